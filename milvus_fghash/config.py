@@ -1,0 +1,212 @@
+"""Recipe (TOML) -> frozen models. Unknown keys are refused with the nearest known one.
+
+A recipe says how to train: method, trunk, head, schedule. It holds no path: photos and local weights come by
+option or ``--set``. ``[by_bits.48.training]`` changes what differs at one code length.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from milvus_fghash.errors import ConfigError, nearest
+from milvus_fghash.images import Preprocessing
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Frozen(BaseModel):
+    """Base of every model that is read from a file: immutable, and nothing unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MethodChoice(Frozen):
+    """Which method, and its own options (checked against the method's `Config` when it is loaded)."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class DataChoice(Frozen):
+    """How the photos are read; the folder itself is given on the command line."""
+
+    dataset: str = "folder"
+    train_split: str = "train"
+    validation: Fraction = 0.0
+    """Part of the training set, drawn by class, that is held out to measure mAP after each round."""
+
+
+class TrunkChoice(Frozen):
+    """The network below the hash head."""
+
+    name: str = "resnet50"
+    weights: str = "imagenet"
+    """`imagenet` (official torchvision weights), `none`, or the path of a safetensors or state-dict file."""
+    frozen: bool = False
+    """Cache the trunk's features of a few views once and train the head alone."""
+    views: Annotated[int, Field(ge=0)] = 4
+    """Augmented views cached per training photo, beside the plain one, when frozen."""
+
+
+class HeadChoice(Frozen):
+    """What maps features to outputs. `linear` is the papers' form."""
+
+    kind: Literal["linear", "mlp"] = "linear"
+    hidden: Annotated[int, Field(gt=0)] = 1024
+    dropout: Fraction = 0.5
+    standardise: bool = False
+    """Scale each feature by the training set's mean and deviation first; wanted with a frozen trunk."""
+
+
+class Augmentation(Frozen):
+    """Random square crop of the given area and aspect, resized to the input size, then a flip."""
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: Fraction = 0.5
+
+
+class TrainingPlan(Frozen):
+    """The loop in rounds: draw rows, train some epochs on them, solve the codes, repeat."""
+
+    rounds: Annotated[int, Field(gt=0)] = 40
+    epochs_per_round: Annotated[int, Field(gt=0)] = 20
+    samples_per_round: Annotated[int, Field(ge=0)] = 2000
+    """Photos drawn for a round, without replacement; 0 means all."""
+    batch_size: Annotated[int, Field(gt=1)] = 64
+    gradient_steps: Annotated[int, Field(gt=0)] = 1
+    """Batches whose gradients are averaged for one step of the optimiser."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    drop_at: tuple[int, ...] = (20, 30)
+    """Rounds after which the learning rate is divided by 10."""
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    deterministic: bool = True
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that decode photos; 0 decodes in the training process."""
+
+
+class Recipe(Frozen):
+    """Everything that decides a training but the photos, the code length and the place of the weights."""
+
+    description: str = ""
+    method: MethodChoice
+    data: DataChoice = DataChoice()
+    trunk: TrunkChoice = TrunkChoice()
+    head: HeadChoice = HeadChoice()
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: Augmentation = Augmentation()
+    training: TrainingPlan = TrainingPlan()
+    by_bits: dict[int, dict[str, Any]] = {}
+    """Code length -> tables of this recipe that differ there."""
+
+    @model_validator(mode="after")
+    def _each_length_must_read(self) -> Self:
+        for bits in self.by_bits:
+            self.at(bits)
+        return self
+
+    def at(self, bits: int) -> Recipe:
+        """The recipe for one code length, with its ``by_bits`` table merged in."""
+        values = self.model_dump(exclude={"by_bits"})
+        return read_model(Recipe, _merge(values, self.by_bits.get(bits, {})), f"by_bits.{bits}")
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_model(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Build ``model``; every fault becomes one line that names the place and the nearest known key.
+
+    Raises:
+        ConfigError: for an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_explain(model, fault) for fault in error.errors())) from None
+
+
+def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
+    """Read a shipped recipe by name, or a file, and apply ``--set`` changes such as ``training.rounds=3``.
+
+    Raises:
+        ConfigError: when there is no such recipe, it is no valid TOML, or a key or value is wrong.
+    """
+    text, where = _recipe_text(name_or_path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is no valid TOML: {error}") from None
+    for change in changes:
+        values = _merge(values, _parse_change(change))
+    return read_model(Recipe, values, where)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes shipped with the package, sorted."""
+    files = resources.files("milvus_fghash.recipes").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def _recipe_text(name_or_path: str) -> tuple[str, str]:
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except OSError as error:
+            raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from None
+    if name_or_path not in recipe_names():
+        raise ConfigError(
+            f"no recipe named {name_or_path!r} (a file must end in .toml). {nearest(name_or_path, recipe_names())}"
+        )
+    shipped = resources.files("milvus_fghash.recipes") / f"{name_or_path}.toml"
+    return shipped.read_text(encoding="utf-8"), f"recipe {name_or_path}"
+
+
+def _parse_change(change: str) -> dict[str, Any]:
+    """``training.rounds=3`` -> {"training": {"rounds": 3}}; a value that is no TOML is taken as text."""
+    key, equals, text = change.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set wants KEY=VALUE such as training.rounds=3, got {change!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(base: Mapping[Any, Any], change: Mapping[Any, Any]) -> dict[Any, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both_tables else value
+    return merged
+
+
+def _explain(model: type[BaseModel], fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        *tables, key = fault["loc"]
+        return f"unknown key {place!r}. {nearest(str(key), _known_keys(model, tables))}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message} (got {fault['input']!r})" if place else message
+
+
+def _known_keys(model: type[BaseModel], tables: Iterable[Any]) -> list[str]:
+    for table in tables:
+        annotation = model.model_fields[str(table)].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return list(model.model_fields)

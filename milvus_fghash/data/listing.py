@@ -1,0 +1,84 @@
+"""The one table of photos: id, path, label, split. Every reader makes one; nothing downstream knows the layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash.errors import DataError, nearest
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Photos of one data set, in a fixed order.
+
+    Attributes:
+        root: folder the paths are relative to.
+        ids: (n,) the data set's own ids, or the relative paths; unique.
+        paths: (n,) POSIX paths relative to ``root``.
+        labels: (n,) class names; "" where a photo has none.
+        splits: (n,) "train", "test", or any other name; "" where there is none.
+    """
+
+    root: Path
+    ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    splits: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise DataError(f"no photos found in {self.root}")
+        sizes = {len(self.ids), len(self.paths), len(self.labels), len(self.splits)}
+        if len(sizes) != 1:
+            raise DataError(f"the columns of the listing of {self.root} differ in length: {sorted(sizes)}")
+        if len(set(self.ids)) != len(self.ids):
+            twice = next(key for key in self.ids if self.ids.count(key) > 1)
+            raise DataError(f"id {twice!r} stands twice in the listing of {self.root}; ids must be unique")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, sorted."""
+        return tuple(sorted(set(self.labels)))
+
+    def file(self, row: int) -> Path:
+        """Full path of one photo."""
+        return self.root / self.paths[row]
+
+    def split(self, name: str) -> Listing:
+        """The photos of one split.
+
+        Raises:
+            DataError: when no photo belongs to it.
+        """
+        rows = [row for row, split in enumerate(self.splits) if split == name]
+        if not rows:
+            raise DataError(f"no photo belongs to the split {name!r} in {self.root}. {nearest(name, set(self.splits))}")
+        return self.take(rows)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Listing:
+        """Some of the photos, in the order of ``rows``."""
+
+        def pick(column: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(column[row] for row in rows)
+
+        return Listing(self.root, pick(self.ids), pick(self.paths), pick(self.labels), pick(self.splits))
+
+    def label_numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
+        """(n,) position of each photo's class in ``classes``.
+
+        Raises:
+            DataError: when a class is not among them.
+        """
+        number = {name: position for position, name in enumerate(classes)}
+        try:
+            return np.array([number[label] for label in self.labels], np.int64)
+        except KeyError as error:
+            raise DataError(f"class {error.args[0]!r} in {self.root} is not one of the {len(classes)} known") from None

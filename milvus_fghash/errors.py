@@ -1,0 +1,99 @@
+"""Every error this project raises on purpose.
+
+* FghashError             one line on stderr, exit code 1, no traceback
+  - ConfigError           a recipe, an option or an environment variable is wrong
+  - MissingExtra          a command needs packages that are not installed
+  - DataError             a listing, a folder or a label is wrong
+    - ImageRefused        one image cannot or may not be decoded; `reason` says why in a word
+  - CodeError             codes of the wrong length, type or padding
+  - TrainingError         training cannot go on (a loss that is not finite, a checkpoint that does not fit)
+  - BundleError           an ONNX bundle is missing a part, was changed, or does not match
+  - StoreError            Milvus refused, cannot be reached, or the collection does not fit the bundle
+  - TooManyRefused        the work is done, but more files were refused than allowed; exit code 3
+
+A message says what was found, what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class FghashError(Exception):
+    """Base class of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(FghashError):
+    """A recipe, an option or an environment variable is wrong."""
+
+
+class MissingExtra(FghashError):  # noqa: N818 - reads as what it is
+    """A command needs packages of an optional part that is not installed."""
+
+
+class DataError(FghashError):
+    """A listing, a folder or a label is wrong."""
+
+
+class ImageRefused(DataError):  # noqa: N818
+    """One image cannot or may not be decoded.
+
+    Attributes:
+        reason: one word for reports: `missing`, `empty`, `too-large`, `format`, `truncated`, `bomb`, `broken`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CodeError(FghashError):
+    """Codes of the wrong length, type or padding."""
+
+
+class TrainingError(FghashError):
+    """Training cannot go on."""
+
+
+class BundleError(FghashError):
+    """An ONNX bundle is missing a part, was changed, or does not match."""
+
+
+class StoreError(FghashError):
+    """Milvus refused, cannot be reached, or the collection does not fit the bundle."""
+
+
+class TooManyRefused(FghashError):  # noqa: N818
+    """The work is done, but more files were refused than allowed."""
+
+    exit_code = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The second half of an error about an unknown name: a guess and the known names.
+
+    >>> nearest("epohcs", ["epochs", "rounds"])
+    'Did you mean epochs? Known: epochs, rounds.'
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=2)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return f"{hint}Known: {', '.join(known)}."
+
+
+@contextmanager
+def optional_part(extra: str) -> Iterator[None]:
+    """Wrap imports that need ``pip install 'milvus-fghash[extra]'``; our own missing modules stay bugs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = error.name or "a package"
+        if missing.partition(".")[0] == "milvus_fghash":
+            raise
+        raise MissingExtra(
+            f"this needs {missing}, which is not installed. Install it with: pip install 'milvus-fghash[{extra}]'"
+        ) from error

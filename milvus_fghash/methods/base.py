@@ -1,0 +1,123 @@
+"""The shape every method has.
+
+A method is a trunk and a head. The loop trains it in *rounds*: rows are drawn, a few epochs run over them, and the
+method solves what is not learned by gradient. What a frozen trunk gives is cached, so a method never calls its trunk
+inside `loss`: `embed` does, and `loss` sees only its results.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from milvus_fghash.config import HeadChoice
+
+
+class Trunk(Protocol):
+    """What a method asks of the network below it; `milvus_fghash.training.trunks.Trunk` is the real one."""
+
+    n_features: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised -> (b, n_features) pooled."""
+        ...
+
+    def maps(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised -> (b, n_features, h/32, w/32), the last stage before pooling."""
+        ...
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Maps of the last stage -> (b, n_features)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a method must know before it can allocate anything."""
+
+    n_bits: int
+    n_classes: int
+    n_train: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input. ``features`` holds what `embed` named, and "positive" for methods that want positives."""
+
+    rows: Tensor
+    """(b,) int64, where these photos stand in the training set."""
+    labels: Tensor
+    """(b,) int64."""
+    features: dict[str, Tensor]
+    """Name -> (b, n_features)."""
+
+
+class HashMethod(nn.Module, ABC):
+    """Images -> real outputs whose signs are the code. Only `forward` is exported."""
+
+    wants_positives: ClassVar[bool] = False
+    """Whether the loop adds, for each photo, the features of another of its class under the name "positive"."""
+
+    def __init__(self, trunk: nn.Module, head: HeadChoice, sizes: Sizes, config: BaseModel) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.sizes = sizes
+        self.head: nn.Module = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised -> (b, n_bits)."""
+        outputs: Tensor = self.head(self.trunk(images))
+        return outputs
+
+    def embed(self, images: Tensor) -> dict[str, Tensor]:
+        """What the trunk gives for the photos in training: "anchor", and what the method derives from them."""
+        return {"anchor": self.trunk(images)}
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        """Called once before the rounds with the plain features, (n_train, n_features), of the training set."""
+
+    def before_round(self, rows: Tensor, labels: Tensor) -> None:
+        """Called with the rows drawn for this round and the labels of the whole training set."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Named terms; the loop adds them up and logs each under its name. Empty: nothing to train."""
+
+    def after_round(self, labels: Tensor) -> None:
+        """Solve for what is not learned by gradient."""
+
+    def learned_codes(self) -> Tensor | None:
+        """(n_train, n_bits) signs of the training photos, for methods that learn them; else None."""
+        return None
+
+
+class LearnsNothing(HashMethod):
+    """A method without a loss: everything happens in `fit`."""
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return {}
+
+
+def derive_seed(*parts: int) -> int:
+    """One seed from several numbers (seed, round, epoch, row ...): the same everywhere, unlike `hash`.
+
+    >>> derive_seed(0, 1) != derive_seed(1, 0)
+    True
+    """
+    state = 0x9E3779B97F4A7C15
+    for part in parts:  # splitmix64
+        state = (state ^ part) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1
+
+
+def generator(*parts: int) -> torch.Generator:
+    """A CPU generator seeded from several numbers."""
+    return torch.Generator().manual_seed(derive_seed(*parts))

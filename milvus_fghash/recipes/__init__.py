@@ -1,0 +1,1 @@
+"""Recipes shipped with the package, one TOML file each; they hold no path."""
