@@ -142,7 +142,7 @@ def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
     Raises:
         ConfigError: when there is no such recipe, it is no valid TOML, or a key or value is wrong.
     """
-    text, where = _recipe_text(name_or_path)
+    text, where = recipe_text(name_or_path)
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -158,7 +158,12 @@ def recipe_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
-def _recipe_text(name_or_path: str) -> tuple[str, str]:
+def recipe_text(name_or_path: str) -> tuple[str, str]:
+    """The TOML text of a shipped recipe or a file, and how to call the place in messages.
+
+    Raises:
+        ConfigError: when there is no such recipe or file.
+    """
     path = Path(name_or_path)
     if path.suffix == ".toml":
         try:

@@ -1,10 +1,86 @@
-"""Photo file -> RGB pixels, written once for training, the export check, evaluation and serving."""
+"""Photo file -> RGB pixels, written once for training, the export check, evaluation and serving.
+
+`open_rgb` decides what a file means (`RULES` names the decisions), `prepare` what a network sees of it.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from milvus_fghash.errors import ImageRefused, nearest
+
+RULES: Final[dict[str, str]] = {
+    "exif": "the EXIF orientation is applied",
+    "colour": "converted to RGB before resizing; colour profiles are ignored",
+    "grey": "the grey value in all three channels",
+    "palette": "looked up before resizing",
+    "cmyk": "Pillow's conversion without a profile; Adobe's inverted JPEGs are turned back first",
+    "alpha": "composited on white",
+    "16-bit": "grey divided by 257 and rounded to nearest; colour as Pillow reduces it, by its high bytes",
+    "animation": "first frame",
+    "resize": "Pillow, antialiased; shorter side to `resize`, the longer side rounded down; then the centre crop",
+}
+"""What was decided about odd images. Part of every bundle."""
+
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""Image formats that can be allowed, by Pillow's names."""
+
+SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""File name endings, in lower case, of those formats."""
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_WIDEST = 8
+"""Aspect ratio above which only the crop is resized. Below, the pixels are torchvision's bit for bit."""
+
+_one_at_a_time = threading.Lock()
+
+
+class Limits(BaseModel):
+    """What is read at all; everything beyond is refused before it is decoded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_pixels: Annotated[int, Field(gt=0, le=178_000_000)] = 100_000_000
+    """Width x height in the file's header. Pillow itself refuses above 178,956,970."""
+    max_bytes: Annotated[int, Field(gt=0)] = 100_000_000
+    """Size of the file."""
+    formats: tuple[str, ...] = FORMATS
+
+    @field_validator("formats")
+    @classmethod
+    def _formats_must_be_known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        for name in formats:
+            if name not in FORMATS:
+                raise ValueError(f"image format {name!r} cannot be allowed. {nearest(name, FORMATS)}")
+        if not formats:
+            raise ValueError("at least one image format must be allowed")
+        return formats
+
+
+DEFAULT_LIMITS: Final = Limits()
 
 
 class Preprocessing(BaseModel):
@@ -24,3 +100,155 @@ class Preprocessing(BaseModel):
         if self.resize < self.size:
             raise ValueError(f"resize must be at least size ({self.size}), or the crop would not fit")
         return self
+
+
+def load(source: Path | bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """A photo as the network sees it: (size, size, 3) RGB.
+
+    Raises:
+        ImageRefused: as `open_rgb`.
+    """
+    return prepare(open_rgb(source, limits), preprocessing)
+
+
+def open_rgb(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """Decode a file, or its bytes, to an upright image of mode RGB by the `RULES`.
+
+    Raises:
+        ImageRefused: `missing` (no such file), `empty` (zero bytes), `too-large` (more than ``max_bytes``), `bomb`
+            (more than ``max_pixels``), `format` (no image, or of a kind that is not taken), `truncated` (cut off),
+            `broken` (anything else: damaged data, a folder, a file that may not be read).
+    """
+    name = "the image" if isinstance(source, bytes) else _shown(source)
+    data = _read(source, name, limits.max_bytes)
+    try:
+        return _decode(data, name, limits)
+    except ImageRefused:
+        raise
+    except UnidentifiedImageError:
+        raise ImageRefused(
+            "format", f"{name} is no image, or none of the allowed formats ({', '.join(limits.formats)})"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise ImageRefused("bomb", f"{name} is refused: {error}") from None
+    except Exception as error:  # Pillow's decoders let through whatever hostile bytes provoke, even SyntaxError
+        reason = "truncated" if "truncated" in str(error).lower() else "broken"
+        detail = str(error) or type(error).__name__
+        raise ImageRefused(reason, f"{name} cannot be decoded: {detail}. Is it complete?") from None
+
+
+def read_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The bytes of a photo file, for those who want more of them than pixels; `open_rgb` takes them.
+
+    Raises:
+        ImageRefused: `missing`, `empty`, `too-large` or `broken`, as `open_rgb`.
+    """
+    return _read(path, _shown(path), limits.max_bytes)
+
+
+def upright_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
+    """An image that is open in Pillow, by the `RULES`: upright, of mode RGB.
+
+    Raises:
+        ImageRefused: `format`, when its pixels are of a mode that is not taken.
+    """
+    image.load()  # first: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF itself as it loads
+    turn = _TRANSPOSED.get(_orientation(image))
+    rgb = _to_rgb(image, name)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Resize an RGB image and cut out its centre: (size, size, 3).
+
+    Equals torchvision's Resize (on Pillow images) and CenterCrop bit for bit up to an aspect ratio of 8. Longer
+    images are resized only where the crop lies, which bounds the memory. Pillow may then take the two directions in
+    another order and round differently in between.
+    """
+    crop, resize, method = preprocessing.size, preprocessing.resize, _FILTERS[preprocessing.interpolation]
+    if preprocessing.resize_mode == "stretch":
+        width = height = resize
+    else:
+        shorter = min(image.size)
+        width, height = (int(resize * side / shorter) for side in image.size)
+    left, top = round((width - crop) / 2), round((height - crop) / 2)  # half to even, as torchvision
+    if max(width, height) > _WIDEST * resize:
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
+        return np.array(image.resize((crop, crop), method, box=box))
+    return np.array(image.resize((width, height), method).crop((left, top, left + crop, top + crop)))
+
+
+def _shown(path: Path) -> str:
+    """A path fit for a message, whatever bytes the file name holds."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def _read(source: Path | bytes, name: str, max_bytes: int) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            if not stat.S_ISREG(os.stat(source).st_mode):  # a pipe would wait for ever
+                raise ImageRefused("broken", f"{name} is a folder or a device; expected an image file")
+            with open(source, "rb") as file:
+                data = file.read(max_bytes + 1)
+        except FileNotFoundError:
+            raise ImageRefused("missing", f"{name} does not exist") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise ImageRefused("broken", f"{name} cannot be read: {error}") from None
+    if not data:
+        raise ImageRefused("empty", f"{name} has zero bytes")
+    if len(data) > max_bytes:
+        raise ImageRefused("too-large", f"{name} has more than the allowed {max_bytes:,} bytes")
+    return data
+
+
+def _decode(data: bytes, name: str, limits: Limits) -> Image.Image:
+    with _without_warnings():
+        image: Image.Image = Image.open(io.BytesIO(data), formats=limits.formats)  # reads the header alone
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise ImageRefused(
+                "bomb", f"{name} has {width} x {height} pixels, more than the allowed {limits.max_pixels:,}"
+            )
+    return upright_rgb(image, name)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Our own caps decide, not Pillow's DecompressionBombWarning. The lock is there because filters are global."""
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; 1 (upright) where the EXIF block is absent or damaged, for the pixels can still be good."""
+    try:
+        with _without_warnings():
+            return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # as for the decoders: hostile bytes provoke anything
+        return 1
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_16_bits(image, name)
+    if image.mode == "F" or image.mode == "LAB":
+        raise ImageRefused("format", f"{name} has pixels of mode {image.mode}; expected grey or colour of 8 or 16 bits")
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
+    """Pillow's own conversion would clip everything above 255 to white."""
+    values = np.asarray(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ImageRefused("format", f"{name} has grey values beyond 16 bits; expected 0 to 65535")
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        values[values == transparent] = 0xFFFF
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ class Listing:
         if len(sizes) != 1:
             raise DataError(f"the columns of the listing of {self.root} differ in length: {sorted(sizes)}")
         if len(set(self.ids)) != len(self.ids):
-            twice = next(key for key in self.ids if self.ids.count(key) > 1)
+            twice = Counter(self.ids).most_common(1)[0][0]
             raise DataError(f"id {twice!r} stands twice in the listing of {self.root}; ids must be unique")
 
     def __len__(self) -> int:
@@ -82,3 +84,27 @@ class Listing:
             return np.array([number[label] for label in self.labels], np.int64)
         except KeyError as error:
             raise DataError(f"class {error.args[0]!r} in {self.root} is not one of the {len(classes)} known") from None
+
+
+def split_by_class(listing: Listing, test_fraction: float, seed: int) -> Listing:
+    """Draw a train/test split, class by class; it replaces the splits the listing has.
+
+    Each class gives ``test_fraction`` of its photos, rounded, but keeps at least one on either side (a class of one
+    photo stays in training). Which ones, a hash of seed and id decides: the order of the listing does not matter, and
+    a photo that is added moves at most one other photo of its class.
+
+    Raises:
+        DataError: when ``test_fraction`` is not between 0 and 1.
+    """
+    if not 0 < test_fraction < 1:
+        raise DataError(f"the test fraction must lie between 0 and 1, got {test_fraction}")
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, label in enumerate(listing.labels):
+        rows_of[label].append(row)
+    splits = ["train"] * len(listing)
+    for rows in rows_of.values():
+        rows.sort(key=lambda row: hashlib.blake2b(f"{seed} {listing.ids[row]}".encode(), digest_size=8).digest())
+        wanted = min(max(round(len(rows) * test_fraction), 1), len(rows) - 1)
+        for row in rows[:wanted]:
+            splits[row] = "test"
+    return replace(listing, splits=tuple(splits))

@@ -22,7 +22,9 @@ class Card:
 METHODS: dict[str, Card] = {
     "lsh": Card("Random hyperplanes", "Charikar, STOC 2002", "nothing"),
     "baseline": Card("ADSH with the full trunk", "Jiang & Li, AAAI 2018; FCAENet Table 1", "network+codes"),
-    "fcaenet": Card("Feature consistency driven attention erasing", "FCAENet, Pattern Recognition 2022", "network+codes"),
+    "fcaenet": Card(
+        "Feature consistency driven attention erasing", "FCAENet, Pattern Recognition 2022", "network+codes"
+    ),
 }
 
 

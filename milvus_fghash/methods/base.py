@@ -9,31 +9,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 
-
-class Trunk(Protocol):
-    """What a method asks of the network below it; `milvus_fghash.training.trunks.Trunk` is the real one."""
+class Trunk(nn.Module, ABC):
+    """The network below a method: normalised photos -> maps -> pooled features."""
 
     n_features: int
+    mean: tuple[float, float, float]
+    """Per channel, of RGB pixels in [0, 1]."""
+    std: tuple[float, float, float]
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalised -> (b, n_features) pooled."""
-        ...
-
+    @abstractmethod
     def maps(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised -> (b, n_features, h/32, w/32), the last stage before pooling."""
-        ...
 
     def pool(self, maps: Tensor) -> Tensor:
         """Maps of the last stage -> (b, n_features)."""
-        ...
+        return maps.mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised -> (b, n_features) pooled."""
+        return self.pool(self.maps(images))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 photos (b, 3, h, w) -> normalised float32 on the same device."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, 3, 1, 1)
+        return (pixels.float() / 255 - mean) / std
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,24 @@ class Batch:
 class HashMethod(nn.Module, ABC):
     """Images -> real outputs whose signs are the code. Only `forward` is exported."""
 
-    wants_positives: ClassVar[bool] = False
+    wants_positives: bool = False
     """Whether the loop adds, for each photo, the features of another of its class under the name "positive"."""
+    wants_features: bool = False
+    """Whether `fit` is called."""
+    wants_views: bool = True
+    """Whether training sees augmented views; if not, a frozen trunk caches the plain one alone."""
+    embedding: str = "anchor"
+    """Names what `embed` gives and with which options: cached features of another embedding are not used."""
+    learned_source: str = "V"
+    """Where `learned_codes` come from: "V", solved for each training photo, or "class codes"."""
 
-    def __init__(self, trunk: nn.Module, head: HeadChoice, sizes: Sizes, config: BaseModel) -> None:
+    trunk: Trunk
+    head: nn.Module
+
+    def __init__(self, trunk: Trunk, sizes: Sizes) -> None:
         super().__init__()
         self.trunk = trunk
         self.sizes = sizes
-        self.head: nn.Module = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised -> (b, n_bits)."""
@@ -79,7 +94,7 @@ class HashMethod(nn.Module, ABC):
         return {"anchor": self.trunk(images)}
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        """Called once before the rounds with the plain features, (n_train, n_features), of the training set."""
+        """Called once before the rounds with the plain features, (n_train, n_features), if ``wants_features``."""
 
     def before_round(self, rows: Tensor, labels: Tensor) -> None:
         """Called with the rows drawn for this round and the labels of the whole training set."""
@@ -98,6 +113,9 @@ class HashMethod(nn.Module, ABC):
 
 class LearnsNothing(HashMethod):
     """A method without a loss: everything happens in `fit`."""
+
+    wants_features = True
+    wants_views = False
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return {}

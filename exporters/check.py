@@ -1,0 +1,103 @@
+"""Does the ONNX file give the codes of the network? Measured on the same pixels, before a bundle is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from milvus_fghash.bits import Outputs, pack
+from milvus_fghash.errors import BundleError, optional_part
+from milvus_fghash.exporters.graph import ExportedEncoder
+
+with optional_part("cpu"):
+    from onnxruntime import InferenceSession
+
+Pixels = NDArray[np.uint8]
+
+BATCH = 8
+NEAR_ZERO = 1e-2
+"""Share of the outputs' root mean square below which rounding may decide a bit."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the comparison measured.
+
+    Attributes:
+        flip_rate: share of bits that differ.
+        largest_difference: of an output.
+        bits_compared: number of bits; every photo counts twice, alone and in a batch.
+    """
+
+    flip_rate: float
+    largest_difference: float
+    bits_compared: int
+
+
+def check(encoder: ExportedEncoder, graph: bytes, pixels: Pixels, max_flip_rate: float) -> Agreement:
+    """Compare the network with its ONNX file, the file run photo by photo and in batches.
+
+    Args:
+        pixels: (n, h, w, 3) uint8, as `milvus_fghash.images.prepare` gives them.
+
+    Raises:
+        BundleError: when more bits differ than allowed, or one whose output is clearly not zero, or when the file
+            packs bits in another way than `milvus_fghash.bits.pack`.
+    """
+    expected = _run_network(encoder, pixels)
+    session = InferenceSession(graph, providers=["CPUExecutionProvider"])
+    measured = np.concatenate([_run_graph(session, pixels, 1), _run_graph(session, pixels, BATCH)])
+    return compare(np.concatenate([expected, expected]), measured, max_flip_rate)
+
+
+def compare(expected: Outputs, measured: Outputs, max_flip_rate: float) -> Agreement:
+    """Compare two runs' outputs, (n, n_bits) each.
+
+    Raises:
+        BundleError: as `check`.
+    """
+    flipped = (expected > 0) != (measured > 0)
+    agreement = Agreement(float(flipped.mean()), float(np.abs(expected - measured).max()), flipped.size)
+    scale = float(np.sqrt(np.square(expected, dtype=np.float64).mean()))
+    clear = flipped & (np.abs(expected) > NEAR_ZERO * scale)
+    if clear.any():
+        raise BundleError(
+            f"{np.count_nonzero(clear)} of {flipped.size} bits differ between the network and its ONNX file though "
+            f"the output is not near zero (largest difference {agreement.largest_difference:.3g}, typical output "
+            f"{scale:.3g}); nothing was written. The file computes something else: try another --opset"
+        )
+    if agreement.flip_rate > max_flip_rate:
+        raise BundleError(
+            f"{agreement.flip_rate:.2%} of {flipped.size} bits differ between the network and its ONNX file, "
+            f"{max_flip_rate:.2%} are allowed; nothing was written. All lie near zero: outputs are very small "
+            "(train longer), or allow more"
+        )
+    return agreement
+
+
+def _run_network(encoder: ExportedEncoder, pixels: Pixels) -> Outputs:
+    with torch.inference_mode():
+        logits = np.concatenate([encoder(torch.from_numpy(part))[0].numpy() for part in _parts(pixels, BATCH)])
+    pack(logits)  # refuses values that are not finite
+    return logits
+
+
+def _run_graph(session: Any, pixels: Pixels, batch: int) -> Outputs:
+    """(n, n_bits), after checking that the graph's own codes are these outputs packed."""
+    runs = [session.run(None, {"images": part}) for part in _parts(pixels, batch)]
+    logits, codes, *further = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+    if codes.dtype != np.uint8 or not np.array_equal(codes, pack(logits)):
+        raise BundleError("the ONNX file does not pack its bits as this project does; nothing was written")
+    if not all(np.isfinite(values).all() for values in further):
+        raise BundleError("a further output of the ONNX file holds values that are not finite; nothing was written")
+    result: Outputs = logits
+    return result
+
+
+def _parts(pixels: Pixels, size: int) -> Iterator[Pixels]:
+    return (pixels[start : start + size] for start in range(0, len(pixels), size))

@@ -1,0 +1,144 @@
+"""A method -> one ONNX file: pixels in, outputs and packed codes out, nothing around it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from milvus_fghash.bits import code_bytes
+from milvus_fghash.errors import BundleError, ConfigError, nearest
+from milvus_fghash.methods.base import HashMethod
+from milvus_fghash.methods.erasing import attention
+from milvus_fghash.onnx_file import check_self_contained
+
+ALWAYS = ("logits", "codes")
+ON_REQUEST = ("embedding", "attention")
+
+
+def output_names(requested: Sequence[str]) -> tuple[str, ...]:
+    """Names of the graph's outputs, in order: logits and codes, then what was asked for.
+
+    Raises:
+        ConfigError: when one is not known.
+    """
+    for name in requested:
+        if name not in ALWAYS + ON_REQUEST:
+            raise ConfigError(f"the graph has no output {name!r}. {nearest(name, ALWAYS + ON_REQUEST)}")
+    return tuple(dict.fromkeys((*ALWAYS, *requested)))
+
+
+class ExportedEncoder(nn.Module):
+    """Pixels to codes in one graph.
+
+    Input: `images` (b, h, w, 3) uint8, red, green, blue. Outputs, those that `outputs` names, in its order:
+
+    * `logits` (b, n_bits) float32: what the method gives, before thresholding
+    * `codes` (b, n_bytes) uint8: packed as `milvus_fghash.bits.pack` does
+    * `embedding` (b, n_features) float32: what the trunk gives
+    * `attention` (b, h/32, w/32) float32 in [0, 1]: FCAENet eq. 3-4
+
+    The method is copied, to the CPU and in evaluation mode; the caller's stays as it is.
+    """
+
+    place_values: Tensor
+
+    def __init__(self, method: HashMethod, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.method = copy.deepcopy(method).cpu().float().eval()
+        self.bits, self.outputs = method.sizes.n_bits, outputs
+        # Remembers its last result, so that the maps stand in the graph once whatever is asked for.
+        self.method.trunk.maps = functools.lru_cache(maxsize=1)(self.method.trunk.maps)  # type: ignore[method-assign]
+        self.register_buffer("place_values", 2.0 ** torch.arange(7, -1, -1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        trunk = self.method.trunk
+        normalised = trunk.normalise(images.permute(0, 3, 1, 2))
+        logits: Tensor = self.method(normalised)
+        maps = trunk.maps(normalised)
+        heat = attention(maps)
+        # onnxscript's optimiser takes eq. 4's tiny addend for a zero, so that a constant map would give 0 / 0.
+        results = {
+            "logits": logits,
+            "codes": self._pack(logits),
+            "embedding": trunk.pool(maps),
+            "attention": heat.masked_fill(heat.isnan(), 0.0),
+        }
+        return tuple(results[name] for name in self.outputs)
+
+    def _pack(self, logits: Tensor) -> Tensor:
+        """Sums of place values: every runtime has these operators, and float32 is exact up to 255."""
+        n_bytes = code_bytes(self.bits)
+        bits = functional.pad((logits > 0).float(), (0, n_bytes * 8 - self.bits))
+        return (bits.reshape(-1, n_bytes, 8) * self.place_values).sum(dim=2).to(torch.uint8)
+
+
+def to_onnx(encoder: ExportedEncoder, size: int, opset: int) -> bytes:
+    """The encoder as an ONNX file for photos of `size` x `size` pixels and any batch size.
+
+    Raises:
+        BundleError: when torch cannot export it, or the result is not one valid file with standard operators only.
+    """
+    images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                encoder,
+                (images,),
+                input_names=["images"],
+                output_names=list(encoder.outputs),
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                opset_version=opset,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise BundleError(f"torch cannot export this method to ONNX operators of version {opset}: {reason}") from error
+    assert program is not None
+    model = program.model_proto
+    _forget_the_machine(model)
+    made = {entry.version for entry in model.opset_import}
+    if made != {opset}:  # torch falls back to another version when it cannot convert
+        raise BundleError(f"torch exports this method to ONNX operators of version {max(made)}, not {opset}")
+    graph: bytes = model.SerializeToString(deterministic=True)
+    onnx.checker.check_model(graph, full_check=True)
+    check_self_contained(graph)
+    return graph
+
+
+def _forget_the_machine(message: Any) -> None:
+    """Torch notes, at every node, the stack of calls with the paths of this machine; a bundle must not carry that."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None and field.name != "initializer":
+            for inner in value if isinstance(value, Sequence) or hasattr(value, "add") else [value]:
+                _forget_the_machine(inner)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch and onnxscript print progress and warn of their own internals."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            yield
+    finally:
+        logging.disable(disabled)

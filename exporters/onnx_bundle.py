@@ -1,0 +1,159 @@
+"""Checkpoint -> bundle: `export` from disk, `export_method` from a method in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from milvus_fghash.bits import check_bits, pack
+from milvus_fghash.bundle import Bundle, Description, LearnedCodes, fingerprint, refuse_taken, write_bundle
+from milvus_fghash.exporters.check import Pixels, check
+from milvus_fghash.exporters.graph import ExportedEncoder, output_names, to_onnx
+from milvus_fghash.exporters.pixels import check_pixels
+from milvus_fghash.images import RULES, Preprocessing
+from milvus_fghash.methods.base import HashMethod
+from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
+
+OPSET = 18
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a bundle says of a method that the network itself does not know; see `milvus_fghash.manifest.Description`.
+
+    Attributes:
+        method: its name in the table of methods.
+        lineage: id of the training run, hexadecimal.
+        preprocessing: from a photo to pixels.
+        classes: number of classes it was trained on.
+        training: record of the training.
+        quality: measured quality by name.
+        weights_licence: licence of the weights.
+    """
+
+    method: str
+    lineage: str
+    preprocessing: Preprocessing
+    classes: int
+    training: dict[str, Any]
+    quality: dict[str, float]
+    weights_licence: str
+
+
+def export(
+    checkpoint: Path,
+    out: Path,
+    *,
+    outputs: Sequence[str] = (),
+    opset: int = OPSET,
+    check_images: Path | None = None,
+    check_count: int = 64,
+    max_flip_rate: float = 1e-3,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write the bundle of a checkpoint, with the codes it learned, if any.
+
+    Args:
+        outputs: further outputs of the graph beside logits and codes: "embedding", "attention".
+        check_images: folder of photos to compare network and ONNX file on; drawings when None.
+        check_count: number of photos to compare on.
+        max_flip_rate: share of bits that may differ.
+
+    Raises:
+        BundleError: when `out` is taken or the ONNX file does not give the network's codes; nothing is written then.
+        ConfigError: for an unknown output.
+        TrainingError: when the checkpoint cannot be read.
+    """
+    refuse_taken(out, overwrite)
+    output_names(outputs)
+    loaded = load_checkpoint(checkpoint)
+    return export_method(
+        loaded.method,
+        _origin(loaded),
+        out,
+        pixels=check_pixels(loaded.recipe.preprocessing, check_count, check_images),
+        learned=_learned(loaded),
+        outputs=outputs,
+        opset=opset,
+        max_flip_rate=max_flip_rate,
+        overwrite=overwrite,
+    )
+
+
+def export_method(
+    method: HashMethod,
+    origin: Origin,
+    out: Path,
+    *,
+    pixels: Pixels,
+    learned: LearnedCodes | None = None,
+    outputs: Sequence[str] = (),
+    opset: int = OPSET,
+    max_flip_rate: float = 1e-3,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write the bundle of a method in memory; it stays as it is.
+
+    Args:
+        pixels: (n, size, size, 3) uint8 to compare network and ONNX file on.
+
+    Raises:
+        BundleError: as `export`.
+        ConfigError: for an unknown output.
+    """
+    refuse_taken(out, overwrite)
+    bits, trunk = check_bits(method.sizes.n_bits), method.trunk
+    encoder = ExportedEncoder(method, output_names(outputs))
+    graph = to_onnx(encoder, origin.preprocessing.size, opset)
+    agreement = check(encoder, graph, pixels, max_flip_rate)
+    weights = {name: tensor.numpy() for name, tensor in encoder.method.state_dict().items()}
+    description = Description(
+        method=origin.method,
+        lineage=origin.lineage,
+        fingerprint=fingerprint(weights, origin.preprocessing, trunk.mean, trunk.std, bits),
+        bits=bits,
+        preprocessing=origin.preprocessing,
+        rules=RULES,
+        mean=trunk.mean,
+        std=trunk.std,
+        outputs=encoder.outputs,
+        opset=opset,
+        classes=origin.classes,
+        training=origin.training,
+        quality=origin.quality,
+        weights_licence=origin.weights_licence,
+        flip_rate=agreement.flip_rate,
+        largest_difference=agreement.largest_difference,
+        bits_compared=agreement.bits_compared,
+    )
+    return write_bundle(out, graph, description, learned, overwrite=overwrite)
+
+
+def _origin(checkpoint: Checkpoint) -> Origin:
+    return Origin(
+        method=checkpoint.recipe.method.name,
+        lineage=checkpoint.lineage,
+        preprocessing=checkpoint.recipe.preprocessing,
+        classes=len(checkpoint.classes),
+        training=checkpoint.record,
+        quality=_quality(checkpoint),
+        weights_licence=checkpoint.weights_licence,
+    )
+
+
+def _quality(checkpoint: Checkpoint) -> dict[str, float]:
+    """The last validation of the training, if there was one."""
+    for record in reversed(checkpoint.state.history):
+        if record.validation_map is not None:
+            return {f"validation_map_{record.validation_gallery}": record.validation_map}
+    return {}
+
+
+def _learned(checkpoint: Checkpoint) -> LearnedCodes | None:
+    signs = checkpoint.method.learned_codes()
+    if signs is None:
+        return None
+    codes = pack(signs.float().numpy())
+    return LearnedCodes(checkpoint.train_ids, checkpoint.train_labels, codes, checkpoint.method.learned_source)

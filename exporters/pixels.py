@@ -1,0 +1,50 @@
+"""Photos to compare a network with its ONNX file on: drawn birds, or a folder of the user's own."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from milvus_fghash.data import folder as photo_folder
+from milvus_fghash.data.drawings import draw_birds
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import DataError, ImageRefused
+from milvus_fghash.exporters.check import Pixels
+from milvus_fghash.images import Preprocessing, load
+
+CLASSES = 8
+
+
+def check_pixels(preprocessing: Preprocessing, count: int, folder: Path | None = None) -> Pixels:
+    """(count, size, size, 3) uint8: drawings, or photos spread evenly over `folder` (fewer if it holds fewer).
+
+    Raises:
+        DataError: when `folder` holds no photo that can be read.
+    """
+    if folder is not None:
+        return _load(photo_folder.read(folder), preprocessing, count)
+    with tempfile.TemporaryDirectory() as temporary:
+        size = min(max(preprocessing.resize, 32), 256)
+        each = max(math.ceil(count / CLASSES) - 1, 1)
+        birds = draw_birds(
+            Path(temporary) / "birds", classes=CLASSES, train_per_class=1, test_per_class=each, size=size
+        )
+        return _load(birds, preprocessing, count)
+
+
+def _load(listing: Listing, preprocessing: Preprocessing, count: int) -> Pixels:
+    """The first `count` photos of a fixed shuffle that can be read."""
+    pixels: list[Pixels] = []
+    for row in np.random.default_rng(0).permutation(len(listing)):
+        try:
+            pixels.append(load(listing.file(row), preprocessing))
+        except ImageRefused:
+            continue  # this is no check of the photos
+        if len(pixels) == count:
+            break
+    if not pixels:
+        raise DataError(f"none of the {len(listing)} photos in {listing.root} can be read; give another folder")
+    return np.stack(pixels)

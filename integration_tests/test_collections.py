@@ -1,0 +1,226 @@
+"""Writing, and what a collection is, on Milvus Lite and on a real server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from pymilvus import DataType, MilvusClient
+
+from integration_tests.random_rows import manifest_of, random_rows
+from milvus_fghash.bits import to_hex
+from milvus_fghash.errors import CodeError, StoreError
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.inventory import list_collections
+from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.search import Wanted, search_codes, search_hex
+from milvus_fghash.serving.target import probe
+
+
+def test_a_second_upsert_adds_nothing_and_the_last_one_counts(client: MilvusClient, dropped: str) -> None:
+    collection = HashCollection.create(client, dropped, manifest_of(12))
+    rows = random_rows(300, 12)
+    for _ in range(2):
+        collection.upsert(rows)
+        assert collection.count() == 300
+    changed = replace(rows, codes=np.ascontiguousarray(rows.codes[::-1]), labels=("new",) * 300)
+    twice = Rows.joined([rows, changed], 2)  # each id twice in one call
+    assert collection.upsert(twice) == 300
+    assert collection.count() == 300
+    got = collection.get(rows.ids)
+    assert got.codes.tolist() == changed.codes.tolist()
+    assert set(got.labels) == {"new"}
+
+
+def test_rows_of_a_wrong_width_are_refused_on_every_road(client: MilvusClient, dropped: str) -> None:
+    collection = HashCollection.create(client, dropped, manifest_of(12))
+    rows = random_rows(10, 12)
+    collection.upsert(rows)
+    # Milvus counts the bytes of all rows together, so two rows of 1 and 3 bytes would pass; here none can
+    for codes in (np.zeros((10, 1), np.uint8), np.zeros((10, 3), np.uint8), np.zeros((20, 1), np.uint8)[::2]):
+        with pytest.raises(CodeError, match="must have shape"):
+            collection.upsert(replace(rows, codes=codes))
+        with pytest.raises(CodeError, match="must have shape"):
+            search_codes(collection, codes)
+    with pytest.raises(CodeError, match="uint8"):
+        collection.upsert(replace(rows, codes=rows.codes.astype(np.int64)))
+    with pytest.raises(CodeError, match="last 4 bits"):
+        collection.upsert(replace(rows, codes=np.full((10, 2), 0xFF, np.uint8)))
+    with pytest.raises(CodeError, match="hex digits"):
+        search_hex(collection, "0f30ff")
+    assert collection.count() == 10
+    assert collection.get(rows.ids).codes.tolist() == rows.codes.tolist()
+
+
+def test_12_bits_stand_in_16(client: MilvusClient, dropped: str) -> None:
+    HashCollection.create(client, dropped, manifest_of(12))
+    fields = {one["name"]: one for one in client.describe_collection(dropped)["fields"]}
+    assert list(fields) == ["id", "code", "path", "label", "content_sha", "meta"]
+    assert fields["code"]["params"]["dim"] == 16
+    assert fields["code"]["type"] is DataType.BINARY_VECTOR
+    assert fields["id"]["is_primary"]
+    assert fields["meta"]["type"] is DataType.JSON
+
+
+def test_another_model_is_refused(client: MilvusClient, dropped: str) -> None:
+    mine = manifest_of(12)
+    HashCollection.create(client, dropped, mine)
+    same_run = mine.model_copy(update={"fingerprint": "1" * 64})
+    stranger = same_run.model_copy(update={"lineage": "beef"})
+    with pytest.raises(StoreError, match="another state of the same training run"):
+        HashCollection.open(client, dropped, same_run)
+    with pytest.raises(StoreError, match=r"another model \(\w+, 12 bits\)"):
+        HashCollection.open_or_create(client, dropped, stranger)
+    assert HashCollection.open(client, dropped).note.fingerprint == mine.fingerprint
+
+
+def test_a_collection_that_is_not_ours_is_left_alone(client: MilvusClient, dropped: str) -> None:
+    schema = client.create_schema(description="somebody's")
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=4)
+    client.create_collection(dropped, schema=schema)
+    with pytest.raises(StoreError, match="not made by milvus-fghash"):
+        HashCollection.open_or_create(client, dropped, manifest_of(12))
+    with pytest.raises(StoreError, match="so it is not dropped"):
+        HashCollection.drop(client, dropped)
+    assert client.has_collection(dropped)
+    assert dropped not in {info.name for info in list_collections(client)}
+
+
+def test_what_failed_half_way_is_dropped(client: MilvusClient, dropped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong_index(*_: object) -> Any:
+        indexes = MilvusClient.prepare_index_params()
+        indexes.add_index("code", index_type="NO_SUCH_INDEX", metric_type="HAMMING")
+        return indexes
+
+    with monkeypatch.context() as patch:
+        patch.setattr("milvus_fghash.serving.collection.index_params", wrong_index)
+        with pytest.raises(StoreError, match="NO_SUCH_INDEX"):
+            HashCollection.create(client, dropped, manifest_of(12))
+    assert not client.has_collection(dropped)
+    HashCollection.create(client, dropped, manifest_of(12))
+    with pytest.raises(StoreError, match="exists"):
+        HashCollection.create(client, dropped, manifest_of(12))
+    assert client.has_collection(dropped)
+
+
+def test_lite_refuses_ivf_before_anything_is_created(lite: MilvusClient, new_name: str) -> None:
+    with pytest.raises(StoreError, match="Milvus Lite has no index BIN_IVF_FLAT for binary vectors"):
+        HashCollection.create(lite, new_name, manifest_of(12), index="BIN_IVF_FLAT")
+    assert not lite.has_collection(new_name)
+
+
+def test_a_half_made_collection_is_named_as_such_and_can_be_dropped(lite: MilvusClient, new_name: str) -> None:
+    HashCollection.create(lite, new_name, manifest_of(12))
+    lite.release_collection(new_name)
+    lite.drop_index(new_name, "code")
+    with pytest.raises(StoreError, match="left half-made"):
+        HashCollection.open(lite, new_name)
+    assert {info.name: info.index for info in list_collections(lite)}[new_name] is None
+    HashCollection.drop(lite, new_name)
+    assert not lite.has_collection(new_name)
+
+
+def test_the_code_as_text_beside_the_vector(client: MilvusClient, dropped: str) -> None:
+    collection = HashCollection.create(client, dropped, manifest_of(12), code_hex=True)
+    rows = random_rows(20, 12)
+    collection.upsert(rows)
+    got = client.query(dropped, ids=list(rows.ids), output_fields=["code_hex"], consistency_level="Strong")
+    assert {one["id"]: one["code_hex"] for one in got} == dict(zip(rows.ids, to_hex(rows.codes), strict=True))
+    assert HashCollection.open(client, dropped).has_code_hex
+
+
+def test_embeddings_beside_the_codes(client: MilvusClient, dropped: str) -> None:
+    if not probe(client).several_vectors:
+        with pytest.raises(StoreError, match="one vector a row"):
+            HashCollection.create(client, dropped, manifest_of(12), embedding_dim=4)
+        assert not client.has_collection(dropped)
+        return
+    collection = HashCollection.create(client, dropped, manifest_of(12), embedding_dim=4)
+    rows = random_rows(20, 12)
+    embeddings = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    with pytest.raises(CodeError, match=r"shape \(20, 4\), got None"):
+        collection.upsert(rows)
+    collection.upsert(rows, embeddings)
+    (near,) = client.search(dropped, data=[embeddings[3]], anns_field="embedding", limit=1)
+    assert near[0]["id"] == rows.ids[3]
+    assert HashCollection.open(client, dropped).embedding_dim == 4
+
+
+def test_strange_texts_come_back_as_they_were(client: MilvusClient, dropped: str) -> None:
+    collection = HashCollection.create(client, dropped, manifest_of(12))
+    paths = ('it\'s "quoted".jpg', "back\\slash.jpg", "Ärger/鳥 🐦.jpg", "<b>&amp;.jpg", "line\nbreak.jpg")
+    rows = replace(random_rows(5, 12), paths=paths, labels=paths, metas=tuple({"name": path} for path in paths))
+    collection.upsert(rows)
+    got = collection.get(rows.ids)
+    assert got.paths == got.labels == paths
+    assert [meta["name"] for meta in got.metas] == list(paths)
+
+
+def test_a_text_that_does_not_fit_is_refused_and_nothing_is_written(client: MilvusClient, dropped: str) -> None:
+    collection = HashCollection.create(client, dropped, manifest_of(12))
+    rows = random_rows(5, 12)
+    for column, value, message in (
+        ("paths", "é" * 2049, "4,098 bytes"),  # 2,049 characters would fit, their 4,098 bytes do not
+        ("labels", "x" * 1025, "1,025 bytes"),
+        ("paths", "bad\udcff.jpg", "no valid UTF-8"),
+    ):
+        wrong: dict[str, Any] = {column: (*getattr(rows, column)[:4], value)}
+        with pytest.raises(StoreError, match=message):
+            collection.upsert(replace(rows, **wrong))
+    with pytest.raises(StoreError, match="meta"):
+        collection.upsert(replace(rows, metas=({"x": float("nan")},) * 5))
+    assert collection.count() == 0
+    collection.upsert(replace(rows, paths=(*rows.paths[:4], "é" * 2048)))
+    assert collection.count() == 5
+
+
+@pytest.mark.parametrize("level", ["Strong", "Session", "Bounded", "Eventually"])
+def test_consistency_levels(client: MilvusClient, dropped: str, level: Any) -> None:
+    collection = HashCollection.create(client, dropped, manifest_of(12), consistency=level)
+    kind = "lite" if collection.consistency != level else "server"
+    assert collection.consistency in (level, "Strong"), "Milvus Lite is always Strong"
+    rows = random_rows(10, 12)
+    collection.upsert(rows)
+    assert collection.count() == 10, kind
+    (found,) = search_codes(collection, rows.codes[:1], Wanted(k=10, consistency="Strong"))
+    assert len(found.hits) == 10
+
+
+def test_collections_are_listed_with_their_model(client: MilvusClient, dropped: str) -> None:
+    manifest = manifest_of(12)
+    collection = HashCollection.create(client, dropped, manifest)
+    collection.upsert(random_rows(10, 12))
+    (info,) = [info for info in list_collections(client) if info.name == dropped]
+    assert (info.bits, info.rows, info.index) == (12, 10, "BIN_FLAT")
+    assert (info.fingerprint, info.lineage, info.method) == (manifest.fingerprint, manifest.lineage, manifest.method)
+    description = json.loads(client.describe_collection(dropped)["description"])["milvus_fghash"]
+    assert description["bit_order"] == "big"
+    client.release_collection(dropped)
+    (info,) = [info for info in list_collections(client) if info.name == dropped]
+    assert info.rows in (10, None), "a server cannot count what is not loaded"
+    assert HashCollection.open(client, dropped).count() == 10, "opening loads"
+
+
+def test_a_missing_collection_is_one_sentence(client: MilvusClient, dropped: str) -> None:
+    with pytest.raises(StoreError, match=f"there is no collection {dropped}"):
+        HashCollection.open(client, dropped)
+    with pytest.raises(StoreError, match=f"there is no collection {dropped}"):
+        HashCollection.drop(client, dropped)
+    assert not client.has_collection(dropped)
+
+
+def test_a_group_beyond_what_milvus_returns_is_said(client: MilvusClient, dropped: str) -> None:
+    collection = HashCollection.create(client, dropped, manifest_of(12))
+    n = 16_400
+    ids = tuple(str(number) for number in range(n))
+    blank = ("",) * n
+    same = Rows(ids, np.zeros((n, 2), np.uint8), ids, blank, blank, ({},) * n)
+    collection.upsert(same)
+    (found,) = search_codes(collection, same.codes[:1], Wanted(k=3, complete_ties=True, consistency="Strong"))
+    assert len(found.hits) == 16_384
+    assert not found.complete
+    assert "at least 16,384 rows lie within distance 0" in found.note

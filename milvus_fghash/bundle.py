@@ -1,0 +1,232 @@
+"""What training hands to serving: a folder with `encoder.onnx`, `bundle.json` and, for some methods, `learned.npz`.
+
+The format is described in docs/bundle-format.md. Nothing in a bundle names another file, so nothing can point outside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from milvus_fghash._version import __version__
+from milvus_fghash.bits import Codes, check_codes
+from milvus_fghash.config import read_model
+from milvus_fghash.errors import BundleError, CodeError, ConfigError
+from milvus_fghash.manifest import FORMAT_VERSION, BundleManifest, Description, LearnedInfo, fingerprint
+from milvus_fghash.onnx_file import check_self_contained
+from milvus_fghash.whole_file import written
+
+__all__ = [
+    "Bundle",
+    "BundleManifest",
+    "Description",
+    "LearnedCodes",
+    "LearnedInfo",
+    "fingerprint",
+    "read_bundle",
+    "refuse_taken",
+    "write_bundle",
+]
+
+GRAPH, MANIFEST, LEARNED = "encoder.onnx", "bundle.json", "learned.npz"
+
+
+@dataclass(frozen=True)
+class LearnedCodes:
+    """Codes that a method learned for its training photos, which no network can compute again.
+
+    Attributes:
+        ids: (n,) the training photos' ids.
+        labels: (n,) their class names.
+        codes: (n, n_bytes) uint8.
+        source: where the codes come from, such as "V" or "class codes".
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    codes: Codes
+    source: str
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.labels) == len(self.codes) > 0:
+            raise BundleError(
+                f"learned codes must have an id and a label each: got {len(self.ids)} ids, "
+                f"{len(self.labels)} labels and {len(self.codes)} codes"
+            )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and verified. Files are verified again whenever they are read."""
+
+    path: Path
+    manifest: BundleManifest
+
+    def graph(self) -> bytes:
+        """The ONNX file; load it from these bytes, not from the path, so that what was verified is what runs.
+
+        Raises:
+            BundleError: when it is gone, was changed, or reaches outside itself.
+        """
+        graph = _verified(self.path / GRAPH, self.manifest.graph_sha256)
+        check_self_contained(graph)
+        return graph
+
+    def learned(self) -> LearnedCodes | None:
+        """Codes learned in training; None for methods that learn none.
+
+        Raises:
+            BundleError: when the file is gone, was changed, or does not fit the manifest.
+        """
+        info = self.manifest.learned
+        if info is None:
+            return None
+        learned = _unpack_learned(_verified(self.path / LEARNED, info.sha256), info.source, self.manifest.bits)
+        if len(learned.ids) != info.count:
+            raise BundleError(f"{self.path / LEARNED} holds {len(learned.ids)} codes, {MANIFEST} says {info.count}")
+        return learned
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: when a part is missing, was changed, was made by a newer version, or is not allowed.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise BundleError(f"{path} is no bundle: expected a folder with {GRAPH} and {MANIFEST}, as export makes it")
+    values = _parse_manifest(path / MANIFEST)
+    version = values.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has format version {version}, made by a newer milvus-fghash; this one reads up to "
+            f"{FORMAT_VERSION}. Upgrade milvus-fghash"
+        )
+    if version is None:
+        raise BundleError(f"{path / MANIFEST} names no format_version; export the model again")
+    try:
+        bundle = Bundle(path, read_model(BundleManifest, values, str(path / MANIFEST)))
+    except ConfigError as error:
+        raise BundleError(f"{error}. Export the model again") from None
+    bundle.graph()
+    bundle.learned()
+    return bundle
+
+
+def write_bundle(
+    path: Path, graph: bytes, description: Description, learned: LearnedCodes | None = None, *, overwrite: bool = False
+) -> Bundle:
+    """Write a bundle whole or not at all, and read it back.
+
+    It is made under another name beside `path` and renamed when complete. An old bundle that is overwritten stays in
+    place until then.
+
+    Raises:
+        BundleError: when `path` is taken, a part is not allowed, or the disk refuses.
+    """
+    path = Path(path).resolve()
+    refuse_taken(path, overwrite)
+    files = {GRAPH: graph}
+    info = None
+    if learned is not None:
+        files[LEARNED] = _pack_learned(learned, description.bits)
+        info = LearnedInfo(sha256=_sha256(files[LEARNED]), count=len(learned.ids), source=learned.source)
+    manifest = BundleManifest(
+        **description.model_dump(), made_by=f"milvus-fghash {__version__}", graph_sha256=_sha256(graph), learned=info
+    )
+    values = {"format_version": FORMAT_VERSION, **manifest.model_dump(mode="json")}  # the version is read first
+    files[MANIFEST] = (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        with written(path) as unfinished:
+            unfinished.mkdir()
+            for name, raw in files.items():
+                (unfinished / name).write_bytes(raw)
+            read_bundle(unfinished)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle {path}: {error.strerror}") from error
+    return Bundle(path, manifest)
+
+
+def refuse_taken(path: Path, overwrite: bool) -> None:
+    """Refuse a path where no bundle may be written; for callers with long work before `write_bundle`.
+
+    Raises:
+        BundleError: when something stands there, or with `overwrite` something that is no bundle.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise BundleError(f"{path} exists; choose another name or allow to overwrite it")
+    strangers = {file.name for file in path.iterdir()} - {GRAPH, MANIFEST, LEARNED} if path.is_dir() else {path.name}
+    if strangers:
+        raise BundleError(f"{path} holds more than a bundle ({min(strangers)}), so it is not overwritten")
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"the bundle lacks a part: cannot read {path}: {error.strerror}") from None
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    raw = _read(path)
+    if _sha256(raw) != sha256:
+        raise BundleError(
+            f"{path} was changed after export: its SHA-256 is {_sha256(raw)}, {MANIFEST} says {sha256}. "
+            "Get the bundle again or export the model again"
+        )
+    return raw
+
+
+def _parse_manifest(path: Path) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(pairs) != len(dict(pairs)):
+            raise ValueError(f"a key stands twice among {[key for key, _ in pairs]}")
+        return dict(pairs)
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON number")
+
+    try:
+        values = json.loads(_read(path), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is no valid JSON: {error}. Export the model again") from None
+    if not isinstance(values, dict):
+        raise BundleError(f"{path} must hold one JSON object, got {type(values).__name__}. Export the model again")
+    return values
+
+
+def _pack_learned(learned: LearnedCodes, bits: int) -> bytes:
+    raw = io.BytesIO()
+    np.savez(
+        raw,
+        ids=np.array(learned.ids, str),
+        labels=np.array(learned.labels, str),
+        codes=check_codes(learned.codes, bits),
+    )
+    return raw.getvalue()
+
+
+def _unpack_learned(raw: bytes, source: str, bits: int) -> LearnedCodes:
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+            ids, labels, codes = arrays["ids"], arrays["labels"], arrays["codes"]
+        for name, array in (("ids", ids), ("labels", labels)):
+            if array.dtype.kind != "U" or array.ndim != 1:
+                raise BundleError(f"{LEARNED}: {name} must be a row of text, got {array.dtype} {array.shape}")
+        return LearnedCodes(tuple(ids.tolist()), tuple(labels.tolist()), check_codes(codes, bits), source)
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, CodeError) as error:
+        raise BundleError(f"{LEARNED} cannot be used: {error}. Export the model again") from None

@@ -1,0 +1,48 @@
+"""The `milvus-fghash` command: options in, one call, result out.
+
+Results go to stdout (a table, or one document with ``--json``), progress and messages to stderr.
+Exit codes: 0 done, 1 one clear line, 2 wrong usage, 3 done but too many files refused, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import click
+
+from milvus_fghash._version import __version__
+from milvus_fghash.cli.collections import collections
+from milvus_fghash.cli.datasets import datasets
+from milvus_fghash.cli.demo import demo
+from milvus_fghash.cli.doctor import doctor
+from milvus_fghash.cli.evaluate import evaluate
+from milvus_fghash.cli.export import export
+from milvus_fghash.cli.group import Group
+from milvus_fghash.cli.ingest import ingest
+from milvus_fghash.cli.inspect import inspect
+from milvus_fghash.cli.messages import LEVELS, Secrets, write_messages
+from milvus_fghash.cli.methods import methods
+from milvus_fghash.cli.recipes import recipes
+from milvus_fghash.cli.search import search
+from milvus_fghash.cli.train import train
+
+__all__ = ["main"]
+
+
+@click.group(cls=Group, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--log-level", type=click.Choice(LEVELS), default="warning", help="Least serious message to show.")
+@click.pass_context
+def main(ctx: click.Context, log_level: str) -> None:
+    """Fine-grained deep hashing for Milvus: photos -> codes -> search.
+
+    \b
+    The road:  train -> export -> ingest -> search, evaluate
+    First try: milvus-fghash demo
+    """
+    ctx.obj = Secrets()
+    write_messages(log_level, ctx.obj)
+
+
+for command in (train, export, ingest, search, evaluate, demo):
+    main.add_command(command)
+for command in (methods, datasets, recipes, collections, inspect, doctor):
+    main.add_command(command)

@@ -1,0 +1,50 @@
+"""`milvus-fghash collections`: what is in Milvus, and removing it."""
+
+from __future__ import annotations
+
+import click
+
+from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.options import json_option
+from milvus_fghash.cli.output import show_json, show_table
+
+
+@click.group()
+def collections() -> None:
+    """List or drop collections."""
+
+
+@collections.command("list")
+@milvus_options
+@json_option
+def list_(connection: Connection, as_json: bool) -> None:
+    """List the collections, and which model filled them.
+
+    \b
+    Example: milvus-fghash collections list --uri http://localhost:19530
+    """
+    from milvus_fghash.serving.inventory import list_collections
+
+    rows = [found.model_dump(mode="json") for found in list_collections(connection.connect())]
+    if as_json:
+        show_json(rows)
+    else:
+        show_table(rows)
+
+
+@collections.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Really drop it.")
+@milvus_options
+def drop(name: str, yes: bool, connection: Connection) -> None:
+    """Drop the collection NAME with all its rows.
+
+    \b
+    Example: milvus-fghash collections drop photos --yes
+    """
+    if not yes:
+        raise click.UsageError(f"dropping {name!r} deletes all its rows; say --yes if you mean it")
+    from milvus_fghash.serving.collection import HashCollection
+
+    HashCollection.drop(connection.connect(), name)
+    click.echo(f"dropped {name}", err=True)

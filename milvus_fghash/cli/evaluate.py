@@ -1,0 +1,117 @@
+"""`milvus-fghash evaluate`: bundle + photos, or a collection -> record and plots."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.options import (
+    NEW_PATH,
+    READABLE,
+    READABLE_FOLDER,
+    dataset_option,
+    encoder_options,
+    json_option,
+    layout_of,
+    read_photos,
+)
+from milvus_fghash.cli.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from milvus_fghash.evaluate import Evaluation
+
+SHOWN_PLACES = (1, 10, 100)
+"""The k of the precision@k in the table; the record has more."""
+
+
+@click.command()
+@click.argument("bundle", type=READABLE_FOLDER)
+@click.option("--data", type=READABLE, required=True, help="Photos of the queries, and of the gallery.")
+@dataset_option
+@click.option("--query-split", default="test", help="Part of the photos that asks.")
+@click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
+@click.option("--filter", default="", show_default=False, help="With --collection-name: rows that are the gallery.")
+@encoder_options
+@click.option("--out", type=NEW_PATH, help="Write the record as JSON.")
+@click.option("--plots", type=NEW_PATH, help="Folder for the plots as PNG.")
+@milvus_options
+@json_option
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    bundle: Path,
+    data: Path,
+    dataset: str | None,
+    query_split: str,
+    gallery_split: str,
+    filter: str,
+    provider: str | None,
+    threads: int,
+    out: Path | None,
+    plots: Path | None,
+    connection: Connection,
+    as_json: bool,
+) -> None:
+    """Measure how well codes find photos of the same class.
+
+    The gallery is a part of the photos. With --collection-name it is what stands in Milvus. Learned codes, where the
+    bundle has them, are measured beside the encoded ones and never mixed with them.
+
+    \b
+    Example: milvus-fghash evaluate bundles/birds --data photos --out result.json --plots plots
+             milvus-fghash evaluate bundles/birds --data photos --collection-name photos
+    """
+    in_milvus = connection.sources["collection_name"] == "flag"
+    if in_milvus and ctx.get_parameter_source("gallery_split") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("the gallery is either --gallery-split or --collection-name, not both")
+    if filter and not in_milvus:
+        raise click.UsageError("--filter is for a gallery in Milvus; give --collection-name too")
+    from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.serving.evaluation import evaluate_bundle, evaluate_collection
+
+    listing = read_photos(data, dataset)
+    encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    name = f"{layout_of(data, dataset)} {data.resolve().name}"
+    if in_milvus:
+        from milvus_fghash.serving.collection import HashCollection
+
+        with closing(connection.connect()) as client:
+            collection = HashCollection.open(client, connection.collection_name)
+            result = evaluate_collection(
+                collection, encoder, listing, dataset=name, query_split=query_split, filter=filter
+            )
+    else:
+        result = evaluate_bundle(encoder, listing, dataset=name, gallery_split=gallery_split, query_split=query_split)
+    if out:
+        result.write(out)
+    if plots:
+        from milvus_fghash.plots import write_plots
+
+        write_plots(result, plots)
+    if as_json:
+        show_json(result.model_dump(mode="json"))
+    else:
+        show_table(_rows(result), result.learned_absent or "")
+
+
+def _rows(result: Evaluation) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": record.method,
+            "bits": record.bits,
+            "gallery": record.gallery,
+            "from": record.gallery_source,
+            "queries": record.n_queries,
+            "photos": record.n_gallery,
+            "mAP": record.map_exact,
+            "mAP sorted": record.map_sorted,
+            "mAP of chance": record.map_chance,
+            **{f"P@{k}": record.precision_at.get(k) for k in SHOWN_PLACES},
+        }
+        for record in result.records.values()
+    ]

@@ -1,0 +1,110 @@
+"""`milvus-fghash ingest`: photos -> codes -> Milvus."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.options import (
+    NEW_PATH,
+    READABLE,
+    READABLE_FOLDER,
+    consistency_option,
+    dataset_option,
+    encoder_options,
+    json_option,
+    read_photos,
+)
+from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.errors import TooManyRefused
+
+
+@click.command()
+@click.argument("bundle", type=READABLE_FOLDER)
+@click.argument("data", type=READABLE)
+@dataset_option
+@click.option("--split", help="Take this part of the photos only, such as train.  [default: all]")
+@click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
+              help="Index of a new collection; bin_ivf_flat needs a server.")  # fmt: skip
+@click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat.")
+@click.option("--namespace", default="", show_default=False,
+              help="Part of every id: lets folders with equal file names share a collection.")  # fmt: skip
+@click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
+@click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Photos encoded and written together.")
+@encoder_options
+@click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
+@click.option("--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3.")
+@consistency_option(default="Bounded")
+@click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
+@click.option("--yes", is_flag=True, help="Really drop it.")
+@milvus_options
+@json_option
+def ingest(
+    bundle: Path,
+    data: Path,
+    dataset: str | None,
+    split: str | None,
+    index: str,
+    nlist: int,
+    namespace: str,
+    code_hex: bool,
+    embedding: bool,
+    batch_size: int,
+    provider: str | None,
+    threads: int,
+    report: Path | None,
+    max_errors: int,
+    consistency: str,
+    drop_if_exists: bool,
+    yes: bool,
+    connection: Connection,
+    as_json: bool,
+) -> None:
+    """Encode the photos in DATA and write them into Milvus.
+
+    A second run over the same photos adds nothing. Photos that cannot be read are counted and reported, all others get
+    in; the exit code is 3 when there are more of them than --max-errors.
+
+    \b
+    Example: milvus-fghash ingest bundles/birds photos --report refused.jsonl
+    """
+    if drop_if_exists and not yes:
+        raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
+    from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.serving.ingest import ingest as run
+
+    listing = read_photos(data, dataset)
+    listing = listing.split(split) if split else listing
+    encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    name = connection.collection_name
+    with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
+        if drop_if_exists and client.has_collection(name):
+            HashCollection.drop(client, name)
+        collection = HashCollection.open_or_create(
+            client,
+            name,
+            encoder.bundle.manifest,
+            index=index.upper(),
+            nlist=nlist,
+            code_hex=code_hex,
+            embedding_dim=encoder.embedding_dim if embedding else None,
+            consistency=consistency,
+        )
+        result = run(encoder, listing, collection, namespace, batch_rows=batch_size, report=report, progress=update)
+    facts = {"collection": name, **asdict(result)}
+    if as_json:
+        show_json(facts)
+    else:
+        show_record(facts)
+    if result.refused > max_errors:
+        where = f"see {report}" if report else "--report FILE lists them"
+        raise TooManyRefused(
+            f"{result.refused} of {len(listing)} photos were refused, {max_errors} are allowed (--max-errors); "
+            f"{where}. All others are in"
+        )

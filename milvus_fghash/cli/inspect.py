@@ -1,0 +1,75 @@
+"""`milvus-fghash inspect`: what a bundle, a checkpoint or a collection says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.options import READABLE_FOLDER, json_option
+from milvus_fghash.cli.output import show_json, show_record
+from milvus_fghash.errors import optional_part
+
+
+@click.command()
+@click.argument("path", type=READABLE_FOLDER, required=False)
+@milvus_options
+@json_option
+def inspect(path: Path | None, connection: Connection, as_json: bool) -> None:
+    """Describe a bundle, a checkpoint or a collection.
+
+    With PATH the bundle or checkpoint there, without it the collection in Milvus.
+
+    \b
+    Example: milvus-fghash inspect bundles/birds
+             milvus-fghash inspect --collection-name photos
+    """
+    if path is None:
+        kind, facts = "collection", _collection(connection)
+    elif (path / "bundle.json").exists():
+        kind, facts = "bundle", _bundle(path)
+    else:
+        kind, facts = "checkpoint", _checkpoint(path)
+    if as_json:
+        show_json({"kind": kind, **facts})
+    else:
+        show_record({"kind": kind, **facts})
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    from milvus_fghash.bundle import read_bundle
+
+    return read_bundle(path).manifest.model_dump(mode="json")
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    with optional_part("train"):
+        from milvus_fghash.training.checkpoint import load_checkpoint
+    loaded = load_checkpoint(path)
+    return {
+        "path": str(loaded.path),
+        "method": loaded.recipe.method.name,
+        "lineage": loaded.lineage,
+        "bits": loaded.bits,
+        "classes": len(loaded.classes),
+        "weights_licence": loaded.weights_licence,
+        **loaded.record,
+    }
+
+
+def _collection(connection: Connection) -> dict[str, Any]:
+    from milvus_fghash.serving.collection import HashCollection
+
+    found = HashCollection.open(connection.connect(), connection.collection_name)
+    return {
+        "name": found.name,
+        **found.note.model_dump(mode="json"),
+        "rows": found.count(),
+        "index": found.index,
+        "nlist": found.nlist,
+        "consistency": found.consistency,
+        "code_hex": found.has_code_hex,
+        "embedding_dim": found.embedding_dim,
+    }

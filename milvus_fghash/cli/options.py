@@ -1,0 +1,65 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from milvus_fghash.data import Listing
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+READABLE = click.Path(exists=True, path_type=Path)
+READABLE_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+READABLE_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_PATH = click.Path(path_type=Path)
+
+
+def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown by ``--help`` in the given order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+dataset_option = click.option(
+    "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
+)
+encoder_options: Callable[[Command], Command] = all_of(
+    click.option("--provider", help="Where ONNX Runtime computes, such as cpu or cuda.  [default: cuda if it works]"),
+    click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of ONNX Runtime; 0 lets it choose."),
+)
+
+
+def consistency_option(default: str | None) -> Callable[[Command], Command]:
+    """Without a default, the collection's own level counts."""
+    return click.option(
+        "--consistency",
+        type=click.Choice(["Strong", "Session", "Bounded", "Eventually"]),
+        default=default,
+        help="Bounded may miss rows written a moment ago, Strong never does."
+        + ("" if default else "  [default: the collection's]"),
+    )
+
+
+def layout_of(data: Path, dataset: str | None) -> str:
+    """What the ``--dataset`` option means: a named layout, or the one that ``data`` looks like."""
+    from milvus_fghash.data import detect
+
+    return dataset or detect(data)
+
+
+def read_photos(data: Path, dataset: str | None) -> Listing:
+    """The photos in ``data``, read in the layout that `layout_of` says."""
+    from milvus_fghash.data import read
+
+    return read(layout_of(data, dataset), data)

@@ -1,0 +1,112 @@
+"""`milvus-fghash search`: photo, id or code -> hits."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.options import (
+    NEW_PATH,
+    READABLE_FILE,
+    READABLE_FOLDER,
+    consistency_option,
+    encoder_options,
+    json_option,
+)
+from milvus_fghash.cli.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from milvus_fghash.serving.collection import Consistency
+    from milvus_fghash.serving.search import Found
+
+
+@click.command()
+@click.argument("bundle", type=READABLE_FOLDER, required=False)
+@click.option("--image", "images", type=READABLE_FILE, multiple=True, help="Search by this photo; needs BUNDLE.")
+@click.option("--id", "ids", multiple=True, help="Search by a row that is in the collection.")
+@click.option("--code", "codes", multiple=True, metavar="HEX", help="Search by a code in hexadecimal digits.")
+@click.option("-k", type=click.IntRange(1, 16_384), default=10, help="Number of hits.")
+@click.option("--filter", default="", show_default=False, help="Milvus expression such as 'label == \"robin\"'.")
+@click.option("--max-distance", type=click.IntRange(min=0), help="Largest distance in bits, that one included.")
+@click.option("--complete-ties", is_flag=True, help="Give all rows as far away as the last hit, even beyond -k.")
+@click.option("--nprobe", type=click.IntRange(min=1), help="Clusters of bin_ivf_flat to look into.")
+@consistency_option(default=None)
+@encoder_options
+@click.option("--html", type=NEW_PATH, help="Write the hits as one HTML page, photos inside.")
+@click.option("--photos", type=READABLE_FOLDER, help="Folder the photos were ingested from, for --html.")
+@milvus_options
+@json_option
+def search(
+    bundle: Path | None,
+    images: tuple[Path, ...],
+    ids: tuple[str, ...],
+    codes: tuple[str, ...],
+    k: int,
+    filter: str,
+    max_distance: int | None,
+    complete_ties: bool,
+    nprobe: int | None,
+    consistency: Consistency | None,
+    provider: str | None,
+    threads: int,
+    html: Path | None,
+    photos: Path | None,
+    connection: Connection,
+    as_json: bool,
+) -> None:
+    """Find the nearest photos by photo, id or code.
+
+    BUNDLE, which made the codes, is needed to search by a photo only.
+
+    \b
+    Example: milvus-fghash search bundles/birds --image robin.jpg --html hits.html --photos photos
+             milvus-fghash search --code 0f3a81c2d4e5 --max-distance 4
+    """
+    if not images and not ids and not codes:
+        raise click.UsageError("give what to search by: --image, --id or --code")
+    if images and bundle is None:
+        raise click.UsageError("searching by --image needs the BUNDLE that made the codes")
+    if html and photos is None:
+        raise click.UsageError("--html needs --photos, the folder the photos were ingested from")
+    from milvus_fghash.bundle import read_bundle
+    from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.search import Wanted, search_file, search_hex, search_id
+
+    wanted = Wanted(k, filter, max_distance, complete_ties, nprobe, consistency)
+    found: list[tuple[str, str, Found]] = []
+    with closing(connection.connect()) as client:
+        manifest = read_bundle(bundle).manifest if bundle else None
+        collection = HashCollection.open(client, connection.collection_name, manifest)
+        if bundle and images:
+            from milvus_fghash.serving.encoder import Encoder
+
+            encoder = Encoder.open(bundle, provider=provider, threads=threads)
+            found += [("image", str(image), search_file(collection, encoder, image, wanted)) for image in images]
+        found += [("id", key, search_id(collection, key, wanted)) for key in ids]
+        found += [("code", text, search_hex(collection, text, wanted)) for text in codes]
+    if html and photos:
+        from milvus_fghash.serving.gallery import Query, write_gallery
+
+        pages = [Query(query, answer, Path(query) if kind == "image" else None) for kind, query, answer in found]
+        write_gallery(html, pages, photos)
+    if as_json:
+        show_json([{"by": kind, "query": query, **asdict(answer)} for kind, query, answer in found])
+    else:
+        for kind, query, answer in found:
+            _show(kind, query, answer)
+
+
+def _show(kind: str, query: str, answer: Found) -> None:
+    click.echo(f"{kind} {query}")
+    rows: list[dict[str, Any]] = [
+        {"distance": hit.distance, "label": hit.label, "path": hit.path, "id": hit.id} for hit in answer.hits
+    ]
+    note = answer.note or (
+        "" if answer.complete else "rows as far away as the last one may be missing (--complete-ties)"
+    )
+    show_table(rows, note)

@@ -1,0 +1,96 @@
+"""`milvus-fghash train`: recipe + photos -> checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from milvus_fghash.cli.options import NEW_PATH, READABLE, json_option, read_photos
+from milvus_fghash.cli.output import Update, progress_bar, show_json, show_record
+from milvus_fghash.errors import optional_part
+
+if TYPE_CHECKING:
+    from milvus_fghash.training.checkpoint import RoundRecord
+    from milvus_fghash.training.loop import Progress
+    from milvus_fghash.training.run import Watcher
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--bits", type=click.IntRange(8, 256), default=48, help="Length of a code.")
+@click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos.")
+@click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: the recipe's]")
+@click.option("--out", type=NEW_PATH, required=True, help="Folder for the checkpoints and the log.")
+@click.option("--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change the recipe: training.rounds=3.")
+@click.option("--weights", help="imagenet, none, or a file of weights.  [default: the recipe's]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed.  [default: the recipe's]")
+@click.option("--resume", is_flag=True, help="Go on from the last finished round in --out.")
+@click.option("--device", help="cpu, cuda, cuda:1 and so on.  [default: cuda if there is one]")
+@click.option("--feature-cache", type=NEW_PATH, help="Folder for the features of a frozen trunk.  [default: in --out]")
+@json_option
+def train(
+    recipe: str,
+    bits: int,
+    data: Path,
+    dataset: str | None,
+    out: Path,
+    changes: tuple[str, ...],
+    weights: str | None,
+    seed: int | None,
+    resume: bool,
+    device: str | None,
+    feature_cache: Path | None,
+    as_json: bool,
+) -> None:
+    """Train RECIPE (a shipped name, or a .toml file) on photos.
+
+    \b
+    Example: milvus-fghash train frozen-fcaenet --data CUB_200_2011 --out runs/birds
+    """
+    from milvus_fghash.config import load_recipe
+
+    if weights is not None:
+        changes = (*changes, f"trunk.weights={json.dumps(weights)}")
+    if seed is not None:
+        changes = (*changes, f"training.seed={seed}")
+    loaded = load_recipe(recipe, changes)
+    with optional_part("train"):
+        from milvus_fghash.training.run import train as run
+    named = loaded.data.dataset if loaded.data.dataset != "auto" else None
+    listing = read_photos(data, dataset or named)
+    with progress_bar("training") as update:
+        checkpoint = run(
+            loaded,
+            bits,
+            listing,
+            out,
+            resume=resume,
+            device=device,
+            feature_cache=feature_cache,
+            watcher=_watcher(update),
+        )
+    result = {"checkpoint": str(checkpoint), "method": loaded.method.name, "bits": bits}
+    if as_json:
+        show_json(result)
+    else:
+        show_record(result)
+
+
+def _watcher(update: Update) -> Watcher:
+    from milvus_fghash.training.run import Watcher
+
+    def step(at: Progress) -> None:
+        terms = "  ".join(f"{name} {value:.4g}" for name, value in at.terms.items())
+        update(at.round * at.epochs + at.epoch, at.rounds * at.epochs, f"{terms}  {at.images_per_second:.0f} images/s")
+
+    def finished(record: RoundRecord, rounds: int) -> None:
+        quality = "" if record.validation_map is None else f", validation mAP {record.validation_map:.3f}"
+        log.info("round %d of %d: %s%s", record.round, rounds, record.terms, quality)
+
+    return Watcher(step, finished, lambda done, total: update(done, total, "features of the frozen trunk"))

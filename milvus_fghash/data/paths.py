@@ -1,0 +1,55 @@
+"""Paths written in lists: relative, inside the data set, and of files that are there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from milvus_fghash.errors import DataError
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def inside(path: str, where: str) -> str:
+    r"""The path in its shortest POSIX form, if it stays below the folder it is relative to.
+
+    >>> inside("./birds//wren.jpg", "photos.csv, line 2")
+    'birds/wren.jpg'
+
+    Raises:
+        DataError: for an empty or absolute path, a drive letter, a ``..``, a NUL, or a name that is no UTF-8 (Milvus
+            stores text as UTF-8). ``where`` says in the message where the path stands.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: the name {path!a} is not UTF-8; rename the file") from None
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    on_windows = path.replace("\\", "/").split("/")
+    if not names or not on_windows[0] or ".." in on_windows or "\0" in path or _DRIVE.match(path):
+        raise DataError(f"{where}: the path {path!r} must be relative and stay below the data set's folder")
+    return "/".join(names)
+
+
+def check_present(root: Path, paths: Iterable[tuple[str, str]]) -> None:
+    """See that all photos of a list are there, reading each folder once.
+
+    Args:
+        root: folder the paths are relative to.
+        paths: (path, where it stands) pairs.
+
+    Raises:
+        DataError: for the first one that is not.
+    """
+    names: dict[str, set[str]] = {}
+    for path, where in paths:
+        parent, _, name = path.rpartition("/")
+        if parent not in names:
+            try:
+                names[parent] = set(os.listdir(root / parent))
+            except OSError:
+                names[parent] = set()
+        if name not in names[parent]:
+            raise DataError(f"{where}: there is no file {root / path}; was the data set unpacked completely?")

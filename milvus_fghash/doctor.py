@@ -1,0 +1,155 @@
+"""What is installed, what can encode, and which Milvus answers. Nothing is created or changed by looking."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from milvus_fghash._version import __version__
+from milvus_fghash.errors import FghashError, MissingExtra
+
+if TYPE_CHECKING:
+    from milvus_fghash.serving.target import Target
+
+State = Literal["ok", "missing", "warning", "broken"]
+"""`missing` parts are optional; one `broken` part makes the doctor exit with 1."""
+
+NOT_FOR_USERS = {"all", "dev"}
+"""Extras that only gather other packages."""
+RIVALS = {"onnxruntime": "onnxruntime-gpu", "onnxruntime-gpu": "onnxruntime"}
+"""Only one of the two may be installed: they write to the same folder."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    part: str
+    state: State
+    detail: str
+
+
+def examine(target: Target, asked_for: bool) -> list[Finding]:
+    """Look at everything. ``asked_for``: someone named this Milvus, so it must answer."""
+    return [
+        Finding("milvus-fghash", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
+        *_packages(),
+        _encoding(),
+        *_torch(),
+        _milvus_lite(),
+        _configured_milvus(target, asked_for),
+    ]
+
+
+def installed(package: str) -> str | None:
+    """Version of a package, None where it is absent."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def extras() -> dict[str, list[str]]:
+    """Extra -> its packages, as the installed project's own metadata say; "" holds the base packages."""
+    found: dict[str, list[str]] = {}
+    for requirement in metadata.requires("milvus-fghash") or []:
+        name = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"extra == \"(\w+)\"", requirement)
+        key = extra.group(1) if extra else ""
+        if name and key not in NOT_FOR_USERS:
+            found.setdefault(key, []).append(name.group())
+    return found
+
+
+def _packages() -> Iterator[Finding]:
+    for extra, packages in extras().items():
+        versions = {package: installed(package) for package in packages}
+        there = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
+        lacking = [package for package, version in versions.items() if not version]
+        part = f"extra [{extra}]" if extra else "base packages"
+        if not lacking:
+            yield Finding(part, "ok", there)
+        else:
+            line = f"pip install 'milvus-fghash[{extra}]'" if extra else "pip install milvus-fghash"
+            rivals = [RIVALS[package] for package in lacking if package in RIVALS and installed(RIVALS[package])]
+            first = f"pip uninstall -y {rivals[0]} && " if rivals else ""
+            yield Finding(part, "missing" if extra else "broken", f"lacks {', '.join(lacking)}: {first}{line}")
+
+
+def _encoding() -> Finding:
+    from milvus_fghash.serving.runtime import load_runtime
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            runtime = load_runtime()
+        except MissingExtra as error:
+            return Finding("encoding", "broken", str(error))
+    if warned:
+        return Finding("encoding", "warning", str(warned[0].message))
+    providers = ", ".join(runtime.get_available_providers())
+    return Finding("encoding", "ok", f"onnxruntime {runtime.__version__} with {providers}")
+
+
+def _torch() -> Iterator[Finding]:
+    if not installed("torch"):
+        return
+    try:
+        torch = importlib.import_module("torch")
+        devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    except Exception as error:
+        yield Finding("training", "warning", f"torch does not load: {_one_line(error)}")
+        return
+    yield Finding("training", "ok", f"torch {torch.__version__}, GPU: {', '.join(devices) or 'none'}")
+
+
+def _milvus_lite() -> Finding:
+    """Opened for a try in a folder of its own: that it is installed does not mean that it works."""
+    from milvus_fghash.serving.target import Target
+
+    if not installed("milvus-lite"):
+        return Finding("Milvus Lite", "missing", "needed only for .db files: pip install 'milvus-fghash[lite]'")
+    with tempfile.TemporaryDirectory() as folder:
+        found = _milvus("Milvus Lite", Target(f"{folder}/doctor.db"))
+    return replace(found, state="ok" if found.state == "ok" else "warning")
+
+
+def _configured_milvus(target: Target, asked_for: bool) -> Finding:
+    part = f"Milvus at {target.uri}"
+    if target.is_lite and not Path(target.uri).expanduser().exists():  # opening it would make it
+        return Finding(part, "ok", "no such file yet; the first ingest makes it")
+    found = _milvus(part, target)
+    return found if asked_for or found.state == "ok" else replace(found, state="warning")
+
+
+def _milvus(part: str, target: Target) -> Finding:
+    from milvus_fghash.serving.target import connect, probe
+
+    try:
+        client = connect(target)
+        try:
+            can = asdict(probe(client))
+        finally:
+            client.close()
+    except FghashError as error:
+        return Finding(part, "broken", str(error))
+    kind, version, indexes = can.pop("kind"), can.pop("version"), can.pop("index_types")
+    abilities = ", ".join(f"{'no ' if not able else ''}{name.replace('_', ' ')}" for name, able in can.items())
+    return Finding(part, "ok", f"{kind} {version}: {', '.join(indexes)}; {abilities}")
+
+
+def is_broken(findings: list[Finding]) -> bool:
+    """Whether something that is needed does not work."""
+    return any(finding.state == "broken" for finding in findings)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,96 @@
+"""The pairwise loss and the code step of the ADSH family (Jiang & Li, AAAI 2018), without any m x N matrix.
+
+The network gives u_i = tanh(outputs) for the m photos of a round; every photo j of the training set has a learned
+code v_j of +1/-1. Both follow one objective,
+
+    J = sum_i sum_j (u_i . v_j - c S_ij)^2  +  gamma * sum_i ||u_i - v_i||^2 ,
+
+with c bits and the *soft* similarity of the authors' code: S_ij = 1 for photos of one class and -r otherwise, where r
+is the number of similar pairs of the round over the number of dissimilar ones, so that S sums to zero. (The papers
+print S = +-1; on data of many classes that has a trivial optimum in which all codes agree.)
+
+S depends on classes alone, so sums over j need only the sums of codes per class: O(c^2) a photo instead of O(N c).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from milvus_fghash.errors import DataError
+
+
+def dissimilarity(round_labels: Tensor, labels: Tensor, n_classes: int) -> float:
+    """r: similar pairs over dissimilar pairs between the photos of a round, (m,), and the training set, (N,)."""
+    of_class = torch.bincount(labels, minlength=n_classes)
+    similar = int(of_class[round_labels].sum())
+    dissimilar = len(round_labels) * len(labels) - similar
+    if dissimilar == 0:
+        raise DataError("all training photos are of one class; a pairwise method needs at least two")
+    return similar / dissimilar
+
+
+@dataclass(frozen=True)
+class PairTarget:
+    """All that the loss needs to know of the learned codes during one round.
+
+    Attributes:
+        gram: V^T V, (c, c).
+        pull: M_k = sum_j S_kj v_j for each class k, (n_classes, c).
+        energy: sum_j S_kj^2 for each class k, (n_classes,).
+    """
+
+    gram: Tensor
+    pull: Tensor
+    energy: Tensor
+
+    @staticmethod
+    def of(signs: Tensor, labels: Tensor, r: float, n_classes: int) -> PairTarget:
+        """From the learned codes, (N, c), of the training set with class numbers ``labels``, (N,)."""
+        per_class = signs.new_zeros(n_classes, signs.shape[1]).index_add_(0, labels, signs)
+        similar = torch.bincount(labels, minlength=n_classes).to(signs.dtype)
+        return PairTarget(
+            gram=signs.T @ signs,
+            pull=(1 + r) * per_class - r * signs.sum(dim=0),
+            energy=similar + (len(labels) - similar) * r**2,
+        )
+
+    def loss(self, u: Tensor, labels: Tensor) -> Tensor:
+        """sum_j (u_i . v_j - c S_ij)^2 of each photo; u (b, c) and labels (b,) -> (b,)."""
+        c = u.shape[1]
+        match = (u * self.pull[labels]).sum(dim=1)
+        return c**2 * self.energy[labels] - 2 * c * match + ((u @ self.gram) * u).sum(dim=1)
+
+
+def solve_codes(
+    signs: Tensor, u: Tensor, rows: Tensor, labels: Tensor, r: float, n_classes: int, gamma: float
+) -> Tensor:
+    """One sweep of the code step: each column of V is set to its optimum with the other columns fixed.
+
+    FCAENet eq. 16-17 (ADSH eq. 9-10), with the similarity summed per class: O(N c^2) time and O(N c) memory.
+
+    Args:
+        signs: (N, c) codes before the step.
+        u: (m, c) tanh outputs of the photos of the round.
+        rows: (m,) where these photos stand in the training set; no row twice.
+        labels: (N,) class numbers.
+        r: the `dissimilarity` of the round.
+        n_classes: number of classes.
+        gamma: weight of the quantisation term; 0 leaves it out.
+
+    Returns:
+        (N, c) new codes; where both values are equally good, +1.
+    """
+    c = u.shape[1]
+    per_class = u.new_zeros(n_classes, c).index_add_(0, labels[rows], u)
+    pull = c * ((1 + r) * per_class - r * u.sum(dim=0))[labels]
+    pull.index_add_(0, rows, gamma * u)
+    overlap = u.T @ u
+    overlap.fill_diagonal_(0)  # leaves the column itself out of the sum over the others
+    solved = signs.clone()
+    for k in range(c):
+        slope = pull[:, k] - solved @ overlap[:, k]
+        solved[:, k] = torch.where(slope >= 0, 1.0, -1.0)
+    return solved

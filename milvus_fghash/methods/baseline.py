@@ -1,0 +1,79 @@
+"""The Baseline of FCAENet (Table 1): ADSH (Jiang & Li, AAAI 2018) with the complete trunk.
+
+The network learns the outputs of a sample of photos by gradient; the codes of the whole training set are solved bit by
+bit between rounds (`asymmetric.py`). The loss of a batch of B photos is (FCAENet eq. 10, ADSH eq. 4)
+
+    (12 / c) * [ sum_i sum_j (u_i . v_j - c S_ij)^2 + gamma * sum_i ||u_i - v_i||^2 ] / (B N) .
+
+Differs from the papers: the soft similarity of the authors' code instead of S = +-1; the factor 12 / c of the later
+fine-grained code bases, which keeps the learning rate's meaning over code lengths; codes start as random signs.
+Whether FCAENet keeps the quantisation term is not stated; every public ADSH does, and ``gamma = 0`` leaves it out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.methods.asymmetric import PairTarget, dissimilarity, solve_codes
+from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk, generator
+from milvus_fghash.methods.heads import HashHead
+
+
+class Config(Frozen):
+    gamma: Annotated[float, Field(ge=0)] = 200.0
+    """Weight of the quantisation term; 0 leaves it out."""
+    seed: int = 0
+    """Of the random codes that the first round starts from."""
+
+
+class Method(HashMethod):
+    signs: Tensor
+    """(n_train, n_bits) learned codes V."""
+
+    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(trunk, sizes)
+        self.config = config
+        self.head: HashHead = HashHead(head, trunk.n_features, sizes.n_bits)
+        self.wants_features = head.standardise
+        random = torch.randint(0, 2, (sizes.n_train, sizes.n_bits), generator=generator(config.seed))
+        self.register_buffer("signs", random * 2.0 - 1.0)
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        self.head.fit(features)
+
+    def before_round(self, rows: Tensor, labels: Tensor) -> None:
+        n_classes = self.sizes.n_classes
+        self.rows = rows
+        self.r = dissimilarity(labels[rows], labels, n_classes)
+        self.target = PairTarget.of(self.signs, labels, self.r, n_classes)
+        self.place = torch.full((len(labels),), -1, device=rows.device)
+        self.place[rows] = torch.arange(len(rows), device=rows.device)
+        self.u = self.signs.new_zeros(len(rows), self.sizes.n_bits)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.anchor_loss(torch.tanh(self.head(batch.features["anchor"]).float()), batch)
+
+    def anchor_loss(self, u: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The two ADSH terms for outputs ``u``, (b, n_bits), kept as the photos' last ones for the code step."""
+        self.u[self.place[batch.rows]] = u.detach()
+        scale = self.scale(len(u))
+        terms = {"pairs": scale * self.target.loss(u, batch.labels).sum()}
+        if self.config.gamma:
+            terms["quantisation"] = scale * self.config.gamma * (u - self.signs[batch.rows]).square().sum()
+        return terms
+
+    def scale(self, batch_size: int) -> float:
+        """12 / c / (B N), the normaliser of every term."""
+        return 12 / self.sizes.n_bits / (batch_size * self.sizes.n_train)
+
+    def after_round(self, labels: Tensor) -> None:
+        solved = solve_codes(self.signs, self.u, self.rows, labels, self.r, self.sizes.n_classes, self.config.gamma)
+        self.signs.copy_(solved)
+
+    def learned_codes(self) -> Tensor:
+        return self.signs

@@ -1,0 +1,77 @@
+"""FCAENet: feature consistency driven attention erasing (Pattern Recognition 2022, arXiv 2110.04479).
+
+The Baseline, plus two pulls on the anchor's outputs u_a (ESRL, eq. 7-9): towards u_p of another photo of its class, and
+towards u_e of the photo with its hottest region erased (SREM, `erasing.py`). All three go through the same weights;
+only the anchor meets the learned codes. Encoding and the code step are the Baseline's (eq. 10-17).
+
+Not in the paper's text, so options here: the weights alpha and beta, which stand on gamma's scale and are divided by
+B N like the other terms (eq. 9 names a normaliser without showing it), and whether the distance is the plain squared
+one or that of vectors scaled to one length. Plain distances can be lowered by shrinking all outputs; scaled ones not.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from pydantic import Field
+from torch import Tensor
+
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.methods import baseline
+from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.erasing import erase
+
+Distance = Literal["plain", "cosine"]
+
+
+class Config(baseline.Config):
+    alpha: Annotated[float, Field(ge=0)] = 200.0
+    """Weight of the pull to the positive photo; 0 leaves it out."""
+    beta: Annotated[float, Field(ge=0)] = 200.0
+    """Weight of the pull to the erased photo; 0 leaves SREM out."""
+    distance: Distance = "plain"
+    """`plain`: ||u_a - u||^2 as printed; `cosine`: the same of vectors scaled to length sqrt(c)."""
+    boxes: Annotated[int, Field(gt=0)] = 50
+    """n in the paper: how many boxes are erased."""
+    box_size: Annotated[int, Field(gt=0)] = 32
+    """s in the paper: side of a box, in pixels of a 224-pixel photo; other input sizes scale it."""
+
+
+def pair_distance(first: Tensor, second: Tensor, distance: Distance) -> Tensor:
+    """Sum over the batch of the squared distance of two sets of outputs, both (b, c) -> scalar."""
+    if distance == "plain":
+        return (first - second).square().sum()
+    c = first.shape[1]
+    return 2 * c * (1 - F.cosine_similarity(first, second, dim=1)).sum()
+
+
+class Method(baseline.Method):
+    config: Config
+
+    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(trunk, head, sizes, config)
+        self.wants_positives = config.alpha > 0
+        if config.beta:
+            self.embedding = f"anchor+erased-{config.boxes}x{config.box_size}"
+
+    def embed(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.trunk.maps(images)
+        features = {"anchor": self.trunk.pool(maps)}
+        if self.config.beta:
+            box_size = max(1, round(self.config.box_size * images.shape[-1] / 224))
+            features["erased"] = self.trunk(erase(images, maps, self.config.boxes, box_size))
+        return features
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        names = [name for name in ("anchor", "positive", "erased") if name in batch.features]
+        # One pass through the head: with batch norm, all three must be normalised by the same statistics.
+        outputs = torch.tanh(self.head(torch.cat([batch.features[name] for name in names])).float())
+        u: dict[str, Tensor] = dict(zip(names, outputs.chunk(len(names)), strict=True))
+        terms = self.anchor_loss(u["anchor"], batch)
+        scale = self.scale(len(batch.rows))
+        for name, weight in (("positive", self.config.alpha), ("erased", self.config.beta)):
+            if weight:
+                terms[name] = scale * weight * pair_distance(u["anchor"], u[name], self.config.distance)
+        return terms

@@ -1,0 +1,272 @@
+"""A Milvus collection of codes: row schema, index, consistency, and which model filled it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import MilvusClient
+
+from milvus_fghash.bits import check_codes, code_bytes, to_hex
+from milvus_fghash.bundle import BundleManifest
+from milvus_fghash.errors import CodeError, StoreError, nearest
+from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.rows import Rows, check_fits, check_meta
+from milvus_fghash.serving.schema import (
+    COLUMNS,
+    IndexType,
+    ModelNote,
+    check_index,
+    check_name,
+    index_params,
+    read_note,
+    row_schema,
+)
+from milvus_fghash.serving.target import probe
+
+Consistency = Literal["Strong", "Session", "Bounded", "Eventually"]
+
+TIMEOUT: Final = 60.0
+"""Seconds a call may take, repeats of pymilvus included."""
+LOAD_TIMEOUT: Final = 600.0
+"""Seconds for loading a collection or building an index, which grow with its rows."""
+
+
+@dataclass(frozen=True)
+class HashCollection:
+    """An open collection. Make one with `create`, `open` or `open_or_create`."""
+
+    client: MilvusClient
+    name: str
+    note: ModelNote
+    index: str
+    nlist: int | None
+    """Number of clusters of BIN_IVF_FLAT."""
+    consistency: str
+    """Level of reads that name none."""
+    has_code_hex: bool
+    embedding_dim: int | None
+
+    @property
+    def bits(self) -> int:
+        return self.note.bits
+
+    @classmethod
+    def create(
+        cls,
+        client: MilvusClient,
+        name: str,
+        manifest: BundleManifest,
+        *,
+        index: IndexType = "BIN_FLAT",
+        nlist: int = 128,
+        code_hex: bool = False,
+        embedding_dim: int | None = None,
+        consistency: Consistency = "Bounded",
+    ) -> HashCollection:
+        """Make an empty collection for the codes of one model, with its index, ready for rows and searches.
+
+        Args:
+            index: BIN_FLAT compares with every row; BIN_IVF_FLAT with the nearest clusters only, on servers.
+            nlist: number of clusters of BIN_IVF_FLAT.
+            code_hex: keep the code as text too, which is cheaper to fetch than the vector.
+            embedding_dim: length of a float vector kept with each row.
+
+        Raises:
+            ConfigError: when the name or nlist cannot be.
+            StoreError: when the name is taken, or Milvus refuses; nothing half-made is left behind.
+        """
+        check_name(name)
+        check_index(probe(client), index, nlist, embedding_dim)
+        with milvus_call(f"cannot create {name}"):
+            if client.has_collection(name, timeout=TIMEOUT):
+                raise StoreError(f"the collection {name} exists; open it, drop it, or choose another name")
+        schema = row_schema(ModelNote.of(manifest), code_hex, embedding_dim)
+        with milvus_call(f"cannot create {name}"):
+            client.create_collection(name, schema=schema, consistency_level=consistency, timeout=TIMEOUT)
+        try:
+            with milvus_call(f"cannot create {name}"):
+                client.create_index(name, index_params(index, nlist, embedding_dim), timeout=LOAD_TIMEOUT)
+                client.load_collection(name, timeout=LOAD_TIMEOUT)
+        except BaseException:
+            _drop_half_made(client, name)
+            raise
+        return cls.open(client, name, manifest)
+
+    @classmethod
+    def open(cls, client: MilvusClient, name: str, manifest: BundleManifest | None = None) -> HashCollection:
+        """Open a collection this project made; with a manifest, only if the same model made its codes.
+
+        Raises:
+            StoreError: when it is not there, not ours, half-made, or filled by another model.
+        """
+        check_name(name)
+        with milvus_call(f"cannot open the collection {name}"):
+            if not client.has_collection(name, timeout=TIMEOUT):
+                known = client.list_collections(timeout=TIMEOUT)
+                hint = nearest(name, known) if known else "There are none yet; ingest makes one."
+                raise StoreError(f"there is no collection {name}. {hint}")
+            described = client.describe_collection(name, timeout=TIMEOUT)
+            index = client.describe_index(name, "code", timeout=TIMEOUT) or {}
+        note = read_note(name, described["description"])
+        if note is None:
+            raise StoreError(f"the collection {name} was not made by milvus-fghash; choose another name")
+        if not index:
+            raise StoreError(f"the collection {name} has no index: it was left half-made. Drop it and ingest again")
+        widths = {one["name"]: one["params"].get("dim") for one in described["fields"]}
+        if int(widths["code"]) != 8 * code_bytes(note.bits):
+            raise StoreError(f"the collection {name} says {note.bits} bits, but its field `code` has {widths['code']}")
+        collection = cls(
+            client=client,
+            name=name,
+            note=note,
+            index=index["index_type"],
+            nlist=int(index["nlist"]) if "nlist" in index else None,
+            consistency=described["consistency_level_name"],
+            has_code_hex="code_hex" in widths,
+            embedding_dim=int(widths["embedding"]) if "embedding" in widths else None,
+        )
+        if manifest is not None:
+            collection.check_model(manifest)
+        with milvus_call(f"cannot load the collection {name}"):
+            client.load_collection(name, timeout=LOAD_TIMEOUT)
+        return collection
+
+    @classmethod
+    def open_or_create(
+        cls, client: MilvusClient, name: str, manifest: BundleManifest, **options: Any
+    ) -> HashCollection:
+        """Open the collection, or `create` it with the options when there is none; an open one keeps its own."""
+        check_name(name)
+        with milvus_call(f"cannot open the collection {name}"):
+            exists = client.has_collection(name, timeout=TIMEOUT)
+        return cls.open(client, name, manifest) if exists else cls.create(client, name, manifest, **options)
+
+    @staticmethod
+    def drop(client: MilvusClient, name: str) -> None:
+        """Delete a collection of ours with all its rows, a half-made one too.
+
+        Raises:
+            StoreError: when it is not there, or not ours.
+        """
+        check_name(name)
+        with milvus_call(f"cannot drop {name}"):
+            if not client.has_collection(name, timeout=TIMEOUT):
+                raise StoreError(f"there is no collection {name}")
+            if read_note(name, client.describe_collection(name, timeout=TIMEOUT)["description"]) is None:
+                raise StoreError(f"the collection {name} was not made by milvus-fghash, so it is not dropped")
+            client.drop_collection(name, timeout=TIMEOUT)
+
+    def check_model(self, manifest: BundleManifest) -> None:
+        """Refuse a model whose codes cannot be compared with those in here.
+
+        Raises:
+            StoreError: when the fingerprints differ.
+        """
+        self.note.check(manifest, self.name)
+
+    def upsert(self, rows: Rows, embeddings: NDArray[np.float32] | None = None) -> int:
+        """Write rows, replacing those with the same ids; the number written.
+
+        Of an id that stands twice, the last row counts.
+
+        Raises:
+            CodeError: when the codes have another width than the collection's.
+            StoreError: when a text is too long, or Milvus refuses.
+        """
+        check_codes(rows.codes, self.bits)
+        self._check_embeddings(rows, embeddings)
+        last: dict[str, dict[str, Any]] = {}  # Milvus may keep both rows of an id that stands twice in one upsert
+        for row, (code, text) in enumerate(zip(rows.codes, to_hex(rows.codes), strict=True)):
+            values: dict[str, Any] = {
+                "id": check_fits("id", rows.ids[row]),
+                "code": code.tobytes(),
+                "path": check_fits("path", rows.paths[row]),
+                "label": check_fits("label", rows.labels[row]),
+                "content_sha": check_fits("content_sha", rows.content_shas[row]),
+                "meta": dict(check_meta(rows.metas[row])),
+            }
+            if self.has_code_hex:
+                values["code_hex"] = text
+            if embeddings is not None:
+                values["embedding"] = embeddings[row]
+            last[rows.ids[row]] = values
+        if last:
+            with milvus_call(f"cannot write to {self.name}"):
+                self.client.upsert(self.name, list(last.values()), timeout=TIMEOUT)
+        return len(last)
+
+    def get(self, ids: Sequence[str]) -> Rows:
+        """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
+        if not ids:
+            return Rows.joined([], code_bytes(self.bits))
+        with milvus_call(f"cannot read from {self.name}"):
+            found = self.client.get(
+                self.name, list(ids), output_fields=[*COLUMNS, "code"], consistency_level="Strong", timeout=TIMEOUT
+            )
+        by_id = {one["id"]: one for one in found}
+        return self._rows([by_id[key] for key in dict.fromkeys(ids) if key in by_id])
+
+    def scan(self, batch: int = 1000, filter: str = "") -> Iterator[Rows]:
+        """Every row that fits ``filter``, a batch at a time, in no particular order; reads what was just written."""
+        self.count()  # waits for the last writes: the iterator of Milvus 2.3 does not, whatever level it is given
+        with milvus_call(f"cannot read {self.name}"):
+            pages = self.client.query_iterator(
+                self.name,
+                batch_size=batch,
+                filter=filter,
+                output_fields=[*COLUMNS, "code"],
+                consistency_level="Strong",
+                timeout=TIMEOUT,
+            )
+        try:
+            while True:
+                with milvus_call(f"cannot read {self.name}"):
+                    page = pages.next()
+                if not page:
+                    return
+                yield self._rows(page)
+        finally:
+            pages.close()
+
+    def count(self) -> int:
+        """Number of rows, those just written included."""
+        return count_rows(self.client, self.name)
+
+    def _rows(self, found: Sequence[Any]) -> Rows:
+        codes = np.frombuffer(b"".join(one["code"][0] for one in found), np.uint8)
+        return Rows(
+            ids=tuple(one["id"] for one in found),
+            codes=check_codes(codes.reshape(-1, code_bytes(self.bits)), self.bits),
+            paths=tuple(one["path"] for one in found),
+            labels=tuple(one["label"] for one in found),
+            content_shas=tuple(one["content_sha"] for one in found),
+            metas=tuple(one["meta"] for one in found),
+        )
+
+    def _check_embeddings(self, rows: Rows, embeddings: NDArray[np.float32] | None) -> None:
+        wanted = None if self.embedding_dim is None else (len(rows), self.embedding_dim)
+        got = None if embeddings is None else embeddings.shape
+        if wanted != got:
+            raise CodeError(f"{self.name} takes embeddings of shape {wanted}, got {got}")
+
+
+def _drop_half_made(client: MilvusClient, name: str) -> None:
+    """After a failure that is about to be raised: a second one must not hide it."""
+    with contextlib.suppress(StoreError), milvus_call(f"cannot drop {name}"):
+        client.drop_collection(name, timeout=TIMEOUT)
+
+
+def count_rows(client: MilvusClient, name: str) -> int:
+    """Number of rows of a loaded collection, those just written included.
+
+    Raises:
+        StoreError: when it is not loaded, or Milvus does not answer.
+    """
+    with milvus_call(f"cannot count the rows of {name}"):
+        rows = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT)
+    return int(rows[0]["count(*)"])

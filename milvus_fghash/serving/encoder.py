@@ -1,0 +1,160 @@
+"""A bundle at work: photos or pixels -> codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from milvus_fghash.bits import Codes, check_codes, code_bytes
+from milvus_fghash.bundle import Bundle, read_bundle
+from milvus_fghash.errors import BundleError, CodeError
+from milvus_fghash.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
+from milvus_fghash.serving.decoding import Refused, batches, decode
+from milvus_fghash.serving.runtime import one_line, open_session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+ImageLike = Path | str | bytes | Image.Image | NDArray[np.uint8]
+"""A file, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What became of a list of files.
+
+    Attributes:
+        codes: (n_kept, n_bytes).
+        rows: (n_kept,) int64, positions of the kept files in the list.
+        refused: the others.
+    """
+
+    codes: Codes
+    rows: NDArray[np.int64]
+    refused: tuple[Refused, ...]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Photos -> codes with ONNX Runtime. Also fits where pymilvus.model wants an embedding function.
+
+    Not to be sent to another process: open it there.
+    """
+
+    bundle: Bundle
+    session: InferenceSession
+    batch_size: int = 8
+    """Photos computed at once. More costs memory and gains little on a CPU."""
+
+    @classmethod
+    def open(cls, bundle_path: Path, provider: str | None = None, threads: int = 0, batch_size: int = 8) -> Encoder:
+        """Read, verify and load a bundle; `open_session` explains ``provider`` and ``threads``.
+
+        Raises:
+            BundleError, ConfigError, MissingExtra: as `read_bundle` and `open_session`.
+        """
+        bundle = read_bundle(Path(bundle_path))
+        return cls(bundle, open_session(bundle, provider, threads), batch_size)
+
+    @property
+    def bits(self) -> int:
+        """Length of a code."""
+        return self.bundle.manifest.bits
+
+    @property
+    def dim(self) -> int:
+        """Bits a code takes in Milvus: the length rounded up to whole bytes."""
+        return 8 * code_bytes(self.bits)
+
+    @property
+    def provider(self) -> str:
+        """Where ONNX Runtime computes, such as CPUExecutionProvider."""
+        return str(self.session.get_providers()[0])
+
+    @property
+    def embedding_dim(self) -> int | None:
+        """Length of the bundle's embedding; None when it has none."""
+        shapes = {one.name: one.shape for one in self.session.get_outputs()}
+        return int(shapes["embedding"][1]) if "embedding" in shapes else None
+
+    def encode_pixels(self, images: NDArray[np.uint8]) -> Codes:
+        """(n, size, size, 3) RGB as `images.prepare` makes it -> (n, n_bytes); raises as `run`."""
+        return cast(Codes, self.run(images)[0])
+
+    def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
+        """(n, size, size, 3) RGB -> the codes, and further outputs by name such as "logits" or "embedding".
+
+        Raises:
+            CodeError: when type or shape of the images are not those the graph takes.
+            BundleError: when the graph fails, or gives something that is no code.
+        """
+        side = self.bundle.manifest.preprocessing.size
+        if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
+            raise CodeError(
+                f"images must be uint8 of shape (n, {side}, {side}, 3), got {images.dtype} of shape {images.shape}"
+            )
+        if not len(images):  # graphs need not take an empty batch: compute one photo and give none of it
+            return tuple(column[:0] for column in self.run(np.zeros((1, side, side, 3), np.uint8), *more))
+        starts = range(0, len(images), self.batch_size)
+        parts = [self._run_batch(images[start : start + self.batch_size], more) for start in starts]
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def _run_batch(self, images: NDArray[np.uint8], more: Sequence[str]) -> list[NDArray[Any]]:
+        try:
+            outputs = cast(list[NDArray[Any]], self.session.run(["codes", *more], {"images": images}))
+        except Exception as error:  # ONNX Runtime has no exception class of its own above its many
+            raise BundleError(f"ONNX Runtime cannot run {self.bundle.path}: {one_line(error)}") from error
+        try:
+            codes = check_codes(outputs[0], self.bits)
+        except CodeError as error:
+            raise BundleError(f"{self.bundle.path} gives no codes: {error}; export the model again") from error
+        if len(codes) != len(images):
+            raise BundleError(f"{self.bundle.path} gives {len(codes)} codes for {len(images)} images")
+        return [codes, *outputs[1:]]
+
+    def encode_files(self, paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> Encoded:
+        """Files -> codes; those that cannot be decoded are listed, not raised."""
+        refused: list[Refused] = []
+        codes = [np.zeros((0, code_bytes(self.bits)), np.uint8)]
+        rows: list[int] = []
+        decoded = decode(paths, self.bundle.manifest.preprocessing, limits)
+        for photos in batches(decoded, self.batch_size, refused.append):
+            codes.append(self.encode_pixels(np.stack([photo.pixels for photo in photos])))
+            rows.extend(photo.row for photo in photos)
+        return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(refused))
+
+    def encode_image(self, image: ImageLike, limits: Limits = DEFAULT_LIMITS) -> Codes:
+        """One photo -> (1, n_bytes).
+
+        Raises:
+            ImageRefused: when it cannot be decoded.
+            CodeError: when an array is no RGB image.
+        """
+        return self.encode_pixels(self._pixels(image, limits)[None])
+
+    def encode_documents(self, images: Iterable[ImageLike]) -> list[bytes]:
+        """One code for each photo, as Milvus takes them in a BINARY_VECTOR field; raises as `encode_image`."""
+        return [self.encode_image(image).tobytes() for image in images]
+
+    def encode_queries(self, images: Iterable[ImageLike]) -> list[bytes]:
+        """The same as `encode_documents`: photos in a catalogue and queries are encoded alike."""
+        return self.encode_documents(images)
+
+    def __call__(self, images: Iterable[ImageLike]) -> list[bytes]:
+        return self.encode_documents(images)
+
+    def _pixels(self, image: ImageLike, limits: Limits) -> NDArray[np.uint8]:
+        preprocessing = self.bundle.manifest.preprocessing
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise CodeError(f"an image must be uint8 of shape (h, w, 3), got {image.dtype} of shape {image.shape}")
+            return prepare(Image.fromarray(image), preprocessing)
+        if isinstance(image, Image.Image):
+            return prepare(upright_rgb(image), preprocessing)
+        return load(image if isinstance(image, bytes) else Path(image), preprocessing, limits)

@@ -1,0 +1,220 @@
+"""Evaluate a bundle on photos, or a Milvus collection as it stands.
+
+Gallery and queries are encoded by the bundle, exactly as in serving. What Milvus holds is read back and judged by the
+same NumPy code; Milvus' own answers to some of the queries are compared with it, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+import numpy as np
+
+from milvus_fghash.bits import Codes, code_bytes, hamming
+from milvus_fghash.bundle import LearnedCodes
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import DataError, StoreError
+from milvus_fghash.evaluate import PLACES, Evaluation, EvaluationRecord, GalleryKind, Subject, evaluate_codes
+from milvus_fghash.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.search import Wanted, search_codes
+from milvus_fghash.serving.target import probe
+
+HITS_CHECKED: Final = 100
+"""Hits compared for each query that is searched in Milvus too."""
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """Codes with the class of each photo, and how many photos were refused on the way."""
+
+    codes: Codes
+    labels: tuple[str, ...]
+    refused: int = 0
+
+
+def evaluate_bundle(
+    encoder: Encoder,
+    listing: Listing,
+    *,
+    dataset: str,
+    gallery_split: str = "train",
+    query_split: str = "test",
+    limits: Limits = DEFAULT_LIMITS,
+    places: Sequence[int] = PLACES,
+) -> Evaluation:
+    """Encode both splits and judge them; the learned codes too, where the bundle has them for these photos.
+
+    Raises:
+        DataError: when a split is missing or empty, a query has no class, or a learned code has another class.
+    """
+    stored = listing.split(gallery_split)
+    queries = _encode(encoder, listing.split(query_split), limits, "query")
+    gallery = _encode(encoder, stored, limits, "gallery")
+    subject = _subject(encoder, dataset, gallery_split, query_split)
+    encoded = _judge(queries, gallery, subject, "encoded", "network", places)
+    learned = encoder.bundle.learned()
+    if learned is None:
+        return Evaluation(encoded=encoded, learned_absent=f"{subject.method} learns no codes of its training photos")
+    kept = _learned_gallery(learned, stored)
+    if not kept.labels:
+        reason = f"none of the {len(learned.ids):,} learned codes belongs to a photo of the split {gallery_split!r}"
+        return Evaluation(encoded=encoded, learned_absent=reason)
+    matched = f"{len(kept.labels):,} of {len(learned.ids):,} learned codes match the {len(stored):,} photos"
+    record = _judge(queries, kept, subject, "learned", f"{learned.source} ({matched})", places)
+    return Evaluation(encoded=encoded, learned=record)
+
+
+def evaluate_collection(
+    collection: HashCollection,
+    encoder: Encoder,
+    listing: Listing,
+    *,
+    dataset: str,
+    query_split: str = "test",
+    filter: str = "",
+    checked_queries: int = 32,
+    limits: Limits = DEFAULT_LIMITS,
+    places: Sequence[int] = PLACES,
+) -> Evaluation:
+    """Judge what stands in Milvus as the gallery; the queries are photos of a listing.
+
+    Args:
+        filter: Milvus expression; only rows that fit it are the gallery.
+        checked_queries: queries, evenly spread, that Milvus searches too. Its distances must be NumPy's.
+
+    Raises:
+        StoreError: when another model filled the collection, nothing in it fits, it changes meanwhile, or Milvus'
+            distances differ from NumPy's.
+        DataError: when the split is missing, or a query has no class.
+    """
+    collection.check_model(encoder.bundle.manifest)
+    queries = _encode(encoder, listing.split(query_split), limits, "query")
+    ids, gallery = _read(collection, filter)
+    rows = np.unique(np.linspace(0, len(queries.codes) - 1, min(checked_queries, len(queries.codes))).astype(int))
+    compared = check_distances(collection, queries.codes[rows], ids, gallery.codes, filter)
+    subject = _subject(encoder, dataset, filter or "all rows", query_split)
+    able = probe(collection.client)
+    versions = {
+        **subject.versions,
+        "milvus": f"{able.kind} {able.version}, {collection.index}",
+        "pymilvus": metadata.version("pymilvus"),
+    }
+    source = (
+        f"network, read from the Milvus collection {collection.name} in the order of its ids; "
+        f"{compared:,} distances of {len(rows)} queries searched in Milvus equal NumPy's"
+    )
+    record = _judge(queries, gallery, subject.model_copy(update={"versions": versions}), "encoded", source, places)
+    return Evaluation(encoded=record, learned_absent="a collection holds encoded codes only")
+
+
+def check_distances(
+    collection: HashCollection, queries: Codes, ids: Sequence[str], gallery: Codes, filter: str = ""
+) -> int:
+    """Search ``queries`` in Milvus and compare its nearest distances with NumPy's; the number compared.
+
+    Args:
+        ids: (n_gallery,) ids of the rows that fit ``filter``.
+        gallery: (n_gallery, n_bytes) their codes.
+
+    Raises:
+        StoreError: when one distance differs, a row is missing, or one is there that should not be.
+    """
+    if not len(queries):
+        return 0
+    k = min(HITS_CHECKED, len(ids))
+    wanted = Wanted(k=k, filter=filter, nprobe=collection.nlist, consistency="Strong")  # all clusters: exact
+    position = {key: row for row, key in enumerate(ids)}
+    distances = hamming(queries, gallery)
+    compared = 0
+    for own, found in zip(distances, search_codes(collection, queries, wanted), strict=True):
+        given = [hit.distance for hit in found.hits]
+        strangers = [hit.id for hit in found.hits if hit.id not in position]
+        if strangers:
+            raise StoreError(f"{collection.name} changed while it was evaluated: row {strangers[0]} is new. Try again")
+        each = [int(own[position[hit.id]]) for hit in found.hits]
+        nearest = np.sort(own)[:k].tolist()
+        if not given == each == nearest:
+            raise StoreError(
+                f"Milvus and NumPy disagree on distances in {collection.name}: Milvus gives {given[:5]}..., "
+                f"the rows it names are at {each[:5]}..., the nearest at {nearest[:5]}.... "
+                "Rows of a wrong width were written, or it changed meanwhile; ingest into a new collection"
+            )
+        compared += k
+    return compared
+
+
+def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Coded]:
+    """Ids, codes and classes of the rows that fit, ordered by id so that every reading gives the same gallery."""
+    ids: list[str] = []
+    labels: list[str] = []
+    parts: list[Codes] = [np.zeros((0, code_bytes(collection.bits)), np.uint8)]
+    for rows in collection.scan(filter=filter):
+        ids.extend(rows.ids)
+        labels.extend(rows.labels)
+        parts.append(rows.codes)
+    if not ids:
+        raise StoreError(
+            f"no row of {collection.name} {f'fits {filter}' if filter else 'is there'}; ingest photos first"
+        )
+    if len(set(ids)) != len(ids) or (not filter and collection.count() != len(ids)):
+        raise StoreError(f"{collection.name} changed while it was read; try again when nothing is written to it")
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    codes = np.concatenate(parts)[order]
+    return tuple(ids[row] for row in order), _Coded(codes, tuple(labels[row] for row in order))
+
+
+def _encode(encoder: Encoder, photos: Listing, limits: Limits, role: str) -> _Coded:
+    encoded = encoder.encode_files([photos.file(row) for row in range(len(photos))], limits)
+    if not len(encoded.codes):
+        first = encoded.refused[0]
+        raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")
+    return _Coded(encoded.codes, photos.take(encoded.rows).labels, len(encoded.refused))
+
+
+def _learned_gallery(learned: LearnedCodes, stored: Listing) -> _Coded:
+    """The learned codes of the photos of a listing, in the listing's order."""
+    position = {key: row for row, key in enumerate(learned.ids)}
+    known = [(row, position[key]) for row, key in enumerate(stored.ids) if key in position]
+    for row, at in known:
+        if stored.labels[row] != learned.labels[at]:
+            raise DataError(
+                f"photo {stored.ids[row]} has the class {stored.labels[row]!r} in the listing and "
+                f"{learned.labels[at]!r} in the bundle; evaluate with the data set the model was trained on"
+            )
+    return _Coded(learned.codes[[at for _, at in known]], tuple(stored.labels[row] for row, _ in known))
+
+
+def _judge(
+    queries: _Coded, gallery: _Coded, subject: Subject, kind: GalleryKind, source: str, places: Sequence[int]
+) -> EvaluationRecord:
+    return evaluate_codes(
+        queries.codes,
+        queries.labels,
+        gallery.codes,
+        gallery.labels,
+        subject.model_copy(update={"refused_gallery": gallery.refused, "refused_queries": queries.refused}),
+        gallery=kind,
+        gallery_source=source,
+        places=places,
+    )
+
+
+def _subject(encoder: Encoder, dataset: str, gallery_split: str, query_split: str) -> Subject:
+    import onnxruntime
+
+    manifest = encoder.bundle.manifest
+    return Subject(
+        method=manifest.method,
+        bits=manifest.bits,
+        fingerprint=manifest.fingerprint,
+        lineage=manifest.lineage,
+        dataset=dataset,
+        gallery_split=gallery_split,
+        query_split=query_split,
+        versions={"onnxruntime": f"{onnxruntime.__version__}, {encoder.provider}"},
+    )

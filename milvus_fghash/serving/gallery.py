@@ -1,0 +1,144 @@
+"""Search results as one HTML page that needs nothing else: photos are inside, nothing is loaded or run."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from milvus_fghash.errors import ImageRefused
+from milvus_fghash.images import open_rgb
+from milvus_fghash.serving.search import Found, Hit
+from milvus_fghash.whole_file import write_whole
+
+SIDE: Final = 256
+"""Longest side of a thumbnail in pixels: sharp on screens of double density."""
+
+STYLE: Final = """
+:root { color-scheme: light dark; --line: #8883; --dim: #777; --right: #1a9850; --wrong: #d73027; }
+* { box-sizing: border-box; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1.5rem; max-width: 90rem; }
+h1 { font-size: 1.35rem; margin: 0 0 .25rem; }
+p { margin: 0 0 1rem; color: var(--dim); }
+section { display: grid; grid-template-columns: 11rem 1fr; gap: 1.5rem; padding: 1.25rem 0;
+  border-top: 1px solid var(--line); }
+section > div { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: 1rem .75rem;
+  align-content: start; }
+section > div > p { grid-column: 1 / -1; }
+figure { margin: 0; min-width: 0; }
+.tile { aspect-ratio: 1; border-radius: 6px; background: #8882; display: grid; place-items: center; overflow: hidden;
+  color: var(--dim); font-size: .8rem; text-align: center; }
+.tile img { width: 100%; height: 100%; object-fit: cover; }
+.right .tile { outline: 3px solid var(--right); outline-offset: 1px; }
+.wrong .tile { outline: 3px solid var(--wrong); outline-offset: 1px; }
+figcaption { margin-top: .45rem; font-size: .82rem; line-height: 1.3; overflow-wrap: anywhere; }
+figcaption b, figcaption span { display: block; }
+figcaption b { font-variant-numeric: tabular-nums; }
+figcaption span { color: var(--dim); font-size: .72rem; }
+.right b::after { content: " \\2713"; color: var(--right); }
+.wrong b::after { content: " \\2717"; color: var(--wrong); }
+@media (max-width: 40rem) {
+  body { padding: 1rem; }
+  section { grid-template-columns: 1fr; gap: .9rem; }
+  section > figure { display: grid; grid-template-columns: 9rem 1fr; gap: .75rem; }
+  section > figure figcaption { margin-top: 0; }
+  section > div { grid-template-columns: repeat(auto-fill, minmax(6.25rem, 1fr)); }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One row of the page.
+
+    Attributes:
+        name: what was searched by: a path, an id or a code.
+        found: what came back.
+        photo: the query's own photo, if there is one.
+        label: its class; hits are then framed green or red.
+    """
+
+    name: str
+    found: Found
+    photo: Path | bytes | None = None
+    label: str | None = None
+
+
+def write_gallery(path: Path, queries: Sequence[Query], photos: Path, title: str = "Search results") -> None:
+    """Write the page.
+
+    Args:
+        photos: folder the hits' paths are relative to. A photo that is not there gets a blank tile.
+
+    Raises:
+        DataError: when the file cannot be written.
+    """
+    page = "".join(_page(queries, photos, title)).encode(errors="backslashreplace")  # file names need not be UTF-8
+    write_whole(path, page)
+
+
+def _page(queries: Sequence[Query], photos: Path, title: str) -> Iterator[str]:
+    yield f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    yield f"<style>{STYLE}</style>\n<h1>{escape(title)}</h1>\n"
+    yield "<p>The number of bits that differ, nearest first. The folder is shown when you point at a name.</p>\n"
+    for query in queries:
+        yield "<section>\n"
+        yield _figure(query.photo, "query", f"<b>{_text(query.label or 'Query')}</b><span>{_text(query.name)}</span>")
+        yield "<div>\n"
+        for hit in query.found.hits:
+            yield _figure(_inside(photos, hit.path), _verdict(query.label, hit), _caption(hit))
+        if not query.found.hits:
+            yield "<p>Nothing was found.</p>\n"
+        yield "</div>\n</section>\n"
+        if query.found.note:
+            yield f"<p>{escape(query.found.note)}</p>\n"
+    yield "</html>\n"
+
+
+def _caption(hit: Hit) -> str:
+    bits = "bit" if hit.distance == 1 else "bits"
+    name = _text(PurePosixPath(hit.path).name)
+    return f'<b>{hit.distance} {bits}</b>{_text(hit.label)}<span title="{escape(hit.path)}">{name}</span>'
+
+
+def _text(text: str) -> str:
+    """Escaped, and free to break after the marks that join words in names."""
+    return re.sub(r"(?<=[_/\-])(?=[^\W_])", "<wbr>", escape(text))
+
+
+def _verdict(label: str | None, hit: Hit) -> str:
+    if not label or not hit.label:
+        return ""
+    return "right" if hit.label == label else "wrong"
+
+
+def _figure(photo: Path | bytes | None, kind: str, caption: str) -> str:
+    return f'<figure class="{kind}"><div class="tile">{_tile(photo)}</div><figcaption>{caption}</figcaption></figure>\n'
+
+
+def _tile(photo: Path | bytes | None) -> str:
+    """A thumbnail inside the page, or why there is none."""
+    if photo is None:
+        return "no photo"
+    try:
+        image = open_rgb(photo)
+    except ImageRefused as error:
+        return f"no photo<br>({escape(error.reason)})"
+    image.thumbnail((SIDE, SIDE))
+    raw = io.BytesIO()
+    image.save(raw, "JPEG", quality=80)
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(raw.getvalue()).decode()}">'
+
+
+def _inside(photos: Path, path: str) -> Path | None:
+    """The file of a hit; None for a path that leads out of the folder, for rows may be written by others."""
+    relative = PurePosixPath(path)
+    if not path or relative.is_absolute() or ".." in relative.parts:
+        return None
+    return photos / relative

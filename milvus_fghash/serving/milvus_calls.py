@@ -1,0 +1,68 @@
+"""The one place where what pymilvus, gRPC and Milvus Lite raise becomes a `StoreError` of one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from pymilvus.exceptions import MilvusException
+
+from milvus_fghash.errors import StoreError
+
+LONGEST = 300
+
+HINTS = (
+    (r"UNAUTHENTICATED|auth check failure|invalid credential", "the server refused the token; it must be "
+     "user:password, or an API key that is still valid"),
+    (r"PERMISSION_DENIED|PrivilegeNotPermitted|permission deny", "this user may not do that; ask for the right"),
+    (r"DEADLINE_EXCEEDED|Retry timeout", "the server did not answer in time; is it overloaded?"),
+    (r"Fail connecting|UNAVAILABLE", "the server cannot be reached; is it running, and are host, port and TLS right?"),
+    (r"Received UNIMPLEMENTED|HTTP/proxy port", "something answers there, but it is no Milvus (usual port: 19530)"),
+    (r"database not found", "there is no such database on the server"),
+    (r"RESOURCE_EXHAUSTED", "the message was too large, or the server limits the rate; send fewer rows at a time"),
+)  # fmt: skip
+"""What the text of an error matches -> what to tell; the server's own words follow."""
+
+
+@contextmanager
+def milvus_call(doing: str) -> Iterator[None]:
+    """Run calls to Milvus.
+
+    Args:
+        doing: how the message begins, such as "cannot search in photos".
+
+    Raises:
+        StoreError: for whatever the calls raise because of Milvus or the way there.
+    """
+    try:
+        yield
+    except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
+        raise StoreError(f"{doing}: {explain(error)}") from error
+
+
+def explain(error: BaseException) -> str:
+    """One line: a hint where the error is a known one, and what was said."""
+    said = _words(error)
+    for pattern, hint in HINTS:
+        if re.search(pattern, said):
+            return f"{hint} ({said})"
+    return said
+
+
+def is_unimplemented(error: Any) -> bool:
+    """Whether the other side does not know this call; so Milvus Lite 2 answers many."""
+    return isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def _words(error: Any) -> str:
+    if isinstance(error, MilvusException):
+        text = str(error.message)
+    elif hasattr(error, "code") and hasattr(error, "details"):  # what grpc raises is an RpcError and a Call in one
+        text = f"{error.code().name} {error.details() or ''}"
+    else:
+        text = str(error) or type(error).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

@@ -1,0 +1,104 @@
+"""Rows of a collection, column by column, and the ids they stand under."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from milvus_fghash.bits import Codes
+from milvus_fghash.errors import ConfigError, StoreError
+
+MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
+"""Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some photos of a collection.
+
+    Attributes:
+        ids: (n,) primary keys, as `photo_id` makes them.
+        codes: (n, n_bytes) uint8.
+        paths: (n,) POSIX paths relative to the folder of the photos.
+        labels: (n,) class names; "" where a photo has none.
+        content_shas: (n,) SHA-256 of the files, hexadecimal; "" where it is not known.
+        metas: (n,) whatever else is known, as JSON objects.
+    """
+
+    ids: tuple[str, ...]
+    codes: Codes
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    content_shas: tuple[str, ...]
+    metas: tuple[Mapping[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        columns = (self.ids, self.codes, self.paths, self.labels, self.content_shas, self.metas)
+        if len({len(column) for column in columns}) != 1:
+            raise StoreError(f"the columns of the rows differ in length: {[len(column) for column in columns]}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def joined(parts: Sequence[Rows], n_bytes: int) -> Rows:
+        """Parts put one after the other; none gives no rows of ``n_bytes`` a code."""
+        codes = np.concatenate([part.codes for part in parts]) if parts else np.zeros((0, n_bytes), np.uint8)
+        return Rows(
+            tuple(key for part in parts for key in part.ids),
+            codes,
+            tuple(path for part in parts for path in part.paths),
+            tuple(label for part in parts for label in part.labels),
+            tuple(sha for part in parts for sha in part.content_shas),
+            tuple(meta for part in parts for meta in part.metas),
+        )
+
+
+def photo_id(namespace: str, path: str) -> str:
+    """The primary key of a photo: 128 bits of BLAKE2b over the namespace, a NUL and the POSIX path, hexadecimal.
+
+    The path is relative to the folder of the photos, so moving that folder keeps the ids.
+
+    >>> photo_id("shop", "birds/001.jpg")
+    '280d18b3cc8954798444bf0caeeae4cc'
+
+    Raises:
+        ConfigError: when the namespace holds a NUL, for then two photos could share an id.
+    """
+    if "\0" in namespace:
+        raise ConfigError("a namespace must not hold a NUL character")
+    key = f"{namespace}\0{path}".encode("utf-8", "surrogateescape")  # file names need not be UTF-8
+    return hashlib.blake2b(key, digest_size=16).hexdigest()
+
+
+def check_fits(column: str, value: str) -> str:
+    """Return ``value`` if the column can hold it.
+
+    Raises:
+        StoreError: when it is too long, or not UTF-8.
+    """
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise StoreError(f"the {column} {value!r} is no valid UTF-8; rename the file") from None
+    if size > MAX_BYTES[column]:
+        raise StoreError(f"the {column} {value[:40]!r}... has {size:,} bytes; at most {MAX_BYTES[column]:,} fit")
+    return value
+
+
+def check_meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``meta`` if it is JSON that the column can hold.
+
+    Raises:
+        StoreError: otherwise.
+    """
+    try:
+        check_fits("meta", json.dumps(meta, ensure_ascii=False, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"meta must be a JSON object: {error}") from None
+    return meta

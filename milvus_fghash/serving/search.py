@@ -1,0 +1,194 @@
+"""Code, id or photo -> the nearest rows, ordered by distance and then by id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from milvus_fghash.bits import Codes, check_codes, from_hex
+from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.serving.collection import TIMEOUT, Consistency, HashCollection
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.milvus_calls import milvus_call
+
+MAX_HITS: Final = 16_384
+"""Most rows Milvus returns for one query, and most queries in one call."""
+ROWS_A_CALL: Final = 200_000
+"""Rows one call may return for all its queries together, so that the answer stays far below gRPC's 64 MB."""
+OUTPUT: Final = ["path", "label", "content_sha", "meta"]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row that was found."""
+
+    id: str
+    distance: int
+    """Number of bits that differ."""
+    path: str
+    label: str
+    content_sha: str
+    meta: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one query gave.
+
+    Attributes:
+        hits: ordered by (distance, id).
+        complete: no row that was left out is as near as the last hit. False also where that is not known.
+        note: what the reader should know, or "".
+    """
+
+    hits: tuple[Hit, ...]
+    complete: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for beside the code.
+
+    Raises:
+        ConfigError: when a number is out of range.
+    """
+
+    k: int = 10
+    """Number of hits, 1 to 16,384."""
+    filter: str = ""
+    """Milvus expression such as ``label == "robin"``."""
+    max_distance: int | None = None
+    """Largest distance in bits, that distance included."""
+    complete_ties: bool = False
+    """Give all rows at the distance of the last hit, even beyond k. Else it is up to Milvus which of them it gives."""
+    nprobe: int | None = None
+    """Clusters of BIN_IVF_FLAT to look into; Milvus takes 8 if none is given. All of them: nothing is missed."""
+    consistency: Consistency | None = None
+    """None: the level of the collection."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= MAX_HITS:
+            raise ConfigError(f"k must be 1 to {MAX_HITS:,} (Milvus returns no more), got {self.k}")
+        if self.max_distance is not None and self.max_distance < 0:
+            raise ConfigError(f"the largest distance must be 0 or more, got {self.max_distance}")
+        if self.nprobe is not None and self.nprobe < 1:
+            raise ConfigError(f"nprobe must be 1 or more, got {self.nprobe}")
+
+
+def search_file(
+    collection: HashCollection,
+    encoder: Encoder,
+    source: Path | bytes,
+    wanted: Wanted = Wanted(),
+    limits: Limits = DEFAULT_LIMITS,
+) -> Found:
+    """Search by a photo.
+
+    Raises:
+        ImageRefused: when it cannot be decoded.
+        StoreError: when another model filled the collection, or Milvus refuses.
+    """
+    collection.check_model(encoder.bundle.manifest)
+    return search_codes(collection, encoder.encode_image(source, limits), wanted)[0]
+
+
+def search_id(collection: HashCollection, key: str, wanted: Wanted = Wanted()) -> Found:
+    """Search by a row that is in the collection; it finds itself too.
+
+    Raises:
+        StoreError: when there is no such row, or Milvus refuses.
+    """
+    rows = collection.get([key])
+    if not len(rows):
+        raise StoreError(f"the collection {collection.name} has no row with the id {key!r}")
+    return search_codes(collection, rows.codes, wanted)[0]
+
+
+def search_hex(collection: HashCollection, text: str, wanted: Wanted = Wanted()) -> Found:
+    """Search by a code in hexadecimal digits.
+
+    Raises:
+        CodeError: when it is no code of the collection's length.
+        StoreError: when Milvus refuses.
+    """
+    return search_codes(collection, from_hex(text, collection.bits), wanted)[0]
+
+
+def search_codes(collection: HashCollection, codes: Codes, wanted: Wanted = Wanted()) -> list[Found]:
+    """Search by codes, (n, n_bytes); one `Found` for each.
+
+    Raises:
+        CodeError: when the codes are of another length than the collection's.
+        ConfigError: when nprobe does not fit the index.
+        StoreError: when Milvus refuses, for example the filter.
+    """
+    codes = check_codes(codes, collection.bits)
+    _check_nprobe(collection, wanted.nprobe)
+    step = max(1, min(MAX_HITS, ROWS_A_CALL // wanted.k))
+    found = []
+    for start in range(0, len(codes), step):
+        part = codes[start : start + step]
+        for code, hits in zip(part, _ask(collection, part, wanted), strict=True):
+            found.append(_complete(collection, code[None], hits, wanted))
+    return found
+
+
+def _complete(collection: HashCollection, code: Codes, hits: tuple[Hit, ...], wanted: Wanted) -> Found:
+    exact = collection.nlist in (None, wanted.nprobe)
+    if len(hits) < wanted.k:
+        return Found(hits, complete=exact)
+    if not wanted.complete_ties:
+        return Found(hits, complete=False)
+    last = hits[-1].distance
+    (group,) = _ask(collection, code, replace(wanted, k=MAX_HITS, max_distance=last))
+    if len(group) == MAX_HITS:
+        note = f"at least {MAX_HITS:,} rows lie within distance {last}; Milvus returns no more, so some may be left out"
+        return Found(group, complete=False, note=note)
+    note = "" if exact else f"{collection.index} looked into some clusters only; nprobe {collection.nlist} means all"
+    return Found(group, exact, note)
+
+
+def _ask(collection: HashCollection, codes: Codes, wanted: Wanted) -> list[tuple[Hit, ...]]:
+    parameters: dict[str, int] = {}
+    within = wanted.max_distance
+    if within is not None and collection.nlist is None:
+        parameters["radius"] = within + 1  # Milvus' range is half-open: distance < radius
+    # Over BIN_IVF_FLAT a range search gives up at the first clusters without a hit, whatever nprobe says
+    # (knowhere#454); the nearest k cut off at the distance are the same rows, found reliably.
+    if wanted.nprobe is not None:
+        parameters["nprobe"] = wanted.nprobe
+    with milvus_call(f"cannot search in {collection.name}"):
+        answers = collection.client.search(
+            collection.name,
+            data=[code.tobytes() for code in codes],
+            anns_field="code",
+            limit=wanted.k,
+            filter=wanted.filter,
+            output_fields=OUTPUT,
+            search_params={"metric_type": "HAMMING", "params": parameters},
+            consistency_level=wanted.consistency or collection.consistency,
+            timeout=TIMEOUT,
+        )
+    return [_ordered(answer, within) for answer in answers]
+
+
+def _ordered(answer: Iterable[Mapping[str, Any]], within: int | None) -> tuple[Hit, ...]:
+    hits = (hit for hit in map(_hit, answer) if within is None or hit.distance <= within)
+    return tuple(sorted(hits, key=lambda hit: (hit.distance, hit.id)))
+
+
+def _hit(found: Mapping[str, Any]) -> Hit:
+    return Hit(found["id"], round(found["distance"]), **{name: found["entity"][name] for name in OUTPUT})
+
+
+def _check_nprobe(collection: HashCollection, nprobe: int | None) -> None:
+    if nprobe is None:
+        return
+    if collection.nlist is None:
+        raise ConfigError(f"the index of {collection.name} is {collection.index}, which is exact and takes no nprobe")
+    if nprobe > collection.nlist:
+        raise ConfigError(f"nprobe must be at most nlist, {collection.nlist} in {collection.name}; got {nprobe}")

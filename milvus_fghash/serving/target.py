@@ -1,0 +1,236 @@
+"""Where Milvus is, how to log in, and which Milvus can do what."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+import grpc
+from pymilvus import MilvusClient
+
+from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, optional_part
+from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
+
+SCHEMES = ("http", "https", "tcp")
+LITE_FIX = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
+LITE_NAME = re.compile(r"[a-zA-Z0-9.\-_]{1,36}")  # milvus-lite 2.5.1 takes no other file names
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Milvus server, or a file of Milvus Lite. Passwords are never part of its text.
+
+    Raises:
+        ConfigError: when the URI or the token cannot be right, or a certificate is not there.
+    """
+
+    uri: str = "milvus-fghash.db"
+    """http://host:19530, https://..., or the path of a file that ends in .db."""
+    token: str | None = field(default=None, repr=False)
+    """user:password or an API key. One inside the URI is moved here."""
+    db_name: str | None = None
+    secure: bool = False
+    """TLS; an https URI means it anyway."""
+    server_pem_path: Path | None = None
+    ca_pem_path: Path | None = None
+    client_pem_path: Path | None = None
+    client_key_path: Path | None = None
+    server_name: str | None = None
+    """Name the server's certificate is issued to."""
+    timeout: float = 10.0
+    """Seconds to wait for the connection."""
+
+    def __post_init__(self) -> None:
+        if not self.is_lite:
+            self._split_uri()
+        elif self.db_name:
+            raise ConfigError(f"Milvus Lite has no databases; leave out the database name {self.db_name!r}")
+        if self.token:
+            _check_token(self.token)
+        for name in ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path"):
+            path = getattr(self, name)
+            if path and not Path(path).is_file():
+                raise ConfigError(f"{name}: there is no file {path}")
+
+    @property
+    def is_lite(self) -> bool:
+        """Whether this is a file rather than a server."""
+        return "://" not in self.uri and self.uri.endswith(".db")
+
+    def _split_uri(self) -> None:
+        parts = _parse(self.uri)
+        if parts.username is not None:
+            host = parts.netloc.rpartition("@")[2]
+            object.__setattr__(self, "uri", parts._replace(netloc=host).geturl())
+            if not self.token:
+                object.__setattr__(self, "token", f"{parts.username}:{parts.password or ''}")
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a Milvus can do of the things this project needs or could use."""
+
+    kind: Literal["lite", "server"]
+    version: str
+    index_types: tuple[str, ...]
+    """For binary vectors."""
+    several_vectors: bool
+    """More than one vector field in a collection."""
+    aliases: bool
+    databases: bool
+    iterators: bool
+    """Search iterators over binary vectors."""
+    ids_search: bool
+    """Search by primary key inside the server."""
+
+
+def connect(target: Target) -> MilvusClient:
+    """Open a client; a server that cannot be reached is given up after ``target.timeout`` seconds.
+
+    Raises:
+        MissingExtra: when a file is asked for and Milvus Lite is not installed.
+        StoreError: when Milvus cannot be reached or opened.
+    """
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs whatever it raises, with a traceback
+    given = {one.name: getattr(target, one.name) for one in fields(target)}
+    options: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value
+    }
+    if not target.is_lite:
+        with milvus_call(f"cannot connect to {target.uri}"):
+            return MilvusClient(**options)
+    path = _lite_file(target.uri)
+    _check_lite()
+    with _said_by_lite(path), milvus_call(f"cannot open {path}"):
+        return MilvusClient(str(path), timeout=target.timeout)
+
+
+def probe(client: MilvusClient) -> Capabilities:
+    """Ask which Milvus this is; what it can do follows from its version.
+
+    Raises:
+        StoreError: when it does not answer.
+    """
+    with milvus_call("cannot ask Milvus for its version"):
+        try:
+            version = str(client.get_server_version(timeout=10))
+        except grpc.RpcError as error:
+            if not is_unimplemented(error):
+                raise
+            return Capabilities("lite", metadata.version("milvus-lite"), ("BIN_FLAT",), True, False, False, True, False)
+    if version.startswith("milvus_lite"):
+        raise StoreError(_no_binary_vectors(version))
+    at = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    return Capabilities(
+        kind="server",
+        version=version,
+        index_types=("BIN_FLAT", "BIN_IVF_FLAT"),
+        several_vectors=at >= (2, 4),
+        aliases=True,
+        databases=at >= (2, 2, 9),
+        iterators=at >= (2, 6, 8),  # earlier ones fail on binary vectors (milvus#46339)
+        ids_search=at >= (2, 6, 9),
+    )
+
+
+def _parse(uri: str) -> SplitResult:
+    """The URI of a server; the message shows none of it, for it may hold a password."""
+    try:
+        parts = urlsplit(uri)
+        good = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(
+            "the Milvus URI must be http(s)://host:port, or the path of a Milvus Lite file that ends in .db"
+        )
+    return parts
+
+
+def _check_token(token: str) -> None:
+    user, colon, password = token.partition(":")
+    if not token.isprintable() or token != token.strip():
+        problem = "it holds a line break, or a space at an end"
+    elif colon and not (user and password):
+        problem = "the user or the password is empty"
+    elif not colon and " " in token:
+        problem = "an API key holds no space"
+    else:
+        return
+    raise ConfigError(f"the token has the wrong shape: {problem}; expected user:password or an API key")
+
+
+def _lite_file(uri: str) -> Path:
+    path = Path(uri).expanduser()
+    if not path.parent.is_dir():
+        raise StoreError(f"cannot open {path}: there is no folder {path.parent}; make it first")
+    if not LITE_NAME.fullmatch(path.name):
+        raise StoreError(
+            f"cannot open {path}: Milvus Lite wants a file name of at most 36 letters, digits, dots, dashes and "
+            "underscores"
+        )
+    return path
+
+
+def _check_lite() -> None:
+    """Tell a usable Milvus Lite from what pip may have installed instead."""
+    try:
+        version = metadata.version("milvus-lite")
+    except metadata.PackageNotFoundError:
+        raise MissingExtra(
+            "a .db file needs Milvus Lite, which is not installed. Install it with: pip install 'milvus-fghash[lite]' "
+            "(Linux and macOS), or give the URI of a Milvus server"
+        ) from None
+    if int(version.split(".")[0]) >= 3:
+        raise StoreError(_no_binary_vectors(version))
+    try:
+        with optional_part("lite"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pkg_resources announces its own end
+            import milvus_lite  # noqa: F401
+    except MissingExtra as error:
+        if getattr(error.__cause__, "name", None) != "pkg_resources":
+            raise
+        raise MissingExtra(
+            f"Milvus Lite {version} needs pkg_resources, which setuptools 82 and later lack. Mend it with: {LITE_FIX}"
+        ) from error
+
+
+def _no_binary_vectors(version: str) -> str:
+    return f"Milvus Lite {version} has no binary vectors; only Milvus Lite 2 has. Mend it with: {LITE_FIX}"
+
+
+@contextmanager
+def _said_by_lite(path: Path) -> Iterator[None]:
+    """Milvus Lite logs why a file does not open and raises only that it does not; put the two together."""
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if "milvus_lite" not in record.pathname:
+            return True
+        said.append(record.getMessage())
+        return False
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    except StoreError as error:
+        if any("opened by another program" in line for line in said):
+            raise StoreError(
+                f"cannot open {path}: another process has it open, and Milvus Lite serves one at a time; "
+                "stop that process, or use a Milvus server"
+            ) from error
+        if said:
+            raise StoreError(f"cannot open {path}: {said[-1]}; is it a Milvus Lite 2 file, and not damaged?") from error
+        raise
+    finally:
+        root.removeFilter(keep)

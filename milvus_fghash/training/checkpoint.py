@@ -1,0 +1,209 @@
+"""A training on disk: `checkpoints/round-0007/` with model.safetensors, optimizer.safetensors and checkpoint.json.
+
+A checkpoint explains itself: recipe, code length, classes, ids of the training photos, history. It appears whole or
+not at all, and the one before it goes only when the new one stands.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from milvus_fghash.config import Frozen, Recipe, read_model
+from milvus_fghash.errors import ConfigError, TrainingError
+from milvus_fghash.methods import load
+from milvus_fghash.methods.base import HashMethod, Sizes, Trunk
+from milvus_fghash.training.trunks import build_trunk
+from milvus_fghash.whole_file import written
+
+FORMAT = 1
+
+
+class RoundRecord(Frozen):
+    """What one round gave."""
+
+    round: int
+    learning_rate: float
+    terms: dict[str, float]
+    """Mean of each term of the loss over the round."""
+    seconds: float
+    images_per_second: float
+    validation_map: float | None = None
+    validation_gallery: str | None = None
+    """`learned` or `encoded`."""
+
+
+class CheckpointRecord(Frozen):
+    """checkpoint.json."""
+
+    format: int
+    lineage: str
+    """Random name of this training; codes of different trainings cannot be compared."""
+    bits: int
+    recipe: Recipe
+    rounds_done: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights: str
+    """Where the trunk started from."""
+    weights_licence: str
+    classes: tuple[str, ...]
+    train_ids: tuple[str, ...]
+    train_labels: tuple[str, ...]
+    history: tuple[RoundRecord, ...]
+    scaler: dict[str, float] | None = None
+    """State of the float16 loss scale."""
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory; ``method`` is in evaluation mode on the CPU."""
+
+    path: Path
+    state: CheckpointRecord
+    method: HashMethod
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.state.recipe
+
+    @property
+    def bits(self) -> int:
+        return self.state.bits
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.state.classes
+
+    @property
+    def lineage(self) -> str:
+        return self.state.lineage
+
+    @property
+    def train_ids(self) -> tuple[str, ...]:
+        return self.state.train_ids
+
+    @property
+    def train_labels(self) -> tuple[str, ...]:
+        return self.state.train_labels
+
+    @property
+    def weights_licence(self) -> str:
+        return self.state.weights_licence
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The training in plain values, for a bundle."""
+        last = self.state.history[-1] if self.state.history else None
+        return {
+            "recipe": self.recipe.model_dump(mode="json", exclude={"by_bits"}),
+            "rounds": self.state.rounds_done,
+            "photos": len(self.train_ids),
+            "weights": self.state.weights,
+            "versions": self.state.versions,
+            "last_round": last.model_dump(mode="json") if last else None,
+        }
+
+
+def build_method(recipe: Recipe, bits: int, trunk: Trunk, n_classes: int, n_train: int) -> HashMethod:
+    """The recipe's method on a trunk, with its options read strictly."""
+    module = load(recipe.method.name)
+    config = read_model(module.Config, recipe.method.options, f"method.options of {recipe.method.name}")
+    method: HashMethod = module.Method(trunk, recipe.head, Sizes(bits, n_classes, n_train), config)
+    return method
+
+
+def save_checkpoint(folder: Path, state: CheckpointRecord, method: nn.Module, momenta: dict[str, Tensor]) -> Path:
+    """Write the checkpoint of a round below ``folder`` and remove the ones before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"round-{state.rounds_done:04d}"
+    with written(path) as temporary:
+        temporary.mkdir()
+        save_file(_plain(method.state_dict()), temporary / "model.safetensors")
+        save_file(_plain(momenta), temporary / "optimizer.safetensors")
+        (temporary / "checkpoint.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
+    for older in _rounds(folder):
+        if older != path:
+            shutil.rmtree(older)
+    return path
+
+
+def find_checkpoint(path: Path) -> Path | None:
+    """The newest checkpoint of a training's folder, or the folder itself if it is one; None if there is none."""
+    if (path / "checkpoint.json").is_file():
+        return path
+    rounds = _rounds(path / "checkpoints")
+    return rounds[-1] if rounds else None
+
+
+def read_state(path: Path) -> CheckpointRecord:
+    """checkpoint.json of a checkpoint.
+
+    Raises:
+        TrainingError: when it is no checkpoint of this format.
+    """
+    try:
+        values = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        if values.get("format", 0) > FORMAT:
+            raise TrainingError(f"{path} was written by a newer milvus-fghash; upgrade to read it")
+        return CheckpointRecord.model_validate(values)
+    except (OSError, ValueError, AttributeError, ValidationError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(f"{path} holds no readable checkpoint.json: {reason}") from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The newest checkpoint of a training's folder (or a checkpoint's own folder), ready to encode.
+
+    Raises:
+        TrainingError: when there is none, or its parts do not fit each other.
+    """
+    found = find_checkpoint(path)
+    if found is None:
+        raise TrainingError(f"no checkpoint in {path}; expected the folder given to train --out")
+    state = read_state(found)
+    trunk = build_trunk(state.recipe.trunk.name, "none")
+    trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence
+    try:
+        method = build_method(state.recipe, state.bits, trunk, len(state.classes), len(state.train_ids))
+        restore(method, found)
+    except ConfigError as error:
+        raise TrainingError(f"{found} does not fit this version: {error}") from error
+    return Checkpoint(found, state, method.eval())
+
+
+def restore(method: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Load a checkpoint's weights into ``method``; gives the optimiser's momenta by parameter name."""
+    try:
+        method.load_state_dict(load_file(path / "model.safetensors"))
+        return load_file(path / "optimizer.safetensors")
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(f"the weights in {path} cannot be used: {reason}") from None
+
+
+def _rounds(folder: Path) -> list[Path]:
+    return sorted(folder.glob("round-[0-9]*")) if folder.is_dir() else []
+
+
+def _plain(tensors: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def versions() -> dict[str, str]:
+    """Of this project, torch and torchvision."""
+    import torchvision
+
+    from milvus_fghash import __version__
+
+    return {"milvus-fghash": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}

@@ -1,0 +1,85 @@
+"""Which photos a step sees. Every draw depends on the seed and its place (round, epoch) alone, so a resumed
+training draws the same photos without any stored state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from milvus_fghash.config import TrainingPlan
+from milvus_fghash.methods.base import generator
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch to be loaded: rows of the training set and a seed for the views of each."""
+
+    rows: Tensor
+    """(b,) int64."""
+    positives: Tensor | None
+    """(b,) int64, another photo of each one's class."""
+    seeds: Tensor
+    """(b,) int64; decides the random crop of the photo, and with 1 added that of its positive."""
+
+
+def round_rows(n: int, plan: TrainingPlan, number: int) -> Tensor:
+    """The photos of one round: all of them, or a sample without replacement."""
+    order = torch.randperm(n, generator=generator(plan.seed, number))
+    return order[: plan.samples_per_round or n]
+
+
+def epoch_steps(
+    rows: Tensor, labels: Tensor, plan: TrainingPlan, number: int, epoch: int, positives: bool
+) -> list[Step]:
+    """One pass over the photos of a round, in random order, as batches.
+
+    Args:
+        rows: (m,) photos of the round.
+        labels: (n,) class numbers of the training set.
+        plan: batch size and seed.
+        number: the round.
+        epoch: the pass within the round.
+        positives: whether another photo of the class is drawn for each.
+    """
+    random = generator(plan.seed, number, epoch)
+    rows = rows[torch.randperm(len(rows), generator=random)]
+    seeds = torch.randint(2**62, (len(rows),), generator=random)
+    others = draw_positives(rows, labels, random) if positives else None
+    batches = list(torch.split(torch.arange(len(rows)), plan.batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm cannot take a single photo
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return [Step(rows[i], None if others is None else others[i], seeds[i]) for i in batches]
+
+
+def draw_positives(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
+    """For each of ``rows`` another of them of its class; if it has none there, another of the whole training set.
+
+    The only photo of a class is its own positive.
+    """
+    drawn = _another(rows, labels[rows], random)
+    alone = drawn == rows
+    if alone.any():
+        everything = _another(torch.arange(len(labels)), labels, random)
+        drawn[alone] = everything[rows[alone]]
+    return drawn
+
+
+def _another(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
+    """A member of each one's group, uniformly among the others; itself in a group of one."""
+    order = labels.argsort(stable=True)
+    size = torch.bincount(labels)
+    start = size.cumsum(0) - size
+    size, start = size[labels[order]], start[labels[order]]
+    place = torch.arange(len(rows)) - start
+    # A step of 1 .. size - 1 around the circle of the group never ends where it began.
+    step = 1 + (torch.rand(len(rows), generator=random, dtype=torch.float64) * (size - 1)).long()
+    drawn = torch.empty_like(rows)
+    drawn[order] = rows[order[start + (place + step) % size]]
+    return drawn
+
+
+def learning_rate(plan: TrainingPlan, number: int) -> float:
+    """The plan's rate, divided by 10 for each of ``drop_at`` that lies behind."""
+    return float(plan.learning_rate * 0.1 ** sum(number >= drop for drop in plan.drop_at))

@@ -1,0 +1,145 @@
+"""The one training loop, in rounds. A method's own moves are in its file, not here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from milvus_fghash.config import TrainingPlan
+from milvus_fghash.errors import TrainingError
+from milvus_fghash.methods.base import HashMethod, derive_seed
+from milvus_fghash.training.draws import epoch_steps, learning_rate, round_rows
+from milvus_fghash.training.sources import Source
+
+
+@dataclass
+class Progress:
+    """Where a training stands; the loop tells it after every batch."""
+
+    round: int
+    rounds: int
+    epoch: int
+    epochs: int
+    images_per_second: float = 0.0
+    terms: dict[str, float] = field(default_factory=dict)
+    """Mean of each term of the loss so far in the round."""
+
+
+@dataclass
+class Optimisation:
+    """What a round changes beside the method itself."""
+
+    optimiser: torch.optim.SGD
+    scaler: torch.amp.GradScaler
+    frozen: bool
+
+    @staticmethod
+    def of(method: HashMethod, plan: TrainingPlan, frozen: bool, device: torch.device) -> Optimisation:
+        """SGD over all weights, or those of the head alone."""
+        named = (method.head if frozen else method).parameters()
+        optimiser = torch.optim.SGD(
+            list(named), lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
+        )
+        return Optimisation(optimiser, torch.amp.GradScaler(device.type, enabled=plan.precision == "float16"), frozen)
+
+    def momenta(self, method: HashMethod) -> dict[str, Tensor]:
+        """The optimiser's state by parameter name."""
+        names: dict[Tensor, str] = {parameter: name for name, parameter in method.named_parameters()}
+        states = self.optimiser.state.items()
+        return {
+            names[parameter]: state["momentum_buffer"]
+            for parameter, state in states
+            if state.get("momentum_buffer") is not None
+        }
+
+    def restore(self, method: HashMethod, momenta: dict[str, Tensor]) -> None:
+        """Put back what `momenta` gave."""
+        parameters = dict(method.named_parameters())
+        for name, buffer in momenta.items():
+            self.optimiser.state[parameters[name]]["momentum_buffer"] = buffer.to(parameters[name].device)
+
+
+def train_round(
+    method: HashMethod,
+    source: Source,
+    labels: Tensor,
+    plan: TrainingPlan,
+    number: int,
+    optimisation: Optimisation,
+    report: Callable[[Progress], None],
+) -> Progress:
+    """Run one round: draw photos, pass over them, solve what is not learned by gradient.
+
+    Args:
+        method: in place.
+        source: features of the photos of each step.
+        labels: (n,) class numbers of the training set, on the method's device.
+        plan: the schedule.
+        number: which round, from 0.
+        optimisation: optimiser and loss scale, in place.
+        report: called after each batch.
+
+    Raises:
+        TrainingError: when a loss is not finite.
+    """
+    # Everything random (dropout too) follows from the seed and the round, so a resumed training goes on bit for bit.
+    torch.manual_seed(derive_seed(plan.seed, number))
+    rows = round_rows(len(labels), plan, number)
+    method.train()
+    if optimisation.frozen:
+        method.trunk.eval()
+    method.before_round(rows.to(labels.device), labels)
+    for group in optimisation.optimiser.param_groups:
+        group["lr"] = learning_rate(plan, number)
+
+    progress = Progress(number, plan.rounds, 0, plan.epochs_per_round)
+    sums: dict[str, Tensor] = {}
+    batches = seen = 0
+    started = time.perf_counter()
+    for epoch in range(plan.epochs_per_round):
+        steps = epoch_steps(rows, labels.cpu(), plan, number, epoch, method.wants_positives)
+        for place, batch in enumerate(source.batches(steps, labels)):
+            terms = method.loss(batch)
+            total = torch.stack(list(terms.values())).sum() / plan.gradient_steps
+            optimisation.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+            if (place + 1) % plan.gradient_steps == 0 or place + 1 == len(steps):
+                optimisation.scaler.step(optimisation.optimiser)
+                optimisation.scaler.update()
+                optimisation.optimiser.zero_grad(set_to_none=True)
+
+            batches += 1
+            seen += len(batch.rows)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+            progress.epoch = epoch
+            progress.images_per_second = seen / (time.perf_counter() - started)
+            report(progress)
+        progress.terms = {name: float(value) / batches for name, value in sums.items()}
+        if not all(math.isfinite(value) for value in progress.terms.values()):
+            raise TrainingError(
+                f"the loss is not finite in round {number + 1}, epoch {epoch + 1}: {progress.terms}. "
+                "Lower training.learning_rate, or use training.precision = 'float32'"
+            )
+    method.after_round(labels)
+    return progress
+
+
+@contextmanager
+def reproducible(deterministic: bool) -> Iterator[None]:
+    """Leave the caller's random state and torch's settings as they were."""
+    before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices):
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
+        torch.backends.cudnn.benchmark = not deterministic
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+            torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,64 @@
+"""Photos of a listing -> batches of pixels for training, plain or with a random crop and flip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from milvus_fghash.config import Augmentation
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import DataError, ImageRefused
+from milvus_fghash.images import Preprocessing, open_rgb, prepare
+
+PLAIN = -1
+"""A view's seed that stands for the centre crop of evaluation and serving."""
+
+
+class Photos(Dataset[Tensor]):
+    """Views of photos by (row, seed): uint8 (3, size, size). The seed alone decides crop and flip."""
+
+    def __init__(self, listing: Listing, preprocessing: Preprocessing, augmentation: Augmentation) -> None:
+        self.listing = listing
+        self.preprocessing = preprocessing
+        interpolation = v2.InterpolationMode(preprocessing.interpolation)
+        self.random_view = v2.Compose(
+            [
+                v2.RandomResizedCrop(
+                    preprocessing.size, augmentation.scale, augmentation.ratio, interpolation, antialias=True
+                ),
+                v2.RandomHorizontalFlip(augmentation.flip),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def __getitem__(self, view: tuple[int, int]) -> Tensor:
+        row, seed = view
+        try:
+            photo = open_rgb(self.listing.file(row))
+        except ImageRefused as error:
+            raise DataError(f"training photo refused ({error.reason}): {error}. Remove it from the listing") from error
+        if seed != PLAIN:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                photo = self.random_view(photo)
+            return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+        return torch.from_numpy(prepare(photo, self.preprocessing)).permute(2, 0, 1)
+
+
+def load(photos: Photos, views: Sequence[Sequence[tuple[int, int]]], workers: int) -> Iterator[Tensor]:
+    """Batches of views, uint8 (b, 3, size, size), in order; ``workers`` processes decode ahead."""
+    loader: DataLoader[Tensor] = DataLoader(
+        photos,
+        batch_sampler=views,  # type: ignore[arg-type]  # any sequence of batches of keys will do
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)

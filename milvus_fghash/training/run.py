@@ -1,0 +1,296 @@
+"""Recipe + photos -> checkpoint: everything around the loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from milvus_fghash.bits import Codes, check_bits, pack
+from milvus_fghash.config import Recipe
+from milvus_fghash.data.listing import Listing, split_by_class
+from milvus_fghash.errors import ConfigError, DataError, optional_part
+from milvus_fghash.methods import METHODS
+from milvus_fghash.methods.base import HashMethod
+from milvus_fghash.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.training.checkpoint import (
+    FORMAT,
+    CheckpointRecord,
+    RoundRecord,
+    build_method,
+    find_checkpoint,
+    read_state,
+    restore,
+    save_checkpoint,
+    versions,
+)
+from milvus_fghash.training.loop import Optimisation, Progress, reproducible, train_round
+from milvus_fghash.training.memory import keep_freed_memory
+from milvus_fghash.training.photos import PLAIN, Photos
+from milvus_fghash.training.sources import (
+    FeatureSource,
+    PhotoSource,
+    Source,
+    cached_features,
+    compute_features,
+)
+from milvus_fghash.training.trunks import StagedTrunk, build_trunk
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What a caller may follow; every part is optional."""
+
+    step: Callable[[Progress], None] = lambda progress: None
+    round: Callable[[RoundRecord, int], None] = lambda record, rounds: None
+    """Called with what a finished round gave, and the number of rounds."""
+    features: Callable[[int, int], None] = lambda done, total: None
+    """Called while a frozen trunk's features are computed: photos done, photos in all."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Photos held out of the training set, to measure retrieval after a round."""
+
+    source: Callable[[], Tensor]
+    """Gives (n, n_features) plain features of the held-out photos."""
+    labels: Tensor
+
+
+def train(
+    recipe: Recipe,
+    bits: int,
+    listing: Listing,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str | None = None,
+    feature_cache: Path | None = None,
+    watcher: Watcher = Watcher(),
+) -> Path:
+    """Train on a listing's training split; gives the folder of the last checkpoint.
+
+    Args:
+        recipe: as read; its table for ``bits`` is merged in here.
+        bits: code length, 8 to 256.
+        listing: photos with labels; ``recipe.data.train_split`` names the part to train on. A listing without any
+            split is taken whole.
+        out: folder of the training: `checkpoints/`, `tensorboard/`, and `features/` for a frozen trunk.
+        resume: go on from the newest checkpoint in ``out``; without one, start. Bit for bit the same on the CPU.
+        device: `cpu`, `cuda`, ...; default: `cuda` if there is one.
+        feature_cache: folder for a frozen trunk's features, to share them between trainings.
+        watcher: callbacks.
+
+    Raises:
+        ConfigError: when the recipe does not fit the photos, or ``out`` is taken.
+        DataError: when photos cannot be used.
+        TrainingError: when a loss is not finite or a checkpoint cannot be used.
+    """
+    check_bits(bits)
+    recipe = recipe.at(bits)
+    photos, held_out = _split(listing, recipe)
+    classes = photos.classes
+    _check_photos(photos, recipe, held_out)
+    target = _device(device)
+    if target.type == "cpu":
+        keep_freed_memory()
+    labels = torch.from_numpy(photos.label_numbers(classes))
+
+    with reproducible(recipe.training.deterministic):
+        torch.manual_seed(recipe.training.seed)
+        found = find_checkpoint(out)
+        if found and not resume:
+            raise ConfigError(f"{out} already holds a training; give --resume to go on, or another --out")
+        state = read_state(found) if found else None
+        trunk = build_trunk(recipe.trunk.name, "none" if state else recipe.trunk.weights)
+        method = build_method(recipe, bits, trunk, len(classes), len(photos))
+        if state:
+            _check_same(state, recipe, photos, out)
+            trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence
+        else:
+            state = _fresh_state(recipe, bits, trunk, photos)
+        momenta = restore(method, found) if found else {}
+        method.to(target)
+        plan = recipe.training
+        if plan.channels_last:
+            method.trunk.to(memory_format=torch.channels_last)
+
+        cache = feature_cache or out / "features"
+        source = _source(
+            method, Photos(photos, recipe.preprocessing, recipe.augmentation), recipe, cache, target, watcher
+        )
+        validation = _validation(method, held_out, classes, recipe, target)
+        if not found:
+            if method.wants_features:
+                method.fit(source.plain().to(target), labels.to(target))
+            if METHODS[recipe.method.name].learns in ("nothing", "projection"):
+                return save_checkpoint(out / "checkpoints", state, method, {})
+        optimisation = Optimisation.of(method, plan, recipe.trunk.frozen, target)
+        optimisation.restore(method, momenta)
+        if state.scaler:
+            optimisation.scaler.load_state_dict(state.scaler)
+        return _rounds(method, source, validation, labels.to(target), optimisation, state, out, watcher, found)
+
+
+def _rounds(
+    method: HashMethod,
+    source: Source,
+    validation: Validation | None,
+    labels: Tensor,
+    optimisation: Optimisation,
+    state: CheckpointRecord,
+    out: Path,
+    watcher: Watcher,
+    newest: Path | None,
+) -> Path:
+    with optional_part("train"):
+        from torch.utils.tensorboard import SummaryWriter
+    plan = state.recipe.training
+    with SummaryWriter(str(out / "tensorboard"), purge_step=state.rounds_done) as board:
+        for number in range(state.rounds_done, plan.rounds):
+            started = time.perf_counter()
+            progress = train_round(method, source, labels, plan, number, optimisation, watcher.step)
+            gallery, quality = _measure(method, source, labels, validation) if validation else (None, None)
+            record = RoundRecord(
+                round=number + 1,
+                learning_rate=optimisation.optimiser.param_groups[0]["lr"],
+                terms=progress.terms,
+                seconds=time.perf_counter() - started,
+                images_per_second=progress.images_per_second,
+                validation_map=quality,
+                validation_gallery=gallery,
+            )
+            state = state.model_copy(
+                update={
+                    "rounds_done": number + 1,
+                    "history": (*state.history, record),
+                    "scaler": dict(optimisation.scaler.state_dict()) or None,
+                }
+            )
+            newest = save_checkpoint(out / "checkpoints", state, method, optimisation.momenta(method))
+            scalars = {f"loss/{name}": value for name, value in record.terms.items()}
+            scalars |= {"learning_rate": record.learning_rate, "images_per_second": record.images_per_second}
+            if quality is not None:
+                scalars[f"validation/map_{gallery}"] = quality
+            for name, value in scalars.items():
+                board.add_scalar(name, value, number + 1)
+            watcher.round(record, plan.rounds)
+    assert newest is not None
+    return newest
+
+
+def _split(listing: Listing, recipe: Recipe) -> tuple[Listing, Listing | None]:
+    photos = listing.split(recipe.data.train_split) if any(listing.splits) else listing
+    if not recipe.data.validation:
+        return photos, None
+    parted = split_by_class(photos, recipe.data.validation, recipe.training.seed)
+    return parted.split("train"), parted.split("test")
+
+
+def _check_photos(photos: Listing, recipe: Recipe, held_out: Listing | None) -> None:
+    if METHODS[recipe.method.name].learns == "nothing":
+        return
+    if len(photos.classes) < 2:
+        raise DataError(
+            f"the {len(photos)} training photos in {photos.root} are all of one class ({photos.classes[0]!r}); "
+            f"{recipe.method.name} learns from classes and needs at least two"
+        )
+    if "" in photos.classes:
+        raise DataError(f"some training photos in {photos.root} have no label; {recipe.method.name} needs one for each")
+    if held_out and not set(held_out.classes) <= set(photos.classes):
+        raise DataError("a class has too few photos to hold some out for validation; set data.validation=0")
+
+
+def _check_same(state: CheckpointRecord, recipe: Recipe, photos: Listing, out: Path) -> None:
+    """A training goes on with what it began with; only its length may change."""
+    old, new = (
+        value.model_copy(update={"training": value.training.model_copy(update={"rounds": 1, "workers": 0})})
+        for value in (state.recipe, recipe)
+    )
+    if old != new:
+        differing = [name for name in type(old).model_fields if getattr(old, name) != getattr(new, name)]
+        raise ConfigError(
+            f"{out} was begun with another recipe (differs in: {', '.join(differing)}); use another --out"
+        )
+    if state.train_ids != photos.ids or state.train_labels != photos.labels:
+        raise ConfigError(f"{out} was begun with other training photos; use another --out")
+
+
+def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing) -> CheckpointRecord:
+    return CheckpointRecord(
+        format=FORMAT,
+        lineage=uuid.uuid4().hex,
+        bits=bits,
+        recipe=recipe,
+        rounds_done=0,
+        mean=trunk.mean,
+        std=trunk.std,
+        weights=recipe.trunk.weights if recipe.trunk.weights.startswith(("imagenet", "none")) else "local file",
+        weights_licence=trunk.licence,
+        classes=photos.classes,
+        train_ids=photos.ids,
+        train_labels=photos.labels,
+        history=(),
+        versions=versions(),
+    )
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _source(
+    method: HashMethod, photos: Photos, recipe: Recipe, cache: Path, device: torch.device, watcher: Watcher
+) -> Source:
+    if not recipe.trunk.frozen:
+        return PhotoSource(method, photos, recipe, device)
+    method.trunk.requires_grad_(False)
+    return FeatureSource(cached_features(method, photos, recipe, cache, device, watcher.features), device)
+
+
+def _validation(
+    method: HashMethod, held_out: Listing | None, classes: tuple[str, ...], recipe: Recipe, device: torch.device
+) -> Validation | None:
+    if held_out is None:
+        return None
+    photos = Photos(held_out, recipe.preprocessing, recipe.augmentation)
+    views = [(row, PLAIN) for row in range(len(photos))]
+
+    def plain() -> Tensor:
+        return compute_features(method, photos, views, device, recipe.training.workers)["anchor"]
+
+    if recipe.trunk.frozen:
+        features = plain()
+        return Validation(lambda: features, torch.from_numpy(held_out.label_numbers(classes)))
+    return Validation(plain, torch.from_numpy(held_out.label_numbers(classes)))
+
+
+@torch.no_grad()
+def _measure(method: HashMethod, source: Source, labels: Tensor, validation: Validation) -> tuple[str, float]:
+    """mAP of the held-out photos among the training photos: by their learned codes if there are, else encoded."""
+    method.eval()
+
+    def codes(features: Tensor) -> Codes:
+        return pack(method.head(features.to(labels.device)).cpu().numpy())
+
+    learned = method.learned_codes()
+    gallery = codes(source.plain()) if learned is None else pack(learned.cpu().numpy())
+    histogram = distance_histogram(
+        codes(validation.source()), validation.labels.numpy(), gallery, labels.cpu().numpy(), method.sizes.n_bits
+    )
+    return ("encoded" if learned is None else "learned"), mean_average_precision(histogram)

@@ -1,0 +1,159 @@
+"""Where the features of a step come from: the trunk, photo by photo, or a cache when the trunk is frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from milvus_fghash.config import Recipe
+from milvus_fghash.methods.base import Batch, HashMethod, derive_seed
+from milvus_fghash.training.draws import Step
+from milvus_fghash.training.photos import PLAIN, Photos, load
+from milvus_fghash.whole_file import written
+
+Report = Callable[[int, int], None]
+"""Called with photos done and photos in all."""
+
+
+class Source(Protocol):
+    """Gives the batches of a round, and the plain features of all photos."""
+
+    def batches(self, steps: Sequence[Step], labels: Tensor) -> Iterator[Batch]: ...
+
+    def plain(self) -> Tensor:
+        """(n, n_features) of the centre crops, on the CPU."""
+        ...
+
+
+class PhotoSource:
+    """Decodes photos and runs the trunk under gradient, in the recipe's precision."""
+
+    def __init__(self, method: HashMethod, photos: Photos, recipe: Recipe, device: torch.device) -> None:
+        self.method, self.photos, self.device = method, photos, device
+        self.plan = recipe.training
+
+    def batches(self, steps: Sequence[Step], labels: Tensor) -> Iterator[Batch]:
+        views = [
+            [(int(row), int(seed)) for row, seed in zip(step.rows, step.seeds, strict=True)]
+            + [(int(row), int(seed) + 1) for row, seed in zip(step.positives, step.seeds, strict=True)]
+            if step.positives is not None
+            else [(int(row), int(seed)) for row, seed in zip(step.rows, step.seeds, strict=True)]
+            for step in steps
+        ]
+        for step, pixels in zip(steps, load(self.photos, views, self.plan.workers), strict=True):
+            images = to_input(self.method, pixels, self.device, self.plan.channels_last)
+            with autocast(self.device, self.plan.precision):
+                features = self.method.embed(images[: len(step.rows)])
+                if step.positives is not None:
+                    features["positive"] = self.method.trunk(images[len(step.rows) :])
+            rows = step.rows.to(self.device)
+            yield Batch(rows, labels[rows], {name: value.float() for name, value in features.items()})
+
+    def plain(self) -> Tensor:
+        views = [(row, PLAIN) for row in range(len(self.photos))]
+        return compute_features(self.method, self.photos, views, self.device, self.plan.workers)["anchor"]
+
+
+class FeatureSource:
+    """Picks, for each photo of a step, one of its cached views at random."""
+
+    def __init__(self, features: dict[str, Tensor], device: torch.device) -> None:
+        """``features`` has, for each name of the method's `embed`, (views, n, n_features); view 0 is the plain one."""
+        self.features = {name: value.to(device) for name, value in features.items()}
+        self.n_views = len(features["anchor"])
+        self.device = device
+
+    def batches(self, steps: Sequence[Step], labels: Tensor) -> Iterator[Batch]:
+        for step in steps:
+            rows, view = step.rows.to(self.device), (step.seeds % self.n_views).to(self.device)
+            features = {name: value[view, rows] for name, value in self.features.items()}
+            if step.positives is not None:
+                other_view = (step.seeds // self.n_views % self.n_views).to(self.device)
+                features["positive"] = self.features["anchor"][other_view, step.positives.to(self.device)]
+            yield Batch(rows, labels[rows], features)
+
+    def plain(self) -> Tensor:
+        return self.features["anchor"][0].cpu()
+
+
+def cached_features(
+    method: HashMethod, photos: Photos, recipe: Recipe, cache: Path, device: torch.device, report: Report
+) -> dict[str, Tensor]:
+    """Features of the plain view and of ``recipe.trunk.views`` augmented ones; name -> (views, n, n_features).
+
+    They are kept in ``cache`` under a key of the trunk's weights, the photos, the views and the method's embedding. The
+    views are the same for every training seed, so that they are computed once.
+    """
+    views = recipe.trunk.views if method.wants_views else 0
+    path = cache / f"features-{_key(method, photos, recipe, views)}.safetensors"
+    n = len(photos)
+    if not path.exists():
+        wanted = [(row, PLAIN) for row in range(n)]
+        wanted += [(row, derive_seed(view, row)) for view in range(views) for row in range(n)]
+        computed = compute_features(method, photos, wanted, device, recipe.training.workers, report)
+        cache.mkdir(parents=True, exist_ok=True)
+        with written(path) as temporary:
+            save_file({name: value.contiguous() for name, value in computed.items()}, temporary)
+    return {name: value.view(1 + views, n, -1) for name, value in load_file(path).items()}
+
+
+@torch.no_grad()
+def compute_features(
+    method: HashMethod,
+    photos: Photos,
+    views: Sequence[tuple[int, int]],
+    device: torch.device,
+    workers: int,
+    report: Report = lambda done, total: None,
+) -> dict[str, Tensor]:
+    """What `embed` gives for some views, in evaluation mode; name -> (len(views), n_features) on the CPU."""
+    was_training = method.training
+    method.eval()
+    method.trunk.to(memory_format=torch.channels_last)
+    size = 16 if device.type == "cpu" else 256  # what fits the processor's cache runs faster
+    batches = [views[start : start + size] for start in range(0, len(views), size)]
+    parts: dict[str, list[Tensor]] = {}
+    for number, pixels in enumerate(load(photos, batches, workers)):
+        for name, value in method.embed(to_input(method, pixels, device, channels_last=True)).items():
+            parts.setdefault(name, []).append(value.float().cpu())
+        report(min(size * (number + 1), len(views)), len(views))
+    method.train(was_training)
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def to_input(method: HashMethod, pixels: Tensor, device: torch.device, channels_last: bool) -> Tensor:
+    """uint8 (b, 3, h, w) from the loader -> the trunk's normalised input on its device."""
+    images = method.trunk.normalise(pixels.to(device, non_blocking=True))
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images.contiguous()
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision for what runs inside, or nothing for float32."""
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    enabled = precision != "float32"
+    return torch.autocast(device.type, dtype=kinds[precision] if enabled else None, enabled=enabled)
+
+
+def _key(method: HashMethod, photos: Photos, recipe: Recipe, views: int) -> str:
+    digest = hashlib.sha256()
+    for name, value in method.trunk.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    files = [photos.listing.file(row) for row in range(len(photos))]
+    described = {
+        "embedding": method.embedding,
+        "views": views,
+        "normalisation": [method.trunk.mean, method.trunk.std],
+        "preprocessing": recipe.preprocessing.model_dump(),
+        "augmentation": recipe.augmentation.model_dump() if views else None,
+        "photos": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
+    }
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,176 @@
+"""Networks below the hash head: torchvision's by name, cut at their strides, and a tiny one of our own.
+
+A trunk gives its stages at strides 4, 8, 16 and 32, pooled features of the last, and copies of the last stage for
+methods with attention branches.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from milvus_fghash.errors import ConfigError, nearest
+from milvus_fghash.methods.base import Trunk
+from milvus_fghash.training.weights import IMAGENET, Normalisation, Weights, load_weights
+
+STRIDES = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class TrunkCard:
+    """How one network is cut.
+
+    Attributes:
+        n_features: width of the last stage.
+        layers: names of the modules that make up the trunk, in order.
+        cuts: how many of the layers the first, the first two, the first three stages hold.
+        neck: name of a module applied after pooling, or "".
+    """
+
+    n_features: int
+    layers: Callable[[nn.Module], list[nn.Module]]
+    cuts: tuple[int, int, int]
+    neck: Callable[[nn.Module], nn.Module] = field(default=lambda network: nn.Identity())
+
+
+def _features(network: nn.Module) -> list[nn.Module]:
+    return list(network.get_submodule("features").children())
+
+
+def _resnet(network: nn.Module) -> list[nn.Module]:
+    names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+    return [network.get_submodule(name) for name in names]
+
+
+TRUNKS: dict[str, TrunkCard] = {
+    "resnet18": TrunkCard(512, _resnet, (5, 6, 7)),
+    "resnet34": TrunkCard(512, _resnet, (5, 6, 7)),
+    "resnet50": TrunkCard(2048, _resnet, (5, 6, 7)),
+    "mobilenet_v2": TrunkCard(1280, _features, (4, 7, 14)),
+    "mobilenet_v3_small": TrunkCard(576, _features, (2, 4, 9)),
+    "mobilenet_v3_large": TrunkCard(960, _features, (4, 7, 13)),
+    "efficientnet_b0": TrunkCard(1280, _features, (3, 4, 6)),
+    # Its last layer norm stands before the classifier, after pooling.
+    "convnext_tiny": TrunkCard(768, _features, (2, 4, 6), lambda network: network.get_submodule("classifier.0")),
+    "tiny": TrunkCard(128, _features, (2, 3, 4)),
+}
+"""`tiny` is a small network of this project, without pretrained weights, for demonstrations and tests."""
+
+
+class StagedTrunk(Trunk):
+    """A network cut into four stages, with what is needed to feed it."""
+
+    def __init__(self, name: str, network: nn.Module, normalisation: Normalisation, licence: str) -> None:
+        super().__init__()
+        card = TRUNKS[name]
+        layers, bounds = card.layers(network), (0, *card.cuts, None)
+        self.stages = nn.ModuleList(nn.Sequential(*layers[bounds[i] : bounds[i + 1]]) for i in range(4))
+        self.neck = card.neck(network)
+        self.name = name
+        self.n_features = card.n_features
+        self.mean, self.std = normalisation.mean, normalisation.std
+        self.licence = licence
+
+    def stage_maps(self, images: Tensor) -> list[Tensor]:
+        """Maps at strides 4, 8, 16 and 32 of normalised photos (b, 3, h, w)."""
+        maps = []
+        for stage in self.stages:
+            images = stage(images)
+            maps.append(images)
+        return maps
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The last stage's maps, (b, n_features, h/32, w/32)."""
+        return self.stage_maps(images)[-1]
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Average over the places of the last stage's maps, (b, n_features)."""
+        pooled: Tensor = self.neck(maps.mean(dim=(2, 3), keepdim=True))
+        return pooled.flatten(1)
+
+    def copy_last_stage(self, *, stride: int = 2) -> nn.Module:
+        """A copy of the last stage with weights of its own; with ``stride=1`` it keeps the size of its input."""
+        if stride not in (1, 2):
+            raise ValueError(f"the last stage has stride 1 or 2, got {stride}")
+        stage = copy.deepcopy(self.stages[3])
+        if stride == 1:
+            for parent in list(stage.modules()):
+                for name, child in list(parent.named_children()):
+                    if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
+                        setattr(parent, name, _unstrided(child))
+        return stage
+
+
+def build_trunk(name: str, weights: str = "imagenet") -> StagedTrunk:
+    """A trunk by name, with `imagenet` or `imagenet-v2` (official torchvision weights), a file's, or no weights.
+
+    Raises:
+        ConfigError: when there is no such trunk, or its weights cannot be had or do not fit.
+    """
+    if name not in TRUNKS:
+        raise ConfigError(f"no trunk named {name!r}. {nearest(name, TRUNKS)}")
+    network = _Tiny() if name == "tiny" else _torchvision(name)
+    if weights == "none":
+        return StagedTrunk(name, network, IMAGENET, "none: trained from a random start")
+    loaded = load_weights(name, weights)
+    _fill(network, loaded, name)
+    return StagedTrunk(name, network, loaded.normalisation, loaded.licence)
+
+
+def _torchvision(name: str) -> nn.Module:
+    from torchvision.models import get_model
+
+    network: nn.Module = get_model(name, weights=None)
+    return network
+
+
+def _fill(network: nn.Module, weights: Weights, name: str) -> None:
+    """Load tensors of the whole network; those of its own classifier may be absent or of another shape."""
+    expected = network.state_dict()
+    ignored = tuple(key for key in expected if key.startswith(("fc.", "classifier.")))
+    if name == "convnext_tiny":
+        ignored = tuple(key for key in ignored if not key.startswith("classifier.0."))
+    wanted = {key for key in expected if key not in ignored and not key.endswith("num_batches_tracked")}
+    missing = sorted(wanted - set(weights.tensors))
+    wrong = sorted(key for key in wanted & set(weights.tensors) if weights.tensors[key].shape != expected[key].shape)
+    if missing or wrong:
+        example = (missing or wrong)[0]
+        raise ConfigError(
+            f"{weights.source} does not hold weights of {name}: {len(missing)} of {len(wanted)} tensors are missing "
+            f"and {len(wrong)} have another shape (first: {example}). Check the trunk's name, or give another file"
+        )
+    network.load_state_dict({key: weights.tensors[key] for key in wanted}, strict=False)
+
+
+def _unstrided(conv: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution with stride 1 whose output is as large as its input."""
+    twin = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]  # torch keeps it as a tuple of any length
+        padding="same",
+        groups=conv.groups,
+        bias=conv.bias is not None,
+    )
+    twin.load_state_dict(conv.state_dict())
+    return twin
+
+
+class _Tiny(nn.Module):
+    """Nine convolutions, 0.4 M weights: learns from scratch on a laptop's processor in a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (24, 32, 64, 96, 128)
+        layers = [_conv(3, widths[0])]
+        for before, after in itertools.pairwise(widths):
+            layers.append(nn.Sequential(_conv(before, after), _conv(after, after, stride=1)))
+        self.features = nn.Sequential(*layers)
+
+
+def _conv(before: int, after: int, stride: int = 2) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())

@@ -1,0 +1,114 @@
+"""Weights of a trunk: official ones from torchvision, or a local safetensors or state-dict file."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+
+from milvus_fghash.errors import ConfigError
+
+OFFICIAL = {"imagenet": "IMAGENET1K_V1", "imagenet-v2": "IMAGENET1K_V2"}
+OFFICIAL_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose photos are for non-commercial research"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and deviation per channel of RGB pixels in [0, 1]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name, where they come from, how their network wants its input, and under which licence they are."""
+
+    tensors: dict[str, Tensor]
+    source: str
+    normalisation: Normalisation
+    licence: str
+
+
+def load_weights(trunk: str, weights: str) -> Weights:
+    """`imagenet`, `imagenet-v2`, or the path of a file.
+
+    A file's normalisation and licence are read from its safetensors metadata (`mean`, `std` as "r,g,b"; `licence` or
+    `source`); a file without them is taken to want ImageNet's normalisation.
+
+    Raises:
+        ConfigError: when the weights cannot be downloaded or read.
+    """
+    if weights in OFFICIAL:
+        return _official(trunk, weights)
+    path = Path(weights)
+    if not path.is_file():
+        raise ConfigError(
+            f"no weights file {weights!r}; weights are 'imagenet', 'imagenet-v2', 'none', or the path of a file"
+        )
+    return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+
+
+def _official(trunk: str, weights: str) -> Weights:
+    from torchvision.models import get_model_weights
+
+    try:
+        entry = get_model_weights(trunk)[OFFICIAL[weights]]
+    except (KeyError, ValueError):
+        raise ConfigError(f"torchvision has no {weights!r} weights for {trunk}; use 'none' or a file") from None
+    try:
+        tensors = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"cannot download the official weights of {trunk} ({error}). On a machine with internet fetch "
+            f"{entry.url} and give the file with --weights FILE, or use --weights none"
+        ) from error
+    return Weights(tensors, f"torchvision {entry}", IMAGENET, OFFICIAL_LICENCE)
+
+
+def _safetensors(path: Path) -> Weights:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path} is no readable safetensors file: {error}") from None
+    normalisation = IMAGENET
+    if "mean" in metadata and "std" in metadata:
+        normalisation = Normalisation(_triple(path, metadata["mean"]), _triple(path, metadata["std"]))
+    licence = metadata.get("licence") or metadata.get("license") or metadata.get("source", "unknown")
+    return Weights(tensors, str(path), normalisation, licence)
+
+
+def _state_dict(path: Path) -> Weights:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{path} is no state dict of plain tensors ({reason}). Files that need unpickling of code are never "
+            "loaded; save the state_dict alone, or use safetensors"
+        ) from None
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ConfigError(f"{path} holds no state dict (names and tensors)")
+    tensors = {str(key).removeprefix("module."): value for key, value in loaded.items()}
+    return Weights(tensors, str(path), IMAGENET, "unknown")
+
+
+def _triple(path: Path, text: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{path}: mean and std in its metadata must be three numbers 'r,g,b', got {text!r}") from None
+    return red, green, blue

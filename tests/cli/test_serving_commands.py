@@ -1,0 +1,189 @@
+"""ingest, search, evaluate, inspect and collections on the committed bundle, drawn birds and Milvus Lite; no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from milvus_fghash.data.listing import Listing
+
+Run = Callable[..., Result]
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1"
+
+
+@pytest.fixture
+def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
+    """36 drawn birds of 4 classes, in train/ and test/."""
+    return Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))
+
+
+@pytest.fixture
+def filled(run: Run, birds: Path) -> Run:
+    """`run`, after all birds were ingested into milvus-fghash.db."""
+    assert run("ingest", GOLDEN, birds).exit_code == 0
+    return run
+
+
+def document(result: Result) -> Any:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_ingest_counts_and_a_second_run_adds_nothing(run: Run, birds: Path) -> None:
+    for _ in range(2):
+        counts = document(run("ingest", GOLDEN, birds, "--json"))
+        assert (counts["stored"], counts["refused"], counts["rows_in_collection"]) == (36, 0, 36)
+
+
+def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path, tmp_path: Path) -> None:
+    (birds / "train" / "empty.jpg").write_bytes(b"")
+    (birds / "train" / "text.jpg").write_text("no photo")
+    result = run("ingest", GOLDEN, birds, "--report", "refused.jsonl", "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["rows_in_collection"] == 36
+    assert result.stderr.startswith(
+        "Error: 2 of 38 photos were refused, 0 are allowed (--max-errors); see refused.jsonl"
+    )
+    lines = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
+    assert {line["path"]: line["reason"] for line in lines} == {"train/empty.jpg": "empty", "train/text.jpg": "format"}
+    assert run("ingest", GOLDEN, birds, "--max-errors", "2").exit_code == 0
+    assert run("ingest", GOLDEN, birds, "--max-errors", "1").exit_code == 3
+
+
+def test_ingest_takes_one_split_and_names_the_others(run: Run, birds: Path) -> None:
+    assert document(run("ingest", GOLDEN, birds, "--split", "test", "--json"))["stored"] == 12
+    result = run("ingest", GOLDEN, birds, "--split", "tset")
+    assert result.exit_code == 1
+    assert "Did you mean test?" in result.stderr
+
+
+def test_dropping_needs_yes(filled: Run, birds: Path) -> None:
+    result = filled("ingest", GOLDEN, birds, "--drop-if-exists")
+    assert result.exit_code == 2
+    assert document(filled("inspect", "--json"))["rows"] == 36
+    again = document(filled("ingest", GOLDEN, birds, "--split", "test", "--drop-if-exists", "--yes", "--json"))
+    assert again["rows_in_collection"] == 12
+
+
+def test_milvus_lite_has_no_bin_ivf_flat(run: Run, birds: Path) -> None:
+    result = run("ingest", GOLDEN, birds, "--index", "bin_ivf_flat")
+    assert result.exit_code == 1
+    assert "BIN_IVF_FLAT" in result.stderr
+    assert document(run("collections", "list", "--json")) == []
+
+
+def test_collections_are_listed_and_dropped(filled: Run) -> None:
+    (only,) = document(filled("collections", "list", "--json"))
+    assert (only["name"], only["rows"], only["index"], only["bits"]) == ("photos", 36, "BIN_FLAT", 12)
+    assert filled("collections", "drop", "photos", "--yes").exit_code == 0
+    assert document(filled("collections", "list", "--json")) == []
+
+
+def test_a_photo_finds_itself_first(filled: Run, birds: Path) -> None:
+    photo = min(birds.glob("test/*/*.jpg"))
+    (answer,) = document(filled("search", GOLDEN, "--image", photo, "-k", "36", "--json"))
+    assert (answer["by"], answer["query"]) == ("image", str(photo))
+    nearest = [hit["path"] for hit in answer["hits"] if hit["distance"] == 0]
+    assert photo.relative_to(birds).as_posix() in nearest
+    assert [hit["distance"] for hit in answer["hits"]] == sorted(hit["distance"] for hit in answer["hits"])
+
+
+def test_photo_id_and_code_give_the_same_hits(filled: Run, birds: Path) -> None:
+    photo = min(birds.glob("test/*/*.jpg"))
+    (by_photo,) = document(filled("search", GOLDEN, "--image", photo, "-k", "36", "--json"))
+    path = photo.relative_to(birds).as_posix()
+    key = next(hit["id"] for hit in by_photo["hits"] if hit["path"] == path)
+    (by_id,) = document(filled("search", "--id", key, "-k", "36", "--json"))
+    assert by_id["hits"] == by_photo["hits"]
+
+
+def test_a_distance_limit_includes_its_distance(filled: Run, birds: Path) -> None:
+    photo = min(birds.glob("test/*/*.jpg"))
+    everything, near = (
+        document(filled("search", GOLDEN, "--image", photo, "-k", "36", "--json", *limit))[0]["hits"]
+        for limit in ([], ["--max-distance", "2"])
+    )
+    assert near == [hit for hit in everything if hit["distance"] <= 2]
+
+
+def test_several_queries_are_one_document(filled: Run) -> None:
+    answers = document(filled("search", "--code", "fff0", "--code", "0000", "-k", "1", "--json"))
+    assert [answer["query"] for answer in answers] == ["fff0", "0000"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--code", "ffff"], "last 4 bits"),
+        (["--code", "ff"], "4"),
+        (["--id", "nobody"], "no row with the id 'nobody'"),
+        (["--code", "fff0", "--filter", "label ="], "cannot search in photos"),
+        (["--code", "fff0", "--nprobe", "3"], "takes no nprobe"),
+        (["--code", "fff0", "--collection-name", "fotos"], "Did you mean photos?"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(filled: Run, words: list[str], said: str) -> None:
+    result = filled("search", *words)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--image", "photo.jpg"], ["--code", "fff0", "--html", "hits.html"]])
+def test_a_search_without_what_it_needs_is_wrong_usage(filled: Run, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    assert filled("search", *words).exit_code == 2
+
+
+def test_the_html_page_stands_alone(filled: Run, birds: Path, tmp_path: Path) -> None:
+    photo = min(birds.glob("test/*/*.jpg"))
+    words = ["--image", str(photo), "-k", "5", "--html", "hits.html", "--photos", str(birds)]
+    assert filled("search", GOLDEN, *words).exit_code == 0
+    assert (tmp_path / "hits.html").read_text().count("data:image/jpeg") == 6
+
+
+def test_a_table_says_what_may_be_missing(filled: Run) -> None:
+    result = filled("search", "--code", "fff0", "-k", "1")
+    assert result.exit_code == 0
+    assert "--complete-ties" in result.stdout
+
+
+def test_evaluation_of_photos_and_of_the_collection_agree(filled: Run, birds: Path, tmp_path: Path) -> None:
+    filled("ingest", GOLDEN, birds, "--split", "train", "--collection-name", "gallery")
+    words = ["evaluate", str(GOLDEN), "--data", str(birds), "--json"]
+    plain = document(filled(*words, "--out", "record.json"))["encoded"]
+    stored = document(filled(*words, "--collection-name", "gallery"))["encoded"]
+    figures = ["map_exact", "precision_at", "recall_at", "same_class_distances", "n_gallery", "n_queries"]
+    assert {name: plain[name] for name in figures} == {name: stored[name] for name in figures}
+    assert json.loads((tmp_path / "record.json").read_text())["encoded"] == plain
+
+
+def test_evaluation_takes_one_gallery(filled: Run, birds: Path) -> None:
+    words = ["evaluate", str(GOLDEN), "--data", str(birds), "--collection-name", "photos", "--gallery-split", "train"]
+    assert filled(*words).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["inspect", "ingest", "search"])
+def test_a_changed_bundle_is_refused(run: Run, birds: Path, tmp_path: Path, command: str) -> None:
+    bundle = Path(shutil.copytree(GOLDEN, tmp_path / "bundle"))
+    with open(bundle / "encoder.onnx", "ab") as graph:
+        graph.write(b"more")
+    photo = min(birds.glob("test/*/*.jpg"))
+    rest: dict[str, list[str | Path]] = {"inspect": [], "ingest": [birds], "search": ["--image", photo]}
+    result = run(command, bundle, *rest[command])
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_inspect_says_what_it_looks_at(filled: Run) -> None:
+    assert document(filled("inspect", GOLDEN, "--json"))["kind"] == "bundle"
+    collection = document(filled("inspect", "--json"))
+    assert (collection["kind"], collection["rows"]) == ("collection", 36)
+    assert collection["fingerprint"] == document(filled("inspect", GOLDEN, "--json"))["fingerprint"]

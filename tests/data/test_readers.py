@@ -1,0 +1,219 @@
+"""Every layout on disk -> the same kind of listing, and what is said when the layout is not there."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from milvus_fghash.data import DATASETS, detect, read
+from milvus_fghash.errors import DataError
+
+CUB = {
+    "images.txt": "1 001.Wren/a.jpg\n2 001.Wren/b c.jpg\n7 002.Jay/a.jpg\n",
+    "image_class_labels.txt": "1 1\n2 1\n7 2\n",
+    "classes.txt": "1 001.Wren\n2 002.Jay\n",
+    "train_test_split.txt": "1 1\n2 0\n7 1\n",
+    "images/001.Wren/a.jpg": "",
+    "images/001.Wren/b c.jpg": "",
+    "images/002.Jay/a.jpg": "",
+}
+FOOD = {
+    "meta/classes.txt": "pie\nsoup\n",
+    "meta/labels.txt": "Pie\nSoup\n",
+    "meta/train.txt": "pie/1\nsoup/2\n",
+    "meta/test.txt": "pie/3\n",
+    "images/pie/1.jpg": "",
+    "images/soup/2.jpg": "",
+    "images/pie/3.jpg": "",
+}
+
+
+def plant(root: Path, files: dict[str, str], **changed: str) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(changed.get(path.stem, text))
+    return root
+
+
+def fault(dataset: str, root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read(dataset, root)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_cub(tmp_path: Path) -> None:
+    listing = read("cub", plant(tmp_path, CUB))
+    assert listing.ids == ("1", "2", "7")
+    assert listing.paths == ("images/001.Wren/a.jpg", "images/001.Wren/b c.jpg", "images/002.Jay/a.jpg")
+    assert listing.labels == ("001.Wren", "001.Wren", "002.Jay")
+    assert listing.splits == ("train", "test", "train")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("images", "1 001.Wren/a.jpg\n2\n", "images.txt, line 2: expected"),
+        ("images", "1 001.Wren/a.jpg\n1 002.Jay/a.jpg\n", "images.txt, line 2: 1 stands here again"),
+        ("images", "1 ../secret.jpg\n", "images.txt, line 1: the path '../secret.jpg'"),
+        ("images", "1 001.Wren/none.jpg\n", "images.txt, line 1: there is no file"),
+        ("images", "1 001.Wrong/a.jpg\n", "images.txt, line 1: there is no file"),
+        ("images", "9 001.Wren/a.jpg\n", "images.txt, line 1: 9 has no line in image_class_labels.txt"),
+        ("image_class_labels", "1 1\n2 5\n7 1\n", "image_class_labels.txt, line 2: 5 has no line in classes.txt"),
+        ("train_test_split", "1 1\n2 0\n7 yes\n", "train_test_split.txt, line 3: expected 1 (train) or 0 (test)"),
+        ("train_test_split", "1 1\n2 0\n", "images.txt, line 3: 7 has no line in train_test_split.txt"),
+        ("images", "\n", "no photos found"),
+    ],
+)
+def test_cub_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
+    assert said in fault("cub", plant(tmp_path, CUB, **{file: text}))
+
+
+@pytest.mark.parametrize("file", ["images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"])
+def test_cub_without_one_of_its_files(file: str, tmp_path: Path) -> None:
+    (plant(tmp_path, CUB) / file).unlink()
+    assert file in fault("cub", tmp_path)
+
+
+def test_food101(tmp_path: Path) -> None:
+    listing = read("food101", plant(tmp_path, FOOD))
+    assert listing.ids == ("pie/1", "soup/2", "pie/3")
+    assert listing.paths == ("images/pie/1.jpg", "images/soup/2.jpg", "images/pie/3.jpg")
+    assert listing.labels == ("pie", "soup", "pie")
+    assert listing.splits == ("train", "train", "test")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("train", "pie/1\nsoup\n", "train.txt, line 2: expected CLASS/ID"),
+        ("train", "pie/1\n\ncake/1\n", "train.txt, line 3: class 'cake'"),
+        ("test", "pie/9\n", "test.txt, line 1: there is no file"),
+        ("test", "/pie/1\n", "test.txt, line 1: the path '/pie/1'"),
+        ("test", "pie/1\n", "id 'pie/1' stands twice"),
+    ],
+)
+def test_food101_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
+    assert said in fault("food101", plant(tmp_path, FOOD, **{file: text}))
+
+
+def test_lists_that_are_no_text(tmp_path: Path) -> None:
+    plant(tmp_path, FOOD)
+    (tmp_path / "meta/train.txt").write_bytes(b"pie/caf\xe9\n")
+    assert "no UTF-8 text" in fault("food101", tmp_path)
+    (tmp_path / "meta/train.txt").unlink()
+    (tmp_path / "meta/train.txt").mkdir()
+    assert "cannot read" in fault("food101", tmp_path)
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    files = [
+        "jay/b.png",
+        "jay/deep/down/c.JPG",
+        "wren/a.jpeg",
+        "wren/notes.txt",
+        ".cache/x.jpg",
+        "jay/.x.jpg",
+        "d.webp",
+    ]
+    listing = read("folder", plant(tmp_path, dict.fromkeys(files, "")))
+    assert listing.paths == listing.ids == ("d.webp", "jay/b.png", "jay/deep/down/c.JPG", "wren/a.jpeg")
+    assert listing.labels == ("", "jay", "jay", "wren")
+    assert set(listing.splits) == {""}
+
+
+def test_split_folders(tmp_path: Path) -> None:
+    files = ["train/jay/a.jpg", "train/wren/b.jpg", "test/jay/deep/a.jpg", "val/jay/a.jpg", "test/c.jpg", "README.md"]
+    listing = read("folder", plant(tmp_path, dict.fromkeys(files, "")))
+    rows = dict(zip(listing.paths, zip(listing.splits, listing.labels, strict=True), strict=True))
+    assert rows == {
+        "train/jay/a.jpg": ("train", "jay"),
+        "train/wren/b.jpg": ("train", "wren"),
+        "test/jay/deep/a.jpg": ("test", "jay"),
+        "test/c.jpg": ("test", ""),
+        "val/jay/a.jpg": ("val", "jay"),
+    }
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    listing = read("folder", plant(tmp_path, dict.fromkeys(["bus/a.jpg", "train/b.jpg"], "")))
+    assert listing.labels == ("bus", "train")
+
+
+def test_splits_beside_other_folders_are_refused(tmp_path: Path) -> None:
+    plant(tmp_path, dict.fromkeys(["train/jay/a.jpg", "test/jay/a.jpg", "extra/jay/a.jpg"], ""))
+    assert "beside them extra" in fault("folder", tmp_path)
+
+
+def test_flat_folder_of_one_photo(tmp_path: Path) -> None:
+    listing = read("folder", plant(tmp_path, {"a.jpg": "a text that the decoder will refuse"}))
+    assert (listing.ids, listing.labels, listing.splits) == (("a.jpg",), ("",), ("",))
+
+
+def test_folders_without_photos(tmp_path: Path) -> None:
+    assert "no photos found" in fault("folder", tmp_path)
+    (tmp_path / "a.txt").touch()
+    assert "no photos found" in fault("folder", tmp_path)
+    assert "is no folder" in fault("folder", tmp_path / "none")
+    assert "is no folder" in fault("folder", tmp_path / "a.txt")
+
+
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    plant(tmp_path, {"jay/a.jpg": ""})
+    (tmp_path / "jay" / "loop").symlink_to(tmp_path)
+    (tmp_path / "jay" / "b.jpg").symlink_to("a.jpg")
+    assert read("folder", tmp_path).paths == ("jay/a.jpg", "jay/b.jpg")
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).touch()
+    said = fault("folder", tmp_path)
+    assert r"caf\udce9.jpg" in said
+    assert "rename" in said
+
+
+def test_unknown_data_set(tmp_path: Path) -> None:
+    assert "Did you mean food101?" in fault("food-101", tmp_path)
+
+
+def test_layouts_are_told_apart(tmp_path: Path) -> None:
+    assert detect(plant(tmp_path / "cub", CUB)) == "cub"
+    assert detect(plant(tmp_path / "food", FOOD)) == "food101"
+    assert detect(plant(tmp_path / "own.csv", {"jay/a.jpg": ""})) == "folder"
+    assert detect(tmp_path / "photos.csv") == detect(tmp_path / "photos.PARQUET") == "table"
+
+
+def test_each_card_speaks() -> None:
+    for card in DATASETS.values():
+        assert card.title
+        assert card.layout
+        assert card.source
+
+
+@pytest.mark.photos
+def test_real_birds(photos: Path) -> None:
+    listing = read("cub", photos / "CUB_100")
+    assert Counter(listing.splits) == {"train": 2999, "test": 2903}
+    assert len(listing.classes) == 100
+    assert listing.file(0).is_file()
+    assert detect(photos / "CUB_100") == "cub"
+
+
+@pytest.mark.photos
+def test_real_dishes(photos: Path) -> None:
+    listing = read("food101", photos / "food-10")
+    assert Counter(listing.splits) == {"train": 3750, "test": 1250}
+    assert Counter(listing.labels)["apple_pie"] == 500
+    assert len(listing.classes) == 10
+    assert detect(photos / "food-10") == "food101"
+
+
+@pytest.mark.photos
+def test_real_birds_as_class_folders(photos: Path) -> None:
+    as_folder, as_cub = read("folder", photos / "CUB_100" / "images"), read("cub", photos / "CUB_100")
+    labels = dict(zip((f"images/{path}" for path in as_folder.paths), as_folder.labels, strict=True))
+    assert labels == dict(zip(as_cub.paths, as_cub.labels, strict=True))

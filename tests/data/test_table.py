@@ -1,0 +1,126 @@
+"""CSV and Parquet lists of photos."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from milvus_fghash.data import read
+from milvus_fghash.errors import DataError, MissingExtra
+
+FULL = "id,path,label,split,camera\nx,jay/a.jpg,jay,train,old\ny,./wren//b.jpg,wren,test,\n"
+
+
+def csv(folder: Path, text: str) -> Path:
+    file = folder / "photos.csv"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def parquet(folder: Path, columns: dict[str, list[object]]) -> Path:
+    from pyarrow import lib
+    from pyarrow import parquet as writer
+
+    file = folder / "photos.parquet"
+    writer.write_table(lib.table(columns), file)  # type: ignore[no-untyped-call]
+    return file
+
+
+def fault(file: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read("table", file)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_csv_with_all_columns_and_one_more(tmp_path: Path) -> None:
+    listing = read("table", csv(tmp_path, FULL))
+    assert listing.root == tmp_path
+    assert listing.ids == ("x", "y")
+    assert listing.paths == ("jay/a.jpg", "wren/b.jpg")
+    assert listing.labels == ("jay", "wren")
+    assert listing.splits == ("train", "test")
+
+
+def test_path_alone_is_enough(tmp_path: Path) -> None:
+    listing = read("table", csv(tmp_path, "path\na.jpg\n\nb.jpg\n"))
+    assert listing.ids == listing.paths == ("a.jpg", "b.jpg")
+    assert listing.labels == listing.splits == ("", "")
+
+
+def test_quotes_line_ends_and_byte_order_mark_of_a_spreadsheet(tmp_path: Path) -> None:
+    listing = read("table", csv(tmp_path, '\ufeffpath,label\r\n"a, b.jpg","Jay, ""blue"""\r\n'))
+    assert (listing.paths, listing.labels) == (("a, b.jpg",), ('Jay, "blue"',))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,label\na.jpg,jay\n", "has no column 'path'; found the columns 'file', 'label'"),
+        ("", "has no column 'path'; found the columns none"),
+        ("path,path\na,b\n", "the column 'path' twice"),
+        ("path,label\na.jpg,jay\nb.jpg\n", "photos.csv, line 3: expected 2 fields, got 1"),
+        ("path\n../a.jpg\n", "photos.csv, line 2: the path '../a.jpg'"),
+        ("path,label\n,jay\n", "photos.csv, line 2: the path ''"),
+        ('path\n"a.jpg\n', "photos.csv, line 2: unexpected end"),
+        ("path\na.jpg\na.jpg\n", "id 'a.jpg' stands twice"),
+        ("path\n", "no photos found"),
+    ],
+)
+def test_csv_faults(text: str, said: str, tmp_path: Path) -> None:
+    assert said in fault(csv(tmp_path, text))
+
+
+def test_csv_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "photos.csv").write_bytes("path\ncafé.jpg\n".encode("latin-1"))
+    assert "save it as UTF-8" in fault(tmp_path / "photos.csv")
+
+
+def test_parquet(tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {"label": [3, None], "path": ["a.jpg", "b/c.jpg"], "width": [1.5, 2.5]}
+    listing = read("table", parquet(tmp_path, columns))
+    assert listing.ids == listing.paths == ("a.jpg", "b/c.jpg")
+    assert listing.labels == ("3", "")
+
+
+def test_csv_and_parquet_give_the_same(tmp_path: Path) -> None:
+    header, *rows = [line.split(",") for line in FULL.splitlines()]
+    columns: dict[str, list[object]] = {name: [row[place] for row in rows] for place, name in enumerate(header)}
+    assert read("table", parquet(tmp_path, columns)) == read("table", csv(tmp_path, FULL))
+
+
+def test_parquet_faults(tmp_path: Path) -> None:
+    assert "no column 'path'; found the columns 'file'" in fault(parquet(tmp_path, {"file": ["a.jpg"]}))
+    assert "row 2: the path ''" in fault(parquet(tmp_path, {"path": ["a.jpg", None]}))
+    (tmp_path / "photos.parquet").write_text("no parquet")
+    assert "cannot be read as Parquet" in fault(tmp_path / "photos.parquet")
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = parquet(tmp_path, {"path": ["a.jpg"]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtra, match=r"milvus-fghash\[parquet\]"):
+        read("table", file)
+
+
+def test_no_such_table(tmp_path: Path) -> None:
+    assert "there is no file" in fault(tmp_path / "photos.csv")
+    assert "there is no file" in fault(tmp_path.with_suffix(".csv"))
+    assert ".csv or .parquet" in fault(tmp_path / "photos.xlsx")
+    (tmp_path / "folder.csv").mkdir()
+    assert "there is no file" in fault(tmp_path / "folder.csv")
+
+
+def test_csv_on_a_failing_disk(tmp_path: Path) -> None:
+    (tmp_path / "photos.csv").symlink_to("/proc/self/mem")  # a file whose reading fails, for root as well
+    assert "cannot read" in fault(tmp_path / "photos.csv")
+
+
+def test_many_rows_take_time_in_proportion(tmp_path: Path) -> None:
+    file = csv(tmp_path, "path\n" + "".join(f"birds/{number}.jpg\n" for number in range(100_000)))
+    start = time.process_time()
+    assert len(read("table", file)) == 100_000
+    assert time.process_time() - start < 10  # 0.3 s; comparing all pairs takes minutes

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+
+from milvus_fghash.bits import Codes, code_bytes, from_hex, pack
+from milvus_fghash.bundle import Bundle, LearnedCodes, read_bundle
+from milvus_fghash.config import MethodChoice, Recipe, TrunkChoice
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import BundleError, CodeError, ConfigError, TrainingError
+from milvus_fghash.exporters.onnx_bundle import Origin, export, export_method
+from milvus_fghash.images import RULES, Preprocessing, load
+from milvus_fghash.methods import METHODS
+from milvus_fghash.methods.lsh import Method
+from milvus_fghash.training.checkpoint import (
+    FORMAT,
+    CheckpointRecord,
+    RoundRecord,
+    build_method,
+    load_checkpoint,
+    save_checkpoint,
+)
+from milvus_fghash.training.trunks import build_trunk
+
+Make = Callable[[int], Method]
+Pixels = NDArray[np.uint8]
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+def run(graph: bytes, pixels: Pixels) -> dict[str, NDArray[Any]]:
+    session = InferenceSession(graph, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"images": pixels}), strict=True))
+
+
+def outputs_of(method: Method, pixels: Pixels) -> NDArray[np.float32]:
+    """Without any code of the export: normalised by NumPy, through the method itself."""
+    normalised = (pixels / 255 - np.array(method.trunk.mean)) / np.array(method.trunk.std)
+    with torch.inference_mode():
+        outputs: NDArray[np.float32] = method(torch.from_numpy(normalised).permute(0, 3, 1, 2).float()).numpy()
+    return outputs
+
+
+def test_the_golden_graph_gives_the_codes_it_always_gave() -> None:
+    expected = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
+    bundle = read_bundle(GOLDEN / "bundle-v1")
+    photo, row, column, colour = np.ogrid[:6, :32, :32, :3]
+    values = (row // 16 * 2 + column // 16 + 1) * (photo * 3 + 2) * (colour * 5 + 3) * 7
+    given = run(bundle.graph(), (values % 256).astype(np.uint8))
+    assert tuple(given) == bundle.manifest.outputs == ("logits", "codes", "embedding", "attention")
+    assert np.array_equal(given["codes"], np.concatenate([from_hex(code, 12) for code in expected["codes"]]))
+    for name in ("logits", "embedding", "attention"):
+        assert np.allclose(given[name], expected[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("n_bits", [8, 12, 24, 33, 48, 256])
+def test_every_length_is_packed_as_milvus_wants_it(
+    n_bits: int, small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path
+) -> None:
+    method = small_method(n_bits)
+    bundle = export_method(method, origin, tmp_path / "b", pixels=pixels)
+    outputs = outputs_of(method, pixels)
+    together = run(bundle.graph(), pixels)
+    alone = np.concatenate([run(bundle.graph(), photo[None])["codes"] for photo in pixels])
+    assert bundle.manifest.bits == n_bits
+    assert together["codes"].shape == (9, code_bytes(n_bits))
+    assert together["codes"].dtype == np.uint8
+    assert np.allclose(together["logits"], outputs, atol=1e-4)
+    assert np.array_equal(together["codes"], pack(outputs))
+    assert np.array_equal(alone, together["codes"])
+
+
+@pytest.fixture(scope="session")
+def small_bundle(
+    small_method: Make, origin: Origin, pixels: Pixels, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    folder, further = tmp_path_factory.mktemp("bundles"), ("embedding", "attention")
+    return export_method(small_method(12), origin, folder / "small", pixels=pixels, outputs=further)
+
+
+def test_the_graph_is_one_plain_file(small_bundle: Bundle) -> None:
+    model = onnx.load_from_string(small_bundle.graph())
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not any(onnx.external_data_helper.uses_external_data(tensor) for tensor in model.graph.initializer)
+    assert [value.name for value in model.graph.input] == ["images"]
+
+
+def test_the_graph_says_nothing_of_the_machine_it_was_made_on(small_bundle: Bundle) -> None:
+    graph = small_bundle.graph()
+    assert str(Path.cwd()).encode() not in graph
+    assert b"site-packages" not in graph
+    assert b".py" not in graph
+
+
+def test_further_outputs_compute_the_trunk_once(small_bundle: Bundle) -> None:
+    nodes = [node.op_type for node in onnx.load_from_string(small_bundle.graph()).graph.node]
+    assert nodes.count("Conv") == nodes.count("Gemm") + nodes.count("MatMul") == 1
+    assert "BatchNormalization" not in nodes  # folded into the convolution
+
+
+def test_embedding_and_attention_are_those_of_the_trunk(
+    small_bundle: Bundle, small_method: Make, pixels: Pixels
+) -> None:
+    trunk = small_method(12).trunk
+    with torch.inference_mode():
+        maps = trunk.maps(trunk.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).numpy()
+    heat = maps.mean(axis=1)
+    low, high = heat.min(axis=(1, 2), keepdims=True), heat.max(axis=(1, 2), keepdims=True)
+    given = run(small_bundle.graph(), pixels)
+    assert np.allclose(given["embedding"], maps.mean(axis=(2, 3)), atol=1e-5)
+    assert np.allclose(given["attention"], (heat - low) / (high - low), atol=1e-4)
+
+
+def test_a_plain_photo_has_no_attention_and_no_nan(small_bundle: Bundle) -> None:
+    given = run(small_bundle.graph(), np.full((2, 32, 32, 3), 90, np.uint8))
+    assert not given["attention"].any()
+
+
+def test_the_manifest_says_what_was_exported(
+    small_bundle: Bundle, small_method: Make, origin: Origin, pixels: Pixels
+) -> None:
+    manifest, trunk = small_bundle.manifest, small_method(12).trunk
+    assert manifest.method == origin.method
+    assert manifest.lineage == origin.lineage
+    assert manifest.preprocessing == origin.preprocessing
+    assert manifest.rules == RULES
+    assert (manifest.mean, manifest.std) == (trunk.mean, trunk.std)
+    assert manifest.outputs == ("logits", "codes", "embedding", "attention")
+    assert (manifest.classes, manifest.training, manifest.quality) == (3, {"rounds": 1}, {"validation_map": 0.5})
+    assert (manifest.flip_rate, manifest.bits_compared) == (0.0, 2 * 9 * 12)
+    assert manifest.learned is None
+
+
+def test_the_fingerprint_is_the_models_and_nothing_elses(
+    small_bundle: Bundle, small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path
+) -> None:
+    method = small_method(12)
+    again = export_method(method, origin, tmp_path / "again", pixels=pixels[:2])
+    method.head.mean[5] += 1e-6  # type: ignore[index, operator]
+    changed = export_method(method, origin, tmp_path / "changed", pixels=pixels)
+    assert again.manifest.fingerprint == small_bundle.manifest.fingerprint != changed.manifest.fingerprint
+
+
+def test_the_method_stays_as_it_is_and_nothing_is_printed(
+    small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    method = small_method(12).train()
+    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    export_method(method, origin, tmp_path / "b", pixels=pixels)
+    assert method.training
+    assert "maps" not in vars(method.trunk)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_export_that_fails_leaves_the_old_bundle_alone(
+    small_bundle: Bundle, small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(small_bundle.path, tmp_path / "old"))
+    foreign = LearnedCodes(("a",), ("x",), np.zeros((1, 6), np.uint8), "V")
+    method = small_method(12)
+    with pytest.raises(BundleError, match="exists"):
+        export_method(method, origin, old, pixels=pixels)
+    with pytest.raises(CodeError, match="shape"):
+        export_method(method, origin, old, pixels=pixels, learned=foreign, overwrite=True)
+    method.head.weight[0] = torch.nan  # type: ignore[operator]
+    with pytest.raises(CodeError, match="not finite"):
+        export_method(method, origin, old, pixels=pixels, overwrite=True)
+    assert read_bundle(old).manifest == small_bundle.manifest
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_an_opset_torch_cannot_give_is_refused(
+    small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="operators of version 18, not 3"):
+        export_method(small_method(12), origin, tmp_path / "b", pixels=pixels, opset=3)
+
+
+def test_an_unknown_output_is_refused(small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no output .embeding.\. Did you mean embedding"):
+        export_method(small_method(12), origin, tmp_path / "b", pixels=pixels, outputs=["embeding"])
+
+
+def checkpoint_of(name: str, listing: Listing, folder: Path, *, validated: bool) -> Path:
+    """An untrained method's checkpoint, as the training loop writes it."""
+    recipe = Recipe(
+        method=MethodChoice(name=name),
+        trunk=TrunkChoice(name="tiny", weights="none"),
+        preprocessing=Preprocessing(size=64, resize=64),
+    )
+    torch.manual_seed(0)
+    trunk = build_trunk("tiny", "none")
+    method = build_method(recipe, 12, trunk, len(listing.classes), len(listing)).eval()
+    labels = torch.from_numpy(listing.label_numbers(listing.classes))
+    method.fit(torch.rand(len(listing), trunk.n_features), labels)
+    rounds = [(0.5, "encoded"), (None, None)] if validated else []
+    history = [
+        RoundRecord(
+            round=number,
+            learning_rate=0.1,
+            terms={},
+            seconds=1,
+            images_per_second=1,
+            validation_map=value,
+            validation_gallery=gallery,
+        )
+        for number, (value, gallery) in enumerate(rounds)
+    ]
+    state = CheckpointRecord(
+        format=FORMAT,
+        lineage="abc123",
+        bits=12,
+        recipe=recipe,
+        rounds_done=len(history),
+        mean=trunk.mean,
+        std=trunk.std,
+        weights="none",
+        weights_licence=trunk.licence,
+        classes=listing.classes,
+        train_ids=listing.ids,
+        train_labels=listing.labels,
+        history=tuple(history),
+        versions={},
+    )
+    save_checkpoint(folder / "checkpoints", state, method, {})
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_onnx_gives_the_codes_of_the_network(name: str, drawn_birds: Listing, tmp_path: Path) -> None:
+    listing = drawn_birds.split("train")
+    folder = checkpoint_of(name, listing, tmp_path / "run", validated=True)
+    bundle = export(folder, tmp_path / "b", check_images=drawn_birds.root, check_count=12)
+    manifest, checkpoint = bundle.manifest, load_checkpoint(folder)
+    photos = np.stack([load(listing.file(row), manifest.preprocessing) for row in range(5)])
+    codes: Codes = run(bundle.graph(), photos)["codes"]
+    expected = pack(outputs_of(checkpoint.method, photos))  # type: ignore[arg-type]  # any method will do
+    assert np.unpackbits(codes ^ expected).sum() <= 1
+    assert manifest.outputs == ("logits", "codes")
+    assert manifest.quality == {"validation_map_encoded": 0.5}
+    assert (manifest.method, manifest.lineage, manifest.classes) == (name, "abc123", 4)
+    assert manifest.bits_compared == 2 * 12 * 12
+    assert manifest.weights_licence.startswith("none")
+    learned, signs = bundle.learned(), checkpoint.method.learned_codes()
+    assert (learned is None) == (signs is None) == (name == "lsh")
+    if learned is not None and signs is not None:
+        assert (learned.ids, learned.labels, learned.source) == (listing.ids, listing.labels, "V")
+        assert np.array_equal(learned.codes, np.packbits(signs.numpy() == 1, axis=1))
+
+
+def test_a_checkpoint_is_checked_on_drawings(drawn_birds: Listing, tmp_path: Path) -> None:
+    folder = checkpoint_of("lsh", drawn_birds.split("train"), tmp_path / "run", validated=False)
+    manifest = export(folder, tmp_path / "b", check_count=3).manifest
+    assert manifest.bits_compared == 2 * 3 * 12
+    assert manifest.quality == {}
+
+
+def test_a_taken_name_or_no_checkpoint_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(BundleError, match="exists"):
+        export(tmp_path / "nothing", tmp_path / "taken")
+    with pytest.raises(ConfigError, match="no output"):
+        export(tmp_path / "nothing", tmp_path / "b", outputs=["depth"])
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        export(tmp_path / "nothing", tmp_path / "b")

@@ -1,0 +1,132 @@
+"""The whole loss of Baseline and FCAENet against loops over photos and codes, written from the formulas."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.methods import baseline, fcaenet
+from milvus_fghash.methods.base import Batch, Sizes, Trunk
+
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
+ROWS = torch.tensor([3, 0, 5, 1])
+N, C, BITS, WIDTH = 8, 3, 12, 6
+
+
+class Flat(Trunk):
+    """Features are the mean colour of a 3-channel photo, twice over."""
+
+    n_features = WIDTH
+    mean = std = (0.5, 0.5, 0.5)
+
+    def maps(self, images: Tensor) -> Tensor:
+        return torch.cat([images, images**2], dim=1)
+
+
+def made(module: Any, **options: Any) -> Any:
+    torch.manual_seed(0)
+    method = module.Method(Flat(), HeadChoice(), Sizes(BITS, C, N), module.Config(**options))
+    method.before_round(ROWS, LABELS)
+    return method
+
+
+def batch(names: tuple[str, ...]) -> Batch:
+    """Photos 5 and 0 of the round, out of order, to catch rows taken for positions."""
+    rows = torch.tensor([5, 0])
+    random = torch.Generator().manual_seed(1)
+    return Batch(rows, LABELS[rows], {name: torch.randn(2, WIDTH, generator=random) for name in names})
+
+
+def pairs_by_loops(method: Any, u: Tensor, rows: Tensor) -> float:
+    """sum_i sum_j (u_i . v_j - c S_ij)^2 with S from the m x N block of the round."""
+    ones = sum(int(LABELS[i] == LABELS[j]) for i in ROWS for j in range(N))
+    r = ones / (len(ROWS) * N - ones)
+    total = 0.0
+    for i, row in enumerate(rows):
+        for j in range(N):
+            s = 1.0 if LABELS[row] == LABELS[j] else -r
+            total += float(u[i] @ method.signs[j] - BITS * s) ** 2
+    return total
+
+
+@pytest.mark.parametrize("gamma", [200.0, 0.0])
+def test_baseline_is_the_printed_objective(gamma: float) -> None:
+    method, photos = made(baseline, gamma=gamma), batch(("anchor",))
+    terms = method.loss(photos)
+    u = torch.tanh(method.head(photos.features["anchor"])).detach()
+    scale = 12 / BITS / (2 * N)
+    assert terms["pairs"].item() == pytest.approx(scale * pairs_by_loops(method, u, photos.rows), rel=1e-5)
+    assert ("quantisation" in terms) == (gamma > 0)
+    if gamma:
+        apart = sum(float((u[i] - method.signs[row]).square().sum()) for i, row in enumerate(photos.rows))
+        assert terms["quantisation"].item() == pytest.approx(scale * gamma * apart, rel=1e-5)
+
+
+@pytest.mark.parametrize("distance", ["plain", "cosine"])
+def test_fcaenet_adds_the_two_pulls(distance: str) -> None:
+    method = made(fcaenet, alpha=30.0, beta=70.0, distance=distance)
+    photos = batch(("anchor", "positive", "erased"))
+    terms = method.loss(photos)
+    assert list(terms) == ["pairs", "quantisation", "positive", "erased"]
+    u = {name: torch.tanh(method.head(value)).detach() for name, value in photos.features.items()}
+    for name, weight in (("positive", 30.0), ("erased", 70.0)):
+        apart = 0.0
+        for i in range(2):
+            first, second = u["anchor"][i], u[name][i]
+            if distance == "cosine":
+                first, second = (x / x.norm() * BITS**0.5 for x in (first, second))
+            apart += float((first - second).square().sum())
+        assert terms[name].item() == pytest.approx(12 / BITS / (2 * N) * weight * apart, rel=1e-4)
+    plain = made(baseline)
+    assert terms["pairs"].item() == pytest.approx(plain.loss(photos)["pairs"].item())
+
+
+def test_gradients_reach_all_three_branches() -> None:
+    # FCAENet eq. 14-15: g_p = -2 alpha (h_a - h_p) (1 - h_p^2), and so on.
+    method = made(fcaenet)
+    photos = batch(("anchor", "positive", "erased"))
+    for value in photos.features.values():
+        value.requires_grad_()
+    terms = method.loss(photos)
+    (terms["positive"] + terms["erased"]).backward()
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for value in photos.features.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [({"alpha": 0.0}, {"erased"}), ({"beta": 0.0}, {"positive"}), ({"alpha": 0.0, "beta": 0.0}, set())],
+)
+def test_a_weight_of_zero_leaves_its_part_out(options: dict[str, float], names: set[str]) -> None:
+    method = made(fcaenet, **options)
+    assert method.wants_positives == ("positive" in names)
+    assert set(method.embed(torch.randn(2, 3, 16, 16))) == {"anchor"} | (names & {"erased"})
+    wanted = ("anchor", *(name for name in ("positive", "erased") if name in names))
+    assert set(method.loss(batch(wanted))) == {"pairs", "quantisation"} | names
+
+
+def test_the_code_step_sees_each_photo_at_its_own_place() -> None:
+    """The last outputs are written by position in the round, the quantisation term reads by row of the database."""
+    method, photos = made(baseline), batch(("anchor",))
+    method.loss(photos)
+    u = torch.tanh(method.head(photos.features["anchor"])).detach()
+    torch.testing.assert_close(method.u[2], u[0])  # photo 5 stands third in the round
+    torch.testing.assert_close(method.u[1], u[1])  # photo 0 stands second
+    assert method.u[0].abs().sum() == method.u[3].abs().sum() == 0
+
+
+def test_box_size_follows_the_photo_size() -> None:
+    method = made(fcaenet, boxes=1, box_size=32)
+    photo = torch.ones(1, 3, 112, 112)
+    erased_share = 1 - method.embed(photo)["erased"][0, 0].item()
+    assert erased_share == pytest.approx(16 * 16 / 112**2)
+
+
+def test_dropout_and_batch_norm_see_all_three_together() -> None:
+    torch.manual_seed(0)
+    method = fcaenet.Method(Flat(), HeadChoice(kind="mlp", hidden=4), Sizes(BITS, C, N), fcaenet.Config())
+    assert [type(layer) for layer in method.head] == [nn.Dropout, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    method.before_round(ROWS, LABELS)
+    method.loss(batch(("anchor", "positive", "erased")))
+    assert int(method.head.norm.num_batches_tracked) == 1

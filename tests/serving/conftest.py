@@ -1,0 +1,37 @@
+"""Small real bundles and Milvus Lite files for the tests of serving."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from pymilvus import MilvusClient
+
+from milvus_fghash.serving.target import Target, connect
+from tests.serving.small_bundle import write_small_bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 bits, 16 pixels a side."""
+    return write_small_bundle(tmp_path_factory.mktemp("bundle") / "small")
+
+
+@pytest.fixture(scope="module")
+def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
+    """A client of a new Milvus Lite file; the tests of a module share it under names of their own."""
+    path = tmp_path_factory.mktemp("lite") / "test.db"
+    with closing(connect(Target(str(path)))) as client:
+        yield client
+    from milvus_lite.server_manager import server_manager_instance  # warns when it is imported before `connect`
+
+    server_manager_instance.release_server(str(path))
+
+
+@pytest.fixture
+def new_name() -> str:
+    """A collection name nobody uses."""
+    return f"test_{uuid.uuid4().hex[:12]}"

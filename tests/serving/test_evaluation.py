@@ -1,0 +1,303 @@
+"""Evaluation through a real ONNX graph and a real Milvus Lite agrees with NumPy, and says what it read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from milvus_fghash import images
+from milvus_fghash.bits import Codes
+from milvus_fghash.bundle import Description, LearnedCodes, write_bundle
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import DataError, StoreError
+from milvus_fghash.evaluate import Evaluation, EvaluationRecord, read_evaluation
+from milvus_fghash.images import Preprocessing
+from milvus_fghash.serving import evaluation
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.evaluation import check_distances, evaluate_bundle, evaluate_collection
+from milvus_fghash.serving.rows import Rows, photo_id
+from milvus_fghash.serving.search import Found, search_codes
+from milvus_fghash.serving.target import Target, connect
+
+BITS, SIDE = 12, 16
+
+
+def random_hash_graph(seed: int) -> bytes:
+    """A graph of the bundle's form: random signs of the pixels' differences from mid-grey, packed."""
+    directions = np.random.default_rng(seed).standard_normal((SIDE * SIDE * 3, BITS)).astype(np.float32)
+    constants = {
+        "grey": np.float32(127.5),
+        "flat": np.array([-1, SIDE * SIDE * 3]),
+        "directions": directions,
+        "zero": np.float32(0),
+        "spare": np.array([0, 0, 0, -BITS % 8]),
+        "bytes": np.array([-1, (BITS + 7) // 8, 8]),
+        "weights": (2.0 ** np.arange(7, -1, -1)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["pixels", "grey"], ["centred"]),
+        helper.make_node("Reshape", ["centred", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "directions"], ["logits"]),
+        helper.make_node("Greater", ["logits", "zero"], ["ones"]),
+        helper.make_node("Cast", ["ones"], ["bits"], to=TensorProto.FLOAT),
+        helper.make_node("Pad", ["bits", "spare"], ["padded"]),
+        helper.make_node("Reshape", ["padded", "bytes"], ["octets"]),
+        helper.make_node("MatMul", ["octets", "weights"], ["numbers"]),
+        helper.make_node("Cast", ["numbers"], ["codes"], to=TensorProto.UINT8),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "encoder",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["b", SIDE, SIDE, 3])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", BITS]),
+            helper.make_tensor_value_info("codes", TensorProto.UINT8, ["b", (BITS + 7) // 8]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def open_encoder(folder: Path, learned: LearnedCodes | None = None, seed: int = 0) -> Encoder:
+    description = Description(
+        method="adsh" if learned else "lsh",
+        lineage="ab12",
+        fingerprint=f"{seed:064x}",
+        bits=BITS,
+        preprocessing=Preprocessing(size=SIDE, resize=SIDE),
+        rules=images.RULES,
+        mean=(0.5, 0.5, 0.5),
+        std=(1, 1, 1),
+        outputs=("logits", "codes"),
+        opset=18,
+        classes=4,
+        training={},
+        quality={},
+        weights_licence="CC0-1.0",
+        flip_rate=0,
+        largest_difference=0,
+        bits_compared=BITS,
+    )
+    write_bundle(folder, random_hash_graph(seed), description, learned)
+    return Encoder.open(folder)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return open_encoder(tmp_path_factory.mktemp("bundle") / "lsh")
+
+
+def codes_of(encoder: Encoder, photos: Listing) -> Codes:
+    return encoder.encode_files([photos.file(row) for row in range(len(photos))]).codes
+
+
+def ingested(folder: Path, encoder: Encoder, photos: Listing) -> HashCollection:
+    """The photos in a new Milvus Lite collection."""
+    client = connect(Target(str(folder / "test.db")))
+    collection = HashCollection.create(client, "birds", encoder.bundle.manifest)
+    ids = tuple(photo_id("test", path) for path in photos.paths)
+    blank = ("",) * len(ids)
+    collection.upsert(Rows(ids, codes_of(encoder, photos), photos.paths, photos.labels, blank, ({},) * len(ids)))
+    return collection
+
+
+def by_id(photos: Listing) -> Listing:
+    return photos.take(sorted(range(len(photos)), key=lambda row: photo_id("test", photos.paths[row])))
+
+
+def figures(record: EvaluationRecord) -> dict[str, object]:
+    """All that was measured, without where and when."""
+    return record.model_dump(exclude={"date", "versions", "gallery_source", "gallery_split"})
+
+
+def assert_splits(listing: Listing, gallery: Listing) -> Listing:
+    """A listing whose train photos are ``gallery``, in its order."""
+    test = listing.split("test")
+    columns = (getattr(gallery, name) + getattr(test, name) for name in ("ids", "paths", "labels", "splits"))
+    return Listing(listing.root, *columns)
+
+
+def test_a_bundle_without_learned_codes(encoder: Encoder, drawn_birds: Listing, tmp_path: Path) -> None:
+    made = evaluate_bundle(encoder, drawn_birds, dataset="birds")
+    assert (made.learned, made.learned_absent) == (None, "lsh learns no codes of its training photos")
+    record = made.encoded
+    assert (record.n_gallery, record.n_queries, record.n_classes) == (24, 12, 4)
+    assert (record.dataset, record.gallery_split, record.query_split) == ("birds", "train", "test")
+    assert (record.gallery_source, record.fingerprint) == ("network", "0" * 64)
+    assert "CPUExecutionProvider" in record.versions["onnxruntime"]
+    made.write(tmp_path / "evaluation.json")
+    assert read_evaluation(tmp_path / "evaluation.json") == made
+
+
+def class_codes(labels: tuple[str, ...]) -> Codes:
+    """One code a class."""
+    numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
+    return np.array([[numbers[label] * 16 + 1, 0] for label in labels], np.uint8)
+
+
+def test_learned_codes_are_a_gallery_of_their_own(drawn_birds: Listing, tmp_path: Path) -> None:
+    train = drawn_birds.split("train")
+    rows = [row for row in range(len(train)) if row % 6]  # one photo of each class was held out in training
+    part = train.take(rows[::-1])  # in an order of its own
+    ids, labels = (*part.ids, "elsewhere"), (*part.labels, part.labels[0])
+    learned = LearnedCodes(ids, labels, class_codes(labels), "V")
+    encoder = open_encoder(tmp_path / "adsh", learned)
+    made = evaluate_bundle(encoder, drawn_birds, dataset="birds")
+    assert made.learned is not None
+    assert (made.encoded.n_gallery, made.learned.n_gallery) == (24, 20)
+    assert made.learned.gallery_source == "V (20 of 21 learned codes match the 24 photos)"
+    assert made.learned.gallery_health.distinct_codes == 4
+    assert made.encoded.gallery_health != made.learned.gallery_health
+    assert made.encoded.query_health == made.learned.query_health
+
+
+def test_learned_codes_of_other_photos_are_not_used(drawn_birds: Listing, tmp_path: Path) -> None:
+    learned = LearnedCodes(("x", "y"), ("a", "b"), class_codes(("a", "b")), "V")
+    made = evaluate_bundle(open_encoder(tmp_path / "adsh", learned), drawn_birds, dataset="birds")
+    assert made.learned is None
+    assert made.learned_absent == "none of the 2 learned codes belongs to a photo of the split 'train'"
+
+
+def test_a_learned_code_of_another_class_is_an_error(drawn_birds: Listing, tmp_path: Path) -> None:
+    learned = LearnedCodes((drawn_birds.split("train").ids[0],), ("dragon",), class_codes(("dragon",)), "V")
+    with pytest.raises(DataError, match="'dragon' in the bundle"):
+        evaluate_bundle(open_encoder(tmp_path / "adsh", learned), drawn_birds, dataset="birds")
+
+
+def test_refused_photos_are_counted(encoder: Encoder, drawn_birds: Listing, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no photo")
+    rows = range(len(drawn_birds))
+    files = tuple(str(drawn_birds.file(row)) for row in rows)
+    columns = (drawn_birds.ids, files, drawn_birds.labels, drawn_birds.splits)
+    broken = (("bad query", "bad photo"), (str(tmp_path / "text.jpg"),) * 2, ("robin",) * 2, ("test", "train"))
+    listing = Listing(Path("/"), *(new + old for new, old in zip(broken, columns, strict=True)))
+    made = evaluate_bundle(encoder, listing, dataset="birds").encoded
+    assert (made.refused_gallery, made.refused_queries, made.n_gallery, made.n_queries) == (1, 1, 24, 12)
+    expected = evaluate_bundle(encoder, drawn_birds, dataset="birds").encoded
+    assert made.map_exact == expected.map_exact  # labels still belong to their photos
+    with pytest.raises(DataError, match="none of the 1 query photos can be read"):
+        evaluate_bundle(encoder, listing.take([0, 1]), dataset="birds")
+
+
+def test_a_collection_gives_the_figures_of_the_photos(encoder: Encoder, drawn_birds: Listing, tmp_path: Path) -> None:
+    collection = ingested(tmp_path, encoder, drawn_birds.split("train"))
+    made = evaluate_collection(collection, encoder, drawn_birds, dataset="birds", checked_queries=5)
+    ordered = assert_splits(drawn_birds, by_id(drawn_birds.split("train")))
+    assert figures(made.encoded) == figures(evaluate_bundle(encoder, ordered, dataset="birds").encoded)
+    assert "Milvus collection birds in the order of its ids; 120 distances of 5 queries" in made.encoded.gallery_source
+    assert made.encoded.gallery_split == "all rows"
+    assert made.encoded.versions["milvus"].startswith("lite ")
+    assert made.learned_absent == "a collection holds encoded codes only"
+
+
+def test_the_order_of_reading_does_not_matter(
+    encoder: Encoder, drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = ingested(tmp_path, encoder, drawn_birds.split("train"))
+    expected = evaluate_collection(collection, encoder, drawn_birds, dataset="birds").encoded
+    pages = list(collection.scan(batch=1))
+    monkeypatch.setattr(HashCollection, "scan", lambda self, filter: reversed(pages))
+    made = evaluate_collection(collection, encoder, drawn_birds, dataset="birds").encoded
+    assert figures(made) == figures(expected)
+
+
+def test_a_filter_makes_a_part_of_the_collection_the_gallery(
+    encoder: Encoder, drawn_birds: Listing, tmp_path: Path
+) -> None:
+    train = drawn_birds.split("train")
+    collection = ingested(tmp_path, encoder, train)
+    two = drawn_birds.classes[:2]
+    expression = f'label in ["{two[0]}", "{two[1]}"]'
+    made = evaluate_collection(collection, encoder, drawn_birds, dataset="birds", filter=expression).encoded
+    part = by_id(train.take([row for row, label in enumerate(train.labels) if label in two]))
+    expected = evaluate_bundle(encoder, assert_splits(drawn_birds, part), dataset="birds").encoded
+    assert figures(made) == figures(expected)
+    assert (made.n_gallery, made.queries_without_relevant, made.gallery_split) == (12, 6, expression)
+    with pytest.raises(StoreError, match="no row of birds fits label"):
+        evaluate_collection(collection, encoder, drawn_birds, dataset="birds", filter='label == "dragon"')
+
+
+def test_another_model_is_refused(encoder: Encoder, drawn_birds: Listing, tmp_path: Path) -> None:
+    collection = ingested(tmp_path, encoder, drawn_birds.split("train"))
+    other = open_encoder(tmp_path / "other", seed=1)
+    with pytest.raises(StoreError, match="fingerprint"):
+        evaluate_collection(collection, other, drawn_birds, dataset="birds")
+
+
+def test_any_difference_between_milvus_and_numpy_is_an_error(
+    encoder: Encoder, drawn_birds: Listing, tmp_path: Path
+) -> None:
+    train = drawn_birds.split("train")
+    collection = ingested(tmp_path, encoder, train)
+    ids = [photo_id("test", path) for path in train.paths]
+    codes, queries = codes_of(encoder, train), codes_of(encoder, drawn_birds.split("test"))
+    assert check_distances(collection, queries, ids, codes) == 12 * 24
+    for row in (0, 23):
+        with pytest.raises(StoreError, match="disagree"):
+            check_distances(collection, queries[:1], ids, one_bit_off(codes, row))
+    extra = np.concatenate([codes, queries[:1]])
+    with pytest.raises(StoreError, match="disagree"):  # a row that Milvus does not have
+        check_distances(collection, queries[:1], [*ids, "only in NumPy"], extra)
+    with pytest.raises(StoreError, match="is new"):
+        check_distances(collection, queries[:1], ids[1:], codes[1:])
+
+
+def test_a_distance_that_milvus_miscounts_is_an_error(
+    encoder: Encoder, drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = drawn_birds.split("train")
+    collection = ingested(tmp_path, encoder, train)
+    ids, codes = [photo_id("test", path) for path in train.paths], codes_of(encoder, train)
+
+    def one_too_far(*asked: Any) -> list[Found]:
+        return [
+            Found(tuple(replace(hit, distance=hit.distance + 1) for hit in found.hits), found.complete)
+            for found in search_codes(*asked)
+        ]
+
+    monkeypatch.setattr(evaluation, "search_codes", one_too_far)
+    with pytest.raises(StoreError, match="disagree"):
+        check_distances(collection, codes, ids, codes)
+
+
+def test_ties_at_the_last_hit_are_no_difference(
+    encoder: Encoder, drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = drawn_birds.split("train")
+    collection = ingested(tmp_path, encoder, train)
+    ids, codes = [photo_id("test", path) for path in train.paths], codes_of(encoder, train)
+    for hits in (1, 5, 11):  # 24 codes of 12 bits: most cuts fall among equal distances
+        monkeypatch.setattr(evaluation, "HITS_CHECKED", hits)
+        assert check_distances(collection, codes, ids, codes) == 24 * hits
+
+
+def test_a_collection_that_changes_while_it_is_read_is_an_error(
+    encoder: Encoder, drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = ingested(tmp_path, encoder, drawn_birds.split("train"))
+    monkeypatch.setattr(HashCollection, "count", lambda self: 25)
+    with pytest.raises(StoreError, match="changed while it was read"):
+        evaluate_collection(collection, encoder, drawn_birds, dataset="birds")
+
+
+def one_bit_off(codes: Codes, row: int) -> NDArray[np.uint8]:
+    changed = codes.copy()
+    changed[row, 0] ^= 1
+    return changed
+
+
+def test_galleries_keep_their_documents_apart(encoder: Encoder, drawn_birds: Listing) -> None:
+    made = evaluate_bundle(encoder, drawn_birds, dataset="birds")
+    with pytest.raises(ValueError, match="exchanged"):
+        Evaluation(encoded=made.encoded, learned=made.encoded)

@@ -1,0 +1,171 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
+
+from milvus_fghash.errors import BundleError
+from milvus_fghash.onnx_file import MESSAGES, check_self_contained
+
+GRAPH = (Path(__file__).parent / "golden" / "bundle-v1" / "encoder.onnx").read_bytes()
+
+PROTOS: dict[str, Any] = {
+    "model": onnx.ModelProto,
+    "training": onnx.TrainingInfoProto,
+    "graph": onnx.GraphProto,
+    "function": onnx.FunctionProto,
+    "node": onnx.NodeProto,
+    "attribute": onnx.AttributeProto,
+    "sparse": onnx.SparseTensorProto,
+    "tensor": onnx.TensorProto,
+    "opset": onnx.OperatorSetIdProto,
+}
+
+
+@pytest.mark.parametrize("kind", PROTOS)
+def test_every_way_to_a_tensor_or_an_operator_is_followed(kind: str) -> None:
+    kinds = {proto.DESCRIPTOR.full_name: name for name, proto in PROTOS.items()}
+    ways = {
+        field.number: kinds[field.message_type.full_name]
+        for field in PROTOS[kind].DESCRIPTOR.fields
+        if field.message_type is not None and field.message_type.full_name in kinds
+    }
+    followed = {number: inner for number, inner in MESSAGES[kind].items() if inner in PROTOS}
+    assert followed == ways
+
+
+def test_the_numbers_of_single_fields_are_those_of_onnx() -> None:
+    def number(proto: Any, name: str) -> int:
+        return int(proto.DESCRIPTOR.fields_by_name[name].number)
+
+    assert MESSAGES["tensor"][number(TensorProto, "external_data")] == "external"
+    assert MESSAGES["tensor"][number(TensorProto, "data_location")] == "location"
+    assert MESSAGES["node"][number(onnx.NodeProto, "domain")] == "domain"
+    assert MESSAGES["opset"][number(onnx.OperatorSetIdProto, "domain")] == "domain"
+
+
+def test_what_export_makes_passes() -> None:
+    check_self_contained(GRAPH)
+
+
+def _place_in_graph(graph: GraphProto, tensor: TensorProto, place: str) -> None:
+    if place == "initializer":
+        graph.initializer.append(tensor)
+    elif place == "sparse initializer":
+        graph.sparse_initializer.add().indices.CopyFrom(tensor)
+    elif place == "attribute":
+        graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+    elif place == "list attribute":
+        graph.node.add(op_type="If").attribute.add(type=AttributeProto.TENSORS).tensors.append(tensor)
+    elif place == "subgraph":
+        inner = GraphProto(name="inner")
+        _place_in_graph(inner, tensor, "attribute")
+        graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=inner))
+
+
+@pytest.mark.parametrize("location_only", [False, True])
+@pytest.mark.parametrize(
+    "place", ["initializer", "sparse initializer", "attribute", "list attribute", "subgraph", "function", "training"]
+)
+def test_weights_elsewhere_are_found_in_every_place(place: str, location_only: bool) -> None:
+    model = onnx.load_from_string(GRAPH)
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    if not location_only:
+        tensor.external_data.add(key="location", value="weights.bin")
+    if place == "function":
+        model.functions.add(name="f").node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+    elif place == "training":
+        model.training_info.add().initialization.initializer.append(tensor)
+    else:
+        _place_in_graph(model.graph, tensor, place)
+    with pytest.raises(BundleError, match="weights in another file"):
+        check_self_contained(model.SerializeToString())
+
+
+def test_weights_that_only_name_a_file_are_refused() -> None:
+    """`data_location` says inside, but a name is there: runtimes have disagreed on which counts."""
+    model = onnx.load_from_string(GRAPH)
+    model.graph.initializer[0].external_data.add(key="location", value="weights.bin")
+    with pytest.raises(BundleError, match="weights in another file"):
+        check_self_contained(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda model: model.opset_import.add(domain="com.microsoft", version=1),
+        lambda model: model.graph.node.add(op_type="Attention", domain="com.microsoft"),
+        lambda model: model.functions.add(name="f").opset_import.add(domain="com.microsoft", version=1),
+    ],
+)
+def test_operators_of_others_are_refused(add: Callable[[ModelProto], Any]) -> None:
+    model = onnx.load_from_string(GRAPH)
+    add(model)
+    with pytest.raises(BundleError, match=r"com\.microsoft"):
+        check_self_contained(model.SerializeToString())
+
+
+def test_both_names_of_the_standard_are_taken() -> None:
+    model = onnx.load_from_string(GRAPH)
+    model.graph.node[0].domain = "ai.onnx"
+    check_self_contained(model.SerializeToString())
+
+
+def test_nesting_without_end_is_refused() -> None:
+    graph = GraphProto(name="innermost")
+    for _ in range(25):
+        graph = helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=graph)], "g", [], [])
+    model = onnx.load_from_string(GRAPH)
+    model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=graph))
+    with pytest.raises(BundleError, match="nests more than 64 deep"):
+        check_self_contained(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"not onnx", b"\x80", b"\xff" * 20, b"\x3a\x7f", b"\x3b", b"\x38\x01", b"\x3d\x00"]
+)
+def test_what_is_no_onnx_is_refused(raw: bytes) -> None:
+    with pytest.raises(BundleError, match="no readable ONNX file"):
+        check_self_contained(raw)
+
+
+def test_a_field_number_beyond_32_bits_is_refused() -> None:
+    """A parser that drops the high bits would read a harmless field as another graph."""
+    key = (7 << 3 | 2) | 1 << 32
+    varint = bytes([key & 127 | 128, key >> 7 & 127 | 128, key >> 14 & 127 | 128, key >> 21 & 127 | 128, key >> 28])
+    with pytest.raises(BundleError, match="no readable ONNX file"):
+        check_self_contained(GRAPH + varint + b"\x00")
+
+
+def test_a_field_cut_off_at_the_end_is_refused() -> None:
+    with pytest.raises(BundleError, match="no readable ONNX file"):
+        check_self_contained(GRAPH + b"\x32\x7fshort")  # a doc string of 127 bytes that are not there
+
+
+@given(st.integers(0, len(GRAPH) - 1), st.integers(0, 7))
+def test_a_flipped_bit_never_breaks_the_reader(at: int, bit: int) -> None:
+    raw = bytearray(GRAPH)
+    raw[at] ^= 1 << bit
+    _passes_or_is_refused(bytes(raw))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_pass_or_are_refused(raw: bytes) -> None:
+    _passes_or_is_refused(raw)
+
+
+@given(st.integers(0, len(GRAPH) - 1))
+def test_a_cut_file_passes_or_is_refused(end: int) -> None:
+    _passes_or_is_refused(GRAPH[:end])
+
+
+def _passes_or_is_refused(raw: bytes) -> None:
+    try:
+        check_self_contained(raw)
+    except BundleError:
+        return

@@ -1,0 +1,129 @@
+"""What README says twice is compared with the code, and what it shows is run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from milvus_fghash import __version__
+from milvus_fghash.cli import main
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.methods import METHODS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAM = re.compile(r"(?:^|\s|/)milvus-fghash\s+(.+)")
+
+
+def table(first: str) -> list[list[str]]:
+    """Rows of the table whose header begins with this word, without header and rule."""
+    lines = README.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first} |")) + 2
+    end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines[start:end]]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def shown_commands() -> Iterator[tuple[str, str]]:
+    """Where a command line of ours is shown, and its words: fenced blocks of all pages, examples of --help, recipes."""
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8"), "(?:sh|bash|console)?"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if found := PROGRAM.search(line.partition("#")[0]):
+                    yield page.name, found.group(1)
+    for name, command in each_command(main):
+        for line in (command.help or "").splitlines():
+            if line.lstrip().startswith(("Example:", "milvus-fghash")) and (found := PROGRAM.search(line)):
+                yield f"{name} --help", found.group(1)
+    for recipe in sorted((ROOT / "milvus_fghash" / "recipes").glob("*.toml")):
+        for line in recipe.read_text(encoding="utf-8").splitlines():
+            if line.startswith("#") and (found := PROGRAM.search(line)):
+                yield recipe.name, found.group(1)
+
+
+def each_command(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", one) for inner, one in each_command(command))
+        else:
+            yield name, command
+
+
+def test_the_table_of_commands_is_the_command_line() -> None:
+    assert table("command") == [[name, command.get_short_help_str(100)] for name, command in main.commands.items()]
+
+
+def test_the_table_of_methods_is_the_table_of_methods() -> None:
+    assert table("name") == [[name, card.title, card.source, card.learns] for name, card in METHODS.items()]
+
+
+@pytest.mark.parametrize(("place", "words"), sorted(set(shown_commands())))
+def test_shown_commands_exist_with_their_options(place: str, words: str) -> None:
+    command: click.Command = main
+    parts = shlex.split(words.partition(">")[0].partition("|")[0])
+    while isinstance(command, click.Group):
+        assert parts, f"{place}: {words} names no command"
+        assert parts[0] in command.commands, f"{place}: no command {parts[0]!r}"
+        command = command.commands[parts.pop(0)]
+    known = {"-h", "--help"} | {flag for parameter in command.params for flag in parameter.opts}
+    used = {part.partition("=")[0] for part in parts if part.startswith("-") and not part.lstrip("-").isdigit()}
+    assert used <= known, f"{place}: {words}"
+
+
+def test_enough_commands_are_shown() -> None:
+    assert len({words.split()[0] for _place, words in shown_commands()}) == len(main.commands)
+
+
+def test_each_command_has_an_example_and_a_short_help_that_fits() -> None:
+    for name, command in each_command(main):
+        assert "Example: milvus-fghash " + name in (command.help or ""), name
+        assert not command.get_short_help_str(60).endswith("..."), name
+
+
+def test_the_python_example_runs(drawn_birds: Listing, tmp_path: Path) -> None:
+    (example,) = blocks(README, "python")
+    shutil.copytree(ROOT / "tests" / "golden" / "bundle-v1", tmp_path / "bundles" / "birds")
+    shutil.copytree(drawn_birds.root, tmp_path / "photos")
+    (tmp_path / "photos" / "test" / "robin").mkdir()
+    shutil.copy(drawn_birds.file(0), tmp_path / "photos" / "test" / "robin" / "0001.jpg")
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *hits = done.stdout.splitlines()
+    assert "stored=37, refused=0" in first
+    assert len(hits) == 5
+    assert hits[0].startswith("0 ")
+
+
+def test_the_example_is_short() -> None:
+    (example,) = blocks(README, "python")
+    assert len([line for line in example.splitlines() if line.strip() and "import" not in line]) <= 10
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_readme_names_the_test_command_that_ci_runs() -> None:
+    assert "\n./.ci/test\n" in README
+    assert "./.ci/test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_version_is_the_newest_of_the_changelog() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "## [Unreleased]" in changelog
+    assert re.findall(r"^## \[(\d[^]]*)\]", changelog, re.MULTILINE)[0] == __version__

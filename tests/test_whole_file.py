@@ -1,0 +1,51 @@
+"""A file is there whole, or as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from milvus_fghash.errors import DataError
+from milvus_fghash.whole_file import write_whole, written
+
+
+def test_writes_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "result.txt"
+    write_whole(path, b"one")
+    assert write_whole(path, b"two") == path
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_whole(tmp_path / "result.txt", b"old")
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(DataError, match="No space left"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(DataError, match="cannot write"):
+        write_whole(tmp_path / "taken" / "result.txt", b"")
+
+
+def test_a_folder_replaces_a_folder_and_a_failure_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "made"
+    for content in ("one", "two"):
+        with written(path) as unfinished:
+            unfinished.mkdir()
+            (unfinished / content).touch()
+    assert [file.name for file in path.iterdir()] == ["two"]
+    with pytest.raises(FileNotFoundError), written(path) as unfinished:
+        (unfinished / "no folder yet").touch()
+    assert [file.name for file in path.iterdir()] == ["two"]
+    assert list(tmp_path.iterdir()) == [path]

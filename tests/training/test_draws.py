@@ -1,0 +1,60 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from milvus_fghash.config import TrainingPlan
+from milvus_fghash.methods.base import generator
+from milvus_fghash.training.draws import draw_positives, epoch_steps, learning_rate, round_rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=30), st.integers(0, 1000))
+def test_a_positive_is_another_photo_of_the_class(classes: list[int], seed: int) -> None:
+    labels = torch.tensor(classes)
+    rows = torch.randperm(len(labels), generator=generator(seed))[: max(1, len(labels) // 2)]
+    drawn = draw_positives(rows, labels, generator(seed, 1))
+    assert torch.equal(labels[drawn], labels[rows])
+    for row, other in zip(rows.tolist(), drawn.tolist(), strict=True):
+        assert (other == row) == (classes.count(classes[row]) == 1)
+        mates = [mate for mate in rows.tolist() if mate != row and classes[mate] == classes[row]]
+        assert not mates or other in mates  # the round's own photos first
+
+
+def test_positives_are_drawn_evenly() -> None:
+    labels = torch.zeros(4, dtype=torch.int64)
+    drawn = torch.stack([draw_positives(torch.arange(4), labels, generator(seed)) for seed in range(600)])
+    counts = torch.bincount(drawn[:, 0], minlength=4)
+    assert counts[0] == 0
+    assert all(150 < count < 250 for count in counts[1:])
+
+
+def test_a_round_is_a_sample_without_replacement() -> None:
+    plan = TrainingPlan(samples_per_round=7, seed=3)
+    rows = round_rows(20, plan, 0)
+    assert len(rows) == len(set(rows.tolist())) == 7
+    assert torch.equal(rows, round_rows(20, plan, 0))
+    assert not torch.equal(rows, round_rows(20, plan, 1))
+    assert len(round_rows(5, plan, 0)) == 5
+    assert len(round_rows(20, TrainingPlan(samples_per_round=0), 0)) == 20
+
+
+@pytest.mark.parametrize("m", [2, 5, 8, 9, 12])
+def test_an_epoch_passes_each_photo_once_and_no_batch_is_single(m: int) -> None:
+    plan = TrainingPlan(batch_size=4)
+    rows = torch.arange(100, 100 + m)
+    labels = torch.zeros(200, dtype=torch.int64)
+    steps = epoch_steps(rows, labels, plan, 0, 0, positives=True)
+    assert sorted(torch.cat([step.rows for step in steps]).tolist()) == rows.tolist()
+    assert min(len(step.rows) for step in steps) >= 2
+    assert all(step.positives is not None and len(step.positives) == len(step.rows) for step in steps)
+    other = epoch_steps(rows, labels, plan, 0, 1, positives=False)
+    assert other[0].positives is None
+    assert m < 3 or not torch.equal(other[0].rows, steps[0].rows) or not torch.equal(other[0].seeds, steps[0].seeds)
+
+
+def test_learning_rate_as_printed() -> None:
+    # 32 and 48 bits: 60 rounds, divided by 10 at 30, 45 and 55
+    plan = TrainingPlan(rounds=60, learning_rate=1e-3, drop_at=(30, 45, 55))
+    rates = [learning_rate(plan, number) for number in (0, 29, 30, 44, 45, 54, 55, 59)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6])
