@@ -29,8 +29,8 @@ def test_a_second_upsert_adds_nothing_and_the_last_one_counts(client: MilvusClie
     changed = replace(rows, codes=np.ascontiguousarray(rows.codes[::-1]), labels=("new",) * 300)
     twice = Rows.joined([rows, changed], 2)  # each id twice in one call
     assert collection.upsert(twice) == 300
+    got = collection.get(rows.ids)  # at once: this read is the one that must wait for the write
     assert collection.count() == 300
-    got = collection.get(rows.ids)
     assert got.codes.tolist() == changed.codes.tolist()
     assert set(got.labels) == {"new"}
 

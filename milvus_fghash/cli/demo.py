@@ -62,8 +62,8 @@ def _rows(result: DemoResult) -> list[dict[str, Any]]:
 
 def _files(result: DemoResult) -> dict[str, Any]:
     return {
-        "gallery page": str(result.gallery),
+        "gallery_page": str(result.gallery),
         "plots": [str(plot) for plot in result.plots],
         "bundles": [str(bundle) for bundle in result.bundles.values()],
-        "Milvus Lite": str(result.database),
+        "milvus_lite": str(result.database),
     }

@@ -28,6 +28,17 @@ METHODS: dict[str, Card] = {
 }
 
 
+def card(name: str) -> Card:
+    """The table's line for a method.
+
+    Raises:
+        ConfigError: when the table has no such method.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"no method named {name!r}. {nearest(name, METHODS)}")
+    return METHODS[name]
+
+
 def load(name: str) -> ModuleType:
     """Import the one file of a method; it has `Config` and `Method`.
 
@@ -35,7 +46,6 @@ def load(name: str) -> ModuleType:
         ConfigError: when the table has no such method.
         MissingExtra: when torch is not installed.
     """
-    if name not in METHODS:
-        raise ConfigError(f"no method named {name!r}. {nearest(name, METHODS)}")
+    card(name)
     with optional_part("train"):
         return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")

@@ -16,7 +16,7 @@ from milvus_fghash.bits import Codes, check_bits, pack
 from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing, split_by_class
 from milvus_fghash.errors import ConfigError, DataError, optional_part
-from milvus_fghash.methods import METHODS
+from milvus_fghash.methods import card
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.training.checkpoint import (
@@ -115,6 +115,7 @@ def train(
         if state:
             _check_same(state, recipe, photos, out)
             trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence
+            state = state.model_copy(update={"recipe": recipe})  # may ask for more rounds than the last time
         else:
             state = _fresh_state(recipe, bits, trunk, photos)
         momenta = restore(method, found) if found else {}
@@ -131,7 +132,7 @@ def train(
         if not found:
             if method.wants_features:
                 method.fit(source.plain().to(target), labels.to(target))
-            if METHODS[recipe.method.name].learns in ("nothing", "projection"):
+            if card(recipe.method.name).learns in ("nothing", "projection"):
                 return save_checkpoint(out / "checkpoints", state, method, {})
         optimisation = Optimisation.of(method, plan, recipe.trunk.frozen, target)
         optimisation.restore(method, momenta)
@@ -196,7 +197,7 @@ def _split(listing: Listing, recipe: Recipe) -> tuple[Listing, Listing | None]:
 
 
 def _check_photos(photos: Listing, recipe: Recipe, held_out: Listing | None) -> None:
-    if METHODS[recipe.method.name].learns == "nothing":
+    if card(recipe.method.name).learns == "nothing":
         return
     if len(photos.classes) < 2:
         raise DataError(

@@ -146,18 +146,13 @@ def _fill(network: nn.Module, weights: Weights, name: str) -> None:
     network.load_state_dict({key: weights.tensors[key] for key in wanted}, strict=False)
 
 
-def _unstrided(conv: nn.Conv2d) -> nn.Conv2d:
+def _unstrided(conv: nn.Conv2d) -> nn.Module:
     """The same convolution with stride 1 whose output is as large as its input."""
-    twin = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]  # torch keeps it as a tuple of any length
-        padding="same",
-        groups=conv.groups,
-        bias=conv.bias is not None,
-    )
+    side = conv.kernel_size[0]
+    twin = nn.Conv2d(conv.in_channels, conv.out_channels, side, groups=conv.groups, bias=conv.bias is not None)
     twin.load_state_dict(conv.state_dict())
-    return twin
+    before, after = (side - 1) // 2, side // 2
+    return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), twin)
 
 
 class _Tiny(nn.Module):

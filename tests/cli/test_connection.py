@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +45,15 @@ def test_the_nearest_source_wins(
     if flag:
         words += ["--uri", flag]
     assert settings(run(*words, env={"MILVUS_URI": variable} if variable else None))["uri"] == expected
+
+
+def test_a_file_in_milvus_uri_does_not_meet_pymilvus_own_reading_of_it(tmp_path: Path) -> None:
+    """pymilvus reads MILVUS_URI as it is imported, and refuses what is no URL; only a fresh process shows it."""
+    command = [sys.executable, "-c", "from milvus_fghash.cli import main; main()", "collections", "list"]
+    environment = {**os.environ, "MILVUS_URI": "gone.db"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: there is no Milvus Lite file gone.db; ingest makes one, or name another by --uri\n"
 
 
 def test_every_setting_can_stand_in_the_file(run: Run, tmp_path: Path) -> None:

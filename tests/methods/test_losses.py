@@ -125,7 +125,7 @@ def test_box_size_follows_the_photo_size() -> None:
 
 def test_dropout_and_batch_norm_see_all_three_together() -> None:
     torch.manual_seed(0)
-    method = fcaenet.Method(Flat(), HeadChoice(kind="mlp", hidden=4), Sizes(BITS, C, N), fcaenet.Config())
+    method: Any = fcaenet.Method(Flat(), HeadChoice(kind="mlp", hidden=4), Sizes(BITS, C, N), fcaenet.Config())
     assert [type(layer) for layer in method.head] == [nn.Dropout, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
     method.before_round(ROWS, LABELS)
     method.loss(batch(("anchor", "positive", "erased")))

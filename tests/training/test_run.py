@@ -1,0 +1,221 @@
+"""Training from the outside: what a recipe and some drawings give, and what stops it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from milvus_fghash.config import Recipe, load_recipe
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import ConfigError, DataError, TrainingError
+from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.run import Watcher, train
+
+QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=3", "training.epochs_per_round=2",
+         "training.batch_size=6", "training.drop_at=[2]", "training.workers=0")  # fmt: skip
+FROZEN = ("trunk.frozen=true", "trunk.views=2", "head.standardise=true", "head.kind='mlp'", "head.hidden=16")
+
+
+def recipe(name: str = "fcaenet", *changes: str) -> Recipe:
+    return load_recipe(f"demo-{name}", (*QUICK, *changes))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder).method.state_dict()
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("changes", [(), FROZEN], ids=["whole network", "frozen trunk"])
+def test_a_training_stopped_and_resumed_is_the_same_bit_for_bit(
+    drawn_birds: Listing, tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    plan = recipe("fcaenet", *changes)
+    one_go = train(plan, 12, drawn_birds, tmp_path / "one go", device="cpu")
+    train(recipe("fcaenet", *changes, "training.rounds=1"), 12, drawn_birds, tmp_path / "two", device="cpu")
+    resumed = train(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")
+    assert same(weights(one_go), weights(resumed))
+    assert [record.round for record in load_checkpoint(resumed).state.history] == [1, 2, 3]
+    # resuming what is finished changes nothing
+    assert same(weights(train(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")), weights(one_go))
+
+
+def test_a_killed_training_resumes_bit_for_bit(drawn_birds: Listing, tmp_path: Path) -> None:
+    """kill -9 in the middle of a round, then the command again with --resume."""
+    program = str(Path(sys.executable).with_name("milvus-fghash"))
+    command = [program, "train", "demo-fcaenet", "--bits", "12", "--device", "cpu",
+               "--data", str(drawn_birds.root)]  # fmt: skip
+    for change in (*QUICK, "training.rounds=6"):
+        command += ["--set", change]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    victim = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], env=environment, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed" / "checkpoints").glob("round-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert load_checkpoint(tmp_path / "killed").state.rounds_done < 6, "it was too quick to be killed half way"
+    subprocess.run(
+        [*command, "--out", str(tmp_path / "killed"), "--resume"], check=True, env=environment, capture_output=True
+    )
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(drawn_birds: Listing, tmp_path: Path) -> None:
+    results = [
+        weights(train(recipe("fcaenet", f"training.seed={seed}"), 12, drawn_birds, tmp_path / name, device="cpu"))
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+def test_the_callers_random_state_is_left_alone(drawn_birds: Listing, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    train(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, tmp_path / "run", device="cpu")
+    assert torch.equal(torch.rand(1), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_validation_is_held_out_of_the_training_photos(drawn_birds: Listing, tmp_path: Path) -> None:
+    seen = []
+    watcher = Watcher(round=lambda record, rounds: seen.append(record.validation_map))
+    run = train(recipe("fcaenet", "data.validation=0.34"), 12, drawn_birds, tmp_path / "run", watcher=watcher)
+    state = load_checkpoint(run).state
+    assert len(state.train_ids) == 16  # of 4 classes x 6 photos, 2 a class are held out
+    assert len(seen) == 3
+    assert all(value is not None and 0 < value <= 1 for value in seen)
+    assert state.history[-1].validation_gallery == "learned"
+    assert set(state.train_ids) < set(drawn_birds.split("train").ids)
+
+
+def test_the_checkpoint_explains_itself_and_only_the_newest_stays(drawn_birds: Listing, tmp_path: Path) -> None:
+    run = train(recipe("fcaenet", *FROZEN), 12, drawn_birds, tmp_path / "run", device="cpu")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["round-0003"]
+    values = json.loads((run / "checkpoint.json").read_text())
+    assert values["bits"] == 12
+    assert values["classes"] == list(drawn_birds.classes)
+    assert values["recipe"]["method"]["name"] == "fcaenet"
+    assert set(values["history"][0]["terms"]) == {"pairs", "quantisation", "positive", "erased"}
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_frozen_features_are_computed_once_for_all_seeds(drawn_birds: Listing, tmp_path: Path) -> None:
+    calls: list[int] = []
+    for seed in (0, 1):
+        watcher = Watcher(features=lambda done, total: calls.append(total))
+        plan = recipe("fcaenet", *FROZEN, f"training.seed={seed}", "trunk.weights='none'")
+        out = tmp_path / str(seed)
+        train(plan, 12, drawn_birds, out, feature_cache=tmp_path / "cache", watcher=watcher)
+    # the two trunks start from different random weights, so each has features of its own: (1 + 2 views) x 24 photos
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert set(calls) == {72}
+    calls.clear()
+    train(
+        recipe("fcaenet", *FROZEN), 24, drawn_birds, tmp_path / "24", feature_cache=tmp_path / "cache", watcher=watcher
+    )
+    assert not calls
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_and_its_friends_train(drawn_birds: Listing, tmp_path: Path, precision: str) -> None:
+    changes = (f"training.precision='{precision}'", "training.channels_last=true", "training.gradient_steps=2")
+    run = train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
+    assert all(torch.isfinite(value).all() for value in weights(run).values() if value.is_floating_point())
+
+
+def test_gradients_of_small_batches_add_up(drawn_birds: Listing, tmp_path: Path) -> None:
+    """Two halves of a batch with gradient_steps=2 move the weights like the whole batch, where nothing is random."""
+    common = ("trunk.frozen=true", "trunk.views=0", "method.options.alpha=0", "method.options.beta=0",
+              "training.epochs_per_round=1", "training.rounds=1")  # fmt: skip
+    whole = recipe("fcaenet", *common, "training.batch_size=24")
+    halves = recipe("fcaenet", *common, "training.batch_size=12", "training.gradient_steps=2")
+    first = weights(train(whole, 12, drawn_birds, tmp_path / "whole", device="cpu"))
+    second = weights(train(halves, 12, drawn_birds, tmp_path / "halves", device="cpu"))
+    torch.testing.assert_close(first["head.bits.weight"], second["head.bits.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(drawn_birds: Listing, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"not finite in round 1, epoch 1.*learning_rate"):
+        train(recipe("fcaenet", "method.options.gamma=1e39"), 12, drawn_birds, tmp_path / "run", device="cpu")
+    assert not list((tmp_path / "run" / "checkpoints").glob("*"))
+
+
+def test_one_class_is_refused_but_not_by_lsh(drawn_birds: Listing, tmp_path: Path) -> None:
+    rows = [row for row, label in enumerate(drawn_birds.labels) if label == drawn_birds.classes[0]]
+    alone = drawn_birds.take(rows)
+    with pytest.raises(DataError, match="all of one class"):
+        train(recipe(), 12, alone, tmp_path / "run")
+    train(recipe("lsh"), 12, alone, tmp_path / "lsh")
+
+
+def test_a_photo_that_cannot_be_read_is_named(drawn_birds: Listing, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_text("no photo")
+    broken = Listing(tmp_path, ("x", "y"), ("x.jpg", "x.jpg"), ("a", "b"), ("train", "train"))
+    with pytest.raises(DataError, match=r"training photo refused \(format\).*Remove it"):
+        train(recipe(), 12, broken, tmp_path / "run")
+
+
+def test_a_folder_in_use_is_not_overwritten(drawn_birds: Listing, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(recipe("lsh"), 12, drawn_birds, out)
+    with pytest.raises(ConfigError, match="--resume"):
+        train(recipe("lsh"), 12, drawn_birds, out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("training.learning_rate=0.9", "another recipe.*training"), ("method.options.gamma=1", "another recipe.*method")],
+)
+def test_a_training_goes_on_only_as_it_began(drawn_birds: Listing, tmp_path: Path, change: str, message: str) -> None:
+    out = tmp_path / "run"
+    train(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, out)
+    with pytest.raises(ConfigError, match=message):
+        train(recipe("fcaenet", change), 12, drawn_birds, out, resume=True)
+    fewer = drawn_birds.take(range(len(drawn_birds) - 1))
+    kept = [row for row in range(len(fewer)) if fewer.splits[row] == "train"][1:]
+    with pytest.raises(ConfigError, match="other training photos"):
+        train(recipe("fcaenet"), 12, fewer.take(kept), out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("method.options.gama=1",), "unknown key 'gama'.*gamma"),
+        (("method.name='fcaent'",), "Did you mean fcaenet"),
+        (("data.train_split='tran'",), "Did you mean train"),
+    ],
+)
+def test_misspelt_names_are_answered_with_the_nearest(
+    drawn_birds: Listing, tmp_path: Path, changes: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises((ConfigError, DataError), match=message):
+        train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(drawn_birds: Listing, tmp_path: Path) -> None:
+    run = train(recipe("lsh"), 12, drawn_birds, tmp_path / "run")
+    (run / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="cannot be used"):
+        load_checkpoint(run)
+    values: dict[str, Any] = json.loads((run / "checkpoint.json").read_text())
+    (run / "checkpoint.json").write_text(json.dumps({**values, "format": 99}))
+    with pytest.raises(TrainingError, match="newer"):
+        load_checkpoint(run)
+    (run / "checkpoint.json").write_text("{")
+    with pytest.raises(TrainingError, match="no readable"):
+        load_checkpoint(run)
+    with pytest.raises(TrainingError, match="no checkpoint in"):
+        load_checkpoint(tmp_path)
