@@ -3,6 +3,8 @@
     python benchmarks/frozen_table.py --data ../shared/data/CUB_100 --dataset cub \
         --weights ../shared/weights/mobilenet_v2_imagenet.safetensors --out runs/frozen-cub
 
+Several of these commands with other --methods, --heads or --bits can run side by side on one OUT.
+
 Each cell is trained by `milvus_fghash.training.run.train` from the shipped recipe `frozen-METHOD`, then evaluated on
 features of the test photos. A cell's result is one JSON file in OUT/cells, so a killed grid goes on where it stopped.
 The last round is evaluated; nothing is selected on the test photos. Prints the table as Markdown.
@@ -16,9 +18,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -82,8 +82,7 @@ def features(place: Place, recipe: Recipe, split: str, method: HashMethod | None
 
 
 @torch.no_grad()
-def run_cell(cell: Cell, place: Place, threads: int) -> dict[str, object]:
-    torch.set_num_threads(threads)
+def run_cell(cell: Cell, place: Place) -> dict[str, object]:
     recipe, listing = recipe_of(cell, place), place.listing()
     started = time.perf_counter()
     with torch.enable_grad():
@@ -151,7 +150,8 @@ def main() -> None:
     parser.add_argument("--heads", default="linear,mlp")
     parser.add_argument("--bits", default="12,48")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2, help="Cells at a time, one thread each.")
+    parser.add_argument("--threads", type=int, default=1, help="More threads help little: the layers are small.")
+    parser.add_argument("--table-only", action="store_true", help="Print what there is and train nothing.")
     parser.add_argument("--set", action="append", default=[], help="Change of every recipe, KEY=VALUE.")
     arguments = parser.parse_args()
     place = Place(arguments.data, arguments.dataset, arguments.weights, arguments.out, tuple(arguments.set))
@@ -165,8 +165,9 @@ def main() -> None:
     ]
     folder = place.out / "cells"
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [cell for cell in cells if not (folder / f"{cell.name}.json").exists()]
-    for method in dict.fromkeys(cell.method for cell in missing):  # once, before several processes want them
+    torch.set_num_threads(arguments.threads)
+    missing = [cell for cell in cells if not (folder / f"{cell.name}.json").exists() and not arguments.table_only]
+    for method in dict.fromkeys(cell.method for cell in missing):
         first = next(cell for cell in missing if cell.method == method)
         recipe = recipe_of(first, place)
         photos = place.listing().split("train")
@@ -174,13 +175,12 @@ def main() -> None:
         features(place, recipe, "train", build_method(recipe, first.bits, trunk, len(photos.classes), len(photos)))
     if missing:
         features(place, recipe_of(missing[0], place), "test")
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(run_cell, cell, place, max(1, 2 // arguments.jobs)): cell for cell in missing}
-        for done in as_completed(waiting):
-            result = done.result()
-            (folder / f"{waiting[done].name}.json").write_text(json.dumps(result, indent=1))
-            print({key: value for key, value in result.items() if key != "recipe"}, flush=True)
-    print(table(json.loads((folder / f"{cell.name}.json").read_text()) for cell in cells))
+    for cell in missing:
+        result = run_cell(cell, place)
+        (folder / f"{cell.name}.json").write_text(json.dumps(result, indent=1))
+        print({key: value for key, value in result.items() if key != "recipe"}, flush=True)
+    done = [folder / f"{cell.name}.json" for cell in cells]
+    print(table(json.loads(path.read_text()) for path in done if path.exists()))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def compare(expected: Outputs, measured: Outputs, max_flip_rate: float) -> Agree
         raise BundleError(
             f"{np.count_nonzero(clear)} of {flipped.size} bits differ between the network and its ONNX file though "
             f"the output is not near zero (largest difference {agreement.largest_difference:.3g}, typical output "
-            f"{scale:.3g}); nothing was written. The file computes something else: try another --opset"
+            f"{scale:.3g}); nothing was written. The file computes something else; report it with what doctor shows"
         )
     if agreement.flip_rate > max_flip_rate:
         raise BundleError(

@@ -36,7 +36,8 @@ class MethodChoice(Frozen):
 class DataChoice(Frozen):
     """How the photos are read; the folder itself is given on the command line."""
 
-    dataset: str = "folder"
+    dataset: str = "auto"
+    """A layout by name; `auto` takes what the folder looks like."""
     train_split: str = "train"
     validation: Fraction = 0.0
     """Part of the training set, drawn by class, that is held out to measure mAP after each round."""
@@ -47,7 +48,7 @@ class TrunkChoice(Frozen):
 
     name: str = "resnet50"
     weights: str = "imagenet"
-    """`imagenet` (official torchvision weights), `none`, or the path of a safetensors or state-dict file."""
+    """`imagenet` or `imagenet-v2` (official torchvision weights), `none`, or a safetensors or state-dict file."""
     frozen: bool = False
     """Cache the trunk's features of a few views once and train the head alone."""
     views: Annotated[int, Field(ge=0)] = 4
@@ -139,6 +140,8 @@ def read_model(model: type[M], values: Mapping[str, Any], where: str) -> M:
 def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
     """Read a shipped recipe by name, or a file, and apply ``--set`` changes such as ``training.rounds=3``.
 
+    A change counts at every code length, also where a ``by_bits`` table says otherwise.
+
     Raises:
         ConfigError: when there is no such recipe, it is no valid TOML, or a key or value is wrong.
     """
@@ -147,8 +150,8 @@ def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where} is no valid TOML: {error}") from None
-    for change in changes:
-        values = _merge(values, _parse_change(change))
+    for change in map(_parse_change, changes):
+        values = _merge(_merge_by_bits(values, change), change)
     return read_model(Recipe, values, where)
 
 
@@ -170,6 +173,8 @@ def recipe_text(name_or_path: str) -> tuple[str, str]:
             return path.read_text(encoding="utf-8"), str(path)
         except OSError as error:
             raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path} is no recipe: it is no UTF-8 text") from None
     if name_or_path not in recipe_names():
         raise ConfigError(
             f"no recipe named {name_or_path!r} (a file must end in .toml). {nearest(name_or_path, recipe_names())}"
@@ -198,6 +203,15 @@ def _merge(base: Mapping[Any, Any], change: Mapping[Any, Any]) -> dict[Any, Any]
         both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merge(merged[key], value) if both_tables else value
     return merged
+
+
+def _merge_by_bits(values: Mapping[str, Any], change: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the command line says counts at every code length, so a ``by_bits`` table must not undo it."""
+    tables = values.get("by_bits")
+    if "by_bits" in change or not isinstance(tables, Mapping):
+        return values
+    merged = {bits: _merge(table, change) if isinstance(table, Mapping) else table for bits, table in tables.items()}
+    return {**values, "by_bits": merged}
 
 
 def _explain(model: type[BaseModel], fault: Any) -> str:

@@ -24,7 +24,7 @@ METHODS: Final = ("fcaenet", "lsh")
 BITS: Final = 48
 QUERIES: Final = 8
 """Rows of the gallery page."""
-HITS: Final = 8
+HITS: Final = 7
 
 Tell = Callable[[str], None]
 
@@ -79,7 +79,7 @@ def run_demo(out: Path, seed: int = 0, *, shuffle_labels: bool = False, tell: Te
     for method in METHODS:
         bundles[method] = _learn(method, _shuffled(listing, seed) if shuffle_labels else listing, out, seed, tell)
         done(f"train and export {method}")
-    records, learned, gallery = _serve(bundles, listing, out, seed, shuffle_labels, tell)
+    records, learned, gallery = _serve(bundles, listing, out, shuffle_labels, tell)
     done("ingest, search and evaluate")
     from milvus_fghash.plots import write_plots
 
@@ -106,7 +106,7 @@ def _learn(method: str, listing: Listing, out: Path, seed: int, tell: Tell) -> P
 
 
 def _serve(
-    bundles: dict[str, Path], listing: Listing, out: Path, seed: int, shuffled: bool, tell: Tell
+    bundles: dict[str, Path], listing: Listing, out: Path, shuffled: bool, tell: Tell
 ) -> tuple[dict[str, EvaluationRecord], EvaluationRecord | None, Path]:
     """Ingest the training drawings, search by unseen ones, and evaluate what stands in Milvus."""
     from contextlib import closing
@@ -132,11 +132,11 @@ def _serve(
             if method == "fcaenet":
                 if not shuffled:  # the learned codes carry the labels of the training
                     learned = evaluate_bundle(encoder, listing, dataset="drawings").learned
-                _write_page(page, encoder, collection, listing, seed)
+                _write_page(page, encoder, collection, listing)
     return records, learned, page
 
 
-def _write_page(page: Path, encoder: Encoder, collection: HashCollection, listing: Listing, seed: int) -> None:
+def _write_page(page: Path, encoder: Encoder, collection: HashCollection, listing: Listing) -> None:
     from milvus_fghash.serving.gallery import Query, write_gallery
     from milvus_fghash.serving.search import Wanted, search_file
 
@@ -151,7 +151,7 @@ def _write_page(page: Path, encoder: Encoder, collection: HashCollection, listin
         )
         for row in rows
     ]
-    write_gallery(page, queries, listing.root, f"Unseen drawings and their nearest of seed {seed}")
+    write_gallery(page, queries, listing.root, "Drawings the network has not seen, and the nearest it was trained on")
 
 
 def _shuffled(listing: Listing, seed: int) -> Listing:

@@ -24,8 +24,6 @@ State = Literal["ok", "missing", "warning", "broken"]
 
 NOT_FOR_USERS = {"all", "dev"}
 """Extras that only gather other packages."""
-RIVALS = {"onnxruntime": "onnxruntime-gpu", "onnxruntime-gpu": "onnxruntime"}
-"""Only one of the two may be installed: they write to the same folder."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,8 @@ def extras() -> dict[str, list[str]]:
 
 
 def _packages() -> Iterator[Finding]:
+    from milvus_fghash.serving.runtime import DISTRIBUTIONS, how_to_install
+
     for extra, packages in extras().items():
         versions = {package: installed(package) for package in packages}
         there = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
@@ -79,9 +79,9 @@ def _packages() -> Iterator[Finding]:
             yield Finding(part, "ok", there)
         else:
             line = f"pip install 'milvus-fghash[{extra}]'" if extra else "pip install milvus-fghash"
-            rivals = [RIVALS[package] for package in lacking if package in RIVALS and installed(RIVALS[package])]
-            first = f"pip uninstall -y {rivals[0]} && " if rivals else ""
-            yield Finding(part, "missing" if extra else "broken", f"lacks {', '.join(lacking)}: {first}{line}")
+            if extra in DISTRIBUTIONS:
+                line = how_to_install(extra)
+            yield Finding(part, "missing" if extra else "broken", f"lacks {', '.join(lacking)}: {line}")
 
 
 def _encoding() -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -53,7 +54,12 @@ def _flush(made: Path) -> None:
 
 
 def _move_into_place(complete: Path, path: Path) -> None:
-    """Rename; a folder cannot replace one that is not empty, so an old folder steps aside first."""
+    """Rename; a folder cannot replace one that is not empty, so an old folder steps aside first.
+
+    A file never takes a folder's place: whoever names a folder of photos for a report would lose them.
+    """
+    if path.is_dir() and not complete.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.is_dir():
         os.replace(complete, path)
         return

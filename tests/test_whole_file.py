@@ -38,6 +38,14 @@ def test_a_folder_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
         write_whole(tmp_path / "taken" / "result.txt", b"")
 
 
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    photo = write_whole(tmp_path / "photos" / "robin.jpg", b"dear")
+    with pytest.raises(DataError, match="photos: Is a directory"):
+        write_whole(tmp_path / "photos", b"a report")
+    assert photo.read_bytes() == b"dear"
+    assert list(tmp_path.iterdir()) == [tmp_path / "photos"]
+
+
 def test_a_folder_replaces_a_folder_and_a_failure_keeps_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "made"
     for content in ("one", "two"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from milvus_fghash.cli.messages import Secrets, adopt_pymilvus
+from milvus_fghash.cli.messages import Secrets
 from milvus_fghash.cli.options import READABLE_FILE, all_of
 from milvus_fghash.errors import ConfigError, StoreError, nearest
 
@@ -50,7 +49,6 @@ class Connection:
         """The same settings as the serving part wants them."""
         from milvus_fghash.serving.target import Target
 
-        adopt_pymilvus()
         return Target(**{name: value for name, value in self.values.items() if name != "collection_name"})
 
     def connect(self, *, may_create: bool = False) -> MilvusClient:
@@ -144,7 +142,6 @@ def _resolve(ctx: click.Context, values: dict[str, Any]) -> Connection:
     if secrets is not None:
         secrets.add_token(values["token"] or "")
         secrets.add_uri(values["uri"])
-    os.environ.pop("MILVUS_URI", None)  # read by now; pymilvus reads it as it is imported and dies of a file's name
     return Connection(values, sources)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from urllib.parse import urlsplit
 
@@ -21,8 +22,9 @@ class Secrets:
         self._add(token, token.partition(":")[2])
 
     def add_uri(self, uri: str) -> None:
-        """Hide the password of `http://user:password@host`."""
-        self._add(urlsplit(uri).password or "")
+        """Hide the password of `http://user:password@host`; of a URI that cannot be, `Target` shows nothing."""
+        with contextlib.suppress(ValueError):
+            self._add(urlsplit(uri).password or "")
 
     def mask(self, text: str) -> str:
         """The text with each secret replaced by three stars."""
@@ -51,13 +53,3 @@ def write_messages(level: str, secrets: Secrets) -> None:
     handler.setFormatter(MaskedFormatter(secrets))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-
-
-def adopt_pymilvus() -> None:
-    """Once imported, pymilvus writes log lines by itself, unmasked; make them take the way of all others."""
-    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "pymilvus"]:
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-    # Its warnings are for its own callers ("failed to get mvccTs"), and its errors are raised as well.
-    quiet = logging.root.level > logging.INFO
-    logging.getLogger("pymilvus").setLevel(logging.ERROR if quiet else logging.NOTSET)

@@ -62,7 +62,13 @@ class Listing:
         """
         rows = [row for row, split in enumerate(self.splits) if split == name]
         if not rows:
-            raise DataError(f"no photo belongs to the split {name!r} in {self.root}. {nearest(name, set(self.splits))}")
+            known = {split for split in self.splits if split}
+            hint = (
+                nearest(name, known)
+                if known
+                else "It has no splits; expected folders such as train/ and test/, or a column split"
+            )
+            raise DataError(f"no photo belongs to the split {name!r} in {self.root}. {hint}")
         return self.take(rows)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Listing:

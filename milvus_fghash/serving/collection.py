@@ -9,11 +9,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pymilvus import MilvusClient
 
 from milvus_fghash.bits import check_codes, code_bytes, to_hex
 from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.errors import CodeError, StoreError, nearest
+from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.rows import Rows, check_fits, check_meta
 from milvus_fghash.serving.schema import (

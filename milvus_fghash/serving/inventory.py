@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
-from pymilvus import MilvusClient
 
 from milvus_fghash.errors import StoreError
 from milvus_fghash.serving.collection import TIMEOUT, count_rows
+from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.schema import read_note
 
 
 class CollectionInfo(BaseModel):
-    """One line of `list_collections`."""
+    """One line of `list_collections`; None is what could not be known."""
 
     name: str
-    method: str
-    bits: int
-    rows: int | None
-    """None where the server would have to load the collection first."""
-    index: str | None
-    consistency: str
-    lineage: str
-    fingerprint: str
+    method: str | None = None
+    bits: int | None = None
+    rows: int | None = None
+    """None also where the server would have to load the collection first."""
+    index: str | None = None
+    consistency: str | None = None
+    lineage: str | None = None
+    fingerprint: str | None = None
+    problem: str | None = None
+    """Why it cannot be described, such as that a newer version made it."""
 
 
 def list_collections(client: MilvusClient) -> list[CollectionInfo]:
     """The collections this project made, by name; others are left out.
 
+    One that cannot be described is listed with its `problem`, and does not hide the others.
+
     Raises:
-        StoreError: when Milvus cannot be asked.
+        StoreError: when Milvus cannot be asked for their names.
     """
-    listed = []
     with milvus_call("cannot list the collections"):
-        for name in sorted(client.list_collections(timeout=TIMEOUT)):
-            described = client.describe_collection(name, timeout=TIMEOUT)
+        names: list[str] = sorted(client.list_collections(timeout=TIMEOUT))
+    return [info for name in names if (info := _info(client, name))]
+
+
+def _info(client: MilvusClient, name: str) -> CollectionInfo | None:
+    try:
+        with milvus_call("cannot be described"):
+            described: dict[str, Any] = client.describe_collection(name, timeout=TIMEOUT)
             note = read_note(name, described["description"])
             if note is None:
-                continue
+                return None
             index = client.describe_index(name, "code", timeout=TIMEOUT) or {}
-            listed.append(
-                CollectionInfo(
-                    name=name,
-                    rows=_count_if_loaded(client, name),
-                    index=index.get("index_type"),
-                    consistency=described["consistency_level_name"],
-                    **note.model_dump(include={"method", "bits", "lineage", "fingerprint"}),
-                )
+            return CollectionInfo(
+                name=name,
+                rows=_count_if_loaded(client, name),
+                index=index.get("index_type"),
+                consistency=described["consistency_level_name"],
+                **note.model_dump(include={"method", "bits", "lineage", "fingerprint"}),
             )
-    return listed
+    except StoreError as error:
+        return CollectionInfo(name=name, problem=str(error))
 
 
 def _count_if_loaded(client: MilvusClient, name: str) -> int | None:

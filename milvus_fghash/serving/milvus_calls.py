@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from pymilvus.exceptions import MilvusException
 
 from milvus_fghash.errors import StoreError
+from milvus_fghash.serving.driver import MilvusException
 
 LONGEST = 300
 

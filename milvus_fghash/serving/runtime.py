@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from milvus_fghash.errors import BundleError, ConfigError, MissingExtra, nearest
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+DISTRIBUTIONS = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
+"""Extra -> its ONNX Runtime. Only one of the two may be installed: they write to the same folder."""
 OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}  # TF32 would flip bits near zero
 DEFAULT_ORDER = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """What is taken first when no provider is asked for; others change the numbers or need a setup of their own."""
@@ -25,11 +27,10 @@ def load_runtime() -> Any:
     Raises:
         MissingExtra: when none is.
     """
-    installed = {name for name in DISTRIBUTIONS if _is_installed(name)}
-    if len(installed) == 2:
+    if len(_installed()) == 2:
         warnings.warn(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files. Mend it with: "
-            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'milvus-fghash[gpu]' (or [cpu])",
+            f"{' and '.join(_installed())} are both installed and overwrite each other's files. Mend it with: "
+            f"{how_to_install('gpu')} (or [cpu])",
             stacklevel=2,
         )
     try:
@@ -40,6 +41,12 @@ def load_runtime() -> Any:
             f"ONNX Runtime {why}. Install it with: pip install 'milvus-fghash[cpu]', or 'milvus-fghash[gpu]' on a "
             "machine with an NVIDIA GPU"
         ) from error
+
+
+def how_to_install(extra: str) -> str:
+    """The command line that installs the ONNX Runtime of ``extra``; what is there of the two has to go first."""
+    first = f"pip uninstall -y {' '.join(_installed())} && " if _installed() else ""
+    return f"{first}pip install 'milvus-fghash[{extra}]'"
 
 
 def open_session(bundle: Bundle, provider: str | None = None, threads: int = 0) -> InferenceSession:
@@ -99,12 +106,14 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def _installed() -> list[str]:
+    """Those of the two that are there."""
+    found = []
+    for distribution in DISTRIBUTIONS.values():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(distribution)
+            found.append(distribution)
+    return found
 
 
 def _check_interface(session: InferenceSession, bundle: Bundle) -> None:

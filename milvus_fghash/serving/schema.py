@@ -6,12 +6,11 @@ import json
 import re
 from typing import Any, Final, Literal, Self
 
-from pymilvus import DataType, MilvusClient
-
 from milvus_fghash.bits import code_bytes
 from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.errors import ConfigError, StoreError, nearest
+from milvus_fghash.serving.driver import DataType, MilvusClient
 from milvus_fghash.serving.rows import MAX_BYTES
 from milvus_fghash.serving.target import Capabilities
 

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import grpc
-from pymilvus import MilvusClient
 
 from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, optional_part
+from milvus_fghash.serving.driver import MilvusClient, log_like_others
 from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
 
 SCHEMES = ("http", "https", "tcp")
@@ -99,8 +99,7 @@ def connect(target: Target) -> MilvusClient:
         MissingExtra: when a file is asked for and Milvus Lite is not installed.
         StoreError: when Milvus cannot be reached or opened.
     """
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs whatever it raises, with a traceback
+    log_like_others()
     given = {one.name: getattr(target, one.name) for one in fields(target)}
     options: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value

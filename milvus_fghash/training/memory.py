@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to serve large blocks from the heap and never to trim it; False where there is no glibc.
 
     On the CPU a network frees and takes blocks of many megabytes in every layer. By default each is a fresh mapping
-    whose pages the kernel clears again, which can cost more than the arithmetic: `benchmarks/memory.py` measures it.
+    whose pages the kernel clears again, which can cost more than the arithmetic: `benchmarks/allocator.py` measures it.
     """
     if not sys.platform.startswith("linux"):
         return False

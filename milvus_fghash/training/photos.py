@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -18,6 +19,9 @@ from milvus_fghash.images import Preprocessing, open_rgb, prepare
 PLAIN = -1
 """A view's seed that stands for the centre crop of evaluation and serving."""
 
+KEPT_BYTES = 1 << 30
+"""Decoded photos kept in memory by each process that decodes; the rest is decoded anew for every view."""
+
 
 class Photos(Dataset[Tensor]):
     """Views of photos by (row, seed): uint8 (3, size, size). The seed alone decides crop and flip."""
@@ -25,6 +29,8 @@ class Photos(Dataset[Tensor]):
     def __init__(self, listing: Listing, preprocessing: Preprocessing, augmentation: Augmentation) -> None:
         self.listing = listing
         self.preprocessing = preprocessing
+        self._kept: dict[int, Image.Image] = {}
+        self._kept_bytes = 0
         interpolation = v2.InterpolationMode(preprocessing.interpolation)
         self.random_view = v2.Compose(
             [
@@ -40,16 +46,26 @@ class Photos(Dataset[Tensor]):
 
     def __getitem__(self, view: tuple[int, int]) -> Tensor:
         row, seed = view
-        try:
-            photo = open_rgb(self.listing.file(row))
-        except ImageRefused as error:
-            raise DataError(f"training photo refused ({error.reason}): {error}. Remove it from the listing") from error
+        photo = self._open(row)
         if seed != PLAIN:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 photo = self.random_view(photo)
             return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         return torch.from_numpy(prepare(photo, self.preprocessing)).permute(2, 0, 1)
+
+    def _open(self, row: int) -> Image.Image:
+        if row in self._kept:
+            return self._kept[row]
+        try:
+            photo = open_rgb(self.listing.file(row))
+        except ImageRefused as error:
+            raise DataError(f"training photo refused ({error.reason}): {error}. Remove it from the listing") from error
+        size = 3 * photo.width * photo.height
+        if self._kept_bytes + size <= KEPT_BYTES:
+            self._kept[row] = photo
+            self._kept_bytes += size
+        return photo
 
 
 def load(photos: Photos, views: Sequence[Sequence[tuple[int, int]]], workers: int) -> Iterator[Tensor]:

@@ -1,0 +1,106 @@
+"""What must hold for every line of the table of methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import milvus_fghash.methods as table
+from milvus_fghash.bits import pack, unpack
+from milvus_fghash.config import load_recipe
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.exporters.onnx_bundle import export
+from milvus_fghash.images import load
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
+from milvus_fghash.training.run import train
+
+BITS = 12  # not a multiple of 8: two bytes, four spare bits
+QUICK = ("trunk.name='tiny'", "trunk.weights='none'", "trunk.frozen=false", "preprocessing.size=32",
+         "preprocessing.resize=32", "training.rounds=2", "training.epochs_per_round=1", "training.batch_size=8",
+         "training.drop_at=[]")  # fmt: skip
+
+
+def trained(name: str, photos: Listing, folder: Path) -> Checkpoint:
+    return load_checkpoint(train(load_recipe(f"frozen-{name}", QUICK), BITS, photos, folder, device="cpu"))
+
+
+@pytest.fixture(scope="module", params=table.METHODS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(name: str, drawn_birds: Listing, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return trained(name, drawn_birds, tmp_path_factory.mktemp(name) / "run")
+
+
+def photos(listing: Listing, checkpoint: Checkpoint) -> torch.Tensor:
+    pixels = np.stack([load(listing.file(row), checkpoint.recipe.preprocessing) for row in range(8)])
+    return checkpoint.method.trunk.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+
+def test_outputs_have_a_column_per_bit_and_losses_are_finite(checkpoint: Checkpoint, drawn_birds: Listing) -> None:
+    with torch.no_grad():
+        assert checkpoint.method(photos(drawn_birds, checkpoint)).shape == (8, BITS)
+    learns = table.METHODS[checkpoint.recipe.method.name].learns
+    assert bool(checkpoint.state.history) == learns.startswith("network")
+    assert all(np.isfinite(value) for record in checkpoint.state.history for value in record.terms.values())
+
+
+def test_one_seed_gives_one_method(name: str, checkpoint: Checkpoint, drawn_birds: Listing, tmp_path: Path) -> None:
+    again = trained(name, drawn_birds, tmp_path / "again").method.state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in checkpoint.method.state_dict().items())
+
+
+def test_the_code_of_a_photo_does_not_depend_on_its_neighbours(checkpoint: Checkpoint, drawn_birds: Listing) -> None:
+    batch = photos(drawn_birds, checkpoint)
+    with torch.no_grad():
+        together = checkpoint.method(batch)
+        alone = torch.cat([checkpoint.method(photo[None]) for photo in batch])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
+
+
+def test_the_bundle_gives_the_codes_of_the_network(
+    checkpoint: Checkpoint, drawn_birds: Listing, tmp_path: Path
+) -> None:
+    encoder = Encoder.open(export(checkpoint.path, tmp_path / "bundle", check_count=8).path)
+    files = [drawn_birds.file(row) for row in range(8)]
+    codes = encoder.encode_files(files).codes
+    with torch.no_grad():
+        outputs = checkpoint.method(photos(drawn_birds, checkpoint)).numpy()
+    clear = np.abs(outputs) > 1e-4 * np.abs(outputs).max()
+    assert codes.shape == (8, 2)
+    assert (unpack(codes, BITS) == (outputs > 0))[clear].all()
+
+
+def test_learned_codes_are_signs_of_every_training_photo_and_go_into_the_bundle(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    signs = checkpoint.method.learned_codes()
+    assert (signs is not None) == (table.METHODS[checkpoint.recipe.method.name].learns == "network+codes")
+    learned = export(checkpoint.path, tmp_path / "bundle", check_count=8).learned()
+    if signs is None:
+        assert learned is None
+        return
+    assert signs.shape == (len(checkpoint.train_ids), BITS)
+    assert set(signs.flatten().tolist()) == {1.0, -1.0}
+    assert learned is not None
+    assert learned.ids == checkpoint.train_ids
+    np.testing.assert_array_equal(learned.codes, pack(signs.numpy()))
+
+
+def test_the_table_and_the_folder_agree() -> None:
+    folder = Path(table.__file__).parent
+    shared = {"base", "heads", "asymmetric", "erasing"}
+    assert {path.stem for path in folder.glob("[!_]*.py")} - shared == {
+        name.replace("-", "_") for name in table.METHODS
+    }
+    for method in table.METHODS:
+        module = table.load(method)
+        assert module.__doc__
+        assert hasattr(module, "Config")
+        assert hasattr(module, "Method")
