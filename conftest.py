@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -34,3 +35,25 @@ def _refuse_skip(report: Report) -> Report:
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid} was skipped, and where CI is set nothing may be: {report.longrepr}"
     return report
+
+
+SHARED = Path(__file__).resolve().parent.parent / "shared"
+
+
+def _beside_the_checkout(part: str) -> Path:
+    path = SHARED / part
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder of the real photos, CUB_100 and food-10."""
+    return _beside_the_checkout("data")
+
+
+@pytest.fixture(scope="session")
+def imagenet_weights() -> Path:
+    """ImageNet weights for MobileNetV2."""
+    return _beside_the_checkout("weights/mobilenet_v2_imagenet.safetensors")

@@ -205,6 +205,24 @@ def test_collections_are_listed_with_their_model(client: MilvusClient, dropped: 
     assert HashCollection.open(client, dropped).count() == 10, "opening loads"
 
 
+def test_a_collection_that_cannot_be_understood_does_not_hide_the_others(
+    client: MilvusClient, dropped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HashCollection.create(client, dropped, manifest_of(12))
+    newer, describe = f"{dropped}_newer", client.describe_collection
+    description = json.dumps({"milvus_fghash": {"format": 2, "method": "lsh"}})
+    monkeypatch.setattr(client, "list_collections", lambda **_: [newer, dropped])
+    monkeypatch.setattr(
+        client,
+        "describe_collection",
+        lambda name, **_: {"description": description} if name == newer else describe(name),
+    )
+    readable, unreadable = list_collections(client)
+    assert (readable.name, readable.bits, readable.problem) == (dropped, 12, None)
+    assert (unreadable.name, unreadable.bits) == (newer, None)
+    assert "made by a newer milvus-fghash" in str(unreadable.problem)
+
+
 def test_a_missing_collection_is_one_sentence(client: MilvusClient, dropped: str) -> None:
     with pytest.raises(StoreError, match=f"there is no collection {dropped}"):
         HashCollection.open(client, dropped)

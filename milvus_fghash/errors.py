@@ -78,9 +78,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     >>> nearest("epohcs", ["epochs", "rounds"])
     'Did you mean epochs? Known: epochs, rounds.'
+    >>> nearest("epochs", ["epochs_per_round", "rounds"])  # a part of a known name is a guess too
+    'Did you mean epochs_per_round? Known: epochs_per_round, rounds.'
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=2)
+    containing = [one for one in known if len(name) > 3 and name in one]
+    near = difflib.get_close_matches(name, known, n=2) or containing[:2]
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}Known: {', '.join(known)}."
 

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from milvus_fghash.data.drawings import draw_birds
 from milvus_fghash.data.listing import Listing
-
-PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def photos() -> Path:
-    """The folder of the real photos, CUB_100 and food-10."""
-    if not PHOTOS.is_dir():
-        pytest.skip(f"no photos at {PHOTOS}")
-    return PHOTOS
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,3 @@
-import hashlib
-import io
 import json
 import os
 import shutil
@@ -10,12 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from milvus_fghash.bits import from_hex, to_hex
-from milvus_fghash.bundle import Bundle, Description, LearnedCodes, read_bundle, write_bundle
+from milvus_fghash.bundle import Bundle, LearnedCodes, read_bundle, write_bundle
 from milvus_fghash.errors import BundleError, CodeError
+from tests.bundle_parts import change_manifest, change_part, description, folder_of, npz
 
 GOLDEN = Path(__file__).parent / "golden"
 PARTS = ("encoder.onnx", "bundle.json", "learned.npz")
@@ -30,34 +28,6 @@ def bundle(tmp_path: Path) -> Path:
 @pytest.fixture
 def golden() -> Bundle:
     return read_bundle(GOLDEN / "bundle-v1")
-
-
-def description(of: Bundle) -> Description:
-    return Description(**{name: getattr(of.manifest, name) for name in Description.model_fields})
-
-
-def change_manifest(bundle: Path, **changes: Any) -> None:
-    file = bundle / "bundle.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-
-def change_part(bundle: Path, name: str, raw: bytes) -> None:
-    """As an attacker would: the part and its SHA-256 in the manifest."""
-    (bundle / name).write_bytes(raw)
-    sha256 = hashlib.sha256(raw).hexdigest()
-    learned = json.loads((bundle / "bundle.json").read_text())["learned"]
-    changes = {"graph_sha256": sha256} if name == "encoder.onnx" else {"learned": learned | {"sha256": sha256}}
-    change_manifest(bundle, **changes)
-
-
-def npz(**arrays: NDArray[Any]) -> bytes:
-    raw = io.BytesIO()
-    np.savez(raw, **arrays)  # type: ignore[arg-type]  # the stub takes the names for allow_pickle
-    return raw.getvalue()
-
-
-def folder_of(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 def test_a_version_1_bundle_stays_readable(golden: Bundle) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
@@ -25,7 +27,8 @@ def list_(connection: Connection, as_json: bool) -> None:
     """
     from milvus_fghash.serving.inventory import list_collections
 
-    rows = [found.model_dump(mode="json") for found in list_collections(connection.connect())]
+    with closing(connection.connect()) as client:
+        rows = [found.model_dump(mode="json") for found in list_collections(client)]
     if as_json:
         show_json(rows)
     else:
@@ -46,5 +49,6 @@ def drop(name: str, yes: bool, connection: Connection) -> None:
         raise click.UsageError(f"dropping {name!r} deletes all its rows; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
 
-    HashCollection.drop(connection.connect(), name)
+    with closing(connection.connect()) as client:
+        HashCollection.drop(client, name)
     click.echo(f"dropped {name}", err=True)

@@ -18,9 +18,11 @@ from milvus_fghash.cli.options import (
     encoder_options,
     json_option,
     layout_of,
+    max_errors_option,
     read_photos,
 )
 from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.errors import TooManyRefused
 
 if TYPE_CHECKING:
     from milvus_fghash.evaluate import Evaluation
@@ -37,6 +39,7 @@ SHOWN_PLACES = (1, 10, 100)
 @click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
 @click.option("--filter", default="", show_default=False, help="With --collection-name: rows that are the gallery.")
 @encoder_options
+@max_errors_option
 @click.option("--out", type=NEW_PATH, help="Write the record as JSON.")
 @click.option("--plots", type=NEW_PATH, help="Folder for the plots as PNG.")
 @milvus_options
@@ -52,6 +55,7 @@ def evaluate(
     filter: str,
     provider: str | None,
     threads: int,
+    max_errors: int,
     out: Path | None,
     plots: Path | None,
     connection: Connection,
@@ -60,7 +64,8 @@ def evaluate(
     """Measure how well codes find photos of the same class.
 
     The gallery is a part of the photos. With --collection-name it is what stands in Milvus. Learned codes, where the
-    bundle has them, are measured beside the encoded ones and never mixed with them.
+    bundle has them, are measured beside the encoded ones and never mixed with them. Photos that cannot be read are
+    counted and left out; the exit code is 3 when there are more of them than --max-errors.
 
     \b
     Example: milvus-fghash evaluate bundles/birds --data photos --out result.json --plots plots
@@ -97,10 +102,16 @@ def evaluate(
         show_json(result.model_dump(mode="json"))
     else:
         show_table(_rows(result), result.learned_absent or "")
+    refused = result.encoded.refused_gallery + result.encoded.refused_queries
+    if refused > max_errors:
+        raise TooManyRefused(
+            f"{refused} photos could not be read and are not in the figures, {max_errors} are allowed (--max-errors)"
+        )
 
 
 def _rows(result: Evaluation) -> list[dict[str, Any]]:
-    return [
+    """One row a gallery; where there are no learned codes, theirs is all dashes."""
+    rows: list[dict[str, Any]] = [
         {
             "method": record.method,
             "bits": record.bits,
@@ -115,3 +126,7 @@ def _rows(result: Evaluation) -> list[dict[str, Any]]:
         }
         for record in result.records.values()
     ]
+    if result.learned is None:
+        known = {"method": result.encoded.method, "bits": result.encoded.bits, "gallery": "learned"}
+        rows.append(dict.fromkeys(rows[0]) | known)
+    return rows

@@ -17,6 +17,7 @@ from milvus_fghash.cli.options import (
     dataset_option,
     encoder_options,
     json_option,
+    max_errors_option,
     read_photos,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
@@ -35,10 +36,10 @@ from milvus_fghash.errors import TooManyRefused
               help="Part of every id: lets folders with equal file names share a collection.")  # fmt: skip
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Photos encoded and written together.")
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together.")
 @encoder_options
 @click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
-@click.option("--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3.")
+@max_errors_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
 @click.option("--yes", is_flag=True, help="Really drop it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,15 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 def _collection(connection: Connection) -> dict[str, Any]:
     from milvus_fghash.serving.collection import HashCollection
 
-    found = HashCollection.open(connection.connect(), connection.collection_name)
-    return {
-        "name": found.name,
-        **found.note.model_dump(mode="json"),
-        "rows": found.count(),
-        "index": found.index,
-        "nlist": found.nlist,
-        "consistency": found.consistency,
-        "code_hex": found.has_code_hex,
-        "embedding_dim": found.embedding_dim,
-    }
+    with closing(connection.connect()) as client:
+        found = HashCollection.open(client, connection.collection_name)
+        return {
+            "name": found.name,
+            **found.note.model_dump(mode="json"),
+            "rows": found.count(),
+            "index": found.index,
+            "nlist": found.nlist,
+            "consistency": found.consistency,
+            "code_hex": found.has_code_hex,
+            "embedding_dim": found.embedding_dim,
+        }

@@ -31,6 +31,9 @@ def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comman
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+max_errors_option = click.option(
+    "--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3."
+)
 dataset_option = click.option(
     "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
 )

@@ -1,6 +1,7 @@
-"""pymilvus, imported here and nowhere else: as it is imported it reads the environment and sets up log lines of its own.
+"""pymilvus, imported here and nowhere else.
 
-Both would meet whoever uses this package as a library, too.
+As it is imported it reads the environment and sets up log lines of its own; whoever uses this package as a library
+would meet both.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["DataType", "MilvusClient", "MilvusException", "log_like_others"]
 def _without_milvus_uri() -> Iterator[None]:
     """pymilvus takes MILVUS_URI for a server as it is imported, and dies of a file's name.
 
-    Empty rather than absent, for it would fill an absent one from a file called .env.
+    Empty rather than absent, for pymilvus fills an absent one from a file called .env.
     """
     given = os.environ.get("MILVUS_URI")
     os.environ["MILVUS_URI"] = ""

@@ -148,6 +148,13 @@ def test_help_does_not_show_the_token_of_a_settings_file(run: Run, tmp_path: Pat
     assert "hunter2" not in result.output
 
 
+def test_a_uri_that_cannot_be_shows_none_of_itself(run: Run) -> None:
+    result = run("collections", "list", "--uri", "http://root:hunter2-secret@[::1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: the Milvus URI must be")
+    assert "hunter2" not in result.output
+
+
 @pytest.mark.parametrize("token", ["root:", ":secret-half", "two words", "trailing-space "])
 def test_a_token_of_the_wrong_shape_is_not_repeated(run: Run, token: str) -> None:
     result = run("inspect", "--uri", NOBODY, "--token", token)

@@ -57,6 +57,14 @@ def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path,
     assert run("ingest", GOLDEN, birds, "--max-errors", "1").exit_code == 3
 
 
+def test_a_folder_named_as_a_report_keeps_its_photos(run: Run, birds: Path) -> None:
+    before = sorted(birds.rglob("*"))
+    result = run("ingest", GOLDEN, birds, "--report", birds)
+    assert result.exit_code == 1
+    assert "Is a directory" in result.stderr
+    assert sorted(birds.rglob("*")) == before
+
+
 def test_ingest_takes_one_split_and_names_the_others(run: Run, birds: Path) -> None:
     assert document(run("ingest", GOLDEN, birds, "--split", "test", "--json"))["stored"] == 12
     result = run("ingest", GOLDEN, birds, "--split", "tset")
@@ -163,6 +171,24 @@ def test_evaluation_of_photos_and_of_the_collection_agree(filled: Run, birds: Pa
     figures = ["map_exact", "precision_at", "recall_at", "same_class_distances", "n_gallery", "n_queries"]
     assert {name: plain[name] for name in figures} == {name: stored[name] for name in figures}
     assert json.loads((tmp_path / "record.json").read_text())["encoded"] == plain
+
+
+def test_evaluation_counts_what_it_cannot_read(run: Run, birds: Path) -> None:
+    (min(birds.glob("test/*/*.jpg")).parent / "empty.jpg").write_bytes(b"")
+    words = ["evaluate", str(GOLDEN), "--data", str(birds)]
+    result = run(*words, "--json")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("Error: 1 photos could not be read and are not in the figures, 0 are allowed")
+    assert json.loads(result.stdout)["encoded"]["refused_queries"] == 1
+    assert run(*words, "--max-errors", "1").exit_code == 0
+
+
+def test_evaluation_has_a_dash_where_there_are_no_learned_codes(filled: Run, birds: Path) -> None:
+    result = filled("evaluate", GOLDEN, "--data", birds, "--collection-name", "photos")
+    assert result.exit_code == 0
+    (row,) = [line.split() for line in result.stdout.splitlines() if " learned " in line and " - " in line]
+    assert row[1:4] == ["12", "learned", "-"]
+    assert set(row[3:]) == {"-"}
 
 
 def test_evaluation_takes_one_gallery(filled: Run, birds: Path) -> None:

@@ -33,6 +33,11 @@ def test_split_that_is_not_there() -> None:
         listing_of({"a": "jay"}, "train").split("trian")
 
 
+def test_a_listing_without_splits_says_how_to_get_them() -> None:
+    with pytest.raises(DataError, match=r"no photo belongs to the split 'test' in photos. It has no splits; expected"):
+        listing_of({"a": "jay"}).split("test")
+
+
 def test_label_that_is_not_known() -> None:
     with pytest.raises(DataError, match=r"class 'jay' .* not one of the 1 known"):
         listing_of({"a": "jay"}).label_numbers(("wren",))

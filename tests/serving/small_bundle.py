@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from milvus_fghash.bits import code_bytes
-from milvus_fghash.bundle import Description, write_bundle
+from milvus_fghash.bundle import Description, LearnedCodes, write_bundle
 from milvus_fghash.images import RULES, Preprocessing
 
 SIDE = 16
@@ -72,11 +72,12 @@ def write_small_bundle(
     claimed_bits: int | None = None,
     claimed_size: int = SIDE,
     dirty: bool = False,
+    learned: LearnedCodes | None = None,
 ) -> Path:
     """A bundle; ``claimed_bits`` and ``claimed_size`` let its manifest say something else than its graph does."""
     description = Description.model_validate(
         {
-            "method": "lsh",
+            "method": "baseline" if learned else "lsh",
             "lineage": "ab12",
             "fingerprint": f"{seed:064x}",
             "bits": claimed_bits or bits,
@@ -95,5 +96,5 @@ def write_small_bundle(
             "bits_compared": bits,
         }
     )
-    write_bundle(path, mean_colour_graph(bits, seed, outputs, dirty), description)
+    write_bundle(path, mean_colour_graph(bits, seed, outputs, dirty), description, learned)
     return path

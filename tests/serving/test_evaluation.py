@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from milvus_fghash import images
 from milvus_fghash.bits import Codes
-from milvus_fghash.bundle import Description, LearnedCodes, write_bundle
+from milvus_fghash.bundle import LearnedCodes
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import DataError, StoreError
 from milvus_fghash.evaluate import Evaluation, EvaluationRecord, read_evaluation
-from milvus_fghash.images import Preprocessing
 from milvus_fghash.serving import evaluation
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
@@ -26,71 +22,11 @@ from milvus_fghash.serving.evaluation import check_distances, evaluate_bundle, e
 from milvus_fghash.serving.rows import Rows, photo_id
 from milvus_fghash.serving.search import Found, search_codes
 from milvus_fghash.serving.target import Target, connect
-
-BITS, SIDE = 12, 16
-
-
-def random_hash_graph(seed: int) -> bytes:
-    """A graph of the bundle's form: random signs of the pixels' differences from mid-grey, packed."""
-    directions = np.random.default_rng(seed).standard_normal((SIDE * SIDE * 3, BITS)).astype(np.float32)
-    constants = {
-        "grey": np.float32(127.5),
-        "flat": np.array([-1, SIDE * SIDE * 3]),
-        "directions": directions,
-        "zero": np.float32(0),
-        "spare": np.array([0, 0, 0, -BITS % 8]),
-        "bytes": np.array([-1, (BITS + 7) // 8, 8]),
-        "weights": (2.0 ** np.arange(7, -1, -1)).astype(np.float32),
-    }
-    nodes = [
-        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["pixels", "grey"], ["centred"]),
-        helper.make_node("Reshape", ["centred", "flat"], ["rows"]),
-        helper.make_node("MatMul", ["rows", "directions"], ["logits"]),
-        helper.make_node("Greater", ["logits", "zero"], ["ones"]),
-        helper.make_node("Cast", ["ones"], ["bits"], to=TensorProto.FLOAT),
-        helper.make_node("Pad", ["bits", "spare"], ["padded"]),
-        helper.make_node("Reshape", ["padded", "bytes"], ["octets"]),
-        helper.make_node("MatMul", ["octets", "weights"], ["numbers"]),
-        helper.make_node("Cast", ["numbers"], ["codes"], to=TensorProto.UINT8),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "encoder",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["b", SIDE, SIDE, 3])],
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", BITS]),
-            helper.make_tensor_value_info("codes", TensorProto.UINT8, ["b", (BITS + 7) // 8]),
-        ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
+from tests.serving.small_bundle import write_small_bundle
 
 
 def open_encoder(folder: Path, learned: LearnedCodes | None = None, seed: int = 0) -> Encoder:
-    description = Description(
-        method="adsh" if learned else "lsh",
-        lineage="ab12",
-        fingerprint=f"{seed:064x}",
-        bits=BITS,
-        preprocessing=Preprocessing(size=SIDE, resize=SIDE),
-        rules=images.RULES,
-        mean=(0.5, 0.5, 0.5),
-        std=(1, 1, 1),
-        outputs=("logits", "codes"),
-        opset=18,
-        classes=4,
-        training={},
-        quality={},
-        weights_licence="CC0-1.0",
-        flip_rate=0,
-        largest_difference=0,
-        bits_compared=BITS,
-    )
-    write_bundle(folder, random_hash_graph(seed), description, learned)
-    return Encoder.open(folder)
+    return Encoder.open(write_small_bundle(folder, seed=seed, learned=learned))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +88,7 @@ def test_learned_codes_are_a_gallery_of_their_own(drawn_birds: Listing, tmp_path
     part = train.take(rows[::-1])  # in an order of its own
     ids, labels = (*part.ids, "elsewhere"), (*part.labels, part.labels[0])
     learned = LearnedCodes(ids, labels, class_codes(labels), "V")
-    encoder = open_encoder(tmp_path / "adsh", learned)
+    encoder = open_encoder(tmp_path / "learned", learned)
     made = evaluate_bundle(encoder, drawn_birds, dataset="birds")
     assert made.learned is not None
     assert (made.encoded.n_gallery, made.learned.n_gallery) == (24, 20)
@@ -164,7 +100,7 @@ def test_learned_codes_are_a_gallery_of_their_own(drawn_birds: Listing, tmp_path
 
 def test_learned_codes_of_other_photos_are_not_used(drawn_birds: Listing, tmp_path: Path) -> None:
     learned = LearnedCodes(("x", "y"), ("a", "b"), class_codes(("a", "b")), "V")
-    made = evaluate_bundle(open_encoder(tmp_path / "adsh", learned), drawn_birds, dataset="birds")
+    made = evaluate_bundle(open_encoder(tmp_path / "learned", learned), drawn_birds, dataset="birds")
     assert made.learned is None
     assert made.learned_absent == "none of the 2 learned codes belongs to a photo of the split 'train'"
 
@@ -172,7 +108,7 @@ def test_learned_codes_of_other_photos_are_not_used(drawn_birds: Listing, tmp_pa
 def test_a_learned_code_of_another_class_is_an_error(drawn_birds: Listing, tmp_path: Path) -> None:
     learned = LearnedCodes((drawn_birds.split("train").ids[0],), ("dragon",), class_codes(("dragon",)), "V")
     with pytest.raises(DataError, match="'dragon' in the bundle"):
-        evaluate_bundle(open_encoder(tmp_path / "adsh", learned), drawn_birds, dataset="birds")
+        evaluate_bundle(open_encoder(tmp_path / "learned", learned), drawn_birds, dataset="birds")
 
 
 def test_refused_photos_are_counted(encoder: Encoder, drawn_birds: Listing, tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""Recipes are read strictly, the command line has the last word, and those that ship can be used."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from milvus_fghash.config import Recipe, load_recipe, read_model, recipe_names, recipe_text
+from milvus_fghash.errors import ConfigError
+from milvus_fghash.methods import METHODS
+
+
+def written(folder: Path, text: str) -> str:
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    return str(folder / "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.epochs=3", r"unknown key 'training.epochs'. Did you mean epochs_per_round\?"),
+        ("trainig.rounds=3", r"unknown key 'trainig'. Did you mean training\?"),
+        ("head.kind=conv", r"head.kind: .*'linear' or 'mlp'.*got 'conv'"),
+        ("training.rounds=0", r"training.rounds: .*greater than 0 \(got 0\)"),
+        ("training.rounds=many", r"training.rounds: .*integer.*\(got 'many'\)"),
+        ("training.rounds=2.5", r"training.rounds"),
+        ("method.name.deeper=1", r"method.name"),
+        ("preprocessing.size=512", r"preprocessing: resize must be at least size \(512\)"),
+        ("by_bits.48.training.rouns=3", r"by_bits.48: unknown key 'training.rouns'. Did you mean rounds\?"),
+        ("by_bits.many.training.rounds=3", r"by_bits"),
+    ],
+)
+def test_what_does_not_fit_names_the_place_and_the_nearest_key(change: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_recipe("frozen-fcaenet", [change])
+
+
+@pytest.mark.parametrize("change", ["training.rounds", "=3", "training..rounds=3", ".rounds=3", ""])
+def test_a_change_that_is_none(change: str) -> None:
+    with pytest.raises(ConfigError, match="--set wants KEY=VALUE"):
+        load_recipe("frozen-lsh", [change])
+
+
+def test_values_are_toml_and_else_text() -> None:
+    changes = [
+        "training.drop_at=[1, 2]",
+        "training.channels_last=true",
+        "training.weight_decay=1e-5",
+        "trunk.weights=../weights/mine.safetensors",
+        "description='a = b'",
+        "method.options.gamma=20",
+    ]
+    recipe = load_recipe("frozen-fcaenet", changes)
+    assert recipe.training.drop_at == (1, 2)
+    assert recipe.training.channels_last is True
+    assert recipe.training.weight_decay == 1e-5
+    assert recipe.trunk.weights == "../weights/mine.safetensors"
+    assert recipe.description == "a = b"
+    assert recipe.method.options == {"gamma": 20}
+
+
+def test_the_last_change_counts() -> None:
+    assert load_recipe("frozen-lsh", ["training.seed=1", "training.seed=2"]).training.seed == 2
+
+
+RECIPE = """
+[method]
+name = "baseline"
+[training]
+rounds = 40
+drop_at = [20, 30]
+[by_bits.48.training]
+rounds = 60
+"""
+
+
+def test_by_bits_changes_one_length_and_keeps_the_rest(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, RECIPE))
+    assert [recipe.at(bits).training.rounds for bits in (12, 48)] == [40, 60]
+    assert recipe.at(48).training.drop_at == (20, 30)
+    assert recipe.at(48).by_bits == {}
+    assert recipe.training.rounds == 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["training.rounds=3"], [3, 3]),
+        (["by_bits.48.training.rounds=5"], [40, 5]),
+        (["training.rounds=3", "by_bits.48.training.rounds=5"], [3, 5]),
+        (["by_bits.48.training.rounds=5", "training.rounds=3"], [3, 3]),
+        (["training.drop_at=[1]"], [40, 60]),
+    ],
+)
+def test_the_command_line_is_not_undone_by_a_table_of_one_length(
+    tmp_path: Path, changes: list[str], expected: list[int]
+) -> None:
+    recipe = load_recipe(written(tmp_path, RECIPE), changes)
+    assert [recipe.at(bits).training.rounds for bits in (12, 48)] == expected
+
+
+@pytest.mark.parametrize("table", ["by_bits = 3", "by_bits = { 48 = 3 }"])
+def test_by_bits_that_is_no_table_is_refused(tmp_path: Path, table: str) -> None:
+    with pytest.raises(ConfigError, match="by_bits"):
+        load_recipe(written(tmp_path, f'{table}\n[method]\nname = "lsh"'), ["training.rounds=3"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[method", "is no valid TOML"),
+        (b"\xff\xfe", "is no UTF-8 text"),
+        (b"", "method: Field required"),
+        (b"method = 3", "method"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        load_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"no recipe named 'frozen-fcanet' \(a file must end in .toml\). Did you mean"
+    ):
+        load_recipe("frozen-fcanet")
+    with pytest.raises(ConfigError, match=r"cannot read the recipe .*gone.toml: No such file"):
+        load_recipe(str(tmp_path / "gone.toml"))
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    recipe = load_recipe("frozen-lsh")
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.training.rounds = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_each_shipped_recipe_can_be_used(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.method.name in METHODS
+    assert recipe.description
+    for bits in (8, 12, 48, 256):
+        read_model(Recipe, recipe.at(bits).model_dump(), name)  # reads back as it was written
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_shipped_recipe_holds_no_path(name: str) -> None:
+    def texts(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [text for inner in value.values() for text in texts(inner)]
+        return [value] if isinstance(value, str) else []
+
+    values = tomllib.loads(recipe_text(name)[0])
+    values.pop("description")
+    assert not [text for text in texts(values) if re.search(r"[/\\~]|\.\w+$", text)]
+    assert load_recipe(name).trunk.weights in ("imagenet", "imagenet-v2", "none")
+
+
+def test_trunks_of_shipped_recipes_are_known() -> None:
+    trunks = pytest.importorskip("milvus_fghash.training.trunks", reason="the extra `train` is not installed")
+    assert {load_recipe(name).trunk.name for name in recipe_names()} <= set(trunks.TRUNKS)
