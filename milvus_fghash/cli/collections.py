@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import json_option
 from milvus_fghash.cli.output import show_json, show_table
+
+DIGITS = 12
+"""Of a fingerprint or a lineage in the table, as in error messages; --json has all of them."""
 
 
 @click.group()
@@ -32,7 +36,7 @@ def list_(connection: Connection, as_json: bool) -> None:
     if as_json:
         show_json(rows)
     else:
-        show_table(rows)
+        show_table([{name: _short(name, value) for name, value in row.items()} for row in rows])
 
 
 @collections.command()
@@ -52,3 +56,7 @@ def drop(name: str, yes: bool, connection: Connection) -> None:
     with closing(connection.connect()) as client:
         HashCollection.drop(client, name)
     click.echo(f"dropped {name}", err=True)
+
+
+def _short(name: str, value: Any) -> Any:
+    return value[:DIGITS] if name in ("lineage", "fingerprint") and value else value

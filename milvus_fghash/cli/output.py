@@ -78,7 +78,7 @@ def progress_bar(label: str) -> Iterator[Update]:
 def _cell(value: object) -> Any:
     from rich.text import Text
 
-    if value is None:
+    if value is None or (isinstance(value, dict | list | tuple) and not value):
         return Text("-")
     if isinstance(value, float):
         return Text(f"{value:.4g}")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import grpc
@@ -92,6 +92,10 @@ class Capabilities:
     """Search by primary key inside the server."""
 
 
+SELDOM_PING: Final = {"grpc.keepalive_time_ms": 3_600_000}
+"""pymilvus pings every 10 s; Lite's server takes that amiss after a while, hangs up, and says so on stderr."""
+
+
 def connect(target: Target) -> MilvusClient:
     """Open a client; a server that cannot be reached is given up after ``target.timeout`` seconds.
 
@@ -110,7 +114,7 @@ def connect(target: Target) -> MilvusClient:
     path = _lite_file(target.uri)
     _check_lite()
     with _said_by_lite(path), milvus_call(f"cannot open {path}"):
-        return MilvusClient(str(path), timeout=target.timeout)
+        return MilvusClient(str(path), timeout=target.timeout, grpc_options=SELDOM_PING)
 
 
 def probe(client: MilvusClient) -> Capabilities:

@@ -53,8 +53,6 @@ class CheckpointRecord(Frozen):
     rounds_done: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    weights: str
-    """Where the trunk started from."""
     weights_licence: str
     classes: tuple[str, ...]
     train_ids: tuple[str, ...]
@@ -109,7 +107,7 @@ class Checkpoint:
             "recipe": self.recipe.model_dump(mode="json", exclude={"by_bits"}),
             "rounds": self.state.rounds_done,
             "photos": len(self.train_ids),
-            "weights": self.state.weights,
+            "weights": self.recipe.trunk.weights,
             "versions": self.state.versions,
             "last_round": last.model_dump(mode="json") if last else None,
         }

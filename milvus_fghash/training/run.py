@@ -12,13 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from milvus_fghash.bits import Codes, check_bits, pack
+from milvus_fghash.bits import check_bits
 from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing, split_by_class
 from milvus_fghash.errors import ConfigError, DataError, optional_part
 from milvus_fghash.methods import card
 from milvus_fghash.methods.base import HashMethod
-from milvus_fghash.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.training.checkpoint import (
     FORMAT,
     CheckpointRecord,
@@ -32,15 +31,16 @@ from milvus_fghash.training.checkpoint import (
 )
 from milvus_fghash.training.loop import Optimisation, Progress, reproducible, train_round
 from milvus_fghash.training.memory import keep_freed_memory
-from milvus_fghash.training.photos import PLAIN, Photos
+from milvus_fghash.training.photos import Photos
 from milvus_fghash.training.sources import (
     FeatureSource,
     PhotoSource,
     Source,
     cached_features,
-    compute_features,
 )
 from milvus_fghash.training.trunks import StagedTrunk, build_trunk
+from milvus_fghash.training.validation import Validation, hold_out, measure
+from milvus_fghash.training.weights import OFFICIAL
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +54,6 @@ class Watcher:
     """Called with what a finished round gave, and the number of rounds."""
     features: Callable[[int, int], None] = lambda done, total: None
     """Called while a frozen trunk's features are computed: photos done, photos in all."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Photos held out of the training set, to measure retrieval after a round."""
-
-    source: Callable[[], Tensor]
-    """Gives (n, n_features) plain features of the held-out photos."""
-    labels: Tensor
 
 
 def train(
@@ -113,9 +104,9 @@ def train(
         trunk = build_trunk(recipe.trunk.name, "none" if state else recipe.trunk.weights)
         method = build_method(recipe, bits, trunk, len(classes), len(photos))
         if state:
-            _check_same(state, recipe, photos, out)
+            _check_same(state, recipe, bits, photos, out)
             trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence
-            state = state.model_copy(update={"recipe": recipe})  # may ask for more rounds than the last time
+            state = state.model_copy(update={"recipe": _told(recipe)})  # may ask for more rounds than before
         else:
             state = _fresh_state(recipe, bits, trunk, photos)
         momenta = restore(method, found) if found else {}
@@ -128,12 +119,11 @@ def train(
         source = _source(
             method, Photos(photos, recipe.preprocessing, recipe.augmentation), recipe, cache, target, watcher
         )
-        validation = _validation(method, held_out, classes, recipe, target)
-        if not found:
-            if method.wants_features:
-                method.fit(source.plain().to(target), labels.to(target))
-            if card(recipe.method.name).learns in ("nothing", "projection"):
-                return save_checkpoint(out / "checkpoints", state, method, {})
+        validation = hold_out(method, held_out, classes, recipe, target) if held_out else None
+        if not found and method.wants_features:
+            method.fit(source.plain().to(target), labels.to(target))
+        if not card(recipe.method.name).learns.startswith("network"):
+            return found or save_checkpoint(out / "checkpoints", state, method, {})
         optimisation = Optimisation.of(method, plan, recipe.trunk.frozen, target)
         optimisation.restore(method, momenta)
         if state.scaler:
@@ -155,11 +145,11 @@ def _rounds(
     with optional_part("train"):
         from torch.utils.tensorboard import SummaryWriter
     plan = state.recipe.training
-    with SummaryWriter(str(out / "tensorboard"), purge_step=state.rounds_done) as board:
+    with SummaryWriter(str(out / "tensorboard"), purge_step=state.rounds_done + 1) as board:
         for number in range(state.rounds_done, plan.rounds):
             started = time.perf_counter()
             progress = train_round(method, source, labels, plan, number, optimisation, watcher.step)
-            gallery, quality = _measure(method, source, labels, validation) if validation else (None, None)
+            gallery, quality = measure(method, source, labels, validation) if validation else (None, None)
             record = RoundRecord(
                 round=number + 1,
                 learning_rate=optimisation.optimiser.param_groups[0]["lr"],
@@ -210,14 +200,16 @@ def _check_photos(photos: Listing, recipe: Recipe, held_out: Listing | None) -> 
         raise DataError("a class has too few photos to hold some out for validation; set data.validation=0")
 
 
-def _check_same(state: CheckpointRecord, recipe: Recipe, photos: Listing, out: Path) -> None:
-    """A training goes on with what it began with; only its length may change."""
+def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Listing, out: Path) -> None:
+    """A training goes on with what it began with; only its length and the number of workers may change."""
     old, new = (
         value.model_copy(update={"training": value.training.model_copy(update={"rounds": 1, "workers": 0})})
-        for value in (state.recipe, recipe)
+        for value in (state.recipe, _told(recipe))
     )
-    if old != new:
-        differing = [name for name in type(old).model_fields if getattr(old, name) != getattr(new, name)]
+    differing = [name for name in Recipe.model_fields if getattr(old, name) != getattr(new, name)]
+    if state.bits != bits:
+        differing.append("bits")
+    if differing:
         raise ConfigError(
             f"{out} was begun with another recipe (differs in: {', '.join(differing)}); use another --out"
         )
@@ -225,16 +217,22 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, photos: Listing, out: P
         raise ConfigError(f"{out} was begun with other training photos; use another --out")
 
 
+def _told(recipe: Recipe) -> Recipe:
+    """The recipe as a checkpoint and a bundle tell it: without a path of this machine."""
+    if recipe.trunk.weights in (*OFFICIAL, "none"):
+        return recipe
+    return recipe.model_copy(update={"trunk": recipe.trunk.model_copy(update={"weights": "local file"})})
+
+
 def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing) -> CheckpointRecord:
     return CheckpointRecord(
         format=FORMAT,
         lineage=uuid.uuid4().hex,
         bits=bits,
-        recipe=recipe,
+        recipe=_told(recipe),
         rounds_done=0,
         mean=trunk.mean,
         std=trunk.std,
-        weights=recipe.trunk.weights if recipe.trunk.weights.startswith(("imagenet", "none")) else "local file",
         weights_licence=trunk.licence,
         classes=photos.classes,
         train_ids=photos.ids,
@@ -262,36 +260,3 @@ def _source(
         return PhotoSource(method, photos, recipe, device)
     method.trunk.requires_grad_(False)
     return FeatureSource(cached_features(method, photos, recipe, cache, device, watcher.features), device)
-
-
-def _validation(
-    method: HashMethod, held_out: Listing | None, classes: tuple[str, ...], recipe: Recipe, device: torch.device
-) -> Validation | None:
-    if held_out is None:
-        return None
-    photos = Photos(held_out, recipe.preprocessing, recipe.augmentation)
-    views = [(row, PLAIN) for row in range(len(photos))]
-
-    def plain() -> Tensor:
-        return compute_features(method, photos, views, device, recipe.training.workers)["anchor"]
-
-    if recipe.trunk.frozen:
-        features = plain()
-        return Validation(lambda: features, torch.from_numpy(held_out.label_numbers(classes)))
-    return Validation(plain, torch.from_numpy(held_out.label_numbers(classes)))
-
-
-@torch.no_grad()
-def _measure(method: HashMethod, source: Source, labels: Tensor, validation: Validation) -> tuple[str, float]:
-    """mAP of the held-out photos among the training photos: by their learned codes if there are, else encoded."""
-    method.eval()
-
-    def codes(features: Tensor) -> Codes:
-        return pack(method.head(features.to(labels.device)).cpu().numpy())
-
-    learned = method.learned_codes()
-    gallery = codes(source.plain()) if learned is None else pack(learned.cpu().numpy())
-    histogram = distance_histogram(
-        codes(validation.source()), validation.labels.numpy(), gallery, labels.cpu().numpy(), method.sizes.n_bits
-    )
-    return ("encoded" if learned is None else "learned"), mean_average_precision(histogram)

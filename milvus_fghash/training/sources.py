@@ -116,7 +116,6 @@ def compute_features(
     """What `embed` gives for some views, in evaluation mode; name -> (len(views), n_features) on the CPU."""
     was_training = method.training
     method.eval()
-    method.trunk.to(memory_format=torch.channels_last)
     size = 16 if device.type == "cpu" else 256  # what fits the processor's cache runs faster
     batches = [views[start : start + size] for start in range(0, len(views), size)]
     parts: dict[str, list[Tensor]] = {}

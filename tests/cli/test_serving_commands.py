@@ -57,6 +57,14 @@ def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path,
     assert run("ingest", GOLDEN, birds, "--max-errors", "1").exit_code == 3
 
 
+def test_an_empty_folder_is_one_line_and_makes_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("ingest", GOLDEN, "empty")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: no photos found in empty\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 def test_a_folder_named_as_a_report_keeps_its_photos(run: Run, birds: Path) -> None:
     before = sorted(birds.rglob("*"))
     result = run("ingest", GOLDEN, birds, "--report", birds)

@@ -228,7 +228,6 @@ def checkpoint_of(name: str, listing: Listing, folder: Path, *, validated: bool)
         rounds_done=len(history),
         mean=trunk.mean,
         std=trunk.std,
-        weights="none",
         weights_licence=trunk.licence,
         classes=listing.classes,
         train_ids=listing.ids,

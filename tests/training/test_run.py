@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from milvus_fghash.config import Recipe, load_recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import ConfigError, DataError, TrainingError
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.run import Watcher, train
+from milvus_fghash.training.trunks import _Tiny
 
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=3", "training.epochs_per_round=2",
          "training.batch_size=6", "training.drop_at=[2]", "training.workers=0")  # fmt: skip
@@ -184,6 +186,8 @@ def test_a_training_goes_on_only_as_it_began(drawn_birds: Listing, tmp_path: Pat
     train(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, out)
     with pytest.raises(ConfigError, match=message):
         train(recipe("fcaenet", change), 12, drawn_birds, out, resume=True)
+    with pytest.raises(ConfigError, match=r"another recipe.*bits"):
+        train(recipe("fcaenet"), 24, drawn_birds, out, resume=True)
     fewer = drawn_birds.take(range(len(drawn_birds) - 1))
     kept = [row for row in range(len(fewer)) if fewer.splits[row] == "train"][1:]
     with pytest.raises(ConfigError, match="other training photos"):
@@ -203,6 +207,18 @@ def test_misspelt_names_are_answered_with_the_nearest(
 ) -> None:
     with pytest.raises((ConfigError, DataError), match=message):
         train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run")
+
+
+def test_no_path_of_the_machine_is_told(drawn_birds: Listing, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(_Tiny().state_dict(), file, {"licence": "CC0-1.0"})
+    plan = recipe("lsh", f"trunk.weights='{file}'")
+    run = train(plan, 12, drawn_birds, tmp_path / "run")
+    loaded = load_checkpoint(run)
+    assert loaded.record["weights"] == "local file"
+    assert loaded.weights_licence == "CC0-1.0"
+    assert str(tmp_path) not in (run / "checkpoint.json").read_text()
+    assert train(plan, 12, drawn_birds, tmp_path / "run", resume=True) == run
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(drawn_birds: Listing, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""How well held-out training photos are found after a round. Test photos are never looked at in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from milvus_fghash.bits import Codes, pack
+from milvus_fghash.config import Recipe
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.methods.base import HashMethod
+from milvus_fghash.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.training.photos import PLAIN, Photos
+from milvus_fghash.training.sources import Source, compute_features
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Photos held out of the training set, to measure retrieval after a round."""
+
+    source: Callable[[], Tensor]
+    """Gives (n, n_features) plain features of the held-out photos."""
+    labels: Tensor
+
+
+def hold_out(
+    method: HashMethod, held_out: Listing, classes: tuple[str, ...], recipe: Recipe, device: torch.device
+) -> Validation:
+    """Prepare the held-out photos; a frozen trunk computes their features once."""
+    photos = Photos(held_out, recipe.preprocessing, recipe.augmentation)
+    labels = torch.from_numpy(held_out.label_numbers(classes))
+    views = [(row, PLAIN) for row in range(len(photos))]
+
+    def plain() -> Tensor:
+        return compute_features(method, photos, views, device, recipe.training.workers)["anchor"]
+
+    if recipe.trunk.frozen:
+        features = plain()
+        return Validation(lambda: features, labels)
+    return Validation(plain, labels)
+
+
+@torch.no_grad()
+def measure(method: HashMethod, source: Source, labels: Tensor, validation: Validation) -> tuple[str, float]:
+    """mAP of the held-out photos among the training photos: by their learned codes if there are, else encoded."""
+    method.eval()
+
+    def codes(features: Tensor) -> Codes:
+        return pack(method.head(features.to(labels.device)).cpu().numpy())
+
+    learned = method.learned_codes()
+    gallery = codes(source.plain()) if learned is None else pack(learned.cpu().numpy())
+    histogram = distance_histogram(
+        codes(validation.source()), validation.labels.numpy(), gallery, labels.cpu().numpy(), method.sizes.n_bits
+    )
+    return ("encoded" if learned is None else "learned"), mean_average_precision(histogram)
