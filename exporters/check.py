@@ -11,11 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from milvus_fghash.bits import Outputs, pack
-from milvus_fghash.errors import BundleError, optional_part
+from milvus_fghash.errors import BundleError
 from milvus_fghash.exporters.graph import ExportedEncoder
-
-with optional_part("cpu"):
-    from onnxruntime import InferenceSession
+from milvus_fghash.onnx_runtime import load_runtime
 
 Pixels = NDArray[np.uint8]
 
@@ -50,7 +48,7 @@ def check(encoder: ExportedEncoder, graph: bytes, pixels: Pixels, max_flip_rate:
             packs bits in another way than `milvus_fghash.bits.pack`.
     """
     expected = _run_network(encoder, pixels)
-    session = InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = load_runtime().InferenceSession(graph, providers=["CPUExecutionProvider"])
     measured = np.concatenate([_run_graph(session, pixels, 1), _run_graph(session, pixels, BATCH)])
     return compare(np.concatenate([expected, expected]), measured, max_flip_rate)
 

@@ -68,7 +68,7 @@ def extras() -> dict[str, list[str]]:
 
 
 def _packages() -> Iterator[Finding]:
-    from milvus_fghash.serving.runtime import DISTRIBUTIONS, how_to_install
+    from milvus_fghash.onnx_runtime import DISTRIBUTIONS, how_to_install
 
     for extra, packages in extras().items():
         versions = {package: installed(package) for package in packages}
@@ -85,7 +85,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _encoding() -> Finding:
-    from milvus_fghash.serving.runtime import load_runtime
+    from milvus_fghash.onnx_runtime import load_runtime
 
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

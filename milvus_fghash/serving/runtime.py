@@ -1,52 +1,20 @@
-"""ONNX Runtime: which one is installed, where it computes, and whether a graph is the encoder its bundle says."""
+"""ONNX Runtime at work: where it computes, and whether a graph is the encoder its bundle says."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from milvus_fghash.bits import code_bytes
 from milvus_fghash.bundle import Bundle
-from milvus_fghash.errors import BundleError, ConfigError, MissingExtra, nearest
+from milvus_fghash.errors import BundleError, ConfigError, nearest
+from milvus_fghash.onnx_runtime import load_runtime
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-DISTRIBUTIONS = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
-"""Extra -> its ONNX Runtime. Only one of the two may be installed: they write to the same folder."""
 OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}  # TF32 would flip bits near zero
 DEFAULT_ORDER = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """What is taken first when no provider is asked for; others change the numbers or need a setup of their own."""
-
-
-def load_runtime() -> Any:
-    """The onnxruntime module; warns when both distributions of it are installed.
-
-    Raises:
-        MissingExtra: when none is.
-    """
-    if len(_installed()) == 2:
-        warnings.warn(
-            f"{' and '.join(_installed())} are both installed and overwrite each other's files. Mend it with: "
-            f"{how_to_install('gpu')} (or [cpu])",
-            stacklevel=2,
-        )
-    try:
-        return import_module("onnxruntime")
-    except ImportError as error:
-        why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
-        raise MissingExtra(
-            f"ONNX Runtime {why}. Install it with: pip install 'milvus-fghash[cpu]', or 'milvus-fghash[gpu]' on a "
-            "machine with an NVIDIA GPU"
-        ) from error
-
-
-def how_to_install(extra: str) -> str:
-    """The command line that installs the ONNX Runtime of ``extra``; what is there of the two has to go first."""
-    first = f"pip uninstall -y {' '.join(_installed())} && " if _installed() else ""
-    return f"{first}pip install 'milvus-fghash[{extra}]'"
 
 
 def open_session(bundle: Bundle, provider: str | None = None, threads: int = 0) -> InferenceSession:
@@ -104,16 +72,6 @@ def choose_provider(asked: str | None, available: list[str]) -> str:
 def one_line(error: BaseException) -> str:
     """The text of an error of ONNX Runtime without its line breaks."""
     return " ".join(str(error).split())
-
-
-def _installed() -> list[str]:
-    """Those of the two that are there."""
-    found = []
-    for distribution in DISTRIBUTIONS.values():
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            metadata.version(distribution)
-            found.append(distribution)
-    return found
 
 
 def _check_interface(session: InferenceSession, bundle: Bundle) -> None:

@@ -106,7 +106,8 @@ def train_round(
         steps = epoch_steps(rows, labels.cpu(), plan, number, epoch, method.wants_positives)
         for place, batch in enumerate(source.batches(steps, labels)):
             terms = method.loss(batch)
-            total = torch.stack(list(terms.values())).sum() / plan.gradient_steps
+            averaged = min(plan.gradient_steps, len(steps) - place // plan.gradient_steps * plan.gradient_steps)
+            total = torch.stack(list(terms.values())).sum() / averaged  # the last group of an epoch may be smaller
             optimisation.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
             if (place + 1) % plan.gradient_steps == 0 or place + 1 == len(steps):
                 optimisation.scaler.step(optimisation.optimiser)

@@ -69,7 +69,11 @@ class Photos(Dataset[Tensor]):
 
 
 def load(photos: Photos, views: Sequence[Sequence[tuple[int, int]]], workers: int) -> Iterator[Tensor]:
-    """Batches of views, uint8 (b, 3, size, size), in order; ``workers`` processes decode ahead."""
+    """Batches of views, uint8 (b, 3, size, size), in order; ``workers`` processes decode ahead.
+
+    Raises:
+        DataError: when a photo cannot be decoded.
+    """
     loader: DataLoader[Tensor] = DataLoader(
         photos,
         batch_sampler=views,  # type: ignore[arg-type]  # any sequence of batches of keys will do
@@ -77,4 +81,11 @@ def load(photos: Photos, views: Sequence[Sequence[tuple[int, int]]], workers: in
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except DataError as error:  # a worker's comes with the text of its whole traceback; the last line is the error
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix(f"{_full_name(DataError)}: ")) from None
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

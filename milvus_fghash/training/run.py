@@ -90,6 +90,8 @@ def train(
     photos, held_out = _split(listing, recipe)
     classes = photos.classes
     _check_photos(photos, recipe, held_out)
+    cache = feature_cache or out / "features"
+    _make_folders(out, cache)
     target = _device(device)
     if target.type == "cpu":
         keep_freed_memory()
@@ -115,7 +117,6 @@ def train(
         if plan.channels_last:
             method.trunk.to(memory_format=torch.channels_last)
 
-        cache = feature_cache or out / "features"
         source = _source(
             method, Photos(photos, recipe.preprocessing, recipe.augmentation), recipe, cache, target, watcher
         )
@@ -240,6 +241,15 @@ def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing)
         history=(),
         versions=versions(),
     )
+
+
+def _make_folders(*folders: Path) -> None:
+    """Before any work, so that a place that cannot be written to is known at once."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make the folder {folder}: {error.strerror}") from None
 
 
 def _device(name: str | None) -> torch.device:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from milvus_fghash.config import Recipe
+from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import Batch, HashMethod, derive_seed
 from milvus_fghash.training.draws import Step
 from milvus_fghash.training.photos import PLAIN, Photos, load
@@ -98,10 +100,13 @@ def cached_features(
         wanted = [(row, PLAIN) for row in range(n)]
         wanted += [(row, derive_seed(view, row)) for view in range(views) for row in range(n)]
         computed = compute_features(method, photos, wanted, device, recipe.training.workers, report)
-        cache.mkdir(parents=True, exist_ok=True)
         with written(path) as temporary:
             save_file({name: value.contiguous() for name, value in computed.items()}, temporary)
-    return {name: value.view(1 + views, n, -1) for name, value in load_file(path).items()}
+    try:
+        kept = load_file(path)
+    except SafetensorError as error:
+        raise TrainingError(f"the cached features in {path} are damaged ({error}); delete the file") from None
+    return {name: value.view(1 + views, n, -1) for name, value in kept.items()}
 
 
 @torch.no_grad()
@@ -145,14 +150,21 @@ def _key(method: HashMethod, photos: Photos, recipe: Recipe, views: int) -> str:
     for name, value in method.trunk.state_dict().items():
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
-    files = [photos.listing.file(row) for row in range(len(photos))]
     described = {
         "embedding": method.embedding,
         "views": views,
         "normalisation": [method.trunk.mean, method.trunk.std],
         "preprocessing": recipe.preprocessing.model_dump(),
         "augmentation": recipe.augmentation.model_dump() if views else None,
-        "photos": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
+        "photos": [_stamp(photos.listing.file(row)) for row in range(len(photos))],
     }
     digest.update(json.dumps(described, sort_keys=True).encode())
     return digest.hexdigest()[:32]
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise DataError(f"cannot read the photo {file}: {error.strerror}. Remove it from the listing") from None
+    return str(file), status.st_size, status.st_mtime_ns

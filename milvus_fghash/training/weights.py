@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
@@ -66,7 +67,7 @@ def _official(trunk: str, weights: str) -> Weights:
         raise ConfigError(f"torchvision has no {weights!r} weights for {trunk}; use 'none' or a file") from None
     try:
         tensors = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except (URLError, HTTPException, OSError, RuntimeError) as error:
         raise ConfigError(
             f"cannot download the official weights of {trunk} ({error}). On a machine with internet fetch "
             f"{entry.url} and give the file with --weights FILE, or use --weights none"

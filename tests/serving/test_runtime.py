@@ -11,6 +11,7 @@ import pytest
 
 from milvus_fghash.bundle import read_bundle
 from milvus_fghash.errors import BundleError, ConfigError
+from milvus_fghash.onnx_runtime import load_runtime
 from milvus_fghash.serving import runtime
 from milvus_fghash.serving.runtime import choose_provider, open_session
 from tests.serving.small_bundle import write_small_bundle
@@ -42,7 +43,7 @@ def test_without_onnxruntime_the_error_names_both_extras() -> None:
     probe = (
         "import sys; sys.modules['onnxruntime'] = None\n"
         "from milvus_fghash.serving.encoder import Encoder\n"
-        "from milvus_fghash.serving.runtime import load_runtime\n"
+        "from milvus_fghash.onnx_runtime import load_runtime\n"
         "load_runtime()"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
@@ -55,7 +56,7 @@ def test_without_onnxruntime_the_error_names_both_extras() -> None:
 def test_both_distributions_at_once_are_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: "1.20")
     with pytest.warns(UserWarning, match="pip uninstall -y onnxruntime onnxruntime-gpu"):
-        runtime.load_runtime()
+        load_runtime()
 
 
 def test_a_session_has_the_asked_threads(bundle: Path) -> None:

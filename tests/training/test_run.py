@@ -139,11 +139,12 @@ def test_mixed_precision_and_its_friends_train(drawn_birds: Listing, tmp_path: P
 
 
 def test_gradients_of_small_batches_add_up(drawn_birds: Listing, tmp_path: Path) -> None:
-    """Two halves of a batch with gradient_steps=2 move the weights like the whole batch, where nothing is random."""
+    """Two halves of a batch with gradient_steps=2 move the weights like the whole batch."""
     common = ("trunk.frozen=true", "trunk.views=0", "method.options.alpha=0", "method.options.beta=0",
               "training.epochs_per_round=1", "training.rounds=1")  # fmt: skip
     whole = recipe("fcaenet", *common, "training.batch_size=24")
-    halves = recipe("fcaenet", *common, "training.batch_size=12", "training.gradient_steps=2")
+    # 24 photos in batches of 12 and groups of 3: the only group has two batches, and is averaged over two
+    halves = recipe("fcaenet", *common, "training.batch_size=12", "training.gradient_steps=3")
     first = weights(train(whole, 12, drawn_birds, tmp_path / "whole", device="cpu"))
     second = weights(train(halves, 12, drawn_birds, tmp_path / "halves", device="cpu"))
     torch.testing.assert_close(first["head.bits.weight"], second["head.bits.weight"])
@@ -166,8 +167,30 @@ def test_one_class_is_refused_but_not_by_lsh(drawn_birds: Listing, tmp_path: Pat
 def test_a_photo_that_cannot_be_read_is_named(drawn_birds: Listing, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_text("no photo")
     broken = Listing(tmp_path, ("x", "y"), ("x.jpg", "x.jpg"), ("a", "b"), ("train", "train"))
-    with pytest.raises(DataError, match=r"training photo refused \(format\).*Remove it"):
+    with pytest.raises(DataError, match=r"^training photo refused \(format\).*Remove it from the listing$"):
         train(recipe(), 12, broken, tmp_path / "run")
+    with pytest.raises(DataError, match=r"^training photo refused \(format\).*Remove it from the listing$"):
+        train(recipe("fcaenet", "training.workers=1"), 12, broken, tmp_path / "workers")
+    absent = Listing(tmp_path, ("x", "y"), ("1.jpg", "2.jpg"), ("a", "b"), ("train", "train"))
+    with pytest.raises(DataError, match=r"cannot read the photo .*1.jpg.*Remove it"):
+        train(recipe("fcaenet", *FROZEN), 12, absent, tmp_path / "frozen")
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_work(drawn_birds: Listing, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        train(recipe(), 12, drawn_birds, tmp_path / "file" / "run")
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        train(recipe(), 12, drawn_birds, tmp_path / "run", feature_cache=tmp_path / "file")
+
+
+def test_a_damaged_feature_cache_says_what_to_delete(drawn_birds: Listing, tmp_path: Path) -> None:
+    plan = recipe("fcaenet", *FROZEN, "training.rounds=1")
+    train(plan, 12, drawn_birds, tmp_path / "one", feature_cache=tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="delete the file"):
+        train(plan, 12, drawn_birds, tmp_path / "two", feature_cache=tmp_path / "cache")
 
 
 def test_a_folder_in_use_is_not_overwritten(drawn_birds: Listing, tmp_path: Path) -> None:
