@@ -117,25 +117,23 @@ def table(results: Iterable[dict[str, object]]) -> str:
     groups: dict[tuple[str, str], dict[tuple[int, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         row = groups[str(result["method"]), str(result["head"]) if result["method"] != "lsh" else "–"]
-        for key in ("learned", "encoded", "seconds"):
+        for key in ("learned", "encoded"):
             if isinstance(value := result.get(key), float):
                 row[int(str(result["bits"])), key].append(value)
     lengths = sorted({bits for row in groups.values() for bits, _ in row})
-    columns = [(bits, key) for bits in lengths for key in ("learned", "encoded", "seconds")]
+    columns = [(bits, key) for bits in lengths for key in ("learned", "encoded")]
     lines = ["| method | head | seeds | " + " | ".join(f"{bits} bits {key}" for bits, key in columns) + " |"]
     lines.append("|" + "---|" * (len(columns) + 3))
     for (method, head), row in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
         seeds = max(len(values) for values in row.values())
-        cells = [_mean(row[column], column[1]) for column in columns]
+        cells = [_mean(row[column]) for column in columns]
         lines.append(f"| {method} | {head} | {seeds} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _mean(values: list[float], key: str) -> str:
+def _mean(values: list[float]) -> str:
     if not values:
         return "–"
-    if key == "seconds":
-        return f"{statistics.median(values):.0f}"
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{spread}"
 
