@@ -23,6 +23,13 @@ class Step:
     seeds: Tensor
     """(b,) int64; decides the random crop of the photo, and with 1 added that of its positive."""
 
+    def views(self) -> list[tuple[int, int]]:
+        """(row, seed) of each photo, then of each positive."""
+        pairs = [(self.rows, self.seeds)]
+        if self.positives is not None:
+            pairs.append((self.positives, self.seeds + 1))
+        return [view for rows, seeds in pairs for view in zip(rows.tolist(), seeds.tolist(), strict=True)]
+
 
 def round_rows(n: int, plan: TrainingPlan, number: int) -> Tensor:
     """The photos of one round: all of them, or a sample without replacement."""

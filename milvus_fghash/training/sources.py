@@ -42,13 +42,7 @@ class PhotoSource:
         self.plan = recipe.training
 
     def batches(self, steps: Sequence[Step], labels: Tensor) -> Iterator[Batch]:
-        views = [
-            [(int(row), int(seed)) for row, seed in zip(step.rows, step.seeds, strict=True)]
-            + [(int(row), int(seed) + 1) for row, seed in zip(step.positives, step.seeds, strict=True)]
-            if step.positives is not None
-            else [(int(row), int(seed)) for row, seed in zip(step.rows, step.seeds, strict=True)]
-            for step in steps
-        ]
+        views = [step.views() for step in steps]
         for step, pixels in zip(steps, load(self.photos, views, self.plan.workers), strict=True):
             images = to_input(self.method, pixels, self.device, self.plan.channels_last)
             with autocast(self.device, self.plan.precision):
