@@ -73,7 +73,7 @@ def export(
         loaded.method,
         _origin(loaded),
         out,
-        pixels=check_pixels(loaded.recipe.preprocessing, check_count, check_images),
+        pixels=check_pixels(loaded.state.recipe.preprocessing, check_count, check_images),
         learned=_learned(loaded),
         outputs=outputs,
         opset=opset,
@@ -133,13 +133,13 @@ def export_method(
 
 def _origin(checkpoint: Checkpoint) -> Origin:
     return Origin(
-        method=checkpoint.recipe.method.name,
-        lineage=checkpoint.lineage,
-        preprocessing=checkpoint.recipe.preprocessing,
-        classes=len(checkpoint.classes),
+        method=checkpoint.state.recipe.method.name,
+        lineage=checkpoint.state.lineage,
+        preprocessing=checkpoint.state.recipe.preprocessing,
+        classes=len(checkpoint.state.classes),
         training=checkpoint.record,
         quality=_quality(checkpoint),
-        weights_licence=checkpoint.weights_licence,
+        weights_licence=checkpoint.state.weights_licence,
     )
 
 
@@ -156,4 +156,6 @@ def _learned(checkpoint: Checkpoint) -> LearnedCodes | None:
     if signs is None:
         return None
     codes = pack(signs.float().numpy())
-    return LearnedCodes(checkpoint.train_ids, checkpoint.train_labels, codes, checkpoint.method.learned_source)
+    return LearnedCodes(
+        checkpoint.state.train_ids, checkpoint.state.train_labels, codes, checkpoint.method.learned_source
+    )

@@ -39,14 +39,14 @@ def checkpoint(name: str, drawn_birds: Listing, tmp_path_factory: pytest.TempPat
 
 
 def photos(listing: Listing, checkpoint: Checkpoint) -> torch.Tensor:
-    pixels = np.stack([load(listing.file(row), checkpoint.recipe.preprocessing) for row in range(8)])
+    pixels = np.stack([load(listing.file(row), checkpoint.state.recipe.preprocessing) for row in range(8)])
     return checkpoint.method.trunk.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
 
 
 def test_outputs_have_a_column_per_bit_and_losses_are_finite(checkpoint: Checkpoint, drawn_birds: Listing) -> None:
     with torch.no_grad():
         assert checkpoint.method(photos(drawn_birds, checkpoint)).shape == (8, BITS)
-    learns = table.METHODS[checkpoint.recipe.method.name].learns
+    learns = table.METHODS[checkpoint.state.recipe.method.name].learns
     assert bool(checkpoint.state.history) == learns.startswith("network")
     assert all(np.isfinite(value) for record in checkpoint.state.history for value in record.terms.values())
 
@@ -81,15 +81,15 @@ def test_learned_codes_are_signs_of_every_training_photo_and_go_into_the_bundle(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     signs = checkpoint.method.learned_codes()
-    assert (signs is not None) == (table.METHODS[checkpoint.recipe.method.name].learns == "network+codes")
+    assert (signs is not None) == (table.METHODS[checkpoint.state.recipe.method.name].learns == "network+codes")
     learned = export(checkpoint.path, tmp_path / "bundle", check_count=8).learned()
     if signs is None:
         assert learned is None
         return
-    assert signs.shape == (len(checkpoint.train_ids), BITS)
+    assert signs.shape == (len(checkpoint.state.train_ids), BITS)
     assert set(signs.flatten().tolist()) == {1.0, -1.0}
     assert learned is not None
-    assert learned.ids == checkpoint.train_ids
+    assert learned.ids == checkpoint.state.train_ids
     np.testing.assert_array_equal(learned.codes, pack(signs.numpy()))
 
 

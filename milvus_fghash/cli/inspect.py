@@ -51,11 +51,11 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     loaded = load_checkpoint(path)
     return {
         "path": str(loaded.path),
-        "method": loaded.recipe.method.name,
-        "lineage": loaded.lineage,
-        "bits": loaded.bits,
-        "classes": len(loaded.classes),
-        "weights_licence": loaded.weights_licence,
+        "method": loaded.state.recipe.method.name,
+        "lineage": loaded.state.lineage,
+        "bits": loaded.state.bits,
+        "classes": len(loaded.state.classes),
+        "weights_licence": loaded.state.weights_licence,
         **loaded.record,
     }
 

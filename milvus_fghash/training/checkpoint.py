@@ -72,42 +72,14 @@ class Checkpoint:
     method: HashMethod
 
     @property
-    def recipe(self) -> Recipe:
-        return self.state.recipe
-
-    @property
-    def bits(self) -> int:
-        return self.state.bits
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.state.classes
-
-    @property
-    def lineage(self) -> str:
-        return self.state.lineage
-
-    @property
-    def train_ids(self) -> tuple[str, ...]:
-        return self.state.train_ids
-
-    @property
-    def train_labels(self) -> tuple[str, ...]:
-        return self.state.train_labels
-
-    @property
-    def weights_licence(self) -> str:
-        return self.state.weights_licence
-
-    @property
     def record(self) -> dict[str, Any]:
         """The training in plain values, for a bundle."""
         last = self.state.history[-1] if self.state.history else None
         return {
-            "recipe": self.recipe.model_dump(mode="json", exclude={"by_bits"}),
+            "recipe": self.state.recipe.model_dump(mode="json", exclude={"by_bits"}),
             "rounds": self.state.rounds_done,
-            "photos": len(self.train_ids),
-            "weights": self.recipe.trunk.weights,
+            "photos": len(self.state.train_ids),
+            "weights": self.state.recipe.trunk.weights,
             "versions": self.state.versions,
             "last_round": last.model_dump(mode="json") if last else None,
         }

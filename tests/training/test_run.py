@@ -239,7 +239,7 @@ def test_no_path_of_the_machine_is_told(drawn_birds: Listing, tmp_path: Path) ->
     run = train(plan, 12, drawn_birds, tmp_path / "run")
     loaded = load_checkpoint(run)
     assert loaded.record["weights"] == "local file"
-    assert loaded.weights_licence == "CC0-1.0"
+    assert loaded.state.weights_licence == "CC0-1.0"
     assert str(tmp_path) not in (run / "checkpoint.json").read_text()
     assert train(plan, 12, drawn_birds, tmp_path / "run", resume=True) == run
 
