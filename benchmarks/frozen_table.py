@@ -25,10 +25,11 @@ import torch
 
 from milvus_fghash import data
 from milvus_fghash.bits import pack
-from milvus_fghash.config import Recipe, load_recipe
+from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.training.checkpoint import build_method, load_checkpoint
 from milvus_fghash.training.photos import Photos
 from milvus_fghash.training.run import train
@@ -75,9 +76,7 @@ def features(place: Place, recipe: Recipe, split: str, method: HashMethod | None
         trunk = build_trunk(recipe.trunk.name, recipe.trunk.weights)
         method = build_method(recipe, 8, trunk, len(photos.classes), len(photos))
     views = Photos(photos, recipe.preprocessing, recipe.augmentation)
-    cached = cached_features(
-        method, views, recipe, place.out / "features", torch.device("cpu"), lambda done, total: None
-    )
+    cached = cached_features(method, views, recipe, place.out / "features", torch.device("cpu"))
     return cached["anchor"][0]
 
 
@@ -99,7 +98,7 @@ def run_cell(cell: Cell, place: Place) -> dict[str, object]:
     train_photos, test_photos = listing.split("train"), listing.split("test")
     classes = train_photos.classes
     galleries = {"encoded": pack(method.head(features(place, recipe, "train")).numpy())}
-    learned = method.learned_codes()
+    learned = method.learned_codes(torch.from_numpy(train_photos.label_numbers(classes)))
     if learned is not None:
         galleries["learned"] = pack(learned.numpy())
     queries = pack(method.head(features(place, recipe, "test")).numpy())

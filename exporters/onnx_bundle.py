@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from milvus_fghash.bits import check_bits, pack
 from milvus_fghash.bundle import Bundle, Description, LearnedCodes, fingerprint, refuse_taken, write_bundle
 from milvus_fghash.exporters.check import Pixels, check
@@ -152,7 +154,9 @@ def _quality(checkpoint: Checkpoint) -> dict[str, float]:
 
 
 def _learned(checkpoint: Checkpoint) -> LearnedCodes | None:
-    signs = checkpoint.method.learned_codes()
+    number = {name: position for position, name in enumerate(checkpoint.state.classes)}
+    labels = torch.tensor([number[label] for label in checkpoint.state.train_labels])
+    signs = checkpoint.method.learned_codes(labels)
     if signs is None:
         return None
     codes = pack(signs.float().numpy())

@@ -1,4 +1,4 @@
-"""Recipe (TOML) -> frozen models. Unknown keys are refused with the nearest known one.
+"""A recipe as frozen models. Unknown keys are refused with the nearest known one; `recipe_book` reads the files.
 
 A recipe says how to train: method, trunk, head, schedule. It holds no path: photos and local weights come by
 option or ``--set``. ``[by_bits.48.training]`` changes what differs at one code length.
@@ -6,10 +6,7 @@ option or ``--set``. ``[by_bits.48.training]`` changes what differs at one code 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -84,9 +81,14 @@ class TrainingPlan(Frozen):
     gradient_steps: Annotated[int, Field(gt=0)] = 1
     """Batches whose gradients are averaged for one step of the optimiser."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["steps", "cosine"] = "steps"
+    """How the learning rate falls: by ``drop_at``, or from pass to pass along a cosine towards 0."""
     drop_at: tuple[int, ...] = (20, 30)
-    """Rounds after which the learning rate is divided by 10."""
+    """Rounds after which the learning rate is divided by 10; not used by `cosine`."""
+    trunk_factor: Annotated[float, Field(gt=0)] = 1.0
+    """The trunk's learning rate as a multiple of that of the rest."""
     momentum: Fraction = 0.9
+    nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -119,7 +121,7 @@ class Recipe(Frozen):
     def at(self, bits: int) -> Recipe:
         """The recipe for one code length, with its ``by_bits`` table merged in."""
         values = self.model_dump(exclude={"by_bits"})
-        return read_model(Recipe, _merge(values, self.by_bits.get(bits, {})), f"by_bits.{bits}")
+        return read_model(Recipe, merge(values, self.by_bits.get(bits, {})), f"by_bits.{bits}")
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -137,81 +139,13 @@ def read_model(model: type[M], values: Mapping[str, Any], where: str) -> M:
         raise ConfigError(f"{where}: " + "; ".join(_explain(model, fault) for fault in error.errors())) from None
 
 
-def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
-    """Read a shipped recipe by name, or a file, and apply ``--set`` changes such as ``training.rounds=3``.
-
-    A change counts at every code length, also where a ``by_bits`` table says otherwise.
-
-    Raises:
-        ConfigError: when there is no such recipe, it is no valid TOML, or a key or value is wrong.
-    """
-    text, where = recipe_text(name_or_path)
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where} is no valid TOML: {error}") from None
-    for change in map(_parse_change, changes):
-        values = _merge(_merge_by_bits(values, change), change)
-    return read_model(Recipe, values, where)
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes shipped with the package, sorted."""
-    files = resources.files("milvus_fghash.recipes").iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
-
-
-def recipe_text(name_or_path: str) -> tuple[str, str]:
-    """The TOML text of a shipped recipe or a file, and how to call the place in messages.
-
-    Raises:
-        ConfigError: when there is no such recipe or file.
-    """
-    path = Path(name_or_path)
-    if path.suffix == ".toml":
-        try:
-            return path.read_text(encoding="utf-8"), str(path)
-        except OSError as error:
-            raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{path} is no recipe: it is no UTF-8 text") from None
-    if name_or_path not in recipe_names():
-        raise ConfigError(
-            f"no recipe named {name_or_path!r} (a file must end in .toml). {nearest(name_or_path, recipe_names())}"
-        )
-    shipped = resources.files("milvus_fghash.recipes") / f"{name_or_path}.toml"
-    return shipped.read_text(encoding="utf-8"), f"recipe {name_or_path}"
-
-
-def _parse_change(change: str) -> dict[str, Any]:
-    """``training.rounds=3`` -> {"training": {"rounds": 3}}; a value that is no TOML is taken as text."""
-    key, equals, text = change.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set wants KEY=VALUE such as training.rounds=3, got {change!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
-
-
-def _merge(base: Mapping[Any, Any], change: Mapping[Any, Any]) -> dict[Any, Any]:
+def merge(base: Mapping[Any, Any], change: Mapping[Any, Any]) -> dict[Any, Any]:
+    """``base`` with the values of ``change``, table by table."""
     merged = dict(base)
     for key, value in change.items():
         both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both_tables else value
+        merged[key] = merge(merged[key], value) if both_tables else value
     return merged
-
-
-def _merge_by_bits(values: Mapping[str, Any], change: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the command line says counts at every code length, so a ``by_bits`` table must not undo it."""
-    tables = values.get("by_bits")
-    if "by_bits" in change or not isinstance(tables, Mapping):
-        return values
-    merged = {bits: _merge(table, change) if isinstance(table, Mapping) else table for bits, table in tables.items()}
-    return {**values, "by_bits": merged}
 
 
 def _explain(model: type[BaseModel], fault: Any) -> str:

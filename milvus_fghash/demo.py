@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from milvus_fghash.config import load_recipe
 from milvus_fghash.errors import DataError
+from milvus_fghash.recipe_book import load_recipe
 
 if TYPE_CHECKING:
     from milvus_fghash.data.listing import Listing

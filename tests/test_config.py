@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from milvus_fghash.config import Recipe, load_recipe, read_model, recipe_names, recipe_text
+from milvus_fghash.config import Recipe, read_model
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import METHODS
+from milvus_fghash.recipe_book import (
+    FOLDER,
+    compose,
+    load_recipe,
+    method_names,
+    recipe_names,
+    setting_names,
+)
 
 
 def written(folder: Path, text: str) -> str:
@@ -156,10 +164,68 @@ def test_a_shipped_recipe_holds_no_path(name: str) -> None:
             return [text for inner in value.values() for text in texts(inner)]
         return [value] if isinstance(value, str) else []
 
-    values = tomllib.loads(recipe_text(name)[0])
-    values.pop("description")
+    values = load_recipe(name).model_dump(exclude={"description"})
     assert not [text for text in texts(values) if re.search(r"[/\\~]|\.\w+$", text)]
     assert load_recipe(name).trunk.weights in ("imagenet", "imagenet-v2", "none")
+
+
+def test_every_method_has_one_file_and_the_file_its_name() -> None:
+    assert set(method_names()) == set(METHODS)
+    for name in method_names():
+        values = tomllib.loads((FOLDER / "methods" / f"{name}.toml").read_text(encoding="utf-8"))
+        assert values["method"]["name"] == name
+
+
+SETTING = """
+description = "here"
+[training]
+rounds = 7
+[family.adsh.training]
+rounds = 8
+batch_size = 9
+[only.fcaenet.training]
+batch_size = 10
+"""
+
+
+def test_a_setting_wins_over_the_method_at_every_length_family_over_setting_and_one_over_family(tmp_path: Path) -> None:
+    place = written(tmp_path, SETTING)
+    assert load_recipe("cub-baseline").at(48).training.rounds == 60
+    for bits in (12, 48):
+        assert compose(place, "lsh").at(bits).training.rounds == 7
+        baseline, fcaenet = (compose(place, name).at(bits).training for name in ("baseline", "fcaenet"))
+        assert (baseline.rounds, baseline.batch_size) == (8, 9)
+        assert (fcaenet.rounds, fcaenet.batch_size) == (8, 10)
+        assert compose(place, "fcaenet", ["training.rounds=2"]).at(bits).training.rounds == 2
+    assert compose(place, "lsh").description.endswith("; here")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[only.fcanet.training]", "no method named 'fcanet' in .only.. Did you mean fcaenet"),
+        ("[family.adhs.training]", "no family named 'adhs'. Did you mean adsh"),
+        ("family = 3", "family must be a table"),
+        ("[family.adsh.trainig]", "unknown key 'trainig'"),
+    ],
+)
+def test_a_setting_is_read_strictly(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compose(written(tmp_path, text), "fcaenet")
+
+
+def test_a_setting_or_method_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no setting named 'frozn' .*Did you mean frozen"):
+        compose("frozn", "lsh")
+    with pytest.raises(ConfigError, match=r"no method named 'lhs'\. Did you mean lsh"):
+        compose("frozen", "lhs")
+
+
+@pytest.mark.parametrize("name", setting_names())
+def test_a_setting_names_no_method_twice(name: str) -> None:
+    """A whole recipe will do as a setting: its own method gives way."""
+    recipe = compose(name, "lsh")
+    assert (recipe.method.name, recipe.description.count(";")) == ("lsh", 1)
 
 
 def test_trunks_of_shipped_recipes_are_known() -> None:

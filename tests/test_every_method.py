@@ -10,10 +10,10 @@ import torch
 
 import milvus_fghash.methods as table
 from milvus_fghash.bits import pack, unpack
-from milvus_fghash.config import load_recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.images import load
+from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
 from milvus_fghash.training.run import train
@@ -36,6 +36,10 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def checkpoint(name: str, drawn_birds: Listing, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return trained(name, drawn_birds, tmp_path_factory.mktemp(name) / "run")
+
+
+def train_labels(checkpoint: Checkpoint) -> torch.Tensor:
+    return torch.tensor([checkpoint.state.classes.index(label) for label in checkpoint.state.train_labels])
 
 
 def photos(listing: Listing, checkpoint: Checkpoint) -> torch.Tensor:
@@ -80,7 +84,7 @@ def test_the_bundle_gives_the_codes_of_the_network(
 def test_learned_codes_are_signs_of_every_training_photo_and_go_into_the_bundle(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    signs = checkpoint.method.learned_codes()
+    signs = checkpoint.method.learned_codes(train_labels(checkpoint))
     assert (signs is not None) == (table.METHODS[checkpoint.state.recipe.method.name].learns == "network+codes")
     learned = export(checkpoint.path, tmp_path / "bundle", check_count=8).learned()
     if signs is None:

@@ -25,7 +25,7 @@ EXTRAS = {
     "parquet": {"pyarrow"},
     "all": {"milvus-fghash[cpu,lite,train,plot,parquet]"},
 }
-BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich"}
+BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w"}
 
 
 @pytest.fixture(scope="module")

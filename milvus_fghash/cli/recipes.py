@@ -14,10 +14,14 @@ from milvus_fghash.cli.output import show_json, show_table
 def recipes(name: str | None, as_json: bool) -> None:
     """List the shipped recipes, or print one as TOML.
 
+    A recipe's name is SETTING-METHOD: each setting can be had with each method.
+
     \b
     Example: milvus-fghash recipes frozen-fcaenet > mine.toml
     """
-    from milvus_fghash.config import load_recipe, recipe_names, recipe_text
+    import tomli_w
+
+    from milvus_fghash.recipe_book import comments, load_recipe, recipe_names
 
     if name is None:
         rows = []
@@ -33,8 +37,11 @@ def recipes(name: str | None, as_json: bool) -> None:
             show_json(rows)
         else:
             show_table(rows)
-    elif as_json:
-        show_json(load_recipe(name).model_dump(mode="json"))
+        return
+    values = load_recipe(name).model_dump(mode="json")
+    if as_json:
+        show_json(values)
     else:
-        text, _place = recipe_text(name)
-        click.echo(text, nl=False)
+        head = comments(name) if name in recipe_names() else ""
+        values["by_bits"] = {str(bits): table for bits, table in values["by_bits"].items()}
+        click.echo(head + tomli_w.dumps(values), nl=False)

@@ -53,7 +53,7 @@ def train(
     \b
     Example: milvus-fghash train frozen-fcaenet --data CUB_200_2011 --out runs/birds
     """
-    from milvus_fghash.config import load_recipe
+    from milvus_fghash.recipe_book import load_recipe
 
     if weights is not None:
         changes = (*changes, f"trunk.weights={json.dumps(weights)}")

@@ -16,7 +16,10 @@ class Card:
 
     title: str
     source: str
-    learns: Literal["nothing", "projection", "network", "network+codes"]
+    learns: Literal["nothing", "projection", "network", "network+codes", "network+class codes"]
+    """Methods that learn codes give a learned gallery: of each training photo, or of its class."""
+    needs: Literal["features", "maps"] = "features"
+    """Whether pooled features of a frozen trunk are enough to train it, or it works on the maps below them."""
 
 
 METHODS: dict[str, Card] = {

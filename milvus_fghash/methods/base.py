@@ -8,6 +8,7 @@ inside `loss`: `embed` does, and `loss` sees only its results.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +63,23 @@ class Batch:
     """Name -> (b, n_features)."""
 
 
+@dataclass(frozen=True)
+class Round:
+    """One round of the loop, as a method sees it before and after."""
+
+    number: int
+    """From 0."""
+    rounds: int
+    """How many there are in all."""
+    rows: Tensor
+    """(m,) int64, the photos drawn for the round; none twice."""
+    labels: Tensor
+    """(n_train,) int64, of the whole training set."""
+    plain: Callable[[], Tensor]
+    """Gives what `represent` gives for the centre crops of the whole training set, in evaluation mode and without
+    gradient, (n_train, n_features); a pass over all photos unless the trunk is frozen."""
+
+
 class HashMethod(nn.Module, ABC):
     """Images -> real outputs whose signs are the code. Only `forward` is exported."""
 
@@ -71,10 +89,12 @@ class HashMethod(nn.Module, ABC):
     """Whether `fit` is called."""
     wants_views: bool = True
     """Whether training sees augmented views; if not, a frozen trunk caches the plain one alone."""
+    representation: str = "pooled"
+    """Names what `represent` gives and with which options: cached features of another one are not used."""
     embedding: str = "anchor"
-    """Names what `embed` gives and with which options: cached features of another embedding are not used."""
+    """Names what `embed` gives beside it, likewise."""
     learned_source: str = "V"
-    """Where `learned_codes` come from: "V", solved for each training photo, or "class codes"."""
+    """Where `learned_codes` come from: "V", solved for each training photo, or "class codes", one for each class."""
 
     trunk: Trunk
     head: nn.Module
@@ -84,30 +104,45 @@ class HashMethod(nn.Module, ABC):
         self.trunk = trunk
         self.sizes = sizes
 
+    def represent(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised -> (b, n_features), what the head takes; more than the trunk in some methods."""
+        features: Tensor = self.trunk(images)
+        return features
+
     def forward(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised -> (b, n_bits)."""
-        outputs: Tensor = self.head(self.trunk(images))
+        outputs: Tensor = self.head(self.represent(images))
         return outputs
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        """What the trunk gives for the photos in training: "anchor", and what the method derives from them."""
-        return {"anchor": self.trunk(images)}
+        """What training keeps of the photos: "anchor" (from `represent`), and what the method derives from them."""
+        return {"anchor": self.represent(images)}
+
+    def attentions(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) -> (b, k, h', w') maps of where the method looks, one for each part or bit.
+
+        Of a method without attention of its own: the channel mean of the last maps (FCAENet eq. 3).
+        """
+        return self.trunk.maps(images).mean(dim=1, keepdim=True)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Called once before the rounds with the plain features, (n_train, n_features), if ``wants_features``."""
 
-    def before_round(self, rows: Tensor, labels: Tensor) -> None:
-        """Called with the rows drawn for this round and the labels of the whole training set."""
+    def before_round(self, at: Round) -> None:
+        """Called when the photos of a round are drawn."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named terms; the loop adds them up and logs each under its name. Empty: nothing to train."""
 
-    def after_round(self, labels: Tensor) -> None:
+    def after_round(self, at: Round) -> None:
         """Solve for what is not learned by gradient."""
 
-    def learned_codes(self) -> Tensor | None:
-        """(n_train, n_bits) signs of the training photos, for methods that learn them; else None."""
+    def learned_codes(self, labels: Tensor) -> Tensor | None:
+        """(n_train, n_bits) signs for the training photos of class numbers ``labels``, (n_train,), if there are such.
+
+        They were made with the labels at hand: by solving for each photo, or as one code for each class.
+        """
         return None
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from milvus_fghash.config import Frozen, HeadChoice
 from milvus_fghash.methods.asymmetric import PairTarget, dissimilarity, solve_codes
-from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk, generator
+from milvus_fghash.methods.base import Batch, HashMethod, Round, Sizes, Trunk, generator
 from milvus_fghash.methods.heads import HashHead
 
 
@@ -46,9 +46,8 @@ class Method(HashMethod):
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.fit(features)
 
-    def before_round(self, rows: Tensor, labels: Tensor) -> None:
-        n_classes = self.sizes.n_classes
-        self.rows = rows
+    def before_round(self, at: Round) -> None:
+        n_classes, rows, labels = self.sizes.n_classes, at.rows, at.labels
         self.r = dissimilarity(labels[rows], labels, n_classes)
         self.target = PairTarget.of(self.signs, labels, self.r, n_classes)
         self.place = torch.full((len(labels),), -1, device=rows.device)
@@ -71,9 +70,9 @@ class Method(HashMethod):
         """12 / c / (B N), the normaliser of every term."""
         return 12 / self.sizes.n_bits / (batch_size * self.sizes.n_train)
 
-    def after_round(self, labels: Tensor) -> None:
-        solved = solve_codes(self.signs, self.u, self.rows, labels, self.r, self.sizes.n_classes, self.config.gamma)
+    def after_round(self, at: Round) -> None:
+        solved = solve_codes(self.signs, self.u, at.rows, at.labels, self.r, self.sizes.n_classes, self.config.gamma)
         self.signs.copy_(solved)
 
-    def learned_codes(self) -> Tensor:
+    def learned_codes(self, labels: Tensor) -> Tensor:
         return self.signs

@@ -1,1 +1,1 @@
-"""Recipes shipped with the package, one TOML file each; they hold no path."""
+"""Recipes shipped with the package: methods and settings, one TOML file each; `recipe_book` joins them. No paths."""

@@ -3,6 +3,7 @@ training draws the same photos without any stored state."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +88,10 @@ def _another(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
     return drawn
 
 
-def learning_rate(plan: TrainingPlan, number: int) -> float:
-    """The plan's rate, divided by 10 for each of ``drop_at`` that lies behind."""
-    return float(plan.learning_rate * 0.1 ** sum(number >= drop for drop in plan.drop_at))
+def learning_rate(plan: TrainingPlan, number: int, epoch: int) -> float:
+    """The plan's rate in one pass of one round: divided by 10 for each of ``drop_at`` that lies behind, or on a cosine
+    from the full rate in the first pass towards 0 after the last."""
+    if plan.schedule == "steps":
+        return float(plan.learning_rate * 0.1 ** sum(number >= drop for drop in plan.drop_at))
+    done = (number * plan.epochs_per_round + epoch) / (plan.rounds * plan.epochs_per_round)
+    return plan.learning_rate * (1 + math.cos(math.pi * done)) / 2

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from milvus_fghash.config import TrainingPlan
 from milvus_fghash.errors import TrainingError
-from milvus_fghash.methods.base import HashMethod, derive_seed
+from milvus_fghash.methods.base import HashMethod, Round, derive_seed
 from milvus_fghash.training.draws import epoch_steps, learning_rate, round_rows
 from milvus_fghash.training.sources import Source
 
@@ -41,10 +41,17 @@ class Optimisation:
 
     @staticmethod
     def of(method: HashMethod, plan: TrainingPlan, frozen: bool, device: torch.device) -> Optimisation:
-        """SGD over all weights, or those of the head alone."""
-        named = (method.head if frozen else method).parameters()
+        """SGD over all weights, or over those outside a frozen trunk."""
+        of_trunk = set(method.trunk.parameters())
+        groups = [{"params": [weight for weight in method.parameters() if weight not in of_trunk], "factor": 1.0}]
+        if not frozen:
+            groups.append({"params": list(method.trunk.parameters()), "factor": plan.trunk_factor})
         optimiser = torch.optim.SGD(
-            list(named), lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
+            groups,
+            lr=plan.learning_rate,
+            momentum=plan.momentum,
+            weight_decay=plan.weight_decay,
+            nesterov=plan.nesterov,
         )
         return Optimisation(optimiser, torch.amp.GradScaler(device.type, enabled=plan.precision == "float16"), frozen)
 
@@ -94,15 +101,16 @@ def train_round(
     method.train()
     if optimisation.frozen:
         method.trunk.eval()
-    method.before_round(rows.to(labels.device), labels)
-    for group in optimisation.optimiser.param_groups:
-        group["lr"] = learning_rate(plan, number)
+    at = Round(number, plan.rounds, rows.to(labels.device), labels, lambda: source.plain().to(labels.device))
+    method.before_round(at)
 
     progress = Progress(number, plan.rounds, 0, plan.epochs_per_round)
     sums: dict[str, Tensor] = {}
     batches = seen = 0
     started = time.perf_counter()
     for epoch in range(plan.epochs_per_round):
+        for group in optimisation.optimiser.param_groups:
+            group["lr"] = group["factor"] * learning_rate(plan, number, epoch)
         steps = epoch_steps(rows, labels.cpu(), plan, number, epoch, method.wants_positives)
         for place, batch in enumerate(source.batches(steps, labels)):
             terms = method.loss(batch)
@@ -127,7 +135,8 @@ def train_round(
                 f"the loss is not finite in round {number + 1}, epoch {epoch + 1}: {progress.terms}. "
                 "Lower training.learning_rate, or use training.precision = 'float32'"
             )
-    method.after_round(labels)
+    with torch.no_grad():
+        method.after_round(at)
     return progress
 
 

@@ -120,7 +120,7 @@ def train(
         source = _source(
             method, Photos(photos, recipe.preprocessing, recipe.augmentation), recipe, cache, target, watcher
         )
-        validation = hold_out(method, held_out, classes, recipe, target) if held_out else None
+        validation = hold_out(method, held_out, classes, recipe, target, cache) if held_out else None
         if not found and method.wants_features:
             method.fit(source.plain().to(target), labels.to(target))
         if not card(recipe.method.name).learns.startswith("network"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,8 +14,8 @@ from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.metrics import distance_histogram, mean_average_precision
-from milvus_fghash.training.photos import PLAIN, Photos
-from milvus_fghash.training.sources import Source, compute_features
+from milvus_fghash.training.photos import Photos
+from milvus_fghash.training.sources import Source, cached_features, plain_features
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,20 @@ class Validation:
 
 
 def hold_out(
-    method: HashMethod, held_out: Listing, classes: tuple[str, ...], recipe: Recipe, device: torch.device
+    method: HashMethod,
+    held_out: Listing,
+    classes: tuple[str, ...],
+    recipe: Recipe,
+    device: torch.device,
+    cache: Path,
 ) -> Validation:
     """Prepare the held-out photos; a frozen trunk computes their features once."""
     photos = Photos(held_out, recipe.preprocessing, recipe.augmentation)
     labels = torch.from_numpy(held_out.label_numbers(classes))
-    views = [(row, PLAIN) for row in range(len(photos))]
-
-    def plain() -> Tensor:
-        return compute_features(method, photos, views, device, recipe.training.workers)["anchor"]
-
     if recipe.trunk.frozen:
-        features = plain()
+        features = cached_features(method, photos, recipe, cache, device, plain=True)["anchor"][0]
         return Validation(lambda: features, labels)
-    return Validation(plain, labels)
+    return Validation(lambda: plain_features(method, photos, device, recipe.training.workers), labels)
 
 
 @torch.no_grad()
@@ -51,7 +52,7 @@ def measure(method: HashMethod, source: Source, labels: Tensor, validation: Vali
     def codes(features: Tensor) -> Codes:
         return pack(method.head(features.to(labels.device)).cpu().numpy())
 
-    learned = method.learned_codes()
+    learned = method.learned_codes(labels)
     gallery = codes(source.plain()) if learned is None else pack(learned.cpu().numpy())
     histogram = distance_histogram(
         codes(validation.source()), validation.labels.numpy(), gallery, labels.cpu().numpy(), method.sizes.n_bits

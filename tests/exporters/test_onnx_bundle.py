@@ -254,7 +254,8 @@ def test_onnx_gives_the_codes_of_the_network(name: str, drawn_birds: Listing, tm
     assert (manifest.method, manifest.lineage, manifest.classes) == (name, "abc123", 4)
     assert manifest.bits_compared == 2 * 12 * 12
     assert manifest.weights_licence.startswith("none")
-    learned, signs = bundle.learned(), checkpoint.method.learned_codes()
+    numbers = torch.from_numpy(listing.label_numbers(listing.classes))
+    learned, signs = bundle.learned(), checkpoint.method.learned_codes(numbers)
     assert (learned is None) == (signs is None) == (name == "lsh")
     if learned is not None and signs is not None:
         assert (learned.ids, learned.labels, learned.source) == (listing.ids, listing.labels, "V")

@@ -8,35 +8,7 @@ from torch import Tensor, nn
 
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline, fcaenet
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
-
-LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
-ROWS = torch.tensor([3, 0, 5, 1])
-N, C, BITS, WIDTH = 8, 3, 12, 6
-
-
-class Flat(Trunk):
-    """Features are the mean colour of a 3-channel photo, twice over."""
-
-    n_features = WIDTH
-    mean = std = (0.5, 0.5, 0.5)
-
-    def maps(self, images: Tensor) -> Tensor:
-        return torch.cat([images, images**2], dim=1)
-
-
-def made(module: Any, **options: Any) -> Any:
-    torch.manual_seed(0)
-    method = module.Method(Flat(), HeadChoice(), Sizes(BITS, C, N), module.Config(**options))
-    method.before_round(ROWS, LABELS)
-    return method
-
-
-def batch(names: tuple[str, ...]) -> Batch:
-    """Photos 5 and 0 of the round, out of order, to catch rows taken for positions."""
-    rows = torch.tensor([5, 0])
-    random = torch.Generator().manual_seed(1)
-    return Batch(rows, LABELS[rows], {name: torch.randn(2, WIDTH, generator=random) for name in names})
+from tests.methods.small_method import BITS, LABELS, ROWS, N, batch, made
 
 
 def pairs_by_loops(method: Any, u: Tensor, rows: Tensor) -> float:
@@ -98,7 +70,7 @@ def test_gradients_reach_all_three_branches() -> None:
     ("options", "names"),
     [({"alpha": 0.0}, {"erased"}), ({"beta": 0.0}, {"positive"}), ({"alpha": 0.0, "beta": 0.0}, set())],
 )
-def test_a_weight_of_zero_leaves_its_part_out(options: dict[str, float], names: set[str]) -> None:
+def test_a_weight_of_zero_leaves_its_part_out(options: dict[str, Any], names: set[str]) -> None:
     method = made(fcaenet, **options)
     assert method.wants_positives == ("positive" in names)
     assert set(method.embed(torch.randn(2, 3, 16, 16))) == {"anchor"} | (names & {"erased"})
@@ -124,9 +96,7 @@ def test_box_size_follows_the_photo_size() -> None:
 
 
 def test_dropout_and_batch_norm_see_all_three_together() -> None:
-    torch.manual_seed(0)
-    method: Any = fcaenet.Method(Flat(), HeadChoice(kind="mlp", hidden=4), Sizes(BITS, C, N), fcaenet.Config())
+    method = made(fcaenet, HeadChoice(kind="mlp", hidden=4))
     assert [type(layer) for layer in method.head] == [nn.Dropout, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
-    method.before_round(ROWS, LABELS)
     method.loss(batch(("anchor", "positive", "erased")))
     assert int(method.head.norm.num_batches_tracked) == 1

@@ -56,5 +56,5 @@ def test_an_epoch_passes_each_photo_once_and_no_batch_is_single(m: int) -> None:
 def test_learning_rate_as_printed() -> None:
     # 32 and 48 bits: 60 rounds, divided by 10 at 30, 45 and 55
     plan = TrainingPlan(rounds=60, learning_rate=1e-3, drop_at=(30, 45, 55))
-    rates = [learning_rate(plan, number) for number in (0, 29, 30, 44, 45, 54, 55, 59)]
+    rates = [learning_rate(plan, number, 0) for number in (0, 29, 30, 44, 45, 54, 55, 59)]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6])

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from milvus_fghash.config import Recipe, load_recipe
+from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import ConfigError, DataError, TrainingError
+from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.run import Watcher, train
 from milvus_fghash.training.trunks import _Tiny

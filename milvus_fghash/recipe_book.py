@@ -1,0 +1,159 @@
+"""Recipes by name. A shipped recipe is written SETTING-METHOD, such as frozen-fcaenet, and made of two files.
+
+`recipes/methods/METHOD.toml` says how the method is trained where it was published; `recipes/settings/SETTING.toml`
+says on what, and what differs there: for all methods, for a family of them (`[family.NAME]`), for one (`[only.NAME]`).
+What a setting says wins, at every code length. Any other recipe is one TOML file with all of it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from milvus_fghash.config import Recipe, merge, read_model
+from milvus_fghash.errors import ConfigError, nearest
+
+FOLDER = resources.files("milvus_fghash.recipes")
+OVERRIDES = ("family", "only")
+"""Tables of a setting that count for some methods alone."""
+
+
+def method_names() -> list[str]:
+    """Methods that have a file, sorted."""
+    return _names("methods")
+
+
+def setting_names() -> list[str]:
+    """Shipped settings, sorted."""
+    return _names("settings")
+
+
+def recipe_names() -> list[str]:
+    """Shipped recipes: every setting with every method."""
+    return [f"{setting}-{method}" for setting in setting_names() for method in method_names()]
+
+
+def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
+    """Read a shipped recipe by name, or a file, and apply ``--set`` changes such as ``training.rounds=3``.
+
+    A change counts at every code length, also where a ``by_bits`` table says otherwise.
+
+    Raises:
+        ConfigError: when there is no such recipe, it is no valid TOML, or a key or value is wrong.
+    """
+    if Path(name_or_path).suffix == ".toml":
+        return _read(_parse(*_file_text(Path(name_or_path))), changes, name_or_path)
+    for setting in setting_names():
+        method = name_or_path.removeprefix(f"{setting}-")
+        if method != name_or_path and method in method_names():
+            return compose(setting, method, changes)
+    raise ConfigError(
+        f"no recipe named {name_or_path!r} (a file must end in .toml). {nearest(name_or_path, recipe_names())}"
+    )
+
+
+def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
+    """One method in one setting: a shipped setting's name, or a .toml file that holds what a setting does.
+
+    A file that is a whole recipe will do: its method gives way to ``method``.
+
+    Raises:
+        ConfigError: when there is no such setting or method, or a key or value is wrong.
+    """
+    if method not in method_names():
+        raise ConfigError(f"no method named {method!r}. {nearest(method, method_names())}")
+    if Path(setting).suffix == ".toml":
+        place = _file_text(Path(setting))
+    elif setting in setting_names():
+        place = _shipped("settings", setting)
+    else:
+        raise ConfigError(
+            f"no setting named {setting!r} (a file must end in .toml). {nearest(setting, setting_names())}"
+        )
+    base, above = _parse(*_shipped("methods", method)), _parse(*place)
+    above.pop("method", None)
+    for table in OVERRIDES:
+        if not isinstance(above.get(table, {}), Mapping):
+            raise ConfigError(f"{place[1]}: {table} must be a table, got {above[table]!r}")
+    families, singles = above.pop("family", {}), above.pop("only", {})
+    for name in singles:
+        if name not in method_names():
+            raise ConfigError(f"{place[1]}: no method named {name!r} in [only]. {nearest(name, method_names())}")
+    for name in families:
+        if name not in _families():
+            raise ConfigError(f"{place[1]}: no family named {name!r}. {nearest(name, _families())}")
+    family = base.pop("family")
+    if "description" in above:
+        above["description"] = f"{base['description']}; {above['description']}"
+    for change in (above, families.get(family, {}), singles.get(method, {})):
+        base = _override(base, change)
+    return _read(base, changes, f"recipe {setting}-{method}")
+
+
+def comments(name: str) -> str:
+    """What the files of a shipped recipe say in comments: commands, sources, what is not stated there."""
+    setting = next(known for known in setting_names() if name.startswith(f"{known}-"))
+    texts = _shipped("settings", setting)[0], _shipped("methods", name.removeprefix(f"{setting}-"))[0]
+    return "".join(f"{line}\n" for text in texts for line in text.splitlines() if line.startswith("#"))
+
+
+def _families() -> set[str]:
+    return {_parse(*_shipped("methods", name))["family"] for name in method_names()}
+
+
+def _names(kind: str) -> list[str]:
+    return sorted(file.name.removesuffix(".toml") for file in (FOLDER / kind).iterdir() if file.name.endswith(".toml"))
+
+
+def _shipped(kind: str, name: str) -> tuple[str, str]:
+    return (FOLDER / kind / f"{name}.toml").read_text(encoding="utf-8"), f"recipes/{kind}/{name}.toml"
+
+
+def _file_text(path: Path) -> tuple[str, str]:
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is no recipe: it is no UTF-8 text") from None
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is no valid TOML: {error}") from None
+
+
+def _read(values: Mapping[str, Any], changes: Iterable[str], where: str) -> Recipe:
+    for change in map(_parse_change, changes):
+        values = _override(values, change)
+    return read_model(Recipe, values, where)
+
+
+def _parse_change(change: str) -> dict[str, Any]:
+    """``training.rounds=3`` -> {"training": {"rounds": 3}}; a value that is no TOML is taken as text."""
+    key, equals, text = change.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set wants KEY=VALUE such as training.rounds=3, got {change!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _override(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """What the change says counts at every code length, so a ``by_bits`` table of ``values`` must not undo it."""
+    tables = values.get("by_bits")
+    if "by_bits" not in change and isinstance(tables, Mapping):
+        lengths = {
+            bits: merge(table, change) if isinstance(table, Mapping) else table for bits, table in tables.items()
+        }
+        values = {**values, "by_bits": lengths}
+    return merge(values, change)
