@@ -41,7 +41,7 @@ class Case:
 def per_class(case: Case, u: Tensor, signs: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
     r = dissimilarity(labels[rows], labels, case.classes)
     target = PairTarget.of(signs, labels, r, case.classes)
-    for part, of_part in zip(u.split(64), rows.split(64), strict=True):
+    for part, of_part in zip(torch.split(u, 64), torch.split(rows, 64), strict=True):
         leaf = part.clone().requires_grad_()
         target.loss(leaf, labels[of_part]).sum().backward()  # type: ignore[no-untyped-call]
     return solve_codes(signs, u, rows, labels, r, case.classes, GAMMA)
@@ -51,7 +51,7 @@ def literal(case: Case, u: Tensor, signs: Tensor, rows: Tensor, labels: Tensor) 
     same = (labels[rows][:, None] == labels[None, :]).float()
     r = same.sum() / (1 - same).sum()
     similarity = same * (1 + r) - r
-    for part, of_part in zip(u.split(64), similarity.split(64), strict=True):
+    for part, of_part in zip(torch.split(u, 64), torch.split(similarity, 64), strict=True):
         leaf = part.clone().requires_grad_()
         (leaf @ signs.T - case.bits * of_part).square().sum().backward()  # type: ignore[no-untyped-call]
     q = -2 * case.bits * similarity.T @ u

@@ -1,4 +1,5 @@
-"""Pictures of evaluation records: precision-recall, precision at k, distances of pairs, balance of bits.
+"""Pictures of evaluation records: precision-recall, precision at k, distances of pairs, balance of bits. And plain
+charts, for those who have figures of their own.
 
 Figures are made without pyplot, so nothing global is touched and no display is needed.
 """
@@ -6,7 +7,8 @@ Figures are made without pyplot, so nothing global is touched and no display is 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,17 @@ Records = Mapping[str, EvaluationRecord]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINES = ("-", "--", "-.", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
+FEW = 7
+"""Names that fit into a legend inside the picture."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points, and half the height of the bar at each, if there are bars."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    spread: Sequence[float] = ()
 
 
 def write_plots(evaluation: Evaluation | Records, folder: Path) -> list[Path]:
@@ -47,7 +60,57 @@ def write_plots(evaluation: Evaluation | Records, folder: Path) -> list[Path]:
         "distances.png": distances,
         "bit_balance.png": bit_balance,
     }
-    return [write_whole(Path(folder) / name, _png(draw(records))) for name, draw in drawings.items()]
+    return [write_figure(draw(records), Path(folder) / name) for name, draw in drawings.items()]
+
+
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a picture as PNG.
+
+    Raises:
+        DataError: when the disk refuses.
+    """
+    return write_whole(path, _png(figure))
+
+
+def line_chart(
+    lines: Mapping[str, Line],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    *,
+    ticks: Sequence[float] = (),
+    marks: bool = True,
+) -> Figure:
+    """Named lines in one picture; ``ticks`` are the only ones of the x axis, where given."""
+    figure, (axes,) = _figure(1)
+    for position, (name, line) in enumerate(lines.items()):
+        style = _style(position) if marks else {**_style(position), "marker": ""}
+        if line.spread:
+            axes.errorbar(line.x, line.y, line.spread, label=name, markersize=4.5, capsize=2.5, **style)
+        else:
+            axes.plot(line.x, line.y, label=name, markersize=3.5, **style)
+    if ticks:
+        axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if len(lines) > FEW:
+        figure.set_size_inches(10.5, 6)
+        figure.legend(loc="outside right upper", fontsize=9)
+    else:
+        _legend(axes)
+    return figure
+
+
+def bar_chart(bars: Mapping[str, float], title: str, xlabel: str) -> Figure:
+    """One bar a name, the first on top; each has its number beside it, for the short ones cannot be read."""
+    figure, (axes,) = _figure(1)
+    figure.set_size_inches(8, 1.5 + 0.3 * len(bars))
+    axes.grid(visible=False, axis="y")
+    drawn = axes.barh(list(bars), list(bars.values()), color=COLOURS[0])
+    axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize=9)
+    axes.margins(x=0.12, y=0.02)
+    axes.invert_yaxis()
+    axes.set(xlabel=xlabel, title=title)
+    return figure
 
 
 def precision_recall(records: Records) -> Figure:
@@ -130,11 +193,11 @@ def _figure(rows: int) -> tuple[Figure, list[Axes]]:
 
 
 def _style(position: int) -> dict[str, Any]:
-    """Colour, line and mark all differ, so that print in grey can be read too."""
+    """Colour, line and mark all differ, so that print in grey can be read too; all together differ 28 times."""
     return {
         "color": COLOURS[position % len(COLOURS)],
         "linestyle": LINES[position % len(LINES)],
-        "marker": MARKS[position % len(MARKS)],
+        "marker": MARKS[(position + position // len(COLOURS)) % len(MARKS)],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,31 @@ import torch
 
 import milvus_fghash.methods as table
 from milvus_fghash.bits import pack, unpack
+from milvus_fghash.bundle import Bundle
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.images import load
 from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
-from milvus_fghash.training.run import train
+from milvus_fghash.training.checkpoint import Checkpoint, RoundRecord, load_checkpoint
+from milvus_fghash.training.run import Watcher, train
 
 BITS = 12  # not a multiple of 8: two bytes, four spare bits
-QUICK = ("trunk.name='tiny'", "trunk.weights='none'", "trunk.frozen=false", "preprocessing.size=32",
-         "preprocessing.resize=32", "training.rounds=2", "training.epochs_per_round=1", "training.batch_size=8",
-         "training.drop_at=[]")  # fmt: skip
+QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=2", "training.epochs_per_round=1",
+         "training.batch_size=8")  # fmt: skip
 
 
-def trained(name: str, photos: Listing, folder: Path) -> Checkpoint:
-    return load_checkpoint(train(load_recipe(f"frozen-{name}", QUICK), BITS, photos, folder, device="cpu"))
+class KilledError(Exception):
+    """Stands for a kill after the first round."""
+
+
+def kill(record: RoundRecord, rounds: int) -> None:
+    raise KilledError
+
+
+def trained(name: str, photos: Listing, folder: Path, *, resume: bool = False, watcher: Watcher | None = None) -> Path:
+    recipe = load_recipe(f"demo-{name}", QUICK)
+    return train(recipe, BITS, photos, folder, resume=resume, device="cpu", watcher=watcher or Watcher())
 
 
 @pytest.fixture(scope="module", params=table.METHODS)
@@ -35,11 +45,16 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def checkpoint(name: str, drawn_birds: Listing, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return trained(name, drawn_birds, tmp_path_factory.mktemp(name) / "run")
+    return load_checkpoint(trained(name, drawn_birds, tmp_path_factory.mktemp(name) / "run"))
 
 
 def train_labels(checkpoint: Checkpoint) -> torch.Tensor:
     return torch.tensor([checkpoint.state.classes.index(label) for label in checkpoint.state.train_labels])
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export(checkpoint.path, tmp_path_factory.mktemp("bundle") / "bundle", check_count=8)
 
 
 def photos(listing: Listing, checkpoint: Checkpoint) -> torch.Tensor:
@@ -55,8 +70,13 @@ def test_outputs_have_a_column_per_bit_and_losses_are_finite(checkpoint: Checkpo
     assert all(np.isfinite(value) for record in checkpoint.state.history for value in record.terms.values())
 
 
-def test_one_seed_gives_one_method(name: str, checkpoint: Checkpoint, drawn_birds: Listing, tmp_path: Path) -> None:
-    again = trained(name, drawn_birds, tmp_path / "again").method.state_dict()
+def test_one_seed_gives_one_method_also_when_training_stops_and_goes_on(
+    name: str, checkpoint: Checkpoint, drawn_birds: Listing, tmp_path: Path
+) -> None:
+    networks = table.card(name).learns.startswith("network")
+    with pytest.raises(KilledError) if networks else nullcontext():
+        trained(name, drawn_birds, tmp_path / "again", watcher=Watcher(round=kill))
+    again = load_checkpoint(trained(name, drawn_birds, tmp_path / "again", resume=True)).method.state_dict()
     assert all(torch.equal(value, again[key]) for key, value in checkpoint.method.state_dict().items())
 
 
@@ -69,9 +89,9 @@ def test_the_code_of_a_photo_does_not_depend_on_its_neighbours(checkpoint: Check
 
 
 def test_the_bundle_gives_the_codes_of_the_network(
-    checkpoint: Checkpoint, drawn_birds: Listing, tmp_path: Path
+    checkpoint: Checkpoint, bundle: Bundle, drawn_birds: Listing
 ) -> None:
-    encoder = Encoder.open(export(checkpoint.path, tmp_path / "bundle", check_count=8).path)
+    encoder = Encoder.open(bundle.path)
     files = [drawn_birds.file(row) for row in range(8)]
     codes = encoder.encode_files(files).codes
     with torch.no_grad():
@@ -82,11 +102,11 @@ def test_the_bundle_gives_the_codes_of_the_network(
 
 
 def test_learned_codes_are_signs_of_every_training_photo_and_go_into_the_bundle(
-    checkpoint: Checkpoint, tmp_path: Path
+    checkpoint: Checkpoint, bundle: Bundle
 ) -> None:
     signs = checkpoint.method.learned_codes(train_labels(checkpoint))
-    assert (signs is not None) == (table.METHODS[checkpoint.state.recipe.method.name].learns == "network+codes")
-    learned = export(checkpoint.path, tmp_path / "bundle", check_count=8).learned()
+    assert (signs is not None) == table.card(checkpoint.state.recipe.method.name).learns.endswith("codes")
+    learned = bundle.learned()
     if signs is None:
         assert learned is None
         return
@@ -99,7 +119,7 @@ def test_learned_codes_are_signs_of_every_training_photo_and_go_into_the_bundle(
 
 def test_the_table_and_the_folder_agree() -> None:
     folder = Path(table.__file__).parent
-    shared = {"base", "heads", "asymmetric", "erasing"}
+    shared = {"base", "heads", "asymmetric", "erasing", "projections", "class_codes", "memory_bank", "parts"}
     assert {path.stem for path in folder.glob("[!_]*.py")} - shared == {
         name.replace("-", "_") for name in table.METHODS
     }

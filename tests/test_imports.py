@@ -23,7 +23,9 @@ ONLY_IN = {"matplotlib": "milvus_fghash/plots.py"}
 """Packages whose row in the table says `in FILE only`."""
 LIGHT = {"milvus_fghash/methods/__init__.py": {"torch"}}
 """Files whose row says `PACKAGE (not FILE)`."""
-WITHOUT_TORCH = ("core", "data", "serving", "cli", "demo.py", "doctor.py")
+ALONE = {"milvus_fghash/explaining/trained.py": {"torch", "methods", "training"}}
+"""Files that alone of their part may import these packages and parts: the rest of it works without torch."""
+WITHOUT_TORCH = ("core", "data", "serving", "explaining", "cli", "demo.py", "doctor.py")
 HEAVY = ("torch", "onnx", "onnxruntime", "pymilvus", "numpy", "pydantic", "PIL", "pyarrow", "matplotlib", "rich")
 """What `--help` must not load."""
 
@@ -121,6 +123,9 @@ def test_imports_go_one_way(path: Path) -> None:
             assert top in ALWAYS | row.packages or row.late, f"{relative} ({own}) must not import {top}"
             assert relative == ONLY_IN.get(top, relative), f"{top} belongs into {ONLY_IN.get(top)} only"
             assert top not in LIGHT.get(relative, set()), f"{relative} must stay free of {top}"
+        for file, rest in ALONE.items():
+            alike = own == part_of(module_of(ROOT / file)) and relative != file
+            assert not alike or not {top, part_of(name)} & rest, f"{relative}: {name} belongs into {file} only"
     if row.late:
         for name in at_start(tree):
             top = name.partition(".")[0]
@@ -135,7 +140,8 @@ def run_python(code: str) -> str:
 
 
 def test_serving_and_command_line_start_without_torch() -> None:
-    modules = [module_of(path) for path in FILES if part_of(module_of(path)) in WITHOUT_TORCH]
+    files = [path for path in FILES if path.relative_to(ROOT).as_posix() not in ALONE]
+    modules = [module_of(path) for path in files if part_of(module_of(path)) in WITHOUT_TORCH]
     modules.append("milvus_fghash.methods")
     probe = f"""
 import importlib, json, sys, traceback

@@ -9,11 +9,14 @@ from __future__ import annotations
 import click
 
 from milvus_fghash._version import __version__
+from milvus_fghash.cli.ablate import ablate
 from milvus_fghash.cli.collections import collections
+from milvus_fghash.cli.compare import compare
 from milvus_fghash.cli.datasets import datasets
 from milvus_fghash.cli.demo import demo
 from milvus_fghash.cli.doctor import doctor
 from milvus_fghash.cli.evaluate import evaluate
+from milvus_fghash.cli.explain import explain
 from milvus_fghash.cli.export import export
 from milvus_fghash.cli.group import Group
 from milvus_fghash.cli.ingest import ingest
@@ -42,7 +45,7 @@ def main(ctx: click.Context, log_level: str) -> None:
     write_messages(log_level, ctx.obj)
 
 
-for command in (train, export, ingest, search, evaluate, demo):
+for command in (train, export, ingest, search, evaluate, explain, compare, ablate, demo):
     main.add_command(command)
 for command in (methods, datasets, recipes, collections, inspect, doctor):
     main.add_command(command)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from milvus_fghash.data import cub, folder, food101, table
+from milvus_fghash.data import aircraft, cifar, cub, dogs, flowers, folder, food101, nabirds, table, vegfru
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import DataError, nearest
 
@@ -23,7 +23,11 @@ class DatasetCard:
     source: str
     """Where the data or the layout comes from."""
     read: Callable[[Path], Listing]
+    marks: frozenset[str] = frozenset()
+    """Files and folders that tell `detect` the layout; without any, it never does."""
 
+
+_CUB_MARKS = frozenset({"images.txt", "train_test_split.txt"})
 
 DATASETS = {
     "cub": DatasetCard(
@@ -31,17 +35,61 @@ DATASETS = {
         "images.txt, image_class_labels.txt, classes.txt, train_test_split.txt, images/CLASS/*.jpg",
         "Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011",
         cub.read,
+        _CUB_MARKS,
+    ),
+    "nabirds": DatasetCard(
+        "NABirds",
+        "as cub, and hierarchy.txt",
+        "Van Horn et al., Building a Bird Recognition App and Large Scale Dataset With Citizen Scientists, CVPR 2015",
+        nabirds.read,
+        _CUB_MARKS | {"hierarchy.txt"},
+    ),
+    "aircraft": DatasetCard(
+        "FGVC-Aircraft variants",
+        "data/variants.txt, data/images_variant_trainval.txt, data/images_variant_test.txt, data/images/*.jpg",
+        "Maji et al., Fine-Grained Visual Classification of Aircraft, 2013",
+        aircraft.read,
+        frozenset({"data/variants.txt", "data/images_variant_trainval.txt"}),
+    ),
+    "vegfru": DatasetCard(
+        "VegFru vegetables and fruits",
+        "vegfru_list/vegfru_train.txt, also _val and _test, veg200_images/CLASS/*.jpg, fru92_images/CLASS/*.jpg",
+        "Hou et al., VegFru: A Domain-Specific Dataset for Fine-grained Visual Categorization, ICCV 2017",
+        vegfru.read,
+        frozenset({"vegfru_list/vegfru_train.txt"}),
     ),
     "food101": DatasetCard(
         "Food-101 dishes",
         "meta/classes.txt, meta/train.txt, meta/test.txt, images/CLASS/ID.jpg",
         "Bossard et al., Food-101: Mining Discriminative Components with Random Forests, ECCV 2014",
         food101.read,
+        frozenset({"meta/train.txt", "images"}),
+    ),
+    "dogs": DatasetCard(
+        "Stanford Dogs",
+        "train_list.mat, test_list.mat, Images/CLASS/*.jpg",
+        "Khosla et al., Novel Dataset for Fine-Grained Image Categorization: Stanford Dogs, 2011",
+        dogs.read,
+        frozenset({"train_list.mat", "test_list.mat"}),
+    ),
+    "flowers102": DatasetCard(
+        "Oxford Flowers-102",
+        "imagelabels.mat, setid.mat, jpg/image_*.jpg",
+        "Nilsback & Zisserman, Automated Flower Classification over a Large Number of Classes, 2008",
+        flowers.read,
+        frozenset({"imagelabels.mat", "setid.mat"}),
+    ),
+    "cifar10": DatasetCard(
+        "CIFAR-10",
+        "batches.meta.txt, data_batch_1.bin to _5.bin, test_batch.bin; writes the photos to png/",
+        "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        cifar.read,
+        frozenset({"batches.meta.txt", "test_batch.bin"}),
     ),
     "folder": DatasetCard(
         "A folder of photos",
-        "CLASS/*.jpg, or train/CLASS/*.jpg and test/CLASS/*.jpg (also val/), or photos without classes",
-        "your own photos",
+        "CLASS/*.jpg, or train/CLASS/*.jpg and test/ or val/ beside it, or photos without classes",
+        "your own photos, ImageNet, and whatever torchvision's ImageFolder reads",
         folder.read,
     ),
     "table": DatasetCard(
@@ -65,11 +113,21 @@ def read(dataset: str, root: Path) -> Listing:
 
 
 def detect(root: Path) -> str:
-    """The data set whose layout ``root`` has; `folder` when it looks like no other."""
+    """The data set whose layout ``root`` has; `folder` when it looks like no other.
+
+    A layout that asks for all that another does and more, as NABirds does of CUB's, wins over it.
+
+    Raises:
+        DataError: when ``root`` looks like several.
+    """
     if root.suffix.lower() in table.SUFFIXES and not root.is_dir():
         return "table"
-    if (root / "images.txt").is_file() and (root / "train_test_split.txt").is_file():
-        return "cub"
-    if (root / "meta" / "train.txt").is_file() and (root / "images").is_dir():
-        return "food101"
-    return "folder"
+    fitting = {
+        name: card.marks
+        for name, card in DATASETS.items()
+        if card.marks and all((root / mark).exists() for mark in card.marks)
+    }
+    names = [name for name, marks in fitting.items() if not any(marks < more for more in fitting.values())]
+    if len(names) > 1:
+        raise DataError(f"{root} looks like {' and like '.join(names)}; name the data set that is meant")
+    return names[0] if names else "folder"

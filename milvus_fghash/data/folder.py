@@ -11,7 +11,7 @@ from milvus_fghash.data.paths import inside
 from milvus_fghash.errors import DataError
 from milvus_fghash.images import SUFFIXES
 
-SPLITS = ("train", "test", "val")
+SPLITS = ("train", "test", "val", "valid", "validation")
 
 
 def read(root: Path) -> Listing:

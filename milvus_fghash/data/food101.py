@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from milvus_fghash.data.entries import Entry, listing_of
 from milvus_fghash.data.lines import read_lines
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.paths import check_present, inside
+from milvus_fghash.data.paths import inside
 from milvus_fghash.errors import DataError
 
 
@@ -19,9 +21,11 @@ def read(root: Path) -> Listing:
     Raises:
         DataError: when a file is missing or a line is malformed; with the line.
     """
-    meta = root / "meta"
+    return listing_of(root, _entries(root / "meta"))
+
+
+def _entries(meta: Path) -> Iterator[Entry]:
     classes = {line.strip() for line, _ in read_lines(meta / "classes.txt")}
-    ids, paths, labels, splits, places = [], [], [], [], []
     for split in ("train", "test"):
         for line, where in read_lines(meta / f"{split}.txt"):
             key = inside(line.strip(), where)
@@ -30,10 +34,4 @@ def read(root: Path) -> Listing:
                 raise DataError(f"{where}: expected CLASS/ID, got {line!r}")
             if label not in classes:
                 raise DataError(f"{where}: class {label!r} does not stand in {meta / 'classes.txt'}")
-            ids.append(key)
-            paths.append(f"images/{key}.jpg")
-            labels.append(label)
-            splits.append(split)
-            places.append(where)
-    check_present(root, zip(paths, places, strict=True))
-    return Listing(root, tuple(ids), tuple(paths), tuple(labels), tuple(splits))
+            yield Entry(key, f"images/{key}.jpg", label, split, where)

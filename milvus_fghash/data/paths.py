@@ -33,12 +33,13 @@ def inside(path: str, where: str) -> str:
     return "/".join(names)
 
 
-def check_present(root: Path, paths: Iterable[tuple[str, str]]) -> None:
+def check_present(root: Path, paths: Iterable[tuple[str, str]], hint: str) -> None:
     """See that all photos of a list are there, reading each folder once.
 
     Args:
         root: folder the paths are relative to.
         paths: (path, where it stands) pairs.
+        hint: the end of the message: what to do.
 
     Raises:
         DataError: for the first one that is not.
@@ -52,4 +53,4 @@ def check_present(root: Path, paths: Iterable[tuple[str, str]]) -> None:
             except OSError:
                 names[parent] = set()
         if name not in names[parent]:
-            raise DataError(f"{where}: there is no file {root / path}; was the data set unpacked completely?")
+            raise DataError(f"{where}: there is no file {root / path}; {hint}")

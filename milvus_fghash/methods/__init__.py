@@ -18,16 +18,37 @@ class Card:
     source: str
     learns: Literal["nothing", "projection", "network", "network+codes", "network+class codes"]
     """Methods that learn codes give a learned gallery: of each training photo, or of its class."""
+    labels: bool = True
+    """Whether it looks at the classes of the training photos."""
     needs: Literal["features", "maps"] = "features"
     """Whether pooled features of a frozen trunk are enough to train it, or it works on the maps below them."""
 
 
 METHODS: dict[str, Card] = {
-    "lsh": Card("Random hyperplanes", "Charikar, STOC 2002", "nothing"),
-    "baseline": Card("ADSH with the full trunk", "Jiang & Li, AAAI 2018; FCAENet Table 1", "network+codes"),
+    "lsh": Card("Random hyperplanes", "Charikar, STOC 2002", "nothing", labels=False),
+    "sh": Card("Spectral hashing", "Weiss et al., NIPS 2008", "projection", labels=False),
+    "itq": Card("Iterative quantisation", "Gong & Lazebnik, CVPR 2011", "projection", labels=False),
+    "sdh": Card("Supervised discrete hashing", "Shen et al., CVPR 2015", "projection"),
+    "dpsh": Card("Deep pairwise-supervised hashing", "Li et al., IJCAI 2016", "network"),
+    "dsh": Card("Deep supervised hashing", "Liu et al., CVPR 2016", "network"),
+    "hashnet": Card("Hashing by continuation", "Cao et al., ICCV 2017", "network"),
+    "fph": Card("Feature pyramid hashing", "Yang et al., ICMR 2019", "network", needs="maps"),
+    "dash": Card("Deep saliency hashing", "Jin et al., TIP 2020", "network", needs="maps"),
+    "adsh": Card("Asymmetric deep supervised hashing", "Jiang & Li, AAAI 2018", "network+codes"),
+    "exchnet": Card("Feature exchange between parts", "Cui et al., ECCV 2020", "network+codes", needs="maps"),
+    "baseline": Card("ADSH with the full trunk", "FCAENet Table 1", "network+codes"),
     "fcaenet": Card(
         "Feature consistency driven attention erasing", "FCAENet, Pattern Recognition 2022", "network+codes"
     ),
+    "a2net": Card("Attribute-aware hashing", "Wei et al., NeurIPS 2021", "network+codes", needs="maps"),
+    "a2net-pp": Card("A2-Net with image reconstruction", "Wei et al., TPAMI 2023", "network+codes", needs="maps"),
+    "semicon": Card("Suppression-enhanced attention", "Shen et al., ECCV 2022", "network+codes", needs="maps"),
+    "agmh": Card("Attributes grouping and mining", "Lu et al., ACM MM 2023", "network+codes", needs="maps"),
+    "csq": Card("Central similarity", "Yuan et al., CVPR 2020", "network+class codes"),
+    "dpn": Card("Deep polarised network", "Fan et al., IJCAI 2020", "network+class codes"),
+    "orthohash": Card("One loss for all", "Hoe et al., NeurIPS 2021", "network+class codes"),
+    "fish": Card("Fine-grained hashing with double filtering", "Chen et al., TIP 2022", "network+class codes"),
+    "kinhash": Card("Kindred codes for classes that look alike", "this project", "network+class codes"),
 }
 
 

@@ -22,10 +22,23 @@ class Trunk(nn.Module, ABC):
     mean: tuple[float, float, float]
     """Per channel, of RGB pixels in [0, 1]."""
     std: tuple[float, float, float]
+    stage_widths: tuple[int, int, int, int]
+    """Channels of the maps of each stage; the last is ``n_features``."""
 
     @abstractmethod
     def maps(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised -> (b, n_features, h/32, w/32), the last stage before pooling."""
+
+    def stage_maps(self, images: Tensor, n_stages: int = 4) -> list[Tensor]:
+        """(b, 3, h, w) normalised -> maps of the first stages, at strides 4, 8, 16 and 32; the fourth's as `maps`.
+
+        A trunk that is not cut into stages has neither this nor `copy_last_stage`; methods that need maps need both.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not cut into stages")
+
+    def copy_last_stage(self, *, stride: int = 2) -> nn.Module:
+        """The last stage, for maps of the third, with weights of its own; ``stride=1`` keeps the size of its input."""
+        raise NotImplementedError(f"{type(self).__name__} is not cut into stages")
 
     def pool(self, maps: Tensor) -> Tensor:
         """Maps of the last stage -> (b, n_features)."""

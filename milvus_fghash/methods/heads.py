@@ -32,9 +32,13 @@ class Standardise(nn.Module):
 
 
 class HashHead(nn.Sequential):
-    """`linear`: one linear layer, the papers' form. `mlp`: dropout, linear, batch norm, ReLU, linear."""
+    """`linear`: one linear layer, the papers' form. `mlp`: dropout, linear, batch norm, ReLU, linear.
 
-    def __init__(self, choice: HeadChoice, n_features: int, n_bits: int) -> None:
+    With ``norm_outputs`` each bit goes through batch norm last, so that it halves the photos; still one affine map when
+    it encodes.
+    """
+
+    def __init__(self, choice: HeadChoice, n_features: int, n_bits: int, *, norm_outputs: bool = False) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         if choice.standardise:
             layers["standardise"] = Standardise(n_features)
@@ -45,6 +49,8 @@ class HashHead(nn.Sequential):
             layers["relu"] = nn.ReLU()
             n_features = choice.hidden
         layers["bits"] = nn.Linear(n_features, n_bits)
+        if norm_outputs:
+            layers["norm_bits"] = nn.BatchNorm1d(n_bits)
         super().__init__(layers)
 
     def fit(self, features: Tensor) -> None:

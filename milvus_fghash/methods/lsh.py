@@ -12,35 +12,22 @@ from torch import Tensor
 
 from milvus_fghash.config import Frozen, HeadChoice
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
+from milvus_fghash.methods.projections import Projection
 
 
 class Config(Frozen):
+    normalise: bool = False
+    """Scale each photo's features to length 1 first."""
     seed: int = 0
     """Of the hyperplanes."""
-
-
-class Hyperplanes(torch.nn.Module):
-    """x -> (x - mean) W^T with buffers."""
-
-    mean: Tensor
-    weight: Tensor
-
-    def __init__(self, n_features: int, n_bits: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("weight", torch.zeros(n_bits, n_features))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return (features - self.mean) @ self.weight.T
 
 
 class Method(LearnsNothing):
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         super().__init__(trunk, sizes)
         self.config = config
-        self.head = Hyperplanes(trunk.n_features, sizes.n_bits)
+        self.head: Projection = Projection(trunk.n_features, sizes.n_bits, config.normalise)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        assert isinstance(self.head, Hyperplanes)
-        self.head.mean.copy_(features.mean(dim=0))
+        self.head.mean.copy_(self.head.scaled(features).mean(dim=0))
         self.head.weight.copy_(torch.randn(self.head.weight.shape, generator=generator(self.config.seed)))

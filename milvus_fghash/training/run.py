@@ -188,7 +188,7 @@ def _split(listing: Listing, recipe: Recipe) -> tuple[Listing, Listing | None]:
 
 
 def _check_photos(photos: Listing, recipe: Recipe, held_out: Listing | None) -> None:
-    if card(recipe.method.name).learns == "nothing":
+    if not card(recipe.method.name).labels:
         return
     if len(photos.classes) < 2:
         raise DataError(

@@ -25,13 +25,13 @@ class TrunkCard:
     """How one network is cut.
 
     Attributes:
-        n_features: width of the last stage.
+        widths: channels of the maps of each stage.
         layers: names of the modules that make up the trunk, in order.
         cuts: how many of the layers the first, the first two, the first three stages hold.
         neck: name of a module applied after pooling, or "".
     """
 
-    n_features: int
+    widths: tuple[int, int, int, int]
     layers: Callable[[nn.Module], list[nn.Module]]
     cuts: tuple[int, int, int]
     neck: Callable[[nn.Module], nn.Module] = field(default=lambda network: nn.Identity())
@@ -47,16 +47,18 @@ def _resnet(network: nn.Module) -> list[nn.Module]:
 
 
 TRUNKS: dict[str, TrunkCard] = {
-    "resnet18": TrunkCard(512, _resnet, (5, 6, 7)),
-    "resnet34": TrunkCard(512, _resnet, (5, 6, 7)),
-    "resnet50": TrunkCard(2048, _resnet, (5, 6, 7)),
-    "mobilenet_v2": TrunkCard(1280, _features, (4, 7, 14)),
-    "mobilenet_v3_small": TrunkCard(576, _features, (2, 4, 9)),
-    "mobilenet_v3_large": TrunkCard(960, _features, (4, 7, 13)),
-    "efficientnet_b0": TrunkCard(1280, _features, (3, 4, 6)),
+    "resnet18": TrunkCard((64, 128, 256, 512), _resnet, (5, 6, 7)),
+    "resnet34": TrunkCard((64, 128, 256, 512), _resnet, (5, 6, 7)),
+    "resnet50": TrunkCard((256, 512, 1024, 2048), _resnet, (5, 6, 7)),
+    "mobilenet_v2": TrunkCard((24, 32, 96, 1280), _features, (4, 7, 14)),
+    "mobilenet_v3_small": TrunkCard((16, 24, 48, 576), _features, (2, 4, 9)),
+    "mobilenet_v3_large": TrunkCard((24, 40, 112, 960), _features, (4, 7, 13)),
+    "efficientnet_b0": TrunkCard((24, 40, 112, 1280), _features, (3, 4, 6)),
     # Its last layer norm stands before the classifier, after pooling.
-    "convnext_tiny": TrunkCard(768, _features, (2, 4, 6), lambda network: network.get_submodule("classifier.0")),
-    "tiny": TrunkCard(128, _features, (2, 3, 4)),
+    "convnext_tiny": TrunkCard(
+        (96, 192, 384, 768), _features, (2, 4, 6), lambda network: network.get_submodule("classifier.0")
+    ),
+    "tiny": TrunkCard((32, 64, 96, 128), _features, (2, 3, 4)),
 }
 """`tiny` is a small network of this project, without pretrained weights, for demonstrations and tests."""
 
@@ -71,14 +73,15 @@ class StagedTrunk(Trunk):
         self.stages = nn.ModuleList(nn.Sequential(*layers[bounds[i] : bounds[i + 1]]) for i in range(4))
         self.neck = card.neck(network)
         self.name = name
-        self.n_features = card.n_features
+        self.stage_widths = card.widths
+        self.n_features = card.widths[-1]
         self.mean, self.std = normalisation.mean, normalisation.std
         self.licence = licence
 
-    def stage_maps(self, images: Tensor) -> list[Tensor]:
-        """Maps at strides 4, 8, 16 and 32 of normalised photos (b, 3, h, w)."""
+    def stage_maps(self, images: Tensor, n_stages: int = 4) -> list[Tensor]:
+        """Maps of the first stages of normalised photos (b, 3, h, w), at strides 4, 8, 16 and 32."""
         maps = []
-        for stage in self.stages:
+        for stage in self.stages[:n_stages]:
             images = stage(images)
             maps.append(images)
         return maps

@@ -8,42 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.data import DATASETS, detect, read
-from milvus_fghash.errors import DataError
-
-CUB = {
-    "images.txt": "1 001.Wren/a.jpg\n2 001.Wren/b c.jpg\n7 002.Jay/a.jpg\n",
-    "image_class_labels.txt": "1 1\n2 1\n7 2\n",
-    "classes.txt": "1 001.Wren\n2 002.Jay\n",
-    "train_test_split.txt": "1 1\n2 0\n7 1\n",
-    "images/001.Wren/a.jpg": "",
-    "images/001.Wren/b c.jpg": "",
-    "images/002.Jay/a.jpg": "",
-}
-FOOD = {
-    "meta/classes.txt": "pie\nsoup\n",
-    "meta/labels.txt": "Pie\nSoup\n",
-    "meta/train.txt": "pie/1\nsoup/2\n",
-    "meta/test.txt": "pie/3\n",
-    "images/pie/1.jpg": "",
-    "images/soup/2.jpg": "",
-    "images/pie/3.jpg": "",
-}
-
-
-def plant(root: Path, files: dict[str, str], **changed: str) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(changed.get(path.stem, text))
-    return root
-
-
-def fault(dataset: str, root: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        read(dataset, root)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from milvus_fghash.data import detect, read
+from tests.data.layouts import CUB, FOOD, fault, plant
 
 
 def test_cub(tmp_path: Path) -> None:
@@ -67,6 +33,7 @@ def test_cub(tmp_path: Path) -> None:
         ("train_test_split", "1 1\n2 0\n7 yes\n", "train_test_split.txt, line 3: expected 1 (train) or 0 (test)"),
         ("train_test_split", "1 1\n2 0\n", "images.txt, line 3: 7 has no line in train_test_split.txt"),
         ("images", "\n", "no photos found"),
+        ("classes", "1 Wren\n2 Wren\n", "images.txt, line 3: class 'Wren' has the number 2 here and 1 before"),
     ],
 )
 def test_cub_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
@@ -94,7 +61,7 @@ def test_food101(tmp_path: Path) -> None:
         ("train", "pie/1\n\ncake/1\n", "train.txt, line 3: class 'cake'"),
         ("test", "pie/9\n", "test.txt, line 1: there is no file"),
         ("test", "/pie/1\n", "test.txt, line 1: the path '/pie/1'"),
-        ("test", "pie/1\n", "id 'pie/1' stands twice"),
+        ("test", "pie/1\n", "test.txt, line 1: id 'pie/1' stands twice, first in "),
     ],
 )
 def test_food101_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
@@ -139,6 +106,18 @@ def test_split_folders(tmp_path: Path) -> None:
     }
 
 
+def test_imagenet_as_torchvision_lays_it_out(tmp_path: Path) -> None:
+    files = ["train/n01440764/n01440764_18.JPEG", "val/n01440764/ILSVRC2012_val_00000293.JPEG", "meta.bin"]
+    listing = read("folder", plant(tmp_path, dict.fromkeys(files, "")))
+    assert (listing.labels, listing.splits) == (("n01440764", "n01440764"), ("train", "val"))
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_other_names_of_the_validation_split(name: str, tmp_path: Path) -> None:
+    listing = read("folder", plant(tmp_path, dict.fromkeys(["train/jay/a.jpg", f"{name}/jay/b.jpg"], "")))
+    assert (listing.labels, listing.splits) == (("jay", "jay"), ("train", name))
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     listing = read("folder", plant(tmp_path, dict.fromkeys(["bus/a.jpg", "train/b.jpg"], "")))
     assert listing.labels == ("bus", "train")
@@ -178,20 +157,6 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
 
 def test_unknown_data_set(tmp_path: Path) -> None:
     assert "Did you mean food101?" in fault("food-101", tmp_path)
-
-
-def test_layouts_are_told_apart(tmp_path: Path) -> None:
-    assert detect(plant(tmp_path / "cub", CUB)) == "cub"
-    assert detect(plant(tmp_path / "food", FOOD)) == "food101"
-    assert detect(plant(tmp_path / "own.csv", {"jay/a.jpg": ""})) == "folder"
-    assert detect(tmp_path / "photos.csv") == detect(tmp_path / "photos.PARQUET") == "table"
-
-
-def test_each_card_speaks() -> None:
-    for card in DATASETS.values():
-        assert card.title
-        assert card.layout
-        assert card.source
 
 
 @pytest.mark.photos

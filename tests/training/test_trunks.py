@@ -21,6 +21,7 @@ def test_stages_have_their_strides_and_the_last_one_copies(name: str) -> None:
     with torch.no_grad():
         maps = trunk.stage_maps(photo)
         assert [64 // m.shape[2] for m in maps] == list(STRIDES)
+        assert tuple(m.shape[1] for m in maps) == trunk.stage_widths
         assert trunk(photo).shape == (1, trunk.n_features)
         again = trunk.copy_last_stage()
         torch.testing.assert_close(again(maps[2]), maps[3], rtol=0, atol=0)

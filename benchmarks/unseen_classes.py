@@ -1,0 +1,113 @@
+"""Classes that training never saw: train on some classes, retrieve among photos of the others.
+
+    python benchmarks/unseen_classes.py --data CUB_100 --weights mobilenet_v2_imagenet.safetensors --out runs/unseen \
+        --methods baseline,dsh,kinhash --bits 12,48 --seeds 3
+
+A seed draws the unseen classes (a fifth of all), the same for every method. Methods train on the training photos of
+the others, in a setting. Then the test photos of the unseen classes ask, and their training photos are the gallery;
+both are encoded by the network. Results are one JSON line each in OUT/results.jsonl, so a killed run goes on where it
+stopped.
+Rates are the recipes' own unless `--rates` gives a factor: `--rates baseline=3,dsh=0.333`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import torch
+
+from milvus_fghash import data
+from milvus_fghash.bits import pack
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.recipe_book import compose
+from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.photos import Photos
+from milvus_fghash.training.run import train
+from milvus_fghash.training.sources import cached_features, plain_features
+
+
+def unseen_classes(listing: Listing, seed: int) -> set[str]:
+    """A fifth of the classes."""
+    classes = listing.classes
+    order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed)).tolist()
+    return {classes[place] for place in order[: len(classes) // 5]}
+
+
+def measure(listing: Listing, method: str, bits: int, seed: int, factor: float, arguments: argparse.Namespace) -> float:
+    """mAP of the test photos of unseen classes among their training photos."""
+    rate = compose(arguments.setting, method).at(bits).training.learning_rate * factor
+    changes = [f"trunk.weights={json.dumps(str(arguments.weights))}", f"head.kind='{arguments.head}'"]
+    changes += [f"training.seed={seed}", f"training.learning_rate={rate}", *arguments.set]
+    recipe = compose(arguments.setting, method, changes).at(bits)
+    unseen = unseen_classes(listing, seed)
+    seen = [row for row, label in enumerate(listing.labels) if label not in unseen and listing.splits[row] == "train"]
+    folder = arguments.out / "training"
+    shutil.rmtree(folder, ignore_errors=True)
+    cache = arguments.feature_cache or arguments.out / "features"
+    network = load_checkpoint(train(recipe, bits, listing.take(seen), folder, feature_cache=cache)).method
+    codes, labels = {}, {}
+    for split in ("test", "train"):
+        of_split = listing.split(split)
+        rows = [row for row, label in enumerate(of_split.labels) if label in unseen]
+        photos = Photos(of_split.take(rows), recipe.preprocessing, recipe.augmentation)
+        with torch.no_grad():
+            features = (
+                cached_features(network, photos, recipe, cache, torch.device("cpu"), plain=True)["anchor"][0]
+                if recipe.trunk.frozen
+                else plain_features(network, photos, torch.device("cpu"), recipe.training.workers)
+            )
+            codes[split] = pack(network.head(features).numpy())
+        labels[split] = photos.listing.label_numbers(listing.classes)
+    shutil.rmtree(folder)
+    return mean_average_precision(
+        distance_histogram(codes["test"], labels["test"], codes["train"], labels["train"], bits)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--dataset", default="cub")
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--feature-cache", type=Path)
+    parser.add_argument("--setting", default="frozen")
+    parser.add_argument("--head", default="mlp")
+    parser.add_argument("--methods", default="baseline,fcaenet,dpsh,dsh,hashnet,orthohash,kinhash")
+    parser.add_argument("--bits", default="12,48")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", default="", help="Factors of the recipes' learning rates, METHOD=FACTOR,...")
+    parser.add_argument("--set", action="append", default=[], help="Change of every recipe, KEY=VALUE.")
+    arguments = parser.parse_args()
+    factors = {name: float(value) for name, value in (pair.split("=") for pair in arguments.rates.split(",") if pair)}
+    listing = data.read(arguments.dataset, arguments.data)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = arguments.out / "results.jsonl"
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    found = {(entry["method"], entry["bits"], entry["seed"]): entry["map"] for entry in done}
+    methods, lengths = arguments.methods.split(","), [int(bits) for bits in arguments.bits.split(",")]
+    for seed in range(arguments.seeds):
+        for method in methods:
+            for bits in lengths:
+                if (method, bits, seed) not in found:
+                    value = measure(listing, method, bits, seed, factors.get(method, 1.0), arguments)
+                    found[method, bits, seed] = value
+                    with results.open("a") as file:
+                        file.write(json.dumps({"method": method, "bits": bits, "seed": seed, "map": value}) + "\n")
+    print("| method | " + " | ".join(f"{bits} bits" for bits in lengths) + " |\n|---|" + "---|" * len(lengths))
+    for method in methods:
+        cells = []
+        for bits in lengths:
+            values = [found[method, bits, seed] for seed in range(arguments.seeds)]
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3f}{spread}")
+        print(f"| {method} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""`milvus-fghash ablate`: one method without its parts, or with other sizes of them -> tables and plots."""
+
+from __future__ import annotations
+
+import click
+
+from milvus_fghash.cli.grid import GridOptions, grid_options, run_grid
+from milvus_fghash.errors import optional_part
+
+
+@click.command()
+@click.argument("setting")
+@click.option("--method", default="fcaenet", help="Method that is taken apart.")
+@grid_options
+def ablate(setting: str, method: str, options: GridOptions) -> None:
+    """Train one method without its parts; tables and plots.
+
+    For FCAENet: its components, the number of boxes and their size, as in the paper's Tables 2 to 4. All rows have the
+    recipe's learning rate. What is finished is recorded in --out, so the same command goes on where it was stopped.
+
+    \b
+    Example: milvus-fghash ablate frozen --data photos --bits 24 --heads linear --out runs/ablation
+    """
+    with optional_part("train"):
+        from milvus_fghash.comparing.grid import Plan
+        from milvus_fghash.comparing.rows import ablated_rows
+
+    rows = ablated_rows(method, options.heads)
+    run_grid(
+        Plan(setting, rows, options.bits, options.seeds, changes=options.changes), options, f"Ablation of {method}"
+    )

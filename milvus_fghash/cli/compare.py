@@ -1,0 +1,36 @@
+"""`milvus-fghash compare`: many methods in one setting -> tables and plots."""
+
+from __future__ import annotations
+
+import click
+
+from milvus_fghash.cli.grid import GridOptions, grid_options, names, run_grid
+from milvus_fghash.errors import optional_part
+
+
+@click.command()
+@click.argument("setting")
+@click.option("--methods", callback=names, metavar="A,B,...", help="Methods between commas.  [default: all]")
+@click.option("--trials", type=click.IntRange(min=1), default=3, help="Learning rates tried for each row; odd.")
+@click.option("--trial-bits", type=click.IntRange(8, 256), default=24, help="Code length of the trials.")
+@grid_options
+def compare(setting: str, methods: tuple[str, ...], trials: int, trial_bits: int, options: GridOptions) -> None:
+    """Train many methods in one SETTING; tables and plots.
+
+    SETTING is a shipped one (frozen, finetune, demo, ...) or a .toml file. Every method that learns by gradient gets
+    the same number of learning rates, tried on training photos held out; then each cell is trained on the whole
+    training split. What is finished is recorded in --out, so the same command goes on where it was stopped.
+
+    \b
+    Example: milvus-fghash compare frozen --data photos --methods lsh,baseline --out runs/compare
+    """
+    with optional_part("train"):
+        from milvus_fghash.comparing.grid import Plan
+        from milvus_fghash.comparing.rows import compared_rows
+        from milvus_fghash.comparing.trials import factors
+
+    factors(trials)
+    rows, left_out = compared_rows(setting, methods, options.heads, options.changes)
+    plan = Plan(setting, rows, options.bits, options.seeds, trials, trial_bits, options.changes)
+    notes = [f"Not applicable on a frozen trunk, for they work on its maps: {', '.join(left_out)}."] if left_out else []
+    run_grid(plan, options, "Comparison", tuple(notes))

@@ -1,0 +1,107 @@
+"""`milvus-fghash explain`: a model and photos -> a page that shows what it learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from milvus_fghash.cli.options import (
+    NEW_PATH,
+    READABLE,
+    READABLE_FILE,
+    READABLE_FOLDER,
+    dataset_option,
+    encoder_options,
+    json_option,
+    layout_of,
+    max_errors_option,
+    read_photos,
+)
+from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.errors import TooManyRefused
+
+
+@click.command()
+@click.argument("model", type=READABLE_FOLDER)
+@click.option("--data", type=READABLE, required=True, help="Photos of the gallery, and of the queries.")
+@dataset_option
+@click.option("--split", default="test", help="Part of the photos that queries are drawn from.")
+@click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
+@click.option("--photos", type=click.IntRange(min=1), default=8, help="Queries to draw, class by class.")
+@click.option("--image", "images", type=READABLE_FILE, multiple=True, help="Ask with this photo instead.")
+@click.option("--against", type=READABLE_FOLDER, help="A second bundle or checkpoint to compare with.")
+@click.option("--bits-shown", metavar="LIST", help="Bits to show, such as 0,5,7.  [default: all]")
+@click.option("-k", type=click.IntRange(1, 100), default=10, help="Nearest photos shown of each query.")
+@encoder_options
+@click.option("--device", help="Where torch computes, for a checkpoint.  [default: cuda if there is one]")
+@max_errors_option
+@click.option("--out", type=NEW_PATH, default=Path("explained"), help="Folder of the page.")
+@click.option("--overwrite", is_flag=True, help="Replace a page that is there.")
+@json_option
+def explain(
+    model: Path,
+    data: Path,
+    dataset: str | None,
+    split: str,
+    gallery_split: str,
+    photos: int,
+    images: tuple[Path, ...],
+    against: Path | None,
+    bits_shown: str | None,
+    k: int,
+    provider: str | None,
+    threads: int,
+    device: str | None,
+    max_errors: int,
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Show what a model learned, as a page of pictures.
+
+    MODEL is a bundle or a checkpoint. The page shows where it looks in some photos, which photos it finds for them,
+    and which photos switch each bit on and off. A checkpoint shows more than a bundle: gradients and erased regions.
+
+    \b
+    Example: milvus-fghash explain runs/birds --data photos --against bundles/other --out explained
+    """
+    bits = _numbers(bits_shown)
+    from milvus_fghash.explaining.explain import Wanted, refuse_taken
+    from milvus_fghash.explaining.explain import explain as run
+    from milvus_fghash.explaining.model import open_model
+
+    refuse_taken(out, overwrite)
+    listing = read_photos(data, dataset)
+    paths = [model, *([against] if against else [])]
+    models = [open_model(path, provider=provider, threads=threads, device=device) for path in paths]
+    wanted = Wanted(split, gallery_split, photos, images, k, bits)
+    name = f"{layout_of(data, dataset)} {data.resolve().name}"
+    with progress_bar("encoding the gallery") as report:
+        result = run(models, listing, out, wanted, dataset=name, overwrite=overwrite, report=report)
+    document = {
+        "page": str(result.page),
+        "queries": result.n_queries,
+        "gallery": result.n_gallery,
+        "bits": result.n_bits,
+        "refused": [{"path": one.path, "reason": one.reason} for one in result.refused],
+    }
+    if as_json:
+        show_json(document)
+    else:
+        show_record(document | {"refused": len(result.refused)})
+    if len(result.refused) > max_errors:
+        raise TooManyRefused(
+            f"{len(result.refused)} photos could not be read and are listed at the end of the page, {max_errors} are "
+            "allowed (--max-errors)"
+        )
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    """0,5,7 -> (0, 5, 7), in that order, none twice."""
+    if text is None:
+        return None
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise click.UsageError(f"--bits-shown wants numbers such as 0,5,7, got {text!r}") from None

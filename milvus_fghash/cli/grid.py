@@ -1,0 +1,144 @@
+"""What `compare` and `ablate` share: their options, and the run of a grid."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from milvus_fghash.cli.options import NEW_PATH, READABLE, all_of, json_option, layout_of, read_photos
+from milvus_fghash.cli.output import progress_bar, show_json
+from milvus_fghash.errors import ConfigError, optional_part
+
+if TYPE_CHECKING:
+    from milvus_fghash.comparing.grid import Plan
+
+HELD_OUT = 0.2
+"""Part of the training split that asks in the trials, unless the recipe's data.validation says otherwise."""
+
+
+def names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Words between commas; none where the option is not given."""
+    words = tuple(word.strip() for word in (value or "").split(",") if word.strip())
+    if value is not None and not words:
+        raise click.BadParameter("expected names between commas", ctx, parameter)
+    return words
+
+
+def lengths(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Code lengths between commas, each once, ascending."""
+    try:
+        found = tuple(sorted({int(word) for word in value.split(",")}))
+    except ValueError:
+        raise click.BadParameter(f"expected whole numbers between commas, got {value!r}", ctx, parameter) from None
+    wrong = [length for length in found if not 8 <= length <= 256]
+    if wrong:
+        raise click.BadParameter(f"a code has 8 to 256 bits, got {wrong[0]}", ctx, parameter)
+    return found
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """The options that `grid_options` adds."""
+
+    bits: tuple[int, ...]
+    seeds: int
+    heads: tuple[str, ...]
+    data: Path
+    dataset: str | None
+    query_split: str
+    weights: str | None
+    out: Path
+    feature_cache: Path | None
+    set_: tuple[str, ...]
+    jobs: int
+    threads: int | None
+    device: str | None
+    keep_trainings: bool
+    table_only: bool
+    as_json: bool
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return (*self.set_, *([f"trunk.weights={json.dumps(self.weights)}"] if self.weights is not None else []))
+
+
+_OPTIONS = (
+    click.option("--bits", callback=lengths, metavar="N,N,...", default="12,24,32,48", help="Code lengths."),
+    click.option("--seeds", type=click.IntRange(min=1), default=3, help="How many seeds, from 0."),
+    click.option("--heads", callback=names, metavar="A,B,...", default="linear,mlp", help="Each is a row of its own."),
+    click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos."),
+    click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: the recipe's]"),
+    click.option("--query-split", default="test", help="Part of the photos that asks in the tables."),
+    click.option("--weights", help="imagenet, imagenet-v2, none, or a file.  [default: the recipe's]"),
+    click.option("--out", type=NEW_PATH, required=True, help="Folder for tables, plots and records."),
+    click.option("--feature-cache", type=NEW_PATH,
+                 help="Folder for the features of a frozen trunk.  [default: in --out]"),
+    click.option("--set", "set_", metavar="KEY=VALUE", multiple=True, help="Change every recipe: training.rounds=3."),
+    click.option("--jobs", type=click.IntRange(min=1), default=1, help="Trainings side by side."),
+    click.option("--threads", type=click.IntRange(min=1), help="Of each training.  [default: all, shared by --jobs]"),
+    click.option("--device", help="cpu, cuda, cuda:1 and so on.  [default: cuda if there is one]"),
+    click.option("--keep-trainings", is_flag=True, help="Keep the checkpoints of finished cells in --out."),
+    click.option("--table-only", is_flag=True, help="Train nothing; show what there is."),
+    json_option,
+)  # fmt: skip
+_NAMES = tuple(GridOptions.__dataclass_fields__)
+
+
+def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command gets them as one `options`."""
+
+    @functools.wraps(command)
+    def gathered(*args: Any, **kwargs: Any) -> Any:
+        return command(*args, options=GridOptions(**{name: kwargs.pop(name) for name in _NAMES}), **kwargs)
+
+    decorated: Callable[..., Any] = all_of(*_OPTIONS)(gathered)
+    return decorated
+
+
+def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...] = ()) -> None:
+    """Run a grid, write its files, show its tables."""
+    from milvus_fghash.recipe_book import compose
+
+    with optional_part("train"):
+        from milvus_fghash.comparing.cells import Bench, split_photos
+        from milvus_fghash.comparing.grid import Grid
+    from milvus_fghash.comparing import tables
+    from milvus_fghash.comparing.report import write_report
+
+    shared = compose(plan.setting, plan.rows[0].method, plan.changes).data
+    dataset = layout_of(options.data, options.dataset or (shared.dataset if shared.dataset != "auto" else None))
+    listing = read_photos(options.data, dataset)
+    held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
+    splits = split_photos(listing, shared.train_split, options.query_split, held_out)
+    bench = Bench(splits, options.out, options.feature_cache or options.out / "features", options.device)
+    grid = Grid(plan, bench)
+    try:
+        with progress_bar(what) as update:
+            results = (
+                grid.look()
+                if options.table_only
+                else grid.run(
+                    jobs=options.jobs,
+                    threads=options.threads,
+                    keep_trainings=options.keep_trainings,
+                    tell=lambda line: click.echo(line, err=True),
+                    report=update,
+                )
+            )
+    except KeyboardInterrupt:
+        click.echo("What is finished is recorded; the same command goes on from there.", err=True)
+        raise
+    if not results.cells:
+        raise ConfigError(f"{options.out} holds no cell of this grid; run it without --table-only")
+    title = f"{what}: {dataset} {options.data.resolve().name}, {Path(plan.setting).stem}"
+    files = write_report(results, options.out, title, notes)
+    if options.as_json:
+        show_json({**tables.document(results, title, notes), "files": [str(file) for file in files]})
+    else:
+        click.echo(tables.markdown(results, title, notes), nl=False)

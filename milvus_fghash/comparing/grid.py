@@ -1,0 +1,282 @@
+"""Rows x code lengths x seeds: which cells there are, and running those that are not recorded yet.
+
+OUT/trials.jsonl, OUT/cells.jsonl   one record a line, see `records`
+OUT/codes/CELL.npz                  codes of queries and galleries, and their class numbers
+OUT/trainings/CELL/                 a training under way; gone when its cell is recorded
+OUT/features/                       of a frozen trunk, unless they are kept elsewhere
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from milvus_fghash.comparing.cells import Bench, Part, Split, Task
+from milvus_fghash.comparing.prepare import prepare
+from milvus_fghash.comparing.records import Identity, Record, Store
+from milvus_fghash.comparing.trials import best_factor, factors, tried_rate
+from milvus_fghash.comparing.workers import work_through
+from milvus_fghash.config import Recipe, read_model
+from milvus_fghash.errors import ConfigError
+from milvus_fghash.methods import card, load
+from milvus_fghash.recipe_book import compose
+from milvus_fghash.training.weights import OFFICIAL
+
+TRIALS, CELLS = "trials.jsonl", "cells.jsonl"
+
+Tell = Callable[[str], None]
+Report = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and of what."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the tables: a method, under a head, with its own changes of the recipe."""
+
+    label: str
+    method: str
+    head: str | None = None
+    """None for a method that has no head to choose."""
+    changes: tuple[str, ...] = ()
+    """As of ``--set``. Rows of equal method, head and changes are one training."""
+    group: str = ""
+    """Heading of the tables that the row stands in."""
+
+    @property
+    def name(self) -> str:
+        """Fit for a file's name: what is trained, without the label."""
+        told = [change.replace("method.options.", "") for change in self.changes]
+        words = [self.method, *told, *([self.head] if self.head else [])]
+        return "-".join(re.sub(r"[^\w.=]+", "_", word) for word in words)
+
+
+Cell = tuple[Row, int, int]
+"""(row, bits, seed)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole grid."""
+
+    setting: str
+    rows: tuple[Row, ...]
+    bits: tuple[int, ...]
+    n_seeds: int
+    trials: int = 1
+    """Learning rates tried for each row that learns by gradient; 1 takes the recipe's."""
+    trial_bits: int = 24
+    changes: tuple[str, ...] = ()
+    """Of every row's recipe."""
+
+    def cells(self) -> Iterator[Cell]:
+        """In the order in which they are run: the whole table for one seed, then for the next."""
+        for seed in range(self.n_seeds):
+            for row in self.rows:
+                for bits in self.bits:
+                    yield row, bits, seed
+
+
+@dataclass
+class Results:
+    """What is recorded of a plan's grid."""
+
+    plan: Plan
+    cells: dict[Cell, Record] = field(default_factory=dict)
+    trials: dict[Row, dict[float, Record]] = field(default_factory=dict)
+    """Row -> factor of the recipe's learning rate -> its trial, for rows that have trials."""
+
+    def factor(self, row: Row) -> float | None:
+        """What the row's learning rates are multiplied by; None while that is open, or when every trial failed."""
+        if not has_trials(self.plan, row):
+            return 1.0
+        done = self.trials.get(row, {})
+        return best_factor(done) if len(done) == self.plan.trials else None
+
+    def hopeless(self, row: Row) -> bool:
+        """Whether every learning rate failed."""
+        return len(self.trials.get(row, {})) == self.plan.trials and self.factor(row) is None
+
+
+def uses_head(method: str) -> bool:
+    """Methods that train a network by gradient take the head that is compared; others have projections of their own."""
+    return card(method).learns.startswith("network")
+
+
+def has_trials(plan: Plan, row: Row) -> bool:
+    return plan.trials > 1 and uses_head(row.method)
+
+
+class Grid:
+    """A plan on photos, in a folder."""
+
+    def __init__(self, plan: Plan, bench: Bench) -> None:
+        self.plan, self.bench = plan, bench
+        self._digests = {part: _digest(split) for part, split in bench.splits.items()}
+        self._base = cache(self._recipe_of)
+        self._at = cache(lambda row, bits: self._base(row).at(bits))
+
+    def run(
+        self,
+        *,
+        jobs: int = 1,
+        threads: int | None = None,
+        keep_trainings: bool = False,
+        tell: Tell = lambda line: None,
+        report: Report = lambda done, total, what: None,
+    ) -> Results:
+        """Run what is missing, trials first, and give all there is.
+
+        Args:
+            jobs: trainings side by side, each in a process of its own.
+            threads: of each; default: torch's number, shared between the jobs.
+            keep_trainings: leave the checkpoints of finished cells where they are.
+            tell: called with a line for each finished cell.
+            report: called with the progress of what goes on.
+
+        Raises:
+            ConfigError: when a row's recipe is wrong, the folder holds figures that were made in another way, or
+                another grid is running there.
+            FghashError: whatever a training raises; what was recorded before stays.
+        """
+
+        def work(tasks: list[Task], store: Store) -> None:
+            missing = []
+            for task in tasks:
+                if store.find(task.name, task.identity) is None:
+                    missing.append(task)
+                elif not keep_trainings:  # left by a kill between record and removal
+                    self._remove_training(task)
+            prepare(missing, self.bench, report)
+            with closing(work_through(missing, self.bench, jobs, threads)) as finished:
+                for number, (task, record) in enumerate(finished, 1):
+                    store.append(record)
+                    if not keep_trainings:
+                        self._remove_training(task)
+                    tell(f"[{number}/{len(missing)}] {_told(record)}")
+                    report(number, len(missing), "trainings")
+
+        with Store(self.bench.out / TRIALS) as trials, Store(self.bench.out / CELLS) as cells:
+            work(_distinct(self._trials().values()), trials)
+            results = self._collect(trials, cells)
+            work(_distinct(self._cells(results).values()), cells)
+            return self._collect(trials, cells)
+
+    def look(self) -> Results:
+        """What is recorded, also while the grid is running elsewhere.
+
+        Raises:
+            ConfigError: as `run`.
+        """
+        out = self.bench.out
+        with Store(out / TRIALS, writing=False) as trials, Store(out / CELLS, writing=False) as cells:
+            return self._collect(trials, cells)
+
+    def _collect(self, trials: Store, cells: Store) -> Results:
+        results = Results(self.plan)
+        for (row, factor), task in self._trials().items():
+            if (record := trials.find(task.name, task.identity)) is not None:
+                results.trials.setdefault(row, {})[factor] = record
+        for cell, task in self._cells(results).items():
+            if (record := cells.find(task.name, task.identity)) is not None:
+                results.cells[cell] = record
+        return results
+
+    def _trials(self) -> dict[tuple[Row, float], Task]:
+        """All trials, in the order in which they are run."""
+        rows = [row for row in self.plan.rows if has_trials(self.plan, row)]
+        return {(row, factor): self.trial(row, factor) for row in rows for factor in factors(self.plan.trials)}
+
+    def _cells(self, results: Results) -> dict[Cell, Task]:
+        """The cells whose learning rate is known, in the order in which they are run."""
+        rates = {row: results.factor(row) for row in self.plan.rows}
+        return {
+            (row, bits, seed): self.cell(row, bits, seed, rate)
+            for row, bits, seed in self.plan.cells()
+            if (rate := rates[row]) is not None
+        }
+
+    def _remove_training(self, task: Task) -> None:
+        shutil.rmtree(self.bench.training(task), ignore_errors=True)
+
+    def trial(self, row: Row, factor: float) -> Task:
+        """Seed 0 at the trials' code length with the recipe's learning rate times ``factor``."""
+        recipe = self._recipe(row, self.plan.trial_bits, 0, factor)
+        name = f"{row.name}-{self.plan.trial_bits}bits-rate{factor:.3g}"
+        return self._task(name, "trial", recipe, self.plan.trial_bits)
+
+    def cell(self, row: Row, bits: int, seed: int, factor: float) -> Task:
+        return self._task(f"{row.name}-{bits}bits-seed{seed}", "test", self._recipe(row, bits, seed, factor), bits)
+
+    def _recipe_of(self, row: Row) -> Recipe:
+        head = [f"head.kind={row.head}"] if row.head else []
+        recipe = compose(self.plan.setting, row.method, [*self.plan.changes, *head, *row.changes])
+        if needs_maps(row.method) and recipe.trunk.frozen:
+            raise ConfigError(f"{row.method} works on maps, which a frozen trunk's cached features do not have")
+        return recipe
+
+    def _recipe(self, row: Row, bits: int, seed: int, factor: float) -> Recipe:
+        recipe = self._at(row, bits)
+        method, plan = recipe.method, recipe.training
+        if "seed" in load(row.method).Config.model_fields:
+            method = method.model_copy(update={"options": {**method.options, "seed": seed}})
+        plan = plan.model_copy(update={"seed": seed, "learning_rate": tried_rate(plan.learning_rate, factor)})
+        data = recipe.data.model_copy(update={"validation": 0.0})  # trials hold photos out in their own way
+        return recipe.model_copy(update={"method": method, "training": plan, "data": data})
+
+    def _task(self, name: str, part: Part, recipe: Recipe, bits: int) -> Task:
+        config = read_model(
+            load(recipe.method.name).Config, recipe.method.options, f"method.options of {recipe.method.name}"
+        )
+        identity = Identity(
+            recipe=_as_recorded(recipe),
+            options=config.model_dump(mode="json"),
+            bits=bits,
+            photos=self._digests[part],
+        )
+        return Task(name, part, recipe, bits, identity)
+
+
+def needs_maps(method: str) -> bool:
+    return card(method).needs == "maps"
+
+
+def _as_recorded(recipe: Recipe) -> Recipe:
+    trunk = recipe.trunk
+    if trunk.weights not in (*OFFICIAL, "none"):
+        trunk = trunk.model_copy(update={"weights": f"file {_file_digest(Path(trunk.weights))}"})
+    training = recipe.training.model_copy(update={"workers": 0})
+    return recipe.model_copy(update={"description": "", "trunk": trunk, "training": training})
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise ConfigError(f"cannot read the weights {path}: {error.strerror}") from None
+
+
+def _digest(split: Split) -> str:
+    columns = [[part.ids, part.labels] for part in (split.gallery, split.queries)]
+    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
+
+
+def _distinct(tasks: Iterable[Task]) -> list[Task]:
+    """Rows of several groups may share a cell."""
+    return list({task.name: task for task in tasks}.values())
+
+
+def _told(record: Record) -> str:
+    if record.failed:
+        return f"{record.name}: failed, {record.failed}"
+    figures = {"encoded": record.encoded, "learned": record.learned}
+    told = ", ".join(f"{kind} {score.map_exact:.3f}" for kind, score in figures.items() if score)
+    return f"{record.name}: {told}, {record.seconds:.0f} s"

@@ -1,0 +1,74 @@
+"""Before the first training: see that every method can be built, and compute a frozen trunk's features once.
+
+The process that runs the grid does it, so that workers find the features and never write the same file at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from milvus_fghash.comparing.cells import Bench, Task
+from milvus_fghash.config import Recipe
+from milvus_fghash.training.checkpoint import build_method
+from milvus_fghash.training.loop import reproducible
+from milvus_fghash.training.photos import Photos
+from milvus_fghash.training.sources import cached_features
+from milvus_fghash.training.trunks import StagedTrunk, build_trunk
+
+
+def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str], None]) -> None:
+    """Build each kind of method that the tasks need; with a frozen trunk, fill the cache.
+
+    Raises:
+        ConfigError: when options or code length do not fit a method, or weights do not fit the trunk.
+        DataError: when a photo cannot be decoded.
+    """
+
+    def told(done: int, total: int) -> None:
+        report(done, total, "features of the frozen trunk")
+
+    trunks: dict[str, StagedTrunk] = {}
+    seen: set[str] = set()
+    for task in tasks:
+        recipe, split = task.recipe, bench.splits[task.part]
+        # A trunk without weights starts at random, so each seed has a trunk, and features, of its own.
+        origin = _key(recipe.trunk.name, recipe.trunk.weights, _seed_of_trunk(recipe))
+        kind = _key(task.part, task.bits, origin, _without_seeds(recipe))
+        if kind in seen:
+            continue
+        seen.add(kind)
+        with reproducible(recipe.training.deterministic):
+            torch.manual_seed(recipe.training.seed)
+            if origin not in trunks:
+                trunks[origin] = build_trunk(recipe.trunk.name, recipe.trunk.weights)
+            method = build_method(recipe, task.bits, trunks[origin], len(split.gallery.classes), len(split.gallery))
+        if not recipe.trunk.frozen:
+            continue
+        method.to(bench.torch_device)
+        for listing, plain in ((split.gallery, False), (split.queries, True)):
+            made_by = (method.representation, *(() if plain else (method.embedding, method.wants_views)))
+            views = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.trunk.views)
+            features = _key(task.part, origin, plain, *made_by, *views)
+            if features not in seen:
+                seen.add(features)
+                photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
+                cached_features(method, photos, recipe, bench.cache, bench.torch_device, told, plain=plain)
+
+
+def _key(*parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True)
+
+
+def _seed_of_trunk(recipe: Recipe) -> int | None:
+    return recipe.training.seed if recipe.trunk.frozen and recipe.trunk.weights == "none" else None
+
+
+def _without_seeds(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.model_dump(mode="json")
+    values["training"].pop("seed")
+    values["method"]["options"].pop("seed", None)
+    return values

@@ -1,0 +1,27 @@
+"""The files that a grid leaves: table.md, table.csv, results.json, and plots as PNG."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from milvus_fghash.comparing import plots, tables
+from milvus_fghash.comparing.grid import Results
+from milvus_fghash.whole_file import write_whole
+
+
+def write_report(results: Results, out: Path, title: str, notes: Sequence[str] = ()) -> list[Path]:
+    """Write all of them; gives the files.
+
+    Raises:
+        MissingExtra: without matplotlib; the tables are written before.
+        DataError: when the disk refuses.
+    """
+    values = json.dumps(tables.document(results, title, notes), indent=1, ensure_ascii=False, allow_nan=False)
+    files = [
+        write_whole(out / "table.md", tables.markdown(results, title, notes).encode()),
+        write_whole(out / "table.csv", tables.long_csv(results).encode()),
+        write_whole(out / "results.json", (values + "\n").encode()),
+    ]
+    return [*files, *plots.write_plots(results, out / "plots")]

@@ -1,0 +1,99 @@
+"""Which rows a comparison or an ablation has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+from milvus_fghash.comparing.grid import Row, needs_maps, uses_head
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.errors import ConfigError, nearest
+from milvus_fghash.methods import METHODS, card
+from milvus_fghash.recipe_book import compose
+
+HEADS: tuple[str, ...] = get_args(HeadChoice.model_fields["kind"].annotation)
+
+Variant = tuple[str, tuple[str, ...]]
+"""Label, and changes of the recipe."""
+
+ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
+    "fcaenet": {
+        "Components": (
+            ("Baseline", ("method.options.alpha=0", "method.options.beta=0")),
+            ("+SREM", ("method.options.alpha=0",)),
+            ("+ESRL", ("method.options.beta=0",)),
+            ("+SREM +ESRL", ()),
+        ),
+        "Number of boxes": (
+            ("10 boxes", ("method.options.boxes=10",)),
+            ("50 boxes", ()),
+            ("100 boxes", ("method.options.boxes=100",)),
+            ("150 boxes", ("method.options.boxes=150",)),
+        ),
+        "Size of a box": (
+            ("16 pixels", ("method.options.box_size=16",)),
+            ("32 pixels", ()),
+            ("64 pixels", ("method.options.box_size=64",)),
+            ("128 pixels", ("method.options.box_size=128",)),
+        ),
+    },
+}
+"""Method -> heading -> variants.
+
+FCAENet: the paper's Tables 2 to 4. It does not say what SREM is without ESRL, whose loss has both pulls (eq. 9). Here
+each component is the pull that it brings: SREM the one to the erased photo (beta), ESRL the one to the positive photo
+(alpha); without both, the method is its Baseline.
+"""
+
+
+def compared_rows(
+    setting: str, methods: Sequence[str], heads: Sequence[str], changes: Sequence[str]
+) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """Rows of a comparison, and the methods that are not applicable in the setting.
+
+    No name at all means every method. Methods that learn nothing by gradient have projections of
+    their own, so they stand in one row, whatever the heads.
+
+    Raises:
+        ConfigError: for an unknown method or head, or when nothing is left.
+    """
+    for head in heads:
+        if head not in HEADS:
+            raise ConfigError(f"no head named {head!r}. {nearest(head, HEADS)}")
+    methods = list(dict.fromkeys(methods)) or list(METHODS)
+    for method in methods:
+        card(method)
+    left_out = tuple(
+        method for method in methods if needs_maps(method) and compose(setting, method, changes).trunk.frozen
+    )
+    rows = tuple(_rows_of([method for method in methods if method not in left_out], tuple(dict.fromkeys(heads))))
+    if not rows:
+        raise ConfigError(
+            f"none of the methods fits {setting}: {', '.join(left_out)} work on maps, and the trunk is frozen"
+        )
+    return rows, left_out
+
+
+def ablated_rows(method: str, heads: Sequence[str]) -> tuple[Row, ...]:
+    """Rows of a method's ablation, group by group.
+
+    Raises:
+        ConfigError: when none is known of it.
+    """
+    if method not in ABLATIONS:
+        raise ConfigError(f"no ablation of {method!r}. {nearest(method, ABLATIONS)}")
+    for head in heads:
+        if head not in HEADS:
+            raise ConfigError(f"no head named {head!r}. {nearest(head, HEADS)}")
+    return tuple(
+        Row(label, method, head, changes, group)
+        for group, variants in ABLATIONS[method].items()
+        for head in dict.fromkeys(heads)
+        for label, changes in variants
+    )
+
+
+def _rows_of(methods: Sequence[str], heads: Sequence[str]) -> Iterator[Row]:
+    yield from (Row(method, method) for method in methods if not uses_head(method))
+    for head in heads:
+        yield from (Row(method, method, head) for method in methods if uses_head(method))

@@ -1,0 +1,215 @@
+"""A grid's results as Markdown, as CSV, and as plain values. Pure functions of the records.
+
+Mean and sample standard deviation over seeds. The encoded and the learned gallery are tables of their own, never one. A
+dash stands where a method has no learned gallery. No date and no duration stands in the Markdown: the same cells always
+give the same text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from milvus_fghash.comparing.grid import Results, Row
+from milvus_fghash.comparing.records import Record
+from milvus_fghash.evaluate import GalleryKind
+
+DASH = "–"
+GALLERIES: tuple[GalleryKind, ...] = ("encoded", "learned")
+EXPLAINED = {
+    "encoded": "Gallery: the network's codes of the training photos. Only this says how photos are found that nobody "
+    "has labelled.",
+    "learned": "Gallery: codes that training made with the labels of the gallery photos at hand (V: solved for each "
+    f"photo; class codes: one for each class). {DASH}: the method has none.",
+}
+CSV_COLUMNS = (
+    "group", "label", "method", "head", "bits", "seed", "gallery", "source", "map", "map_sorted", "precision_at_1",
+    "learning_rate", "seconds", "failed",
+)  # fmt: skip
+
+
+def markdown(results: Results, title: str, notes: Sequence[str] = ()) -> str:
+    """The document: a table for each gallery (of each group of rows), notes, and the learning rates tried."""
+    parts = [f"# {title}", _head_line(results)]
+    for gallery in GALLERIES:
+        parts.append(f"## {gallery.capitalize()} gallery")
+        parts.append(EXPLAINED[gallery])
+        for group in dict.fromkeys(row.group for row in results.plan.rows):
+            if group:
+                parts.append(f"### {group}")
+            parts.append(gallery_table(results, gallery, group))
+    parts += notes
+    failed = [f"- {record.name}: {record.failed}" for record in _distinct(results) if record.failed]
+    failed += [f"- {row.name}: every learning rate failed" for row in results.trials if results.hopeless(row)]
+    if failed:
+        parts.append("## Failed\n\n" + "\n".join(failed))
+    if results.trials:
+        parts.append("## Learning rates\n\n" + trial_table(results))
+    return "\n\n".join(parts) + "\n"
+
+
+def gallery_table(results: Results, gallery: GalleryKind, group: str = "") -> str:
+    """Rows against code lengths; one gallery."""
+    plan = results.plan
+    rows = [row for row in plan.rows if row.group == group]
+    learned = ["codes from"] if gallery == "learned" else []
+    lines = [["method", "head", *learned, *(f"{bits} bits" for bits in plan.bits)]]
+    for row in rows:
+        source = [_source(results, row)] if learned else []
+        cells = [_cell(_records(results, row, bits), plan.n_seeds, gallery) for bits in plan.bits]
+        lines.append([row.label, row.head or DASH, *source, *cells])
+    return _table(lines)
+
+
+def trial_table(results: Results) -> str:
+    """The log of the learning-rate trials: mAP on held-out training photos, the winner in bold."""
+    tried = next(iter(results.trials.values()))
+    lines = [["method", "head", "recipe's rate", *(f"x {factor:.3g}" for factor in sorted(tried)), "chosen"]]
+    for row, trials in results.trials.items():
+        best = results.factor(row)
+        cells = [_trial(record, factor == best) for factor, record in sorted(trials.items())]
+        middle = f"{trials[1.0].learning_rate:.3g}" if 1.0 in trials else DASH
+        chosen = f"{trials[best].learning_rate:.3g}" if best in trials else DASH
+        lines.append([row.label, row.head or DASH, middle, *cells, chosen])
+    words = (
+        f"mAP of the encoded gallery for training photos held out by class, after the last round, at "
+        f"{results.plan.trial_bits} bits and seed 0; the factor that wins counts at every code length."
+    )
+    return f"{words}\n\n{_table(lines)}"
+
+
+def summary(results: Results) -> list[dict[str, Any]]:
+    """One entry for each row, code length and gallery: mean, deviation and each seed's mAP."""
+    entries = []
+    for row in results.plan.rows:
+        for bits in results.plan.bits:
+            records = _records(results, row, bits)
+            for gallery in GALLERIES:
+                scores = [score for record in records if (score := record.score(gallery))]
+                values = [score.map_exact for score in scores]
+                entries.append(
+                    {
+                        **_named(row),
+                        "bits": bits,
+                        "gallery": gallery,
+                        "source": scores[0].source if scores else None,
+                        "mean": statistics.mean(values) if values else None,
+                        "deviation": statistics.stdev(values) if len(values) > 1 else None,
+                        "seeds": values,
+                        "precision_at_1": statistics.mean(score.precision_at[1] for score in scores)
+                        if scores
+                        else None,
+                        "seconds": statistics.mean(record.seconds for record in records) if records else None,
+                    }
+                )
+    return entries
+
+
+def long_csv(results: Results) -> str:
+    """One line for each cell and gallery."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for (row, bits, seed), record in results.cells.items():
+        for gallery in GALLERIES:
+            score = record.score(gallery)
+            if score is None and not (record.failed and gallery == "encoded"):
+                continue
+            figures = (score.source, score.map_exact, score.map_sorted, score.precision_at[1]) if score else ("",) * 4
+            known = (row.group, row.label, row.method, row.head or "", bits, seed, gallery)
+            rate = record.learning_rate if record.curve else ""
+            writer.writerow((*known, *figures, rate, f"{record.seconds:.2f}", record.failed or ""))
+    return text.getvalue()
+
+
+def document(results: Results, title: str, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything but the curves, as one JSON document; curves and recipes stand in cells.jsonl."""
+    plan = results.plan
+    return {
+        "title": title,
+        "setting": plan.setting,
+        "changes": plan.changes,
+        "bits": plan.bits,
+        "seeds": plan.n_seeds,
+        "missing": sum(1 for cell in plan.cells() if cell not in results.cells),
+        "notes": list(notes),
+        "table": summary(results),
+        "trials": [
+            {
+                **_named(row),
+                "factor": factor,
+                "learning_rate": record.learning_rate,
+                "map": record.encoded.map_exact if record.encoded else None,
+                "failed": record.failed,
+                "chosen": factor == results.factor(row),
+            }
+            for row, trials in results.trials.items()
+            for factor, record in sorted(trials.items())
+        ],
+        "cells": [
+            record.model_dump(mode="json", exclude={"curve": True, "identity": {"recipe"}})
+            for record in _distinct(results)
+        ],
+    }
+
+
+def _distinct(results: Results) -> list[Record]:
+    """Rows of several groups may share a cell."""
+    return list({record.name: record for record in results.cells.values()}.values())
+
+
+def _head_line(results: Results) -> str:
+    plan = results.plan
+    seeds = f"mean ± sample standard deviation over {plan.n_seeds} seeds" if plan.n_seeds > 1 else "one seed"
+    line = f"mAP@all, the exact expectation over ties, 1 = all right; {seeds}."
+    some = next(iter(results.cells.values()), None)
+    if some:
+        line += f" {some.n_queries:,} queries, {some.n_gallery:,} photos in the gallery."
+    return line
+
+
+def _records(results: Results, row: Row, bits: int) -> list[Record]:
+    cells = ((row, bits, seed) for seed in range(results.plan.n_seeds))
+    return [results.cells[cell] for cell in cells if cell in results.cells]
+
+
+def _cell(records: Sequence[Record], n_seeds: int, gallery: GalleryKind) -> str:
+    """``mean ± deviation``; says so where seeds are missing or failed."""
+    if any(record.failed for record in records):
+        return "failed"
+    if not records:
+        return "not run"
+    values = [score.map_exact for record in records if (score := record.score(gallery))]
+    if not values:
+        return DASH
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    share = f" ({len(records)} of {n_seeds})" if len(records) < n_seeds else ""
+    return f"{statistics.mean(values):.3f}{spread}{share}"
+
+
+def _source(results: Results, row: Row) -> str:
+    records = (record for (of, _, _), record in results.cells.items() if of == row)
+    return next((record.learned.source for record in records if record.learned), DASH)
+
+
+def _trial(record: Record, chosen: bool) -> str:
+    if record.encoded is None:
+        return "failed"
+    return f"**{record.encoded.map_exact:.3f}**" if chosen else f"{record.encoded.map_exact:.3f}"
+
+
+def _named(row: Row) -> dict[str, Any]:
+    return {"group": row.group, "label": row.label, "method": row.method, "head": row.head, "changes": row.changes}
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    def written() -> Iterator[str]:
+        for number, line in enumerate(lines):
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+            if number == 0:
+                yield "|" + "---|" * len(line)
+
+    return "\n".join(written())

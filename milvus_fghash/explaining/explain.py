@@ -1,0 +1,205 @@
+"""A model and photos -> a folder with a page and its pictures, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.explaining.album import PHOTOS, Album
+from milvus_fghash.explaining.bit_facts import bit_facts
+from milvus_fghash.explaining.contents import BitPart, Contents, QueryPart, Shown
+from milvus_fghash.explaining.model import Model
+from milvus_fghash.explaining.page import MARK, page
+from milvus_fghash.explaining.pictures import RIGHT, WRONG, montage, overlay
+from milvus_fghash.explaining.queries import Query, drawn, given, part_of
+from milvus_fghash.explaining.query_page import verdict
+from milvus_fghash.explaining.retrieval import Coded, encode, nearest
+from milvus_fghash.images import load
+from milvus_fghash.serving.decoding import Refused
+from milvus_fghash.whole_file import written
+
+PAGE = "index.html"
+TYPICAL = 6
+"""Photos shown of each side of a bit."""
+FRAMES = {"right": RIGHT, "wrong": WRONG, "": None}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to show."""
+
+    split: str = "test"
+    """Where queries are drawn from."""
+    gallery_split: str = "train"
+    queries: int = 8
+    """Number drawn, where no ``images`` are given."""
+    images: tuple[Path, ...] = ()
+    """Photos that ask instead."""
+    hits: int = 10
+    """Nearest photos of each query."""
+    bits: tuple[int, ...] | None = None
+    """Bits to show; None: all."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What was written."""
+
+    page: Path
+    n_queries: int
+    n_gallery: int
+    n_bits: int
+    refused: tuple[Refused, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A model, and what it makes of the queries and of the gallery."""
+
+    model: Model
+    queries: Coded
+    gallery: Coded
+
+
+def explain(
+    models: Sequence[Model],
+    listing: Listing,
+    out: Path,
+    wanted: Wanted = Wanted(),
+    *,
+    dataset: str = "the photos",
+    overwrite: bool = False,
+    report: Callable[[int, int], object] = lambda done, total: None,
+) -> Explained:
+    """Write the page of a model, or of two beside each other; the bits are those of the first.
+
+    Args:
+        dataset: what the photos are called on the page.
+        report: told while a gallery is encoded: photos done, photos in all.
+
+    Raises:
+        DataError: when ``out`` is taken, a split is missing, no query or no photo of the gallery can be read, photos
+            change meanwhile, or the disk refuses; nothing is written then.
+        ConfigError: when the first model has no such bit.
+    """
+    refuse_taken(out, overwrite)
+    bits = tuple(range(models[0].bits)) if wanted.bits is None else wanted.bits
+    for bit in bits:
+        if not 0 <= bit < models[0].bits:
+            raise ConfigError(f"{models[0].path} has no bit {bit}; its bits are 0 to {models[0].bits - 1}")
+    gallery, gallery_name = part_of(listing, wanted.gallery_split, dataset)
+    if wanted.images:
+        queries, chosen = given(listing, wanted.images), "given by name"
+    else:
+        asked, asked_name = part_of(listing, wanted.split, dataset)
+        queries, chosen = drawn(asked, wanted.queries), f"drawn class by class from {asked_name}"
+    files = [gallery.file(row) for row in range(len(gallery))]
+    seen = [
+        Seen(
+            model,
+            _some(encode(model, [one.file for one in queries]), "query"),
+            _some(encode(model, files, report), "gallery"),
+        )
+        for model in models
+    ]
+    for one in seen[1:]:
+        for before, now in ((seen[0].queries, one.queries), (seen[0].gallery, one.gallery)):
+            if not np.array_equal(before.rows, now.rows):
+                raise DataError("photos came or went while they were read; try again")
+    try:
+        with written(out.resolve()) as folder:
+            (folder / PHOTOS).mkdir(parents=True)
+            album = Album(folder, gallery, models[0].preprocessing)
+            contents = Contents(
+                models=models,
+                gallery=gallery,
+                n_gallery=len(seen[0].gallery.rows),
+                gallery_name=gallery_name,
+                queries_name=chosen,
+                queries=[
+                    _query_part(album, seen, place, queries[row], bits, wanted.hits)
+                    for place, row in enumerate(seen[0].queries.rows)
+                ],
+                bits=[_bit_part(album, seen[0], bit) for bit in bits],
+                photos=album.photos,
+                refused=(*seen[0].queries.refused, *seen[0].gallery.refused),
+            )
+            (folder / PAGE).write_bytes(page(contents))
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror}") from error
+    return Explained(out / PAGE, len(contents.queries), contents.n_gallery, len(bits), tuple(contents.refused))
+
+
+def refuse_taken(out: Path, overwrite: bool) -> None:
+    """Refuse a folder where no page may be written.
+
+    Raises:
+        DataError: when something stands there, or with ``overwrite`` something that is no such page.
+    """
+    if not out.exists():
+        return
+    if not overwrite:
+        raise DataError(f"{out} exists; choose another folder or allow to overwrite it")
+    ours = (out / PAGE).is_file() and MARK.encode() in (out / PAGE).read_bytes()
+    if not ours or any(file.suffix != ".png" and file.name not in (PAGE, PHOTOS) for file in out.iterdir()):
+        raise DataError(f"{out} holds something else than a page of explain, so it is not overwritten")
+
+
+def _some(coded: Coded, role: str) -> Coded:
+    if not len(coded.rows):
+        first = coded.refused[0].message
+        raise DataError(f"none of the {len(coded.refused)} {role} photos can be read; the first: {first}")
+    return coded
+
+
+def _query_part(
+    album: Album, seen: Sequence[Seen], place: int, query: Query, bits: Sequence[int], hits: int
+) -> QueryPart:
+    name = f"query-{place + 1:02d}"
+    labels = album.gallery.labels
+    views, found = [], []
+    for letter, one in zip("ab", seen, strict=False):
+        seen_as = one.model.views(load(query.file, one.model.preprocessing), bits)
+        views.append(
+            [
+                Shown(album.picture(f"{name}-{letter}{number}-{view.kind}", view.picture), view.kind, view.caption)
+                for number, view in enumerate(seen_as, 1)
+            ]
+        )
+        found.append(nearest(one.queries.codes[[place]], one.gallery, album.gallery.ids, hits, query.id))
+    photo = load(query.file, album.preprocessing)
+    rows = [
+        [(photo, None), *((album.photo(hit.row), FRAMES[verdict(query.label, labels[hit.row])]) for hit in one.hits)]
+        for one in found
+    ]
+    return QueryPart(
+        query=query,
+        photo=album.picture(f"{name}-photo", photo),
+        views=views,
+        found=found,
+        picture=album.picture(f"{name}-found", montage(rows, apart=True)),
+    )
+
+
+def _bit_part(album: Album, seen: Seen, bit: int) -> BitPart:
+    facts = bit_facts(bit, seen.gallery, album.gallery.ids, album.gallery.labels, TYPICAL)
+    rows = (*facts.typical_on, *facts.typical_off)
+    photos = {row: album.photo(row) for row in rows}
+    heats = seen.model.bit_heat(np.stack([photos[row] for row in rows]), bit) or ()
+    overlays = {row: overlay(photos[row], heat) for row, heat in zip(rows, heats, strict=False)}
+    name = f"bit-{bit:03d}"
+    sides = [
+        [(shown[row], None) for row in side if row in shown]
+        for side in (facts.typical_on, facts.typical_off)
+        for shown in (photos, overlays)
+    ]
+    return BitPart(
+        facts=facts,
+        heats={row: album.small(f"{name}-{row}", one) for row, one in overlays.items()},
+        picture=album.picture(name, montage([side for side in sides if side])),
+    )

@@ -1,0 +1,93 @@
+"""What a page needs of a model, be it a checkpoint or a bundle."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash.bits import Codes, Outputs
+from milvus_fghash.errors import optional_part
+from milvus_fghash.images import Preprocessing
+
+Pixels = NDArray[np.uint8]
+"""(n, size, size, 3) RGB, or one photo (size, size, 3), as `images.prepare` makes it."""
+Heat = NDArray[np.floating[Any]]
+"""(h, w) in [0, 1], of any resolution."""
+
+BATCH = 8
+"""Photos computed at once."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture over a photo.
+
+    Attributes:
+        kind: a key of the model's `readings`.
+        caption: what is to be said of this one.
+        picture: (size, size, 3).
+    """
+
+    kind: str
+    caption: str
+    picture: Pixels
+
+
+class Model(ABC):
+    """Codes of photos, and whatever this kind of model can show of where they come from."""
+
+    path: Path
+    kind: str
+    """Either "bundle" or "checkpoint"."""
+    method: str
+    bits: int
+    lineage: str
+    preprocessing: Preprocessing
+    readings: Mapping[str, str]
+    """Kind of view -> how to read it, in the order of the views."""
+    absent: Sequence[str]
+    """What this kind of model cannot show, and why; sentences."""
+
+    @property
+    def name(self) -> str:
+        """Such as "fcaenet (48 bits)"."""
+        return f"{self.method} ({self.bits} bits)"
+
+    @abstractmethod
+    def run(self, pixels: Pixels) -> tuple[Codes, Outputs]:
+        """(n, size, size, 3) -> the codes, (n, n_bytes), and the outputs they are the signs of, (n, n_bits)."""
+
+    @abstractmethod
+    def views(self, photo: Pixels, shown_bits: Sequence[int]) -> list[View]:
+        """Pictures of one photo, (size, size, 3); ``shown_bits`` chooses among maps that belong to bits."""
+
+    def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat] | None:
+        """For each photo, what holds this bit on its side; None if this kind of model cannot say."""
+        return None
+
+
+def open_model(path: Path, *, provider: str | None = None, threads: int = 0, device: str | None = None) -> Model:
+    """A bundle's folder, or that of a checkpoint or a training.
+
+    Args:
+        provider, threads: of ONNX Runtime, for a bundle.
+        device: of torch, for a checkpoint; default: `cuda` if there is one.
+
+    Raises:
+        BundleError, ConfigError, TrainingError: when it cannot be read.
+        MissingExtra: for a checkpoint without torch, a bundle without ONNX Runtime.
+    """
+    if (path / "bundle.json").exists():
+        from milvus_fghash.explaining.served import Served
+
+        return Served(path, provider, threads)
+    with optional_part("train"):
+        from milvus_fghash.explaining.trained import Trained
+
+    return Trained(path, device)

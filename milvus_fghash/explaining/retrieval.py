@@ -1,0 +1,85 @@
+"""What a query finds: the nearest photos of the gallery, as Milvus would order them, without Milvus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash.bits import Codes, Outputs, code_bytes, hamming
+from milvus_fghash.explaining.model import BATCH, Model
+from milvus_fghash.images import DEFAULT_LIMITS
+from milvus_fghash.serving.decoding import Refused, batches, decode
+
+Report = Callable[[int, int], object]
+"""Photos done, photos in all."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Photos of a list that could be decoded.
+
+    Attributes:
+        rows: (n_kept,) their positions in the list.
+        codes: (n_kept, n_bytes).
+        outputs: (n_kept, n_bits).
+        refused: the others.
+    """
+
+    rows: NDArray[np.int64]
+    codes: Codes
+    outputs: Outputs
+    refused: tuple[Refused, ...]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A photo that was found: its row in the gallery, and the number of bits that differ."""
+
+    row: int
+    distance: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest photos of one query.
+
+    Attributes:
+        hits: by distance, then by id.
+        cut: photos left out that are as near as the last hit.
+    """
+
+    hits: tuple[Hit, ...]
+    cut: int
+
+
+def encode(model: Model, files: Sequence[Path], report: Report = lambda done, total: None) -> Coded:
+    """Files -> codes and outputs of a model; those that cannot be decoded are listed, not raised."""
+    refused: list[Refused] = []
+    rows: list[int] = []
+    codes = [np.zeros((0, code_bytes(model.bits)), np.uint8)]
+    outputs = [np.zeros((0, model.bits), np.float32)]
+    for photos in batches(decode(files, model.preprocessing, DEFAULT_LIMITS), BATCH, refused.append):
+        some_codes, some_outputs = model.run(np.stack([photo.pixels for photo in photos]))
+        codes.append(some_codes)
+        outputs.append(some_outputs)
+        rows.extend(photo.row for photo in photos)
+        report(len(rows) + len(refused), len(files))
+    return Coded(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(outputs), tuple(refused))
+
+
+def nearest(query: Codes, gallery: Coded, ids: Sequence[str], k: int, itself: str | None = None) -> Found:
+    """The ``k`` nearest photos of a gallery to one code, (1, n_bytes).
+
+    Args:
+        ids: of all photos of the gallery's list, decoded or not.
+        itself: id of the query's own photo, which is left out.
+    """
+    distances = hamming(query, gallery.codes)[0]
+    hits = sorted((int(distance), ids[row], int(row)) for distance, row in zip(distances, gallery.rows, strict=True))
+    others = [Hit(row, distance) for distance, key, row in hits if key != itself]
+    last = others[:k][-1].distance if others else 0
+    return Found(tuple(others[:k]), sum(hit.distance == last for hit in others[k:]))

@@ -1,0 +1,157 @@
+"""A checkpoint: what gradients and maps show of a network. The only file of this part that imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from milvus_fghash.bits import Codes, Outputs, pack
+from milvus_fghash.errors import ConfigError
+from milvus_fghash.explaining.model import BATCH, Heat, Model, Pixels, View
+from milvus_fghash.explaining.pictures import erased, overlay, positive, stretched
+from milvus_fghash.explaining.tags import percent
+from milvus_fghash.methods import load
+from milvus_fghash.methods.erasing import erase, erasing_mask
+from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.trunks import StagedTrunk
+
+MOST_MAPS = 12
+"""Attention maps shown of a photo."""
+
+READINGS = {
+    "attention": (
+        "Attention: where the network looks, from the lowest to the highest place in this photo. Methods with several "
+        "maps give one for each part or bit; the others the mean of their last feature maps."
+    ),
+    "code": (
+        "Code: a class-activation map of the whole code. Bright places push the outputs to the side they are on; "
+        "dark ones do nothing for them, or pull the other way."
+    ),
+    "erased": (
+        "Erased: the region that selective region erasing (SREM) takes away, the hottest of the mean feature map. "
+        "The caption says how many bits of the code change when only the rest is seen."
+    ),
+}
+
+
+class Trained(Model):
+    """Attention of the method, Grad-CAM of the code and of single bits, and SREM's region."""
+
+    kind = "checkpoint"
+    readings = READINGS
+    absent = ()
+
+    def __init__(self, path: Path, device: str | None = None) -> None:
+        loaded = load_checkpoint(path)
+        state = loaded.state
+        self.path, self.method, self.bits, self.lineage = path, state.recipe.method.name, state.bits, state.lineage
+        self.preprocessing = state.recipe.preprocessing
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self.network = loaded.method.to(self.device).requires_grad_(False)
+        except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+            raise ConfigError(f"the device {device!r} cannot be used: {str(error).partition(chr(10))[0]}") from None
+        self.trunk = cast(StagedTrunk, self.network.trunk)
+        self.stage = self._last_common_stage()
+        self.boxes, self.box_size = self._boxes()
+
+    def run(self, pixels: Pixels) -> tuple[Codes, Outputs]:
+        with torch.inference_mode():
+            parts = [
+                self.network(self._images(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)
+            ]
+        outputs = torch.cat(parts).float().cpu().numpy()
+        return pack(outputs), outputs
+
+    def views(self, photo: Pixels, shown_bits: Sequence[int]) -> list[View]:
+        images = self._images(photo[None])
+        with torch.inference_mode():
+            attentions = self.network.attentions(images)[0].float().cpu().numpy()
+            whole = self.network(images)
+        chosen = shown_bits if len(attentions) == self.bits else range(len(attentions))
+        word = "bit" if len(attentions) == self.bits else "part"
+        views = []
+        for number in list(chosen)[:MOST_MAPS]:
+            caption = "where it looks" if len(attentions) == 1 else f"{word} {number} of {len(attentions)}"
+            views.append(View("attention", caption, overlay(photo, stretched(attentions[number]))))
+        signs = torch.where(whole > 0, 1.0, -1.0)
+        (heat,) = self._activations(images, signs)
+        views.append(View("code", "what makes the code", overlay(photo, positive(heat))))
+        return [*views, self._erased(photo, images, whole)]
+
+    def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat]:
+        images = self._images(pixels)
+        with torch.inference_mode():
+            signs = torch.where(self.network(images)[:, bit] > 0, 1.0, -1.0)
+        weights = torch.zeros(len(images), self.bits, device=self.device)
+        weights[:, bit] = signs
+        return [positive(heat) for heat in self._activations(images, weights)]
+
+    def _activations(self, images: Tensor, weights: Tensor) -> Any:
+        """Grad-CAM (Selvaraju et al., ICCV 2017) of sum_k weights_k output_k, (b, n_bits) -> (b, h, w), not cut at 0.
+
+        A constant makes the map's mean the score itself. With pooled maps and a linear head each place then holds what
+        the head says of that place alone, which is the class-activation map with its bias (Zhou et al., CVPR 2016).
+        """
+        with torch.enable_grad(), _cut(self.stage) as cuts:
+            scores = (self.network(images) * weights).sum(dim=1)
+            (gradient,) = torch.autograd.grad(scores.sum(), cuts)
+        heat = (gradient.sum(dim=(2, 3), keepdim=True) * cuts[0]).sum(dim=1)
+        heat += (scores - heat.mean(dim=(1, 2)))[:, None, None]
+        return heat.detach().float().cpu().numpy()
+
+    def _last_common_stage(self) -> nn.Module:
+        """The deepest stage of the trunk that all of a code goes through; methods may branch off before the last."""
+        size = self.preprocessing.size
+        for stage in reversed(self.trunk.stages):
+            images = torch.zeros(1, 3, size, size, device=self.device, requires_grad=True)
+            with torch.enable_grad(), _cut(stage) as cuts:
+                outputs = self.network(images)
+                if len(cuts) == 1:
+                    inside, around = torch.autograd.grad(outputs.sum(), (cuts[0], images), allow_unused=True)
+                    if inside is not None and around is None:
+                        return stage
+        raise ConfigError(f"{self.method} does not run its photos through the trunk's stages once each")
+
+    def _boxes(self) -> tuple[int, int]:
+        """Number and side of SREM's boxes: the method's own, or those of FCAENet's paper; scaled as in training."""
+        options: Any = getattr(self.network, "config", None)
+        if not (hasattr(options, "boxes") and hasattr(options, "box_size")):
+            options = load("fcaenet").Config()
+        return options.boxes, max(1, round(options.box_size * self.preprocessing.size / 224))
+
+    def _erased(self, photo: Pixels, images: Tensor, whole: Tensor) -> View:
+        with torch.inference_mode():
+            maps = self.trunk.maps(images)
+            rest = self.network(erase(images, maps, self.boxes, self.box_size))
+            mask = erasing_mask(maps.float(), photo.shape[:2], self.boxes, self.box_size)[0, 0].bool().cpu().numpy()
+        changed = int(((rest > 0) != (whole > 0)).sum())
+        fill = tuple(round(255 * min(max(value, 0), 1)) for value in self.trunk.mean)
+        caption = f"{percent(float(1 - mask.mean()))} of the photo; {changed} of {self.bits} bits change"
+        return View("erased", caption, erased(photo, mask, (fill[0], fill[1], fill[2])))
+
+    def _images(self, pixels: Pixels) -> Tensor:
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return self.trunk.normalise(batch.permute(0, 3, 1, 2))
+
+
+@contextmanager
+def _cut(stage: nn.Module) -> Iterator[list[Tensor]]:
+    """While it lasts, gradients start at what ``stage`` gives; collects that, once for each time it runs."""
+    cuts: list[Tensor] = []
+
+    def restart(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        cuts.append(output.detach().requires_grad_())
+        return cuts[-1]
+
+    handle = stage.register_forward_hook(restart)
+    try:
+        yield cuts
+    finally:
+        handle.remove()

@@ -1,0 +1,82 @@
+"""A2-Net++: A2-Net whose features must also give the photo back (Wei et al., TPAMI 2023).
+
+    image = w * mean over pixels of (G(f) - x)^2,   w = 0.01 in the first half of the rounds and 0.1 in the second
+
+G is a small decoder of transposed convolutions that ends in a sigmoid. Only training has it: the code of a photo is
+A2-Net's.
+
+Follows the published modules of the authors' group, as far as they can be read; how their script adds up the losses
+cannot. Inferred: that the image term is added, at the weights above. As read: the codes' terms (pairs, quantisation,
+decorrelation) are multiplied by 4, and decorrelation stands from the first round. Not taken over: a second decoder on
+f^, whose loss is computed there but not added. The target there is a photo normalised by mean and deviation, which a
+sigmoid cannot reach; here it is the photo in [0, 1], averaged down to the size of what G gives.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from pydantic import Field
+from torch import Tensor, nn
+
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.methods import a2net
+from milvus_fghash.methods.base import Batch, Sizes, Trunk
+
+WIDTHS = (512, 256, 128, 64, 32, 16, 3)
+
+
+class Config(a2net.Config):
+    decorrelate_from: Literal["start", "half"] = "start"
+    """Whether bits are decorrelated in all rounds or in the second half."""
+    codes: Annotated[float, Field(gt=0)] = 4.0
+    """Factor of pairs, quantisation and decorrelation."""
+    image_first: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the reconstruction of the photo in the first half of the rounds."""
+    image_second: Annotated[float, Field(ge=0)] = 0.1
+    """The same in the second half."""
+    image_size: Annotated[int, Field(gt=0, multiple_of=32)] = 224
+    """Side of the photos that G gives, in pixels."""
+
+
+class ImageDecoder(nn.Sequential):
+    """G: features (b, n_features) -> photos (b, 3, size, size) in [0, 1], from size / 32 pixels by five doublings."""
+
+    def __init__(self, n_features: int, size: int) -> None:
+        layers: list[nn.Module] = [nn.Linear(n_features, WIDTHS[0]), nn.Unflatten(1, (WIDTHS[0], 1, 1))]
+        for before, after in itertools.pairwise(WIDTHS):
+            first = before == WIDTHS[0]
+            widen = nn.ConvTranspose2d(before, after, size // 32 if first else 4, 1 if first else 2, 0 if first else 1)
+            layers += [widen, nn.BatchNorm2d(after), nn.ReLU()]
+        layers[-1] = nn.Sigmoid()
+        super().__init__(*layers)
+
+
+def shrunk(trunk: Trunk, images: Tensor, size: int) -> Tensor:
+    """What ``trunk`` normalised to (b, 3, h, w), in [0, 1] again, averaged to (b, 3, size, size)."""
+    mean = torch.tensor(trunk.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(trunk.std, device=images.device).view(1, 3, 1, 1)
+    return F.adaptive_avg_pool2d(images * std + mean, size)
+
+
+class Method(a2net.Method):
+    config: Config
+
+    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(trunk, head, sizes, config)
+        self.decoder = ImageDecoder(self.head.bits.in_features, config.image_size)
+        self.embedding = f"anchor+photo-{config.image_size}"
+
+    def embed(self, images: Tensor) -> dict[str, Tensor]:
+        return {"anchor": self.represent(images), "photo": shrunk(self.trunk, images, self.config.image_size)}
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        terms = super().loss(batch)
+        terms |= {name: self.config.codes * value for name, value in terms.items() if name != "reconstruction"}
+        weight = self.config.image_second if self.second_half else self.config.image_first
+        if weight:
+            terms["image"] = weight * F.mse_loss(self.decoder(batch.features["anchor"]), batch.features["photo"])
+        return terms

@@ -1,0 +1,237 @@
+"""One code for each class: how such codes are drawn, how far apart they stand, and which class gets which.
+
+Codes are float32 signs (n_classes, n_bits), all different; everything random follows from a seed. A network that errs
+in fewer bits than half the minimal distance of the codes is still nearest to the right class, which is why they are
+drawn far apart; and as no network is always right, `place_by_similarity` gives classes that look alike near codes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from numpy.typing import NDArray
+from torch import Tensor
+
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.errors import DataError
+from milvus_fghash.methods.base import HashMethod, Sizes, Trunk, generator
+from milvus_fghash.methods.heads import HashHead
+
+Doubles = NDArray[np.float64]
+Codebook = Literal["hadamard", "balanced", "bernoulli", "far-apart"]
+
+
+def draw_codes(kind: Codebook, n_classes: int, n_bits: int, seed: int) -> Tensor:
+    """Codes by the name of how they are drawn; `hadamard` gives balanced ones where a Hadamard matrix has too few rows.
+
+    Raises:
+        DataError: when there are more classes than such codes.
+    """
+    if kind == "hadamard" and n_bits & (n_bits - 1) == 0 and n_classes <= 2 * n_bits:
+        return hadamard_codes(n_classes, n_bits)
+    if kind == "bernoulli":
+        return bernoulli_codes(n_classes, n_bits, seed)
+    if kind == "far-apart":
+        return far_apart_codes(n_classes, n_bits, seed)
+    return balanced_codes(n_classes, n_bits, seed)
+
+
+def hadamard_codes(n_classes: int, n_bits: int) -> Tensor:
+    """The rows of Sylvester's Hadamard matrix, then their opposites: any two differ in half the bits, or in all.
+
+    Raises:
+        DataError: when ``n_bits`` is no power of two, or there are more than 2 ``n_bits`` classes.
+    """
+    if n_bits & (n_bits - 1) or n_classes > 2 * n_bits:
+        raise DataError(
+            f"no Hadamard codes of {n_bits} bits for {n_classes} classes: the length must be a power of two, "
+            f"and gives 2 x {n_bits} codes. Draw the codes in another way"
+        )
+    rows = torch.ones(1, 1)
+    while len(rows) < n_bits:
+        rows = torch.cat([torch.cat([rows, rows], dim=1), torch.cat([rows, -rows], dim=1)])
+    return torch.cat([rows, -rows])[:n_classes]
+
+
+def balanced_codes(n_classes: int, n_bits: int, seed: int, tries: int = 500) -> Tensor:
+    """Random codes with n_bits // 2 bits of +1, drawn one after the other (CSQ).
+
+    Each differs from all before it in more than a quarter of the bits. Where ``tries`` draws give none that does, the
+    farthest of them is taken, so the distance falls short of that when there are many classes for the bits.
+
+    Raises:
+        DataError: when there are more classes than balanced codes.
+    """
+    _check_enough(n_classes, n_bits, math.comb(n_bits, n_bits // 2))
+    random = generator(seed)
+    codes = torch.empty(0, n_bits)
+    while len(codes) < n_classes:
+        order = torch.rand(tries, n_bits, generator=random).argsort(dim=1)
+        drawn = torch.where(order < n_bits // 2, 1.0, -1.0)
+        nearest = _distances(drawn, codes).amin(dim=1) if len(codes) else torch.full((tries,), n_bits)
+        far = (nearest > n_bits / 4).nonzero()
+        chosen = int(far[0] if len(far) else nearest.argmax())
+        if nearest[chosen] > 0:  # else all were there already: draw again
+            codes = torch.cat([codes, drawn[chosen : chosen + 1]])
+    return codes
+
+
+def bernoulli_codes(n_classes: int, n_bits: int, seed: int) -> Tensor:
+    """Distinct codes of fair random bits (OrthoHash).
+
+    Independent draws would collide at few bits: of 200 classes at 12 bits, about five pairs would share a code.
+
+    Raises:
+        DataError: when there are more classes than codes.
+    """
+    _check_enough(n_classes, n_bits, 2**n_bits)
+    return _distinct(n_classes, n_bits, generator(seed))
+
+
+def far_apart_codes(n_classes: int, n_bits: int, seed: int, candidates: int = 4000) -> Tensor:
+    """From random candidates, always the one farthest from the nearest code taken so far.
+
+    Up to 12 bits every code there is a candidate. 200 classes get a minimal distance of 2, 7, 10, 17 at 12, 24, 32, 48
+    bits, where random codes have 1, 3, 5, 11.
+
+    Raises:
+        DataError: when there are more classes than codes.
+    """
+    _check_enough(n_classes, n_bits, 2**n_bits)
+    pool = _distinct(2**n_bits if n_bits <= 12 else max(candidates, n_classes), n_bits, generator(seed))
+    chosen = [0]
+    nearest = _distances(pool, pool[:1])[:, 0]
+    while len(chosen) < n_classes:
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, _distances(pool, pool[chosen[-1:]])[:, 0])
+    return pool[chosen]
+
+
+def minimal_distance(codes: Tensor) -> int:
+    """In how many bits the two nearest codes differ; of a single code, its length."""
+    distances = _distances(codes, codes)
+    return int(distances.fill_diagonal_(codes.shape[1]).min())
+
+
+def place_by_similarity(codes: Tensor, similarity: Tensor, seed: int, starts: int = 4) -> Tensor:
+    """Deal codes out so that similar classes get near codes: raise sum_ij S_ij <b_i, b_j> over all pairs of classes.
+
+    From a random order each class in turn changes its code with the class that raises the sum most, until no change of
+    two does; the best of ``starts`` such orders is kept. No more is promised: the best of all orders is out of reach.
+
+    Args:
+        codes: (n_classes, n_bits) signs.
+        similarity: S, (n_classes, n_classes); what it says of a class and itself does not matter.
+        seed: of the orders.
+        starts: how many orders. One takes 0.1 s for 200 classes and 3 s for 555.
+
+    Returns:
+        The same codes, (n_classes, n_bits), row k for class k.
+    """
+    random = np.random.default_rng(seed)
+    signs = codes.cpu().double().numpy()
+    s = similarity.cpu().double().numpy()
+    s = (s + s.T) / 2
+    np.fill_diagonal(s, 0)
+    orders = [_exchange(signs, s, random) for _ in range(starts)]
+    best = max(orders, key=lambda order: float((s * (signs[order] @ signs[order].T)).sum()))
+    return codes[torch.from_numpy(best).to(codes.device)]
+
+
+def exchange_gains(s: Doubles, g: Doubles, i: int) -> Doubles:
+    """Half of what sum_jk S_jk G_jk gains when class i changes its code with each other one; (n,), 0 for i itself.
+
+    Args:
+        s: (n, n) similarities, symmetric with a diagonal of 0.
+        g: (n, n) inner products of the codes as they are dealt out now, likewise.
+        i: the class.
+    """
+    # Of j: sum_k (S_ik - S_jk) (G_jk - G_ik). With diagonals of 0, k = i and k = j add -2 S_ij G_ij to it, wrongly.
+    own = np.einsum("jk,jk->j", s, g)
+    gains: Doubles = g @ s[i] + s @ g[i] - own - own[i] + 2 * s[i] * g[i]
+    return gains
+
+
+def class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    """(n, n_features) of photos with class numbers (n,) -> (n_classes, n_features); 0 for a class without photos."""
+    sums = features.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, features)
+    return sums / torch.bincount(labels, minlength=n_classes).clamp(min=1)[:, None]
+
+
+def class_similarity(means: Tensor) -> Tensor:
+    """Cosines of class means (n_classes, n_features) after each feature is standardised over the classes.
+
+    Without that, what all photos have in common makes every two classes alike.
+    """
+    centred = means - means.mean(dim=0)
+    deviation = centred.std(dim=0, correction=0)
+    scaled = F.normalize(centred / torch.where(deviation > 1e-6, deviation, 1.0), dim=1)
+    return scaled @ scaled.T
+
+
+class ClassCodes(HashMethod):
+    """A method that teaches the network one given code for each class; these are the learned codes of its photos."""
+
+    learned_source = "class codes"
+
+    codes: Tensor
+    """(n_classes, n_bits) signs."""
+
+    def __init__(
+        self, trunk: Trunk, head: HeadChoice, sizes: Sizes, codes: Tensor, *, norm_outputs: bool = False
+    ) -> None:
+        super().__init__(trunk, sizes)
+        self.head: HashHead = HashHead(head, trunk.n_features, sizes.n_bits, norm_outputs=norm_outputs)
+        self.wants_features = head.standardise
+        self.register_buffer("codes", codes)
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        self.head.fit(features)
+
+    def learned_codes(self, labels: Tensor) -> Tensor:
+        return self.codes[labels]
+
+
+def _check_enough(n_classes: int, n_bits: int, n_codes: int) -> None:
+    if n_classes > n_codes:
+        raise DataError(f"{n_bits} bits give {n_codes} such codes, too few for {n_classes} classes. Take more bits")
+
+
+def _distinct(n: int, n_bits: int, random: torch.Generator) -> Tensor:
+    """n different random codes, or all there are; (n, n_bits)."""
+    if n_bits <= 16:  # drawing until every code has come would take long
+        numbers = torch.randperm(2**n_bits, generator=random)[:n]
+        return (numbers[:, None] >> torch.arange(n_bits) & 1) * 2.0 - 1
+    codes = torch.empty(0, n_bits)
+    while len(codes) < n:
+        drawn = torch.randint(0, 2, (n - len(codes), n_bits), generator=random) * 2.0 - 1
+        codes = torch.unique(torch.cat([codes, drawn]), dim=0)
+    return codes[torch.randperm(n, generator=random)]  # `unique` sorts
+
+
+def _exchange(signs: Doubles, s: Doubles, random: np.random.Generator) -> NDArray[np.int64]:
+    """An order of the codes, found from a random one, that no change of two betters."""
+    order = random.permutation(len(signs))
+    g = signs[order] @ signs[order].T
+    np.fill_diagonal(g, 0)
+    raised = True
+    while raised:
+        raised = False
+        for i in random.permutation(len(signs)).tolist():
+            gains = exchange_gains(s, g, i)
+            j = int(gains.argmax())
+            if gains[j] > 1e-9 * np.abs(s).max():  # else rounding could go on for ever
+                g[[i, j]] = g[[j, i]]
+                g[:, [i, j]] = g[:, [j, i]]
+                order[[i, j]] = order[[j, i]]
+                raised = True
+    return order
+
+
+def _distances(codes: Tensor, others: Tensor) -> Tensor:
+    """Hamming distances of signs (n, n_bits) and (m, n_bits) -> (n, m)."""
+    return (codes.shape[1] - codes @ others.T) / 2

@@ -1,0 +1,49 @@
+"""DPSH: deep supervised hashing with pairwise labels (Li et al., IJCAI 2016).
+
+The likelihood of a pair's similarity s, 1 or 0, under theta = u_i . u_j / 2, on outputs without tanh,
+
+    mean over pairs of [ log(1 + exp(theta)) - s theta ]  +  eta * mean over outputs of (u - sign u)^2 .
+
+Differs from the paper, as in public code: both sums are means, to which eta = 0.1 belongs, and a batch is compared with
+a memory of all photos of the round (`memory_bank.py`). Balanced pairs are HashNet's, an option here: of many classes,
+99 % of the pairs are dissimilar, and outputs near 0 are then almost optimal.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from pydantic import Field
+from torch import Tensor
+
+from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.memory_bank import PairwiseMethod
+
+
+class Config(Frozen):
+    eta: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the quantisation term; 0 leaves it out."""
+    balanced: bool = False
+    """Whether all similar pairs together weigh as much as all dissimilar ones, instead of each pair as much as any."""
+
+
+def negative_log_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
+    """Of each pair; both (b, n) -> (b, n). `softplus` stays finite for any theta."""
+    return F.softplus(theta) - similar * theta
+
+
+class Method(PairwiseMethod):
+    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(trunk, head, sizes)
+        self.config = config
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        u = self.head(batch.features["anchor"]).float()
+        pairs = self.pairs(batch, u)
+        values = negative_log_likelihood(u @ pairs.outputs.T / 2, pairs.similar)
+        terms = {"pairs": pairs.mean(values, balanced=self.config.balanced)}
+        if self.config.eta:
+            terms["quantisation"] = self.config.eta * (u.abs() - 1).square().mean()
+        return terms

@@ -1,0 +1,52 @@
+"""DSH: deep supervised hashing (Liu et al., CVPR 2016).
+
+A contrastive loss on outputs without tanh, with D = ||u_i - u_j||^2 and margin m = 2c for c bits,
+
+    mean over pairs of [ D / 2 if similar, max(m - D, 0) / 2 if not ]  +  weight * mean over outputs of | |u| - 1 | .
+
+Differs from the paper, as in public code: a batch is compared with a memory of all photos of the round, not with itself
+alone (`memory_bank.py`), and the second term is a mean too, so that its weight keeps its meaning over code lengths.
+Balanced pairs are HashNet's, an option here: of many classes, 99 % of the pairs are dissimilar.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.memory_bank import PairwiseMethod
+
+
+class Config(Frozen):
+    margin: Annotated[float, Field(gt=0)] = 2.0
+    """m per bit: dissimilar outputs are pushed apart up to a squared distance of ``margin`` times the code length."""
+    weight: Annotated[float, Field(ge=0)] = 0.01
+    """Of the pull of each output towards +1 or -1; 0 leaves it out."""
+    balanced: bool = False
+    """Whether all similar pairs together weigh as much as all dissimilar ones, instead of each pair as much as any."""
+
+
+def contrast(u: Tensor, others: Tensor, similar: Tensor, margin: float) -> Tensor:
+    """The loss of each pair; u (b, c), others (n, c), similar (b, n) -> (b, n)."""
+    squares = u.square().sum(dim=1)[:, None] + others.square().sum(dim=1)
+    apart = (squares - 2 * u @ others.T).clamp(min=0)  # rounding may make the distance of equal outputs negative
+    return similar * apart / 2 + ~similar * (margin - apart).clamp(min=0) / 2
+
+
+class Method(PairwiseMethod):
+    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(trunk, head, sizes)
+        self.config = config
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        u = self.head(batch.features["anchor"]).float()
+        pairs = self.pairs(batch, u)
+        values = contrast(u, pairs.outputs, pairs.similar, self.config.margin * self.sizes.n_bits)
+        terms = {"pairs": pairs.mean(values, balanced=self.config.balanced)}
+        if self.config.weight:
+            terms["quantisation"] = self.config.weight * (u.abs() - 1).abs().mean()
+        return terms

@@ -1,0 +1,114 @@
+"""ExchNet: local features, aligned over a class and exchanged with its means (Cui et al., ECCV 2020).
+
+    u = tanh(head([f_1, ..., f_M, g]))          f_j, g and the maps F_j: `parts.py`
+    p_j = softmax over places of the channel mean of F_j;  q_j = softmax over channels of f_j
+    H(p, q) = || sqrt p - sqrt q || / sqrt 2                              (Hellinger)
+    spatial = 1 - mean over pairs of H(p_j, p_l);  channel = max(0, t - mean over pairs of H(q_j, q_l))
+
+Both are averaged over the batch and stand beside the ADSH term of `baseline.py`. In the last rounds class means
+C_yj of f_j over the whole training set take part, from the network as the round before left it: alignment, the mean of
+||[f_1 - C_y1, ..., f_M - C_yM]||; and each f_j is replaced by C_yj with probability 1/2 before the head. A code is
+made without exchange.
+
+Follows the re-implementation by the same group, in the constants too: there is no quantisation term (``gamma`` brings
+it back, in loss and code step), and 35 of 40 or 40 of 50 rounds pass before the exchange. The norm of the alignment is
+divided by the batch there, which is read as the mean of each photo's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from pydantic import Field
+from torch import Tensor
+
+from milvus_fghash.config import Fraction, HeadChoice
+from milvus_fghash.methods import baseline
+from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
+from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.methods.parts import PartsNetwork, refuse_standardise
+
+
+class Config(baseline.Config):
+    gamma: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the quantisation term; 0 leaves it out."""
+    n_maps: Annotated[int, Field(ge=2)] = 4
+    """M: how many parts."""
+    spatial: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the pull of the parts to different places."""
+    channel: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the pull of the parts to different channels."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """t: how far apart in channels the parts should be."""
+    alignment: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the pull to the class means, once the exchange has begun."""
+    exchange_from: Annotated[float, Field(ge=0, le=1)] = 0.875
+    """Share of the rounds that pass before the exchange begins; 1 leaves alignment and exchange out."""
+    exchanged: Fraction = 0.5
+    """Probability that a part is replaced."""
+
+
+def hellinger(logits: Tensor) -> Tensor:
+    """Mean distance of the pairs of M distributions, each the softmax of its logits: (b, M, k) -> (b,) in [0, 1]."""
+    # The root of a softmax has an infinite slope where it rounds to 0; half its logarithm has not.
+    roots = torch.exp(F.log_softmax(logits, dim=2) / 2)
+    first, second = torch.triu_indices(logits.shape[1], logits.shape[1], offset=1, device=logits.device)
+    apart: Tensor = torch.linalg.vector_norm(roots[:, first] - roots[:, second], dim=2)
+    return apart.mean(dim=1) / math.sqrt(2)
+
+
+def class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    """(n, ...) with labels (n,) -> (n_classes, ...); zeros for a class without photos."""
+    sums = features.new_zeros(n_classes, *features.shape[1:]).index_add_(0, labels, features)
+    counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
+    return sums / counts.view(-1, *[1] * (features.ndim - 1))
+
+
+class Method(baseline.Method):
+    config: Config
+
+    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        refuse_standardise(head, "exchnet")
+        super().__init__(trunk, head, sizes, config)
+        self.parts = PartsNetwork(trunk, config.n_maps)
+        self.head = HashHead(head, (config.n_maps + 1) * trunk.n_features, sizes.n_bits)
+        self.representation = f"parts-{config.n_maps}"
+        self.embedding = "anchor+heat"
+
+    def represent(self, images: Tensor) -> Tensor:
+        features: Tensor = self.parts(self.trunk, images).features
+        return features.flatten(1)
+
+    def embed(self, images: Tensor) -> dict[str, Tensor]:
+        parts = self.parts(self.trunk, images)
+        return {"anchor": parts.features.flatten(1), "heat": parts.maps.mean(dim=2).flatten(2)}
+
+    def attentions(self, images: Tensor) -> Tensor:
+        return self.parts.look(self.trunk, images)
+
+    def before_round(self, at: Round) -> None:
+        super().before_round(at)
+        exchanging = at.number >= int(self.config.exchange_from * at.rounds)
+        self.means = class_means(self._local(at.plain()), at.labels, self.sizes.n_classes) if exchanging else None
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        features, config = batch.features["anchor"], self.config
+        local = self._local(features)
+        extra = {
+            "spatial": config.spatial * (1 - hellinger(batch.features["heat"])).mean(),
+            "channel": config.channel * F.relu(config.threshold - hellinger(local)).mean(),
+        }
+        if self.means is not None:
+            means = self.means[batch.labels]
+            extra["alignment"] = config.alignment * torch.linalg.vector_norm(local - means, dim=(1, 2)).mean()
+            replaced = torch.rand(local.shape[:2], device=local.device) < config.exchanged
+            mixed = torch.where(replaced.unsqueeze(2), means, local).flatten(1)
+            features = torch.cat([mixed, features[:, mixed.shape[1] :]], dim=1)
+        return self.anchor_loss(torch.tanh(self.head(features).float()), batch) | extra
+
+    def _local(self, features: Tensor) -> Tensor:
+        """The parts of (b, (M + 1) n_features), without the whole: (b, M, n_features)."""
+        return features.view(len(features), self.config.n_maps + 1, -1)[:, :-1]

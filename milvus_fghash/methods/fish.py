@@ -1,0 +1,224 @@
+"""FISH: fine-grained hashing with double filtering (Chen et al., IEEE TIP 2022).
+
+Spatial filter: of the last maps, places that are not hotter than their photo's mean count half. Class filter: of the
+class logits, all but the largest are damped, and a linear layer turns them into the outputs. Codes are made from the
+labels alone, one per class, before training (`class_codes`); the network learns
+
+    CE(logits) + CE(logits of the photo with its hottest pixels erased) + MSE(outputs, code of the class) .
+
+Its constants are those of a public re-run, and options here. Differs from it: codes are solved for classes, not photos;
+they are kept apart where two classes would share one, and the best of a few starts are taken; how much of a photo is
+erased follows from its pixels (`chance`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from pydantic import Field
+from torch import Tensor, nn
+
+from milvus_fghash.config import Fraction, Frozen, HeadChoice
+from milvus_fghash.errors import DataError
+from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk, generator
+from milvus_fghash.methods.heads import HashHead
+
+PULL = 1e-4
+"""mu below: weight of the codes against the labels when the class vectors are solved."""
+UNSURE = 12
+"""How many bits of a class may turn to keep its code apart: 4096 choices, of which others take a handful."""
+
+
+class Config(Frozen):
+    background: Fraction = 0.5
+    """What the spatial filter leaves of places that are not hotter than their photo's mean."""
+    others: Fraction = 0.7
+    """What the class filter leaves of every logit but the largest."""
+    erasing: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the erased photo's term; 0 leaves erasing out."""
+    hottest: Fraction = 0.9
+    """Pixels are erased from t times the hottest one on, t between this and 1."""
+    starts: Annotated[int, Field(gt=0)] = 10
+    """Random starts of the class codes, of which the one with the largest least distance is kept; 1 as published."""
+    seed: int = 0
+    """Of those starts."""
+
+
+def spatial_filter(maps: Tensor, background: float) -> Tensor:
+    """(b, k, h, w) with the places scaled whose channel sum is not above its mean over the photo."""
+    heat = maps.sum(dim=1, keepdim=True)
+    return maps * torch.where(heat > heat.mean(dim=(2, 3), keepdim=True), 1.0, background)
+
+
+def class_filter(logits: Tensor, others: float) -> Tensor:
+    """Every logit but the largest of its photo is scaled, (b, n_classes); of equal largest ones none."""
+    return logits * torch.where(logits == logits.amax(dim=1, keepdim=True), 1.0, others)
+
+
+def chance(images: Tensor) -> Tensor:
+    """A number in [0, 1) per photo, (b, 1, 1, 1), as good as random but a function of its pixels.
+
+    So what is erased of a view does not depend on when it is computed, and can be cached. Sums of integers are exact in
+    any order.
+    """
+    return (images * 4096).round().long().sum(dim=(1, 2, 3), keepdim=True) % 1009 / 1009
+
+
+@torch.no_grad()
+def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
+    """Photos, (b, 3, H, W), with the pixels set to 0 where the resized channel sum reaches t times its maximum.
+
+    The maximum is that of the resized sum, so at least one pixel goes; of a constant map, all. Where the maximum is
+    negative, which maps after a ReLU never are, its magnitude counts: the hottest pixels go there too.
+    """
+    heat = F.interpolate(maps.float().sum(dim=1, keepdim=True), size=images.shape[2:], mode="bilinear")
+    highest = heat.amax(dim=(2, 3), keepdim=True)
+    spread = (1 - hottest) * (1 - chance(images))
+    return images * (heat < highest - spread * highest.abs())
+
+
+def best_label_map(vectors: Tensor) -> Tensor:
+    """U that minimises ||L - U V||^2 for V of (c, n_classes) and L = I: L V^T (V V^T)^+ = V^+, (n_classes, c)."""
+    label_map: Tensor = torch.linalg.pinv(vectors)
+    return label_map
+
+
+def best_vectors(label_map: Tensor, rotation: Tensor, signs: Tensor) -> Tensor:
+    """V that minimises ||L - U V||^2 + mu ||B - R V||^2: (U^T U + mu R^T R)^+ (U^T L + mu R^T B), (c, n_classes)."""
+    gram = label_map.T @ label_map + PULL * rotation.T @ rotation
+    vectors: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (label_map.T + PULL * rotation.T @ signs)
+    return vectors
+
+
+def best_rotation(signs: Tensor, vectors: Tensor) -> Tensor:
+    """Orthogonal R that minimises ||B - R V||^2: S1 S2 of the singular value decomposition S1 D S2 of B V^T, (c, c)."""
+    left, _, right = torch.linalg.svd(signs @ vectors.T)
+    rotation: Tensor = left @ right
+    return rotation
+
+
+def distinct_signs(vectors: Tensor) -> Tensor:
+    """Signs of (n_classes, c) vectors, no two rows the same.
+
+    A row whose code is taken gets the free one that turns the least: the smallest sum of |entries| over turned bits.
+
+    Raises:
+        DataError: when there are more classes than codes.
+    """
+    if len(vectors) > 2 ** vectors.shape[1]:
+        raise DataError(f"{vectors.shape[1]} bits give too few codes for {len(vectors)} classes. Take more bits")
+    signs = torch.where(vectors >= 0, 1.0, -1.0).to(vectors.dtype)
+    n_turning = min(UNSURE, signs.shape[1])
+    turned = (torch.arange(2**n_turning)[:, None] >> torch.arange(n_turning) & 1).to(vectors.dtype)
+    taken: set[tuple[float, ...]] = set()
+    for row, vector in zip(signs, vectors, strict=True):
+        if tuple(row.tolist()) in taken:
+            unsure = vector.abs().argsort(stable=True)[:n_turning]
+            choices = row.repeat(len(turned), 1)
+            choices[:, unsure] *= 1 - 2 * turned
+            cheapest = (turned @ vector[unsure].abs()).argsort(stable=True)
+            row.copy_(next(code for code in choices[cheapest] if tuple(code.tolist()) not in taken))
+        taken.add(tuple(row.tolist()))
+    return signs
+
+
+def separation(signs: Tensor) -> tuple[int, int]:
+    """Least Hamming distance between two rows of (n, c) signs, n > 1, and minus the number of pairs that have it."""
+    n, c = signs.shape
+    distances = ((c - signs @ signs.T) / 2)[*torch.triu_indices(n, n, offset=1)]
+    return int(distances.min()), -int((distances == distances.min()).sum())
+
+
+def class_codes(n_classes: int, n_bits: int, seed: int = 0, starts: int = 10, sweeps: int = 15) -> Tensor:
+    """One code for each class from labels alone, (n_classes, n_bits) signs: with L the classes' one-hot columns,
+
+        min over U, V, B of +-1, orthogonal R of   ||L - U V||^2 + mu ||B - R V||^2 ,
+
+    each in turn, from random V. R starts as the identity: random V have no direction that another one would change.
+
+    Published with a column per photo. Photos that start from one vector for their class keep one, whatever their number
+    (if the classes are of one size); with a start each they mostly end there too, but not where classes are fewer than
+    bits, since then part of each start is tied to no label.
+    """
+    found = []
+    for start in range(starts):
+        random = generator(seed, start)
+        vectors = torch.randn(n_bits, n_classes, generator=random, dtype=torch.float64)
+        rotation = torch.eye(n_bits, dtype=torch.float64)
+        for _ in range(sweeps):
+            signs = torch.where(rotation @ vectors >= 0, 1.0, -1.0).double()
+            vectors = best_vectors(best_label_map(vectors), rotation, signs)
+            rotation = best_rotation(signs, vectors)
+        found.append(distinct_signs((rotation @ vectors).T).float())
+    return max(found, key=separation)
+
+
+class FilteredHead(nn.Module):
+    """Features -> class logits -> filtered -> outputs."""
+
+    def __init__(self, choice: HeadChoice, n_features: int, sizes: Sizes, others: float) -> None:
+        super().__init__()
+        self.others = others
+        self.classes = HashHead(choice, n_features, sizes.n_classes)
+        self.bits = nn.Linear(sizes.n_classes, sizes.n_bits)
+
+    def outputs(self, logits: Tensor) -> Tensor:
+        """(b, n_classes) -> (b, n_bits)."""
+        outputs: Tensor = self.bits(class_filter(logits, self.others))
+        return outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.outputs(self.classes(features))
+
+
+class Method(HashMethod):
+    learned_source = "class codes"
+    codes: Tensor
+    """(n_classes, n_bits) signs."""
+
+    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(trunk, sizes)
+        self.config = config
+        self.head: FilteredHead = FilteredHead(head, trunk.n_features, sizes, config.others)
+        self.wants_features = head.standardise
+        self.representation = f"pooled-filtered-{config.background}"
+        if config.erasing:
+            self.embedding = f"anchor+erased-{config.hottest}"
+        self.register_buffer("codes", class_codes(sizes.n_classes, sizes.n_bits, config.seed, config.starts))
+
+    def filtered(self, maps: Tensor) -> Tensor:
+        """Maps of the last stage after the spatial filter, pooled: (b, k, h, w) -> (b, n_features)."""
+        return self.trunk.pool(spatial_filter(maps, self.config.background))
+
+    def represent(self, images: Tensor) -> Tensor:
+        return self.filtered(self.trunk.maps(images))
+
+    def embed(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.trunk.maps(images)
+        features = {"anchor": self.filtered(maps)}
+        if self.config.erasing:
+            features["erased"] = self.represent(erase_hottest(images, maps, self.config.hottest))
+        return features
+
+    def attentions(self, images: Tensor) -> Tensor:
+        return spatial_filter(self.trunk.maps(images), self.config.background).mean(dim=1, keepdim=True)
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        self.head.classes.fit(features)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        names = [name for name in ("anchor", "erased") if name in batch.features]
+        # One pass through the head: with batch norm, both must be normalised by the same statistics.
+        logits = self.head.classes(torch.cat([batch.features[name] for name in names])).float().chunk(len(names))
+        terms = {
+            "classes": F.cross_entropy(logits[0], batch.labels),
+            "codes": F.mse_loss(self.head.outputs(logits[0]), self.codes[batch.labels]),
+        }
+        if self.config.erasing:
+            terms["erased"] = self.config.erasing * F.cross_entropy(logits[1], batch.labels)
+        return terms
+
+    def learned_codes(self, labels: Tensor) -> Tensor:
+        return self.codes[labels]

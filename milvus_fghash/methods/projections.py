@@ -1,0 +1,65 @@
+"""What the methods on unchanged features share: centring, an affine map with buffers, principal axes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from torch import Tensor, nn
+
+from milvus_fghash.errors import DataError
+
+
+class Centred(nn.Module):
+    """x -> x - mean with a buffer, so that it saves and exports like a layer.
+
+    With ``normalise``, each x but zero is first scaled to length 1.
+    """
+
+    mean: Tensor
+
+    def __init__(self, n_features: int, normalise: bool = False) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.register_buffer("mean", torch.zeros(n_features))
+
+    def scaled(self, features: Tensor) -> Tensor:
+        """(n, n_features) as they are, or of length 1."""
+        return F.normalize(features) if self.normalise else features
+
+    def fit(self, features: Tensor) -> Tensor:
+        """Take the mean of the training set's (n, n_features); gives them scaled and centred, in float64.
+
+        Raises:
+            DataError: when all are equal, so that nothing can be learned from them.
+        """
+        features = self.scaled(features.double())
+        if (features == features[0]).all():
+            raise DataError(
+                f"the trunk gives equal features for all {len(features)} training photos; this method learns from how "
+                "they differ. Check that the photos are not all the same"
+            )
+        mean = features.mean(dim=0)
+        self.mean.copy_(mean)
+        return features - mean
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scaled(features) - self.mean
+
+
+class Projection(Centred):
+    """x -> (x - mean) W^T; zero until a method fills the weight, (n_outputs, n_features)."""
+
+    weight: Tensor
+
+    def __init__(self, n_features: int, n_outputs: int, normalise: bool = False) -> None:
+        super().__init__(n_features, normalise)
+        self.register_buffer("weight", torch.zeros(n_outputs, n_features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features) @ self.weight.T
+
+
+def principal_axes(centred: Tensor, count: int) -> Tensor:
+    """The ``count`` directions of largest variance of (n, n_features) -> (n_features, count), largest first."""
+    ascending: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors
+    return ascending.flip(1)[:, :count]

@@ -1,0 +1,75 @@
+"""`explain` on the committed bundle and drawn birds; no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from milvus_fghash.data.listing import Listing
+from tests.explaining.planted import Page
+
+Run = Callable[..., Result]
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1"
+
+
+@pytest.fixture
+def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
+    """36 drawn birds of 4 classes, in train/ and test/."""
+    return Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))
+
+
+def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) -> None:
+    result = run("explain", GOLDEN, "--data", birds, "--photos", "3", "--bits-shown", "7,2,7", "-k", "4", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document == {"page": "explained/index.html", "queries": 3, "gallery": 24, "bits": 2, "refused": []}
+    page = Page((tmp_path / document["page"]).read_text(encoding="utf-8"))
+    assert list(page.sections) == ["query-1", "query-2", "query-3", "bit-7", "bit-2"]
+    assert [len(group) for group in page.sections["query-1"].groups] == [3, 4]
+    assert "24 photos of 4 classes: the split 'train' of folder birds" in page.text
+
+
+def test_a_second_model_and_a_photo_by_name(run: Run, birds: Path, tmp_path: Path) -> None:
+    photo = min(birds.glob("train/*/*.jpg"))
+    words = ["--data", birds, "--image", photo, "--against", GOLDEN, "--gallery-split", "test", "--out", "page"]
+    assert run("explain", GOLDEN, *words).exit_code == 0
+    page = Page((tmp_path / "page" / "index.html").read_text(encoding="utf-8"))
+    assert len(page.sections["query-1"].groups) == 4
+    assert run("explain", GOLDEN, *words).exit_code == 1
+    assert run("explain", GOLDEN, *words, "--overwrite").exit_code == 0
+
+
+def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path: Path) -> None:
+    (min(birds.glob("train/*/*.jpg")).parent / "empty.jpg").write_bytes(b"")
+    words = ["explain", str(GOLDEN), "--data", str(birds), "--photos", "1", "--bits-shown", "0", "--json"]
+    result = run(*words)
+    assert result.exit_code == 3
+    assert result.stderr.startswith("Error: 1 photos could not be read and are listed at the end of the page")
+    (refused,) = json.loads(result.stdout)["refused"]
+    assert (Path(refused["path"]).name, refused["reason"]) == ("empty.jpg", "empty")
+    assert "empty.jpg" in (tmp_path / "explained" / "index.html").read_text()
+    assert run(*words, "--overwrite", "--max-errors", "1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--bits-shown", "1,x"], 2, "wants numbers such as 0,5,7"),
+        (["--bits-shown", "12"], 1, "no bit 12; its bits are 0 to 11"),
+        (["--split", "tset"], 1, "Did you mean test?"),
+        (["--provider", "nowhere"], 1, "no provider"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_writes_nothing(
+    run: Run, birds: Path, tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    result = run("explain", GOLDEN, "--data", birds, *words)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["birds"]

@@ -1,0 +1,243 @@
+"""`compare` and `ablate` from the outside: what they show and leave, what stops them, and that they go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from milvus_fghash.data.listing import Listing
+
+Run = Callable[..., Result]
+Process = subprocess.Popen[bytes]
+Start = Callable[..., Process]
+
+QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.epochs_per_round=1", "training.batch_size=8")
+PROGRAM = str(Path(sys.executable).with_name("milvus-fghash"))
+
+
+def words(data: Path, out: Path | str, *more: str, rounds: int = 1) -> list[str]:
+    made = ["demo", "--data", str(data), "--out", str(out), "--threads", "1", "--device", "cpu", *more]
+    for change in (*QUICK, f"training.rounds={rounds}"):
+        made += ["--set", change]
+    return made
+
+
+def seeds(data: Path, out: Path | str, *, rounds: int) -> list[str]:
+    """A grid of one method with four seeds and no trials."""
+    grid = ("--methods", "baseline", "--bits", "8", "--seeds", "4", "--heads", "linear", "--trials", "1")
+    return ["compare", *words(data, out, *grid, rounds=rounds)]
+
+
+def compare(data: Path, out: Path | str, *more: str, rounds: int = 1) -> list[str]:
+    grid = ("--methods", "lsh,baseline", "--bits", "12,8", "--seeds", "2", "--heads", "linear", "--trial-bits", "8")
+    return ["compare", *words(data, out, *grid, *more, rounds=rounds)]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts the command in a process of its own that does not outlive the test."""
+    started: list[Process] = []
+
+    def run_apart(command: list[str], *, apart: bool = False) -> Process:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        started.append(
+            subprocess.Popen(
+                [PROGRAM, *command],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=apart,
+            )
+        )
+        return started[-1]
+
+    yield run_apart
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def children(process: Process) -> list[int]:
+    """Of a running process, all its processes below it."""
+    found: list[int] = []
+    waiting = [process.pid]
+    while waiting:
+        for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
+            below = [int(number) for number in task.read_text().split()]
+            found += below
+            waiting += below
+    return found
+
+
+def gone(numbers: list[int]) -> bool:
+    """Whether no such process runs any more; one that has ended and was not yet waited for does not run."""
+    for number in numbers:
+        try:
+            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            continue
+        if state != "Z":
+            return False
+    return True
+
+
+def until(condition: Callable[[], object], seconds: float = 200) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def half_way(out: Path) -> bool:
+    """A cell is recorded, and another one's training has a checkpoint."""
+    cells = out / "cells.jsonl"
+    return cells.exists() and cells.stat().st_size > 0 and bool(list(out.glob("trainings/*-seed*/checkpoints/round-*")))
+
+
+def test_a_comparison_shows_and_leaves_its_tables(run: Run, drawn_birds: Listing, tmp_path: Path) -> None:
+    result = run(*compare(drawn_birds.root, "out"))
+    assert result.exit_code == 0
+    assert result.stdout == (tmp_path / "out" / "table.md").read_text()
+    assert "## Encoded gallery" in result.stdout
+    assert "| lsh | – | – | – | – |" in result.stdout  # no learned gallery at either length
+    assert "| baseline | linear | V | 0." in result.stdout
+    assert "[3/3] baseline-linear-8bits-rate3: encoded 0." in result.stderr
+    assert "[8/8] " in result.stderr
+    assert len((tmp_path / "out" / "table.csv").read_text().splitlines()) == 1 + 2 * 2 + 2 * 2 * 2
+    assert (tmp_path / "out" / "plots" / "map-linear-encoded.png").is_file()
+    assert len(list((tmp_path / "out" / "codes").iterdir())) == 8
+    assert not list((tmp_path / "out" / "trainings").iterdir())
+
+    again = run(*compare(drawn_birds.root, "out", "--json"))
+    document = json.loads(again.stdout)
+    assert again.stderr == "", "nothing was left to be done"
+    assert document == json.loads(json.dumps(document))
+    assert [len(document["trials"]), len(document["cells"]), document["missing"]] == [3, 8, 0]
+    assert {key: document[key] for key in document if key != "files"} == json.loads(
+        (tmp_path / "out" / "results.json").read_text()
+    )
+    only = run(*compare(drawn_birds.root, "out", "--table-only", "--methods", "lsh", "--bits", "8"))
+    assert "| method | head | 8 bits |" in only.stdout
+    assert "baseline" not in only.stdout
+
+
+def test_an_ablation_has_its_groups_and_no_trials(run: Run, drawn_birds: Listing, tmp_path: Path) -> None:
+    grid = ("--bits", "8", "--seeds", "1", "--heads", "linear")
+    result = run("ablate", *words(drawn_birds.root, "out", *grid))
+    assert result.exit_code == 0
+    encoded = result.stdout.split("## Learned gallery")[0]
+    assert [line for line in encoded.splitlines() if line.startswith("### ")] == [
+        "### Components",
+        "### Number of boxes",
+        "### Size of a box",
+    ]
+    assert encoded.count("| linear | 0.") == 12
+    assert "Learning rates" not in result.stdout
+    assert len((tmp_path / "out" / "cells.jsonl").read_text().splitlines()) == 10  # three rows are one training
+
+
+def test_a_killed_grid_leaves_no_worker_and_goes_on_to_the_same_table(
+    run: Run, start: Start, drawn_birds: Listing, tmp_path: Path
+) -> None:
+    assert run(*seeds(drawn_birds.root, "whole", rounds=6)).exit_code == 0
+    command = seeds(drawn_birds.root, tmp_path / "killed", rounds=6)
+    victim = start([*command, "--jobs", "2"])
+    assert until(lambda: half_way(tmp_path / "killed")), "it never came half way"
+    below = children(victim)
+    assert len(below) >= 2
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert until(lambda: gone(below), 20), "workers outlived their grid"
+    done = (tmp_path / "killed" / "cells.jsonl").read_bytes()
+    left = 4 - done.count(b"\n")
+    assert 0 < left < 4, "it was too quick to be killed half way"
+    (tmp_path / "killed" / "cells.jsonl").write_bytes(done + done[:200])  # as if a line was being written
+    result = run(*command)
+    assert result.exit_code == 0
+    assert f"[{left}/{left}] " in result.stderr
+    assert (tmp_path / "killed" / "table.md").read_bytes() == (tmp_path / "whole" / "table.md").read_bytes()
+    assert not list((tmp_path / "killed" / "trainings").iterdir())
+
+
+def test_ctrl_c_ends_all_workers_and_says_how_to_go_on(start: Start, drawn_birds: Listing, tmp_path: Path) -> None:
+    process = start([*seeds(drawn_birds.root, tmp_path / "out", rounds=99), "--jobs", "2"], apart=True)
+    assert until(lambda: list((tmp_path / "out").glob("trainings/*/checkpoints/round-*"))), "it never began"
+    below = children(process)
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stdout == b""
+    assert b"the same command goes on from there.\nInterrupted.\n" in stderr
+    assert b"Traceback" not in stderr
+    assert until(lambda: gone(below), 20)
+
+
+def test_a_killed_worker_is_one_clear_line(start: Start, drawn_birds: Listing, tmp_path: Path) -> None:
+    process = start([*seeds(drawn_birds.root, tmp_path / "out", rounds=99), "--jobs", "2"])
+    assert until(lambda: list((tmp_path / "out").glob("trainings/*/checkpoints/round-*"))), "it never began"
+    workers = [number for number in children(process) if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes()]
+    os.kill(workers[0], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"was killed, perhaps for want of memory; run the command again to go on" in stderr
+    assert b"Traceback" not in stderr
+    assert gone(workers)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--methods", "lsh,itqq"], 1, "no method named 'itqq'"),
+        (["--heads", "linaer"], 1, "no head named 'linaer'. Did you mean linear"),
+        (["--query-split", "tset"], 1, "no photo belongs to the split 'tset'"),
+        (["--trials", "2"], 1, "the number of trials must be odd"),
+        (["--set", "training.round=1"], 1, "unknown key 'training.round'"),
+        (["--device", "cuda:99"], 1, "device 'cuda:99' cannot be used"),
+        (["--table-only"], 1, "holds no cell of this grid"),
+        (["--bits", "12,x"], 2, "expected whole numbers between commas"),
+        (["--bits", "7,12"], 2, "a code has 8 to 256 bits, got 7"),
+        (["--methods", ","], 2, "expected names between commas"),
+        (["--seeds", "0"], 2, "--seeds"),
+        (["--jobs", "0"], 2, "--jobs"),
+    ],
+)
+def test_what_is_wrong_is_one_clear_line(
+    run: Run, drawn_birds: Listing, tmp_path: Path, more: list[str], code: int, message: str
+) -> None:
+    result = run(*compare(drawn_birds.root, "out"), *more)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    if code == 1:
+        assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("out/*.jsonl")) or "--device" in more
+
+
+def test_a_setting_and_an_ablation_have_to_exist(run: Run, drawn_birds: Listing) -> None:
+    result = run("compare", "frozn", "--data", drawn_birds.root, "--out", "out", "--methods", "lsh")
+    assert result.exit_code == 1
+    assert "no setting named 'frozn'" in result.stderr
+    assert "Did you mean frozen" in result.stderr
+    result = run("ablate", "demo", "--method", "lsh", "--data", drawn_birds.root, "--out", "out")
+    assert result.exit_code == 1
+    assert "no ablation of 'lsh'" in result.stderr
+
+
+def test_other_figures_in_the_folder_are_not_mixed_in(run: Run, drawn_birds: Listing) -> None:
+    assert run(*compare(drawn_birds.root, "out", "--methods", "lsh")).exit_code == 0
+    result = run(*compare(drawn_birds.root, "out", "--methods", "lsh"), "--set", "preprocessing.resize=40")
+    assert result.exit_code == 1
+    assert "cells.jsonl holds lsh-8bits-seed0 with recipe.preprocessing.resize = 32, and now it is 40" in result.stderr
+    assert result.stderr.count("\n") == 1

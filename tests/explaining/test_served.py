@@ -1,0 +1,137 @@
+"""What a bundle shows, without torch: its attention, and what hiding parts of a photo does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from milvus_fghash.bits import pack
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import BundleError
+from milvus_fghash.explaining import served
+from milvus_fghash.explaining.model import open_model
+from milvus_fghash.explaining.pictures import overlay
+from milvus_fghash.explaining.served import Served
+from tests.serving.small_bundle import SIDE, directions, write_small_bundle
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1"
+BITS = 12
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """Mean colour less mid-grey times a random matrix: what a square is worth can be worked out."""
+    model = open_model(write_small_bundle(tmp_path_factory.mktemp("bundle") / "small", BITS))
+    assert isinstance(model, Served)
+    return model
+
+
+def photo(seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+
+def test_outputs_and_codes_are_those_of_the_graph(small: Served) -> None:
+    pixels = np.stack([photo(seed) for seed in range(11)])  # more than a batch
+    codes, outputs = small.run(pixels)
+    expected = (pixels.mean(axis=(1, 2)) - 127.5) @ directions(BITS, 0)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(codes, pack(outputs))
+    assert (small.method, small.bits, small.lineage, small.name) == ("lsh", 12, "ab12", "lsh (12 bits)")
+
+
+def test_codes_that_are_not_the_signs_of_the_outputs_are_refused(
+    small: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(small.encoder), "run", lambda *_: (np.zeros((1, 2), np.uint8), np.ones((1, BITS))))
+    with pytest.raises(BundleError, match="not the signs"):
+        small.run(photo()[None])
+
+
+def test_occlusion_against_loops(small: Served) -> None:
+    """Each pixel: the mean loss of the 4 x 4 squares, moved by 2, that cover it; then cut at 0 and scaled to 1."""
+    pixels = photo(3)
+    weights = directions(BITS, 0)
+    whole = (pixels.reshape(-1, 3).mean(axis=0) - 127.5) @ weights
+    signs = np.where(whole > 0, 1, -1)
+    losses: dict[tuple[int, int], float] = {}
+    for top in range(0, 13, 2):
+        for left in range(0, 13, 2):
+            covered = pixels.astype(float)
+            covered[top : top + 4, left : left + 4] = 128  # the manifest's mean of 0.5
+            outputs = (covered.reshape(-1, 3).mean(axis=0) - 127.5) @ weights
+            losses[top, left] = 1 - float(outputs @ signs) / float(np.abs(whole).sum())
+    expected = np.zeros((16, 16))
+    for y in range(16):
+        for x in range(16):
+            over = [loss for (top, left), loss in losses.items() if top <= y < top + 4 and left <= x < left + 4]
+            expected[y, x] = max(sum(over) / len(over), 0)
+    heat, worst = small._occlusion(pixels)
+    np.testing.assert_allclose(heat, expected / expected.max(), rtol=1e-2, atol=1e-3)
+    assert worst == pytest.approx(max(losses.values()), rel=1e-3)
+
+
+def test_the_one_place_that_matters_is_the_brightest(small: Served) -> None:
+    pixels = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    pixels[10:12, 4:6] = 255
+    heat, _ = small._occlusion(pixels)
+    assert heat[10:12, 4:6].min() == heat.max() == 1
+    assert max(heat[:6].max(), heat[:, 10:].max()) < 1e-6
+
+
+def test_a_photo_without_outputs_has_no_bright_place(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(small), "run", lambda _, pixels: (None, np.zeros((len(pixels), BITS))))
+    heat, worst = small._occlusion(photo())
+    assert (heat.max(), worst) == (0, 0)
+    assert small.views(photo(), ())[0].caption == "no single square matters"
+
+
+@pytest.mark.parametrize("side", [8, 9, 13, 23])
+def test_squares_reach_every_pixel_of_any_size(side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Served(write_small_bundle(tmp_path / "bundle"))
+    seen: list[NDArray[np.uint8]] = []
+
+    def run(pixels: NDArray[np.uint8]) -> tuple[None, NDArray[np.float64]]:
+        seen.append(pixels)
+        return None, np.ones((len(pixels), BITS))
+
+    monkeypatch.setattr(model, "run", run)
+    model._occlusion(np.zeros((side, side, 3), np.uint8))
+    assert (seen[1] > 0).any(axis=(0, 3)).all()
+
+
+def test_attention_is_shown_where_the_bundle_gives_it(small: Served) -> None:
+    assert [view.kind for view in small.views(photo(), ())] == list(small.readings) == ["hidden"]
+    assert any("--output attention" in sentence for sentence in small.absent)
+    golden = open_model(GOLDEN)
+    assert isinstance(golden, Served)
+    assert not any("--output attention" in sentence for sentence in golden.absent)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    attention, hidden = golden.views(pixels, ())
+    assert [attention.kind, hidden.kind] == list(golden.readings)
+    heat = golden.encoder.run(pixels[None], "attention")[1][0]
+    assert np.ptp(heat) > 0.9
+    np.testing.assert_array_equal(attention.picture, overlay(pixels, heat))
+
+
+def test_the_means_are_the_colour_that_hides(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "PARTS", 2)  # a single square: the whole photo
+    _, worst = small._occlusion(photo())
+    assert worst == pytest.approx(1, abs=0.2)  # mid-grey leaves next to nothing
+
+
+def test_a_page_of_a_bundle_needs_no_torch(drawn_birds: Listing, tmp_path: Path) -> None:
+    words = ["explain", str(GOLDEN), "--data", str(drawn_birds.root), "--photos", "2", "--out", str(tmp_path / "out")]
+    probe = f"""
+import sys
+sys.modules.update(dict.fromkeys(["torch", "torchvision", "safetensors", "matplotlib"]))
+from milvus_fghash.cli import main
+main({words})
+"""
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "index.html").is_file()

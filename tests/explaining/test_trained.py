@@ -1,0 +1,227 @@
+"""What a checkpoint shows, held against what the network itself computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from milvus_fghash.bits import pack
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import ConfigError
+from milvus_fghash.explaining import trained
+from milvus_fghash.explaining.explain import Wanted, explain
+from milvus_fghash.explaining.model import Pixels, open_model
+from milvus_fghash.explaining.pictures import overlay, positive, stretched
+from milvus_fghash.explaining.trained import MOST_MAPS, Trained
+from milvus_fghash.images import load
+from milvus_fghash.methods.erasing import erasing_mask
+from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.run import train
+from tests.explaining.planted import Page
+
+BITS, SIZE = 12, 64
+QUICK = ("trunk.name='tiny'", "trunk.weights='none'", "trunk.views=1", f"preprocessing.size={SIZE}",
+         f"preprocessing.resize={SIZE}", "training.rounds=1", "training.epochs_per_round=1", "training.batch_size=8",
+         "training.drop_at=[]")  # fmt: skip
+
+Make = Callable[..., Trained]
+
+
+@pytest.fixture(scope="module")
+def make(drawn_birds: Listing, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """A checkpoint of a method, trained a little, with a linear head."""
+
+    def make(name: str, *changes: str) -> Trained:
+        recipe = load_recipe(f"frozen-{name}", [*QUICK, *changes])
+        out = tmp_path_factory.mktemp(name) / "run"
+        train(recipe, BITS, drawn_birds, out, device="cpu")
+        model = open_model(out, device="cpu")
+        assert isinstance(model, Trained)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def model(make: Make) -> Trained:
+    return make("fcaenet", "method.options.boxes=7", "method.options.box_size=42")
+
+
+@pytest.fixture(scope="module")
+def photos(drawn_birds: Listing, model: Trained) -> Pixels:
+    """(11, 64, 64, 3): more than a batch."""
+    return np.stack([load(drawn_birds.file(row), model.preprocessing) for row in range(11)])
+
+
+def places(model: Trained, photos: Pixels) -> Tensor:
+    """What a linear head says of each place of the last maps alone: (b, n_bits, h, w)."""
+    with torch.no_grad():
+        maps = model.trunk.maps(model._images(photos))
+        by_place: Tensor = model.network.head(maps.permute(0, 2, 3, 1).flatten(0, 2))
+    return torch.unflatten(by_place, 0, (len(maps), *maps.shape[2:])).permute(0, 3, 1, 2)
+
+
+def test_codes_and_outputs_are_those_of_the_network(model: Trained, photos: Pixels) -> None:
+    codes, outputs = model.run(photos)
+    with torch.no_grad():
+        expected = model.network(model.trunk.normalise(torch.from_numpy(photos).permute(0, 3, 1, 2))).numpy()
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(codes, pack(outputs))
+    assert (model.name, model.kind) == ("fcaenet (12 bits)", "checkpoint")
+
+
+def test_the_map_of_a_code_is_what_a_linear_head_says_of_each_place(model: Trained, photos: Pixels) -> None:
+    said = places(model, photos[:4])
+    outputs = torch.from_numpy(model.run(photos[:4])[1])
+    torch.testing.assert_close(said.mean(dim=(2, 3)), outputs, rtol=1e-3, atol=1e-4)
+    signs = torch.where(outputs > 0, 1.0, -1.0)
+    expected = (said * signs[:, :, None, None]).sum(dim=1)
+    heat = torch.from_numpy(model._activations(model._images(photos[:4]), signs))
+    torch.testing.assert_close(heat, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(heat.mean(dim=(1, 2)), outputs.abs().sum(dim=1), rtol=1e-3, atol=1e-3)
+    for photo, one in zip(photos[:4], expected.numpy(), strict=True):
+        view = next(view for view in model.views(photo, range(BITS)) if view.kind == "code")
+        difference = np.abs(view.picture.astype(int) - overlay(photo, positive(one)))
+        assert difference.max() <= 2
+
+
+@pytest.mark.parametrize("bit", [0, 11])
+def test_the_map_of_a_bit_speaks_for_the_side_it_is_on(model: Trained, photos: Pixels, bit: int) -> None:
+    said = places(model, photos).numpy()[:, bit]
+    outputs = model.run(photos)[1][:, bit]
+    assert (outputs > 0).any()
+    assert (outputs <= 0).any()
+    for heat, one, output in zip(model.bit_heat(photos, bit), said, outputs, strict=True):
+        np.testing.assert_allclose(heat, positive(one if output > 0 else -one), rtol=1e-2, atol=1e-3)
+
+
+def test_maps_of_one_photo_do_not_depend_on_the_others(model: Trained, photos: Pixels) -> None:
+    together = model.bit_heat(photos, 3)
+    for photo, heat in zip(photos, together, strict=True):
+        np.testing.assert_allclose(model.bit_heat(photo[None], 3)[0], heat, rtol=1e-3, atol=1e-4)
+
+
+def test_the_mean_map_is_shown_for_methods_without_attention_of_their_own(model: Trained, photos: Pixels) -> None:
+    view = model.views(photos[0], range(BITS))[0]
+    with torch.no_grad():
+        mean = model.trunk.maps(model._images(photos[:1])).mean(dim=1)[0].numpy()
+    assert (view.kind, view.caption) == ("attention", "where it looks")
+    np.testing.assert_array_equal(view.picture, overlay(photos[0], stretched(mean)))
+
+
+@pytest.mark.parametrize(
+    ("maps", "bits", "captions"),
+    [
+        (3, range(BITS), ["part 0 of 3", "part 1 of 3", "part 2 of 3"]),
+        (BITS, (5, 2), ["bit 5 of 12", "bit 2 of 12"]),
+        (40, (5, 2), [f"part {number} of 40" for number in range(MOST_MAPS)]),
+    ],
+)
+def test_there_is_one_map_for_each_part_or_bit(
+    model: Trained, photos: Pixels, monkeypatch: pytest.MonkeyPatch, maps: int, bits: Any, captions: list[str]
+) -> None:
+    given = torch.rand(1, maps, 4, 4)
+    monkeypatch.setattr(model.network, "attentions", lambda images: given)
+    views = [view for view in model.views(photos[0], bits) if view.kind == "attention"]
+    assert [view.caption for view in views] == captions
+    first = int(captions[0].split()[1])
+    np.testing.assert_array_equal(views[0].picture, overlay(photos[0], stretched(given[0, first].numpy())))
+
+
+def test_the_erased_region_is_the_one_of_training(model: Trained, photos: Pixels) -> None:
+    """FCAENet itself erases in `embed`; with its own number and size of boxes, scaled to the photo: 42 -> 12."""
+    assert (model.boxes, model.box_size) == (7, 12)
+    images = model._images(photos[:1])
+    view = model.views(photos[0], range(BITS))[-1]
+    with torch.no_grad():
+        outputs = model.network(images)
+        rest = model.network.head(model.network.embed(images)["erased"])
+        mask = erasing_mask(model.trunk.maps(images), (SIZE, SIZE), 7, 12)[0, 0].bool().numpy()
+    changed = int(((outputs > 0) != (rest > 0)).sum())
+    assert view.kind == "erased"
+    assert view.caption.endswith(f"{changed} of 12 bits change")
+    assert view.caption.startswith(f"{round(100 * float(1 - mask.mean()))}\xa0% of the photo")
+    np.testing.assert_array_equal(view.picture[mask], photos[0][mask])
+    assert (view.picture[~mask] != photos[0][~mask]).any(axis=1).mean() > 0.9
+
+
+def test_methods_without_erasing_show_the_region_of_the_paper(make: Make) -> None:
+    lsh = make("lsh")
+    assert (lsh.boxes, lsh.box_size) == (50, round(32 * SIZE / 224))
+    assert list(lsh.readings) == ["attention", "code", "erased"]
+
+
+class Branches(nn.Module):
+    """As A2-Net: the third stage under an attention through a copy of the last, beside the trunk's own."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network, self.trunk = network, network.trunk
+        self.local = network.trunk.copy_last_stage()
+
+    def forward(self, images: Tensor) -> Tensor:
+        *_, third, last = self.trunk.stage_maps(images)
+        local = self.local(third * third.mean(dim=1, keepdim=True))
+        outputs: Tensor = self.network.head(self.trunk.pool(last) + self.trunk.pool(local))
+        return outputs
+
+
+class Twice(Branches):
+    """Runs the trunk on the photo and again on half of it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.network(images) + self.network(images[..., ::2, ::2])
+        return outputs
+
+
+def rebuilt(model: Trained, network: type[Branches], monkeypatch: pytest.MonkeyPatch) -> Trained:
+    loaded = load_checkpoint(model.path)
+    other: Any = network(loaded.method).eval()
+    monkeypatch.setattr(trained, "load_checkpoint", lambda path: replace(loaded, method=other))
+    return Trained(model.path, "cpu")
+
+
+def test_the_map_starts_where_all_of_the_code_still_goes_through(
+    model: Trained, photos: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.stage is model.trunk.stages[3]
+    branching = rebuilt(model, Branches, monkeypatch)
+    assert branching.stage is branching.trunk.stages[2]
+    heat = branching._activations(branching._images(photos[:2]), torch.ones(2, BITS))
+    assert heat.shape == (2, SIZE // 16, SIZE // 16)
+    np.testing.assert_allclose(heat.mean(axis=(1, 2)), branching.run(photos[:2])[1].sum(axis=1), rtol=1e-3)
+
+
+def test_a_network_whose_stages_run_twice_is_refused(model: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="once each"):
+        rebuilt(model, Twice, monkeypatch)
+
+
+def test_a_device_that_is_not_there_is_one_line(model: Trained) -> None:
+    with pytest.raises(ConfigError, match="device"):
+        Trained(model.path, "nowhere")
+
+
+def test_the_page_of_a_checkpoint_has_all_its_views(model: Trained, drawn_birds: Listing, tmp_path: Path) -> None:
+    explain([model], drawn_birds, tmp_path / "out", Wanted(queries=2, hits=3, bits=(4,)))
+    page = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    for name in ("query-1", "query-2"):
+        maps, found = page.sections[name].groups
+        assert [figure.text.split()[0] for figure in maps] == [
+            "Photo",
+            "Attentionwhere",
+            "Codewhat",
+            maps[3].text.split()[0],
+        ]
+        assert maps[3].text.startswith("Erased")
+        assert len(found) == 3
+    on, off = page.sections["bit-4"].groups
+    assert {len(figure.files) for figure in on + off} == {2}

@@ -1,0 +1,124 @@
+"""ITQ's rotation against other rotations and another solver."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.errors import ConfigError
+from milvus_fghash.methods.base import Sizes, generator
+from milvus_fghash.methods.itq import Config, Method, nearest_rotation, solve_rotation
+from milvus_fghash.methods.projections import principal_axes
+from tests.methods.small_method import WIDTH, Flat
+
+
+def drawn(seed: int, n: int = 20, c: int = 4) -> tuple[Tensor, torch.Generator]:
+    """(n, c) projected features of unequal spread, and the generator for what follows."""
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(n, c, generator=random, dtype=torch.float64) * torch.arange(c, 0, -1), random
+
+
+def orthogonal(c: int, random: torch.Generator) -> Tensor:
+    rotation: Tensor = torch.linalg.qr(torch.randn(c, c, generator=random, dtype=torch.float64)).Q
+    return rotation
+
+
+def signs_of(outputs: Tensor) -> Tensor:
+    return torch.where(outputs > 0, 1.0, -1.0).double()
+
+
+def loss(projected: Tensor, rotation: Tensor, signs: Tensor) -> float:
+    """||B - Y R||^2"""
+    return float((signs - projected @ rotation).square().sum())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_no_other_rotation_comes_nearer(seed: int) -> None:
+    projected, random = drawn(seed)
+    signs = signs_of(torch.randn(projected.shape, generator=random))
+    best = nearest_rotation(projected, signs)
+    torch.testing.assert_close(best @ best.T, torch.eye(4, dtype=torch.float64))
+    for _ in range(20):
+        turn = torch.randn(4, 4, generator=random, dtype=torch.float64)
+        close_by = best @ torch.linalg.matrix_exp(0.01 * (turn - turn.T))
+        for other in (orthogonal(4, random), close_by):
+            assert loss(projected, other, signs) >= loss(projected, best, signs) - 1e-9
+
+
+def polar(matrix: Tensor) -> Tensor:
+    """The orthogonal factor (M M^T)^(-1/2) M, another road to the nearest rotation."""
+    values, vectors = torch.linalg.eigh(matrix @ matrix.T)
+    rotation: Tensor = vectors @ torch.diag(values.rsqrt()) @ vectors.T @ matrix
+    return rotation
+
+
+def test_the_iterations_are_those_of_the_paper() -> None:
+    projected, random = drawn(1)
+    start = expected = orthogonal(4, random)
+    for _ in range(6):
+        expected = polar(projected.T @ signs_of(projected @ expected))
+    torch.testing.assert_close(solve_rotation(projected, start, 6), expected)
+
+
+def test_a_zero_output_counts_as_minus_one() -> None:
+    projected = torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
+    # signs (1, -1), (1, 1), so Y^T B = ((2, 0), (1, 1))
+    expected = polar(torch.tensor([[2.0, 0.0], [1.0, 1.0]], dtype=torch.float64))
+    torch.testing.assert_close(solve_rotation(projected, torch.eye(2, dtype=torch.float64), 1), expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_no_iteration_raises_the_loss(seed: int) -> None:
+    projected, random = drawn(seed)
+    rotation = orthogonal(4, random)
+    values = []
+    for _ in range(10):
+        values.append(loss(projected, rotation, signs_of(projected @ rotation)))
+        rotation = solve_rotation(projected, rotation, 1)
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(values))
+
+
+def fitted(features: Tensor, bits: int, **options: int) -> Method:
+    method = Method(Flat(), HeadChoice(), Sizes(bits, 3, len(features)), Config(**options))
+    method.fit(features, torch.zeros(len(features), dtype=torch.int64))
+    return method
+
+
+def test_the_head_keeps_the_principal_axes_and_ends_at_a_fixed_point() -> None:
+    features = torch.randn(60, WIDTH, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 1 + WIDTH) + 2
+    head = fitted(features, 3, iterations=300).head
+    torch.testing.assert_close(head.weight @ head.weight.T, torch.eye(3), rtol=0, atol=1e-5)
+    outputs = head(features).double()
+    of_all = torch.linalg.svdvals((features - features.mean(dim=0)).double())
+    torch.testing.assert_close(torch.linalg.svdvals(outputs), of_all[:3], rtol=1e-5, atol=0)
+    still = nearest_rotation(outputs, signs_of(outputs))
+    torch.testing.assert_close(still, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-4)
+
+
+def test_the_first_rotation_is_random_and_the_published_number_of_iterations_the_default() -> None:
+    features = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(0))
+    centred = features.double() - features.double().mean(dim=0)
+    axes, start = principal_axes(centred, 4), orthogonal(4, generator(7))
+    expected = solve_rotation(centred @ axes, start, 1).T @ axes.T
+    torch.testing.assert_close(fitted(features, 4, iterations=1, seed=7).head.weight, expected.float())
+    assert Config().iterations == 50
+
+
+@pytest.mark.parametrize(
+    ("n_photos", "bits", "message"),
+    [
+        (30, WIDTH + 1, r"each of 7 bits; 30 training photos with 6 features have 6"),
+        (4, 4, r"each of 4 bits; 4 training photos with 6 features have 3"),
+    ],
+)
+def test_more_bits_than_axes_are_refused(n_photos: int, bits: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Method(Flat(), HeadChoice(), Sizes(bits, 3, n_photos), Config())
+    features = torch.randn(n_photos, WIDTH, generator=torch.Generator().manual_seed(0))
+    assert fitted(features, bits - 1).head(features).isfinite().all()

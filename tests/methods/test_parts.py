@@ -1,0 +1,133 @@
+"""Attention and local branches against one pass for each photo and part, on every trunk."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.errors import ConfigError
+from milvus_fghash.methods import a2net
+from milvus_fghash.methods.base import Sizes
+from milvus_fghash.methods.parts import (
+    Attention,
+    AttentionStem,
+    Bottleneck,
+    LocalBranch,
+    PartsNetwork,
+    refuse_standardise,
+)
+from milvus_fghash.training.trunks import TRUNKS, StagedTrunk, build_trunk
+
+
+def random_photos(n: int = 3, size: int = 64) -> Tensor:
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def settle(trunk: StagedTrunk, network: PartsNetwork) -> None:
+    """Evaluation mode with the statistics of photos: those of a random start leave nearly zeros of every map."""
+    for layer in (*trunk.modules(), *network.modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+    with torch.no_grad():
+        network(trunk, random_photos())
+    trunk.eval()
+    network.eval()
+
+
+@pytest.fixture
+def trunk() -> StagedTrunk:
+    torch.manual_seed(0)
+    return build_trunk("tiny", "none")
+
+
+@pytest.mark.parametrize(
+    ("width", "widths"),
+    [
+        # planes 256, 64, 16 inside the bottlenecks, 1 x 1 convolutions 1024 -> 256 -> 64 between them, then the maps
+        (1024, [256, 256, 1024, 256, 64, 64, 256, 64, 16, 16, 64, 5]),
+        (96, [24, 24, 96, 24, 6, 6, 24, 16, 4, 4, 16, 5]),
+    ],
+)
+def test_the_attention_net_has_the_papers_widths(width: int, widths: list[int]) -> None:
+    net = Attention(width, 5)
+    assert [layer.out_channels for layer in net.modules() if isinstance(layer, nn.Conv2d)] == widths
+    assert AttentionStem(width).n_channels == widths[-2]
+
+
+def test_a_bottleneck_adds_to_what_it_gets() -> None:
+    torch.manual_seed(0)
+    block, maps = Bottleneck(8), torch.randn(2, 8, 5, 5)
+    torch.testing.assert_close(block(maps), torch.clamp(maps + block.inside(maps), min=0))
+
+
+def test_attention_keeps_the_size_and_is_nowhere_negative() -> None:
+    torch.manual_seed(0)
+    maps = Attention(32, 5)(torch.randn(2, 32, 7, 6))
+    assert maps.shape == (2, 5, 7, 6)
+    assert maps.min() == 0
+    assert maps.max() > 1  # without a bound
+
+
+def test_the_local_branch_is_one_pass_for_each_photo_and_part() -> None:
+    torch.manual_seed(0)
+    stage = nn.Sequential(nn.Conv2d(6, 4, 3, stride=2, padding=1), nn.ReLU())
+    maps, attention = torch.randn(3, 6, 4, 4), torch.rand(3, 5, 4, 4)
+    together = LocalBranch(stage)(maps, attention)
+    assert together.shape == (3, 5, 4, 2, 2)
+    for i in range(3):
+        for j in range(5):
+            seen = torch.stack([maps[i, k] * attention[i, j] for k in range(6)])
+            torch.testing.assert_close(together[i, j], stage(seen[None])[0])
+
+
+def test_parts_are_pooled_each_by_itself(trunk: StagedTrunk) -> None:
+    network, photos = PartsNetwork(trunk, 4), random_photos()
+    settle(trunk, network)
+    with torch.no_grad():
+        parts = network(trunk, photos)
+        third = trunk.stage_maps(photos)[2]
+        assert parts.maps.shape == (3, 4, 128, 2, 2)
+        assert min(parts.attention.std(), parts.local.std(), parts.whole.std()) > 0.1
+        torch.testing.assert_close(parts.whole, trunk(photos))
+        torch.testing.assert_close(parts.attention, network.attention(third))
+        torch.testing.assert_close(network.look(trunk, photos), parts.attention)
+        for i in range(3):
+            for j in range(4):
+                maps = network.local.last_stage((third[i] * parts.attention[i, j])[None])
+                torch.testing.assert_close(parts.maps[i, j], maps[0])
+                torch.testing.assert_close(parts.local[i, j], maps[0].mean(dim=(1, 2)))
+                torch.testing.assert_close(parts.features[i, j], parts.local[i, j])
+            torch.testing.assert_close(parts.features[i, 4], parts.whole[i])
+
+
+def test_the_local_branch_begins_with_weights_of_the_last_stage_that_are_its_own(trunk: StagedTrunk) -> None:
+    network = PartsNetwork(trunk, 2)
+    for own, of_trunk in zip(network.local.parameters(), trunk.stages[3].parameters(), strict=True):
+        assert torch.equal(own, of_trunk)
+    assert not {id(weight) for weight in network.parameters()} & {id(weight) for weight in trunk.parameters()}
+
+
+def test_gradients_of_the_parts_reach_attention_branch_and_the_first_three_stages(trunk: StagedTrunk) -> None:
+    network = PartsNetwork(trunk, 3)
+    network(trunk, random_photos()).local.square().sum().backward()
+    for part in (network.attention, network.local, *trunk.stages[:3]):
+        assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in part.parameters())
+        assert any(weight.grad.abs().max() > 0 for weight in part.parameters() if weight.grad is not None)
+    assert all(weight.grad is None for weight in trunk.stages[3].parameters())
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_every_trunk_carries_parts(name: str) -> None:
+    torch.manual_seed(0)
+    trunk = build_trunk(name, "none")
+    method = a2net.Method(trunk, HeadChoice(), Sizes(12, 3, 8), a2net.Config(n_maps=2)).eval()
+    with torch.no_grad():
+        assert method.represent(random_photos(2)).shape == (2, 3 * trunk.n_features)
+        assert method(random_photos(2)).shape == (2, 12)
+        assert method.attentions(random_photos(2)).shape == (2, 2, 4, 4)
+
+
+def test_a_standardised_head_is_refused() -> None:
+    refuse_standardise(HeadChoice(kind="mlp"), "exchnet")
+    with pytest.raises(ConfigError, match=r"exchnet.*Set head.standardise = false"):
+        refuse_standardise(HeadChoice(standardise=True), "exchnet")

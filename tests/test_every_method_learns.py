@@ -1,0 +1,125 @@
+"""Every method learns, and the test that says so can fail: with the loss's sign flipped or the labels shuffled it does.
+
+Photos that training never saw ask; the gallery is encoded by the network. Methods that learn from labels are judged by
+mAP; those that learn from features alone by how many of the nearest neighbours among the features they keep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import milvus_fghash.methods as table
+from milvus_fghash.bits import hamming, pack
+from milvus_fghash.data.drawings import draw_birds
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import TrainingError
+from milvus_fghash.methods.base import Batch, HashMethod
+from milvus_fghash.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.photos import Photos
+from milvus_fghash.training.run import train
+from milvus_fghash.training.sources import plain_features
+
+BITS, CLASSES, NEIGHBOURS = 16, 4, 10
+FLOORS: dict[str, float] = {}
+"""mAP of the encoded gallery. By chance it is 0.25; codes of random planes give 0.3."""
+RECALL: dict[str, float] = {}
+"""Share of the ten nearest training photos by feature that are among the ten nearest by code; 0.1 by chance."""
+
+
+class FirstBitAlone(nn.Module):
+    """A head that says the same bit over and over."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        outputs: Tensor = self.head(features)
+        return outputs[:, :1].expand_as(outputs)
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> Listing:
+    folder = tmp_path_factory.mktemp("lesson")
+    return draw_birds(folder, classes=CLASSES, train_per_class=24, test_per_class=10, size=48)
+
+
+def taught(name: str, photos: Listing, folder: Path) -> HashMethod:
+    recipe = load_recipe(f"demo-{name}", ["preprocessing.size=48", "preprocessing.resize=48"])
+    return load_checkpoint(train(recipe, BITS, photos, folder, device="cpu")).method
+
+
+@torch.no_grad()
+def features_of(method: HashMethod, name: str, photos: Listing) -> Tensor:
+    recipe = load_recipe(f"demo-{name}", ["preprocessing.size=48", "preprocessing.resize=48"])
+    views = Photos(photos, recipe.preprocessing, recipe.augmentation)
+    return plain_features(method, views, torch.device("cpu"), 0)
+
+
+@torch.no_grad()
+def quality(method: HashMethod, name: str, photos: Listing) -> float:
+    asking, answering = photos.split("test"), photos.split("train")
+    codes = [pack(method.head(features_of(method, name, part)).numpy()) for part in (asking, answering)]
+    labels = [part.label_numbers(photos.classes) for part in (asking, answering)]
+    return mean_average_precision(distance_histogram(codes[0], labels[0], codes[1], labels[1], BITS))
+
+
+@torch.no_grad()
+def recall(method: HashMethod, name: str, photos: Listing) -> float:
+    asking, answering = (features_of(method, name, photos.split(split)) for split in ("test", "train"))
+    near = torch.cdist(asking, answering).argsort(dim=1)[:, :NEIGHBOURS].numpy()
+    distances = hamming(pack(method.head(asking).numpy()), pack(method.head(answering).numpy()))
+    found = distances.argsort(axis=1, kind="stable")[:, :NEIGHBOURS]
+    return float(np.mean([len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(near, found, strict=True)]))
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_labels_are_learned(name: str, birds: Listing, tmp_path: Path) -> None:
+    assert quality(taught(name, birds.split("train"), tmp_path / "run"), name, birds) >= FLOORS[name]
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_nothing_is_learned_from_shuffled_labels(name: str, birds: Listing, tmp_path: Path) -> None:
+    lesson = birds.split("train")
+    order = np.random.default_rng(0).permutation(len(lesson))
+    shuffled = replace(lesson, labels=tuple(lesson.labels[row] for row in order))
+    assert quality(taught(name, shuffled, tmp_path / "run"), name, birds) < FLOORS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in FLOORS if table.card(name).learns.startswith("network")])
+def test_nothing_is_learned_when_the_loss_is_turned_round(
+    name: str, birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = table.load(name)
+    loss = module.Method.loss
+
+    def turned(method: HashMethod, batch: Batch) -> dict[str, Tensor]:
+        return {term: -value for term, value in loss(method, batch).items()}
+
+    monkeypatch.setattr(module.Method, "loss", turned)
+    try:
+        method = taught(name, birds.split("train"), tmp_path / "run")
+    except TrainingError:
+        return  # climbing without end, the loss left the range of numbers
+    assert quality(method, name, birds) < FLOORS[name]
+
+
+@pytest.mark.parametrize("name", RECALL)
+def test_neighbours_are_kept(name: str, birds: Listing, tmp_path: Path) -> None:
+    method = taught(name, birds.split("train"), tmp_path / "run")
+    assert recall(method, name, birds) >= RECALL[name]
+    method.head = FirstBitAlone(method.head)
+    assert recall(method, name, birds) < RECALL[name]
+
+
+def test_every_method_is_judged() -> None:
+    assert FLOORS.keys() | RECALL.keys() == table.METHODS.keys()
+    assert not FLOORS.keys() & RECALL.keys()
