@@ -12,9 +12,11 @@ from milvus_fghash.errors import optional_part
 @click.argument("setting")
 @click.option("--methods", callback=names, metavar="A,B,...", help="Methods between commas.  [default: all]")
 @click.option("--trials", type=click.IntRange(min=1), default=3, help="Learning rates tried for each row; odd.")
-@click.option("--trial-bits", type=click.IntRange(8, 256), default=24, help="Code length of the trials.")
+@click.option(
+    "--trial-bits", type=click.IntRange(8, 256), help="One length's trials count for all.  [default: each its own]"
+)
 @grid_options
-def compare(setting: str, methods: tuple[str, ...], trials: int, trial_bits: int, options: GridOptions) -> None:
+def compare(setting: str, methods: tuple[str, ...], trials: int, trial_bits: int | None, options: GridOptions) -> None:
     """Train many methods in one SETTING; tables and plots.
 
     SETTING is a shipped one (frozen, finetune, demo, ...) or a .toml file. Every method that learns by gradient gets

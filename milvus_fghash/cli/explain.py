@@ -67,11 +67,10 @@ def explain(
     Example: milvus-fghash explain runs/birds --data photos --against bundles/other --out explained
     """
     bits = _numbers(bits_shown)
-    from milvus_fghash.explaining.explain import Wanted, refuse_taken
+    from milvus_fghash.explaining.explain import Wanted
     from milvus_fghash.explaining.explain import explain as run
     from milvus_fghash.explaining.model import open_model
 
-    refuse_taken(out, overwrite)
     listing = read_photos(data, dataset)
     paths = [model, *([against] if against else [])]
     models = [open_model(path, provider=provider, threads=threads, device=device) for path in paths]

@@ -71,7 +71,8 @@ class Plan:
     n_seeds: int
     trials: int = 1
     """Learning rates tried for each row that learns by gradient; 1 takes the recipe's."""
-    trial_bits: int = 24
+    trial_bits: int | None = None
+    """The one code length of the trials, whose winner counts at all; None: each length has its own."""
     changes: tuple[str, ...] = ()
     """Of every row's recipe."""
 
@@ -89,19 +90,20 @@ class Results:
 
     plan: Plan
     cells: dict[Cell, Record] = field(default_factory=dict)
-    trials: dict[Row, dict[float, Record]] = field(default_factory=dict)
-    """Row -> factor of the recipe's learning rate -> its trial, for rows that have trials."""
+    trials: dict[tuple[Row, int], dict[float, Record]] = field(default_factory=dict)
+    """(row, bits of the trials) -> factor of the recipe's learning rate -> its trial, for rows that have trials."""
 
-    def factor(self, row: Row) -> float | None:
-        """What the row's learning rates are multiplied by; None while that is open, or when every trial failed."""
+    def factor(self, row: Row, bits: int) -> float | None:
+        """What the row's rate at a length is multiplied by; None while that is open, or when every trial failed."""
         if not has_trials(self.plan, row):
             return 1.0
-        done = self.trials.get(row, {})
+        done = self.trials.get((row, self.plan.trial_bits or bits), {})
         return best_factor(done) if len(done) == self.plan.trials else None
 
-    def hopeless(self, row: Row) -> bool:
+    def hopeless(self, row: Row, bits: int) -> bool:
         """Whether every learning rate failed."""
-        return len(self.trials.get(row, {})) == self.plan.trials and self.factor(row) is None
+        done = self.trials.get((row, self.plan.trial_bits or bits), {})
+        return len(done) == self.plan.trials and best_factor(done) is None
 
 
 def uses_head(method: str) -> bool:
@@ -180,36 +182,39 @@ class Grid:
 
     def _collect(self, trials: Store, cells: Store) -> Results:
         results = Results(self.plan)
-        for (row, factor), task in self._trials().items():
+        for (row, bits, factor), task in self._trials().items():
             if (record := trials.find(task.name, task.identity)) is not None:
-                results.trials.setdefault(row, {})[factor] = record
+                results.trials.setdefault((row, bits), {})[factor] = record
         for cell, task in self._cells(results).items():
             if (record := cells.find(task.name, task.identity)) is not None:
                 results.cells[cell] = record
         return results
 
-    def _trials(self) -> dict[tuple[Row, float], Task]:
+    def _trials(self) -> dict[tuple[Row, int, float], Task]:
         """All trials, in the order in which they are run."""
-        rows = [row for row in self.plan.rows if has_trials(self.plan, row)]
-        return {(row, factor): self.trial(row, factor) for row in rows for factor in factors(self.plan.trials)}
+        plan = self.plan
+        return {
+            (row, bits, factor): self.trial(row, bits, factor)
+            for row in plan.rows
+            if has_trials(plan, row)
+            for bits in ([plan.trial_bits] if plan.trial_bits else plan.bits)
+            for factor in factors(plan.trials)
+        }
 
     def _cells(self, results: Results) -> dict[Cell, Task]:
         """The cells whose learning rate is known, in the order in which they are run."""
-        rates = {row: results.factor(row) for row in self.plan.rows}
         return {
-            (row, bits, seed): self.cell(row, bits, seed, rate)
+            (row, bits, seed): self.cell(row, bits, seed, factor)
             for row, bits, seed in self.plan.cells()
-            if (rate := rates[row]) is not None
+            if (factor := results.factor(row, bits)) is not None
         }
 
     def _remove_training(self, task: Task) -> None:
         shutil.rmtree(self.bench.training(task), ignore_errors=True)
 
-    def trial(self, row: Row, factor: float) -> Task:
-        """Seed 0 at the trials' code length with the recipe's learning rate times ``factor``."""
-        recipe = self._recipe(row, self.plan.trial_bits, 0, factor)
-        name = f"{row.name}-{self.plan.trial_bits}bits-rate{factor:.3g}"
-        return self._task(name, "trial", recipe, self.plan.trial_bits)
+    def trial(self, row: Row, bits: int, factor: float) -> Task:
+        """Seed 0 with the recipe's learning rate times ``factor``."""
+        return self._task(f"{row.name}-{bits}bits-rate{factor:.3g}", "trial", self._recipe(row, bits, 0, factor), bits)
 
     def cell(self, row: Row, bits: int, seed: int, factor: float) -> Task:
         return self._task(f"{row.name}-{bits}bits-seed{seed}", "test", self._recipe(row, bits, seed, factor), bits)

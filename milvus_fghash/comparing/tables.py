@@ -43,7 +43,11 @@ def markdown(results: Results, title: str, notes: Sequence[str] = ()) -> str:
             parts.append(gallery_table(results, gallery, group))
     parts += notes
     failed = [f"- {record.name}: {record.failed}" for record in _distinct(results) if record.failed]
-    failed += [f"- {row.name}: every learning rate failed" for row in results.trials if results.hopeless(row)]
+    failed += [
+        f"- {row.name} at {bits} bits: every learning rate failed"
+        for row, bits in results.trials
+        if results.hopeless(row, bits)
+    ]
     if failed:
         parts.append("## Failed\n\n" + "\n".join(failed))
     if results.trials:
@@ -67,16 +71,15 @@ def gallery_table(results: Results, gallery: GalleryKind, group: str = "") -> st
 def trial_table(results: Results) -> str:
     """The log of the learning-rate trials: mAP on held-out training photos, the winner in bold."""
     tried = next(iter(results.trials.values()))
-    lines = [["method", "head", "recipe's rate", *(f"x {factor:.3g}" for factor in sorted(tried)), "chosen"]]
-    for row, trials in results.trials.items():
-        best = results.factor(row)
+    lines = [["method", "head", "bits", "recipe's rate", *(f"x {factor:.3g}" for factor in sorted(tried)), "chosen"]]
+    for (row, bits), trials in results.trials.items():
+        best = results.factor(row, bits)
         cells = [_trial(record, factor == best) for factor, record in sorted(trials.items())]
         middle = f"{trials[1.0].learning_rate:.3g}" if 1.0 in trials else DASH
         chosen = f"{trials[best].learning_rate:.3g}" if best in trials else DASH
-        lines.append([row.label, row.head or DASH, middle, *cells, chosen])
-    words = (
-        f"mAP of the encoded gallery for training photos held out by class, after the last round, at "
-        f"{results.plan.trial_bits} bits and seed 0; the factor that wins counts at every code length."
+        lines.append([row.label, row.head or DASH, str(bits), middle, *cells, chosen])
+    words = "mAP of the encoded gallery for training photos held out by class, after the last round, seed 0." + (
+        " The factor that wins counts at every code length." if results.plan.trial_bits else ""
     )
     return f"{words}\n\n{_table(lines)}"
 
@@ -140,13 +143,14 @@ def document(results: Results, title: str, notes: Sequence[str] = ()) -> dict[st
         "trials": [
             {
                 **_named(row),
+                "bits": bits,
                 "factor": factor,
                 "learning_rate": record.learning_rate,
                 "map": record.encoded.map_exact if record.encoded else None,
                 "failed": record.failed,
-                "chosen": factor == results.factor(row),
+                "chosen": factor == results.factor(row, bits),
             }
-            for row, trials in results.trials.items()
+            for (row, bits), trials in results.trials.items()
             for factor, record in sorted(trials.items())
         ],
         "cells": [

@@ -1,8 +1,8 @@
 """Learning-rate trials: for every row the same number of rates around its recipe's own, a factor 3 apart.
 
 A trial trains on a part of the training split and asks with the rest of it; the test photos are not touched. What
-counts is the mAP of the encoded gallery after the last round, never the best of several rounds. It is run at one code
-length; the factor that wins multiplies the recipe's rate at every length.
+counts is the mAP of the encoded gallery after the last round, never the best of several rounds. Each code length has
+its own trials, or one has them for all: then the factor that wins there multiplies the recipe's rate at every length.
 """
 
 from __future__ import annotations

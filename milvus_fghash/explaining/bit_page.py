@@ -13,7 +13,7 @@ NAMED = 3
 
 INTRODUCTION = (
     "Each bit parts the gallery in two: photos that have it on, and photos that have it off. It need not be a thing "
-    "with a name; what one side has in common is for you to see.",
+    "with a name; what one side has in common is for you to see. Bits are counted from 0, the first of the code.",
     "<b>On</b>: the share of photos with the bit on; near 50 % it tells most photos apart, at 0 or 100 % none. "
     "<b>Agreement</b>: the share of photos that are on the side of most of their class. At 100 % every class is wholly "
     "on one side; a bit that knows nothing of classes has about the share of its larger side.",

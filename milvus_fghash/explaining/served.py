@@ -22,7 +22,9 @@ OCCLUSION = (
     "outputs lose most by bright places: the code rests on them. Dark ones do not matter, or speak against the code. "
     "At a loss of 100 % the outputs no longer speak for the code."
 )
-ATTENTION = "Attention: the mean of the last feature maps, from its lowest to its highest place in this photo."
+ATTENTION = (
+    "Attention of a bundle: the mean of the last feature maps, from its lowest to its highest place in this photo."
+)
 
 
 class Served(Model):

@@ -74,12 +74,13 @@ class Trained(Model):
         with torch.inference_mode():
             attentions = self.network.attentions(images)[0].float().cpu().numpy()
             whole = self.network(images)
-        chosen = shown_bits if len(attentions) == self.bits else range(len(attentions))
-        word = "bit" if len(attentions) == self.bits else "part"
+        of_bits = len(attentions) == self.bits
         views = []
-        for number in list(chosen)[:MOST_MAPS]:
-            caption = "where it looks" if len(attentions) == 1 else f"{word} {number} of {len(attentions)}"
-            views.append(View("attention", caption, overlay(photo, stretched(attentions[number]))))
+        for number in list(shown_bits if of_bits else range(len(attentions)))[:MOST_MAPS]:
+            caption = f"bit {number}" if of_bits else f"part {number + 1} of {len(attentions)}"
+            caption = caption if len(attentions) > 1 else "where it looks"
+            flat = ", the same everywhere" if np.ptp(attentions[number]) == 0 else ""
+            views.append(View("attention", caption + flat, overlay(photo, stretched(attentions[number]))))
         signs = torch.where(whole > 0, 1.0, -1.0)
         (heat,) = self._activations(images, signs)
         views.append(View("code", "what makes the code", overlay(photo, positive(heat))))

@@ -96,7 +96,7 @@ def far_apart_codes(n_classes: int, n_bits: int, seed: int, candidates: int = 40
     """From random candidates, always the one farthest from the nearest code taken so far.
 
     Up to 12 bits every code there is a candidate. 200 classes get a minimal distance of 2, 7, 10, 17 at 12, 24, 32, 48
-    bits, where random codes have 1, 3, 5, 11.
+    bits, where random codes have about 1, 3, 6, 11.
 
     Raises:
         DataError: when there are more classes than codes.

@@ -36,7 +36,7 @@ class Config(dsh.Config):
     """Whether codes come from the salient image, or from the photo by a network that was trained on both."""
     gap: Annotated[float, Field(ge=0)] = 0.1
     """By how much J of the salient image should be lower, per bit."""
-    attention_every: Annotated[int, Field(gt=1)] = 2
+    attention_every: Annotated[int, Field(gt=1)] = 4
     """Of so many steps one is A's turn, the last; the others are H's."""
     width: Annotated[int, Field(gt=0)] = 16
     """Channels of A's first layer."""
@@ -101,12 +101,12 @@ class Method(PairwiseMethod):
         outputs = fixed(self.head, features).float() if guided else self.head(features).float()
         u, u_salient = outputs.chunk(2)
         pairs = self.pairs(batch, u_salient if self.config.encode == "salient" else u)
-        margin, balanced = self.config.margin * self.sizes.n_bits, self.config.balanced
+        margin = self.config.margin * self.sizes.n_bits
         of_photo, of_salient = (dsh.contrast(x, pairs.outputs, pairs.similar, margin) for x in (u, u_salient))
         if guided:
             hinges = (of_salient - of_photo.detach() + self.config.gap * self.sizes.n_bits).clamp(min=0)
-            return {"saliency": pairs.mean(hinges, balanced=balanced)}
-        terms = {"pairs": pairs.mean((of_photo + of_salient) / 2, balanced=balanced)}
+            return {"saliency": pairs.mean(hinges)}
+        terms = {"pairs": pairs.mean((of_photo + of_salient) / 2)}
         if self.config.weight:
             terms["quantisation"] = self.config.weight * (outputs.abs() - 1).abs().mean()
         return terms

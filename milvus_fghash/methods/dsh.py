@@ -6,7 +6,6 @@ A contrastive loss on outputs without tanh, with D = ||u_i - u_j||^2 and margin 
 
 Differs from the paper, as in public code: a batch is compared with a memory of all photos of the round, not with itself
 alone (`memory_bank.py`), and the second term is a mean too, so that its weight keeps its meaning over code lengths.
-Balanced pairs are HashNet's, an option here: of many classes, 99 % of the pairs are dissimilar.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ class Config(Frozen):
     """m per bit: dissimilar outputs are pushed apart up to a squared distance of ``margin`` times the code length."""
     weight: Annotated[float, Field(ge=0)] = 0.01
     """Of the pull of each output towards +1 or -1; 0 leaves it out."""
-    balanced: bool = False
-    """Whether all similar pairs together weigh as much as all dissimilar ones, instead of each pair as much as any."""
 
 
 def contrast(u: Tensor, others: Tensor, similar: Tensor, margin: float) -> Tensor:
@@ -46,7 +43,7 @@ class Method(PairwiseMethod):
         u = self.head(batch.features["anchor"]).float()
         pairs = self.pairs(batch, u)
         values = contrast(u, pairs.outputs, pairs.similar, self.config.margin * self.sizes.n_bits)
-        terms = {"pairs": pairs.mean(values, balanced=self.config.balanced)}
+        terms = {"pairs": pairs.mean(values)}
         if self.config.weight:
             terms["quantisation"] = self.config.weight * (u.abs() - 1).abs().mean()
         return terms

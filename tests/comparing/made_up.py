@@ -54,7 +54,7 @@ def record(
 
 def results() -> Results:
     """Two seeds at two lengths; LSH without, the Baseline with a learned gallery; a third row of which half is run."""
-    plan = Plan("demo", (LSH, BASELINE, OTHER), (12, 48), 2, trials=3)
+    plan = Plan("demo", (LSH, BASELINE, OTHER), (12, 48), 2, trials=3, trial_bits=24)
     made = Results(plan)
     for bits, (first, second) in {12: (0.1, 0.3), 48: (0.25, 0.25)}.items():
         made.cells[LSH, bits, 0] = record(f"lsh-{bits}-0", first)
@@ -65,7 +65,7 @@ def results() -> Results:
             made.cells[BASELINE, bits, seed] = record(f"baseline-{bits}-{seed}", encoded, learned, curve=curve)
     made.cells[OTHER, 12, 1] = record("other-12-1", 0.7, 0.9)
     for row, tried in {BASELINE: (0.2, 0.3, None), OTHER: (0.6, 0.5, 0.4)}.items():
-        made.trials[row] = {
+        made.trials[row, 24] = {
             factor: record(f"{row.name}-{factor}", value)
             for factor, value in zip((1 / 3, 1.0, 3.0), tried, strict=True)
         }

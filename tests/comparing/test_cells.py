@@ -140,7 +140,7 @@ def test_after_preparation_a_frozen_trunk_is_never_run(
     """Workers that computed features would write the same file at once."""
     row = Row(name, name, None if name == "lsh" else "linear")
     tasks = [task(bench, row, *FROZEN, seed=seed) for seed in (0, 1)]
-    tasks.append(Grid(Plan("demo", (row,), (12,), 1, changes=(*QUICK, *FROZEN)), bench).trial(row, 1.0))
+    tasks.append(Grid(Plan("demo", (row,), (12,), 1, changes=(*QUICK, *FROZEN)), bench).trial(row, 12, 1.0))
     seen: list[str] = []
     prepare(tasks, bench, lambda done, total, what: seen.append(what))
     assert set(seen) == {"features of the frozen trunk"}

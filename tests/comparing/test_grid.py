@@ -86,7 +86,16 @@ def test_the_best_rate_is_taken_by_each_row_at_every_length(bench: Bench, runner
     results = Grid(plan(BASELINE, OTHER, changes=("by_bits.16.training.learning_rate=0.01",)), bench).run()
     taken = {(task.recipe.head.kind, task.bits): task.recipe.training.learning_rate for task in runner.of("test")}
     assert taken == {("linear", 12): 0.003, ("linear", 16): 0.03, ("mlp", 12): 0.000333, ("mlp", 16): 0.00333}
-    assert [results.factor(row) for row in (BASELINE, OTHER)] == [3.0, 1 / 3]
+    assert [results.factor(row, 12) for row in (BASELINE, OTHER)] == [3.0, 1 / 3]
+
+
+def test_each_length_has_trials_of_its_own_unless_one_counts_for_all(bench: Bench, runner: Runner) -> None:
+    best = {12: 0.003, 16: 0.000333}
+    runner.outcome = lambda task: 0.9 if task.recipe.training.learning_rate == best[task.bits] else 0.1
+    results = Grid(replace(plan(BASELINE), trial_bits=None), bench).run()
+    assert Counter(task.bits for task in runner.of("trial")) == {12: 3, 16: 3}
+    assert {(task.bits, task.recipe.training.learning_rate) for task in runner.of("test")} == set(best.items())
+    assert [results.factor(BASELINE, bits) for bits in (12, 16)] == [3.0, 1 / 3]
 
 
 def test_one_trial_is_none(bench: Bench, runner: Runner) -> None:
@@ -109,8 +118,8 @@ def test_seeds_reach_training_and_method_alike(bench: Bench, runner: Runner) -> 
 def test_a_rate_that_fails_is_recorded_and_skipped(bench: Bench, runner: Runner) -> None:
     runner.outcome = lambda task: None if task.recipe.training.learning_rate > 0.002 else 0.3
     results = Grid(plan(BASELINE), bench).run()
-    assert [bool(record.failed) for record in results.trials[BASELINE].values()] == [False, False, True]
-    assert results.factor(BASELINE) == 1.0
+    assert [bool(record.failed) for record in results.trials[BASELINE, 24].values()] == [False, False, True]
+    assert results.factor(BASELINE, 16) == 1.0
     runner.tasks.clear()
     Grid(plan(BASELINE), bench).run()
     assert not runner.tasks, "a failure is a result too"
@@ -119,16 +128,16 @@ def test_a_rate_that_fails_is_recorded_and_skipped(bench: Bench, runner: Runner)
 def test_no_rate_is_chosen_while_trials_are_missing(bench: Bench, runner: Runner) -> None:
     Grid(plan(LSH, BASELINE, trials=3), bench).run()
     looked = Grid(plan(LSH, BASELINE, trials=5), bench).look()
-    assert len(looked.trials[BASELINE]) == 3
-    assert looked.factor(BASELINE) is None
+    assert len(looked.trials[BASELINE, 24]) == 3
+    assert looked.factor(BASELINE, 12) is None
     assert {row for row, _, _ in looked.cells} == {LSH}
 
 
 def test_a_row_whose_rates_all_fail_has_no_cells(bench: Bench, runner: Runner) -> None:
     runner.outcome = lambda task: None if task.part == "trial" else 0.5
     results = Grid(plan(LSH, BASELINE), bench).run()
-    assert results.hopeless(BASELINE)
-    assert not results.hopeless(LSH)
+    assert results.hopeless(BASELINE, 12)
+    assert not results.hopeless(LSH, 12)
     assert {row for row, _, _ in results.cells} == {LSH}
 
 

@@ -28,10 +28,10 @@ LEARNED = """\
 | baseline | mlp | V | 0.900 (1 of 2) | not run |"""
 
 TRIALS = """\
-| method | head | recipe's rate | x 0.333 | x 1 | x 3 | chosen |
-|---|---|---|---|---|---|---|
-| baseline | linear | 0.001 | 0.200 | **0.300** | failed | 0.001 |
-| baseline | mlp | 0.001 | **0.600** | 0.500 | 0.400 | 0.001 |"""
+| method | head | bits | recipe's rate | x 0.333 | x 1 | x 3 | chosen |
+|---|---|---|---|---|---|---|---|
+| baseline | linear | 24 | 0.001 | 0.200 | **0.300** | failed | 0.001 |
+| baseline | mlp | 24 | 0.001 | **0.600** | 0.500 | 0.400 | 0.001 |"""
 
 
 def test_the_tables_are_those_made_by_hand() -> None:
@@ -63,10 +63,10 @@ def test_a_failed_cell_is_not_left_out_of_a_mean() -> None:
 
 def test_a_row_without_a_learning_rate_is_named() -> None:
     made = results()
-    made.trials[OTHER] = {factor: record(f"t{factor}", None) for factor in (1 / 3, 1.0, 3.0)}
+    made.trials[OTHER, 24] = {factor: record(f"t{factor}", None) for factor in (1 / 3, 1.0, 3.0)}
     text = tables.markdown(made, "Comparison")
-    assert "- baseline-mlp: every learning rate failed" in text
-    assert "| baseline | mlp | 0.001 | failed | failed | failed | – |" in text
+    assert "- baseline-mlp at 24 bits: every learning rate failed" in text
+    assert "| baseline | mlp | 24 | 0.001 | failed | failed | failed | – |" in text
 
 
 def test_groups_are_tables_of_their_own() -> None:

@@ -72,7 +72,7 @@ def test_the_graph_of_the_method_agrees(small_method: Make, pixels: NDArray[np.u
 def test_the_graph_of_other_weights_is_refused(small_method: Make, pixels: NDArray[np.uint8]) -> None:
     method = small_method(12)
     graph = to_onnx(ExportedEncoder(method, OUTPUTS), 32, 18)
-    method.head.weight[3] *= -1.0  # type: ignore[index, operator]
+    method.head.weight[3] *= -1.0
     with pytest.raises(BundleError, match="bits differ between the network and its ONNX file"):
         check(ExportedEncoder(method, OUTPUTS), graph, pixels, 0.5)
 
@@ -94,7 +94,7 @@ def test_bits_packed_the_other_way_round_are_refused(small_method: Make, pixels:
 
 def test_outputs_that_are_not_finite_are_refused(small_method: Make, pixels: NDArray[np.uint8]) -> None:
     method = small_method(12)
-    method.head.weight[0] = torch.nan  # type: ignore[operator]
+    method.head.weight[0] = torch.nan
     encoder = ExportedEncoder(method, OUTPUTS)
     with pytest.raises(CodeError, match="not finite"):
         check(encoder, to_onnx(encoder, 32, 18), pixels, 1.0)

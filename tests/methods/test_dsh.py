@@ -56,11 +56,9 @@ def test_the_gradient_flows_to_the_batch_alone() -> None:
     torch.testing.assert_close(torch.autograd.grad(terms["pairs"], weight)[0], expected)
 
 
-def test_balanced_pairs() -> None:
-    _, terms, _, pairs = second_step(dsh, balanced=True, margin=3.0)
-    similar = [value(pair, 3 * BITS).item() for pair in pairs if pair[2]]
-    dissimilar = [value(pair, 3 * BITS).item() for pair in pairs if not pair[2]]
-    assert terms["pairs"].item() == pytest.approx(similar[0] + sum(dissimilar) / 3, rel=1e-5)
+def test_the_margin_is_per_bit() -> None:
+    _, terms, _, pairs = second_step(dsh, margin=3.0)
+    assert terms["pairs"].item() == pytest.approx(sum(value(pair, 3 * BITS).item() for pair in pairs) / 4, rel=1e-5)
 
 
 def test_a_weight_of_zero_leaves_the_quantisation_out() -> None:
