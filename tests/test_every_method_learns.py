@@ -31,10 +31,10 @@ BITS, CLASSES, NEIGHBOURS = 16, 4, 10
 FLOORS = {
     "sdh": 0.40,
     "dpsh": 0.45,
-    "dsh": 0.31,
+    "dsh": 0.40,
     "hashnet": 0.36,
     "fph": 0.36,
-    "dash": 0.34,
+    "dash": 0.40,
     "adsh": 0.45,
     "exchnet": 0.45,
     "baseline": 0.45,

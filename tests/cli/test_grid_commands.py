@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -44,10 +45,10 @@ def compare(data: Path, out: Path | str, *more: str, rounds: int = 1) -> list[st
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts the command in a process of its own that does not outlive the test."""
+    """Starts the command in a group of processes that does not outlive the test."""
     started: list[Process] = []
 
-    def run_apart(command: list[str], *, apart: bool = False) -> Process:
+    def run_apart(command: list[str]) -> Process:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         started.append(
             subprocess.Popen(
@@ -55,14 +56,17 @@ def start() -> Iterator[Start]:
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=apart,
+                start_new_session=True,
+                # Where the tests themselves run in a shell's background, Ctrl-C is ignored, and children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         )
         return started[-1]
 
     yield run_apart
     for process in started:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -179,7 +183,7 @@ def test_a_killed_grid_goes_on_to_the_same_table(run: Run, start: Start, drawn_b
 
 
 def test_ctrl_c_ends_all_workers_and_says_how_to_go_on(start: Start, drawn_birds: Listing, tmp_path: Path) -> None:
-    process = start([*seeds(drawn_birds.root, tmp_path / "out", rounds=99), "--jobs", "2"], apart=True)
+    process = start([*seeds(drawn_birds.root, tmp_path / "out", rounds=99), "--jobs", "2"])
     assert until(lambda: list((tmp_path / "out").glob("trainings/*/checkpoints/round-*"))), "it never began"
     below = children(process)
     assert all(ignores(number, signal.SIGINT) for number in workers_of(process)), "each would show a traceback"
