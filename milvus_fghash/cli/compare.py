@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from milvus_fghash.cli.grid import GridOptions, grid_options, names, run_grid
+from milvus_fghash.cli.grid import GridOptions, grid_options, lengths, names, run_grid
 from milvus_fghash.errors import optional_part
 
 
@@ -13,10 +13,15 @@ from milvus_fghash.errors import optional_part
 @click.option("--methods", callback=names, metavar="A,B,...", help="Methods between commas.  [default: all]")
 @click.option("--trials", type=click.IntRange(min=1), default=3, help="Learning rates tried for each row; odd.")
 @click.option(
-    "--trial-bits", type=click.IntRange(8, 256), help="One length's trials count for all.  [default: each its own]"
+    "--trial-bits",
+    callback=lengths,
+    metavar="N,N,...",
+    help="Code lengths of the trials; for others the nearest counts.  [default: each its own]",
 )
 @grid_options
-def compare(setting: str, methods: tuple[str, ...], trials: int, trial_bits: int | None, options: GridOptions) -> None:
+def compare(
+    setting: str, methods: tuple[str, ...], trials: int, trial_bits: tuple[int, ...], options: GridOptions
+) -> None:
     """Train many methods in one SETTING; tables and plots.
 
     SETTING is a shipped one (frozen, finetune, demo, ...) or a .toml file. Every method that learns by gradient gets

@@ -30,10 +30,10 @@ def names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     return words
 
 
-def lengths(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    """Code lengths between commas, each once, ascending."""
+def lengths(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Code lengths between commas, each once, ascending; none where the option is not given."""
     try:
-        found = tuple(sorted({int(word) for word in value.split(",")}))
+        found = tuple(sorted({int(word) for word in value.split(",")})) if value is not None else ()
     except ValueError:
         raise click.BadParameter(f"expected whole numbers between commas, got {value!r}", ctx, parameter) from None
     wrong = [length for length in found if not 8 <= length <= 256]

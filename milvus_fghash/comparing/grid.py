@@ -71,10 +71,14 @@ class Plan:
     n_seeds: int
     trials: int = 1
     """Learning rates tried for each row that learns by gradient; 1 takes the recipe's."""
-    trial_bits: int | None = None
-    """The one code length of the trials, whose winner counts at all; None: each length has its own."""
+    trial_bits: tuple[int, ...] = ()
+    """Code lengths of the trials; none: each length has its own."""
     changes: tuple[str, ...] = ()
     """Of every row's recipe."""
+
+    def trial_length(self, bits: int) -> int:
+        """The length whose trials count at ``bits``: the nearest in ratio, of two the longer."""
+        return min(self.trial_bits or self.bits, key=lambda tried: (max(tried / bits, bits / tried), -tried))
 
     def cells(self) -> Iterator[Cell]:
         """In the order in which they are run: the whole table for one seed, then for the next."""
@@ -97,12 +101,12 @@ class Results:
         """What the row's rate at a length is multiplied by; None while that is open, or when every trial failed."""
         if not has_trials(self.plan, row):
             return 1.0
-        done = self.trials.get((row, self.plan.trial_bits or bits), {})
+        done = self.trials.get((row, self.plan.trial_length(bits)), {})
         return best_factor(done) if len(done) == self.plan.trials else None
 
     def hopeless(self, row: Row, bits: int) -> bool:
         """Whether every learning rate failed."""
-        done = self.trials.get((row, self.plan.trial_bits or bits), {})
+        done = self.trials.get((row, self.plan.trial_length(bits)), {})
         return len(done) == self.plan.trials and best_factor(done) is None
 
 
@@ -197,7 +201,7 @@ class Grid:
             (row, bits, factor): self.trial(row, bits, factor)
             for row in plan.rows
             if has_trials(plan, row)
-            for bits in ([plan.trial_bits] if plan.trial_bits else plan.bits)
+            for bits in plan.trial_bits or plan.bits
             for factor in factors(plan.trials)
         }
 

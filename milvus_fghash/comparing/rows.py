@@ -37,12 +37,26 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
             ("128 pixels", ("method.options.box_size=128",)),
         ),
     },
+    "kinhash": {
+        "Class codes": (
+            ("random", ("method.options.codebook='bernoulli'", "method.options.placed=false")),
+            ("far apart", ("method.options.placed=false",)),
+            ("far apart and placed", ()),
+        ),
+        "Temperature": (
+            ("the likeliest class's code (T = 0.01)", ("method.options.temperature=0.01",)),
+            ("T = 1 at every length", ("method.options.temperature=1",)),
+            ("T = bits / 24", ()),
+        ),
+    },
 }
 """Method -> heading -> variants.
 
 FCAENet: the paper's Tables 2 to 4. It does not say what SREM is without ESRL, whose loss has both pulls (eq. 9). Here
 each component is the pull that it brings: SREM the one to the erased photo (beta), ESRL the one to the positive photo
 (alpha); without both, the method is its Baseline.
+
+KinHash: where its codes come from, and how much of the classifier's doubt they tell.
 """
 
 

@@ -79,7 +79,7 @@ def trial_table(results: Results) -> str:
         chosen = f"{trials[best].learning_rate:.3g}" if best in trials else DASH
         lines.append([row.label, row.head or DASH, str(bits), middle, *cells, chosen])
     words = "mAP of the encoded gallery for training photos held out by class, after the last round, seed 0." + (
-        " The factor that wins counts at every code length." if results.plan.trial_bits else ""
+        " At other code lengths the factor of the nearest of these counts." if results.plan.trial_bits else ""
     )
     return f"{words}\n\n{_table(lines)}"
 

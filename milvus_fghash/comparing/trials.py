@@ -2,7 +2,8 @@
 
 A trial trains on a part of the training split and asks with the rest of it; the test photos are not touched. What
 counts is the mAP of the encoded gallery after the last round, never the best of several rounds. Each code length has
-its own trials, or one has them for all: then the factor that wins there multiplies the recipe's rate at every length.
+its own trials, or some have them for all: the factor that wins there multiplies the recipe's rate also at those lengths
+that are nearer to it than to any other one tried (with 12 and 48 tried, 32 takes the factor of 48).
 """
 
 from __future__ import annotations

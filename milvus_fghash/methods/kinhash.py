@@ -1,18 +1,22 @@
-"""KinHash: one code for each class, and classes that look alike are kin. A method of this project.
+"""KinHash: the code that is expected to be right, where classes that look alike are kin. A method of this project.
 
-Two terms. The first is OrthoHash's (Hoe et al., NeurIPS 2021): batch-normalised outputs are classified by their cosines
-with fixed codes of all classes. The codes come from elsewhere, though. They are drawn far apart instead of at random,
-so that the nearest two of 100 classes differ in 3 bits of 12, in 8 of 24; and which class gets which code is not left
-to chance: before training, classes whose photos have similar mean features are given near codes
-(`place_by_similarity`). A network that takes one species for another mostly takes it for one that looks like it. Its
-code then still lies near the right ones, and the photos of the right class stand just behind those of the wrong one.
+A short code has no room to be learned bit by bit, so it is not. The head is a plain classifier, trained with cross
+entropy alone, and with p_k(x) its posterior of class k and h_k the +-1 code of that class, a photo's outputs are
 
-The second compares the photos of a batch with each other. A softmax over known classes says nothing of unknown ones; an
-inner product that is asked to be c within any class and 0 between any two carries over to them. Pairs are weighted by
-class balance: those of one class, few in a batch, count together as much as all others. With u = tanh(outputs), c bits,
-S the pairs of different photos of one class and D the pairs of different classes,
+    sum_k p_k(x) h_k ,   p(x) = softmax(logits(x) / T) ,
 
-    pairs * c * [ mean_S (u_i . u_j / c - 1)^2 + mean_D (u_i . u_j / c)^2 ] .
+whose signs agree with the code of the right class in more bits, by expectation over p, than any other code does: each
+bit asks all classes, weighted by how likely they are. A photo that is surely of one class has that class's code. One
+that may be of either of two has the bits that both share, and the likelier's elsewhere; one of a class never seen is
+told by all the classes that it resembles. The outputs stay within -1 and 1, and there is nothing to quantise.
+
+The codes are drawn far apart, so that the nearest two of 100 classes differ in 3 bits of 12, in 8 of 24. Which class
+gets which one is not left to chance: classes whose photos have similar mean features get near codes
+(`place_by_similarity`). A network that takes one species for another mostly takes it for one that looks like it; photos
+of the right class then stand just behind those of the wrong one.
+
+T is how much doubt a code tells: long codes have bits enough to say which classes compete, but at 12 bits a mixture of
+two codes soon is the code of a third class. Hence it grows with the code length, T = bits / 24, unless it is given.
 
 The similarity of classes is that of the trunk's features as training finds them; from a random trunk it says little,
 and the codes are then dealt out no better than by chance. Only photos with one label each.
@@ -22,56 +26,77 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
-from milvus_fghash.methods import orthohash
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
-from milvus_fghash.methods.class_codes import Codebook, class_means, class_similarity, place_by_similarity
-from milvus_fghash.methods.orthohash import cosine_softmax
+from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk
+from milvus_fghash.methods.class_codes import (
+    Codebook,
+    class_means,
+    class_similarity,
+    draw_codes,
+    place_by_similarity,
+)
+from milvus_fghash.methods.heads import HashHead
+
+BITS_PER_TEMPERATURE = 24
+"""Code length at which the classifier's posteriors are taken as they are."""
 
 
-class Config(orthohash.Config):
+class Config(Frozen):
     codebook: Codebook = "far-apart"
     """How the codes are drawn."""
     placed: bool = True
     """Whether similar classes get near codes; if not, codes are dealt out as they were drawn."""
-    pairs: Annotated[float, Field(ge=0)] = 1 / 12
-    """Weight of the second term; 0 leaves it out."""
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    """T; None: the code length over 24. Towards 0 every photo gets the code of its likeliest class."""
+    seed: int = 0
+    """Of the codes, and of their placing."""
 
 
-def balanced_pairs(u: Tensor, labels: Tensor) -> Tensor:
-    """The second term above without its weight; u (b, n_bits) and labels (b,) -> scalar.
-
-    A batch without two photos of one class, or without two classes, has no such mean: its part is 0.
-    """
-    c = u.shape[1]
-    products = u @ u.T / c
-    same = labels[:, None] == labels[None, :]
-    others = ~torch.eye(len(u), dtype=torch.bool, device=u.device)
-    near = (products - 1).square()[same & others]
-    far = products.square()[~same]
-    return c * (near.sum() / max(near.numel(), 1) + far.sum() / max(far.numel(), 1))
+def expected_code(logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
+    """The outputs above; logits (b, n_classes) and codes (n_classes, n_bits) -> (b, n_bits)."""
+    return F.softmax(logits / temperature, dim=1) @ codes
 
 
-class Method(orthohash.Method):
-    config: Config
+class ExpectedCodeHead(nn.Module):
+    """Features -> class logits -> the expected code."""
+
+    codes: Tensor
+    """(n_classes, n_bits) signs."""
+
+    def __init__(self, choice: HeadChoice, n_features: int, codes: Tensor, temperature: float) -> None:
+        super().__init__()
+        self.classes = HashHead(choice, n_features, len(codes))
+        self.temperature = temperature
+        self.register_buffer("codes", codes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return expected_code(self.classes(features).float(), self.codes, self.temperature)
+
+
+class Method(HashMethod):
+    learned_source = "class codes"
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, head, sizes, config)
+        super().__init__(trunk, sizes)
+        self.config = config
         self.wants_features = head.standardise or config.placed
+        codes = draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed)
+        temperature = config.temperature or sizes.n_bits / BITS_PER_TEMPERATURE
+        self.head: ExpectedCodeHead = ExpectedCodeHead(head, trunk.n_features, codes, temperature)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        super().fit(features, labels)
+        self.head.classes.fit(features)
         if self.config.placed:
             similarity = class_similarity(class_means(features, labels, self.sizes.n_classes))
-            self.codes.copy_(place_by_similarity(self.codes, similarity, self.config.seed))
+            self.head.codes.copy_(place_by_similarity(self.head.codes, similarity, self.config.seed))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        outputs = self.head(batch.features["anchor"]).float()
-        terms = {"cosine": cosine_softmax(outputs, batch.labels, self.codes, self.config.scale, self.config.margin)}
-        if self.config.pairs:
-            terms["pairs"] = self.config.pairs * balanced_pairs(torch.tanh(outputs), batch.labels)
-        return terms
+        logits = self.head.classes(batch.features["anchor"]).float()
+        return {"classes": F.cross_entropy(logits, batch.labels)}
+
+    def learned_codes(self, labels: Tensor) -> Tensor:
+        return self.head.codes[labels]

@@ -52,6 +52,9 @@ class Optimisation:
             momentum=plan.momentum,
             weight_decay=plan.weight_decay,
             nesterov=plan.nesterov,
+            # One pass over the weights: with a frozen trunk, two thirds of the time of a step on the CPU. It takes
+            # gradients for laid out as their weights, which those of channels-last convolutions are not.
+            fused=frozen,
         )
         return Optimisation(optimiser, torch.amp.GradScaler(device.type, enabled=plan.precision == "float16"), frozen)
 

@@ -54,7 +54,7 @@ def record(
 
 def results() -> Results:
     """Two seeds at two lengths; LSH without, the Baseline with a learned gallery; a third row of which half is run."""
-    plan = Plan("demo", (LSH, BASELINE, OTHER), (12, 48), 2, trials=3, trial_bits=24)
+    plan = Plan("demo", (LSH, BASELINE, OTHER), (12, 48), 2, trials=3, trial_bits=(24,))
     made = Results(plan)
     for bits, (first, second) in {12: (0.1, 0.3), 48: (0.25, 0.25)}.items():
         made.cells[LSH, bits, 0] = record(f"lsh-{bits}-0", first)

@@ -57,7 +57,7 @@ def bench(drawn_birds: Listing, tmp_path: Path) -> Bench:
 
 
 def plan(*rows: Row, changes: tuple[str, ...] = (), trials: int = 3, n_seeds: int = 2) -> Plan:
-    return Plan("demo", rows or (LSH, BASELINE), (12, 16), n_seeds, trials=trials, trial_bits=24, changes=changes)
+    return Plan("demo", rows or (LSH, BASELINE), (12, 16), n_seeds, trials=trials, trial_bits=(24,), changes=changes)
 
 
 def test_every_row_that_learns_gets_the_same_number_of_trials(bench: Bench, runner: Runner) -> None:
@@ -92,10 +92,17 @@ def test_the_best_rate_is_taken_by_each_row_at_every_length(bench: Bench, runner
 def test_each_length_has_trials_of_its_own_unless_one_counts_for_all(bench: Bench, runner: Runner) -> None:
     best = {12: 0.003, 16: 0.000333}
     runner.outcome = lambda task: 0.9 if task.recipe.training.learning_rate == best[task.bits] else 0.1
-    results = Grid(replace(plan(BASELINE), trial_bits=None), bench).run()
+    results = Grid(replace(plan(BASELINE), trial_bits=()), bench).run()
     assert Counter(task.bits for task in runner.of("trial")) == {12: 3, 16: 3}
     assert {(task.bits, task.recipe.training.learning_rate) for task in runner.of("test")} == set(best.items())
     assert [results.factor(BASELINE, bits) for bits in (12, 16)] == [3.0, 1 / 3]
+
+
+def test_a_length_takes_the_trials_of_the_nearest_in_ratio() -> None:
+    tried = replace(plan(), trial_bits=(12, 48))
+    assert {bits: tried.trial_length(bits) for bits in (8, 12, 23, 24, 32, 48, 96)} == {
+        8: 12, 12: 12, 23: 12, 24: 48, 32: 48, 48: 48, 96: 48
+    }  # fmt: skip
 
 
 def test_one_trial_is_none(bench: Bench, runner: Runner) -> None:

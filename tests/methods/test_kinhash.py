@@ -1,59 +1,84 @@
-"""KinHash: the loss against loops, and codes that are dealt out by what classes look like."""
+"""KinHash: what the expected code promises, against loops and all codes there are; and codes dealt out by likeness."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
-from milvus_fghash.methods import kinhash, orthohash
-from milvus_fghash.methods.class_codes import class_means, class_similarity, minimal_distance
+from milvus_fghash.methods import kinhash
+from milvus_fghash.methods.class_codes import class_means, class_similarity, draw_codes, minimal_distance
 from tests.methods.small_method import BITS, LABELS, WIDTH, C, N, batch, made
 
 
-def test_pairs_worked_by_hand() -> None:
-    u = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, -1.0]])
-    # c = 2. One class: (0,1) product 1/2, twice -> mean (1/2 - 1)^2 = 1/4. Two classes: (0,2) product 0, (1,2) 1/2,
-    # each twice -> mean (0 + 1/4) / 2 = 1/8.
-    assert kinhash.balanced_pairs(u, torch.tensor([4, 4, 7])).item() == pytest.approx(2 * (1 / 4 + 1 / 8))
+def test_worked_by_hand() -> None:
+    codes = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, -1.0], [-1.0, -1.0, 1.0]])
+    logits = torch.tensor([[math.log(4.0), math.log(2.0), math.log(2.0)]])
+    # Posteriors 1/2, 1/4, 1/4 at T = 1. At T = 1/2 their squares, 16 : 4 : 4.
+    torch.testing.assert_close(kinhash.expected_code(logits, codes, 1.0), torch.tensor([[0.5, 0.0, -0.5]]))
+    torch.testing.assert_close(kinhash.expected_code(logits, codes, 0.5), torch.tensor([[2 / 3, 1 / 3, -2 / 3]]))
 
 
-@pytest.mark.parametrize("rows", [(5, 0, 3, 1, 2), (0, 3, 6, 7), (0, 1, 2)])
-def test_pairs_are_the_printed_sum(rows: tuple[int, ...]) -> None:
-    """Among them a batch of one class, and one without two photos of a class."""
-    labels = LABELS[list(rows)]
-    u = torch.tanh(torch.randn(len(rows), BITS, generator=torch.Generator().manual_seed(2)))
-    near, far = [], []
-    for i in range(len(rows)):
-        for j in range(len(rows)):
-            product = sum(float(u[i, k] * u[j, k]) for k in range(BITS)) / BITS
-            if labels[i] != labels[j]:
-                far.append(product**2)
-            elif i != j:
-                near.append((product - 1) ** 2)
-    expected = BITS * sum(math.fsum(part) / len(part) for part in (near, far) if part)
-    assert kinhash.balanced_pairs(u, labels).item() == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize("seed", range(20))
+def test_no_other_code_agrees_in_more_bits_by_expectation(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    codes, logits = draw_codes("bernoulli", 7, 8, seed), 3 * torch.randn(4, 7, generator=random)
+    chosen = kinhash.expected_code(logits, codes, 0.8)
+    for photo in range(4):
+        weights = [math.exp(float(logit) / 0.8) for logit in logits[photo]]
+
+        def agreement(code: tuple[float, ...], weights: list[float] = weights) -> float:
+            """Expected number of bits that ``code`` shares with the code of the right class."""
+            return sum(
+                weight * sum(bit == own for bit, own in zip(code, kin, strict=True))
+                for weight, kin in zip(weights, codes.tolist(), strict=True)
+            ) / sum(weights)
+
+        best = max(itertools.product((-1.0, 1.0), repeat=8), key=agreement)
+        assert tuple(chosen[photo].sign().tolist()) == best
 
 
-def test_each_kind_of_pair_weighs_the_same_however_many_there_are() -> None:
-    """Nine photos of one class beside one of another: leaving out photos of the first changes nothing."""
-    u = torch.cat([torch.full((9, 4), 0.5), torch.tensor([[0.5, 0.5, -0.5, 0.1]])])
-    labels = torch.tensor([0] * 9 + [1])
-    whole, part = kinhash.balanced_pairs(u, labels), kinhash.balanced_pairs(u[6:], labels[6:])
-    torch.testing.assert_close(whole, part)
+def test_between_two_classes_the_bits_that_both_share_are_kept() -> None:
+    codes = draw_codes("far-apart", 5, BITS, 0)
+    logits = torch.full((1, 5), -50.0)
+    logits[0, 1], logits[0, 3] = 1.0, 0.9
+    outputs = kinhash.expected_code(logits, codes, 1.0)[0]
+    shared = codes[1] == codes[3]
+    assert 0 < int(shared.sum()) < BITS
+    torch.testing.assert_close(outputs[shared], codes[1][shared])
+    assert torch.equal(outputs[~shared].sign(), codes[1][~shared])
+    assert bool((outputs[~shared].abs() < 0.1).all())
 
 
-def test_the_loss_has_both_terms_on_the_same_outputs() -> None:
-    method, photos = made(kinhash, pairs=0.5), batch(rows=(5, 0, 3, 1))
+def test_the_temperature_grows_with_the_code_unless_it_is_given() -> None:
+    assert made(kinhash).head.temperature == 0.5
+    assert made(kinhash, temperature=3.0).head.temperature == 3.0
+    method = made(kinhash)
+    features = batch().features["anchor"]
+    method.eval()
+    expected = kinhash.expected_code(method.head.classes(features), method.head.codes, 0.5)
+    torch.testing.assert_close(method.head(features), expected)
+
+
+def test_without_doubt_a_photo_has_the_code_of_its_likeliest_class() -> None:
+    method = made(kinhash, temperature=1e-3).eval()
+    features = batch(rows=(0, 1, 2, 3)).features["anchor"]
+    likeliest = method.head.classes(features).argmax(dim=1)
+    assert torch.equal(method.head(features).sign(), method.head.codes[likeliest])
+    assert torch.equal(method.learned_codes(LABELS), method.head.codes[LABELS])
+
+
+def test_the_loss_is_the_cross_entropy_of_the_classes() -> None:
+    method, photos = made(kinhash), batch(rows=(5, 0, 3, 1))
+    logits = method.head.classes(photos.features["anchor"]).tolist()
+    costs = [
+        math.log(sum(map(math.exp, row))) - row[int(label)] for row, label in zip(logits, photos.labels, strict=True)
+    ]
     terms = method.loss(photos)
-    assert list(terms) == ["cosine", "pairs"]
-    # In training mode once more: batch norm uses the batch's own statistics, so the outputs are the same.
-    outputs = method.head(photos.features["anchor"])
-    torch.testing.assert_close(terms["pairs"], 0.5 * kinhash.balanced_pairs(torch.tanh(outputs), photos.labels))
-    plain = orthohash.cosine_softmax(outputs, photos.labels, method.codes, 8.0, 0.2)
-    torch.testing.assert_close(terms["cosine"], plain)
-    assert list(made(kinhash, pairs=0).loss(photos)) == ["cosine"]
+    assert list(terms) == ["classes"]
+    assert terms["classes"].item() == pytest.approx(sum(costs) / 4, rel=1e-5)
 
 
 def test_similar_classes_get_near_codes_and_no_code_is_lost() -> None:
@@ -63,7 +88,7 @@ def test_similar_classes_get_near_codes_and_no_code_is_lost() -> None:
     """
     for seed in range(10):
         method = made(kinhash, seed=seed, codebook="bernoulli")
-        drawn = method.codes.clone()
+        drawn = method.head.codes.clone()
         features = torch.zeros(N, WIDTH)
         features[LABELS == 0, 0] = 1.0
         features[LABELS == 2, 0] = 0.9
@@ -71,15 +96,15 @@ def test_similar_classes_get_near_codes_and_no_code_is_lost() -> None:
         similarity = class_similarity(class_means(features, LABELS, C))
         assert similarity[0, 2] > max(similarity[0, 1], similarity[1, 2])
         method.fit(features, LABELS)
-        assert sorted(method.codes.tolist()) == sorted(drawn.tolist())
-        assert int((method.codes[0] != method.codes[2]).sum()) == minimal_distance(method.codes)
-        assert torch.equal(method.learned_codes(LABELS), method.codes[LABELS])
+        codes = method.head.codes
+        assert sorted(codes.tolist()) == sorted(drawn.tolist())
+        assert int((codes[0] != codes[2]).sum()) == minimal_distance(codes)
 
 
 def test_without_placing_codes_stay_as_drawn() -> None:
     method = made(kinhash, placed=False)
-    drawn = method.codes.clone()
+    drawn = method.head.codes.clone()
     method.fit(torch.randn(N, WIDTH), LABELS)
-    assert torch.equal(method.codes, drawn)
+    assert torch.equal(method.head.codes, drawn)
     assert not method.wants_features
     assert made(kinhash).wants_features
