@@ -1,14 +1,15 @@
 """KinHash: the code that is expected to be right, where classes that look alike are kin. A method of this project.
 
 A short code has no room to be learned bit by bit, so it is not. The head is a plain classifier, trained with cross
-entropy alone, and with p_k(x) its posterior of class k and h_k the +-1 code of that class, a photo's outputs are
+entropy alone, and with p_k(x) its posterior of class k and h_k the +-1 code of that class, output j of a photo is the
+log odds that bit j is on,
 
-    sum_k p_k(x) h_k ,   p(x) = softmax(logits(x) / T) ,
+    log sum_{k: h_kj = +1} p_k(x) - log sum_{k: h_kj = -1} p_k(x) ,   p(x) = softmax(logits(x) / T) .
 
-whose signs agree with the code of the right class in more bits, by expectation over p, than any other code does: each
-bit asks all classes, weighted by how likely they are. A photo that is surely of one class has that class's code. One
-that may be of either of two has the bits that both share, and the likelier's elsewhere; one of a class never seen is
-told by all the classes that it resembles. The outputs stay within -1 and 1, and there is nothing to quantise.
+These are the signs of the expected code, sum_k p_k(x) h_k, and no other code agrees with the code of the right class in
+more bits by expectation over p: each bit asks all classes, weighted by how likely they are. A photo that is surely of
+one class has that class's code. One that may be of either of two has the bits that both share, and the likelier's
+elsewhere; one of a class never seen is told by all the classes that it resembles. Nothing is left to quantise.
 
 The codes are drawn far apart, so that the nearest two of 100 classes differ in 3 bits of 12, in 8 of 24. Which class
 gets which one is not left to chance: classes whose photos have similar mean features get near codes
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
@@ -56,13 +58,18 @@ class Config(Frozen):
     """Of the codes, and of their placing."""
 
 
-def expected_code(logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
-    """The outputs above; logits (b, n_classes) and codes (n_classes, n_bits) -> (b, n_bits)."""
-    return F.softmax(logits / temperature, dim=1) @ codes
+def bit_log_odds(logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
+    """The outputs above; logits (b, n_classes) and codes (n_classes, n_bits) -> (b, n_bits).
+
+    Odds of a bit that all likely classes share end at 1e30.
+    """
+    posteriors = F.softmax(logits / temperature, dim=1)
+    on, off = posteriors @ (codes > 0).to(logits.dtype), posteriors @ (codes < 0).to(logits.dtype)
+    return torch.log(on + 1e-30) - torch.log(off + 1e-30)
 
 
-class ExpectedCodeHead(nn.Module):
-    """Features -> class logits -> the expected code."""
+class ClassifiedHead(nn.Module):
+    """Features -> class logits -> log odds of the bits."""
 
     codes: Tensor
     """(n_classes, n_bits) signs."""
@@ -74,7 +81,7 @@ class ExpectedCodeHead(nn.Module):
         self.register_buffer("codes", codes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return expected_code(self.classes(features).float(), self.codes, self.temperature)
+        return bit_log_odds(self.classes(features).float(), self.codes, self.temperature)
 
 
 class Method(HashMethod):
@@ -86,7 +93,7 @@ class Method(HashMethod):
         self.wants_features = head.standardise or config.placed
         codes = draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed)
         temperature = config.temperature or sizes.n_bits / BITS_PER_TEMPERATURE
-        self.head: ExpectedCodeHead = ExpectedCodeHead(head, trunk.n_features, codes, temperature)
+        self.head: ClassifiedHead = ClassifiedHead(head, trunk.n_features, codes, temperature)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.classes.fit(features)

@@ -204,4 +204,4 @@ def _stamp(file: Path) -> str:
         status = file.stat()
     except OSError as error:
         raise DataError(f"cannot read the photo {file}: {error.strerror}. Remove it from the listing") from None
-    return f"{file} {status.st_size} {status.st_mtime_ns}"
+    return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"

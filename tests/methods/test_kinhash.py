@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from milvus_fghash.methods import kinhash
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.methods import baseline, kinhash
+from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.class_codes import class_means, class_similarity, draw_codes, minimal_distance
+from milvus_fghash.training.trunks import build_trunk
 from tests.methods.small_method import BITS, LABELS, WIDTH, C, N, batch, made
 
 
@@ -17,15 +22,16 @@ def test_worked_by_hand() -> None:
     codes = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, -1.0], [-1.0, -1.0, 1.0]])
     logits = torch.tensor([[math.log(4.0), math.log(2.0), math.log(2.0)]])
     # Posteriors 1/2, 1/4, 1/4 at T = 1. At T = 1/2 their squares, 16 : 4 : 4.
-    torch.testing.assert_close(kinhash.expected_code(logits, codes, 1.0), torch.tensor([[0.5, 0.0, -0.5]]))
-    torch.testing.assert_close(kinhash.expected_code(logits, codes, 0.5), torch.tensor([[2 / 3, 1 / 3, -2 / 3]]))
+    odds, sharper = torch.tensor([[3.0, 1.0, 1 / 3]]), torch.tensor([[20 / 4, 16 / 8, 4 / 20]])
+    torch.testing.assert_close(kinhash.bit_log_odds(logits, codes, 1.0), odds.log())
+    torch.testing.assert_close(kinhash.bit_log_odds(logits, codes, 0.5), sharper.log())
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_other_code_agrees_in_more_bits_by_expectation(seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     codes, logits = draw_codes("bernoulli", 7, 8, seed), 3 * torch.randn(4, 7, generator=random)
-    chosen = kinhash.expected_code(logits, codes, 0.8)
+    chosen = kinhash.bit_log_odds(logits, codes, 0.8)
     for photo in range(4):
         weights = [math.exp(float(logit) / 0.8) for logit in logits[photo]]
 
@@ -44,12 +50,12 @@ def test_between_two_classes_the_bits_that_both_share_are_kept() -> None:
     codes = draw_codes("far-apart", 5, BITS, 0)
     logits = torch.full((1, 5), -50.0)
     logits[0, 1], logits[0, 3] = 1.0, 0.9
-    outputs = kinhash.expected_code(logits, codes, 1.0)[0]
+    outputs = kinhash.bit_log_odds(logits, codes, 1.0)[0]
     shared = codes[1] == codes[3]
     assert 0 < int(shared.sum()) < BITS
-    torch.testing.assert_close(outputs[shared], codes[1][shared])
-    assert torch.equal(outputs[~shared].sign(), codes[1][~shared])
-    assert bool((outputs[~shared].abs() < 0.1).all())
+    assert torch.equal(outputs.sign(), codes[1])
+    torch.testing.assert_close(outputs[~shared], 0.1 * codes[1][~shared])
+    assert bool((outputs[shared].abs() > 40).all())
 
 
 def test_the_temperature_grows_with_the_code_unless_it_is_given() -> None:
@@ -58,7 +64,7 @@ def test_the_temperature_grows_with_the_code_unless_it_is_given() -> None:
     method = made(kinhash)
     features = batch().features["anchor"]
     method.eval()
-    expected = kinhash.expected_code(method.head.classes(features), method.head.codes, 0.5)
+    expected = kinhash.bit_log_odds(method.head.classes(features), method.head.codes, 0.5)
     torch.testing.assert_close(method.head(features), expected)
 
 
@@ -79,6 +85,20 @@ def test_the_loss_is_the_cross_entropy_of_the_classes() -> None:
     terms = method.loss(photos)
     assert list(terms) == ["classes"]
     assert terms["classes"].item() == pytest.approx(sum(costs) / 4, rel=1e-5)
+
+
+def test_encoding_costs_hardly_more_than_with_one_output_a_bit() -> None:
+    """Multiply-adds with a hidden layer, 200 classes and 48 bits; the bar is 1 %."""
+
+    def flops(module: Any) -> int:
+        torch.manual_seed(0)
+        trunk = build_trunk("mobilenet_v2", "none")
+        method = module.Method(trunk, HeadChoice(kind="mlp"), Sizes(48, 200, 4), module.Config()).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            method(torch.zeros(1, 3, 224, 224))
+        return counter.get_total_flops()
+
+    assert flops(baseline) < flops(kinhash) < 1.01 * flops(baseline)
 
 
 def test_similar_classes_get_near_codes_and_no_code_is_lost() -> None:
@@ -108,3 +128,13 @@ def test_without_placing_codes_stay_as_drawn() -> None:
     assert torch.equal(method.head.codes, drawn)
     assert not method.wants_features
     assert made(kinhash).wants_features
+    random = made(kinhash, placed=False, codebook="bernoulli", seed=3)
+    assert torch.equal(random.head.codes, draw_codes("bernoulli", C, BITS, 3))
+
+
+def test_features_are_standardised_by_the_training_photos() -> None:
+    method = made(kinhash, HeadChoice(standardise=True), placed=False)
+    assert method.wants_features
+    features = 2 + 3 * torch.randn(N, WIDTH, generator=torch.Generator().manual_seed(0))
+    method.fit(features, LABELS)
+    torch.testing.assert_close(method.head.classes.standardise.mean, features.mean(dim=0))
