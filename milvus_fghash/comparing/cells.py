@@ -22,7 +22,7 @@ from milvus_fghash.health import code_health
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
 from milvus_fghash.training.photos import Photos
-from milvus_fghash.training.run import _device, train
+from milvus_fghash.training.run import device_named, train
 from milvus_fghash.training.sources import cached_features, plain_features
 from milvus_fghash.whole_file import written
 
@@ -66,7 +66,7 @@ class Bench:
 
     @property
     def torch_device(self) -> torch.device:
-        return _device(self.device)
+        return device_named(self.device)
 
     def training(self, task: Task) -> Path:
         """Folder of a cell's training while it is not recorded."""

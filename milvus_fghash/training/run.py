@@ -92,7 +92,7 @@ def train(
     _check_photos(photos, recipe, held_out)
     cache = feature_cache or out / "features"
     _make_folders(out, cache)
-    target = _device(device)
+    target = device_named(device)
     if target.type == "cpu":
         keep_freed_memory()
     labels = torch.from_numpy(photos.label_numbers(classes))
@@ -130,6 +130,22 @@ def train(
         if state.scaler:
             optimisation.scaler.load_state_dict(state.scaler)
         return _rounds(method, source, validation, labels.to(target), optimisation, state, out, watcher, found)
+
+
+def device_named(name: str | None) -> torch.device:
+    """A device by torch's name; None: `cuda` if there is one.
+
+    Raises:
+        ConfigError: when it cannot be used here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def _rounds(
@@ -250,17 +266,6 @@ def _make_folders(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot make the folder {folder}: {error.strerror}") from None
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def _source(
