@@ -37,7 +37,7 @@ def test_no_other_code_agrees_in_more_bits_by_expectation(seed: int) -> None:
 
         def agreement(code: tuple[float, ...], weights: list[float] = weights) -> float:
             """Expected number of bits that ``code`` shares with the code of the right class."""
-            shared = [sum(bit == own for bit, own in zip(code, kin, strict=True)) for kin in codes.tolist()]
+            shared: list[int] = [sum(bit == own for bit, own in zip(code, kin, strict=True)) for kin in codes.tolist()]
             return sum(weight * bits for weight, bits in zip(weights, shared, strict=True)) / sum(weights)
 
         best = max(itertools.product((-1.0, 1.0), repeat=8), key=agreement)
