@@ -38,6 +38,11 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
         ),
     },
     "kinhash": {
+        "Classifier": (
+            ("plain", ("method.options.background=1", "method.options.erasing=0")),
+            ("+filter", ("method.options.erasing=0",)),
+            ("+filter +erasing", ()),
+        ),
         "Class codes": (
             ("random", ("method.options.codebook='bernoulli'", "method.options.placed=false")),
             ("far apart", ("method.options.placed=false",)),
@@ -56,7 +61,7 @@ FCAENet: the paper's Tables 2 to 4. It does not say what SREM is without ESRL, w
 each component is the pull that it brings: SREM the one to the erased photo (beta), ESRL the one to the positive photo
 (alpha); without both, the method is its Baseline.
 
-KinHash: where its codes come from, and how much of the classifier's doubt they tell.
+KinHash: how its classifier is taught, where its codes come from, and how much of the classifier's doubt they tell.
 """
 
 

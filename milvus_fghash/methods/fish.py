@@ -20,10 +20,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import Fraction, Frozen, HeadChoice
+from milvus_fghash.config import Fraction, HeadChoice
 from milvus_fghash.errors import DataError
-from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk, generator
+from milvus_fghash.methods.base import Batch, Sizes, Trunk, generator
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.methods.spatial_filter import FilterConfig, FilteredMethod
 
 PULL = 1e-4
 """mu below: weight of the codes against the labels when the class vectors are solved."""
@@ -31,52 +32,18 @@ UNSURE = 12
 """How many bits of a class may turn to keep its code apart: 4096 choices, of which others take a handful."""
 
 
-class Config(Frozen):
-    background: Fraction = 0.5
-    """What the spatial filter leaves of places that are not hotter than their photo's mean."""
+class Config(FilterConfig):
     others: Fraction = 0.7
     """What the class filter leaves of every logit but the largest."""
-    erasing: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the erased photo's term; 0 leaves erasing out."""
-    hottest: Fraction = 0.9
-    """Pixels are erased from t times the hottest one on, t between this and 1."""
     starts: Annotated[int, Field(gt=0)] = 10
     """Random starts of the class codes, of which the one with the largest least distance is kept; 1 as published."""
     seed: int = 0
     """Of those starts."""
 
 
-def spatial_filter(maps: Tensor, background: float) -> Tensor:
-    """(b, k, h, w) with the places scaled whose channel sum is not above its mean over the photo."""
-    heat = maps.sum(dim=1, keepdim=True)
-    return maps * torch.where(heat > heat.mean(dim=(2, 3), keepdim=True), 1.0, background)
-
-
 def class_filter(logits: Tensor, others: float) -> Tensor:
     """Every logit but the largest of its photo is scaled, (b, n_classes); of equal largest ones none."""
     return logits * torch.where(logits == logits.amax(dim=1, keepdim=True), 1.0, others)
-
-
-def chance(images: Tensor) -> Tensor:
-    """A number in [0, 1) per photo, (b, 1, 1, 1), as good as random but a function of its pixels.
-
-    So what is erased of a view does not depend on when it is computed, and can be cached. Sums of integers are exact in
-    any order.
-    """
-    return (images * 4096).round().long().sum(dim=(1, 2, 3), keepdim=True) % 1009 / 1009
-
-
-@torch.no_grad()
-def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
-    """Photos, (b, 3, H, W), with the pixels set to 0 where the resized channel sum reaches t times its maximum.
-
-    The maximum is that of the resized sum, so at least one pixel goes; of a constant map, all. Where the maximum is
-    negative, which maps after a ReLU never are, its magnitude counts: the hottest pixels go there too.
-    """
-    heat = F.interpolate(maps.float().sum(dim=1, keepdim=True), size=images.shape[2:], mode="bilinear")
-    highest = heat.amax(dim=(2, 3), keepdim=True)
-    spread = (1 - hottest) * (1 - chance(images))
-    return images * (heat < highest - spread * highest.abs())
 
 
 def best_label_map(vectors: Tensor) -> Tensor:
@@ -173,52 +140,24 @@ class FilteredHead(nn.Module):
         return self.outputs(self.classes(features))
 
 
-class Method(HashMethod):
+class Method(FilteredMethod):
     learned_source = "class codes"
     codes: Tensor
     """(n_classes, n_bits) signs."""
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes)
+        super().__init__(trunk, sizes, config)
         self.config = config
         self.head: FilteredHead = FilteredHead(head, trunk.n_features, sizes, config.others)
         self.wants_features = head.standardise
-        self.representation = f"pooled-filtered-{config.background}"
-        if config.erasing:
-            self.embedding = f"anchor+erased-{config.hottest}"
         self.register_buffer("codes", class_codes(sizes.n_classes, sizes.n_bits, config.seed, config.starts))
-
-    def filtered(self, maps: Tensor) -> Tensor:
-        """Maps of the last stage after the spatial filter, pooled: (b, k, h, w) -> (b, n_features)."""
-        return self.trunk.pool(spatial_filter(maps, self.config.background))
-
-    def represent(self, images: Tensor) -> Tensor:
-        return self.filtered(self.trunk.maps(images))
-
-    def embed(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.trunk.maps(images)
-        features = {"anchor": self.filtered(maps)}
-        if self.config.erasing:
-            features["erased"] = self.represent(erase_hottest(images, maps, self.config.hottest))
-        return features
-
-    def attentions(self, images: Tensor) -> Tensor:
-        return spatial_filter(self.trunk.maps(images), self.config.background).mean(dim=1, keepdim=True)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.classes.fit(features)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        names = [name for name in ("anchor", "erased") if name in batch.features]
-        # One pass through the head: with batch norm, both must be normalised by the same statistics.
-        logits = self.head.classes(torch.cat([batch.features[name] for name in names])).float().chunk(len(names))
-        terms = {
-            "classes": F.cross_entropy(logits[0], batch.labels),
-            "codes": F.mse_loss(self.head.outputs(logits[0]), self.codes[batch.labels]),
-        }
-        if self.config.erasing:
-            terms["erased"] = self.config.erasing * F.cross_entropy(logits[1], batch.labels)
-        return terms
+        logits, terms = self.classified(self.head.classes, batch)
+        return {**terms, "codes": F.mse_loss(self.head.outputs(logits), self.codes[batch.labels])}
 
     def learned_codes(self, labels: Tensor) -> Tensor:
         return self.codes[labels]

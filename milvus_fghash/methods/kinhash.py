@@ -1,8 +1,9 @@
 """KinHash: the code that is expected to be right, where classes that look alike are kin. A method of this project.
 
-A short code has no room to be learned bit by bit, so it is not. The head is a plain classifier, trained with cross
-entropy alone, and with p_k(x) its posterior of class k and h_k the +-1 code of that class, output j of a photo is the
-log odds that bit j is on,
+A short code has no room to be learned bit by bit, so it is not. The head is a plain classifier, taught as FISH teaches
+its own: features go through the spatial filter, and the loss is the cross entropy of the photo and of the photo without
+its hottest pixels (`spatial_filter.py`). With p_k(x) its posterior of class k and h_k the +-1 code of that class,
+output j of a photo is the log odds that bit j is on,
 
     log sum_{k: h_kj = +1} p_k(x) - log sum_{k: h_kj = -1} p_k(x) ,   p(x) = softmax(logits(x) / T) .
 
@@ -32,8 +33,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import Frozen, HeadChoice
-from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk
+from milvus_fghash.config import HeadChoice
+from milvus_fghash.methods.base import Batch, Sizes, Trunk
 from milvus_fghash.methods.class_codes import (
     Codebook,
     class_means,
@@ -42,12 +43,13 @@ from milvus_fghash.methods.class_codes import (
     place_by_similarity,
 )
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.methods.spatial_filter import FilterConfig, FilteredMethod
 
 BITS_PER_TEMPERATURE = 24
 """Code length at which the classifier's posteriors are taken as they are."""
 
 
-class Config(Frozen):
+class Config(FilterConfig):
     codebook: Codebook = "far-apart"
     """How the codes are drawn."""
     placed: bool = True
@@ -84,11 +86,11 @@ class ClassifiedHead(nn.Module):
         return bit_log_odds(self.classes(features).float(), self.codes, self.temperature)
 
 
-class Method(HashMethod):
+class Method(FilteredMethod):
     learned_source = "class codes"
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes)
+        super().__init__(trunk, sizes, config)
         self.config = config
         self.wants_features = head.standardise or config.placed
         codes = draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed)
@@ -102,8 +104,7 @@ class Method(HashMethod):
             self.head.codes.copy_(place_by_similarity(self.head.codes, similarity, self.config.seed))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.head.classes(batch.features["anchor"]).float()
-        return {"classes": F.cross_entropy(logits, batch.labels)}
+        return self.classified(self.head.classes, batch)[1]
 
     def learned_codes(self, labels: Tensor) -> Tensor:
         return self.head.codes[labels]

@@ -13,6 +13,7 @@ from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods import fish
 from milvus_fghash.methods.base import Sizes, generator
+from milvus_fghash.methods.spatial_filter import erase_hottest, spatial_filter
 from milvus_fghash.training.trunks import build_trunk
 from tests.methods.small_method import BITS, LABELS, batch, made
 
@@ -151,70 +152,10 @@ def test_more_starts_never_bring_classes_closer() -> None:
 # The network.
 
 
-def test_the_spatial_filter_worked_by_hand() -> None:
-    first = torch.tensor([[[1.0, 2], [3, 6]], [[0.0, 2], [0, 2]]])  # sums 1, 4, 3, 8: mean 4, and 4 is not above it
-    second = torch.tensor([[[9.0, 0], [0, 0]], [[0.0, 1], [1, 1]]])  # sums 9, 1, 1, 1: mean 3
-    kept = torch.tensor([[[0.5, 0.5], [0.5, 1]], [[1, 0.5], [0.5, 0.5]]])
-    maps = torch.stack([first, second]).requires_grad_()
-    filtered = fish.spatial_filter(maps, 0.5)
-    torch.testing.assert_close(filtered, maps * kept[:, None])
-    (gradient,) = torch.autograd.grad(filtered.sum(), maps)
-    torch.testing.assert_close(gradient, kept[:, None].expand_as(maps))
-
-
 def test_the_class_filter_worked_by_hand() -> None:
     logits = torch.tensor([[1.0, 3, -2], [-1, -4, -2], [2, 2, 0]])
     expected = torch.tensor([[0.7, 3, -1.4], [-1, -2.8, -1.4], [2, 2, 0]])
     torch.testing.assert_close(fish.class_filter(logits, 0.7), expected)
-
-
-def erased_by_loops(photo: Tensor, heat: Tensor, lowest: float, chance: float) -> Tensor:
-    resized = F.interpolate(heat[None, None], size=photo.shape[1:], mode="bilinear")[0, 0]
-    result = photo.clone()
-    t = lowest + (1 - lowest) * chance
-    for i in range(photo.shape[1]):
-        for j in range(photo.shape[2]):
-            if resized[i, j] >= t * resized.max():
-                result[:, i, j] = 0
-    return result
-
-
-@pytest.mark.parametrize("lowest", [0.9, 0.3])
-def test_the_hottest_pixels_of_each_photo_are_erased(lowest: float) -> None:
-    images, maps = random(5, 3, 16, 16).float(), random(5, 4, 4, 4, seed=1).float().abs()
-    erased = fish.erase_hottest(images, maps, lowest)
-    for photo, its_maps, result in zip(images, maps, erased, strict=True):
-        number = float(fish.chance(photo[None]))
-        torch.testing.assert_close(result, erased_by_loops(photo, its_maps.sum(dim=0), lowest, number))
-    gone = (erased == 0).all(dim=1).sum(dim=(1, 2))
-    assert (gone >= 1).all()
-    assert (gone < 16 * 16).all()
-
-
-def test_the_hottest_pixels_go_whatever_the_sign_of_the_maps() -> None:
-    images, maps = torch.ones(1, 3, 4, 4), -torch.ones(1, 2, 4, 4)
-    maps[0, :, 2, 1] = -0.1
-    erased = fish.erase_hottest(images, maps, 0.9)
-    assert (erased == 0).all(dim=1).nonzero().tolist() == [[0, 2, 1]]
-    for constant in (0.0, 1.0):  # nothing is hotter than the rest, so all goes
-        assert (fish.erase_hottest(images, torch.full((1, 2, 4, 4), constant), 0.9) == 0).all()
-
-
-def test_chance_worked_by_hand() -> None:
-    images = torch.zeros(4, 3, 1, 2)
-    images[1:, 0, 0, 0] = torch.tensor([1008, 1009, -1]) / 4096
-    assert fish.chance(images).flatten().tolist() == pytest.approx([0, 1008 / 1009, 0, 1008 / 1009])
-
-
-def test_chance_is_spread_evenly_and_follows_from_the_photo_alone() -> None:
-    images = random(300, 3, 8, 8).float()
-    numbers = fish.chance(images)
-    assert numbers.shape == (300, 1, 1, 1)
-    counts = torch.histc(numbers.flatten(), 5, 0, 1)
-    assert (counts > 35).all()
-    alone = torch.cat([fish.chance(photo[None]) for photo in images])
-    assert torch.equal(numbers, alone)
-    assert torch.equal(numbers, fish.chance(images.contiguous(memory_format=torch.channels_last)))
 
 
 @pytest.mark.parametrize("head", [HeadChoice(), HeadChoice(kind="mlp", hidden=4, dropout=0.0)])
@@ -241,9 +182,9 @@ def test_both_views_are_embedded_and_each_of_the_filters_is_in_use() -> None:
     images = random(2, 3, 8, 8).float()
     maps = method.trunk.maps(images)
     features = method.embed(images)
-    filtered = fish.spatial_filter(maps, 0.5)
+    filtered = spatial_filter(maps, 0.5)
     torch.testing.assert_close(features["anchor"], filtered.mean(dim=(2, 3)))
-    torch.testing.assert_close(features["erased"], method.represent(fish.erase_hottest(images, maps, 0.9)))
+    torch.testing.assert_close(features["erased"], method.represent(erase_hottest(images, maps, 0.9)))
     assert not torch.equal(features["anchor"], features["erased"])
     torch.testing.assert_close(method.attentions(images), filtered.mean(dim=1, keepdim=True))
     logits = method.head.classes(features["anchor"])
@@ -257,7 +198,7 @@ def test_erasing_of_zero_is_left_out() -> None:
     assert method.embedding == "anchor"
 
 
-@pytest.mark.parametrize("options", [{"background": 0.2}, {"hottest": 0.5}, {"erasing": 0.0}])
+@pytest.mark.parametrize("options", [{"background": 0.2}, {"background": 1.0}, {"hottest": 0.5}, {"erasing": 0.0}])
 def test_what_changes_the_features_changes_their_name(options: dict[str, Any]) -> None:
     def name(**chosen: Any) -> tuple[str, str]:
         method = made(fish, **chosen)
@@ -265,6 +206,7 @@ def test_what_changes_the_features_changes_their_name(options: dict[str, Any]) -
 
     assert name(**options) != name()
     assert name(others=0.1, seed=3) == name()
+    assert name(background=1.0, erasing=0.0) == ("pooled", "anchor"), "the trunk's own features, as of other methods"
 
 
 def test_the_gallery_has_the_code_of_each_photos_class() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from milvus_fghash.config import HeadChoice
-from milvus_fghash.methods import baseline, kinhash
+from milvus_fghash.methods import baseline, fish, kinhash
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.class_codes import class_means, class_similarity, draw_codes, minimal_distance
 from milvus_fghash.training.trunks import build_trunk
@@ -74,15 +74,32 @@ def test_without_doubt_a_photo_has_the_code_of_its_likeliest_class() -> None:
     assert torch.equal(method.learned_codes(LABELS), method.head.codes[LABELS])
 
 
-def test_the_loss_is_the_cross_entropy_of_the_classes() -> None:
-    method, photos = made(kinhash), batch(rows=(5, 0, 3, 1))
-    logits = method.head.classes(photos.features["anchor"]).tolist()
-    costs = [
-        math.log(sum(map(math.exp, row))) - row[int(label)] for row, label in zip(logits, photos.labels, strict=True)
-    ]
+@pytest.mark.parametrize("weight", [0.25, 0.0])
+def test_the_loss_is_the_cross_entropy_of_both_views(weight: float) -> None:
+    views = ("anchor", "erased") if weight else ("anchor",)
+    method, photos = made(kinhash, erasing=weight), batch(views, rows=(5, 0, 3, 1))
+    costs = []
+    for view in views:
+        logits = method.head.classes(photos.features[view]).tolist()
+        of_view = [
+            math.log(sum(map(math.exp, row))) - row[int(label)]
+            for row, label in zip(logits, photos.labels, strict=True)
+        ]
+        costs.append(sum(of_view) / 4)
     terms = method.loss(photos)
-    assert list(terms) == ["classes"]
-    assert terms["classes"].item() == pytest.approx(sum(costs) / 4, rel=1e-5)
+    assert list(terms) == ["classes", "erased"][: len(views)]
+    assert terms["classes"].item() == pytest.approx(costs[0], rel=1e-5)
+    if weight:
+        assert terms["erased"].item() == pytest.approx(weight * costs[1], rel=1e-5)
+
+
+def test_features_are_those_of_fish() -> None:
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    own, its = made(kinhash), made(fish)
+    assert (own.representation, own.embedding) == (its.representation, its.embedding)
+    for view, features in own.embed(images).items():
+        torch.testing.assert_close(features, its.embed(images)[view])
+    torch.testing.assert_close(own(images), own.head(own.embed(images)["anchor"]))
 
 
 def test_encoding_costs_hardly_more_than_with_one_output_a_bit() -> None:

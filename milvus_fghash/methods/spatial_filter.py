@@ -1,0 +1,91 @@
+"""FISH's look at a photo (Chen et al., IEEE TIP 2022): what is not hot counts half, and it is seen again without its
+hottest pixels. Constants are those of a public re-run, and options.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from pydantic import Field
+from torch import Tensor, nn
+
+from milvus_fghash.config import Fraction, Frozen
+from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk
+
+
+class FilterConfig(Frozen):
+    background: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """What the spatial filter leaves of places that are not hotter than their photo's mean; 1 leaves the filter out."""
+    erasing: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the erased photo's term; 0 leaves erasing out."""
+    hottest: Fraction = 0.9
+    """Pixels are erased from t times the hottest one on, t between this and 1."""
+
+
+def spatial_filter(maps: Tensor, background: float) -> Tensor:
+    """(b, k, h, w) with the places scaled whose channel sum is not above its mean over the photo."""
+    heat = maps.sum(dim=1, keepdim=True)
+    return maps * torch.where(heat > heat.mean(dim=(2, 3), keepdim=True), 1.0, background)
+
+
+def chance(images: Tensor) -> Tensor:
+    """A number in [0, 1) per photo, (b, 1, 1, 1), as good as random but a function of its pixels.
+
+    So what is erased of a view does not depend on when it is computed, and can be cached. Sums of integers are exact in
+    any order.
+    """
+    return (images * 4096).round().long().sum(dim=(1, 2, 3), keepdim=True) % 1009 / 1009
+
+
+@torch.no_grad()
+def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
+    """Photos, (b, 3, H, W), with the pixels set to 0 where the resized channel sum reaches t times its maximum.
+
+    The maximum is that of the resized sum, so at least one pixel goes; of a constant map, all. Where the maximum is
+    negative, which maps after a ReLU never are, its magnitude counts: the hottest pixels go there too.
+    """
+    heat = F.interpolate(maps.float().sum(dim=1, keepdim=True), size=images.shape[2:], mode="bilinear")
+    highest = heat.amax(dim=(2, 3), keepdim=True)
+    spread = (1 - hottest) * (1 - chance(images))
+    return images * (heat < highest - spread * highest.abs())
+
+
+class FilteredMethod(HashMethod):
+    """A method on filtered features that learns to classify photos, also without their hottest pixels."""
+
+    def __init__(self, trunk: Trunk, sizes: Sizes, options: FilterConfig) -> None:
+        super().__init__(trunk, sizes)
+        self.background, self.erasing, self.hottest = options.background, options.erasing, options.hottest
+        if self.background < 1:
+            self.representation = f"pooled-filtered-{self.background}"
+        if self.erasing:
+            self.embedding = f"anchor+erased-{self.hottest}"
+
+    def filtered(self, maps: Tensor) -> Tensor:
+        """Maps of the last stage after the spatial filter, pooled: (b, k, h, w) -> (b, n_features)."""
+        return self.trunk.pool(spatial_filter(maps, self.background))
+
+    def represent(self, images: Tensor) -> Tensor:
+        return self.filtered(self.trunk.maps(images))
+
+    def embed(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.trunk.maps(images)
+        features = {"anchor": self.filtered(maps)}
+        if self.erasing:
+            features["erased"] = self.represent(erase_hottest(images, maps, self.hottest))
+        return features
+
+    def attentions(self, images: Tensor) -> Tensor:
+        return spatial_filter(self.trunk.maps(images), self.background).mean(dim=1, keepdim=True)
+
+    def classified(self, classes: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits of the photos, (b, n_classes), and the cross entropies "classes" and "erased" of both views."""
+        names = [name for name in ("anchor", "erased") if name in batch.features]
+        # One pass: with batch norm, both must be normalised by the same statistics.
+        logits = classes(torch.cat([batch.features[name] for name in names])).float().chunk(len(names))
+        terms = {"classes": F.cross_entropy(logits[0], batch.labels)}
+        if self.erasing:
+            terms["erased"] = self.erasing * F.cross_entropy(logits[1], batch.labels)
+        return logits[0], terms
