@@ -3,14 +3,16 @@
 A short code has no room to be learned bit by bit, so it is not. The head is a plain classifier, taught as FISH teaches
 its own: features go through the spatial filter, and the loss is the cross entropy of the photo and of the photo without
 its hottest pixels (`spatial_filter.py`). With p_k(x) its posterior of class k and h_k the +-1 code of that class,
-output j of a photo is the log odds that bit j is on,
+output j of a photo is by how much the photo raises the log odds that bit j is on,
 
-    log sum_{k: h_kj = +1} p_k(x) - log sum_{k: h_kj = -1} p_k(x) ,   p(x) = softmax(logits(x) / T) .
+    log [ sum_{k: h_kj = +1} p_k(x) / n_j+ ] - log [ sum_{k: h_kj = -1} p_k(x) / n_j- ] ,   p = softmax(logits / T) ,
 
-These are the signs of the expected code, sum_k p_k(x) h_k, and no other code agrees with the code of the right class in
-more bits by expectation over p: each bit asks all classes, weighted by how likely they are. A photo that is surely of
-one class has that class's code. One that may be of either of two has the bits that both share, and the likelier's
-elsewhere; one of a class never seen is told by all the classes that it resembles. Nothing is left to quantise.
+where n_j+ and n_j- classes have the bit on and off, so that a photo that says nothing of its class leaves it open. But
+for that, these are the signs of the expected code, sum_k p_k(x) h_k, and no other code agrees with the code of the right
+class in more bits by expectation over p: each bit asks all classes, weighted by how likely they are. A photo that is
+surely of one class has that class's code. One that may be of either of two has the bits that both share, and the
+likelier's elsewhere; one of a class never seen is told by all the classes that it resembles. Nothing is left to
+quantise.
 
 The codes are drawn far apart, so that the nearest two of 100 classes differ in 3 bits of 12, in 8 of 24. Which class
 gets which one is not left to chance: classes whose photos have similar mean features get near codes
@@ -63,11 +65,16 @@ class Config(FilterConfig):
 def bit_log_odds(logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
     """The outputs above; logits (b, n_classes) and codes (n_classes, n_bits) -> (b, n_bits).
 
-    Odds of a bit that all likely classes share end at 1e30.
+    Odds of a bit that all likely classes share end at 1e30. A bit that all classes share says nothing, and is theirs.
     """
+    on, off = (codes > 0).to(logits.dtype), (codes < 0).to(logits.dtype)
     posteriors = F.softmax(logits / temperature, dim=1)
-    on, off = posteriors @ (codes > 0).to(logits.dtype), posteriors @ (codes < 0).to(logits.dtype)
-    return torch.log(on + 1e-30) - torch.log(off + 1e-30)
+    return torch.log(posteriors @ (on / _count(on)) + 1e-30) - torch.log(posteriors @ (off / _count(off)) + 1e-30)
+
+
+def _count(members: Tensor) -> Tensor:
+    """How many classes have each bit so, (n_bits,), at least 1."""
+    return members.sum(dim=0).clamp(min=1)
 
 
 class ClassifiedHead(nn.Module):

@@ -23,14 +23,27 @@ def test_worked_by_hand() -> None:
     logits = torch.tensor([[math.log(4.0), math.log(2.0), math.log(2.0)]])
     # Posteriors 1/2, 1/4, 1/4 at T = 1. At T = 1/2 their squares, 16 : 4 : 4.
     odds, sharper = torch.tensor([[3.0, 1.0, 1 / 3]]), torch.tensor([[20 / 4, 16 / 8, 4 / 20]])
-    torch.testing.assert_close(kinhash.bit_log_odds(logits, codes, 1.0), odds.log())
-    torch.testing.assert_close(kinhash.bit_log_odds(logits, codes, 0.5), sharper.log())
+    before = torch.tensor([[2.0, 1 / 2, 1 / 2]])  # on in two classes of three, in one, in one
+    torch.testing.assert_close(kinhash.bit_log_odds(logits, codes, 1.0), (odds / before).log())
+    torch.testing.assert_close(kinhash.bit_log_odds(logits, codes, 0.5), (sharper / before).log())
+
+
+def test_a_photo_that_says_nothing_leaves_every_bit_open() -> None:
+    codes = draw_codes("bernoulli", 7, BITS, 0)
+    torch.testing.assert_close(kinhash.bit_log_odds(torch.ones(1, 7), codes, 0.5), torch.zeros(1, BITS))
+
+
+def test_a_bit_that_all_classes_share_is_theirs() -> None:
+    codes = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, -1.0]])
+    outputs = kinhash.bit_log_odds(torch.tensor([[0.1, 0.0]]), codes, 1.0)
+    assert outputs.sign().tolist() == [[1, 1, -1]]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_other_code_agrees_in_more_bits_by_expectation(seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    codes, logits = draw_codes("bernoulli", 7, 8, seed), 3 * torch.randn(4, 7, generator=random)
+    half, logits = draw_codes("bernoulli", 4, 8, seed), 3 * torch.randn(4, 8, generator=random)
+    codes = torch.cat([half, -half])  # every bit is on in half the classes
     chosen = kinhash.bit_log_odds(logits, codes, 0.8)
     for photo in range(4):
         weights = [math.exp(float(logit) / 0.8) for logit in logits[photo]]
@@ -51,8 +64,9 @@ def test_between_two_classes_the_bits_that_both_share_are_kept() -> None:
     outputs = kinhash.bit_log_odds(logits, codes, 1.0)[0]
     shared = codes[1] == codes[3]
     assert 0 < int(shared.sum()) < BITS
-    assert torch.equal(outputs.sign(), codes[1])
-    torch.testing.assert_close(outputs[~shared], 0.1 * codes[1][~shared])
+    assert torch.equal(outputs[shared].sign(), codes[1][shared])
+    on = (codes > 0).sum(dim=0)
+    torch.testing.assert_close((outputs + (on / (5 - on)).log())[~shared], 0.1 * codes[1][~shared])
     assert bool((outputs[shared].abs() > 40).all())
 
 
