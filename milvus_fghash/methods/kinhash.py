@@ -7,12 +7,12 @@ output j of a photo is by how much the photo raises the log odds that bit j is o
 
     log [ sum_{k: h_kj = +1} p_k(x) / n_j+ ] - log [ sum_{k: h_kj = -1} p_k(x) / n_j- ] ,   p = softmax(logits / T) ,
 
-where n_j+ and n_j- classes have the bit on and off, so that a photo that says nothing of its class leaves it open. But
-for that, these are the signs of the expected code, sum_k p_k(x) h_k, and no other code agrees with the code of the right
-class in more bits by expectation over p: each bit asks all classes, weighted by how likely they are. A photo that is
-surely of one class has that class's code. One that may be of either of two has the bits that both share, and the
-likelier's elsewhere; one of a class never seen is told by all the classes that it resembles. Nothing is left to
-quantise.
+where n_j+ and n_j- classes have the bit on and off, so that a photo that says nothing of its class leaves it open.
+But for that, these are the signs of the expected code, sum_k p_k(x) h_k, and no other code agrees with the code of
+the right class in more bits by expectation over p: each bit asks all classes, weighted by how likely they are. A
+photo that is surely of one class has that class's code. One that may be of either of two has the bits that both
+share, and the likelier's elsewhere; one of a class never seen is told by all the classes that it resembles. Nothing
+is left to quantise.
 
 The codes are drawn far apart, so that the nearest two of 100 classes differ in 3 bits of 12, in 8 of 24. Which class
 gets which one is not left to chance: classes whose photos have similar mean features get near codes
