@@ -27,7 +27,8 @@ def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
 @pytest.fixture
 def filled(run: Run, birds: Path) -> Run:
     """`run`, after all birds were ingested into milvus-fghash.db."""
-    assert run("ingest", GOLDEN, birds).exit_code == 0
+    result = run("ingest", GOLDEN, birds)
+    assert result.exit_code == 0, result.stderr
     return run
 
 
