@@ -150,10 +150,11 @@ def _parse_change(change: str) -> dict[str, Any]:
 
 def _override(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """What the change says counts at every code length, so a ``by_bits`` table of ``values`` must not undo it."""
+    everywhere = {key: value for key, value in change.items() if key != "by_bits"}
     tables = values.get("by_bits")
-    if "by_bits" not in change and isinstance(tables, Mapping):
+    if isinstance(tables, Mapping):
         lengths = {
-            bits: merge(table, change) if isinstance(table, Mapping) else table for bits, table in tables.items()
+            bits: merge(table, everywhere) if isinstance(table, Mapping) else table for bits, table in tables.items()
         }
         values = {**values, "by_bits": lengths}
     return merge(values, change)

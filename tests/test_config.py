@@ -200,6 +200,12 @@ def test_a_setting_wins_over_the_method_at_every_length_family_over_setting_and_
     assert compose(place, "lsh").description.endswith("; here")
 
 
+def test_a_family_with_a_length_of_its_own_still_wins_at_the_others(tmp_path: Path) -> None:
+    place = written(tmp_path, SETTING + "[family.adsh.by_bits.12.training]\nrounds = 11\n")
+    rounds = {bits: compose(place, "baseline").at(bits).training.rounds for bits in (12, 24, 32, 48)}
+    assert rounds == {12: 11, 24: 8, 32: 8, 48: 8}, "not 60, the method's own at 32 and 48 bits"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
