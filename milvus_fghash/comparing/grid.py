@@ -101,13 +101,17 @@ class Results:
         """What the row's rate at a length is multiplied by; None while that is open, or when every trial failed."""
         if not has_trials(self.plan, row):
             return 1.0
-        done = self.trials.get((row, self.plan.trial_length(bits)), {})
+        done = self._tried(row, bits)
         return best_factor(done) if len(done) == self.plan.trials else None
 
     def hopeless(self, row: Row, bits: int) -> bool:
         """Whether every learning rate failed."""
-        done = self.trials.get((row, self.plan.trial_length(bits)), {})
+        done = self._tried(row, bits)
         return len(done) == self.plan.trials and best_factor(done) is None
+
+    def _tried(self, row: Row, bits: int) -> dict[float, Record]:
+        """The trials that count for the row at a length."""
+        return self.trials.get((row, self.plan.trial_length(bits)), {})
 
 
 def uses_head(method: str) -> bool:

@@ -77,8 +77,10 @@ class Trained(Model):
         of_bits = len(attentions) == self.bits
         views = []
         for number in list(shown_bits if of_bits else range(len(attentions)))[:MOST_MAPS]:
-            caption = f"bit {number}" if of_bits else f"part {number + 1} of {len(attentions)}"
-            caption = caption if len(attentions) > 1 else "where it looks"
+            if len(attentions) == 1:
+                caption = "where it looks"
+            else:
+                caption = f"bit {number}" if of_bits else f"part {number + 1} of {len(attentions)}"
             flat = ", the same everywhere" if np.ptp(attentions[number]) == 0 else ""
             views.append(View("attention", caption + flat, overlay(photo, stretched(attentions[number]))))
         signs = torch.where(whole > 0, 1.0, -1.0)

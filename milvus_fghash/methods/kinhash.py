@@ -67,14 +67,14 @@ def bit_log_odds(logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
 
     Odds of a bit that all likely classes share end at 1e30. A bit that all classes share says nothing, and is theirs.
     """
-    on, off = (codes > 0).to(logits.dtype), (codes < 0).to(logits.dtype)
     posteriors = F.softmax(logits / temperature, dim=1)
-    return torch.log(posteriors @ (on / _count(on)) + 1e-30) - torch.log(posteriors @ (off / _count(off)) + 1e-30)
+    on, off = (posteriors @ _shares(side.to(logits.dtype)) for side in (codes > 0, codes < 0))
+    return torch.log(on + 1e-30) - torch.log(off + 1e-30)
 
 
-def _count(members: Tensor) -> Tensor:
-    """How many classes have each bit so, (n_bits,), at least 1."""
-    return members.sum(dim=0).clamp(min=1)
+def _shares(members: Tensor) -> Tensor:
+    """Of each bit, 1 / n for the n classes that have it so, 0 for the others; (n_classes, n_bits) of 1 and 0."""
+    return members / members.sum(dim=0).clamp(min=1)
 
 
 class ClassifiedHead(nn.Module):
