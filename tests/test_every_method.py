@@ -119,7 +119,17 @@ def test_learned_codes_are_signs_of_every_training_photo_and_go_into_the_bundle(
 
 def test_the_table_and_the_folder_agree() -> None:
     folder = Path(table.__file__).parent
-    shared = {"base", "heads", "asymmetric", "erasing", "projections", "class_codes", "memory_bank", "parts"}
+    shared = {
+        "base",
+        "heads",
+        "asymmetric",
+        "erasing",
+        "projections",
+        "class_codes",
+        "memory_bank",
+        "parts",
+        "spatial_filter",
+    }
     assert {path.stem for path in folder.glob("[!_]*.py")} - shared == {
         name.replace("-", "_") for name in table.METHODS
     }
