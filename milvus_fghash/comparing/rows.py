@@ -48,10 +48,11 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
             ("far apart", ("method.options.placed=false",)),
             ("far apart and placed", ()),
         ),
-        "Temperature": (
-            ("the likeliest class's code (T = 0.01)", ("method.options.temperature=0.01",)),
-            ("T = 1 at every length", ("method.options.temperature=1",)),
-            ("T = bits / 24", ()),
+        "Doubt": (
+            ("none: the likeliest class's code", ("method.options.temperature=0.01",)),
+            ("log odds, T = 1", ("method.options.most_weighed=0", "method.options.temperature=1")),
+            ("log odds, T = bits / 24", ("method.options.most_weighed=0",)),
+            ("short codes weighed", ()),
         ),
     },
 }
@@ -61,7 +62,7 @@ FCAENet: the paper's Tables 2 to 4. It does not say what SREM is without ESRL, w
 each component is the pull that it brings: SREM the one to the erased photo (beta), ESRL the one to the positive photo
 (alpha); without both, the method is its Baseline.
 
-KinHash: how its classifier is taught, where its codes come from, and how much of the classifier's doubt they tell.
+KinHash: how its classifier is taught, where its codes come from, and how they tell the classifier's doubt.
 """
 
 

@@ -2,25 +2,40 @@
 
 A short code has no room to be learned bit by bit, so it is not. The head is a plain classifier, taught as FISH teaches
 its own: features go through the spatial filter, and the loss is the cross entropy of the photo and of the photo without
-its hottest pixels (`spatial_filter.py`). With p_k(x) its posterior of class k and h_k the +-1 code of that class,
-output j of a photo is by how much the photo raises the log odds that bit j is on,
+its hottest pixels (`spatial_filter.py`). Its posteriors p_k(x) = softmax(logits / T)_k and the +-1 codes h_k of the
+classes say what a code is worth to a photo, and the photo gets the best.
 
-    log [ sum_{k: h_kj = +1} p_k(x) / n_j+ ] - log [ sum_{k: h_kj = -1} p_k(x) / n_j- ] ,   p = softmax(logits / T) ,
+Where few enough codes are possible, all are weighed. A code q is worth to class k
 
-where n_j+ and n_j- classes have the bit on and off, so that a photo that says nothing of its class leaves it open.
-But for that, these are the signs of the expected code, sum_k p_k(x) h_k, and no other code agrees with the code of
-the right class in more bits by expectation over p: each bit asks all classes, weighted by how likely they are. A
-photo that is surely of one class has that class's code. One that may be of either of two has the bits that both
-share, and the likelier's elsewhere; one of a class never seen is told by all the classes that it resembles. Nothing
-is left to quantise.
+    w_k(q) = AP_k(q) + A_k(q) ,   less its mean over classes,
+
+A_k the share of bits in which q and h_k agree, and AP_k the average precision of a query q among photos that all have
+their classes' codes, with k the right class: if L classes are nearer to q and s are as near as k, k itself among them,
+
+    AP = 1/s [ 1 - L/s ln(1 + s/L) ] ,   1/s for L = 0
+
+(the integral of x / (L + s x) over 0 < x < 1: a share x of the photos that tie was met, of which one in s is right).
+The photo's code has the highest sum_k p_k(x) w_k(q); output j is by how much the best code with bit j on beats the best
+with bit j off. A photo torn between two classes may get the code of neither, from which both are the nearest.
+
+Of longer codes the one with the best sum_k p_k(x) A_k(q) needs no search: output j is by how much the photo raises the
+log odds that bit j is on,
+
+    log [ sum_{k: h_kj = +1} p_k(x) / n_j+ ] - log [ sum_{k: h_kj = -1} p_k(x) / n_j- ] ,
+
+where n_j+ and n_j- classes have the bit on and off. But for these counts, by which a photo that says nothing of its
+class leaves every bit open (above, the mean over classes does the same), it is the sign of the expected code: each bit
+asks all classes, weighted by how likely they are. A photo that is surely of one class has that class's code, and one of
+a class never seen is told by all the classes that it resembles. Nothing is left to quantise.
 
 The codes are drawn far apart, so that the nearest two of 100 classes differ in 3 bits of 12, in 8 of 24. Which class
 gets which one is not left to chance: classes whose photos have similar mean features get near codes
 (`place_by_similarity`). A network that takes one species for another mostly takes it for one that looks like it; photos
 of the right class then stand just behind those of the wrong one.
 
-T is how much doubt a code tells: long codes have bits enough to say which classes compete, but at 12 bits a mixture of
-two codes soon is the code of a third class. Hence it grows with the code length, T = bits / 24, unless it is given.
+T is how much doubt a code tells. Weighing reckons with the classes around a code, and takes the posteriors as they are.
+Log odds do not, and a mixture of two short codes soon is the code of a third class, while long codes have bits enough
+to say which classes compete: there T = bits / 24. Both unless T is given.
 
 The similarity of classes is that of the trunk's features as training finds them; from a random trunk it says little,
 and the codes are then dealt out no better than by chance. Only photos with one label each.
@@ -36,7 +51,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from milvus_fghash.config import HeadChoice
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.base import Batch, Sizes, Trunk, generator
 from milvus_fghash.methods.class_codes import (
     Codebook,
     class_means,
@@ -48,7 +63,7 @@ from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.methods.spatial_filter import FilterConfig, FilteredMethod
 
 BITS_PER_TEMPERATURE = 24
-"""Code length at which the classifier's posteriors are taken as they are."""
+"""Code length at which log odds take the classifier's posteriors as they are."""
 
 
 class Config(FilterConfig):
@@ -56,14 +71,46 @@ class Config(FilterConfig):
     """How the codes are drawn."""
     placed: bool = True
     """Whether similar classes get near codes; if not, codes are dealt out as they were drawn."""
+    most_weighed: Annotated[int, Field(ge=0, le=2**26)] = 3_000_000
+    """Possible codes times classes up to which all codes are weighed: the numbers of the table that the network then
+    holds, and its multiply-adds (3 million: one hundredth of MobileNetV2's at 224 px). 0: never."""
     temperature: Annotated[float, Field(gt=0)] | None = None
-    """T; None: the code length over 24. Towards 0 every photo gets the code of its likeliest class."""
+    """T; None: 1 where all codes are weighed, else the code length over 24. Towards 0 every photo gets the code of its
+    likeliest class."""
     seed: int = 0
     """Of the codes, and of their placing."""
 
 
+def worth(codes: Tensor) -> Tensor:
+    """What each code there is, is worth to each class: codes (n_classes, n_bits) -> (n_classes, 2**n_bits).
+
+    Codes are in the order of their bits read as a number, the first bit being the highest.
+    """
+    n_bits = codes.shape[1]
+    possible = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], device=codes.device)] * n_bits).view(-1, n_bits)
+    agreeing = (n_bits + codes @ possible.T) / 2
+    distances = n_bits - agreeing.round().long()
+    classes_at = torch.zeros(n_bits + 1, 2**n_bits, dtype=codes.dtype, device=codes.device)
+    classes_at.scatter_add_(0, distances, torch.ones_like(agreeing))
+    nearer = (classes_at.cumsum(dim=0) - classes_at).gather(0, distances)
+    as_near = classes_at.gather(0, distances)
+    lost = nearer / as_near * torch.log1p(as_near / nearer.clamp(min=1))
+    gain = (1 - lost) / as_near + agreeing / n_bits
+    # Which of two equally good codes is taken is drawn here: left to rounding, another runtime would take the other.
+    lots = 1e-4 * torch.rand(2**n_bits, generator=generator(0)).to(gain)
+    return gain - gain.mean(dim=0) + lots
+
+
+def bit_margins(logits: Tensor, worth: Tensor, temperature: float) -> Tensor:
+    """By how much the best code with a bit on beats the best with it off: logits (b, n_classes) -> (b, n_bits)."""
+    expected = F.softmax(logits / temperature, dim=1) @ worth
+    n_bits = worth.shape[1].bit_length() - 1
+    best = [expected.view(-1, 2**bit, 2, 2 ** (n_bits - 1 - bit)).amax(dim=(1, 3)) for bit in range(n_bits)]
+    return torch.stack([of_bit[:, 1] - of_bit[:, 0] for of_bit in best], dim=1)
+
+
 def bit_log_odds(logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
-    """The outputs above; logits (b, n_classes) and codes (n_classes, n_bits) -> (b, n_bits).
+    """The log odds above; logits (b, n_classes) and codes (n_classes, n_bits) -> (b, n_bits).
 
     Odds of a bit that all likely classes share end at 1e30. A bit that all classes share says nothing, and is theirs.
     """
@@ -78,19 +125,34 @@ def _shares(members: Tensor) -> Tensor:
 
 
 class ClassifiedHead(nn.Module):
-    """Features -> class logits -> log odds of the bits."""
+    """Features -> class logits -> outputs of the bits."""
 
     codes: Tensor
     """(n_classes, n_bits) signs."""
+    worth: Tensor
+    """`worth` of them, or nothing where codes are not weighed."""
 
-    def __init__(self, choice: HeadChoice, n_features: int, codes: Tensor, temperature: float) -> None:
+    def __init__(self, choice: HeadChoice, n_features: int, codes: Tensor, config: Config) -> None:
         super().__init__()
-        self.classes = HashHead(choice, n_features, len(codes))
-        self.temperature = temperature
+        n_classes, n_bits = codes.shape
+        self.classes = HashHead(choice, n_features, n_classes)
+        self.weighing = n_classes * 2**n_bits <= config.most_weighed
+        self.temperature = config.temperature or (1.0 if self.weighing else n_bits / BITS_PER_TEMPERATURE)
         self.register_buffer("codes", codes)
+        self.register_buffer("worth", torch.empty(0))
+        self.deal(codes)
+
+    def deal(self, codes: Tensor) -> None:
+        """Give each class its code."""
+        self.codes.copy_(codes)
+        if self.weighing:
+            self.worth = worth(self.codes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return bit_log_odds(self.classes(features).float(), self.codes, self.temperature)
+        logits = self.classes(features).float()
+        if self.weighing:
+            return bit_margins(logits, self.worth, self.temperature)
+        return bit_log_odds(logits, self.codes, self.temperature)
 
 
 class Method(FilteredMethod):
@@ -101,14 +163,13 @@ class Method(FilteredMethod):
         self.config = config
         self.wants_features = head.standardise or config.placed
         codes = draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed)
-        temperature = config.temperature or sizes.n_bits / BITS_PER_TEMPERATURE
-        self.head: ClassifiedHead = ClassifiedHead(head, trunk.n_features, codes, temperature)
+        self.head: ClassifiedHead = ClassifiedHead(head, trunk.n_features, codes, config)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.classes.fit(features)
         if self.config.placed:
             similarity = class_similarity(class_means(features, labels, self.sizes.n_classes))
-            self.head.codes.copy_(place_by_similarity(self.head.codes, similarity, self.config.seed))
+            self.head.deal(place_by_similarity(self.head.codes, similarity, self.config.seed))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return self.classified(self.head.classes, batch)[1]

@@ -1,4 +1,4 @@
-"""KinHash: what the expected code promises, against loops and all codes there are; and codes dealt out by likeness."""
+"""KinHash: what its codes promise, against loops and all codes there are; and codes dealt out by likeness."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from milvus_fghash.bits import pack
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline, fish, kinhash
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.class_codes import class_means, class_similarity, draw_codes, minimal_distance
+from milvus_fghash.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.training.trunks import build_trunk
 from tests.methods.small_method import BITS, LABELS, WIDTH, C, N, batch, made
 
@@ -53,7 +55,7 @@ def test_no_other_code_agrees_in_more_bits_by_expectation(seed: int) -> None:
             shared: list[int] = [sum(bit == own for bit, own in zip(code, kin, strict=True)) for kin in codes.tolist()]
             return sum(weight * bits for weight, bits in zip(weights, shared, strict=True)) / sum(weights)
 
-        best = max(itertools.product((-1.0, 1.0), repeat=8), key=agreement)
+        best = max(all_codes(8), key=agreement)
         assert tuple(chosen[photo].sign().tolist()) == best
 
 
@@ -70,18 +72,86 @@ def test_between_two_classes_the_bits_that_both_share_are_kept() -> None:
     assert bool((outputs[shared].abs() > 40).all())
 
 
-def test_the_temperature_grows_with_the_code_unless_it_is_given() -> None:
-    assert made(kinhash).head.temperature == 0.5
+def all_codes(n_bits: int) -> list[tuple[float, ...]]:
+    return list(itertools.product((-1.0, 1.0), repeat=n_bits))
+
+
+def test_worth_is_average_precision_among_large_classes_and_agreement() -> None:
+    """The precision is measured: a query of each code, classes of 1,000 photos that all have their class's code."""
+    codes, size = draw_codes("bernoulli", 6, 4, 1), 1000
+    possible = all_codes(4)
+    gallery, of_gallery = pack(codes.repeat_interleave(size, dim=0).numpy()), torch.arange(6).repeat_interleave(size)
+    expected = torch.empty(6, 16)
+    for k in range(6):
+        for q, code in enumerate(possible):
+            query = pack(torch.tensor([code]).numpy())
+            histogram = distance_histogram(query, torch.tensor([k]).numpy(), gallery, of_gallery.numpy(), 4)
+            agreeing = sum(a == b for a, b in zip(code, codes[k].tolist(), strict=True)) / 4
+            expected[k, q] = mean_average_precision(histogram) + agreeing
+    expected -= expected.mean(dim=0)
+    torch.testing.assert_close(kinhash.worth(codes), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_best_of_all_codes_is_chosen_and_each_bit_says_by_how_much(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    codes, logits = draw_codes("bernoulli", 5, 6, seed), 3 * torch.randn(4, 5, generator=random)
+    worth = kinhash.worth(codes)
+    margins = kinhash.bit_margins(logits, worth, 0.8)
+    for photo in range(4):
+        weights = [math.exp(float(logit) / 0.8) for logit in logits[photo]]
+        expected = {
+            code: sum(weight * float(worth[k, q]) for k, weight in enumerate(weights)) / sum(weights)
+            for q, code in enumerate(all_codes(6))
+        }
+        assert tuple(margins[photo].sign().tolist()) == max(expected, key=lambda code: expected[code])
+        for bit in range(6):
+            on = max(value for code, value in expected.items() if code[bit] > 0)
+            off = max(value for code, value in expected.items() if code[bit] < 0)
+            assert margins[photo, bit].item() == pytest.approx(on - off, abs=1e-5)
+
+
+def test_a_draw_between_codes_is_decided_beforehand() -> None:
+    """Two classes whose codes differ in every bit, equally likely: opposite codes are as good as each other.
+
+    Rounding would decide, and both values of each bit could win by nothing.
+    """
+    codes = torch.tensor([[1.0, 1, 1, 1], [-1, -1, -1, -1]])
+    worth = kinhash.worth(codes)
+    assert float((worth - worth.flip(0).flip(1)).abs().max()) < 1e-4  # one class for the other, all bits turned
+    margins = kinhash.bit_margins(torch.zeros(1, 2), worth, 1.0)
+    assert float(margins.abs().min()) > 0
+    assert int(worth.mean(dim=0).argmax()) == all_codes(4).index(tuple(margins[0].sign().tolist()))
+
+
+def test_short_codes_are_weighed_and_the_temperature_follows_unless_it_is_given() -> None:
+    method = made(kinhash, most_weighed=C * 2**BITS).eval()
+    head, features = method.head, batch().features["anchor"]
+    logits = head.classes(features)
+    assert head.weighing
+    assert head.temperature == 1.0
+    torch.testing.assert_close(head(features), kinhash.bit_margins(logits, kinhash.worth(head.codes), 1.0))
     assert made(kinhash, temperature=3.0).head.temperature == 3.0
-    method = made(kinhash)
-    features = batch().features["anchor"]
-    method.eval()
-    expected = kinhash.bit_log_odds(method.head.classes(features), method.head.codes, 0.5)
-    torch.testing.assert_close(method.head(features), expected)
+
+    method = made(kinhash, most_weighed=C * 2**BITS - 1).eval()
+    head = method.head
+    assert not head.weighing
+    assert head.temperature == 0.5
+    torch.testing.assert_close(head(features), kinhash.bit_log_odds(head.classes(features), head.codes, 0.5))
+    assert made(kinhash, temperature=3.0, most_weighed=0).head.temperature == 3.0
 
 
-def test_without_doubt_a_photo_has_the_code_of_its_likeliest_class() -> None:
-    method = made(kinhash, temperature=1e-3).eval()
+def test_what_codes_are_worth_follows_the_codes_that_training_deals_out() -> None:
+    method = made(kinhash, codebook="bernoulli")
+    before = method.head.worth.clone()
+    method.fit(torch.randn(N, WIDTH, generator=torch.Generator().manual_seed(4)), LABELS)
+    assert not torch.equal(method.head.worth, before)
+    torch.testing.assert_close(method.head.worth, kinhash.worth(method.head.codes))
+
+
+@pytest.mark.parametrize("most_weighed", [0, 3_000_000])
+def test_without_doubt_a_photo_has_the_code_of_its_likeliest_class(most_weighed: int) -> None:
+    method = made(kinhash, temperature=1e-3, most_weighed=most_weighed).eval()
     features = batch(rows=(0, 1, 2, 3)).features["anchor"]
     likeliest = method.head.classes(features).argmax(dim=1)
     assert torch.equal(method.head(features).sign(), method.head.codes[likeliest])
@@ -116,13 +186,14 @@ def test_features_are_those_of_fish() -> None:
     torch.testing.assert_close(own(images), own.head(own.embed(images)["anchor"]))
 
 
-def test_encoding_costs_hardly_more_than_with_one_output_a_bit() -> None:
-    """Multiply-adds with a hidden layer, 200 classes and 48 bits; the bar is 1 %."""
+@pytest.mark.parametrize("n_bits", [12, 48])
+def test_encoding_costs_hardly_more_than_with_one_output_a_bit(n_bits: int) -> None:
+    """Multiply-adds with a hidden layer and 200 classes; the bar is 1 %."""
 
     def flops(module: Any) -> int:
         torch.manual_seed(0)
         trunk = build_trunk("mobilenet_v2", "none")
-        method = module.Method(trunk, HeadChoice(kind="mlp"), Sizes(48, 200, 4), module.Config()).eval()
+        method = module.Method(trunk, HeadChoice(kind="mlp"), Sizes(n_bits, 200, 4), module.Config()).eval()
         counting: Any = FlopCounterMode
         with torch.no_grad(), counting(display=False) as counter:
             method(torch.zeros(1, 3, 224, 224))
