@@ -15,7 +15,8 @@ from milvus_fghash.errors import optional_part
 def ablate(setting: str, method: str, options: GridOptions) -> None:
     """Train one method without its parts; tables and plots.
 
-    For FCAENet: its components, the number of boxes and their size, as in the paper's Tables 2 to 4. All rows have the
+    For FCAENet: its components, the number of boxes and their size, as in the paper's Tables 2 to 4. For KinHash: how
+    its classifier is taught, where its class codes come from, how codes tell the classifier's doubt. All rows have the
     recipe's learning rate. What is finished is recorded in --out, so the same command goes on where it was stopped.
 
     \b
