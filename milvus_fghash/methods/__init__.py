@@ -48,7 +48,7 @@ METHODS: dict[str, Card] = {
     "dpn": Card("Deep polarised network", "Fan et al., IJCAI 2020", "network+class codes"),
     "orthohash": Card("One loss for all", "Hoe et al., NeurIPS 2021", "network+class codes"),
     "fish": Card("Fine-grained hashing with double filtering", "Chen et al., TIP 2022", "network+class codes"),
-    "kinhash": Card("The expected code, kindred for classes that look alike", "this project", "network+class codes"),
+    "kinhash": Card("A classifier's best code, near where classes look alike", "this project", "network+class codes"),
 }
 
 
