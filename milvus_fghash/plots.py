@@ -39,6 +39,8 @@ class Line:
     x: Sequence[float]
     y: Sequence[float]
     spread: Sequence[float] = ()
+    look: int | None = None
+    """Number of its colour, dashes and mark, to look alike in several pictures; None: its place in this one."""
 
 
 def write_plots(evaluation: Evaluation | Records, folder: Path) -> list[Path]:
@@ -84,7 +86,9 @@ def line_chart(
     """Named lines in one picture; ``ticks`` are the only ones of the x axis, where given."""
     figure, (axes,) = _figure(1)
     for position, (name, line) in enumerate(lines.items()):
-        style = _style(position) if marks else {**_style(position), "marker": ""}
+        style = _style(position if line.look is None else line.look)
+        if not marks:
+            style["marker"] = ""
         if line.spread:
             axes.errorbar(line.x, line.y, line.spread, label=name, markersize=4.5, capsize=2.5, **style)
         else:

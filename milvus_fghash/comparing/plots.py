@@ -19,7 +19,8 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     """Draw what the records hold; a picture without any line is left out.
 
     For each group of rows, each head and each gallery: map-*.png and precision-recall-*.png. For each group and head:
-    loss-*.png. For each group: seconds-*.png. Rows without a head stand in the pictures of every head.
+    loss-*.png. For each group: seconds-*.png. Rows without a head stand in the pictures of every head. A row looks alike
+    in all pictures of its group and head.
 
     Raises:
         MissingExtra: without matplotlib.
@@ -53,7 +54,7 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
 def map_by_bits(results: Results, rows: list[Row], gallery: GalleryKind) -> dict[str, Line]:
     """mAP in percent at each code length; mean, and sample standard deviation where there are several seeds."""
     lines = {}
-    for row in rows:
+    for look, row in enumerate(rows):
         points = []
         for bits in results.plan.bits:
             scores = [record.score(gallery) for record in _seeds(results, row, bits)]
@@ -62,20 +63,21 @@ def map_by_bits(results: Results, rows: list[Row], gallery: GalleryKind) -> dict
                 points.append((bits, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0))
         if points:
             x, y, spread = zip(*points, strict=True)
-            lines[row.label] = Line(x, y, spread if results.plan.n_seeds > 1 else ())
+            lines[row.label] = Line(x, y, spread if results.plan.n_seeds > 1 else (), look)
     return lines
 
 
 def precision_recall(results: Results, rows: list[Row], gallery: GalleryKind, bits: int) -> dict[str, Line]:
     """Of seed 0, one point a radius, in percent."""
     lines = {}
-    for row in rows:
+    for look, row in enumerate(rows):
         record = results.cells.get((row, bits, 0))
         score = record.score(gallery) if record else None
         if score:
             curve = score.pr_curve
             points = [(100 * r, 100 * p) for r, p in zip(curve.recall, curve.precision, strict=True) if p is not None]
-            lines[f"{row.label} (mAP {100 * score.map_exact:.1f} %)"] = Line(*zip(*points, strict=True))
+            x, y = zip(*points, strict=True)
+            lines[f"{row.label} (mAP {100 * score.map_exact:.1f} %)"] = Line(x, y, look=look)
     return lines
 
 
@@ -83,13 +85,13 @@ def losses(results: Results, rows: list[Row], bits: int) -> dict[str, Line]:
     """Of seed 0: the sum of the terms after each round, in percent of the first round's. Losses of different methods
     have different scales; how they fall can be compared, how large they are cannot."""
     lines = {}
-    for row in rows:
+    for look, row in enumerate(rows):
         record = results.cells.get((row, bits, 0))
         if record and record.curve:
             sums = [sum(terms) for terms in zip(*record.curve.values(), strict=True)]
             if sums[0]:
                 rounds = range(1, len(sums) + 1)
-                lines[row.label] = Line(rounds, [100 * value / abs(sums[0]) for value in sums])
+                lines[row.label] = Line(rounds, [100 * value / abs(sums[0]) for value in sums], look=look)
     return lines
 
 

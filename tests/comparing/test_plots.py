@@ -47,6 +47,21 @@ def test_map_is_drawn_with_its_spread() -> None:
     assert [label.get_text() for label in bars.get_xticklabels()] == ["12", "48"]
 
 
+def test_a_row_looks_alike_in_all_pictures() -> None:
+    rows = [LSH, BASELINE]
+    both = plots.map_by_bits(results(), rows, "encoded")
+    alone = (
+        plots.map_by_bits(results(), rows, "learned"),
+        plots.precision_recall(results(), rows, "learned", 48),
+        plots.losses(results(), rows, 48),
+    )
+    _, expected = line_chart(both, "title", "x", "y").axes[0].containers
+    for lines in alone:
+        (line,) = lines.values()
+        drawn = line_chart({"baseline": line}, "title", "x", "y").axes[0].lines[0]
+        assert (drawn.get_color(), drawn.get_linestyle()) == (expected[0].get_color(), expected[0].get_linestyle())
+
+
 def test_curves_leave_out_what_is_not_known() -> None:
     lines = plots.precision_recall(results(), [BASELINE, OTHER], "learned", 48)
     assert list(lines) == ["baseline (mAP 60.0 %)"]  # seed 0; the other row was not run at 48 bits
@@ -55,7 +70,7 @@ def test_curves_leave_out_what_is_not_known() -> None:
 
 
 def test_losses_are_shares_of_the_first_rounds() -> None:
-    assert plots.losses(results(), [LSH, BASELINE, OTHER], 48) == {"baseline": Line(range(1, 3), [100, 50])}
+    assert plots.losses(results(), [LSH, BASELINE, OTHER], 48) == {"baseline": Line(range(1, 3), [100, 50], look=1)}
 
 
 def test_time_is_told_of_each_row() -> None:
