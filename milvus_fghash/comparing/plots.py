@@ -19,8 +19,8 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     """Draw what the records hold; a picture without any line is left out.
 
     For each group of rows, each head and each gallery: map-*.png and precision-recall-*.png. For each group and head:
-    loss-*.png. For each group: seconds-*.png. Rows without a head stand in the pictures of every head. A row looks alike
-    in all pictures of its group and head.
+    loss-*.png. For each group: seconds-*.png. Rows without a head stand in the pictures of every head. A row looks
+    alike in all pictures of its group and head.
 
     Raises:
         MissingExtra: without matplotlib.
