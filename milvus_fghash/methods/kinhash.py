@@ -89,7 +89,7 @@ def worth(codes: Tensor) -> Tensor:
     n_bits = codes.shape[1]
     possible = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], device=codes.device)] * n_bits).view(-1, n_bits)
     agreeing = (n_bits + codes @ possible.T) / 2
-    distances = n_bits - agreeing.round().long()
+    distances = n_bits - agreeing.long()
     classes_at = torch.zeros(n_bits + 1, 2**n_bits, dtype=codes.dtype, device=codes.device)
     classes_at.scatter_add_(0, distances, torch.ones_like(agreeing))
     nearer = (classes_at.cumsum(dim=0) - classes_at).gather(0, distances)
