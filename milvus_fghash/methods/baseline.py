@@ -6,13 +6,16 @@ bit between rounds (`asymmetric.py`). The loss of a batch of B photos is (FCAENe
     (12 / c) * [ sum_i sum_j (u_i . v_j - c S_ij)^2 + gamma * sum_i ||u_i - v_i||^2 ] / (B N) .
 
 Differs from the papers: the soft similarity of the authors' code instead of S = +-1; the factor 12 / c of the later
-fine-grained code bases, which keeps the learning rate's meaning over code lengths; codes start as random signs.
+fine-grained code bases, which keeps the learning rate's meaning over code lengths; codes start as random signs, of
+each photo by itself as in the authors' code, or one code for all photos of a class. (Classes that a network from a
+random start does not tell apart soon have one code; then it has no reason to tell them apart. With a code each from the
+start it has.)
 Whether FCAENet keeps the quantisation term is not stated; every public ADSH does, and ``gamma = 0`` leaves it out.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -21,14 +24,17 @@ from torch import Tensor
 from milvus_fghash.config import Frozen, HeadChoice
 from milvus_fghash.methods.asymmetric import PairTarget, dissimilarity, solve_codes
 from milvus_fghash.methods.base import Batch, HashMethod, Round, Sizes, Trunk, generator
+from milvus_fghash.methods.class_codes import draw_codes
 from milvus_fghash.methods.heads import HashHead
 
 
 class Config(Frozen):
     gamma: Annotated[float, Field(ge=0)] = 200.0
     """Weight of the quantisation term; 0 leaves it out."""
+    start: Literal["photos", "classes"] = "photos"
+    """What has a random code of its own in the first round."""
     seed: int = 0
-    """Of the random codes that the first round starts from."""
+    """Of those random codes."""
 
 
 class Method(HashMethod):
@@ -48,6 +54,8 @@ class Method(HashMethod):
 
     def before_round(self, at: Round) -> None:
         n_classes, rows, labels = self.sizes.n_classes, at.rows, at.labels
+        if at.number == 0 and self.config.start == "classes":
+            self.signs.copy_(draw_codes("bernoulli", n_classes, self.sizes.n_bits, self.config.seed)[labels.cpu()])
         self.r = dissimilarity(labels[rows], labels, n_classes)
         self.target = PairTarget.of(self.signs, labels, self.r, n_classes)
         self.place = torch.full((len(labels),), -1, device=rows.device)

@@ -128,17 +128,26 @@ def test_short_codes_are_weighed_and_the_temperature_follows_unless_it_is_given(
     method = made(kinhash, most_weighed=C * 2**BITS).eval()
     head, features = method.head, batch().features["anchor"]
     logits = head.classes(features)
+    told = math.sqrt(100 / C)
     assert head.weighing
-    assert head.temperature == 1.0
-    torch.testing.assert_close(head(features), kinhash.bit_margins(logits, kinhash.worth(head.codes), 1.0))
+    assert head.temperature == pytest.approx(told)
+    torch.testing.assert_close(head(features), kinhash.bit_margins(logits, kinhash.worth(head.codes), told))
     assert made(kinhash, temperature=3.0).head.temperature == 3.0
 
     method = made(kinhash, most_weighed=C * 2**BITS - 1).eval()
     head = method.head
     assert not head.weighing
-    assert head.temperature == 0.5
-    torch.testing.assert_close(head(features), kinhash.bit_log_odds(head.classes(features), head.codes, 0.5))
+    assert head.temperature == pytest.approx(told * BITS / 24)
+    outputs = kinhash.bit_log_odds(head.classes(features), head.codes, told * BITS / 24)
+    torch.testing.assert_close(head(features), outputs)
     assert made(kinhash, temperature=3.0, most_weighed=0).head.temperature == 3.0
+
+
+def test_more_doubt_is_told_of_fewer_classes_and_by_longer_codes() -> None:
+    told = {n: [kinhash.doubt_told(n, 24, weighing=weighing) for weighing in (False, True)] for n in (25, 100, 400)}
+    assert told == {25: [2, 2], 100: [1, 1], 400: [0.5, 0.5]}
+    assert kinhash.doubt_told(100, 48, weighing=False) == 2
+    assert kinhash.doubt_told(100, 12, weighing=True) == 1
 
 
 def test_what_codes_are_worth_follows_the_codes_that_training_deals_out() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline, fcaenet
-from tests.methods.small_method import BITS, LABELS, ROWS, N, batch, made
+from tests.methods.small_method import BITS, LABELS, ROWS, C, N, batch, made, round_of
 
 
 def pairs_by_loops(method: Any, u: Tensor, rows: Tensor) -> float:
@@ -34,6 +34,19 @@ def test_baseline_is_the_printed_objective(gamma: float) -> None:
     if gamma:
         apart = sum(float((u[i] - method.signs[row]).square().sum()) for i, row in enumerate(photos.rows))
         assert terms["quantisation"].item() == pytest.approx(scale * gamma * apart, rel=1e-5)
+
+
+def test_codes_start_as_each_photos_own_or_as_those_of_their_classes() -> None:
+    assert len(set(map(tuple, made(baseline).signs.tolist()))) == N
+    method = made(baseline, start="classes", seed=3)
+    of_class = [method.signs[rows].unique(dim=0) for rows in (LABELS == k for k in range(C))]  # noqa: SIM300
+    assert [len(codes) for codes in of_class] == [1] * C
+    assert len(torch.cat(of_class).unique(dim=0)) == C
+    assert not torch.equal(method.signs, made(baseline, start="classes").signs)
+    solved = method.signs.neg()
+    method.signs.copy_(solved)
+    method.before_round(round_of(number=1))
+    assert torch.equal(method.signs, solved)
 
 
 @pytest.mark.parametrize("distance", ["plain", "cosine"])
