@@ -41,6 +41,7 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
         "Classifier": (
             ("plain", ("method.options.background=1", "method.options.erasing=0")),
             ("+filter", ("method.options.erasing=0",)),
+            ("+erasing", ("method.options.background=1",)),
             ("+filter +erasing", ()),
         ),
         "Class codes": (

@@ -33,12 +33,13 @@ gets which one is not left to chance: classes whose photos have similar mean fea
 (`place_by_similarity`). A network that takes one species for another mostly takes it for one that looks like it; photos
 of the right class then stand just behind those of the wrong one.
 
-T is how much doubt a code tells. Where codes are short for the number of classes, a mixture of two is soon the code of
-a third. Weighing reckons with the classes around a code, log odds do not; so, unless T is given,
+T is how much doubt a code tells. The fewer the classes and the longer the codes, the less is a mixture of two codes
+mistaken for the code of a third; so, unless T is given,
 
-    T = sqrt(100 / n_classes) ,   for log odds bits / 24 times that.
+    T = max( bits / 24 , sqrt(100 / n_classes) ) .
 
-(Found on held-out training photos of a hundred classes of birds, and of groups of ten and thirty of them.)
+(Found on held-out training photos of a hundred classes of birds, and of groups of ten to fifty of them.) With a much
+higher one training photos no longer have the codes of their classes.
 
 The similarity of classes is that of the trunk's features as training finds them; from a random trunk it says little,
 and the codes are then dealt out no better than by chance. Only photos with one label each.
@@ -66,8 +67,8 @@ from milvus_fghash.methods.class_codes import (
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.methods.spatial_filter import FilterConfig, FilteredMethod
 
-USUAL_CLASSES, USUAL_BITS = 100, 24
-"""Where log odds take the classifier's posteriors as they are."""
+FEW_CLASSES, MANY_BITS = 100, 24
+"""Below so many classes, and above so many bits, codes tell more doubt than the classifier's posteriors."""
 
 
 class Config(FilterConfig):
@@ -84,9 +85,9 @@ class Config(FilterConfig):
     """Of the codes, and of their placing."""
 
 
-def doubt_told(n_classes: int, n_bits: int, *, weighing: bool) -> float:
+def doubt_told(n_classes: int, n_bits: int) -> float:
     """T, unless it is given."""
-    return math.sqrt(USUAL_CLASSES / n_classes) * (1 if weighing else n_bits / USUAL_BITS)
+    return max(n_bits / MANY_BITS, math.sqrt(FEW_CLASSES / n_classes))
 
 
 def worth(codes: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ class ClassifiedHead(nn.Module):
         n_classes, n_bits = codes.shape
         self.classes = HashHead(choice, n_features, n_classes)
         self.weighing = n_classes * 2**n_bits <= config.most_weighed
-        self.temperature = config.temperature or doubt_told(n_classes, n_bits, weighing=self.weighing)
+        self.temperature = config.temperature or doubt_told(n_classes, n_bits)
         self.register_buffer("codes", codes)
         self.register_buffer("worth", torch.empty(0))
         self.deal(codes)

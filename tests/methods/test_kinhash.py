@@ -137,17 +137,17 @@ def test_short_codes_are_weighed_and_the_temperature_follows_unless_it_is_given(
     method = made(kinhash, most_weighed=C * 2**BITS - 1).eval()
     head = method.head
     assert not head.weighing
-    assert head.temperature == pytest.approx(told * BITS / 24)
-    outputs = kinhash.bit_log_odds(head.classes(features), head.codes, told * BITS / 24)
+    assert head.temperature == pytest.approx(told)
+    outputs = kinhash.bit_log_odds(head.classes(features), head.codes, told)
     torch.testing.assert_close(head(features), outputs)
     assert made(kinhash, temperature=3.0, most_weighed=0).head.temperature == 3.0
 
 
-def test_more_doubt_is_told_of_fewer_classes_and_by_longer_codes() -> None:
-    told = {n: [kinhash.doubt_told(n, 24, weighing=weighing) for weighing in (False, True)] for n in (25, 100, 400)}
-    assert told == {25: [2, 2], 100: [1, 1], 400: [0.5, 0.5]}
-    assert kinhash.doubt_told(100, 48, weighing=False) == 2
-    assert kinhash.doubt_told(100, 12, weighing=True) == 1
+@pytest.mark.parametrize(
+    ("n_classes", "n_bits", "told"), [(25, 24, 2), (25, 48, 2), (25, 96, 4), (100, 12, 1), (100, 48, 2), (900, 12, 0.5)]
+)
+def test_more_doubt_is_told_of_few_classes_and_by_long_codes(n_classes: int, n_bits: int, told: float) -> None:
+    assert kinhash.doubt_told(n_classes, n_bits) == told
 
 
 def test_what_codes_are_worth_follows_the_codes_that_training_deals_out() -> None:
