@@ -39,9 +39,11 @@ def test_baseline_is_the_printed_objective(gamma: float) -> None:
 def test_codes_start_as_each_photos_own_or_as_those_of_their_classes() -> None:
     assert len(set(map(tuple, made(baseline).signs.tolist()))) == N
     method = made(baseline, start="classes", seed=3)
-    of_class = [method.signs[rows].unique(dim=0) for rows in (LABELS == k for k in range(C))]  # noqa: SIM300
-    assert [len(codes) for codes in of_class] == [1] * C
-    assert len(torch.cat(of_class).unique(dim=0)) == C
+    codes: list[set[tuple[float, ...]]] = [set() for _ in range(C)]
+    for label, code in zip(LABELS.tolist(), method.signs.tolist(), strict=True):
+        codes[label].add(tuple(code))
+    assert [len(of_class) for of_class in codes] == [1] * C
+    assert len(set.union(*codes)) == C
     assert not torch.equal(method.signs, made(baseline, start="classes").signs)
     solved = method.signs.neg()
     method.signs.copy_(solved)
