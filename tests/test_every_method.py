@@ -13,12 +13,14 @@ import milvus_fghash.methods as table
 from milvus_fghash.bits import pack, unpack
 from milvus_fghash.bundle import Bundle
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import ConfigError
 from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.images import load
 from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.training.checkpoint import Checkpoint, RoundRecord, load_checkpoint
+from milvus_fghash.training.checkpoint import Checkpoint, RoundRecord, build_method, load_checkpoint
 from milvus_fghash.training.run import Watcher, train
+from milvus_fghash.training.trunks import build_trunk
 
 BITS = 12  # not a multiple of 8: two bytes, four spare bits
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=2", "training.epochs_per_round=1",
@@ -138,3 +140,11 @@ def test_the_table_and_the_folder_agree() -> None:
         assert module.__doc__
         assert hasattr(module, "Config")
         assert hasattr(module, "Method")
+
+
+@pytest.mark.parametrize("name", [name for name, card in table.METHODS.items() if card.learns.startswith("network")])
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_card_names_the_heads_that_a_method_can_have(name: str, kind: str) -> None:
+    recipe = load_recipe(f"demo-{name}", [f"head.kind='{kind}'"])
+    with nullcontext() if kind in table.card(name).heads else pytest.raises(ConfigError, match=r"head\.kind = 'mlp'"):
+        build_method(recipe, BITS, build_trunk("tiny", "none"), 4, 24)

@@ -37,7 +37,6 @@ def compare(
         from milvus_fghash.comparing.trials import factors
 
     factors(trials)
-    rows, left_out = compared_rows(setting, methods, options.heads, options.changes)
+    rows, notes = compared_rows(setting, methods, options.heads, options.changes)
     plan = Plan(setting, rows, options.bits, options.seeds, trials, trial_bits, options.changes)
-    notes = [f"Not applicable on a frozen trunk, for they work on its maps: {', '.join(left_out)}."] if left_out else []
-    run_grid(plan, options, "Comparison", tuple(notes))
+    run_grid(plan, options, "Comparison", notes)

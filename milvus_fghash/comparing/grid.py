@@ -25,7 +25,7 @@ from milvus_fghash.comparing.trials import best_factor, factors, tried_rate
 from milvus_fghash.comparing.workers import work_through
 from milvus_fghash.config import Recipe, read_model
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.methods import card, load
+from milvus_fghash.methods import card, check_trunk, load
 from milvus_fghash.recipe_book import compose
 from milvus_fghash.training.weights import OFFICIAL
 
@@ -230,8 +230,7 @@ class Grid:
     def _recipe_of(self, row: Row) -> Recipe:
         head = [f"head.kind={row.head}"] if row.head else []
         recipe = compose(self.plan.setting, row.method, [*self.plan.changes, *head, *row.changes])
-        if needs_maps(row.method) and recipe.trunk.frozen:
-            raise ConfigError(f"{row.method} works on maps, which a frozen trunk's cached features do not have")
+        check_trunk(row.method, frozen=recipe.trunk.frozen)
         return recipe
 
     def _recipe(self, row: Row, bits: int, seed: int, factor: float) -> Recipe:
@@ -254,10 +253,6 @@ class Grid:
             photos=self._digests[part],
         )
         return Task(name, part, recipe, bits, identity)
-
-
-def needs_maps(method: str) -> bool:
-    return card(method).needs == "maps"
 
 
 def _as_recorded(recipe: Recipe) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from milvus_fghash.comparing.grid import Row, needs_maps, uses_head
+from milvus_fghash.comparing.grid import Row, uses_head
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError, nearest
 from milvus_fghash.methods import METHODS, card
@@ -70,7 +70,7 @@ KinHash: how its classifier is taught, where its codes come from, and how they t
 def compared_rows(
     setting: str, methods: Sequence[str], heads: Sequence[str], changes: Sequence[str]
 ) -> tuple[tuple[Row, ...], tuple[str, ...]]:
-    """Rows of a comparison, and the methods that are not applicable in the setting.
+    """Rows of a comparison, and notes on what is not applicable in the setting.
 
     No name at all means every method. Methods that learn nothing by gradient have projections of
     their own, so they stand in one row, whatever the heads.
@@ -84,15 +84,19 @@ def compared_rows(
     methods = list(dict.fromkeys(methods)) or list(METHODS)
     for method in methods:
         card(method)
-    left_out = tuple(
-        method for method in methods if needs_maps(method) and compose(setting, method, changes).trunk.frozen
-    )
-    rows = tuple(_rows_of([method for method in methods if method not in left_out], tuple(dict.fromkeys(heads))))
+    on_maps = [
+        method for method in methods if card(method).needs == "maps" and compose(setting, method, changes).trunk.frozen
+    ]
+    left = [method for method in methods if method not in on_maps]
+    rows = tuple(_rows_of(left, tuple(dict.fromkeys(heads))))
+    headless = {
+        head: [method for method in left if uses_head(method) and head not in card(method).heads] for head in heads
+    }
+    notes = [f"Not applicable on a frozen trunk, for they work on its maps: {', '.join(on_maps)}."] if on_maps else []
+    notes += [f"There is no {head} head for: {', '.join(without)}." for head, without in headless.items() if without]
     if not rows:
-        raise ConfigError(
-            f"none of the methods fits {setting}: {', '.join(left_out)} work on maps, and the trunk is frozen"
-        )
-    return rows, left_out
+        raise ConfigError(f"none of the methods fits {setting}. {' '.join(notes)}")
+    return rows, tuple(notes)
 
 
 def ablated_rows(method: str, heads: Sequence[str]) -> tuple[Row, ...]:
@@ -117,4 +121,4 @@ def ablated_rows(method: str, heads: Sequence[str]) -> tuple[Row, ...]:
 def _rows_of(methods: Sequence[str], heads: Sequence[str]) -> Iterator[Row]:
     yield from (Row(method, method) for method in methods if not uses_head(method))
     for head in heads:
-        yield from (Row(method, method, head) for method in methods if uses_head(method))
+        yield from (Row(method, method, head) for method in methods if uses_head(method) and head in card(method).heads)

@@ -22,6 +22,8 @@ class Card:
     """Whether it looks at the classes of the training photos."""
     needs: Literal["features", "maps"] = "features"
     """Whether pooled features of a frozen trunk are enough to train it, or it works on the maps below them."""
+    heads: tuple[str, ...] = ("linear", "mlp")
+    """Kinds of head that it can have."""
 
 
 METHODS: dict[str, Card] = {
@@ -40,8 +42,12 @@ METHODS: dict[str, Card] = {
     "fcaenet": Card(
         "Feature consistency driven attention erasing", "FCAENet, Pattern Recognition 2022", "network+codes"
     ),
-    "a2net": Card("Attribute-aware hashing", "Wei et al., NeurIPS 2021", "network+codes", needs="maps"),
-    "a2net-pp": Card("A2-Net with image reconstruction", "Wei et al., TPAMI 2023", "network+codes", needs="maps"),
+    "a2net": Card(
+        "Attribute-aware hashing", "Wei et al., NeurIPS 2021", "network+codes", needs="maps", heads=("linear",)
+    ),
+    "a2net-pp": Card(
+        "A2-Net with image reconstruction", "Wei et al., TPAMI 2023", "network+codes", needs="maps", heads=("linear",)
+    ),
     "semicon": Card("Suppression-enhanced attention", "Shen et al., ECCV 2022", "network+codes", needs="maps"),
     "agmh": Card("Attributes grouping and mining", "Lu et al., ACM MM 2023", "network+codes", needs="maps"),
     "csq": Card("Central similarity", "Yuan et al., CVPR 2020", "network+class codes"),
@@ -61,6 +67,19 @@ def card(name: str) -> Card:
     if name not in METHODS:
         raise ConfigError(f"no method named {name!r}. {nearest(name, METHODS)}")
     return METHODS[name]
+
+
+def check_trunk(name: str, *, frozen: bool) -> None:
+    """Refuse a frozen trunk to a method that learns from its maps.
+
+    Raises:
+        ConfigError: when they do not go together.
+    """
+    if frozen and card(name).needs == "maps":
+        raise ConfigError(
+            f"{name} learns from maps, which a frozen trunk's cached features do not have. Set trunk.frozen = false, "
+            "or take a setting that trains the trunk, such as finetune"
+        )
 
 
 def load(name: str) -> ModuleType:

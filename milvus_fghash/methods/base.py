@@ -73,7 +73,7 @@ class Batch:
     labels: Tensor
     """(b,) int64."""
     features: dict[str, Tensor]
-    """Name -> (b, n_features)."""
+    """Name -> (b, ...), as `embed` gave it; "anchor" and "positive" are (b, n_features)."""
 
 
 @dataclass(frozen=True)

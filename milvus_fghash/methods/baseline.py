@@ -6,10 +6,11 @@ bit between rounds (`asymmetric.py`). The loss of a batch of B photos is (FCAENe
     (12 / c) * [ sum_i sum_j (u_i . v_j - c S_ij)^2 + gamma * sum_i ||u_i - v_i||^2 ] / (B N) .
 
 Differs from the papers: the soft similarity of the authors' code instead of S = +-1; the factor 12 / c of the later
-fine-grained code bases, which keeps the learning rate's meaning over code lengths; codes start as random signs, of
-each photo by itself as in the authors' code, or one code for all photos of a class. (Classes that a network from a
-random start does not tell apart soon have one code; then it has no reason to tell them apart. With a code each from the
-start it has.)
+fine-grained code bases, which keeps the learning rate's meaning over code lengths, and which ADSH's own code does not
+have. Codes start as random signs, where the authors' start as zeros, which teach nothing, and later ones as normal
+numbers: of each photo by itself, or one code for all photos of a class. (Classes that a network from a random start
+does not tell apart soon have one code; then it has no reason to tell them apart. With a code each from the start it
+has.)
 Whether FCAENet keeps the quantisation term is not stated; every public ADSH does, and ``gamma = 0`` leaves it out.
 """
 
@@ -31,6 +32,8 @@ from milvus_fghash.methods.heads import HashHead
 class Config(Frozen):
     gamma: Annotated[float, Field(ge=0)] = 200.0
     """Weight of the quantisation term; 0 leaves it out."""
+    scale: Literal["12/c", "none"] = "12/c"
+    """What every term is multiplied by."""
     start: Literal["photos", "classes"] = "photos"
     """What has a random code of its own in the first round."""
     seed: int = 0
@@ -76,7 +79,8 @@ class Method(HashMethod):
 
     def scale(self, batch_size: int) -> float:
         """12 / c / (B N), the normaliser of every term."""
-        return 12 / self.sizes.n_bits / (batch_size * self.sizes.n_train)
+        by_length = 12 / self.sizes.n_bits if self.config.scale == "12/c" else 1.0
+        return by_length / (batch_size * self.sizes.n_train)
 
     def after_round(self, at: Round) -> None:
         solved = solve_codes(self.signs, self.u, at.rows, at.labels, self.r, self.sizes.n_classes, self.config.gamma)

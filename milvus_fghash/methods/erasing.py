@@ -5,11 +5,17 @@ The hottest places of the last feature map are covered by square boxes; the netw
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor
 
 EPSILON = 1e-8
+"""The paper's is not stated."""
+
+BoxAt = Literal["corner", "centre"]
+"""What of a box lies on its hot pixel: the top-left corner, or the middle (of an even side, right and below of it)."""
 
 
 def attention(maps: Tensor) -> Tensor:
@@ -20,32 +26,36 @@ def attention(maps: Tensor) -> Tensor:
     return _stretch(maps.mean(dim=1))
 
 
-def erasing_mask(maps: Tensor, size: tuple[int, int], boxes: int, box_size: int) -> Tensor:
+def erasing_mask(maps: Tensor, size: tuple[int, int], boxes: int, box_size: int, box_at: BoxAt = "corner") -> Tensor:
     """Algorithm 1: 0 where a box lies, 1 elsewhere; maps (b, k, h, w) -> (b, 1, H, W) for photos of ``size`` (H, W).
 
     The channel mean is resized bilinearly to the photo, stretched to [0, 1], and the ``boxes`` hottest pixels become
     the top-left corners of boxes of ``box_size`` pixels. The map is padded on the right and below so that every box
-    fits; what lies in the padding is cut off again. The text leaves open how much is padded and that the mask is cut
-    back to H x W: this is the natural reading. Equal values are taken in reading order.
+    fits; what lies in the padding is cut off again. That the corner lies there, how much is padded and that the mask is
+    cut back to H x W are a reading of the text, which has the padding but says none of this. Equal values are taken in
+    reading order.
     """
     heat = _stretch(F.interpolate(maps.mean(dim=1, keepdim=True), size=size, mode="bilinear")[:, 0])
     height, width = size
     hottest = heat.flatten(1).argsort(dim=1, descending=True, stable=True)[:, :boxes]
-    corners = heat.new_zeros(len(heat), height * width).scatter_(1, hottest, 1.0).view(-1, 1, height, width)
-    # A pixel is covered if a corner lies in the box that ends at it: a running maximum over the pixels above and left.
-    padded = F.pad(corners, (box_size - 1, 0, box_size - 1, 0))
+    hot = heat.new_zeros(len(heat), height * width).scatter_(1, hottest, 1.0).view(-1, 1, height, width)
+    # A pixel is covered if a hot one lies in the box that is turned round on it: a running maximum, for corners over
+    # the pixels above and left.
+    after = box_size // 2 if box_at == "centre" else 0
+    padded = F.pad(hot, (box_size - 1 - after, after) * 2)
     covered = F.max_pool2d(F.max_pool2d(padded, (box_size, 1), stride=1), (1, box_size), stride=1)
     return 1.0 - covered
 
 
 @torch.no_grad()
-def erase(images: Tensor, maps: Tensor, boxes: int, box_size: int) -> Tensor:
+def erase(images: Tensor, maps: Tensor, boxes: int, box_size: int, box_at: BoxAt = "corner") -> Tensor:
     """Eq. 5: photos with their hottest region set to 0, the mean colour after normalisation; (b, 3, H, W).
 
-    ``maps`` are those of these very photos (after cropping and flipping). No gradient flows through the mask.
+    That photos are normalised before is inferred: black, the 0 of pixels, would be a colour of its own. ``maps`` are
+    those of these very photos (after cropping and flipping). No gradient flows through the mask.
     """
     height, width = images.shape[2:]
-    return images * erasing_mask(maps.detach().float(), (height, width), boxes, box_size).to(images.dtype)
+    return images * erasing_mask(maps.detach().float(), (height, width), boxes, box_size, box_at).to(images.dtype)
 
 
 def _stretch(heat: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 The Baseline, plus two pulls on the anchor's outputs u_a (ESRL, eq. 7-9): towards u_p of another photo of its class, and
 towards u_e of the photo with its hottest region erased (SREM, `erasing.py`). All three go through the same weights;
-only the anchor meets the learned codes. Encoding and the code step are the Baseline's (eq. 10-17).
+only the anchor meets the learned codes, and gradients flow through all three, as eq. 10 and 14-15 are read. Encoding
+and the code step are the Baseline's (eq. 10-17).
 
 Not in the paper's text, so options here: the weights alpha and beta, which stand on gamma's scale and are divided by
-B N like the other terms (eq. 9 names a normaliser without showing it), and whether the distance is the plain squared
-one or that of vectors scaled to one length. Plain distances can be lowered by shrinking all outputs; scaled ones not.
+B N like the other terms (eq. 9 names a normaliser without showing it), what of a box lies on its hot pixel, and whether
+the distance is the plain squared one or that of vectors scaled to one length. Plain distances can be lowered by
+shrinking all outputs; scaled ones not. Boxes scale with the input size, their number does not.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
-from milvus_fghash.methods.erasing import erase
+from milvus_fghash.methods.erasing import BoxAt, erase
 
 Distance = Literal["plain", "cosine"]
 
@@ -37,6 +39,8 @@ class Config(baseline.Config):
     """n in the paper: how many boxes are erased."""
     box_size: Annotated[int, Field(gt=0)] = 32
     """s in the paper: side of a box, in pixels of a 224-pixel photo; other input sizes scale it."""
+    box_at: BoxAt = "corner"
+    """What of a box lies on its hot pixel."""
 
 
 def pair_distance(first: Tensor, second: Tensor, distance: Distance) -> Tensor:
@@ -54,14 +58,14 @@ class Method(baseline.Method):
         super().__init__(trunk, head, sizes, config)
         self.wants_positives = config.alpha > 0
         if config.beta:
-            self.embedding = f"anchor+erased-{config.boxes}x{config.box_size}"
+            self.embedding = f"anchor+erased-{config.boxes}x{config.box_size}" + "-centre" * (config.box_at == "centre")
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.trunk.maps(images)
         features = {"anchor": self.trunk.pool(maps)}
         if self.config.beta:
             box_size = max(1, round(self.config.box_size * images.shape[-1] / 224))
-            features["erased"] = self.trunk(erase(images, maps, self.config.boxes, box_size))
+            features["erased"] = self.trunk(erase(images, maps, self.config.boxes, box_size, self.config.box_at))
         return features
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

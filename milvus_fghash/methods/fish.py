@@ -6,9 +6,9 @@ labels alone, one per class, before training (`class_codes`); the network learns
 
     CE(logits) + CE(logits of the photo with its hottest pixels erased) + MSE(outputs, code of the class) .
 
-Its constants are those of a public re-run, and options here. Differs from it: codes are solved for classes, not photos;
-they are kept apart where two classes would share one, and the best of a few starts are taken; how much of a photo is
-erased follows from its pixels (`chance`).
+Its constants are those of a public re-run, and options here but for mu and the number of sweeps. Differs from it: codes
+are solved for classes, not photos; they are kept apart where two classes would share one, and the best of a few starts
+are taken; how much of a photo is erased follows from its pixels (`chance`).
 """
 
 from __future__ import annotations

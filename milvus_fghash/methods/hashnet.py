@@ -5,8 +5,9 @@ that of DPSH with theta = alpha u_i . u_j, and similar pairs together weigh as m
 (`Pairs.mean`). Encoding takes z, which has the signs of u.
 
 Differs from the paper, as in public code: a batch is compared with a memory of all photos of the round
-(`memory_bank.py`), alpha is 0.1 at every code length, and beta = sqrt(stage), a stage being an equal share of the
-rounds. The weights count the pairs that a batch compares, not those of the whole set.
+(`memory_bank.py`), alpha is 0.1 at every code length, and beta = sqrt(stage). There a stage lasts 15 to 20 passes; as
+schedules here are of any length, it is an equal share of the rounds, and how many there are is an option. The weights
+count the pairs that a batch compares, not those of the whole set.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 A batch of a set with many classes holds hardly two photos of one class, so the pairwise methods (DPSH, DSH, HashNet,
 DaSH) compare its photos with a memory. The remembered outputs are constants: the gradient flows to the batch alone.
-Three kinds of pair are left out: with a photo that was not drawn for the round, whose outputs may be of long ago; with
-one that has not been seen yet; and of a photo with itself, which is similar by nature and says nothing of its class.
+Three kinds of pair are left out: with a photo that was not drawn for the round, whose outputs may be of long ago (of
+those that were, the outputs are of their last pass, which for the first pass of a round is in an earlier one); with one
+that has not been seen yet; and of a photo with itself, which is similar by nature and says nothing of its class.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ Starting from random codes, each of W, P and B (bit by bit) is set in turn to it
 Differs from the paper: P is solved once more after the last codes. Not stated there, so decided here: Phi's columns are
 centred (the authors' code has a constant column), and those of the options below that say so. A code is the sign of
 (x's row of Phi) P, for training photos as for others. B itself, which was made with the labels at hand, would be a
-learned gallery; it is not offered, since the method's published results encode both sides. The recipe's head is not
-used.
+learned gallery; it is not offered: that the method's published results, which are low, encode both sides is inferred.
+The recipe's head is not used.
 """
 
 from __future__ import annotations

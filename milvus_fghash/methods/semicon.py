@@ -41,7 +41,7 @@ class Config(baseline.Config):
 @torch.no_grad()
 def suppression(attention: Tensor, exponent: float) -> Tensor:
     """Weights in [0, 2] that are smaller where the map is larger, (b, 1, h, w); 1 everywhere for a constant map."""
-    shares = attention.flatten(1).softmax(dim=1)
+    shares = attention.flatten(1).float().softmax(dim=1)  # in half precision the least deviation below is zero
     apart = shares - shares.mean(dim=1, keepdim=True)
     deviation = shares.std(dim=1, keepdim=True, correction=0).clamp(min=1e-12)
     return (1 - (apart / deviation**exponent).clamp(-1, 1)).view_as(attention)

@@ -26,7 +26,7 @@ class FilterConfig(Frozen):
 
 def spatial_filter(maps: Tensor, background: float) -> Tensor:
     """(b, k, h, w) with the places scaled whose channel sum is not above its mean over the photo."""
-    heat = maps.sum(dim=1, keepdim=True)
+    heat = maps.float().sum(dim=1, keepdim=True)  # rounded, places near the mean would change sides
     return maps * torch.where(heat > heat.mean(dim=(2, 3), keepdim=True), 1.0, background)
 
 

@@ -16,7 +16,7 @@ from milvus_fghash.bits import check_bits
 from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing, split_by_class
 from milvus_fghash.errors import ConfigError, DataError, optional_part
-from milvus_fghash.methods import card
+from milvus_fghash.methods import card, check_trunk
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.checkpoint import (
     FORMAT,
@@ -81,12 +81,13 @@ def train(
         watcher: callbacks.
 
     Raises:
-        ConfigError: when the recipe does not fit the photos, or ``out`` is taken.
+        ConfigError: when the recipe does not fit the photos, the method not the trunk, or ``out`` is taken.
         DataError: when photos cannot be used.
         TrainingError: when a loss is not finite or a checkpoint cannot be used.
     """
     check_bits(bits)
     recipe = recipe.at(bits)
+    check_trunk(recipe.method.name, frozen=recipe.trunk.frozen)
     photos, held_out = _split(listing, recipe)
     classes = photos.classes
     _check_photos(photos, recipe, held_out)

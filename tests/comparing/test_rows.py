@@ -12,31 +12,41 @@ from milvus_fghash.recipe_book import compose
 
 
 def test_a_method_with_a_projection_of_its_own_stands_once() -> None:
-    rows, left_out = compared_rows("frozen", ["baseline", "lsh", "baseline"], ["mlp", "linear", "mlp"], [])
+    rows, notes = compared_rows("frozen", ["baseline", "lsh", "baseline"], ["mlp", "linear", "mlp"], [])
     assert [(row.label, row.method, row.head) for row in rows] == [
         ("lsh", "lsh", None),
         ("baseline", "baseline", "mlp"),
         ("baseline", "baseline", "linear"),
     ]
-    assert left_out == ()
+    assert notes == ()
     assert len({row.name for row in rows}) == 3
 
 
 def test_methods_on_maps_are_named_where_the_trunk_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(methods.METHODS, "fcaenet", Card("title", "source", "network+codes", needs="maps"))
-    rows, left_out = compared_rows("frozen", ["lsh", "fcaenet"], ["linear"], [])
+    rows, notes = compared_rows("frozen", ["lsh", "fcaenet"], ["linear"], [])
     assert [row.method for row in rows] == ["lsh"]
-    assert left_out == ("fcaenet",)
-    rows, left_out = compared_rows("frozen", ["lsh", "fcaenet"], ["linear"], ["trunk.frozen=false"])
+    assert notes == ("Not applicable on a frozen trunk, for they work on its maps: fcaenet.",)
+    rows, notes = compared_rows("frozen", ["lsh", "fcaenet"], ["linear"], ["trunk.frozen=false"])
     assert [row.method for row in rows] == ["lsh", "fcaenet"]
-    assert left_out == ()
-    with pytest.raises(ConfigError, match="none of the methods fits frozen: fcaenet"):
+    assert notes == ()
+    with pytest.raises(ConfigError, match=r"none of the methods fits frozen\. .*maps: fcaenet"):
         compared_rows("frozen", ["fcaenet"], ["linear"], [])
 
 
 def test_no_name_means_every_method() -> None:
-    rows, left_out = compared_rows("demo", [], ["linear"], [])
-    assert {row.method for row in rows} | set(left_out) == set(METHODS)
+    rows, notes = compared_rows("demo", [], ["linear"], [])
+    assert {row.method for row in rows} == set(METHODS)
+    assert notes == ()
+
+
+def test_a_row_whose_method_cannot_have_the_head_is_left_out_and_said() -> None:
+    rows, notes = compared_rows("finetune", [], ["linear", "mlp"], [])
+    heads = {method: [row.head for row in rows if row.method == method] for method in METHODS}
+    assert (heads["a2net"], heads["baseline"], heads["itq"]) == (["linear"], ["linear", "mlp"], [None])
+    assert notes == ("There is no mlp head for: a2net, a2net-pp.",)
+    with pytest.raises(ConfigError, match=r"none of the methods fits demo\. There is no mlp head for: a2net"):
+        compared_rows("demo", ["a2net"], ["mlp"], [])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A2-Net and A2-Net++: their terms against loops, their two phases, and what of them is exported."""
 
+from functools import partial
 from typing import Any
 
 import onnx
@@ -15,9 +16,8 @@ from milvus_fghash.exporters.graph import ExportedEncoder, output_names, to_onnx
 from milvus_fghash.methods import a2net, a2net_pp
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, C, N, round_of
+from tests.methods.small_method import BITS, LABELS, C, N, round_of, settle
 from tests.methods.test_losses import pairs_by_loops
-from tests.methods.test_parts import settle
 
 WIDTH = 3 * 128  # two parts and the whole on the tiny trunk
 ROWS = torch.tensor([5, 0])
@@ -127,7 +127,7 @@ def test_the_code_step_gets_the_outputs_of_each_photo() -> None:
 
 def test_outputs_are_one_matrix_times_parts_and_whole() -> None:
     method, photos = made(a2net), torch.randn(2, 3, 64, 64)
-    settle(method.trunk, method.parts)
+    settle(partial(method.parts, method.trunk, photos), method.trunk, method.parts)
     with torch.no_grad():
         parts = method.parts(method.trunk, photos)
         f = torch.cat([parts.local[:, 0], parts.local[:, 1], parts.whole], dim=1)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.methods.erasing import attention, erase, erasing_mask
+from milvus_fghash.methods.erasing import BoxAt, attention, erase, erasing_mask
 
 
-def naive_mask(maps: Tensor, size: tuple[int, int], boxes: int, box_size: int) -> Tensor:
+def naive_mask(maps: Tensor, size: tuple[int, int], boxes: int, box_size: int, box_at: BoxAt) -> Tensor:
     """Algorithm 1 of FCAENet with plain loops, one photo at a time."""
     height, width = size
     masks = []
@@ -18,18 +18,29 @@ def naive_mask(maps: Tensor, size: tuple[int, int], boxes: int, box_size: int) -
         heat = torch.nn.functional.interpolate(mean[None, None], size=size, mode="bilinear")[0, 0]
         heat = (heat - heat.min()) / (heat.max() - heat.min() + 1e-8)  # eq. 4
         places = [(-float(heat[y, x]), y * width + x, y, x) for y in range(height) for x in range(width)]
-        mask = torch.ones(height + box_size, width + box_size)  # padded on the right and below
+        shift = box_size // 2 if box_at == "centre" else 0
+        mask = torch.ones(height + 2 * box_size, width + 2 * box_size)  # padded on all sides
         for _, _, y, x in sorted(places)[:boxes]:
-            mask[y : y + box_size, x : x + box_size] = 0
-        masks.append(mask[:height, :width])
+            top, left = y + box_size - shift, x + box_size - shift
+            mask[top : top + box_size, left : left + box_size] = 0
+        masks.append(mask[box_size:-box_size, box_size:-box_size])
     return torch.stack(masks)[:, None]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 9), st.sampled_from([(12, 12), (9, 14)]))
-def test_the_mask_is_that_of_the_naive_reading(seed: int, boxes: int, box_size: int, size: tuple[int, int]) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 12),
+    st.integers(1, 9),
+    st.sampled_from([(12, 12), (9, 14)]),
+    st.sampled_from(["corner", "centre"]),
+)
+def test_the_mask_is_that_of_the_naive_reading(
+    seed: int, boxes: int, box_size: int, size: tuple[int, int], box_at: BoxAt
+) -> None:
     maps = torch.rand(2, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
-    assert torch.equal(erasing_mask(maps, size, boxes, box_size), naive_mask(maps, size, boxes, box_size))
+    mask = erasing_mask(maps, size, boxes, box_size, box_at)
+    assert torch.equal(mask, naive_mask(maps, size, boxes, box_size, box_at))
 
 
 def test_one_box_starts_at_the_hottest_pixel_and_reaches_right_and_down() -> None:

@@ -1,6 +1,7 @@
 """ExchNet: distances, means and the whole loss against loops; when and what is exchanged."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,9 +15,8 @@ from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import exchnet
 from milvus_fghash.methods.base import Batch, Round, Sizes
 from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, C, N, round_of
+from tests.methods.small_method import BITS, LABELS, C, N, round_of, settle
 from tests.methods.test_losses import pairs_by_loops
-from tests.methods.test_parts import settle
 
 M, K = 3, 128
 ROWS = torch.tensor([5, 0])
@@ -211,9 +211,9 @@ def test_half_of_the_parts_are_exchanged_each_by_a_coin_of_its_own() -> None:
 
 def test_outputs_are_made_without_exchange() -> None:
     method, seen = exchanging(features(N))
-    settle(method.trunk, method.parts)
-    method.eval()
     photos = torch.randn(2, 3, 64, 64)
+    settle(partial(method.parts, method.trunk, photos), method.trunk, method.parts)
+    method.eval()
     with torch.no_grad():
         method(photos)
         torch.testing.assert_close(seen[0], method.parts(method.trunk, photos).features.flatten(1))
@@ -221,7 +221,7 @@ def test_outputs_are_made_without_exchange() -> None:
 
 def test_heat_is_the_channel_mean_of_the_maps_of_each_part() -> None:
     method, photos = made(), torch.randn(2, 3, 64, 64)
-    settle(method.trunk, method.parts)
+    settle(partial(method.parts, method.trunk, photos), method.trunk, method.parts)
     with torch.no_grad():
         embedded, maps = method.embed(photos), method.parts(method.trunk, photos).maps
         assert embedded["heat"].shape == (2, M, 4)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline, fcaenet
-from tests.methods.small_method import BITS, LABELS, ROWS, C, N, batch, made, round_of
+from milvus_fghash.methods.base import Sizes
+from tests.methods.small_method import BITS, LABELS, ROWS, C, Flat, N, batch, made, round_of
 
 
 def pairs_by_loops(method: Any, u: Tensor, rows: Tensor) -> float:
@@ -49,6 +50,16 @@ def test_codes_start_as_each_photos_own_or_as_those_of_their_classes() -> None:
     method.signs.copy_(solved)
     method.before_round(round_of(number=1))
     assert torch.equal(method.signs, solved)
+
+
+def test_without_the_later_factor_the_loss_of_long_codes_is_not_scaled() -> None:
+    def terms(**options: Any) -> dict[str, float]:
+        torch.manual_seed(0)
+        method = baseline.Method(Flat(), HeadChoice(), Sizes(36, C, N), baseline.Config(**options))
+        method.before_round(round_of())
+        return {name: value.item() for name, value in method.loss(batch()).items()}
+
+    assert terms(scale="none") == pytest.approx({name: 3 * value for name, value in terms().items()})
 
 
 @pytest.mark.parametrize("distance", ["plain", "cosine"])
@@ -103,11 +114,15 @@ def test_the_code_step_sees_each_photo_at_its_own_place() -> None:
     assert method.u[0].abs().sum() == method.u[3].abs().sum() == 0
 
 
-def test_box_size_follows_the_photo_size() -> None:
-    method = made(fcaenet, boxes=1, box_size=32)
+@pytest.mark.parametrize(("box_at", "side"), [("corner", 16), ("centre", 8)])
+def test_box_size_follows_the_photo_size(box_at: str, side: int) -> None:
+    """All pixels are as hot, so the first one is taken, in the photo's corner."""
+    method = made(fcaenet, boxes=1, box_size=32, box_at=box_at)
     photo = torch.ones(1, 3, 112, 112)
     erased_share = 1 - method.embed(photo)["erased"][0, 0].item()
-    assert erased_share == pytest.approx(16 * 16 / 112**2)
+    assert erased_share == pytest.approx(side**2 / 112**2)
+    assert method.embedding.startswith("anchor+erased-1x32")
+    assert (method.embedding == made(fcaenet, boxes=1, box_size=32).embedding) == (box_at == "corner")
 
 
 def test_dropout_and_batch_norm_see_all_three_together() -> None:

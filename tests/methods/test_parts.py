@@ -1,5 +1,7 @@
 """Attention and local branches against one pass for each photo and part, on every trunk."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,21 +19,11 @@ from milvus_fghash.methods.parts import (
     refuse_standardise,
 )
 from milvus_fghash.training.trunks import TRUNKS, StagedTrunk, build_trunk
+from tests.methods.small_method import settle
 
 
 def random_photos(n: int = 3, size: int = 64) -> Tensor:
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def settle(trunk: StagedTrunk, network: PartsNetwork) -> None:
-    """Evaluation mode with the statistics of photos: those of a random start leave nearly zeros of every map."""
-    for layer in (*trunk.modules(), *network.modules()):
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None
-    with torch.no_grad():
-        network(trunk, random_photos())
-    trunk.eval()
-    network.eval()
 
 
 @pytest.fixture
@@ -82,7 +74,7 @@ def test_the_local_branch_is_one_pass_for_each_photo_and_part() -> None:
 
 def test_parts_are_pooled_each_by_itself(trunk: StagedTrunk) -> None:
     network, photos = PartsNetwork(trunk, 4), random_photos()
-    settle(trunk, network)
+    settle(partial(network, trunk, random_photos()), trunk, network)
     with torch.no_grad():
         parts = network(trunk, photos)
         third = trunk.stage_maps(photos)[2]

@@ -1,6 +1,7 @@
 """SEMICON: masks, channel transformers and heads against loops; what each bit sees."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import semicon
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, C, N, round_of
+from tests.methods.small_method import BITS, LABELS, C, N, round_of, settle
 from tests.methods.test_losses import pairs_by_loops
 
 K = 128  # channels of the tiny trunk's last stage
@@ -211,17 +212,25 @@ def test_every_branch_learns() -> None:
         assert max(float(weight.grad.abs().max()) for weight in part.parameters()) > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_dead_map_suppresses_nothing_in_half_precision_either(dtype: torch.dtype) -> None:
+    assert semicon.suppression(torch.zeros(2, 1, 3, 3, dtype=dtype), 0.15).flatten().tolist() == [1.0] * 18
+
+
 def test_a_standardised_head_is_refused() -> None:
     with pytest.raises(ConfigError, match="semicon"):
         made(HeadChoice(standardise=True))
 
 
 def test_a_code_does_not_depend_on_its_neighbours() -> None:
-    method, images = made(), random(3, 3, 64, 64)
+    method, images = made(), random(3, 3, 96, 96)
     images[1] += 3
-    for top in method.attention.tops:
-        nn.init.normal_(top[0].weight, std=3)
+    images[2] *= 0.2
+    settle(partial(method, images), method)
     with torch.no_grad():
         together, maps = method(images), method.attentions(images)
-        torch.testing.assert_close(torch.cat([method(photo[None]) for photo in images]), together)
-        torch.testing.assert_close(torch.cat([method.attentions(photo[None]) for photo in images]), maps)
+        alone = torch.cat([method(photo[None]) for photo in images])
+        maps_alone = torch.cat([method.attentions(photo[None]) for photo in images])
+    assert float(maps.flatten(2).std(dim=2).min()) > 0.1  # no map is dead, so all are suppressed by the ones before
+    torch.testing.assert_close(maps_alone, maps, rtol=0, atol=1e-3)
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-3 * float(together.std()))

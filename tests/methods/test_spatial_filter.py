@@ -72,3 +72,9 @@ def test_chance_is_spread_evenly_and_follows_from_the_photo_alone() -> None:
     alone = torch.cat([chance(photo[None]) for photo in images])
     assert torch.equal(numbers, alone)
     assert torch.equal(numbers, chance(images.contiguous(memory_format=torch.channels_last)))
+
+
+def test_places_keep_their_side_of_the_mean_in_half_precision() -> None:
+    maps = torch.rand(4, 64, 7, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+    halved = spatial_filter(maps, 0.5) != maps
+    assert torch.equal(halved, spatial_filter(maps.float(), 0.5) != maps.float())

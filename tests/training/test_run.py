@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import ConfigError, DataError, TrainingError
+from milvus_fghash.methods import METHODS
 from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.run import Watcher, train
@@ -156,6 +157,13 @@ def test_a_loss_that_is_not_finite_stops_with_advice(drawn_birds: Listing, tmp_p
     with pytest.raises(TrainingError, match=r"not finite in round 1, epoch 1.*learning_rate"):
         train(recipe("fcaenet", "method.options.gamma=1e39"), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize("name", [name for name, card in METHODS.items() if card.needs == "maps"])
+def test_a_method_on_maps_is_refused_a_frozen_trunk(name: str, drawn_birds: Listing, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} learns from maps.*trunk\.frozen = false"):
+        train(recipe(name, "trunk.frozen=true"), 12, drawn_birds, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_class_is_refused_but_not_by_lsh(drawn_birds: Listing, tmp_path: Path) -> None:
