@@ -50,8 +50,12 @@ FLOORS = {
     "kinhash": 0.50,
 }
 """mAP of the encoded gallery. By chance it is 0.25; codes of random planes give 0.28."""
-RECALL = {"lsh": 0.28, "sh": 0.33, "itq": 0.33}
-"""Share of the ten nearest training photos by feature that are among the ten nearest by code; 0.1 by chance."""
+RECALL = {"lsh": 0.28, "sh": 0.37, "itq": 0.37}
+"""Share of the ten nearest training photos by feature that are among the ten nearest by code; 0.1 by chance.
+
+Random planes keep 0.345 of them, so those that learn axes have to keep more. That ITQ's rotation is solved is held in
+`tests/methods/test_itq.py`; here it is worth a hundredth.
+"""
 
 
 class FirstBitAlone(nn.Module):
@@ -134,10 +138,25 @@ def test_nothing_is_learned_when_the_loss_is_turned_round(
 
 @pytest.mark.parametrize("name", RECALL)
 def test_neighbours_are_kept(name: str, birds: Listing, tmp_path: Path) -> None:
-    method = taught(name, birds.split("train"), tmp_path / "run")
-    assert recall(method, name, birds) >= RECALL[name]
+    assert recall(taught(name, birds.split("train"), tmp_path / "run"), name, birds) >= RECALL[name]
+
+
+def test_neighbours_are_lost_when_all_planes_are_one(birds: Listing, tmp_path: Path) -> None:
+    method = taught("lsh", birds.split("train"), tmp_path / "run")
     method.head = FirstBitAlone(method.head)
-    assert recall(method, name, birds) < RECALL[name]
+    assert recall(method, "lsh", birds) < RECALL["lsh"]
+
+
+@pytest.mark.parametrize("name", ["sh", "itq"])
+def test_neighbours_are_lost_on_random_axes(
+    name: str, birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def random_axes(centred: Tensor, count: int) -> Tensor:
+        square = torch.randn(centred.shape[1], centred.shape[1], generator=torch.Generator().manual_seed(0))
+        return torch.linalg.qr(square).Q[:, :count].to(centred)
+
+    monkeypatch.setattr(table.load(name), "principal_axes", random_axes)
+    assert recall(taught(name, birds.split("train"), tmp_path / "run"), name, birds) < RECALL[name]
 
 
 def test_every_method_is_judged() -> None:
