@@ -24,9 +24,8 @@ def ablate(setting: str, method: str, options: GridOptions) -> None:
     """
     with optional_part("train"):
         from milvus_fghash.comparing.grid import Plan
-        from milvus_fghash.comparing.rows import ablated_rows
+        from milvus_fghash.comparing.rows import ABLATION_NOTES, ablated_rows
 
     rows = ablated_rows(method, options.heads)
-    run_grid(
-        Plan(setting, rows, options.bits, options.seeds, changes=options.changes), options, f"Ablation of {method}"
-    )
+    plan = Plan(setting, rows, options.bits, options.seeds, changes=options.changes)
+    run_grid(plan, options, f"Ablation of {method}", (ABLATION_NOTES[method],))

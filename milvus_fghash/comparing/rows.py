@@ -52,19 +52,20 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
         "Doubt": (
             ("none: the likeliest class's code", ("method.options.temperature=0.01",)),
             ("log odds, T = 1", ("method.options.most_weighed=0", "method.options.temperature=1")),
-            ("log odds, T = bits / 24", ("method.options.most_weighed=0",)),
+            ("log odds", ("method.options.most_weighed=0",)),
             ("short codes weighed", ()),
         ),
     },
 }
-"""Method -> heading -> variants.
+"""Method -> heading -> variants. FCAENet: the paper's Tables 2 to 4."""
 
-FCAENet: the paper's Tables 2 to 4. It does not say what SREM is without ESRL, whose loss has both pulls (eq. 9). Here
-each component is the pull that it brings: SREM the one to the erased photo (beta), ESRL the one to the positive photo
-(alpha); without both, the method is its Baseline.
-
-KinHash: how its classifier is taught, where its codes come from, and how they tell the classifier's doubt.
-"""
+ABLATION_NOTES = {
+    "fcaenet": "+SREM is the pull to the erased photo (beta) alone, +ESRL the pull to the positive photo (alpha) alone; the "
+    "paper does not say what SREM is without ESRL, whose loss has both pulls (eq. 9).",
+    "kinhash": "Doubt: how codes tell the classifier's doubt. Where T is not given, it is the method's own for the number of "
+    "classes and bits.",
+}
+"""Method -> what stands above the tables."""
 
 
 def compared_rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from milvus_fghash import methods
-from milvus_fghash.comparing.rows import ABLATIONS, ablated_rows, compared_rows
+from milvus_fghash.comparing.rows import ABLATION_NOTES, ABLATIONS, ablated_rows, compared_rows
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import METHODS, Card
 from milvus_fghash.recipe_book import compose
@@ -89,3 +89,7 @@ def test_rows_that_are_the_same_training_share_their_cells(method: str) -> None:
     assert len(set(rows)) == len(rows)
     assert {row.name for row in rows if not row.changes} == {f"{method}-linear", f"{method}-mlp"}
     assert len({row.name for row in rows}) == len({(row.head, row.changes) for row in rows})
+
+
+def test_every_ablation_says_what_its_labels_mean() -> None:
+    assert ABLATION_NOTES.keys() == ABLATIONS.keys()
