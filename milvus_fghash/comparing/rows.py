@@ -60,7 +60,7 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
 """Method -> heading -> variants. FCAENet: the paper's Tables 2 to 4."""
 
 ABLATION_NOTES = {
-    "fcaenet": "+SREM is the pull to the erased photo (beta) alone, +ESRL the pull to the positive photo (alpha) alone; "
+    "fcaenet": "+SREM is the pull to the erased photo (beta) alone, +ESRL that to the positive photo (alpha) alone; "
     "the paper does not say what SREM is without ESRL, whose loss has both pulls (eq. 9).",
     "kinhash": "Doubt: how codes tell the classifier's doubt. Where T is not given, it is the method's own for the "
     "number of classes and bits.",
