@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from milvus_fghash.config import Recipe, merge, read_model
 from milvus_fghash.errors import ConfigError, nearest
@@ -36,6 +36,20 @@ def recipe_names() -> list[str]:
     return [f"{setting}-{method}" for setting in setting_names() for method in method_names()]
 
 
+def recipe_parts(name: str) -> tuple[str, str] | None:
+    """Setting and method of a shipped recipe; None when there is no such recipe."""
+    for setting in setting_names():
+        method = name.removeprefix(f"{setting}-")
+        if method != name and method in method_names():
+            return setting, method
+    return None
+
+
+def descriptions(kind: Literal["settings", "methods"]) -> dict[str, str]:
+    """Name -> description, as the shipped files have it."""
+    return {name: _parse(*_shipped(kind, name))["description"] for name in _names(kind)}
+
+
 def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
     """Read a shipped recipe by name, or a file, and apply ``--set`` changes such as ``training.rounds=3``.
 
@@ -46,10 +60,8 @@ def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
     """
     if Path(name_or_path).suffix == ".toml":
         return _read(_parse(*_file_text(Path(name_or_path))), changes, name_or_path)
-    for setting in setting_names():
-        method = name_or_path.removeprefix(f"{setting}-")
-        if method != name_or_path and method in method_names():
-            return compose(setting, method, changes)
+    if parts := recipe_parts(name_or_path):
+        return compose(*parts, changes)
     raise ConfigError(
         f"no recipe named {name_or_path!r} (a file must end in .toml). {nearest(name_or_path, recipe_names())}"
     )
@@ -69,6 +81,10 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
         place = _file_text(Path(setting))
     elif setting in setting_names():
         place = _shipped("settings", setting)
+    elif parts := recipe_parts(setting):
+        raise ConfigError(
+            f"{setting} is a recipe; a setting is asked for: {parts[0]}, with --methods {parts[1]} (ablate: --method)"
+        )
     else:
         raise ConfigError(
             f"no setting named {setting!r} (a file must end in .toml). {nearest(setting, setting_names())}"
@@ -95,8 +111,11 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
 
 def comments(name: str) -> str:
     """What the files of a shipped recipe say in comments: commands, sources, what is not stated there."""
-    setting = next(known for known in setting_names() if name.startswith(f"{known}-"))
-    texts = _shipped("settings", setting)[0], _shipped("methods", name.removeprefix(f"{setting}-"))[0]
+    parts = recipe_parts(name)
+    if parts is None:
+        return ""
+    setting, method = parts
+    texts = _shipped("settings", setting)[0].replace("METHOD", method), _shipped("methods", method)[0]
     return "".join(f"{line}\n" for text in texts for line in text.splitlines() if line.startswith("#"))
 
 
@@ -149,12 +168,26 @@ def _parse_change(change: str) -> dict[str, Any]:
 
 
 def _override(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """What the change says counts at every code length, so a ``by_bits`` table of ``values`` must not undo it."""
+    """What the change says counts at every code length, so a ``by_bits`` table of ``values`` must not undo it.
+
+    Such a table loses what the change says and repeats nothing, so it holds only what differs at its length.
+    """
     everywhere = {key: value for key, value in change.items() if key != "by_bits"}
     tables = values.get("by_bits")
     if isinstance(tables, Mapping):
         lengths = {
-            bits: merge(table, everywhere) if isinstance(table, Mapping) else table for bits, table in tables.items()
+            bits: _less(table, everywhere) if isinstance(table, Mapping) else table for bits, table in tables.items()
         }
-        values = {**values, "by_bits": lengths}
+        values = {**values, "by_bits": {bits: table for bits, table in lengths.items() if table != {}}}
     return merge(values, change)
+
+
+def _less(table: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """``table`` without the keys of ``said``, table by table, and without the tables that this empties."""
+    left = {}
+    for key, value in table.items():
+        if key not in said:
+            left[key] = value
+        elif isinstance(value, Mapping) and isinstance(said[key], Mapping) and (rest := _less(value, said[key])):
+            left[key] = rest
+    return left

@@ -7,20 +7,23 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from milvus_fghash import __version__
+from milvus_fghash import __version__, evaluate
 from milvus_fghash.cli import main
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.methods import METHODS
+from milvus_fghash.recipe_book import setting_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = sorted((ROOT / "milvus_fghash" / "recipes").rglob("*.toml"))
 PROGRAM = re.compile(r"(?:^|\s|/)milvus-fghash\s+(.+)")
 
 
@@ -47,8 +50,8 @@ def shown_commands() -> Iterator[tuple[str, str]]:
         for line in (command.help or "").splitlines():
             if line.lstrip().startswith(("Example:", "milvus-fghash")) and (found := PROGRAM.search(line)):
                 yield f"{name} --help", found.group(1)
-    for recipe in sorted((ROOT / "milvus_fghash" / "recipes").glob("*.toml")):
-        for line in recipe.read_text(encoding="utf-8").splitlines():
+    for recipe in RECIPES:
+        for line in recipe.read_text(encoding="utf-8").replace("\\\n#", " ").splitlines():
             if line.startswith("#") and (found := PROGRAM.search(line)):
                 yield recipe.name, found.group(1)
 
@@ -84,6 +87,18 @@ def test_shown_commands_exist_with_their_options(place: str, words: str) -> None
 
 def test_enough_commands_are_shown() -> None:
     assert len({words.split()[0] for _place, words in shown_commands()}) == len(main.commands)
+    assert {file.parent.name for file in RECIPES} == {"methods", "settings"}
+
+
+@pytest.mark.parametrize("setting", [name for name in setting_names() if name != "demo"])
+def test_a_setting_shows_how_to_train_and_how_to_make_one_cell(setting: str) -> None:
+    train, cell = [shlex.split(words) for place, words in shown_commands() if place == f"{setting}.toml"]
+    assert train[:2] == ["train", f"{setting}-METHOD"]
+    assert cell[:4] == ["compare", setting, "--methods", "METHOD"]
+    assert cell[cell.index("--trials") + 1] == cell[cell.index("--seeds") + 1] == "1"
+    assert cell[cell.index("--out") + 1] == f"runs/{setting}"
+    for option in {"--data", "--bits", *(["--weights"] if "--weights" in train else [])}:
+        assert cell[cell.index(option) + 1] == train[train.index(option) + 1]
 
 
 def test_each_command_has_an_example_and_a_short_help_that_fits() -> None:
@@ -109,6 +124,24 @@ def test_the_python_example_runs(drawn_birds: Listing, tmp_path: Path) -> None:
 def test_the_example_is_short() -> None:
     (example,) = blocks(README, "python")
     assert len([line for line in example.splitlines() if line.strip() and "import" not in line]) <= 10
+
+
+def test_the_table_of_extras_is_that_of_the_package_and_names_the_commands_that_need_them() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    rows = {name.strip("[]"): uses for name, uses in table("extra")}
+    assert set(rows) == set(extras) - {"dev"}
+    named = {word: {extra for extra, uses in rows.items() if re.search(rf"\b{word}\b", uses)} for word in main.commands}
+    assert named["train"] == {"train"}
+    assert named["compare"] == named["ablate"] == {"train", "plot"}
+    assert named["export"] == {"train", "cpu"}  # what it wrote is run by ONNX Runtime before anyone gets it
+    assert named["demo"] == {"train", "cpu", "lite", "plot"}
+    assert named["explain"] == {"train", "cpu"}
+
+
+def test_what_learned_codes_are_is_said_alike_everywhere() -> None:
+    words = "codes of the training photos made with their labels at hand: solved for each photo"
+    for text in (README, (ROOT / "docs" / "bundle-format.md").read_text(encoding="utf-8"), evaluate.__doc__ or ""):
+        assert words in " ".join(text.split())
 
 
 def test_links_lead_somewhere() -> None:

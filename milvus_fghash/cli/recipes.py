@@ -12,36 +12,59 @@ from milvus_fghash.cli.output import show_json, show_table
 @click.argument("name", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the shipped recipes, or print one as TOML.
+    """List the shipped settings and methods, or print a recipe.
 
-    A recipe's name is SETTING-METHOD: each setting can be had with each method.
+    A recipe's name is SETTING-METHOD. With --json the list holds every recipe.
 
     \b
     Example: milvus-fghash recipes frozen-fcaenet > mine.toml
     """
-    import tomli_w
+    if name is not None:
+        _show_recipe(name, as_json)
+    elif as_json:
+        show_json(_every_recipe())
+    else:
+        _list_parts()
 
-    from milvus_fghash.recipe_book import comments, load_recipe, recipe_names
 
-    if name is None:
-        rows = []
-        for known in recipe_names():
-            recipe = load_recipe(known)
+def _list_parts() -> None:
+    from milvus_fghash.methods import card
+    from milvus_fghash.recipe_book import descriptions
+
+    show_table([{"setting": name, "description": text} for name, text in descriptions("settings").items()])
+    click.echo()
+    methods = descriptions("methods").items()
+    show_table(
+        [{"method": name, "needs": card(name).needs, "description": text} for name, text in methods],
+        "\nA recipe is SETTING-METHOD, such as frozen-fcaenet; a method that needs maps goes with no frozen trunk.",
+    )
+
+
+def _every_recipe() -> list[dict[str, str]]:
+    from milvus_fghash.recipe_book import load_recipe, method_names, setting_names
+
+    rows = []
+    for setting in setting_names():
+        for method in method_names():
+            recipe = load_recipe(f"{setting}-{method}")
             rows.append({
-                "name": known,
-                "method": recipe.method.name,
+                "name": f"{setting}-{method}",
+                "setting": setting,
+                "method": method,
                 "trunk": recipe.trunk.name,
                 "description": recipe.description,
             })  # fmt: skip
-        if as_json:
-            show_json(rows)
-        else:
-            show_table(rows)
-        return
+    return rows
+
+
+def _show_recipe(name: str, as_json: bool) -> None:
+    import tomli_w
+
+    from milvus_fghash.recipe_book import comments, load_recipe
+
     values = load_recipe(name).model_dump(mode="json")
     if as_json:
         show_json(values)
     else:
-        head = comments(name) if name in recipe_names() else ""
         values["by_bits"] = {str(bits): table for bits, table in values["by_bits"].items()}
-        click.echo(head + tomli_w.dumps(values), nl=False)
+        click.echo(comments(name) + tomli_w.dumps(values), nl=False)
