@@ -46,7 +46,7 @@ class ExportedEncoder(nn.Module):
     * `logits` (b, n_bits) float32: what the method gives, before thresholding
     * `codes` (b, n_bytes) uint8: packed as `milvus_fghash.bits.pack` does
     * `embedding` (b, n_features) float32: what the trunk gives
-    * `attention` (b, h/32, w/32) float32 in [0, 1]: FCAENet eq. 3-4
+    * `attention` (b, M, h', w') float32: the method's own `attentions`, each map stretched to [0, 1]
 
     The method is copied, to the CPU and in evaluation mode; the caller's stays as it is.
     """
@@ -66,7 +66,9 @@ class ExportedEncoder(nn.Module):
         normalised = trunk.normalise(images.permute(0, 3, 1, 2))
         logits: Tensor = self.method(normalised)
         maps = trunk.maps(normalised)
-        heat = attention(maps)
+        looks = self.method.attentions(normalised)
+        # FCAENet eq. 4 for each map by itself: the mean over a single channel is that channel.
+        heat = torch.unflatten(attention(looks.flatten(0, 1).unsqueeze(1)), 0, (-1, looks.shape[1]))
         # onnxscript's optimiser takes eq. 4's tiny addend for a zero, so that a constant map would give 0 / 0.
         results = {
             "logits": logits,

@@ -40,7 +40,7 @@ GRAPH, MANIFEST, LEARNED = "encoder.onnx", "bundle.json", "learned.npz"
 
 @dataclass(frozen=True)
 class LearnedCodes:
-    """Codes that a method learned for its training photos, which no network can compute again.
+    """Codes of the training photos made with their labels at hand; the graph does not give them again.
 
     Attributes:
         ids: (n,) the training photos' ids.

@@ -1,8 +1,9 @@
 """What a result says of itself: one record per gallery, one document per evaluation.
 
-A gallery is `encoded` (the network's codes of the photos) or `learned` (codes that training solved for its own
-photos with their labels at hand, such as V). Papers of the asymmetric family report `learned`; only `encoded` says
-how new photos are found. The two are never mixed: each has its own record, and a record names its gallery.
+A gallery is `encoded` (the network's codes of the photos) or `learned` (codes of the training photos made with their
+labels at hand: solved for each photo, V, or one for each class, class codes). Papers of the asymmetric family report
+`learned`; only `encoded` says how new photos are found. The two are never mixed: each has its own record, and a record
+names its gallery.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ def test_neighbours_are_lost_on_random_axes(
 ) -> None:
     def random_axes(centred: Tensor, count: int) -> Tensor:
         square = torch.randn(centred.shape[1], centred.shape[1], generator=torch.Generator().manual_seed(0))
-        return torch.linalg.qr(square).Q[:, :count].to(centred)
+        axes: Tensor = torch.linalg.qr(square).Q[:, :count].to(centred)
+        return axes
 
     monkeypatch.setattr(table.load(name), "principal_axes", random_axes)
     assert recall(taught(name, birds.split("train"), tmp_path / "run"), name, birds) < RECALL[name]

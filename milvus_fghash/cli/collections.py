@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import closing
 from typing import Any
 
@@ -20,6 +21,15 @@ def collections() -> None:
     """List or drop collections."""
 
 
+def _without_collection_name(command: click.Command) -> click.Command:
+    """Takes `--collection-name` back: the command is about all collections, or takes the name as an argument."""
+    assert command.callback is not None
+    command.params = [parameter for parameter in command.params if parameter.name != "collection_name"]
+    command.callback = functools.partial(command.callback, collection_name=None)
+    return command
+
+
+@_without_collection_name
 @collections.command("list")
 @milvus_options
 @json_option
@@ -39,6 +49,7 @@ def list_(connection: Connection, as_json: bool) -> None:
         show_table([{name: _short(name, value) for name, value in row.items()} for row in rows])
 
 
+@_without_collection_name
 @collections.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Really drop it.")

@@ -26,12 +26,14 @@ from milvus_fghash.errors import TooManyRefused
 @click.argument("model", type=READABLE_FOLDER)
 @click.option("--data", type=READABLE, required=True, help="Photos of the gallery, and of the queries.")
 @dataset_option
-@click.option("--split", default="test", help="Part of the photos that queries are drawn from.")
+@click.option("--query-split", default="test", help="Part of the photos that asks.")
 @click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
-@click.option("--photos", type=click.IntRange(min=1), default=8, help="Queries to draw, class by class.")
-@click.option("--image", "images", type=READABLE_FILE, multiple=True, help="Ask with this photo instead.")
+@click.option("--queries", type=click.IntRange(min=1), default=8, help="Photos that ask, drawn class by class.")
+@click.option("--image", "images", type=READABLE_FILE, multiple=True,
+              help="Ask with this photo instead; may be repeated.")  # fmt: skip
 @click.option("--against", type=READABLE_FOLDER, help="A second bundle or checkpoint to compare with.")
 @click.option("--bits-shown", metavar="LIST", help="Bits to show, such as 0,5,7.  [default: all]")
+@click.option("--maps-shown", type=click.IntRange(min=1), default=12, help="Attention maps of each query, at most.")
 @click.option("-k", type=click.IntRange(1, 100), default=10, help="Nearest photos shown of each query.")
 @encoder_options
 @click.option("--device", help="Where torch computes, for a checkpoint.  [default: cuda if there is one]")
@@ -43,12 +45,13 @@ def explain(
     model: Path,
     data: Path,
     dataset: str | None,
-    split: str,
+    query_split: str,
     gallery_split: str,
-    photos: int,
+    queries: int,
     images: tuple[Path, ...],
     against: Path | None,
     bits_shown: str | None,
+    maps_shown: int,
     k: int,
     provider: str | None,
     threads: int,
@@ -61,7 +64,8 @@ def explain(
     """Show what a model learned, as a page of pictures.
 
     MODEL is a bundle or a checkpoint. The page shows where it looks in some photos, which photos it finds for them,
-    and which photos switch each bit on and off. A checkpoint shows more than a bundle: gradients and erased regions.
+    and which photos switch each bit on and off. A checkpoint shows more than a bundle: class-activation maps and erased
+    regions. A bundle shows its attention if it was exported with --output attention.
 
     \b
     Example: milvus-fghash explain runs/birds --data photos --against bundles/other --out explained
@@ -74,7 +78,7 @@ def explain(
     listing = read_photos(data, dataset)
     paths = [model, *([against] if against else [])]
     models = [open_model(path, provider=provider, threads=threads, device=device) for path in paths]
-    wanted = Wanted(split, gallery_split, photos, images, k, bits)
+    wanted = Wanted(query_split, gallery_split, queries, images, k, bits, maps_shown)
     name = f"{layout_of(data, dataset)} {data.resolve().name}"
     with progress_bar("encoding the gallery") as report:
         result = run(models, listing, out, wanted, dataset=name, overwrite=overwrite, report=report)

@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import click
 
 from milvus_fghash.cli.options import NEW_PATH, READABLE, all_of, json_option, layout_of, read_photos
 from milvus_fghash.cli.output import progress_bar, show_json
-from milvus_fghash.errors import ConfigError, optional_part
+from milvus_fghash.errors import ConfigError, MissingExtra, optional_part
 
 if TYPE_CHECKING:
     from milvus_fghash.comparing.grid import Plan
@@ -79,7 +80,8 @@ _OPTIONS = (
     click.option("--out", type=NEW_PATH, required=True, help="Folder for tables, plots and records."),
     click.option("--feature-cache", type=NEW_PATH,
                  help="Folder for the features of a frozen trunk.  [default: in --out]"),
-    click.option("--set", "set_", metavar="KEY=VALUE", multiple=True, help="Change every recipe: training.rounds=3."),
+    click.option("--set", "set_", metavar="KEY=VALUE", multiple=True,
+                 help="Change every recipe: training.rounds=3; may be repeated."),
     click.option("--jobs", type=click.IntRange(min=1), default=1, help="Trainings side by side."),
     click.option("--threads", type=click.IntRange(min=1), help="Of each training.  [default: all, shared by --jobs]"),
     click.option("--device", help="cpu, cuda, cuda:1 and so on.  [default: cuda if there is one]"),
@@ -102,7 +104,11 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...] = ()) -> None:
-    """Run a grid, write its files, show its tables."""
+    """Run a grid, show its tables, write its files."""
+    if not options.table_only and find_spec("matplotlib") is None:  # found now rather than after all trainings
+        raise MissingExtra(
+            "the plots need matplotlib, which is not installed. Install it with: pip install 'milvus-fghash[plot]'"
+        )
     from milvus_fghash.recipe_book import compose
 
     with optional_part("train"):
@@ -137,8 +143,8 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
     if not results.cells:
         raise ConfigError(f"{options.out} holds no cell of this grid; run it without --table-only")
     title = f"{what}: {dataset} {options.data.resolve().name}, {Path(plan.setting).stem}"
+    if not options.as_json:  # before the files: whatever becomes of them, the table has been seen
+        click.echo(tables.markdown(results, title, notes), nl=False)
     files = write_report(results, options.out, title, notes)
     if options.as_json:
         show_json({**tables.document(results, title, notes), "files": [str(file) for file in files]})
-    else:
-        click.echo(tables.markdown(results, title, notes), nl=False)

@@ -27,9 +27,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER, required=False)
-@click.option("--image", "images", type=READABLE_FILE, multiple=True, help="Search by this photo; needs BUNDLE.")
-@click.option("--id", "ids", multiple=True, help="Search by a row that is in the collection.")
-@click.option("--code", "codes", multiple=True, metavar="HEX", help="Search by a code in hexadecimal digits.")
+@click.option(
+    "--image", "images", type=READABLE_FILE, multiple=True, help="Search by this photo; needs BUNDLE; may be repeated."
+)
+@click.option("--id", "ids", multiple=True, help="Search by a row that is in the collection; may be repeated.")
+@click.option(
+    "--code", "codes", multiple=True, metavar="HEX", help="Search by a code in hexadecimal digits; may be repeated."
+)
 @click.option("-k", type=click.IntRange(1, 16_384), default=10, help="Number of hits.")
 @click.option("--filter", default="", show_default=False, help="Milvus expression such as 'label == \"robin\"'.")
 @click.option("--max-distance", type=click.IntRange(min=0), help="Largest distance in bits, that one included.")

@@ -27,7 +27,13 @@ log = logging.getLogger(__name__)
 @click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos.")
 @click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: the recipe's]")
 @click.option("--out", type=NEW_PATH, required=True, help="Folder for the checkpoints and the log.")
-@click.option("--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change the recipe: training.rounds=3.")
+@click.option(
+    "--set",
+    "changes",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change the recipe: training.rounds=3; may be repeated.",
+)
 @click.option("--weights", help="imagenet, imagenet-v2, none, or a file.  [default: the recipe's]")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed.  [default: the recipe's]")
 @click.option("--resume", is_flag=True, help="Go on from the last finished round in --out.")

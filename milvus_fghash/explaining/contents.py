@@ -29,6 +29,8 @@ class QueryPart:
     query: Query
     photo: str
     views: Sequence[Sequence[Shown]]
+    left_out: Sequence[str]
+    """Of each model, a sentence on maps that are not shown, or ""."""
     found: Sequence[Found]
     picture: str
     """All rows as one picture."""

@@ -33,7 +33,7 @@ FRAMES = {"right": RIGHT, "wrong": WRONG, "": None}
 class Wanted:
     """What to show."""
 
-    split: str = "test"
+    query_split: str = "test"
     """Where queries are drawn from."""
     gallery_split: str = "train"
     queries: int = 8
@@ -44,6 +44,8 @@ class Wanted:
     """Nearest photos of each query."""
     bits: tuple[int, ...] | None = None
     """Bits to show; None: all."""
+    maps: int = 12
+    """Attention maps of each query, at most."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def explain(
     if wanted.images:
         queries, chosen = given(listing, wanted.images), "given by name"
     else:
-        asked, asked_name = part_of(listing, wanted.split, dataset)
+        asked, asked_name = part_of(listing, wanted.query_split, dataset)
         queries, chosen = drawn(asked, wanted.queries), f"drawn class by class from {asked_name}"
     files = [gallery.file(row) for row in range(len(gallery))]
     seen = [
@@ -122,7 +124,7 @@ def explain(
                 gallery_name=gallery_name,
                 queries_name=chosen,
                 queries=[
-                    _query_part(album, seen, place, queries[row], bits, wanted.hits)
+                    _query_part(album, seen, place, queries[row], bits, wanted)
                     for place, row in enumerate(seen[0].queries.rows)
                 ],
                 bits=[_bit_part(album, seen[0], bit) for bit in bits],
@@ -158,20 +160,21 @@ def _some(coded: Coded, role: str) -> Coded:
 
 
 def _query_part(
-    album: Album, seen: Sequence[Seen], place: int, query: Query, bits: Sequence[int], hits: int
+    album: Album, seen: Sequence[Seen], place: int, query: Query, bits: Sequence[int], wanted: Wanted
 ) -> QueryPart:
     name = f"query-{place + 1:02d}"
     labels = album.gallery.labels
-    views, found = [], []
+    views, left_out, found = [], [], []
     for letter, one in zip("ab", seen, strict=False):
-        seen_as = one.model.views(load(query.file, one.model.preprocessing), bits)
+        seen_as = one.model.views(load(query.file, one.model.preprocessing), bits, wanted.maps)
         views.append(
             [
                 Shown(album.picture(f"{name}-{letter}{number}-{view.kind}", view.picture), view.kind, view.caption)
-                for number, view in enumerate(seen_as, 1)
+                for number, view in enumerate(seen_as.shown, 1)
             ]
         )
-        found.append(nearest(one.queries.codes[[place]], one.gallery, album.gallery.ids, hits, query.id))
+        left_out.append(seen_as.left_out)
+        found.append(nearest(one.queries.codes[[place]], one.gallery, album.gallery.ids, wanted.hits, query.id))
     photo = load(query.file, album.preprocessing)
     rows = [
         [(photo, None), *((album.photo(hit.row), FRAMES[verdict(query.label, labels[hit.row])]) for hit in one.hits)]
@@ -181,6 +184,7 @@ def _query_part(
         query=query,
         photo=album.picture(f"{name}-photo", photo),
         views=views,
+        left_out=left_out,
         found=found,
         picture=album.picture(f"{name}-found", montage(rows, apart=True)),
     )

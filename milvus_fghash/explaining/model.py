@@ -39,6 +39,19 @@ class View:
     picture: Pixels
 
 
+@dataclass(frozen=True)
+class Views:
+    """What is shown over one photo.
+
+    Attributes:
+        shown: in the order of the model's `readings`.
+        left_out: a sentence on maps that are not among them and the options that show them, or "".
+    """
+
+    shown: list[View]
+    left_out: str = ""
+
+
 class Model(ABC):
     """Codes of photos, and whatever this kind of model can show of where they come from."""
 
@@ -52,7 +65,7 @@ class Model(ABC):
     readings: Mapping[str, str]
     """Kind of view -> how to read it, in the order of the views."""
     absent: Sequence[str]
-    """What this kind of model cannot show, and why; sentences."""
+    """What this kind of model cannot show, and why; each goes on a sentence that begins "Not shown of NAME: "."""
 
     @property
     def name(self) -> str:
@@ -64,8 +77,13 @@ class Model(ABC):
         """(n, size, size, 3) -> the codes, (n, n_bytes), and the outputs they are the signs of, (n, n_bits)."""
 
     @abstractmethod
-    def views(self, photo: Pixels, shown_bits: Sequence[int]) -> list[View]:
-        """Pictures of one photo, (size, size, 3); ``shown_bits`` chooses among maps that belong to bits."""
+    def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
+        """Pictures of one photo, (size, size, 3).
+
+        Args:
+            shown_bits: chooses among maps that belong to bits; may name bits that only another model has.
+            most_maps: attention maps shown at most.
+        """
 
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat] | None:
         """For each photo, what holds this bit on its side; None if this kind of model cannot say."""

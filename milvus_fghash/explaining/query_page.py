@@ -43,7 +43,7 @@ def _query(contents: Contents, number: int, part: QueryPart) -> Iterator[str]:
     subject = readable(query.label) or "a photo whose class is not known"
     yield f'<section id="query-{number}">\n<h3>Query {number}: {text(subject)}</h3>\n'
     yield f'<p class="dim">{text(query.name)}</p>\n'
-    for name, views in zip(names, part.views, strict=True):
+    for name, views, left_out in zip(names, part.views, part.left_out, strict=True):
         if len(names) > 1:
             yield f"<h4>Where {text(name)} looks</h4>\n"
         yield '<div class="maps">\n' + figure([(part.photo, f"the query, {subject}")], "", "<b>Photo</b>")
@@ -51,6 +51,8 @@ def _query(contents: Contents, number: int, part: QueryPart) -> Iterator[str]:
             caption = f"<b>{text(view.kind.capitalize())}</b>{text(view.caption)}"
             yield figure([(view.file, f"{view.kind} over the query: {view.caption}")], "", caption)
         yield "</div>\n"
+        if left_out:
+            yield f'<p class="dim">{text(left_out)}</p>\n'
     for name, model, found in zip(names, contents.models, part.found, strict=True):
         yield from _row(contents, name, model, query, found)
     yield f'<p><a href="{part.picture}">What it finds, as one picture</a></p>\n</section>\n'

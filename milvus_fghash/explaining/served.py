@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from milvus_fghash.bits import Codes, Outputs, pack
 from milvus_fghash.errors import BundleError
-from milvus_fghash.explaining.model import BATCH, Heat, Model, Pixels, View
+from milvus_fghash.explaining.attention import READING, attention_views
+from milvus_fghash.explaining.model import BATCH, Heat, Model, Pixels, View, Views
 from milvus_fghash.explaining.pictures import overlay, positive
 from milvus_fghash.serving.encoder import Encoder
 
@@ -18,17 +19,21 @@ PARTS = 8
 """A square that hides is two of so many parts of a photo's side wide, and moves by one."""
 
 OCCLUSION = (
-    "Hidden: squares of a quarter of the photo's side were painted over in the mean colour, one after the other. The "
-    "outputs lose most by bright places: the code rests on them. Dark ones do not matter, or speak against the code. "
-    "At a loss of 100 % the outputs no longer speak for the code."
+    "Hidden: occlusion. Squares of a quarter of the photo's side were painted over in the mean colour, one after the "
+    "other. The outputs lose most by bright places: the code rests on them. Dark ones do not matter, or speak against "
+    "the code. At a loss of 100 % the outputs no longer speak for the code."
 )
-ATTENTION = (
-    "Attention of a bundle: the mean of the last feature maps, from its lowest to its highest place in this photo."
+ABSENT = (
+    "class-activation maps. They need gradients, which a bundle does not hold: give the checkpoint. The hidden squares "
+    "stand in for them.",
+    "the region that selective region erasing (SREM) takes away. It is found with torch, which a bundle does without: "
+    "give the checkpoint.",
 )
+NO_ATTENTION = "attention, with which this bundle was not exported: export it again with --output attention."
 
 
 class Served(Model):
-    """The bundle's `attention` output, if it has one; else what painting over parts of the photo does to the code."""
+    """The bundle's `attention` output, if it has one, and what painting over parts of the photo does to the code."""
 
     kind = "bundle"
 
@@ -38,11 +43,9 @@ class Served(Model):
         self.path, self.method, self.bits = path, manifest.method, manifest.bits
         self.lineage, self.preprocessing = manifest.lineage, manifest.preprocessing
         self.has_attention = "attention" in manifest.outputs
-        self.readings = {"attention": ATTENTION} if self.has_attention else {}
+        self.readings = {"attention": READING} if self.has_attention else {}
         self.readings |= {"hidden": OCCLUSION}
-        self.absent = ["A bundle holds no gradients: class-activation maps and erased regions need the checkpoint."]
-        if not self.has_attention:
-            self.absent.append("It was exported without its attention: export again with --output attention to see it.")
+        self.absent = ABSENT if self.has_attention else (NO_ATTENTION, *ABSENT)
 
     def run(self, pixels: Pixels) -> tuple[Codes, Outputs]:
         codes, outputs = self.encoder.run(pixels, "logits")
@@ -50,18 +53,19 @@ class Served(Model):
             raise BundleError(f"the codes of {self.path} are not the signs of its outputs; export the model again")
         return codes, outputs
 
-    def views(self, photo: Pixels, shown_bits: Sequence[int]) -> list[View]:
-        views = []
+    def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
+        looks = Views([])
         if self.has_attention:
-            heat = self.encoder.run(photo[None], "attention")[1][0]
-            views.append(View("attention", "where it looks", overlay(photo, heat)))
+            maps = self.encoder.run(photo[None], "attention")[1][0]
+            maps = maps if maps.ndim == 3 else maps[None]  # (b, h, w), the mean map alone, before the first release
+            looks = attention_views(photo, maps, self.bits, shown_bits, most_maps)
         heat, worst = self._occlusion(photo)
         caption = (
             f"the worst square costs {round(100 * worst)}\N{NO-BREAK SPACE}%"
             if worst > 0
             else "no single square matters"
         )
-        return [*views, View("hidden", caption, overlay(photo, heat))]
+        return Views([*looks.shown, View("hidden", caption, overlay(photo, heat))], looks.left_out)
 
     def _occlusion(self, photo: Pixels) -> tuple[Heat, float]:
         """Mean loss of the squares over each pixel, as a share of the highest, and the loss of the worst square.

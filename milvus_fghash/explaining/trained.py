@@ -13,22 +13,17 @@ from torch import Tensor, nn
 
 from milvus_fghash.bits import Codes, Outputs, pack
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.explaining.model import BATCH, Heat, Model, Pixels, View
-from milvus_fghash.explaining.pictures import erased, overlay, positive, stretched
+from milvus_fghash.explaining.attention import READING, attention_views
+from milvus_fghash.explaining.model import BATCH, Heat, Model, Pixels, View, Views
+from milvus_fghash.explaining.pictures import erased, overlay, positive
 from milvus_fghash.explaining.tags import percent
 from milvus_fghash.methods import load
-from milvus_fghash.methods.erasing import erase, erasing_mask
+from milvus_fghash.methods.erasing import BoxAt, erase, erasing_mask
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.trunks import StagedTrunk
 
-MOST_MAPS = 12
-"""Attention maps shown of a photo."""
-
 READINGS = {
-    "attention": (
-        "Attention: where the network looks, from the lowest to the highest place in this photo. Methods with several "
-        "maps give one for each part or bit; the others the mean of their last feature maps."
-    ),
+    "attention": READING,
     "code": (
         "Code: a class-activation map of the whole code. Bright places push the outputs to the side they are on; "
         "dark ones do nothing for them, or pull the other way."
@@ -59,7 +54,7 @@ class Trained(Model):
             raise ConfigError(f"the device {device!r} cannot be used: {str(error).partition(chr(10))[0]}") from None
         self.trunk = cast(StagedTrunk, self.network.trunk)
         self.stage = self._last_common_stage()
-        self.boxes, self.box_size = self._boxes()
+        self.boxes, self.box_size, self.box_at = self._boxes()
 
     def run(self, pixels: Pixels) -> tuple[Codes, Outputs]:
         with torch.inference_mode():
@@ -69,24 +64,16 @@ class Trained(Model):
         outputs = torch.cat(parts).float().cpu().numpy()
         return pack(outputs), outputs
 
-    def views(self, photo: Pixels, shown_bits: Sequence[int]) -> list[View]:
+    def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
         images = self._images(photo[None])
         with torch.inference_mode():
             attentions = self.network.attentions(images)[0].float().cpu().numpy()
             whole = self.network(images)
-        of_bits = len(attentions) == self.bits
-        views = []
-        for number in list(shown_bits if of_bits else range(len(attentions)))[:MOST_MAPS]:
-            if len(attentions) == 1:
-                caption = "where it looks"
-            else:
-                caption = f"bit {number}" if of_bits else f"part {number + 1} of {len(attentions)}"
-            flat = ", the same everywhere" if np.ptp(attentions[number]) == 0 else ""
-            views.append(View("attention", caption + flat, overlay(photo, stretched(attentions[number]))))
+        looks = attention_views(photo, attentions, self.bits, shown_bits, most_maps)
         signs = torch.where(whole > 0, 1.0, -1.0)
         (heat,) = self._activations(images, signs)
-        views.append(View("code", "what makes the code", overlay(photo, positive(heat))))
-        return [*views, self._erased(photo, images, whole)]
+        code = View("code", "what makes the code", overlay(photo, positive(heat)))
+        return Views([*looks.shown, code, self._erased(photo, images, whole)], looks.left_out)
 
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat]:
         images = self._images(pixels)
@@ -122,18 +109,18 @@ class Trained(Model):
                         return stage
         raise ConfigError(f"{self.method} does not run its photos through the trunk's stages once each")
 
-    def _boxes(self) -> tuple[int, int]:
-        """Number and side of SREM's boxes: the method's own, or those of FCAENet's paper; scaled as in training."""
+    def _boxes(self) -> tuple[int, int, BoxAt]:
+        """Number, side and place of SREM's boxes: the method's own, or FCAENet's; the side is scaled as in training."""
         options: Any = getattr(self.network, "config", None)
         if not (hasattr(options, "boxes") and hasattr(options, "box_size")):
             options = load("fcaenet").Config()
-        return options.boxes, max(1, round(options.box_size * self.preprocessing.size / 224))
+        return options.boxes, max(1, round(options.box_size * self.preprocessing.size / 224)), options.box_at
 
     def _erased(self, photo: Pixels, images: Tensor, whole: Tensor) -> View:
         with torch.inference_mode():
-            maps = self.trunk.maps(images)
-            rest = self.network(erase(images, maps, self.boxes, self.box_size))
-            mask = erasing_mask(maps.float(), photo.shape[:2], self.boxes, self.box_size)[0, 0].bool().cpu().numpy()
+            maps, boxes = self.trunk.maps(images), (self.boxes, self.box_size, self.box_at)
+            rest = self.network(erase(images, maps, *boxes))
+            mask = erasing_mask(maps.float(), photo.shape[:2], *boxes)[0, 0].bool().cpu().numpy()
         changed = int(((rest > 0) != (whole > 0)).sum())
         fill = tuple(round(255 * min(max(value, 0), 1)) for value in self.trunk.mean)
         caption = f"{percent(float(1 - mask.mean()))} of the photo; {changed} of {self.bits} bits change"

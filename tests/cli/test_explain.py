@@ -7,10 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import Result
 
+from milvus_fghash.cli import main
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.explaining.explain import Explained, Wanted
 from tests.explaining.planted import Page
 
 Run = Callable[..., Result]
@@ -25,7 +28,7 @@ def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
 
 
 def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) -> None:
-    result = run("explain", GOLDEN, "--data", birds, "--photos", "3", "--bits-shown", "7,2,7", "-k", "4", "--json")
+    result = run("explain", GOLDEN, "--data", birds, "--queries", "3", "--bits-shown", "7,2,7", "-k", "4", "--json")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     assert document == {"page": "explained/index.html", "queries": 3, "gallery": 24, "bits": 2, "refused": []}
@@ -33,6 +36,20 @@ def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) ->
     assert list(page.sections) == ["query-1", "query-2", "query-3", "bit-7", "bit-2"]
     assert [len(group) for group in page.sections["query-1"].groups] == [3, 4]
     assert "24 photos of 4 classes: the split 'train' of folder birds" in page.text
+
+
+def test_what_is_asked_for_is_what_is_shown(run: Run, birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Wanted] = []
+
+    def write(models: object, listing: object, out: Path, wanted: Wanted, **_: object) -> Explained:
+        asked.append(wanted)
+        return Explained(out, 0, 0, 0, ())
+
+    monkeypatch.setattr("milvus_fghash.explaining.explain.explain", write)
+    words = ["--query-split", "a", "--gallery-split", "b", "--queries", "3", "-k", "4", "--bits-shown", "5"]
+    assert run("explain", GOLDEN, "--data", birds, *words, "--maps-shown", "6").exit_code == 0
+    assert run("explain", GOLDEN, "--data", birds).exit_code == 0
+    assert asked == [Wanted("a", "b", 3, (), 4, (5,), 6), Wanted()]
 
 
 def test_a_second_model_and_a_photo_by_name(run: Run, birds: Path, tmp_path: Path) -> None:
@@ -47,7 +64,7 @@ def test_a_second_model_and_a_photo_by_name(run: Run, birds: Path, tmp_path: Pat
 
 def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path: Path) -> None:
     (min(birds.glob("train/*/*.jpg")).parent / "empty.jpg").write_bytes(b"")
-    words = ["explain", str(GOLDEN), "--data", str(birds), "--photos", "1", "--bits-shown", "0", "--json"]
+    words = ["explain", str(GOLDEN), "--data", str(birds), "--queries", "1", "--bits-shown", "0", "--json"]
     result = run(*words)
     assert result.exit_code == 3
     assert result.stderr.startswith("Error: 1 photos could not be read and are listed at the end of the page")
@@ -62,7 +79,7 @@ def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path
     [
         (["--bits-shown", "1,x"], 2, "wants numbers such as 0,5,7"),
         (["--bits-shown", "12"], 1, "no bit 12; its bits are 0 to 11"),
-        (["--split", "tset"], 1, "Did you mean test?"),
+        (["--query-split", "tset"], 1, "Did you mean test?"),
         (["--provider", "nowhere"], 1, "no provider"),
     ],
 )
@@ -73,3 +90,11 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
     assert result.exit_code == code
     assert said in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["birds"]
+
+
+@pytest.mark.parametrize(("command", "option"), [("explain", "--image"), ("compare", "--set"), ("ablate", "--set")])
+def test_help_says_which_options_may_be_repeated(command: str, option: str) -> None:
+    (found,) = [parameter for parameter in main.commands[command].params if option in parameter.opts]
+    assert isinstance(found, click.Option)
+    assert found.multiple
+    assert "may be repeated" in (found.help or "")

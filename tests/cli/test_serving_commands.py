@@ -103,6 +103,17 @@ def test_collections_are_listed_and_dropped(filled: Run) -> None:
     assert document(filled("collections", "list", "--json")) == []
 
 
+@pytest.mark.parametrize("words", [["list"], ["drop", "photos", "--yes"]])
+def test_collections_takes_no_collection_name_beside_its_own(filled: Run, words: list[str], tmp_path: Path) -> None:
+    result = filled("collections", *words, "--collection-name", "other")
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+    assert "--collection-name" in result.stderr
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[milvus]\ncollection_name = "other"\n')  # of all commands: it may well be there
+    assert filled("collections", *words, "--config", str(settings)).exit_code == 0
+
+
 def test_a_photo_finds_itself_first(filled: Run, birds: Path) -> None:
     photo = min(birds.glob("test/*/*.jpg"))
     (answer,) = document(filled("search", GOLDEN, "--image", photo, "-k", "36", "--json"))

@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import DataError
 
 Run = Callable[..., Result]
 Process = subprocess.Popen[bytes]
@@ -145,6 +146,40 @@ def test_a_comparison_shows_and_leaves_its_tables(run: Run, drawn_birds: Listing
     only = run(*compare(drawn_birds.root, "out", "--table-only", "--methods", "lsh", "--bits", "8"))
     assert "| method | head | 8 bits |" in only.stdout
     assert "baseline" not in only.stdout
+
+
+LSH = ("--methods", "lsh", "--bits", "8", "--seeds", "1")
+
+
+@pytest.mark.parametrize("command", [["compare", "demo", *LSH], ["ablate", "demo", "--bits", "8", "--seeds", "1"]])
+def test_without_matplotlib_nothing_is_begun(
+    run: Run, drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run(*command, "--data", drawn_birds.root, "--out", "out")
+    assert result.exit_code == 1
+    assert "pip install 'milvus-fghash[plot]'" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_table_is_shown_before_anything_is_drawn(
+    run: Run, drawn_birds: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> list[Path]:
+        raise DataError("the disk refuses")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("milvus_fghash.comparing.plots.write_plots", fail)
+        failed = run(*compare(drawn_birds.root, "out", *LSH))
+    assert failed.exit_code == 1
+    assert "## Encoded gallery" in failed.stdout
+    assert "Error: the disk refuses" in failed.stderr
+    # What is there can be looked at without matplotlib.
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    only = run(*compare(drawn_birds.root, "out", *LSH, "--table-only"))
+    assert (only.exit_code, only.stdout) == (1, failed.stdout)
+    assert "pip install 'milvus-fghash[plot]'" in only.stderr
 
 
 def test_an_ablation_has_its_groups_and_no_trials(run: Run, drawn_birds: Listing, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from milvus_fghash.bits import Codes, Outputs, pack
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.explaining.model import Heat, Model, Pixels, View
+from milvus_fghash.explaining.model import Heat, Model, Pixels, View, Views
 from milvus_fghash.images import Preprocessing
 
 SIDE = 16
@@ -36,8 +36,9 @@ class Planted(Model):
         outputs = np.stack([self.table[int(photo[0, 0, 0])] for photo in pixels])
         return pack(outputs), outputs
 
-    def views(self, photo: Pixels, shown_bits: Sequence[int]) -> list[View]:
-        return [View("attention", f"of {len(shown_bits)} bits", photo)]
+    def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
+        left_out = f"{most_maps} of 40 <maps>." if most_maps < 40 else ""
+        return Views([View("attention", f"of {len(shown_bits)} bits", photo)], left_out)
 
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat] | None:
         return [np.eye(2) for _ in pixels] if self.heated else None

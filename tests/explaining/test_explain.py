@@ -83,6 +83,15 @@ def test_a_second_model_with_other_bits_stands_below(listing: Listing) -> None:
     assert len([name for name in page.sections if name.startswith("bit-")]) == 8  # the first model's
 
 
+def test_maps_that_are_left_out_are_told_of_below_the_others(listing: Listing) -> None:
+    _, page = explained(listing, planted(), planted(5, "second"))
+    assert page.sections["query-1"].text.count("12 of 40 <maps>.") == 2
+    _, page = explained(listing, maps=7)
+    assert all(page.sections[name].text.count("7 of 40 <maps>.") == 1 for name in ("query-1", "query-2"))
+    _, page = explained(listing, maps=40)
+    assert "<maps>" not in page.text
+
+
 def test_models_of_one_name_are_told_apart_by_their_folders(listing: Listing) -> None:
     first, second = planted(), planted()
     first.path, second.path = Path("runs/one"), Path("runs/two")

@@ -15,7 +15,7 @@ from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import BundleError
 from milvus_fghash.explaining import served
 from milvus_fghash.explaining.model import open_model
-from milvus_fghash.explaining.pictures import overlay
+from milvus_fghash.explaining.pictures import overlay, stretched
 from milvus_fghash.explaining.served import Served
 from tests.serving.small_bundle import SIDE, directions, write_small_bundle
 
@@ -87,7 +87,7 @@ def test_a_photo_without_outputs_has_no_bright_place(small: Served, monkeypatch:
     monkeypatch.setattr(type(small), "run", lambda _, pixels: (None, np.zeros((len(pixels), BITS))))
     heat, worst = small._occlusion(photo())
     assert (heat.max(), worst) == (0, 0)
-    assert small.views(photo(), ())[0].caption == "no single square matters"
+    assert small.views(photo(), (), 12).shown[0].caption == "no single square matters"
 
 
 @pytest.mark.parametrize("side", [8, 9, 13, 23])
@@ -105,17 +105,24 @@ def test_squares_reach_every_pixel_of_any_size(side: int, tmp_path: Path, monkey
 
 
 def test_attention_is_shown_where_the_bundle_gives_it(small: Served) -> None:
-    assert [view.kind for view in small.views(photo(), ())] == list(small.readings) == ["hidden"]
+    assert [view.kind for view in small.views(photo(), (), 12).shown] == list(small.readings) == ["hidden"]
     assert any("--output attention" in sentence for sentence in small.absent)
     golden = open_model(GOLDEN)
     assert isinstance(golden, Served)
     assert not any("--output attention" in sentence for sentence in golden.absent)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    attention, hidden = golden.views(pixels, ())
+    attention, hidden = golden.views(pixels, (), 12).shown
     assert [attention.kind, hidden.kind] == list(golden.readings)
     heat = golden.encoder.run(pixels[None], "attention")[1][0]
+    assert heat.shape == (2, 2)  # without M, as before the first release
     assert np.ptp(heat) > 0.9
-    np.testing.assert_array_equal(attention.picture, overlay(pixels, heat))
+    np.testing.assert_array_equal(attention.picture, overlay(pixels, stretched(heat)))
+
+
+def test_what_a_bundle_cannot_show_is_said(small: Served) -> None:
+    for model in (small, open_model(GOLDEN)):
+        said = " ".join(model.absent)
+        assert all(words in said for words in ("class-activation maps", "(SREM)", "give the checkpoint"))
 
 
 def test_the_means_are_the_colour_that_hides(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +132,7 @@ def test_the_means_are_the_colour_that_hides(small: Served, monkeypatch: pytest.
 
 
 def test_a_page_of_a_bundle_needs_no_torch(drawn_birds: Listing, tmp_path: Path) -> None:
-    words = ["explain", str(GOLDEN), "--data", str(drawn_birds.root), "--photos", "2", "--out", str(tmp_path / "out")]
+    words = ["explain", str(GOLDEN), "--data", str(drawn_birds.root), "--queries", "2", "--out", str(tmp_path / "out")]
     probe = f"""
 import sys
 sys.modules.update(dict.fromkeys(["torch", "torchvision", "safetensors", "matplotlib"]))

@@ -19,7 +19,9 @@ from milvus_fghash.explaining import trained
 from milvus_fghash.explaining.explain import Wanted, explain
 from milvus_fghash.explaining.model import Pixels, open_model
 from milvus_fghash.explaining.pictures import overlay, positive, stretched
-from milvus_fghash.explaining.trained import MOST_MAPS, Trained
+from milvus_fghash.explaining.served import Served
+from milvus_fghash.explaining.trained import Trained
+from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.images import load
 from milvus_fghash.methods.erasing import erasing_mask
 from milvus_fghash.recipe_book import load_recipe
@@ -39,8 +41,8 @@ Make = Callable[..., Trained]
 def make(drawn_birds: Listing, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """A checkpoint of a method, trained a little, with a linear head."""
 
-    def make(name: str, *changes: str) -> Trained:
-        recipe = load_recipe(f"frozen-{name}", [*QUICK, *changes])
+    def make(name: str, *changes: str, setting: str = "frozen") -> Trained:
+        recipe = load_recipe(f"{setting}-{name}", [*QUICK, *changes])
         out = tmp_path_factory.mktemp(name) / "run"
         train(recipe, BITS, drawn_birds, out, device="cpu")
         model = open_model(out, device="cpu")
@@ -52,7 +54,7 @@ def make(drawn_birds: Listing, tmp_path_factory: pytest.TempPathFactory) -> Make
 
 @pytest.fixture(scope="module")
 def model(make: Make) -> Trained:
-    return make("fcaenet", "method.options.boxes=7", "method.options.box_size=42")
+    return make("fcaenet", "method.options.boxes=7", "method.options.box_size=42", "method.options.box_at='centre'")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_the_map_of_a_code_is_what_a_linear_head_says_of_each_place(model: Train
     torch.testing.assert_close(heat, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(heat.mean(dim=(1, 2)), outputs.abs().sum(dim=1), rtol=1e-3, atol=1e-3)
     for photo, one in zip(photos[:4], expected.numpy(), strict=True):
-        view = next(view for view in model.views(photo, range(BITS)) if view.kind == "code")
+        view = next(view for view in model.views(photo, range(BITS), 12).shown if view.kind == "code")
         difference = np.abs(view.picture.astype(int) - overlay(photo, positive(one)))
         assert difference.max() <= 2
 
@@ -110,43 +112,42 @@ def test_maps_of_one_photo_do_not_depend_on_the_others(model: Trained, photos: P
 
 
 def test_the_mean_map_is_shown_for_methods_without_attention_of_their_own(model: Trained, photos: Pixels) -> None:
-    view = model.views(photos[0], range(BITS))[0]
+    view = model.views(photos[0], range(BITS), 12).shown[0]
     with torch.no_grad():
         mean = model.trunk.maps(model._images(photos[:1])).mean(dim=1)[0].numpy()
     assert (view.kind, view.caption) == ("attention", "where it looks")
     np.testing.assert_array_equal(view.picture, overlay(photos[0], stretched(mean)))
 
 
-@pytest.mark.parametrize(
-    ("maps", "bits", "captions"),
-    [
-        (3, range(BITS), ["part 1 of 3", "part 2 of 3, the same everywhere", "part 3 of 3"]),
-        (BITS, (5, 2), ["bit 5", "bit 2"]),
-        (40, (5, 2), [f"part {number + 1} of 40" for number in range(MOST_MAPS)]),
-    ],
-)
-def test_there_is_one_map_for_each_part_or_bit(
-    model: Trained, photos: Pixels, monkeypatch: pytest.MonkeyPatch, maps: int, bits: Any, captions: list[str]
+def test_a_checkpoint_and_its_bundle_show_the_same_attention_of_each_bit(
+    make: Make, photos: Pixels, tmp_path: Path
 ) -> None:
-    given = torch.rand(1, maps, 4, 4)
-    if maps == 3:
-        given[0, 1] = 0  # a dead map, as attention with a ReLU can have
-    monkeypatch.setattr(model.network, "attentions", lambda images: given)
-    views = [view for view in model.views(photos[0], bits) if view.kind == "attention"]
-    assert [view.caption for view in views] == captions
-    first = 5 if maps == BITS else 0
-    np.testing.assert_array_equal(views[0].picture, overlay(photos[0], stretched(given[0, first].numpy())))
+    model = make("a2net", "method.options.n_maps='bits'", setting="finetune")
+    bundle = open_model(export(model.path, tmp_path / "bundle", outputs=["attention"], check_count=2).path)
+    assert isinstance(bundle, Served)
+    ours, theirs = (one.views(photos[0], (5, 2, 7), 2) for one in (model, bundle))
+    assert ours.left_out == theirs.left_out
+    assert ours.left_out.startswith("2 of 12 attention maps")
+    assert [view.kind for view in ours.shown] == ["attention", "attention", "code", "erased"]
+    assert [view.kind for view in theirs.shown] == ["attention", "attention", "hidden"]
+    with torch.no_grad():
+        maps = model.network.attentions(model._images(photos[:1]))[0].numpy()
+    for own, other, bit in zip(ours.shown[:2], theirs.shown[:2], (5, 2), strict=True):
+        assert own.caption.startswith(f"bit {bit}")
+        assert own.caption == other.caption
+        np.testing.assert_array_equal(own.picture, overlay(photos[0], stretched(maps[bit])))
+        assert np.abs(own.picture.astype(int) - other.picture).max() <= 3
 
 
 def test_the_erased_region_is_the_one_of_training(model: Trained, photos: Pixels) -> None:
-    """FCAENet itself erases in `embed`; with its own number and size of boxes, scaled to the photo: 42 -> 12."""
-    assert (model.boxes, model.box_size) == (7, 12)
+    """FCAENet itself erases in `embed`; with its own boxes, their size scaled to the photo: 42 -> 12."""
+    assert (model.boxes, model.box_size, model.box_at) == (7, 12, "centre")
     images = model._images(photos[:1])
-    view = model.views(photos[0], range(BITS))[-1]
+    view = model.views(photos[0], range(BITS), 12).shown[-1]
     with torch.no_grad():
         outputs = model.network(images)
         rest = model.network.head(model.network.embed(images)["erased"])
-        mask = erasing_mask(model.trunk.maps(images), (SIZE, SIZE), 7, 12)[0, 0].bool().numpy()
+        mask = erasing_mask(model.trunk.maps(images), (SIZE, SIZE), 7, 12, "centre")[0, 0].bool().numpy()
     changed = int(((outputs > 0) != (rest > 0)).sum())
     assert view.kind == "erased"
     assert view.caption.endswith(f"{changed} of 12 bits change")
@@ -157,7 +158,7 @@ def test_the_erased_region_is_the_one_of_training(model: Trained, photos: Pixels
 
 def test_methods_without_erasing_show_the_region_of_the_paper(make: Make) -> None:
     lsh = make("lsh")
-    assert (lsh.boxes, lsh.box_size) == (50, round(32 * SIZE / 224))
+    assert (lsh.boxes, lsh.box_size, lsh.box_at) == (50, round(32 * SIZE / 224), "corner")
     assert list(lsh.readings) == ["attention", "code", "erased"]
 
 

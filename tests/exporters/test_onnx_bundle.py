@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
+from torch import nn
 
 from milvus_fghash.bits import Codes, code_bytes, from_hex, pack
 from milvus_fghash.bundle import Bundle, LearnedCodes, read_bundle
@@ -80,6 +81,13 @@ def test_every_length_is_packed_as_milvus_wants_it(
     assert np.array_equal(alone, together["codes"])
 
 
+def stretched(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each map to [0, 1], (b, M, h, w); a constant one to 0."""
+    low, high = maps.min(axis=(2, 3), keepdims=True), maps.max(axis=(2, 3), keepdims=True)
+    result: NDArray[np.float32] = (maps - low) / np.where(high > low, high - low, 1)
+    return result
+
+
 @pytest.fixture(scope="session")
 def small_bundle(
     small_method: Make, origin: Origin, pixels: Pixels, tmp_path_factory: pytest.TempPathFactory
@@ -116,11 +124,10 @@ def test_embedding_and_attention_are_those_of_the_trunk(
     trunk = small_method(12).trunk
     with torch.inference_mode():
         maps = trunk.maps(trunk.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).numpy()
-    heat = maps.mean(axis=1)
-    low, high = heat.min(axis=(1, 2), keepdims=True), heat.max(axis=(1, 2), keepdims=True)
     given = run(small_bundle.graph(), pixels)
+    assert given["attention"].shape == (9, 1, 2, 2)
     assert np.allclose(given["embedding"], maps.mean(axis=(2, 3)), atol=1e-5)
-    assert np.allclose(given["attention"], (heat - low) / (high - low), atol=1e-4)
+    assert np.allclose(given["attention"], stretched(maps.mean(axis=1, keepdims=True)), atol=1e-4)
 
 
 def test_a_plain_photo_has_no_attention_and_no_nan(small_bundle: Bundle) -> None:
@@ -261,6 +268,23 @@ def test_onnx_gives_the_codes_of_the_network(
     if learned is not None and signs is not None:
         assert (learned.ids, learned.labels, learned.source) == (listing.ids, listing.labels, source)
         assert np.array_equal(learned.codes, np.packbits(signs.numpy() == 1, axis=1))
+
+
+@pytest.mark.parametrize(("name", "n_maps"), [("a2net", 4), ("dash", 1), ("kinhash", 1)])
+def test_attention_is_the_methods_own_and_computed_once(
+    name: str, n_maps: int, drawn_birds: Listing, tmp_path: Path
+) -> None:
+    folder = checkpoint_of(name, drawn_birds.split("train"), tmp_path / "run", validated=False)
+    graph = export(folder, tmp_path / "b", outputs=["attention"], check_count=2).graph()
+    method = load_checkpoint(folder).method
+    photos = np.stack([load(drawn_birds.file(row), Preprocessing(size=64, resize=64)) for row in range(3)])
+    with torch.inference_mode():
+        looks = method.attentions(method.trunk.normalise(torch.from_numpy(photos).permute(0, 3, 1, 2))).numpy()
+    given = run(graph, photos)["attention"]
+    assert given.shape == looks.shape == (3, n_maps, *looks.shape[2:])
+    assert np.allclose(given, stretched(looks), atol=5e-3)  # untrained maps are nearly flat
+    nodes = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+    assert nodes.count("Conv") == sum(isinstance(layer, nn.Conv2d) for layer in method.modules())
 
 
 def test_a_checkpoint_is_checked_on_drawings(drawn_birds: Listing, tmp_path: Path) -> None:
