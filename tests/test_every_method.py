@@ -87,7 +87,8 @@ def test_the_code_of_a_photo_does_not_depend_on_its_neighbours(checkpoint: Check
     with torch.no_grad():
         together = checkpoint.method(batch)
         alone = torch.cat([checkpoint.method(photo[None]) for photo in batch])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
+    # The last summand is what float32 leaves of the difference of two numbers about one, as KinHash's outputs are.
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()) + 1e-7)
 
 
 def test_the_bundle_gives_the_codes_of_the_network(

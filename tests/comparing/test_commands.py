@@ -148,6 +148,13 @@ def test_a_comparison_shows_and_leaves_its_tables(run: Run, drawn_birds: Listing
     assert "baseline" not in only.stdout
 
 
+def hide_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts too: what an earlier test has imported would be found."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
 LSH = ("--methods", "lsh", "--bits", "8", "--seeds", "1")
 
 
@@ -155,7 +162,7 @@ LSH = ("--methods", "lsh", "--bits", "8", "--seeds", "1")
 def test_without_matplotlib_nothing_is_begun(
     run: Run, drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    hide_matplotlib(monkeypatch)
     result = run(*command, "--data", drawn_birds.root, "--out", "out")
     assert result.exit_code == 1
     assert "pip install 'milvus-fghash[plot]'" in result.stderr
@@ -176,7 +183,7 @@ def test_the_table_is_shown_before_anything_is_drawn(
     assert "## Encoded gallery" in failed.stdout
     assert "Error: the disk refuses" in failed.stderr
     # What is there can be looked at without matplotlib.
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    hide_matplotlib(monkeypatch)
     only = run(*compare(drawn_birds.root, "out", *LSH, "--table-only"))
     assert (only.exit_code, only.stdout) == (1, failed.stdout)
     assert "pip install 'milvus-fghash[plot]'" in only.stderr
