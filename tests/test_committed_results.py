@@ -1,0 +1,97 @@
+"""The records below docs/results are of what the shipped recipes say today, so a grid that starts from them goes on.
+
+And the tables that are written by hand say what stands in them.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from milvus_fghash.comparing.records import Record
+from milvus_fghash.comparing.trials import factors, tried_rate
+from milvus_fghash.config import Recipe, read_model
+from milvus_fghash.methods import card, load
+from milvus_fghash.recipe_book import compose
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+FEW_CLASSES = ("training.learning_rate=0.0005",)
+CHANGED = {"food-10-frozen": dict.fromkeys(("adsh", "baseline", "fcaenet"), FEW_CLASSES)}
+"""Folder -> method -> what the commands in docs/results.md change."""
+
+
+def without_chosen(recipe: Recipe) -> dict[str, object]:
+    """What neither the command's files nor the grid's rates and seeds say."""
+    values = recipe.model_dump(exclude={"description", "by_bits"})
+    values["trunk"].pop("weights")
+    values["training"] = {
+        key: value for key, value in values["training"].items() if key not in ("learning_rate", "seed")
+    }
+    values["method"]["options"].pop("seed", None)
+    return values
+
+
+@pytest.mark.parametrize(
+    "file", sorted(RESULTS.glob("*-frozen/*.jsonl")), ids=lambda file: f"{file.parent.name}-{file.stem}"
+)
+def test_records_are_of_todays_recipes(file: Path) -> None:
+    records = [Record.model_validate_json(line) for line in file.read_text().splitlines()]
+    assert records
+    for record in records:
+        ran, bits = record.identity.recipe, record.identity.bits
+        method = ran.method.name
+        changes = CHANGED.get(file.parent.name, {}).get(method, ())
+        head = [f"head.kind='{ran.head.kind}'"] if card(method).learns.startswith("network") else []
+        recipe = compose("frozen", method, [*changes, *head]).at(bits)
+        assert without_chosen(ran) == without_chosen(recipe), record.name
+        rates = [tried_rate(recipe.training.learning_rate, factor) for factor in factors(3)]
+        assert ran.training.learning_rate in rates, record.name
+        seed = {"seed": ran.method.options["seed"]} if "seed" in ran.method.options else {}
+        config = read_model(load(method).Config, {**recipe.method.options, **seed}, method)
+        assert config.model_dump(mode="json") == record.identity.options, record.name
+
+
+def rows_of(folder: str) -> dict[tuple[str, str, str], list[str]]:
+    """(gallery, method, head) -> "mean ± deviation" over seeds, by code length."""
+    scores: dict[tuple[str, str, str, int], list[float]] = defaultdict(list)
+    for line in (RESULTS / folder / "cells.jsonl").read_text().splitlines():
+        record = Record.model_validate_json(line)
+        recipe = record.identity.recipe
+        head = recipe.head.kind if card(recipe.method.name).learns.startswith("network") else "–"
+        for gallery, score in (("encoded", record.encoded), ("learned", record.learned)):
+            if score:
+                scores[gallery, recipe.method.name, head, record.identity.bits].append(score.map_exact)
+    rows: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for gallery, method, head, bits in sorted(scores):
+        values = scores[gallery, method, head, bits]
+        assert len(values) == 3
+        rows[gallery, method, head].append(f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}")
+    return rows
+
+
+@pytest.mark.parametrize("folder", ["cub_100-frozen", "food-10-frozen"])
+def test_the_tables_of_the_results_are_those_of_the_records(folder: str) -> None:
+    text = (RESULTS.parent / "results.md").read_text()
+    for (gallery, method, head), scores in rows_of(folder).items():
+        source = {"encoded": "", "learned": " V |" if card(method).learns == "network+codes" else " class codes |"}[
+            gallery
+        ]
+        assert f"\n| {method} | {head} |{source} {' | '.join(scores)} |\n" in text
+
+
+def test_the_readmes_table_is_that_of_the_records() -> None:
+    text = (RESULTS.parents[1] / "README.md").read_text()
+    found = re.findall(r"^\| `([a-z]+)` \| (0\.\d+) \| (0\.\d+) \| (0\.\d+) \|$", text, re.MULTILINE)
+    assert len(found) == 5
+    rows = {
+        (method, head): scores
+        for (gallery, method, head), scores in rows_of("cub_100-frozen").items()
+        if gallery == "encoded"
+    }
+    for method, *numbers in found:
+        scores = rows.get((method, "mlp")) or rows[method, "–"]
+        assert numbers == [scores[place].partition(" ")[0] for place in (0, 1, 3)]
