@@ -61,7 +61,7 @@ def rows_of(folder: str) -> dict[tuple[str, str, str], list[str]]:
     for line in (RESULTS / folder / "cells.jsonl").read_text().splitlines():
         record = Record.model_validate_json(line)
         recipe = record.identity.recipe
-        head = recipe.head.kind if card(recipe.method.name).learns.startswith("network") else "–"
+        head: str = recipe.head.kind if card(recipe.method.name).learns.startswith("network") else "–"
         for gallery, score in (("encoded", record.encoded), ("learned", record.learned)):
             if score:
                 scores[gallery, recipe.method.name, head, record.identity.bits].append(score.map_exact)
