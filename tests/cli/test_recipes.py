@@ -67,12 +67,6 @@ def test_the_commands_above_a_printed_recipe_name_its_method(run: Run) -> None:
     assert "milvus-fghash compare cub --methods csq " in head
 
 
-def test_a_recipe_is_no_setting(run: Run) -> None:
-    result = run("compare", "cub-fcaenet", "--data", ".", "--out", "x", "--methods", "lsh")
-    assert result.exit_code == 1
-    assert "asked for: cub, with --methods fcaenet" in result.stderr
-
-
 def test_the_table_of_methods_says_what_each_needs(run: Run) -> None:
     header, *lines = run("methods").stdout.splitlines()
     assert "needs" in header.split()

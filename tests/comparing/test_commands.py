@@ -305,3 +305,9 @@ def test_other_figures_in_the_folder_are_not_mixed_in(run: Run, drawn_birds: Lis
     assert result.exit_code == 1
     assert "cells.jsonl holds lsh-8bits-seed0 with recipe.preprocessing.resize = 32, and now it is 40" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_recipe_is_no_setting(run: Run) -> None:
+    result = run("compare", "cub-fcaenet", "--data", ".", "--out", "x", "--methods", "lsh")
+    assert result.exit_code == 1
+    assert "asked for: cub, with --methods fcaenet" in result.stderr
