@@ -32,6 +32,16 @@ FEW = 7
 """Names that fit into a legend inside the picture."""
 
 
+def check_matplotlib() -> None:
+    """For long work that ends in pictures: fail before it.
+
+    Raises:
+        MissingExtra: without matplotlib.
+    """
+    with optional_part("plot"):
+        import matplotlib  # noqa: F401
+
+
 @dataclass(frozen=True)
 class Line:
     """Points, and half the height of the bar at each, if there are bars."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from contextlib import closing
 from typing import Any
 
 import click
 
-from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.connection import Connection, server_options
 from milvus_fghash.cli.options import json_option
 from milvus_fghash.cli.output import show_json, show_table
 
@@ -21,17 +20,8 @@ def collections() -> None:
     """List or drop collections."""
 
 
-def _without_collection_name(command: click.Command) -> click.Command:
-    """Takes `--collection-name` back: the command is about all collections, or takes the name as an argument."""
-    assert command.callback is not None
-    command.params = [parameter for parameter in command.params if parameter.name != "collection_name"]
-    command.callback = functools.partial(command.callback, collection_name=None)
-    return command
-
-
-@_without_collection_name
 @collections.command("list")
-@milvus_options
+@server_options
 @json_option
 def list_(connection: Connection, as_json: bool) -> None:
     """List the collections, and which model filled them.
@@ -49,11 +39,10 @@ def list_(connection: Connection, as_json: bool) -> None:
         show_table([{name: _short(name, value) for name, value in row.items()} for row in rows])
 
 
-@_without_collection_name
 @collections.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Really drop it.")
-@milvus_options
+@server_options
 def drop(name: str, yes: bool, connection: Connection) -> None:
     """Drop the collection NAME with all its rows.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,7 @@ def _read_file(ctx: click.Context, _parameter: click.Parameter, path: Path | Non
     ctx.default_map = {**(ctx.default_map or {}), **settings}
 
 
+_COLLECTION_NAME = click.option("--collection-name", default="photos", help="Collection of codes.")
 _OPTIONS = (
     click.option("--uri", envvar="MILVUS_URI", show_envvar=True, default="milvus-fghash.db",
                  help="Milvus server (http://host:19530), or a file for Milvus Lite."),
@@ -102,7 +103,7 @@ _OPTIONS = (
                  help="user:password or API key. Others can read flags: prefer the environment or --token-file."),
     click.option("--token-file", type=READABLE_FILE, help="File that holds the token."),
     click.option("--db-name", envvar="MILVUS_DB_NAME", show_envvar=True, help="Database on the server."),
-    click.option("--collection-name", default="photos", help="Collection of codes."),
+    _COLLECTION_NAME,
     click.option("--secure", is_flag=True, help="Use TLS."),
     click.option("--server-pem-path", type=READABLE_FILE, help="Certificate of the server (one-way TLS)."),
     click.option("--ca-pem-path", type=READABLE_FILE, help="Certificate of the authority (two-way TLS)."),
@@ -118,15 +119,23 @@ NAMES = (
 
 def milvus_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the connection options; the command gets them as one `connection`."""
+    return _gathered(command, _OPTIONS)
 
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add them but for the collection's name: for commands about all collections, or that take the name otherwise."""
+    return _gathered(command, [option for option in _OPTIONS if option is not _COLLECTION_NAME])
+
+
+def _gathered(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
     @functools.wraps(command)
     def gathered(*args: Any, **kwargs: Any) -> Any:
-        values = {name: kwargs.pop(name) for name in NAMES}
+        values = {name: kwargs.pop(name) for name in NAMES if name in kwargs}
         return command(*args, connection=_resolve(click.get_current_context(), values), **kwargs)
 
     config = click.option("--config", type=READABLE_FILE, is_eager=True, expose_value=False, callback=_read_file,
                           help="TOML file with these settings in a table [milvus].")  # fmt: skip
-    decorated: Callable[..., Any] = all_of(*_OPTIONS, config)(gathered)
+    decorated: Callable[..., Any] = all_of(*options, config)(gathered)
     return decorated
 
 

@@ -6,7 +6,6 @@ import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import click
 
 from milvus_fghash.cli.options import NEW_PATH, READABLE, all_of, json_option, layout_of, read_photos
 from milvus_fghash.cli.output import progress_bar, show_json
-from milvus_fghash.errors import ConfigError, MissingExtra, optional_part
+from milvus_fghash.errors import ConfigError, optional_part
 
 if TYPE_CHECKING:
     from milvus_fghash.comparing.grid import Plan
@@ -105,12 +104,11 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...] = ()) -> None:
     """Run a grid, show its tables, write its files."""
-    if not options.table_only and find_spec("matplotlib") is None:  # found now rather than after all trainings
-        raise MissingExtra(
-            "the plots need matplotlib, which is not installed. Install it with: pip install 'milvus-fghash[plot]'"
-        )
+    from milvus_fghash.plots import check_matplotlib
     from milvus_fghash.recipe_book import compose
 
+    if not options.table_only:
+        check_matplotlib()
     with optional_part("train"):
         from milvus_fghash.comparing.cells import Bench, split_photos
         from milvus_fghash.comparing.grid import Grid

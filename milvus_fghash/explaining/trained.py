@@ -18,7 +18,7 @@ from milvus_fghash.explaining.model import BATCH, Heat, Model, Pixels, View, Vie
 from milvus_fghash.explaining.pictures import erased, overlay, positive
 from milvus_fghash.explaining.tags import percent
 from milvus_fghash.methods import load
-from milvus_fghash.methods.erasing import BoxAt, erase, erasing_mask
+from milvus_fghash.methods.erasing import BoxAt, erase, erasing_mask, side_of_box
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.trunks import StagedTrunk
 
@@ -114,7 +114,7 @@ class Trained(Model):
         options: Any = getattr(self.network, "config", None)
         if not (hasattr(options, "boxes") and hasattr(options, "box_size")):
             options = load("fcaenet").Config()
-        return options.boxes, max(1, round(options.box_size * self.preprocessing.size / 224)), options.box_at
+        return options.boxes, side_of_box(options.box_size, self.preprocessing.size), options.box_at
 
     def _erased(self, photo: Pixels, images: Tensor, whole: Tensor) -> View:
         with torch.inference_mode():

@@ -26,6 +26,11 @@ def attention(maps: Tensor) -> Tensor:
     return _stretch(maps.mean(dim=1))
 
 
+def side_of_box(box_size: int, photo_size: int) -> int:
+    """The side in a photo of ``photo_size`` pixels of a box that has ``box_size`` in one of 224; at least 1."""
+    return max(1, round(box_size * photo_size / 224))
+
+
 def erasing_mask(maps: Tensor, size: tuple[int, int], boxes: int, box_size: int, box_at: BoxAt = "corner") -> Tensor:
     """Algorithm 1: 0 where a box lies, 1 elsewhere; maps (b, k, h, w) -> (b, 1, H, W) for photos of ``size`` (H, W).
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
-from milvus_fghash.methods.erasing import BoxAt, erase
+from milvus_fghash.methods.erasing import BoxAt, erase, side_of_box
 
 Distance = Literal["plain", "cosine"]
 
@@ -64,7 +64,7 @@ class Method(baseline.Method):
         maps = self.trunk.maps(images)
         features = {"anchor": self.trunk.pool(maps)}
         if self.config.beta:
-            box_size = max(1, round(self.config.box_size * images.shape[-1] / 224))
+            box_size = side_of_box(self.config.box_size, images.shape[-1])
             features["erased"] = self.trunk(erase(images, maps, self.config.boxes, box_size, self.config.box_at))
         return features
 
