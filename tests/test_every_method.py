@@ -131,7 +131,7 @@ def test_the_table_and_the_folder_agree() -> None:
         "class_codes",
         "memory_bank",
         "parts",
-        "spatial_filter",
+        "classified",
     }
     assert {path.stem for path in folder.glob("[!_]*.py")} - shared == {
         name.replace("-", "_") for name in table.METHODS

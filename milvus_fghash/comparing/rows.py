@@ -39,10 +39,8 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
     },
     "kinhash": {
         "Classifier": (
-            ("plain", ("method.options.background=1", "method.options.erasing=0")),
-            ("+filter", ("method.options.erasing=0",)),
-            ("+erasing", ("method.options.background=1",)),
-            ("+filter +erasing", ()),
+            ("plain", ("method.options.erasing=0",)),
+            ("+erasing", ()),
         ),
         "Class codes": (
             ("random", ("method.options.codebook='bernoulli'", "method.options.placed=false")),

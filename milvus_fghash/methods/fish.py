@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from milvus_fghash.config import Fraction, HeadChoice
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods.base import Batch, Sizes, Trunk, generator
+from milvus_fghash.methods.classified import ClassifiedConfig, ClassifiedMethod
 from milvus_fghash.methods.heads import HashHead
-from milvus_fghash.methods.spatial_filter import FilterConfig, FilteredMethod
 
 PULL = 1e-4
 """mu below: weight of the codes against the labels when the class vectors are solved."""
@@ -32,13 +32,21 @@ UNSURE = 12
 """How many bits of a class may turn to keep its code apart: 4096 choices, of which others take a handful."""
 
 
-class Config(FilterConfig):
+class Config(ClassifiedConfig):
+    background: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """What the spatial filter leaves of places that are not hotter than their photo's mean; 1 leaves the filter out."""
     others: Fraction = 0.7
     """What the class filter leaves of every logit but the largest."""
     starts: Annotated[int, Field(gt=0)] = 10
     """Random starts of the class codes, of which the one with the largest least distance is kept; 1 as published."""
     seed: int = 0
     """Of those starts."""
+
+
+def spatial_filter(maps: Tensor, background: float) -> Tensor:
+    """(b, k, h, w) with the places scaled whose channel sum is not above its mean over the photo."""
+    heat = maps.float().sum(dim=1, keepdim=True)  # rounded, places near the mean would change sides
+    return maps * torch.where(heat > heat.mean(dim=(2, 3), keepdim=True), 1.0, background)
 
 
 def class_filter(logits: Tensor, others: float) -> Tensor:
@@ -140,7 +148,7 @@ class FilteredHead(nn.Module):
         return self.outputs(self.classes(features))
 
 
-class Method(FilteredMethod):
+class Method(ClassifiedMethod):
     learned_source = "class codes"
     codes: Tensor
     """(n_classes, n_bits) signs."""
@@ -148,9 +156,17 @@ class Method(FilteredMethod):
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         super().__init__(trunk, sizes, config)
         self.config = config
+        if config.background < 1:
+            self.representation = f"pooled-filtered-{config.background}"
         self.head: FilteredHead = FilteredHead(head, trunk.n_features, sizes, config.others)
         self.wants_features = head.standardise
         self.register_buffer("codes", class_codes(sizes.n_classes, sizes.n_bits, config.seed, config.starts))
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return self.trunk.pool(spatial_filter(maps, self.config.background))
+
+    def attentions(self, images: Tensor) -> Tensor:
+        return spatial_filter(self.trunk.maps(images), self.config.background).mean(dim=1, keepdim=True)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.classes.fit(features)

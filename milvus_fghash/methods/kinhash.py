@@ -1,9 +1,9 @@
 """KinHash: the code that is expected to be right, where classes that look alike are kin. A method of this project.
 
-A short code has no room to be learned bit by bit, so it is not. The head is a plain classifier, taught as FISH teaches
-its own: features go through the spatial filter, and the loss is the cross entropy of the photo and of the photo without
-its hottest pixels (`spatial_filter.py`). Its posteriors p_k(x) = softmax(logits / T)_k and the +-1 codes h_k of the
-classes say what a code is worth to a photo, and the photo gets the best.
+A short code has no room to be learned bit by bit, so it is not. The head is a plain classifier, and the loss the cross
+entropy of the photo and of the photo without its hottest pixels, as in FISH (`classified.py`). Its posteriors p_k(x) =
+softmax(logits / T)_k and the +-1 codes h_k of the classes say what a code is worth to a photo, and the photo gets the
+best.
 
 Where few enough codes are possible, all are weighed. A code q is worth to class k
 
@@ -64,14 +64,14 @@ from milvus_fghash.methods.class_codes import (
     draw_codes,
     place_by_similarity,
 )
+from milvus_fghash.methods.classified import ClassifiedConfig, ClassifiedMethod
 from milvus_fghash.methods.heads import HashHead
-from milvus_fghash.methods.spatial_filter import FilterConfig, FilteredMethod
 
 FEW_CLASSES, MANY_BITS = 100, 24
 """Below so many classes, and above so many bits, codes tell more doubt than the classifier's posteriors."""
 
 
-class Config(FilterConfig):
+class Config(ClassifiedConfig):
     codebook: Codebook = "far-apart"
     """How the codes are drawn."""
     placed: bool = True
@@ -164,7 +164,7 @@ class ClassifiedHead(nn.Module):
         return bit_log_odds(logits, self.codes, self.temperature)
 
 
-class Method(FilteredMethod):
+class Method(ClassifiedMethod):
     learned_source = "class codes"
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:

@@ -13,7 +13,8 @@ from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods import fish
 from milvus_fghash.methods.base import Sizes, generator
-from milvus_fghash.methods.spatial_filter import erase_hottest, spatial_filter
+from milvus_fghash.methods.classified import erase_hottest
+from milvus_fghash.methods.fish import spatial_filter
 from milvus_fghash.training.trunks import build_trunk
 from tests.methods.small_method import BITS, LABELS, batch, made
 
@@ -175,6 +176,23 @@ def test_the_loss_is_the_printed_one(head: HeadChoice) -> None:
     assert terms["codes"].item() == pytest.approx(apart / (2 * BITS), rel=1e-5)
     assert terms["classes"].item() == pytest.approx(sum(surprise[:2]) / 2, rel=1e-5)
     assert terms["erased"].item() == pytest.approx(0.25 * sum(surprise[2:]) / 2, rel=1e-5)
+
+
+def test_the_spatial_filter_worked_by_hand() -> None:
+    first = torch.tensor([[[1.0, 2], [3, 6]], [[0.0, 2], [0, 2]]])  # sums 1, 4, 3, 8: mean 4, and 4 is not above it
+    second = torch.tensor([[[9.0, 0], [0, 0]], [[0.0, 1], [1, 1]]])  # sums 9, 1, 1, 1: mean 3
+    kept = torch.tensor([[[0.5, 0.5], [0.5, 1]], [[1, 0.5], [0.5, 0.5]]])
+    maps = torch.stack([first, second]).requires_grad_()
+    filtered = spatial_filter(maps, 0.5)
+    torch.testing.assert_close(filtered, maps * kept[:, None])
+    (gradient,) = torch.autograd.grad(filtered.sum(), maps)
+    torch.testing.assert_close(gradient, kept[:, None].expand_as(maps))
+
+
+def test_places_keep_their_side_of_the_mean_in_half_precision() -> None:
+    maps = torch.rand(4, 64, 7, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+    halved = spatial_filter(maps, 0.5) != maps
+    assert torch.equal(halved, spatial_filter(maps.float(), 0.5) != maps.float())
 
 
 def test_both_views_are_embedded_and_each_of_the_filters_is_in_use() -> None:

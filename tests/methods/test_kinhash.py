@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from milvus_fghash.bits import pack
 from milvus_fghash.config import HeadChoice
-from milvus_fghash.methods import baseline, fish, kinhash
+from milvus_fghash.methods import baseline, kinhash
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.class_codes import class_means, class_similarity, draw_codes, minimal_distance
+from milvus_fghash.methods.classified import erase_hottest
 from milvus_fghash.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.training.trunks import build_trunk
 from tests.methods.small_method import BITS, LABELS, WIDTH, C, N, batch, made
@@ -186,13 +187,18 @@ def test_the_loss_is_the_cross_entropy_of_both_views(weight: float) -> None:
         assert terms["erased"].item() == pytest.approx(weight * costs[1], rel=1e-5)
 
 
-def test_features_are_those_of_fish() -> None:
+def test_both_views_are_embedded_and_nothing_is_left_out_of_them() -> None:
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    own, its = made(kinhash), made(fish)
-    assert (own.representation, own.embedding) == (its.representation, its.embedding)
-    for view, features in own.embed(images).items():
-        torch.testing.assert_close(features, its.embed(images)[view])
-    torch.testing.assert_close(own(images), own.head(own.embed(images)["anchor"]))
+    method, unerased = made(kinhash).eval(), made(kinhash, erasing=0.0)
+    maps = method.trunk.maps(images)
+    features = method.embed(images)
+    torch.testing.assert_close(features["anchor"], maps.mean(dim=(2, 3)))
+    torch.testing.assert_close(features["erased"], method.trunk(erase_hottest(images, maps, 0.9)))
+    assert not torch.equal(features["anchor"], features["erased"])
+    assert set(unerased.embed(images)) == {"anchor"}
+    assert (method.representation, unerased.representation) == ("pooled", "pooled")
+    assert (method.embedding, unerased.embedding) == ("anchor+erased-0.9", "anchor")
+    torch.testing.assert_close(method(images), method.head(features["anchor"]))
 
 
 @pytest.mark.parametrize("n_bits", [12, 48])

@@ -1,4 +1,4 @@
-"""The spatial filter and the erasing of FISH and KinHash: by hand, and against loops."""
+"""What FISH and KinHash erase of a photo: by hand, and against loops."""
 
 from __future__ import annotations
 
@@ -7,22 +7,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor
 
-from milvus_fghash.methods.spatial_filter import chance, erase_hottest, spatial_filter
+from milvus_fghash.methods.classified import chance, erase_hottest
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def test_the_spatial_filter_worked_by_hand() -> None:
-    first = torch.tensor([[[1.0, 2], [3, 6]], [[0.0, 2], [0, 2]]])  # sums 1, 4, 3, 8: mean 4, and 4 is not above it
-    second = torch.tensor([[[9.0, 0], [0, 0]], [[0.0, 1], [1, 1]]])  # sums 9, 1, 1, 1: mean 3
-    kept = torch.tensor([[[0.5, 0.5], [0.5, 1]], [[1, 0.5], [0.5, 0.5]]])
-    maps = torch.stack([first, second]).requires_grad_()
-    filtered = spatial_filter(maps, 0.5)
-    torch.testing.assert_close(filtered, maps * kept[:, None])
-    (gradient,) = torch.autograd.grad(filtered.sum(), maps)
-    torch.testing.assert_close(gradient, kept[:, None].expand_as(maps))
 
 
 def erased_by_loops(photo: Tensor, heat: Tensor, lowest: float, share: float) -> Tensor:
@@ -72,9 +61,3 @@ def test_chance_is_spread_evenly_and_follows_from_the_photo_alone() -> None:
     alone = torch.cat([chance(photo[None]) for photo in images])
     assert torch.equal(numbers, alone)
     assert torch.equal(numbers, chance(images.contiguous(memory_format=torch.channels_last)))
-
-
-def test_places_keep_their_side_of_the_mean_in_half_precision() -> None:
-    maps = torch.rand(4, 64, 7, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
-    halved = spatial_filter(maps, 0.5) != maps
-    assert torch.equal(halved, spatial_filter(maps.float(), 0.5) != maps.float())

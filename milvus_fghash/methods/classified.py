@@ -1,5 +1,6 @@
-"""FISH's look at a photo (Chen et al., IEEE TIP 2022): what is not hot counts half, and it is seen again without its
-hottest pixels. Constants are those of a public re-run, and options.
+"""Photos classified twice, as they are and without their hottest pixels, as FISH has it (Chen et al., IEEE TIP 2022).
+
+How much is erased is that of a public re-run, and an option.
 """
 
 from __future__ import annotations
@@ -15,19 +16,11 @@ from milvus_fghash.config import Fraction, Frozen
 from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk
 
 
-class FilterConfig(Frozen):
-    background: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """What the spatial filter leaves of places that are not hotter than their photo's mean; 1 leaves the filter out."""
+class ClassifiedConfig(Frozen):
     erasing: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the erased photo's term; 0 leaves erasing out."""
     hottest: Fraction = 0.9
     """Pixels are erased from t times the hottest one on, t between this and 1."""
-
-
-def spatial_filter(maps: Tensor, background: float) -> Tensor:
-    """(b, k, h, w) with the places scaled whose channel sum is not above its mean over the photo."""
-    heat = maps.float().sum(dim=1, keepdim=True)  # rounded, places near the mean would change sides
-    return maps * torch.where(heat > heat.mean(dim=(2, 3), keepdim=True), 1.0, background)
 
 
 def chance(images: Tensor) -> Tensor:
@@ -52,33 +45,28 @@ def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
     return images * (heat < highest - spread * highest.abs())
 
 
-class FilteredMethod(HashMethod):
-    """A method on filtered features that learns to classify photos, also without their hottest pixels."""
+class ClassifiedMethod(HashMethod):
+    """A method that learns to classify photos, also without their hottest pixels."""
 
-    def __init__(self, trunk: Trunk, sizes: Sizes, options: FilterConfig) -> None:
+    def __init__(self, trunk: Trunk, sizes: Sizes, options: ClassifiedConfig) -> None:
         super().__init__(trunk, sizes)
-        self.background, self.erasing, self.hottest = options.background, options.erasing, options.hottest
-        if self.background < 1:
-            self.representation = f"pooled-filtered-{self.background}"
+        self.erasing, self.hottest = options.erasing, options.hottest
         if self.erasing:
             self.embedding = f"anchor+erased-{self.hottest}"
 
-    def filtered(self, maps: Tensor) -> Tensor:
-        """Maps of the last stage after the spatial filter, pooled: (b, k, h, w) -> (b, n_features)."""
-        return self.trunk.pool(spatial_filter(maps, self.background))
+    def pool(self, maps: Tensor) -> Tensor:
+        """Maps of the last stage -> (b, n_features), what the head takes."""
+        return self.trunk.pool(maps)
 
     def represent(self, images: Tensor) -> Tensor:
-        return self.filtered(self.trunk.maps(images))
+        return self.pool(self.trunk.maps(images))
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.trunk.maps(images)
-        features = {"anchor": self.filtered(maps)}
+        features = {"anchor": self.pool(maps)}
         if self.erasing:
             features["erased"] = self.represent(erase_hottest(images, maps, self.hottest))
         return features
-
-    def attentions(self, images: Tensor) -> Tensor:
-        return spatial_filter(self.trunk.maps(images), self.background).mean(dim=1, keepdim=True)
 
     def classified(self, classes: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits of the photos, (b, n_classes), and the cross entropies "classes" and "erased" of both views."""
