@@ -73,6 +73,14 @@ class TooManyRefused(FghashError):  # noqa: N818
     exit_code = 3
 
 
+def guess(name: str, known: Iterable[str]) -> str:
+    """ "Did you mean ...? " for an unknown name, or nothing where no known one is like it."""
+    known = sorted(known)
+    containing = [one for one in known if len(name) > 3 and name in one]
+    near = difflib.get_close_matches(name, known, n=2) or containing[:2]
+    return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The second half of an error about an unknown name: a guess and the known names.
 
@@ -82,10 +90,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'Did you mean epochs_per_round? Known: epochs_per_round, rounds.'
     """
     known = sorted(known)
-    containing = [one for one in known if len(name) > 3 and name in one]
-    near = difflib.get_close_matches(name, known, n=2) or containing[:2]
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return f"{hint}Known: {', '.join(known)}."
+    return f"{guess(name, known)}Known: {', '.join(known)}."
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from milvus_fghash.config import Recipe, merge, read_model
-from milvus_fghash.errors import ConfigError, nearest
+from milvus_fghash.errors import ConfigError, guess, nearest
 
 FOLDER = resources.files("milvus_fghash.recipes")
 OVERRIDES = ("family", "only")
@@ -62,8 +62,11 @@ def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
         return _read(_parse(*_file_text(Path(name_or_path))), changes, name_or_path)
     if parts := recipe_parts(name_or_path):
         return compose(*parts, changes)
+    hint = f"Did you mean {name_or_path}-fcaenet? " if name_or_path in setting_names() else ""
     raise ConfigError(
-        f"no recipe named {name_or_path!r} (a file must end in .toml). {nearest(name_or_path, recipe_names())}"
+        f"no recipe named {name_or_path!r}. {hint or guess(name_or_path, recipe_names())}A recipe is a .toml file, or "
+        f"SETTING-METHOD with one of the settings {', '.join(setting_names())} and one of the methods "
+        f"{', '.join(method_names())}"
     )
 
 

@@ -134,10 +134,11 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, said: str) -> 
 
 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"no recipe named 'frozen-fcanet' \(a file must end in .toml\). Did you mean"
-    ):
-        load_recipe("frozen-fcanet")
+    for name, guess in (("frozen-fcanet", "frozen-fcaenet or "), ("cub", r"cub-fcaenet\? ")):
+        with pytest.raises(ConfigError, match=f"no recipe named '{name}'. Did you mean {guess}"):
+            load_recipe(name)
+    with pytest.raises(ConfigError, match=r"'zzz'. A recipe is .* SETTING-METHOD .* demo, .* methods a2net, "):
+        load_recipe("zzz")
     with pytest.raises(ConfigError, match=r"cannot read the recipe .*gone.toml: No such file"):
         load_recipe(str(tmp_path / "gone.toml"))
 

@@ -14,6 +14,7 @@ from milvus_fghash.bits import pack
 from milvus_fghash.errors import DataError, MissingExtra
 from milvus_fghash.evaluate import Evaluation, EvaluationRecord, Subject, evaluate_codes
 from milvus_fghash.plots import bit_balance, distances, precision_at_k, precision_recall, write_plots
+from tests.conftest import Run
 
 NAMES = ["precision_recall.png", "precision_at_k.png", "distances.png", "bit_balance.png"]
 
@@ -75,12 +76,30 @@ def test_a_folder_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
         write_plots({"LSH": record("lsh")}, taken)
 
 
-def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [NoMatplotlib(), *sys.meta_path])
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_without_matplotlib_the_error_names_the_extra() -> None:
     with pytest.raises(MissingExtra, match=r"milvus-fghash\[plot\]"):
         precision_recall({"LSH": record("lsh")})
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate {0} --data {0} --plots {0}/plots", "compare frozen --data {0} --weights {0} --out {0}/out"],
+)
+def test_long_work_that_would_end_without_its_pictures_does_not_begin(run: Run, command: str, tmp_path: Path) -> None:
+    """Neither the empty bundle nor the empty data are looked at."""
+    result = run(*command.format(tmp_path).split())
+    assert result.exit_code == 1
+    assert "pip install 'milvus-fghash[plot]'" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 class NoMatplotlib:

@@ -76,6 +76,10 @@ def evaluate(
         raise click.UsageError("the gallery is either --gallery-split or --collection-name, not both")
     if filter and not in_milvus:
         raise click.UsageError("--filter is for a gallery in Milvus; give --collection-name too")
+    if plots:
+        from milvus_fghash.plots import check_matplotlib
+
+        check_matplotlib()
     from milvus_fghash.serving.encoder import Encoder
     from milvus_fghash.serving.evaluation import evaluate_bundle, evaluate_collection
 

@@ -8,16 +8,17 @@ Codes are learned by a triplet ranking loss on u = tanh(outputs) of anchor a, po
     mean over triplets of max(0, ||u_a - u_p||^2 - ||u_a - u_n||^2 + margin) / c ,  margin = c / 2 .
 
 Abstract, figures and table of the paper were at hand, not the equations: the pooling of the vertical pyramid, the
-projections, the form of the consensus weights, margin and normaliser are inferred. So are the triplets: each photo
-comes with one other of its class, either is the other's positive, and every photo of another class in the batch is a
-negative. An odd code gives its spare bit to the detail.
+projections, the form of the consensus weights and margin are inferred, and options. So are, without a choice, the
+normaliser and the triplets: each photo comes with one other of its class, either is the other's positive, and every
+photo of another class in the batch is a negative. An odd code gives its spare bit to the detail.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,6 +28,11 @@ from milvus_fghash.methods.heads import HashHead
 
 
 class Config(Frozen):
+    grids: tuple[Annotated[int, Field(gt=1)], ...] = (2,)
+    """The vertical pyramid: how many cells a side the square grids have by which the last stage's maps are pooled
+    beside the whole."""
+    consensus: Literal["learned", "equal"] = "learned"
+    """Whether the stages of the horizontal pyramid are weighed photo by photo, or count the same."""
     width: Annotated[int, Field(gt=0)] = 512
     """Channels that each lower stage is projected to."""
     margin: Annotated[float, Field(gt=0)] = 0.5
@@ -36,18 +42,20 @@ class Config(Frozen):
 class ConsensusFusion(nn.Module):
     """Maps of several stages -> one feature vector, (b, width)."""
 
-    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+    def __init__(self, channels: tuple[int, ...], width: int, *, learned: bool = True) -> None:
         super().__init__()
         self.project = nn.ModuleList(
             nn.Sequential(nn.Conv2d(before, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
             for before in channels
         )
-        self.score = nn.Linear(width, 1)
+        self.score = nn.Linear(width, 1) if learned else None
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """The mean of the stages' pooled features by weights that add up to 1 in each photo."""
         pairs = zip(self.project, maps, strict=True)
         features = torch.stack([project(stage).mean(dim=(2, 3)) for project, stage in pairs], dim=1)
+        if self.score is None:
+            return features.mean(dim=1)
         fused: Tensor = (self.score(features).softmax(dim=1) * features).sum(dim=1)
         return fused
 
@@ -88,23 +96,24 @@ def triplet_loss(u: Tensor, positives: Tensor, labels: Tensor, margin: float) ->
 
 class Method(HashMethod):
     wants_positives = True
-    representation = "pyramids"
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         super().__init__(trunk, sizes)
         self.config = config
-        self.fusion = ConsensusFusion(trunk.stage_widths[:3], config.width)
-        self.head: PyramidHead = PyramidHead(head, 5 * trunk.n_features, config.width, sizes.n_bits)
+        self.fusion = ConsensusFusion(trunk.stage_widths[:3], config.width, learned=config.consensus == "learned")
+        n_cells = 1 + sum(side**2 for side in config.grids)
+        self.head: PyramidHead = PyramidHead(head, n_cells * trunk.n_features, config.width, sizes.n_bits)
+        self.representation = f"pyramids-{'+'.join(map(str, config.grids))}-{config.consensus}"
         self.wants_features = head.standardise
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.fit(features)
 
     def represent(self, images: Tensor) -> Tensor:
-        """The last stage whole, its quarters, then the fused lower stages: (b, 5 n_features + width)."""
+        """The last stage whole and by each grid, then the fused lower stages: (b, n_cells n_features + width)."""
         *lower, last = self.trunk.stage_maps(images)
-        quarters = nn.functional.adaptive_avg_pool2d(last, 2).flatten(1)
-        return torch.cat([self.trunk.pool(last), quarters, self.fusion(lower)], dim=1)
+        cells = [F.adaptive_avg_pool2d(last, side).flatten(1) for side in self.config.grids]
+        return torch.cat([self.trunk.pool(last), *cells, self.fusion(lower)], dim=1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         # One pass through the head: with batch norm, both must be normalised by the same statistics.

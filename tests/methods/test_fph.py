@@ -80,6 +80,7 @@ def test_consensus_weighs_the_stages_of_each_photo() -> None:
     fusion = ConsensusFusion((4, 6), 5).eval()
     maps = [torch.randn(2, 4, 8, 8), torch.randn(2, 6, 4, 4)]
     fused = fusion(maps)
+    assert fusion.score is not None
     for photo in range(2):
         pooled = [fusion.project[k](maps[k])[photo].mean(dim=(1, 2)) for k in range(2)]
         weights = torch.tensor([fusion.score(value).exp().item() for value in pooled])
@@ -97,6 +98,25 @@ def test_the_last_stage_is_seen_whole_and_by_quarters() -> None:
     quarters = features[:, 128 : 5 * 128].view(4, 128, 4)
     torch.testing.assert_close(quarters[:, :, 1], last[:, :, :2, 2:].mean(dim=(2, 3)))  # above, on the right
     torch.testing.assert_close(quarters[:, :, 2], last[:, :, 2:, :2].mean(dim=(2, 3)))
+
+
+def test_the_grids_of_the_vertical_pyramid_are_an_option() -> None:
+    method, whole = made(grids=[4, 2]).eval(), made(grids=[]).eval()
+    with torch.no_grad():
+        features, last = method.represent(photos(size=128)), method.trunk.maps(photos(size=128))
+        assert features.shape == (4, (1 + 16 + 4) * 128 + 512)
+        torch.testing.assert_close(features[:, 128 : 17 * 128], last.flatten(1))
+        assert whole(photos()).shape == (4, 13)
+        assert whole.represent(photos()).shape == (4, 128 + 512)
+    assert len({of.representation for of in (method, whole, made(), made(consensus="equal"))}) == 4
+
+
+def test_stages_of_equal_say_have_no_weights() -> None:
+    method = made(consensus="equal").eval()
+    maps = method.trunk.stage_maps(photos())[:3]
+    pooled = [project(of_stage).mean(dim=(2, 3)) for project, of_stage in zip(method.fusion.project, maps, strict=True)]
+    torch.testing.assert_close(method.fusion(maps), sum(pooled) / 3)
+    assert not [name for name, _ in method.named_parameters() if "score" in name]
 
 
 def test_the_lower_stages_are_the_detail() -> None:
