@@ -21,14 +21,17 @@ from pathlib import Path
 import torch
 
 from milvus_fghash import data
-from milvus_fghash.bits import pack
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.recipe_book import compose
 from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.encoding import encode
+from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Photos
 from milvus_fghash.training.run import train
-from milvus_fghash.training.sources import cached_features, plain_features
+from milvus_fghash.training.sources import plain_features
+
+CPU = torch.device("cpu")
 
 
 def unseen_classes(listing: Listing, seed: int) -> set[str]:
@@ -55,13 +58,12 @@ def measure(listing: Listing, method: str, bits: int, seed: int, factor: float, 
         of_split = listing.split(split)
         rows = [row for row, label in enumerate(of_split.labels) if label in unseen]
         photos = Photos(of_split.take(rows), recipe.preprocessing, recipe.augmentation)
-        with torch.no_grad():
-            features = (
-                cached_features(network, photos, recipe, cache, torch.device("cpu"), plain=True)["anchor"][0]
-                if recipe.trunk.frozen
-                else plain_features(network, photos, torch.device("cpu"), recipe.training.workers)
-            )
-            codes[split] = pack(network.head(features).numpy())
+        features = (
+            FeatureCache(network, photos, recipe, cache, CPU, plain=True).read_plain()
+            if recipe.trunk.frozen
+            else plain_features(network, photos, CPU, recipe.training.workers)
+        )
+        codes[split] = encode(network, features, CPU)
         labels[split] = photos.listing.label_numbers(listing.classes)
     shutil.rmtree(folder)
     return mean_average_precision(

@@ -26,6 +26,6 @@ def ablate(setting: str, method: str, options: GridOptions) -> None:
         from milvus_fghash.comparing.grid import Plan
         from milvus_fghash.comparing.rows import ABLATION_NOTES, ablated_rows
 
-    rows = ablated_rows(method, options.heads)
+    rows = ablated_rows(setting, method, options.heads, options.bits, options.changes)
     plan = Plan(setting, rows, options.bits, options.seeds, changes=options.changes)
     run_grid(plan, options, f"Ablation of {method}", (ABLATION_NOTES[method],))

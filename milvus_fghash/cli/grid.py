@@ -138,8 +138,8 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
     except KeyboardInterrupt:
         click.echo("What is finished is recorded; the same command goes on from there.", err=True)
         raise
-    if not results.cells:
-        raise ConfigError(f"{options.out} holds no cell of this grid; run it without --table-only")
+    if not results.cells and not results.trials:  # only looked at: a run leaves at least a trial that failed
+        raise ConfigError(f"{options.out} holds nothing of this grid; run it without --table-only")
     title = f"{what}: {dataset} {options.data.resolve().name}, {Path(plan.setting).stem}"
     if not options.as_json:  # before the files: whatever becomes of them, the table has been seen
         click.echo(tables.markdown(results, title, notes), nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,12 @@ from milvus_fghash.evaluate import GalleryKind, RadiusCurve
 from milvus_fghash.health import code_health
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
+from milvus_fghash.training.encoding import encode
+from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Photos
 from milvus_fghash.training.run import device_named, train
-from milvus_fghash.training.sources import cached_features, plain_features
-from milvus_fghash.whole_file import written
+from milvus_fghash.training.sources import plain_features
+from milvus_fghash.whole_file import write_whole, written
 
 PLACES = (1, 10, 100)
 """The k of precision@k; those beyond the gallery's size are left out."""
@@ -89,8 +92,10 @@ def split_photos(listing: Listing, train_split: str, query_split: str, held_out:
     there are no trials.
 
     Raises:
-        DataError: when a split is empty, or a query has no class.
+        DataError: when a split is empty, both are one, or a query has no class.
     """
+    if query_split == train_split:
+        raise DataError(f"the photos of {train_split!r} are trained on and searched; others must ask (--query-split)")
     gallery, queries = (_whole(listing.split(name)) for name in (train_split, query_split))
     unlabelled = sum(not label for label in queries.labels)
     if unlabelled:
@@ -123,13 +128,14 @@ def run_cell(task: Task, bench: Bench) -> Record:
     }
     started = time.perf_counter()
     folder = bench.training(task)
+    _begin(folder, task.identity)
     try:
         train(
             task.recipe, task.bits, split.gallery, folder, resume=True, device=bench.device, feature_cache=bench.cache
         )
         seconds = time.perf_counter() - started
         checkpoint = load_checkpoint(folder)
-        queries, galleries = encode(checkpoint, task.recipe, split, bench)
+        queries, galleries = codes_of(checkpoint, task.recipe, split, bench)
     except (TrainingError, CodeError) as error:
         if "not finite" not in str(error):
             raise
@@ -137,33 +143,35 @@ def run_cell(task: Task, bench: Bench) -> Record:
     if task.part == "test":
         _keep_codes(bench.out / "codes" / f"{task.name}.npz", queries, galleries, split)
     history = checkpoint.state.history
-    terms = history[0].terms if history else ()
+    terms = dict.fromkeys(name for one in history for name in one.terms)
     sources = {"encoded": "network", "learned": checkpoint.method.learned_source}
     return Record(
         **known,
         **{kind: score(queries, codes, *split.labels, task.bits, sources[kind]) for kind, codes in galleries.items()},
-        curve={
-            name: tuple(float(f"{one.terms[name]:.{DIGITS}g}") for one in history if name in one.terms)
-            for name in terms
-        },
+        curve={name: tuple(float(f"{one.terms.get(name, 0.0):.{DIGITS}g}") for one in history) for name in terms},
         seconds=sum(one.seconds for one in history) if history else seconds,
     )
 
 
+def _begin(folder: Path, identity: Identity) -> None:
+    """Leave what a kill left of this very training, and nothing of another one: its rounds and weights may differ."""
+    told, text = folder / "identity.json", identity.model_dump_json()
+    if folder.exists() and not (told.exists() and told.read_text() == text):
+        shutil.rmtree(folder)
+    write_whole(told, text.encode())
+
+
 @torch.no_grad()
-def encode(
+def codes_of(
     checkpoint: Checkpoint, recipe: Recipe, split: Split, bench: Bench
 ) -> tuple[Codes, dict[GalleryKind, Codes]]:
     """Codes of the queries, and of the gallery by kind."""
     device = bench.torch_device
     method = checkpoint.method.to(device)
 
-    def codes(listing: Listing, *, plain: bool) -> Codes:
-        features = _features(method, listing, recipe, bench, plain=plain)
-        return pack(method.head(features.to(device)).float().cpu().numpy())
-
-    queries = codes(split.queries, plain=True)
-    galleries: dict[GalleryKind, Codes] = {"encoded": codes(split.gallery, plain=False)}
+    queries = encode(method, _features(method, split.queries, recipe, bench, plain=True), device)
+    gallery = encode(method, _features(method, split.gallery, recipe, bench, plain=False), device)
+    galleries: dict[GalleryKind, Codes] = {"encoded": gallery}
     numbers = torch.from_numpy(split.gallery.label_numbers(checkpoint.state.classes)).to(device)
     learned = method.learned_codes(numbers)
     if learned is not None:
@@ -200,7 +208,7 @@ def _features(method: HashMethod, listing: Listing, recipe: Recipe, bench: Bench
     photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
     if not recipe.trunk.frozen:
         return plain_features(method, photos, bench.torch_device, recipe.training.workers)
-    return cached_features(method, photos, recipe, bench.cache, bench.torch_device, plain=plain)["anchor"][0]
+    return FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain).read_plain()
 
 
 def _keep_codes(path: Path, queries: Codes, galleries: dict[GalleryKind, Codes], split: Split) -> None:

@@ -2,7 +2,7 @@
 
 OUT/trials.jsonl, OUT/cells.jsonl   one record a line, see `records`
 OUT/codes/CELL.npz                  codes of queries and galleries, and their class numbers
-OUT/trainings/CELL/                 a training under way; gone when its cell is recorded
+OUT/trainings/CELL/                 a training under way, and whose it is; gone when its cell is recorded
 OUT/features/                       of a frozen trunk, unless they are kept elsewhere
 """
 
@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 from milvus_fghash.comparing.cells import Bench, Part, Split, Task
 from milvus_fghash.comparing.prepare import prepare
@@ -24,10 +23,9 @@ from milvus_fghash.comparing.records import Identity, Record, Store
 from milvus_fghash.comparing.trials import best_factor, factors, tried_rate
 from milvus_fghash.comparing.workers import work_through
 from milvus_fghash.config import Recipe, read_model
-from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import card, check_trunk, load
 from milvus_fghash.recipe_book import compose
-from milvus_fghash.training.weights import OFFICIAL
+from milvus_fghash.training.weights import told
 
 TRIALS, CELLS = "trials.jsonl", "cells.jsonl"
 
@@ -256,20 +254,9 @@ class Grid:
 
 
 def _as_recorded(recipe: Recipe) -> Recipe:
-    trunk = recipe.trunk
-    if trunk.weights not in (*OFFICIAL, "none"):
-        trunk = trunk.model_copy(update={"weights": f"file {_file_digest(Path(trunk.weights))}"})
+    trunk = recipe.trunk.model_copy(update={"weights": told(recipe.trunk.weights)})
     training = recipe.training.model_copy(update={"workers": 0})
     return recipe.model_copy(update={"description": "", "trunk": trunk, "training": training})
-
-
-@cache
-def _file_digest(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise ConfigError(f"cannot read the weights {path}: {error.strerror}") from None
 
 
 def _digest(split: Split) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from milvus_fghash.comparing.grid import Results, Row
 from milvus_fghash.comparing.records import Record
+from milvus_fghash.comparing.tables import GALLERIES
 from milvus_fghash.evaluate import GalleryKind
 from milvus_fghash.plots import Line, bar_chart, line_chart, write_figure
-
-GALLERIES: tuple[GalleryKind, ...] = ("encoded", "learned")
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
@@ -52,14 +51,15 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
 
 
 def map_by_bits(results: Results, rows: list[Row], gallery: GalleryKind) -> dict[str, Line]:
-    """mAP in percent at each code length; mean, and sample standard deviation where there are several seeds."""
+    """mAP in percent at each code length; mean, and sample standard deviation where there are several seeds. Where one
+    failed there is no point, as there is no figure in the table."""
     lines = {}
     for look, row in enumerate(rows):
         points = []
         for bits in results.plan.bits:
-            scores = [record.score(gallery) for record in _seeds(results, row, bits)]
-            values = [100 * score.map_exact for score in scores if score]
-            if values:
+            records = _seeds(results, row, bits)
+            values = [100 * score.map_exact for record in records if (score := record.score(gallery))]
+            if values and not any(record.failed for record in records):
                 points.append((bits, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0))
         if points:
             x, y, spread = zip(*points, strict=True)
@@ -99,7 +99,7 @@ def seconds(results: Results, group: str, bits: int) -> dict[str, float]:
     """Mean time of a training, by row."""
     bars = {}
     for row in results.plan.rows:
-        taken = [record.seconds for record in _seeds(results, row, bits)]
+        taken = [record.seconds for record in _seeds(results, row, bits) if not record.failed]
         if row.group == group and taken:
             bars[f"{row.label}, {row.head}" if row.head else row.label] = statistics.mean(taken)
     return bars
@@ -119,7 +119,7 @@ def _groups(results: Results) -> Mapping[str, None]:
 
 def _seeds(results: Results, row: Row, bits: int) -> list[Record]:
     cells = ((row, bits, seed) for seed in range(results.plan.n_seeds))
-    return [record for cell in cells if (record := results.cells.get(cell)) and not record.failed]
+    return [record for cell in cells if (record := results.cells.get(cell))]
 
 
 def _headline(head: str | None, group: str) -> str:

@@ -1,6 +1,6 @@
 """Before the first training: see that every method can be built, and compute a frozen trunk's features once.
 
-The process that runs the grid does it, so that workers find the features and never write the same file at once.
+The process that runs the grid does it, so that workers find the features and none computes them again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from milvus_fghash.comparing.cells import Bench, Task
 from milvus_fghash.config import Recipe
 from milvus_fghash.training.checkpoint import build_method
+from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.loop import reproducible
 from milvus_fghash.training.photos import Photos
-from milvus_fghash.training.sources import cached_features
 from milvus_fghash.training.trunks import StagedTrunk, build_trunk
 
 
@@ -56,7 +56,7 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
             if features not in seen:
                 seen.add(features)
                 photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
-                cached_features(method, photos, recipe, bench.cache, bench.torch_device, told, plain=plain)
+                FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain).fill(told)
 
 
 def _key(*parts: Any) -> str:

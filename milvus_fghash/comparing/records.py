@@ -64,7 +64,7 @@ class Record(Frozen):
     n_queries: int
     n_gallery: int
     curve: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Term of the loss -> its mean in each round."""
+    """Term of the loss -> its mean in each round; 0 in a round without it."""
     seconds: float = 0.0
     """Of all rounds; of a method without rounds, of its whole training."""
     versions: dict[str, str] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The files that a grid leaves: table.md, table.csv, results.json, and plots as PNG."""
+"""The files that a grid leaves: table.md, table-GALLERY.csv, results.json, and plots as PNG."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def write_report(results: Results, out: Path, title: str, notes: Sequence[str] =
     values = json.dumps(tables.document(results, title, notes), indent=1, ensure_ascii=False, allow_nan=False)
     files = [
         write_whole(out / "table.md", tables.markdown(results, title, notes).encode()),
-        write_whole(out / "table.csv", tables.long_csv(results).encode()),
+        *(
+            write_whole(out / f"table-{gallery}.csv", tables.long_csv(results, gallery).encode())
+            for gallery in tables.GALLERIES
+        ),
         write_whole(out / "results.json", (values + "\n").encode()),
     ]
     return [*files, *plots.write_plots(results, out / "plots")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
+from pydantic import BaseModel
+
 from milvus_fghash.comparing.grid import Row, uses_head
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError, nearest
-from milvus_fghash.methods import METHODS, card
+from milvus_fghash.methods import METHODS, card, load
 from milvus_fghash.recipe_book import compose
 
 HEADS: tuple[str, ...] = get_args(HeadChoice.model_fields["kind"].annotation)
@@ -26,13 +28,13 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
         ),
         "Number of boxes": (
             ("10 boxes", ("method.options.boxes=10",)),
-            ("50 boxes", ()),
+            ("50 boxes", ("method.options.boxes=50",)),
             ("100 boxes", ("method.options.boxes=100",)),
             ("150 boxes", ("method.options.boxes=150",)),
         ),
         "Size of a box": (
             ("16 pixels", ("method.options.box_size=16",)),
-            ("32 pixels", ()),
+            ("32 pixels", ("method.options.box_size=32",)),
             ("64 pixels", ("method.options.box_size=64",)),
             ("128 pixels", ("method.options.box_size=128",)),
         ),
@@ -59,7 +61,8 @@ ABLATIONS: dict[str, dict[str, tuple[Variant, ...]]] = {
 
 ABLATION_NOTES = {
     "fcaenet": "+SREM is the pull to the erased photo (beta) alone, +ESRL that to the positive photo (alpha) alone; "
-    "the paper does not say what SREM is without ESRL, whose loss has both pulls (eq. 9).",
+    "the paper does not say what SREM is without ESRL, whose loss has both pulls (eq. 9). The size of a box is that in "
+    "a photo of 224 pixels; others scale it.",
     "kinhash": "Doubt: how codes tell the classifier's doubt. Where T is not given, it is the method's own for the "
     "number of classes and bits.",
 }
@@ -98,23 +101,39 @@ def compared_rows(
     return rows, tuple(notes)
 
 
-def ablated_rows(method: str, heads: Sequence[str]) -> tuple[Row, ...]:
-    """Rows of a method's ablation, group by group.
+def ablated_rows(
+    setting: str, method: str, heads: Sequence[str], bits: Sequence[int], changes: Sequence[str]
+) -> tuple[Row, ...]:
+    """Rows of a method's ablation, group by group. A variant that says what the recipe says anyway changes nothing, so
+    that it shares the cells of the whole method.
 
     Raises:
-        ConfigError: when none is known of it.
+        ConfigError: when none is known of the method, or a change is of what the ablation varies.
     """
     if method not in ABLATIONS:
         raise ConfigError(f"no ablation of {method!r}. {nearest(method, ABLATIONS)}")
     for head in heads:
         if head not in HEADS:
             raise ConfigError(f"no head named {head!r}. {nearest(head, HEADS)}")
+    varied = {_key(change) for variants in ABLATIONS[method].values() for _, variant in variants for change in variant}
+    if taken := [change for change in changes if _key(change) in varied]:
+        raise ConfigError(f"--set {taken[0]} is of what this ablation varies itself; leave it out, or use compare")
+
+    def options(variant: tuple[str, ...]) -> list[BaseModel]:
+        recipe = compose(setting, method, [*changes, *variant])
+        return [load(method).Config(**recipe.at(length).method.options) for length in bits]
+
+    whole = options(())
     return tuple(
-        Row(label, method, head, changes, group)
+        Row(label, method, head, () if options(variant) == whole else variant, group)
         for group, variants in ABLATIONS[method].items()
         for head in dict.fromkeys(heads)
-        for label, changes in variants
+        for label, variant in variants
     )
+
+
+def _key(change: str) -> str:
+    return change.partition("=")[0]
 
 
 def _rows_of(methods: Sequence[str], heads: Sequence[str]) -> Iterator[Row]:

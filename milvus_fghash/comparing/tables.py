@@ -15,6 +15,7 @@ from typing import Any
 
 from milvus_fghash.comparing.grid import Results, Row
 from milvus_fghash.comparing.records import Record
+from milvus_fghash.comparing.trials import factors
 from milvus_fghash.evaluate import GalleryKind
 
 DASH = "–"
@@ -26,7 +27,7 @@ EXPLAINED = {
     f"photo; class codes: one for each class). {DASH}: the method has none.",
 }
 CSV_COLUMNS = (
-    "group", "label", "method", "head", "bits", "seed", "gallery", "source", "map", "map_sorted", "precision_at_1",
+    "group", "label", "method", "head", "bits", "seed", "source", "map", "map_sorted", "precision_at_1",
     "learning_rate", "seconds", "failed",
 )  # fmt: skip
 
@@ -63,18 +64,21 @@ def gallery_table(results: Results, gallery: GalleryKind, group: str = "") -> st
     lines = [["method", "head", *learned, *(f"{bits} bits" for bits in plan.bits)]]
     for row in rows:
         source = [_source(results, row)] if learned else []
-        cells = [_cell(_records(results, row, bits), plan.n_seeds, gallery) for bits in plan.bits]
+        cells = [
+            "failed" if results.hopeless(row, bits) else _cell(_records(results, row, bits), plan.n_seeds, gallery)
+            for bits in plan.bits
+        ]
         lines.append([row.label, row.head or DASH, *source, *cells])
     return _table(lines)
 
 
 def trial_table(results: Results) -> str:
     """The log of the learning-rate trials: mAP on held-out training photos, the winner in bold."""
-    tried = next(iter(results.trials.values()))
-    lines = [["method", "head", "bits", "recipe's rate", *(f"x {factor:.3g}" for factor in sorted(tried)), "chosen"]]
+    tried = factors(results.plan.trials)
+    lines = [["method", "head", "bits", "recipe's rate", *(f"x {factor:.3g}" for factor in tried), "chosen"]]
     for (row, bits), trials in results.trials.items():
         best = results.factor(row, bits)
-        cells = [_trial(record, factor == best) for factor, record in sorted(trials.items())]
+        cells = [_trial(trials.get(factor), factor == best) for factor in tried]
         middle = f"{trials[1.0].learning_rate:.3g}" if 1.0 in trials else DASH
         chosen = f"{trials[best].learning_rate:.3g}" if best in trials else DASH
         lines.append([row.label, row.head or DASH, str(bits), middle, *cells, chosen])
@@ -84,47 +88,45 @@ def trial_table(results: Results) -> str:
     return f"{words}\n\n{_table(lines)}"
 
 
-def summary(results: Results) -> list[dict[str, Any]]:
-    """One entry for each row, code length and gallery: mean, deviation and each seed's mAP."""
+def summary(results: Results, gallery: GalleryKind) -> list[dict[str, Any]]:
+    """One entry for each row and code length: each seed's mAP; mean and deviation, unless a seed failed."""
     entries = []
     for row in results.plan.rows:
         for bits in results.plan.bits:
             records = _records(results, row, bits)
-            for gallery in GALLERIES:
-                scores = [score for record in records if (score := record.score(gallery))]
-                values = [score.map_exact for score in scores]
-                entries.append(
-                    {
-                        **_named(row),
-                        "bits": bits,
-                        "gallery": gallery,
-                        "source": scores[0].source if scores else None,
-                        "mean": statistics.mean(values) if values else None,
-                        "deviation": statistics.stdev(values) if len(values) > 1 else None,
-                        "seeds": values,
-                        "precision_at_1": statistics.mean(score.precision_at[1] for score in scores)
-                        if scores
-                        else None,
-                        "seconds": statistics.mean(record.seconds for record in records) if records else None,
-                    }
-                )
+            scores = [score for record in records if (score := record.score(gallery))]
+            values = [score.map_exact for score in scores]
+            failed = sum(record.failed is not None for record in records)
+            whole = bool(values) and not failed
+            entries.append(
+                {
+                    **_named(row),
+                    "bits": bits,
+                    "source": scores[0].source if scores else None,
+                    "mean": statistics.mean(values) if whole else None,
+                    "deviation": statistics.stdev(values) if whole and len(values) > 1 else None,
+                    "seeds": values,
+                    "failed": failed,
+                    "precision_at_1": statistics.mean(score.precision_at[1] for score in scores) if whole else None,
+                    "seconds": statistics.mean(record.seconds for record in records) if records else None,
+                }
+            )
     return entries
 
 
-def long_csv(results: Results) -> str:
-    """One line for each cell and gallery."""
+def long_csv(results: Results, gallery: GalleryKind) -> str:
+    """One line for each cell that has the gallery, or failed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for (row, bits, seed), record in results.cells.items():
-        for gallery in GALLERIES:
-            score = record.score(gallery)
-            if score is None and not (record.failed and gallery == "encoded"):
-                continue
-            figures = (score.source, score.map_exact, score.map_sorted, score.precision_at[1]) if score else ("",) * 4
-            known = (row.group, row.label, row.method, row.head or "", bits, seed, gallery)
-            rate = record.learning_rate if record.curve else ""
-            writer.writerow((*known, *figures, rate, f"{record.seconds:.2f}", record.failed or ""))
+        score = record.score(gallery)
+        if score is None and not record.failed:
+            continue
+        figures = (score.source, score.map_exact, score.map_sorted, score.precision_at[1]) if score else ("",) * 4
+        known = (row.group, row.label, row.method, row.head or "", bits, seed)
+        rate = record.learning_rate if record.curve else ""
+        writer.writerow((*known, *figures, rate, f"{record.seconds:.2f}", record.failed or ""))
     return text.getvalue()
 
 
@@ -137,9 +139,10 @@ def document(results: Results, title: str, notes: Sequence[str] = ()) -> dict[st
         "changes": plan.changes,
         "bits": plan.bits,
         "seeds": plan.n_seeds,
-        "missing": sum(1 for cell in plan.cells() if cell not in results.cells),
+        "missing": sum(cell not in results.cells for cell in plan.cells()),
+        "failed": sum(record.failed is not None for record in results.cells.values()),
         "notes": list(notes),
-        "table": summary(results),
+        "tables": {gallery: summary(results, gallery) for gallery in GALLERIES},
         "trials": [
             {
                 **_named(row),
@@ -199,7 +202,9 @@ def _source(results: Results, row: Row) -> str:
     return next((record.learned.source for record in records if record.learned), DASH)
 
 
-def _trial(record: Record, chosen: bool) -> str:
+def _trial(record: Record | None, chosen: bool) -> str:
+    if record is None:
+        return "not run"
     if record.encoded is None:
         return "failed"
     return f"**{record.encoded.map_exact:.3f}**" if chosen else f"{record.encoded.map_exact:.3f}"

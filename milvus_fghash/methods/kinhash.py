@@ -107,7 +107,9 @@ def worth(codes: Tensor) -> Tensor:
     gain = (1 - lost) / as_near + agreeing / n_bits
     # Which of two equally good codes is taken is drawn here: left to rounding, another runtime would take the other.
     lots = 1e-4 * torch.rand(2**n_bits, generator=generator(0)).to(gain)
-    return gain - gain.mean(dim=0) + lots
+    shared = (codes == codes[0]).all(dim=0)  # such a bit says nothing, and is that of the classes
+    theirs = 1e-3 * (possible[:, shared] == codes[0, shared]).sum(dim=1)
+    return gain - gain.mean(dim=0) + lots + theirs
 
 
 def bit_margins(logits: Tensor, worth: Tensor, temperature: float) -> Tensor:

@@ -16,6 +16,9 @@ from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import DataError, ImageRefused
 from milvus_fghash.images import Preprocessing, open_rgb, prepare
 
+View = tuple[int, int]
+"""(row, seed)."""
+
 PLAIN = -1
 """A view's seed that stands for the centre crop of evaluation and serving."""
 
@@ -44,7 +47,7 @@ class Photos(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.listing)
 
-    def __getitem__(self, view: tuple[int, int]) -> Tensor:
+    def __getitem__(self, view: View) -> Tensor:
         row, seed = view
         photo = self._open(row)
         if seed != PLAIN:
@@ -60,7 +63,7 @@ class Photos(Dataset[Tensor]):
         try:
             photo = open_rgb(self.listing.file(row))
         except ImageRefused as error:
-            raise DataError(f"training photo refused ({error.reason}): {error}. Remove it from the listing") from error
+            raise DataError(f"photo refused ({error.reason}): {error}. Remove it from the listing") from error
         size = 3 * photo.width * photo.height
         if self._kept_bytes + size <= KEPT_BYTES:
             self._kept[row] = photo
@@ -68,7 +71,7 @@ class Photos(Dataset[Tensor]):
         return photo
 
 
-def load(photos: Photos, views: Sequence[Sequence[tuple[int, int]]], workers: int) -> Iterator[Tensor]:
+def load(photos: Photos, views: Sequence[Sequence[View]], workers: int) -> Iterator[Tensor]:
     """Batches of views, uint8 (b, 3, size, size), in order; ``workers`` processes decode ahead.
 
     Raises:

@@ -29,18 +29,14 @@ from milvus_fghash.training.checkpoint import (
     save_checkpoint,
     versions,
 )
+from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.loop import Optimisation, Progress, reproducible, train_round
 from milvus_fghash.training.memory import keep_freed_memory
 from milvus_fghash.training.photos import Photos
-from milvus_fghash.training.sources import (
-    FeatureSource,
-    PhotoSource,
-    Source,
-    cached_features,
-)
+from milvus_fghash.training.sources import FeatureSource, PhotoSource, Source
 from milvus_fghash.training.trunks import StagedTrunk, build_trunk
 from milvus_fghash.training.validation import Validation, hold_out, measure
-from milvus_fghash.training.weights import OFFICIAL
+from milvus_fghash.training.weights import told
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +71,8 @@ def train(
         listing: photos with labels; ``recipe.data.train_split`` names the part to train on. A listing without any
             split is taken whole.
         out: folder of the training: `checkpoints/`, `tensorboard/`, and `features/` for a frozen trunk.
-        resume: go on from the newest checkpoint in ``out``; without one, start. Bit for bit the same on the CPU.
+        resume: go on from the newest checkpoint in ``out``; without one, start. On the CPU bit for bit the same as
+            without a stop, if ``rounds`` is (a schedule follows from it).
         device: `cpu`, `cuda`, ...; default: `cuda` if there is one.
         feature_cache: folder for a frozen trunk's features, to share them between trainings.
         watcher: callbacks.
@@ -236,10 +233,8 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: List
 
 
 def _told(recipe: Recipe) -> Recipe:
-    """The recipe as a checkpoint and a bundle tell it: without a path of this machine."""
-    if recipe.trunk.weights in (*OFFICIAL, "none"):
-        return recipe
-    return recipe.model_copy(update={"trunk": recipe.trunk.model_copy(update={"weights": "local file"})})
+    """The recipe as a checkpoint and a bundle tell it."""
+    return recipe.model_copy(update={"trunk": recipe.trunk.model_copy(update={"weights": told(recipe.trunk.weights)})})
 
 
 def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing) -> CheckpointRecord:
@@ -275,4 +270,5 @@ def _source(
     if not recipe.trunk.frozen:
         return PhotoSource(method, photos, recipe, device)
     method.trunk.requires_grad_(False)
-    return FeatureSource(cached_features(method, photos, recipe, cache, device, watcher.features), device)
+    features = FeatureCache(method, photos, recipe, cache, device).fill(watcher.features)
+    return FeatureSource(features.read(), device)

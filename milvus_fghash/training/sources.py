@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from milvus_fghash.config import Recipe
-from milvus_fghash.errors import DataError, TrainingError
-from milvus_fghash.methods.base import Batch, HashMethod, derive_seed
+from milvus_fghash.methods.base import Batch, HashMethod
 from milvus_fghash.training.draws import Step
-from milvus_fghash.training.photos import PLAIN, Photos, load
-from milvus_fghash.whole_file import written
+from milvus_fghash.training.photos import PLAIN, Photos, View, load
 
-Report = Callable[[int, int], None]
-"""Called with photos done and photos in all."""
+Embed = Callable[[Tensor], dict[str, Tensor]]
+"""Normalised photos (b, 3, h, w) -> name -> (b, n_features)."""
 
 
 class Source(Protocol):
@@ -78,95 +71,42 @@ class FeatureSource:
         return self.features["anchor"][0].cpu()
 
 
-def cached_features(
-    method: HashMethod,
-    photos: Photos,
-    recipe: Recipe,
-    cache: Path,
-    device: torch.device,
-    report: Report = lambda done, total: None,
-    *,
-    plain: bool = False,
-) -> dict[str, Tensor]:
-    """What `embed` gives for the plain view and ``recipe.trunk.views`` augmented ones; name -> (views, n, n_features).
-
-    They are kept in ``cache`` photo by photo, so that another choice of photos computes only what is new, under a key
-    of the trunk's weights, the views and the method's embedding. A photo's views follow from its id alone: every seed
-    and every choice of photos sees the same. With ``plain`` only the "anchor" of the plain view is computed.
-    """
-    views = 0 if plain or not method.wants_views else recipe.trunk.views
-    path = cache / f"features-{_key(method, recipe, views, plain)}.safetensors"
-    stamps = [_stamp(photos.listing.file(row)) for row in range(len(photos))]
-    known, kept = _open(path)
-    missing = [row for row, stamp in enumerate(stamps) if stamp not in known]
-    if missing:
-        wanted = [(row, _view_seed(photos, row, view)) for row in missing for view in range(1 + views)]
-
-        def embed(images: Tensor) -> dict[str, Tensor]:
-            return {"anchor": method.represent(images)} if plain else method.embed(images)
-
-        computed = compute_features(method, embed, photos, wanted, device, recipe.training.workers, report)
-        for name, value in computed.items():
-            new = value.view(len(missing), 1 + views, -1)
-            kept[name] = torch.cat([kept[name], new]) if name in kept else new
-        known |= {stamps[row]: len(known) + place for place, row in enumerate(missing)}
-        with written(path) as temporary:
-            save_file(kept, temporary, {"photos": json.dumps(list(known))})
-    places = torch.tensor([known[stamp] for stamp in stamps])
-    return {name: value[places].transpose(0, 1).contiguous() for name, value in kept.items()}
-
-
-def _open(path: Path) -> tuple[dict[str, int], dict[str, Tensor]]:
-    """A cache's photos by stamp, and name -> (photos, views, n_features); empty where there is no file."""
-    if not path.exists():
-        return {}, {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            photos = json.loads(file.metadata()["photos"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"the cached features in {path} are damaged ({error}); delete the file") from None
-    return {stamp: place for place, stamp in enumerate(photos)}, tensors
-
-
-def _view_seed(photos: Photos, row: int, view: int) -> int:
-    """View 0 is the plain one."""
-    number = hashlib.blake2b(photos.listing.ids[row].encode(), digest_size=7).digest()
-    return derive_seed(view, int.from_bytes(number)) if view else PLAIN
+def in_batches(views: Sequence[View], device: torch.device) -> list[Sequence[View]]:
+    """As many views at once as a trunk takes best on a device."""
+    size = 16 if device.type == "cpu" else 256  # what fits the processor's cache runs faster
+    return [views[start : start + size] for start in range(0, len(views), size)]
 
 
 @torch.no_grad()
-def compute_features(
+def computed_features(
     method: HashMethod,
-    embed: Callable[[Tensor], dict[str, Tensor]],
+    embed: Embed,
     photos: Photos,
-    views: Sequence[tuple[int, int]],
+    batches: Sequence[Sequence[View]],
     device: torch.device,
     workers: int,
-    report: Report = lambda done, total: None,
-) -> dict[str, Tensor]:
-    """What ``embed`` of a method gives for views, in evaluation mode; name -> (len(views), n_features) on the CPU."""
+) -> Iterator[dict[str, Tensor]]:
+    """What ``embed`` of a method gives for batches of views, in evaluation mode; name -> (b, n_features) on the CPU."""
     was_training = method.training
     method.eval()
-    size = 16 if device.type == "cpu" else 256  # what fits the processor's cache runs faster
-    batches = [views[start : start + size] for start in range(0, len(views), size)]
-    parts: dict[str, list[Tensor]] = {}
-    for number, pixels in enumerate(load(photos, batches, workers)):
-        for name, value in embed(to_input(method, pixels, device, channels_last=True)).items():
-            parts.setdefault(name, []).append(value.float().cpu())
-        report(min(size * (number + 1), len(views)), len(views))
-    method.train(was_training)
-    return {name: torch.cat(values) for name, values in parts.items()}
+    try:
+        for pixels in load(photos, batches, workers):
+            embedded = embed(to_input(method, pixels, device, channels_last=True))
+            yield {name: value.float().cpu() for name, value in embedded.items()}
+    finally:
+        method.train(was_training)
+
+
+def plain_of(method: HashMethod) -> Embed:
+    """What encoding needs, under the name that training has for it."""
+    return lambda images: {"anchor": method.represent(images)}
 
 
 def plain_features(method: HashMethod, photos: Photos, device: torch.device, workers: int) -> Tensor:
     """(n, n_features) of the centre crops, from the network as it is now."""
-    views = [(row, PLAIN) for row in range(len(photos))]
-
-    def embed(images: Tensor) -> dict[str, Tensor]:
-        return {"anchor": method.represent(images)}
-
-    return compute_features(method, embed, photos, views, device, workers)["anchor"]
+    batches = in_batches([(row, PLAIN) for row in range(len(photos))], device)
+    computed = computed_features(method, plain_of(method), photos, batches, device, workers)
+    return torch.cat([features["anchor"] for features in computed])
 
 
 def to_input(method: HashMethod, pixels: Tensor, device: torch.device, channels_last: bool) -> Tensor:
@@ -180,28 +120,3 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     enabled = precision != "float32"
     return torch.autocast(device.type, dtype=kinds[precision] if enabled else None, enabled=enabled)
-
-
-def _key(method: HashMethod, recipe: Recipe, views: int, plain: bool) -> str:
-    digest = hashlib.sha256()
-    for name, value in method.trunk.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    described = {
-        "representation": method.representation,
-        "embedding": "anchor" if plain else method.embedding,
-        "views": views,
-        "normalisation": [method.trunk.mean, method.trunk.std],
-        "preprocessing": recipe.preprocessing.model_dump(),
-        "augmentation": recipe.augmentation.model_dump() if views else None,
-    }
-    digest.update(json.dumps(described, sort_keys=True).encode())
-    return digest.hexdigest()[:32]
-
-
-def _stamp(file: Path) -> str:
-    try:
-        status = file.stat()
-    except OSError as error:
-        raise DataError(f"cannot read the photo {file}: {error.strerror}. Remove it from the listing") from None
-    return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"

@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from milvus_fghash.bits import Codes, pack
+from milvus_fghash.bits import pack
 from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.training.encoding import encode
+from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Photos
-from milvus_fghash.training.sources import Source, cached_features, plain_features
+from milvus_fghash.training.sources import Source, plain_features
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def hold_out(
     photos = Photos(held_out, recipe.preprocessing, recipe.augmentation)
     labels = torch.from_numpy(held_out.label_numbers(classes))
     if recipe.trunk.frozen:
-        features = cached_features(method, photos, recipe, cache, device, plain=True)["anchor"][0]
+        features = FeatureCache(method, photos, recipe, cache, device, plain=True).read_plain()
         return Validation(lambda: features, labels)
     return Validation(lambda: plain_features(method, photos, device, recipe.training.workers), labels)
 
@@ -48,13 +50,13 @@ def hold_out(
 def measure(method: HashMethod, source: Source, labels: Tensor, validation: Validation) -> tuple[str, float]:
     """mAP of the held-out photos among the training photos: by their learned codes if there are, else encoded."""
     method.eval()
-
-    def codes(features: Tensor) -> Codes:
-        return pack(method.head(features.to(labels.device)).cpu().numpy())
-
     learned = method.learned_codes(labels)
-    gallery = codes(source.plain()) if learned is None else pack(learned.cpu().numpy())
+    gallery = encode(method, source.plain(), labels.device) if learned is None else pack(learned.cpu().numpy())
     histogram = distance_histogram(
-        codes(validation.source()), validation.labels.numpy(), gallery, labels.cpu().numpy(), method.sizes.n_bits
+        encode(method, validation.source(), labels.device),
+        validation.labels.numpy(),
+        gallery,
+        labels.cpu().numpy(),
+        method.sizes.n_bits,
     )
     return ("encoded" if learned is None else "learned"), mean_average_precision(histogram)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
@@ -56,6 +58,22 @@ def load_weights(trunk: str, weights: str) -> Weights:
             f"no weights file {weights!r}; weights are 'imagenet', 'imagenet-v2', 'none', or the path of a file"
         )
     return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+
+
+@cache
+def told(weights: str) -> str:
+    """Weights as checkpoints, bundles and records name them: a file by its content, without a path of this machine.
+
+    Raises:
+        ConfigError: when the file cannot be read.
+    """
+    if weights in (*OFFICIAL, "none"):
+        return weights
+    try:
+        with open(weights, "rb") as file:
+            return f"file {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+    except OSError as error:
+        raise ConfigError(f"cannot read the weights {weights}: {error.strerror}") from None
 
 
 def _official(trunk: str, weights: str) -> Weights:

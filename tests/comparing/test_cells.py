@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from milvus_fghash.bits import pack, unpack
 from milvus_fghash.comparing.cells import Bench, Task, run_cell, split_photos
@@ -16,13 +18,15 @@ from milvus_fghash.comparing.grid import Grid, Plan, Row
 from milvus_fghash.comparing.prepare import prepare
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import ConfigError, TrainingError
-from milvus_fghash.training import sources
+from milvus_fghash.training import loop, run
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.photos import PLAIN, Photos
+from milvus_fghash.training.trunks import _Tiny
 from tests.comparing.made_up import BASELINE, LSH
 
-QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=2", "training.epochs_per_round=2",
-         "training.batch_size=8")  # fmt: skip
+QUICK_ROUNDS = 2
+QUICK = ("preprocessing.size=32", "preprocessing.resize=32", f"training.rounds={QUICK_ROUNDS}",
+         "training.epochs_per_round=2", "training.batch_size=8")  # fmt: skip
 FROZEN = ("trunk.frozen=true", "trunk.views=1", "head.standardise=true")
 
 
@@ -110,13 +114,58 @@ def test_the_two_galleries_are_the_networks_codes_and_the_learned_ones(bench: Be
     assert record.seconds > 0
 
 
-def test_a_cell_goes_on_with_its_training(bench: Bench) -> None:
+def begin(wanted: Task, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Run a cell until its second round, in which it is stopped; gives the rounds that are trained from then on."""
+    rounds: list[int] = []
+    stops = [1]
+
+    def watched(method: Any, source: Any, labels: Any, plan: Any, number: int, *rest: Any) -> Any:
+        if number in stops:
+            stops.clear()
+            raise KeyboardInterrupt
+        rounds.append(number)
+        return loop.train_round(method, source, labels, plan, number, *rest)
+
+    monkeypatch.setattr(run, "train_round", watched)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(wanted, bench)
+    rounds.clear()
+    return rounds
+
+
+def test_a_cell_goes_on_with_its_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run_cell(task(bench, BASELINE), bench)
     elsewhere = replace(bench, out=bench.out / "elsewhere")
-    begun = task(bench, BASELINE, "training.rounds=1")
-    run_cell(begun, elsewhere)
+    rounds = begin(task(bench, BASELINE), elsewhere, monkeypatch)
     resumed = run_cell(task(bench, BASELINE), elsewhere)
+    assert rounds == [1]
     assert resumed.model_copy(update={"seconds": 0}) == whole.model_copy(update={"seconds": 0})
+
+
+@pytest.mark.parametrize("change", ["training.rounds=3", "weights"])
+def test_a_cell_never_goes_on_with_the_training_of_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        save_file(_Tiny().state_dict(), tmp_path / f"{name}.safetensors")
+    began, wanted = (f"trunk.weights='{tmp_path / name}.safetensors'" for name in ("one", "two"))
+    if change != "weights":
+        began, wanted = f"training.rounds={QUICK_ROUNDS}", change
+    rounds = begin(task(bench, BASELINE, began), bench, monkeypatch)
+    record = run_cell(task(bench, BASELINE, wanted), bench)
+    assert rounds[0] == 0
+    fresh = run_cell(task(bench, BASELINE, wanted), replace(bench, out=bench.out / "fresh"))
+    assert record.model_copy(update={"seconds": 0}) == fresh.model_copy(update={"seconds": 0})
+
+
+def test_a_term_that_comes_later_is_in_the_curve(bench: Bench) -> None:
+    """A2-Net reconstructs in the second half of the rounds only."""
+    record = run_cell(task(bench, Row("a2net", "a2net", "linear")), bench)
+    first, second = record.curve["reconstruction"]
+    assert first == 0
+    assert second > 0
+    assert {len(values) for values in record.curve.values()} == {2}
 
 
 def test_a_loss_that_is_not_finite_is_a_result_and_a_damaged_checkpoint_is_not(bench: Bench) -> None:
@@ -137,14 +186,14 @@ def test_a_loss_that_is_not_finite_is_a_result_and_a_damaged_checkpoint_is_not(b
 def test_after_preparation_a_frozen_trunk_is_never_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Workers that computed features would write the same file at once."""
+    """Workers that computed features would all compute the same."""
     row = Row(name, name, None if name == "lsh" else "linear")
     tasks = [task(bench, row, *FROZEN, seed=seed) for seed in (0, 1)]
     tasks.append(Grid(Plan("demo", (row,), (12,), 1, changes=(*QUICK, *FROZEN)), bench).trial(row, 12, 1.0))
     seen: list[str] = []
     prepare(tasks, bench, lambda done, total, what: seen.append(what))
     assert set(seen) == {"features of the frozen trunk"}
-    monkeypatch.setattr(sources, "compute_features", None)
+    monkeypatch.setattr("milvus_fghash.training.feature_cache.computed_features", None)
     for each in tasks:
         assert run_cell(each, bench).encoded
 

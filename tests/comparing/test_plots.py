@@ -10,7 +10,7 @@ from PIL import Image
 
 from milvus_fghash.comparing import plots
 from milvus_fghash.plots import Line, bar_chart, line_chart
-from tests.comparing.made_up import BASELINE, LSH, OTHER, results
+from tests.comparing.made_up import BASELINE, LSH, OTHER, record, results
 
 
 def test_each_head_and_gallery_has_a_picture_of_its_own(tmp_path: Path) -> None:
@@ -45,6 +45,13 @@ def test_map_is_drawn_with_its_spread() -> None:
     for line, values in zip(bars.lines[::3], [(20, 25), (45, 45)], strict=True):  # the two between are caps of bars
         assert np.asarray(line.get_ydata()) == pytest.approx(values)
     assert [label.get_text() for label in bars.get_xticklabels()] == ["12", "48"]
+
+
+def test_where_a_seed_failed_there_is_no_point() -> None:
+    made = results()
+    made.cells[BASELINE, 12, 1] = record("baseline-12-1", None)
+    assert plots.map_by_bits(made, [LSH, BASELINE], "encoded")["baseline"].x == (48,)
+    assert plots.seconds(made, "", 12)["baseline, linear"] == 1.5
 
 
 def test_a_row_looks_alike_in_all_pictures() -> None:

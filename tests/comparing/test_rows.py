@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from milvus_fghash import methods
@@ -63,13 +65,34 @@ def test_unknown_names_meet_the_nearest(names: list[str], heads: list[str], mess
 
 def test_no_ablation_of_a_method_without_parts() -> None:
     with pytest.raises(ConfigError, match="no ablation of 'lsh'"):
-        ablated_rows("lsh", ["linear"])
+        ablated_rows("demo", "lsh", ["linear"], [12], [])
     with pytest.raises(ConfigError, match="no head named"):
-        ablated_rows("fcaenet", ["square"])
+        ablated_rows("demo", "fcaenet", ["square"], [12], [])
+
+
+def test_what_is_varied_cannot_be_set_as_well() -> None:
+    """The row "+SREM +ESRL" would be without ESRL."""
+    with pytest.raises(ConfigError, match=r"--set method.options.alpha=0 is of what this ablation varies"):
+        ablated_rows("demo", "fcaenet", ["linear"], [12], ["training.rounds=1", "method.options.alpha=0"])
+
+
+def test_labels_are_true_whatever_the_setting_says(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        "[only.fcaenet.method.options]\nboxes = 100\n[only.fcaenet.by_bits.48.method.options]\nbox_size = 64\n"
+    )
+    setting = str(tmp_path / "mine.toml")
+    rows = ablated_rows(setting, "fcaenet", ["linear"], [12, 48], [])
+    changes = {row.label: row.changes for row in rows}
+    assert (changes["50 boxes"], changes["100 boxes"]) == (("method.options.boxes=50",), ())
+    assert (changes["32 pixels"], changes["64 pixels"]) == (
+        ("method.options.box_size=32",),
+        ("method.options.box_size=64",),
+    )
+    assert {row.label: row.changes for row in ablated_rows(setting, "fcaenet", ["linear"], [12], [])}["32 pixels"] == ()
 
 
 def test_the_ablation_has_the_papers_tables() -> None:
-    rows = ablated_rows("fcaenet", ["linear"])
+    rows = ablated_rows("demo", "fcaenet", ["linear"], [12, 48], [])
     options = {row: compose("demo", "fcaenet", row.changes).method.options for row in rows}
     config = methods.load("fcaenet").Config
 
@@ -85,8 +108,9 @@ def test_the_ablation_has_the_papers_tables() -> None:
 
 @pytest.mark.parametrize("method", ABLATIONS)
 def test_rows_that_are_the_same_training_share_their_cells(method: str) -> None:
-    rows = ablated_rows(method, ["linear", "mlp"])
+    rows = ablated_rows("frozen", method, ["linear", "mlp"], [12, 48], [])
     assert len(set(rows)) == len(rows)
+    assert sum(not row.changes for row in rows) == 2 * len(ABLATIONS[method])
     assert {row.name for row in rows if not row.changes} == {f"{method}-linear", f"{method}-mlp"}
     assert len({row.name for row in rows}) == len({(row.head, row.changes) for row in rows})
 

@@ -69,6 +69,22 @@ def test_a_row_without_a_learning_rate_is_named() -> None:
     assert "| baseline | mlp | 24 | 0.001 | failed | failed | failed | – |" in text
 
 
+def test_trials_stand_under_their_own_rate_while_some_are_open() -> None:
+    made = results()
+    del made.trials[BASELINE, 24][1 / 3]
+    del made.trials[OTHER, 24][1.0]
+    text = tables.trial_table(made)
+    assert "| x 0.333 | x 1 | x 3 |" in text
+    assert "| baseline | linear | 24 | 0.001 | not run | 0.300 | failed | – |" in text
+    assert "| baseline | mlp | 24 | – | 0.600 | not run | 0.400 | – |" in text
+
+
+def test_where_every_rate_failed_the_cells_did() -> None:
+    made = results()
+    made.trials[OTHER, 24] = {factor: record(f"t{factor}", None) for factor in (1 / 3, 1.0, 3.0)}
+    assert "| baseline | mlp | failed | failed |" in tables.gallery_table(made, "encoded")
+
+
 def test_groups_are_tables_of_their_own() -> None:
     rows = (Row("10 boxes", "fcaenet", "linear", ("boxes=10",), "Boxes"), Row("both", "fcaenet", "linear", (), "Parts"))
     made = Results(Plan("demo", rows, (12,), 1))
@@ -79,24 +95,26 @@ def test_groups_are_tables_of_their_own() -> None:
     assert "one seed" in text
 
 
-def test_the_csv_has_one_line_for_each_cell_and_gallery() -> None:
-    lines = list(csv.DictReader(io.StringIO(tables.long_csv(results()))))
-    assert len(lines) == 4 + 2 * 4 + 2
-    (line,) = [one for one in lines if (one["head"], one["bits"], one["gallery"]) == ("linear", "48", "learned")][1:]
+def test_each_gallery_has_a_csv_with_a_line_for_each_cell() -> None:
+    encoded, lines = (
+        list(csv.DictReader(io.StringIO(tables.long_csv(results(), gallery)))) for gallery in tables.GALLERIES
+    )
+    assert (len(encoded), len(lines)) == (4 + 4 + 1, 4 + 1)
+    (line,) = [one for one in lines if (one["head"], one["bits"]) == ("linear", "48")][1:]
     assert line == {
         "group": "", "label": "baseline", "method": "baseline", "head": "linear", "bits": "48", "seed": "1",
-        "gallery": "learned", "source": "V", "map": "0.8", "map_sorted": "0.8", "precision_at_1": "0.4",
+        "source": "V", "map": "0.8", "map_sorted": "0.8", "precision_at_1": "0.4",
         "learning_rate": "0.001", "seconds": "1.50", "failed": "",
     }  # fmt: skip
-    assert {one["learning_rate"] for one in lines if one["method"] == "lsh"} == {""}
+    assert {one["learning_rate"] for one in encoded if one["method"] == "lsh"} == {""}
 
 
 def test_the_document_says_all_that_the_tables_say() -> None:
     values = json.loads(json.dumps(tables.document(results(), "Comparison", ["note"])))
     (entry,) = [
         one
-        for one in values["table"]
-        if (one["method"], one["bits"], one["gallery"], one["head"]) == ("baseline", 12, "learned", "linear")
+        for one in values["tables"]["learned"]
+        if (one["method"], one["bits"], one["head"]) == ("baseline", 12, "linear")
     ]
     assert entry["mean"] == pytest.approx(0.7)
     assert entry["deviation"] == pytest.approx(0.1414, abs=1e-4)
@@ -104,5 +122,13 @@ def test_the_document_says_all_that_the_tables_say() -> None:
     assert entry["source"] == "V"
     assert values["missing"] == 3
     assert [one["factor"] for one in values["trials"] if one["chosen"]] == [1.0, 1 / 3]
-    absent = [one for one in values["table"] if one["method"] == LSH.method and one["gallery"] == "learned"]
+    absent = [one for one in values["tables"]["learned"] if one["method"] == LSH.method]
     assert [one["mean"] for one in absent] == [None, None]
+    made = results()
+    made.cells[BASELINE, 12, 1] = record("baseline-12-1", None)
+    values = tables.document(made, "Comparison")
+    entry = values["tables"]["encoded"][2]
+    assert (entry["method"], entry["bits"], entry["mean"], entry["seeds"], entry["failed"]) == (
+        "baseline", 12, None, [0.4], 1,
+    )  # fmt: skip
+    assert values["failed"] == 1

@@ -168,6 +168,17 @@ def test_without_doubt_a_photo_has_the_code_of_its_likeliest_class(most_weighed:
     assert torch.equal(method.learned_codes(LABELS), method.head.codes[LABELS])
 
 
+@pytest.mark.parametrize(
+    "codes",
+    [draw_codes("hadamard", 4, 8, 0), draw_codes("balanced", 3, 8, 0), draw_codes("bernoulli", 2, 8, 0)],
+    ids=["hadamard", "balanced", "bernoulli"],
+)
+def test_a_bit_that_all_classes_share_stays_theirs_where_all_codes_are_weighed(codes: torch.Tensor) -> None:
+    assert bool((codes == codes[0]).all(dim=0).any())
+    sure = 50 * torch.eye(len(codes))
+    assert torch.equal(kinhash.bit_margins(sure, kinhash.worth(codes), 1.0).sign(), codes)
+
+
 @pytest.mark.parametrize("weight", [0.25, 0.0])
 def test_the_loss_is_the_cross_entropy_of_both_views(weight: float) -> None:
     views = ("anchor", "erased") if weight else ("anchor",)

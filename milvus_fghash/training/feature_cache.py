@@ -1,0 +1,188 @@
+"""What a frozen trunk gives for each photo, kept on the disk.
+
+FOLDER/features-KEY/SHARD.safetensors   of some photos: name of the method's `embed` -> (photos, 1 + views, n_features)
+
+A shard appears whole and never changes, so a kill loses the photos of one shard, and trainings may fill one folder side
+by side (both may compute a photo; what they write is the same). Reading takes the memory of what is asked for, and of
+one shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from milvus_fghash.config import Recipe
+from milvus_fghash.errors import DataError, TrainingError
+from milvus_fghash.methods.base import HashMethod, derive_seed
+from milvus_fghash.training.photos import PLAIN, Photos, View
+from milvus_fghash.training.sources import computed_features, in_batches, plain_of
+from milvus_fghash.whole_file import written
+
+PER_SHARD = 1024
+"""Photos at the most."""
+
+Report = Callable[[int, int], None]
+"""Called with views done and views in all."""
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """The plain view and ``recipe.trunk.views`` augmented ones of some photos, in a folder that others share.
+
+    Kept under a key of the trunk's weights, the views and the method's embedding, photo by photo: another choice of
+    photos computes only what is new. A photo's views follow from its id alone: every seed and every choice of photos
+    sees the same.
+    """
+
+    method: HashMethod
+    photos: Photos
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+    plain: bool = False
+    """Whether these photos only have the "anchor" of the plain view."""
+
+    def fill(self, report: Report = lambda done, total: None) -> FeatureCache:
+        """Compute what is not there yet.
+
+        Raises:
+            DataError: when a photo cannot be read, or the disk refuses.
+            TrainingError: when a shard is damaged.
+        """
+        known = self._places()
+        missing = [row for row, stamp in enumerate(self._stamps) if stamp not in known]
+        if not missing:
+            return self
+        shards = [missing[start : start + PER_SHARD] for start in range(0, len(missing), PER_SHARD)]
+        batches = [in_batches(self._views(rows), self.device) for rows in shards]
+        computing = computed_features(
+            self.method,
+            plain_of(self.method) if self.plain else self.method.embed,
+            self.photos,
+            [batch for of_shard in batches for batch in of_shard],
+            self.device,
+            self.recipe.training.workers,
+        )
+        done, total = 0, len(missing) * (1 + self._n_views)
+        for rows, of_shard in zip(shards, batches, strict=True):
+            parts = []
+            for part in islice(computing, len(of_shard)):
+                parts.append(part)
+                done += len(part["anchor"])
+                report(done, total)
+            self._write(rows, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        return self
+
+    def read(self) -> dict[str, Tensor]:
+        """Name -> (1 + views, photos, n_features), the plain view first; filled before, if need be."""
+        return self._read(slice(None))
+
+    def read_plain(self) -> Tensor:
+        """(photos, n_features) of the plain view, from `represent`; filled before, if need be."""
+        return self._read(slice(0, 1), ("anchor",))["anchor"][0]
+
+    def _read(self, views: slice, only: tuple[str, ...] = ()) -> dict[str, Tensor]:
+        self.fill()
+        known, rows_of = self._places(), dict[Path, list[int]]()
+        for row, stamp in enumerate(self._stamps):
+            rows_of.setdefault(known[stamp][0], []).append(row)
+        found: dict[str, Tensor] = {}
+        for shard, rows in rows_of.items():
+            at = torch.tensor([known[self._stamps[row]][1] for row in rows])
+            with _opened(shard) as file:
+                for name in only or file.keys():
+                    kept = file.get_slice(name)[:, views][at].transpose(0, 1)
+                    if name not in found:
+                        found[name] = kept.new_empty(len(kept), len(self.photos), kept.shape[2])
+                    found[name][:, rows] = kept
+        return found
+
+    @property
+    def _n_views(self) -> int:
+        return 0 if self.plain or not self.method.wants_views else self.recipe.trunk.views
+
+    @cached_property
+    def _stamps(self) -> list[str]:
+        """What makes a row's features: its id, which decides the views, and the photo."""
+        return [f"{id} {_stamp(self.photos.listing.file(row))}" for row, id in enumerate(self.photos.listing.ids)]
+
+    @cached_property
+    def _shards(self) -> Path:
+        digest = hashlib.sha256()
+        for name, value in self.method.trunk.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        described = {
+            "representation": self.method.representation,
+            "embedding": "anchor" if self.plain else self.method.embedding,
+            "views": self._n_views,
+            "normalisation": [self.method.trunk.mean, self.method.trunk.std],
+            "preprocessing": self.recipe.preprocessing.model_dump(),
+            "augmentation": self.recipe.augmentation.model_dump() if self._n_views else None,
+        }
+        digest.update(json.dumps(described, sort_keys=True).encode())
+        return self.folder / f"features-{digest.hexdigest()[:32]}"
+
+    def _places(self) -> dict[str, tuple[Path, int]]:
+        """Stamp -> its shard, and its place there."""
+        places = {}
+        for shard in sorted(self._shards.glob("*.safetensors")):
+            with _opened(shard) as file:
+                stamps = json.loads(file.metadata()["photos"])
+                if any(file.get_slice(name).get_shape()[0] != len(stamps) for name in file.keys()):  # noqa: SIM118
+                    raise _damaged(shard, "photos and features are not of one number")
+            places.update({stamp: (shard, place) for place, stamp in enumerate(stamps)})
+        return places
+
+    def _views(self, rows: list[int]) -> list[View]:
+        """Of rows; those of one photo follow each other."""
+        views: list[View] = []
+        for row in rows:
+            number = int.from_bytes(hashlib.blake2b(self.photos.listing.ids[row].encode(), digest_size=7).digest())
+            views += [(row, PLAIN), *((row, derive_seed(view, number)) for view in range(1, 1 + self._n_views))]
+        return views
+
+    def _write(self, rows: list[int], computed: dict[str, Tensor]) -> None:
+        stamps = json.dumps([self._stamps[row] for row in rows])
+        tensors = {name: value.view(len(rows), 1 + self._n_views, -1) for name, value in computed.items()}
+        path = self._shards / f"{hashlib.sha256(stamps.encode()).hexdigest()[:32]}.safetensors"
+        try:
+            with written(path) as unfinished:
+                save_file(tensors, unfinished, {"photos": stamps})
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"cannot write the features {path}: {error}") from None
+
+
+@contextmanager
+def _opened(shard: Path) -> Iterator[Any]:
+    """A shard, whose errors are one sentence."""
+    try:
+        with safe_open(shard, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(shard, error) from None
+
+
+def _damaged(shard: Path, why: object) -> TrainingError:
+    return TrainingError(f"the cached features in {shard} are damaged ({why}); delete the file")
+
+
+def _stamp(file: Path) -> str:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise DataError(f"cannot read the photo {file}: {error.strerror}. Remove it from the listing") from None
+    return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"

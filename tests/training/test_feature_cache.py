@@ -1,0 +1,205 @@
+"""Cached features are those of the photos asked for, whatever else was computed before, and computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from milvus_fghash.config import Recipe
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import DataError, TrainingError
+from milvus_fghash.methods.base import HashMethod
+from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.training import feature_cache, sources
+from milvus_fghash.training.checkpoint import build_method
+from milvus_fghash.training.feature_cache import FeatureCache
+from milvus_fghash.training.photos import PLAIN, Photos
+from milvus_fghash.training.run import Watcher, train
+from milvus_fghash.training.trunks import build_trunk
+
+CPU = torch.device("cpu")
+CHANGES = ("preprocessing.size=32", "preprocessing.resize=32", "trunk.frozen=true", "trunk.views=2",
+           "training.rounds=1", "training.epochs_per_round=1")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "PER_SHARD", 5)
+
+
+def recipe(*changes: str) -> Recipe:
+    return load_recipe("demo-fcaenet", [*CHANGES, *changes]).at(12)
+
+
+def method(plan: Recipe | None = None) -> HashMethod:
+    plan = plan or recipe()
+    torch.manual_seed(0)
+    return build_method(plan, 12, build_trunk(plan.trunk.name, "none"), 4, 24)
+
+
+def cache(listing: Listing, folder: Path, *, plain: bool = False, plan: Recipe | None = None) -> FeatureCache:
+    plan = plan or recipe()
+    photos = Photos(listing, plan.preprocessing, plan.augmentation)
+    return FeatureCache(method(plan), photos, plan, folder, CPU, plain)
+
+
+def computed_views(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Grows by each view that goes through the trunk."""
+    seen: list[tuple[int, int]] = []
+    real = sources.computed_features
+
+    def watched(
+        method: HashMethod, embed: Any, photos: Photos, batches: Sequence[Sequence[tuple[int, int]]], *rest: Any
+    ) -> Iterator[dict[str, Tensor]]:
+        seen.extend(view for batch in batches for view in batch)
+        return real(method, embed, photos, batches, *rest)
+
+    monkeypatch.setattr("milvus_fghash.training.feature_cache.computed_features", watched)
+    return seen
+
+
+def train_photos(drawn_birds: Listing) -> Listing:
+    return drawn_birds.split("train")
+
+
+def test_what_is_read_is_what_the_network_gives(drawn_birds: Listing, tmp_path: Path) -> None:
+    listing = train_photos(drawn_birds)
+    whole = cache(listing, tmp_path)
+    features = whole.read()
+    assert {name: value.shape[:2] for name, value in features.items()} == {"anchor": (3, 24), "erased": (3, 24)}
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 5  # 24 photos by five
+    network = whole.method.eval()
+    with torch.no_grad():
+        for row in (0, 7, 23):
+            pixels = whole.photos[row, PLAIN][None]
+            alone = network.embed(network.trunk.normalise(pixels))
+            for name, value in features.items():
+                torch.testing.assert_close(value[0, row], alone[name][0], atol=1e-3, rtol=1e-3)
+            assert not torch.equal(features["anchor"][1, row], features["anchor"][2, row])
+    assert torch.equal(whole.read_plain(), features["anchor"][0])
+
+
+def test_the_choice_and_order_of_photos_change_nothing(
+    drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = train_photos(drawn_birds)
+    seen = computed_views(monkeypatch)
+    some = cache(listing.take([20, 3, 11]), tmp_path / "grown").read()
+    reversed_order = cache(listing.take(range(23, -1, -1)), tmp_path / "grown").read()
+    assert len(seen) == 24 * 3
+    at_once = cache(listing, tmp_path / "at once").read()
+    assert len(seen) == 2 * 24 * 3
+    for name, value in at_once.items():
+        torch.testing.assert_close(reversed_order[name].flip(1), value, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(some[name], value[:, [20, 3, 11]], atol=1e-3, rtol=1e-3)
+
+
+def test_one_file_under_two_ids_is_two_photos(drawn_birds: Listing, tmp_path: Path) -> None:
+    """Once it was one photo with two rows, and all rows behind it had the features of their neighbours."""
+    listing = train_photos(drawn_birds).take(range(6))
+    double = replace(listing, paths=(listing.paths[0], listing.paths[0], *listing.paths[2:]))
+    for _ in range(2):  # computed, then read
+        features = cache(double, tmp_path).read()["anchor"]
+        assert torch.equal(features[0, 0], features[0, 1])
+        assert not torch.equal(features[1:, 0], features[1:, 1])  # views follow from the id
+        alone = cache(listing.take([5]), tmp_path / "alone").read()["anchor"]
+        torch.testing.assert_close(features[:, 5], alone[:, 0], atol=1e-3, rtol=1e-3)
+
+
+def test_the_same_file_under_another_id_has_views_of_its_own(drawn_birds: Listing, tmp_path: Path) -> None:
+    listing = train_photos(drawn_birds).take(range(3))
+    renamed = replace(listing, ids=("x", "y", "z"))
+    first = cache(listing, tmp_path / "both").read()
+    after = cache(renamed, tmp_path / "both").read()
+    fresh = cache(renamed, tmp_path / "fresh").read()
+    for name in first:
+        assert torch.equal(after[name], fresh[name])
+        assert not torch.equal(after[name][1:], first[name][1:])
+
+
+def test_a_kill_loses_one_shard_at_the_most(
+    drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = train_photos(drawn_birds)
+
+    def stop(done: int, total: int) -> None:
+        assert total == 72
+        if done > 40:  # in the third shard
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache(listing, tmp_path).fill(stop)
+    seen = computed_views(monkeypatch)
+    cache(listing, tmp_path).fill()
+    assert {row for row, _ in seen} == set(range(10, 24))
+
+
+def test_two_that_fill_one_folder_keep_each_others_photos(
+    drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins while the first is in the middle."""
+    first, second = train_photos(drawn_birds).take(range(12)), train_photos(drawn_birds).take(range(8, 24))
+    begun = False
+
+    def meanwhile(done: int, total: int) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            cache(second, tmp_path).fill()
+
+    cache(first, tmp_path).fill(meanwhile)
+    seen = computed_views(monkeypatch)
+    both = cache(train_photos(drawn_birds), tmp_path).read()
+    assert not seen
+    alone = cache(train_photos(drawn_birds), tmp_path / "alone").read()
+    torch.testing.assert_close(both, alone, atol=1e-3, rtol=1e-3)
+
+
+def test_training_computes_features_once_for_all_seeds(drawn_birds: Listing, tmp_path: Path) -> None:
+    calls: list[int] = []
+    for seed in (0, 1):
+        watcher = Watcher(features=lambda done, total: calls.append(total))
+        plan = recipe(f"training.seed={seed}", "trunk.weights='none'")
+        out = tmp_path / str(seed)
+        train(plan, 12, drawn_birds, out, feature_cache=tmp_path / "cache", watcher=watcher)
+    # the two trunks start from different random weights, so each has features of its own: (1 + 2 views) x 24 photos
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert set(calls) == {72}
+    calls.clear()
+    root = drawn_birds.root
+    respelled = replace(drawn_birds, root=root / ".." / root.name)
+    train(recipe("trunk.weights='none'"), 24, respelled, tmp_path / "24", feature_cache=tmp_path / "cache",
+          watcher=watcher)  # fmt: skip
+    assert not calls
+
+
+@pytest.mark.parametrize("damage", ["no safetensors", "photos dropped", "no list of photos"])
+def test_a_damaged_shard_says_what_to_delete(drawn_birds: Listing, tmp_path: Path, damage: str) -> None:
+    listing = train_photos(drawn_birds).take(range(5))
+    cache(listing, tmp_path).fill()
+    (shard,) = tmp_path.rglob("*.safetensors")
+    raw = shard.read_bytes()
+    if damage == "no safetensors":
+        shard.write_bytes(b"damaged")
+    elif damage == "photos dropped":
+        with safe_open(shard, framework="pt") as file:
+            photos, tensors = file.metadata()["photos"], {name: file.get_tensor(name)[:4] for name in file.keys()}  # noqa: SIM118
+        save_file({name: value.contiguous() for name, value in tensors.items()}, shard, {"photos": photos})
+    else:
+        shard.write_bytes(raw.replace(b'"photos"', b'"fotos!"'))
+    with pytest.raises(TrainingError, match=r"damaged .*; delete the file"):
+        cache(listing, tmp_path).read()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(drawn_birds: Listing, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write the features"):
+        cache(train_photos(drawn_birds), tmp_path / "file").fill()
