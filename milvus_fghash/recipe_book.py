@@ -8,7 +8,7 @@ What a setting says wins, at every code length. Any other recipe is one TOML fil
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -59,12 +59,22 @@ def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
         ConfigError: when there is no such recipe, it is no valid TOML, or a key or value is wrong.
     """
     if Path(name_or_path).suffix == ".toml":
-        return _read(_parse(*_file_text(Path(name_or_path))), changes, name_or_path)
+        values = _parse(*_file_text(Path(name_or_path)))
+        if "method" not in values or any(table in values for table in OVERRIDES):
+            raise ConfigError(
+                f"{name_or_path} is a setting, for `compare` and `ablate`: a recipe has a [method] with a name, and no "
+                "[family] or [only]"
+            )
+        return _read(values, changes, name_or_path)
     if parts := recipe_parts(name_or_path):
         return compose(*parts, changes)
-    hint = f"Did you mean {name_or_path}-fcaenet? " if name_or_path in setting_names() else ""
+    hint = guess(name_or_path, recipe_names())
+    if name_or_path in setting_names():
+        hint = f"Did you mean {name_or_path}-kinhash? "
+    elif name_or_path in method_names():
+        hint = f"Did you mean frozen-{name_or_path} or finetune-{name_or_path}? "
     raise ConfigError(
-        f"no recipe named {name_or_path!r}. {hint or guess(name_or_path, recipe_names())}A recipe is a .toml file, or "
+        f"no recipe named {name_or_path!r}. {hint}A recipe is a .toml file, or "
         f"SETTING-METHOD with one of the settings {', '.join(setting_names())} and one of the methods "
         f"{', '.join(method_names())}"
     )
@@ -73,10 +83,11 @@ def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
 def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
     """One method in one setting: a shipped setting's name, or a .toml file that holds what a setting does.
 
-    A file that is a whole recipe will do: its method gives way to ``method``.
+    A file that is a whole recipe will do for its own method.
 
     Raises:
-        ConfigError: when there is no such setting or method, or a key or value is wrong.
+        ConfigError: when there is no such setting or method, a key or value is wrong, or the file is another method's
+            recipe, whose rates would not suit.
     """
     if method not in method_names():
         raise ConfigError(f"no method named {method!r}. {nearest(method, method_names())}")
@@ -93,7 +104,11 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
             f"no setting named {setting!r} (a file must end in .toml). {nearest(setting, setting_names())}"
         )
     base, above = _parse(*_shipped("methods", method)), _parse(*place)
-    above.pop("method", None)
+    if isinstance(of := above.get("method"), Mapping) and of.get("name", method) != method:
+        raise ConfigError(
+            f"{place[1]} is a recipe of {of['name']}, and its rates do not suit {method}; give a setting: one of "
+            f"{', '.join(setting_names())}, or a .toml file without [method]"
+        )
     for table in OVERRIDES:
         if not isinstance(above.get(table, {}), Mapping):
             raise ConfigError(f"{place[1]}: {table} must be a table, got {above[table]!r}")
@@ -118,8 +133,30 @@ def comments(name: str) -> str:
     if parts is None:
         return ""
     setting, method = parts
-    texts = _shipped("settings", setting)[0].replace("METHOD", method), _shipped("methods", method)[0]
-    return "".join(f"{line}\n" for text in texts for line in text.splitlines() if line.startswith("#"))
+    place, own = _shipped("settings", setting)[0].replace("METHOD", method), _shipped("methods", method)[0]
+    names = {"family": tomllib.loads(own)["family"], "only": method}
+    told = [
+        line
+        for text in (place, own)
+        for table, lines in _comments_by_table(text)
+        if table[0] not in OVERRIDES or table[1] == names[table[0]]
+        for line in lines
+    ]
+    return "".join(f"{line}\n" for line in told)
+
+
+def _comments_by_table(text: str) -> Iterator[tuple[list[str], list[str]]]:
+    """(keys of the table, comments), of what stands right before a table's header, or anywhere in it."""
+    table, waiting = [""], list[str]()
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("#"):
+            waiting.append(line)
+            continue
+        if line.startswith("["):
+            table = line.strip("[]").split(".")
+        if waiting:
+            yield table, waiting
+            waiting = []
 
 
 def _families() -> set[str]:

@@ -123,7 +123,7 @@ def test_by_bits_that_is_no_table_is_refused(tmp_path: Path, table: str) -> None
     [
         (b"[method", "is no valid TOML"),
         (b"\xff\xfe", "is no UTF-8 text"),
-        (b"", "method: Field required"),
+        (b"", "mine.toml is a setting"),
         (b"method = 3", "method"),
     ],
 )
@@ -134,7 +134,11 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, said: str) -> 
 
 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
-    for name, guess in (("frozen-fcanet", "frozen-fcaenet or "), ("cub", r"cub-fcaenet\? ")):
+    for name, guess in (
+        ("frozen-fcanet", "frozen-fcaenet or "),
+        ("cub", r"cub-kinhash\? "),
+        ("itq", r"frozen-itq or finetune-itq\? "),
+    ):
         with pytest.raises(ConfigError, match=f"no recipe named '{name}'. Did you mean {guess}"):
             load_recipe(name)
     with pytest.raises(ConfigError, match=r"'zzz'. A recipe is .* SETTING-METHOD .* demo, .* methods a2net, "):
@@ -251,9 +255,24 @@ def test_a_recipe_where_a_setting_is_asked_for() -> None:
         compose("cub-a2net-pp", "lsh")
 
 
+def test_a_whole_recipe_is_a_setting_for_its_own_method_alone(tmp_path: Path) -> None:
+    """Every method would have trained with its rates, and itself without its options."""
+    text = "[method]\nname = 'fcaenet'\noptions = { alpha = 3 }\n[training]\nlearning_rate = 0.5\n"
+    place = written(tmp_path, text)
+    recipe = compose(place, "fcaenet")
+    assert (recipe.method.options["alpha"], recipe.training.learning_rate) == (3, 0.5)
+    with pytest.raises(ConfigError, match=r"mine.toml is a recipe of fcaenet, and its rates do not suit dpsh"):
+        compose(place, "dpsh")
+
+
+@pytest.mark.parametrize("text", ["[training]\nrounds = 3", "[method]\nname='lsh'\n[only.lsh.training]\nrounds = 3"])
+def test_a_setting_where_a_recipe_is_asked_for(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"mine.toml is a setting, for `compare` and `ablate`"):
+        load_recipe(written(tmp_path, text))
+
+
 @pytest.mark.parametrize("name", setting_names())
 def test_a_setting_names_no_method_twice(name: str) -> None:
-    """A whole recipe will do as a setting: its own method gives way."""
     recipe = compose(name, "lsh")
     assert (recipe.method.name, recipe.description.count(";")) == ("lsh", 1)
 

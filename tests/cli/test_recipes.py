@@ -67,6 +67,20 @@ def test_the_commands_above_a_printed_recipe_name_its_method(run: Run) -> None:
     assert "milvus-fghash compare cub --methods csq " in head
 
 
+@pytest.mark.parametrize(
+    ("said", "methods"),
+    [
+        ("with 10, take a tenth", {"adsh", "baseline", "fcaenet"}),  # in a family's table
+        ("short codes want more of it", {"orthohash"}),  # before a method's first table
+        ("all photos end in one code.", {"adsh", "baseline", "fcaenet", "dpsh"}),
+        ("The same budget for every method", {"adsh", "baseline", "fcaenet", "dpsh", "orthohash", "kinhash", "lsh"}),
+    ],
+)
+def test_a_printed_recipe_has_no_advice_for_other_methods(run: Run, said: str, methods: set[str]) -> None:
+    tried = ("adsh", "baseline", "fcaenet", "dpsh", "orthohash", "kinhash", "lsh")
+    assert {name for name in tried if said in run("recipes", f"frozen-{name}").stdout} == methods
+
+
 def test_the_table_of_methods_says_what_each_needs(run: Run) -> None:
     header, *lines = run("methods").stdout.splitlines()
     assert "needs" in header.split()
