@@ -103,6 +103,8 @@ def read_bundle(path: Path) -> Bundle:
     path = Path(path)
     if not path.is_dir():
         raise BundleError(f"{path} is no bundle: expected a folder with {GRAPH} and {MANIFEST}, as export makes it")
+    if not (path / MANIFEST).exists() and (path / "checkpoints").exists():
+        raise BundleError(f"{path} is a training; make a bundle of it: milvus-fghash export {path} --out BUNDLE")
     values = _parse_manifest(path / MANIFEST)
     version = values.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -164,7 +166,7 @@ def refuse_taken(path: Path, overwrite: bool) -> None:
     if not path.exists():
         return
     if not overwrite:
-        raise BundleError(f"{path} exists; choose another name or allow to overwrite it")
+        raise BundleError(f"{path} exists; choose another name, or overwrite it (--overwrite)")
     strangers = {file.name for file in path.iterdir()} - {GRAPH, MANIFEST, LEARNED} if path.is_dir() else {path.name}
     if strangers:
         raise BundleError(f"{path} holds more than a bundle ({min(strangers)}), so it is not overwritten")

@@ -224,12 +224,18 @@ def test_learned_codes_must_fit_their_ids_and_length(golden: Bundle, tmp_path: P
 
 def test_a_bundle_is_overwritten_only_when_allowed(golden: Bundle, bundle: Path) -> None:
     before = folder_of(bundle)
-    with pytest.raises(BundleError, match="exists; choose another name or allow to overwrite"):
+    with pytest.raises(BundleError, match="exists; choose another name, or overwrite it"):
         write_bundle(bundle, golden.graph(), description(golden))
     assert folder_of(bundle) == before
     write_bundle(bundle, golden.graph(), description(golden), overwrite=True)
     assert sorted(folder_of(bundle)) == ["bundle.json", "encoder.onnx"]
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_a_training_is_told_to_be_exported(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(BundleError, match=r"run is a training; make a bundle of it: milvus-fghash export"):
+        read_bundle(tmp_path / "run")
 
 
 def test_only_a_bundle_is_ever_overwritten(golden: Bundle, bundle: Path) -> None:

@@ -84,6 +84,8 @@ def evaluate(
     from milvus_fghash.serving.evaluation import evaluate_bundle, evaluate_collection
 
     listing = read_photos(data, dataset)
+    if plots:
+        listing.keep_apart(plots)
     encoder = Encoder.open(bundle, provider=provider, threads=threads)
     name = f"{layout_of(data, dataset)} {data.resolve().name}"
     if in_milvus:

@@ -119,6 +119,7 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
     dataset = layout_of(options.data, options.dataset or (shared.dataset if shared.dataset != "auto" else None))
     listing = read_photos(options.data, dataset)
     held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
+    listing.keep_apart(options.out)
     splits = split_photos(listing, shared.train_split, options.query_split, held_out)
     bench = Bench(splits, options.out, options.feature_cache or options.out / "features", options.device)
     grid = Grid(plan, bench)

@@ -70,17 +70,24 @@ def train(
         from milvus_fghash.training.run import train as run
     named = loaded.data.dataset if loaded.data.dataset != "auto" else None
     listing = read_photos(data, dataset or named)
-    with progress_bar("training") as update:
-        checkpoint = run(
-            loaded,
-            bits,
-            listing,
-            out,
-            resume=resume,
-            device=device,
-            feature_cache=feature_cache,
-            watcher=_watcher(update),
-        )
+    if resume and not (out / "checkpoints").exists():
+        click.echo(f"{out} holds nothing to go on with; a new training begins.", err=True)
+    try:
+        with progress_bar("training") as update:
+            checkpoint = run(
+                loaded,
+                bits,
+                listing,
+                out,
+                resume=resume,
+                device=device,
+                feature_cache=feature_cache,
+                watcher=_watcher(update),
+            )
+    except KeyboardInterrupt:
+        if (out / "checkpoints").exists():
+            click.echo("The same command with --resume goes on from the last finished round.", err=True)
+        raise
     result = {"checkpoint": str(checkpoint), "method": loaded.method.name, "bits": bits}
     if as_json:
         show_json(result)

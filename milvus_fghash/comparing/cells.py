@@ -22,10 +22,11 @@ from milvus_fghash.evaluate import GalleryKind, RadiusCurve
 from milvus_fghash.health import code_health
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
+from milvus_fghash.training.device import device_named
 from milvus_fghash.training.encoding import encode
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Photos
-from milvus_fghash.training.run import device_named, train
+from milvus_fghash.training.run import train
 from milvus_fghash.training.sources import plain_features
 from milvus_fghash.whole_file import write_whole, written
 

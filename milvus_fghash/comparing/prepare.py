@@ -16,7 +16,8 @@ from milvus_fghash.config import Recipe
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.loop import reproducible
-from milvus_fghash.training.photos import Photos
+from milvus_fghash.training.photos import Photos, check
+from milvus_fghash.training.run import check_classes
 from milvus_fghash.training.trunks import StagedTrunk, build_trunk
 
 
@@ -25,7 +26,7 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
 
     Raises:
         ConfigError: when options or code length do not fit a method, or weights do not fit the trunk.
-        DataError: when a photo cannot be decoded.
+        DataError: when a photo cannot be decoded, or a method has no classes to learn from.
     """
 
     def told(done: int, total: int) -> None:
@@ -35,6 +36,7 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
     seen: set[str] = set()
     for task in tasks:
         recipe, split = task.recipe, bench.splits[task.part]
+        check_classes(split.gallery, recipe)
         # A trunk without weights starts at random, so each seed has a trunk, and features, of its own.
         origin = _key(recipe.trunk.name, recipe.trunk.weights, _seed_of_trunk(recipe))
         kind = _key(task.part, task.bits, origin, _without_seeds(recipe))
@@ -47,6 +49,11 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
                 trunks[origin] = build_trunk(recipe.trunk.name, recipe.trunk.weights)
             method = build_method(recipe, task.bits, trunks[origin], len(split.gallery.classes), len(split.gallery))
         if not recipe.trunk.frozen:
+            if task.part not in seen:  # before hours of training that end with a photo that cannot be read
+                seen.add(task.part)
+                for listing in (split.gallery, split.queries):
+                    photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
+                    check(photos, range(len(photos)), recipe.training.workers)
             continue
         method.to(bench.torch_device)
         for listing, plain in ((split.gallery, False), (split.queries, True)):

@@ -100,7 +100,7 @@ class Store:
                 return
             self._file = open(path, "a+b" if writing else "rb")  # noqa: SIM115 - open as long as the grid runs
         except OSError as error:
-            raise DataError(f"cannot open {path}: {error.strerror}") from None
+            raise DataError(f"cannot open {path}: {error.strerror}. Give another --out") from None
         try:
             if writing:
                 self._lock()

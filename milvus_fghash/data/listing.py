@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.errors import DataError, nearest
+from milvus_fghash.errors import ConfigError, DataError, nearest
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,15 @@ class Listing:
     def file(self, row: int) -> Path:
         """Full path of one photo."""
         return self.root / self.paths[row]
+
+    def keep_apart(self, out: Path) -> None:
+        """For what writes files: pictures among the photos would be taken for photos.
+
+        Raises:
+            ConfigError: when ``out`` is the folder of the photos.
+        """
+        if out.resolve() == self.root.resolve():
+            raise ConfigError(f"{out} is the folder of the photos; give another one for what is written")
 
     def split(self, name: str) -> Listing:
         """The photos of one split.

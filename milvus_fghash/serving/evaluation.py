@@ -6,6 +6,7 @@ same NumPy code; Milvus' own answers to some of the queries are compared with it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +27,10 @@ from milvus_fghash.serving.target import probe
 
 HITS_CHECKED: Final = 100
 """Hits compared for each query that is searched in Milvus too."""
+TOLD: Final = 20
+"""Refused photos of a split that are named."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,10 @@ def _encode(encoder: Encoder, photos: Listing, limits: Limits, role: str) -> _Co
     if not len(encoded.codes):
         first = encoded.refused[0]
         raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")
+    for refused in encoded.refused[:TOLD]:
+        log.warning("%s photo %s refused (%s): %s", role, refused.path, refused.reason, refused.message)
+    if len(encoded.refused) > TOLD:
+        log.warning("and %d more %s photos", len(encoded.refused) - TOLD, role)
     return _Coded(encoded.codes, photos.take(encoded.rows).labels, len(encoded.refused))
 
 

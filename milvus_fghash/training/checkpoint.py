@@ -140,7 +140,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     found = find_checkpoint(path)
     if found is None:
-        raise TrainingError(f"no checkpoint in {path}; expected the folder given to train --out")
+        found_instead = "it is a bundle already; " if (path / "bundle.json").exists() else ""
+        raise TrainingError(f"no checkpoint in {path}; {found_instead}expected the folder given to train --out")
     state = read_state(found)
     trunk = build_trunk(state.recipe.trunk.name, "none")
     trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence

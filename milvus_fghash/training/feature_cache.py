@@ -27,7 +27,7 @@ from torch import Tensor
 from milvus_fghash.config import Recipe
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
-from milvus_fghash.training.photos import PLAIN, Photos, View
+from milvus_fghash.training.photos import PLAIN, Photos, View, check
 from milvus_fghash.training.sources import computed_features, in_batches, plain_of
 from milvus_fghash.whole_file import written
 
@@ -66,6 +66,7 @@ class FeatureCache:
         missing = [row for row, stamp in enumerate(self._stamps) if stamp not in known]
         if not missing:
             return self
+        check(self.photos, missing, self.recipe.training.workers)
         shards = [missing[start : start + PER_SHARD] for start in range(0, len(missing), PER_SHARD)]
         batches = [in_batches(self._views(rows), self.device) for rows in shards]
         computing = computed_features(
@@ -184,5 +185,5 @@ def _stamp(file: Path) -> str:
     try:
         status = file.stat()
     except OSError as error:
-        raise DataError(f"cannot read the photo {file}: {error.strerror}. Remove it from the listing") from None
+        raise DataError(f"cannot read the photo {file}: {error.strerror}. Remove it from the list") from None
     return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"

@@ -22,6 +22,9 @@ View = tuple[int, int]
 PLAIN = -1
 """A view's seed that stands for the centre crop of evaluation and serving."""
 
+FEW = 5
+"""Photos that an error names."""
+
 KEPT_BYTES = 1 << 30
 """Decoded photos kept in memory by each process that decodes; the rest is decoded anew for every view."""
 
@@ -49,7 +52,7 @@ class Photos(Dataset[Tensor]):
 
     def __getitem__(self, view: View) -> Tensor:
         row, seed = view
-        photo = self._open(row)
+        photo = self.open(row)
         if seed != PLAIN:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -57,18 +60,62 @@ class Photos(Dataset[Tensor]):
             return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         return torch.from_numpy(prepare(photo, self.preprocessing)).permute(2, 0, 1)
 
-    def _open(self, row: int) -> Image.Image:
+    def open(self, row: int) -> Image.Image:
+        """Decoded.
+
+        Raises:
+            DataError: when it cannot be.
+        """
         if row in self._kept:
             return self._kept[row]
         try:
             photo = open_rgb(self.listing.file(row))
         except ImageRefused as error:
-            raise DataError(f"photo refused ({error.reason}): {error}. Remove it from the listing") from error
+            raise DataError(f"photo refused ({error.reason}): {error}") from error
         size = 3 * photo.width * photo.height
         if self._kept_bytes + size <= KEPT_BYTES:
             self._kept[row] = photo
             self._kept_bytes += size
         return photo
+
+
+class _Faults(Dataset[str]):
+    """What is wrong with each photo; "" for those that can be read."""
+
+    def __init__(self, photos: Photos, rows: Sequence[int]) -> None:
+        self.photos, self.rows = photos, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> str:
+        try:
+            self.photos.open(self.rows[place])
+        except DataError as error:
+            return str(error)
+        return ""
+
+
+def check(photos: Photos, rows: Sequence[int], workers: int) -> None:
+    """Decode photos once: what cannot be read is known at once, and all of it, before any work is lost.
+
+    Raises:
+        DataError: names the first few.
+    """
+    loader: DataLoader[str] = DataLoader(
+        _Faults(photos, rows),
+        batch_size=64,
+        collate_fn=list,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+    )
+    faults = [fault for batch in loader for fault in batch if fault]
+    if faults:
+        told = [*faults[:FEW], *([f"and {len(faults) - FEW} more"] if len(faults) > FEW else [])]
+        raise DataError(
+            f"{len(faults)} of {len(rows)} photos in {photos.listing.root} cannot be used; remove them (from a list of "
+            f"photos, their lines): {'; '.join(told)}"
+        )
 
 
 def load(photos: Photos, views: Sequence[Sequence[View]], workers: int) -> Iterator[Tensor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from milvus_fghash.training.checkpoint import (
     save_checkpoint,
     versions,
 )
+from milvus_fghash.training.device import device_named
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.loop import Optimisation, Progress, reproducible, train_round
 from milvus_fghash.training.memory import keep_freed_memory
-from milvus_fghash.training.photos import Photos
+from milvus_fghash.training.photos import Photos, check
 from milvus_fghash.training.sources import FeatureSource, PhotoSource, Source
 from milvus_fghash.training.trunks import StagedTrunk, build_trunk
 from milvus_fghash.training.validation import Validation, hold_out, measure
@@ -87,15 +89,17 @@ def train(
     check_trunk(recipe.method.name, frozen=recipe.trunk.frozen)
     photos, held_out = _split(listing, recipe)
     classes = photos.classes
-    _check_photos(photos, recipe, held_out)
+    check_classes(photos, recipe)
+    if held_out and not set(held_out.classes) <= set(classes):
+        raise DataError("a class has too few photos to hold some out for validation; set data.validation=0")
+    photos.keep_apart(out)
     cache = feature_cache or out / "features"
-    _make_folders(out, cache)
     target = device_named(device)
     if target.type == "cpu":
         keep_freed_memory()
     labels = torch.from_numpy(photos.label_numbers(classes))
 
-    with reproducible(recipe.training.deterministic):
+    with _folders(out, cache), reproducible(recipe.training.deterministic):
         torch.manual_seed(recipe.training.seed)
         found = find_checkpoint(out)
         if found and not resume:
@@ -115,9 +119,8 @@ def train(
         if plan.channels_last:
             method.trunk.to(memory_format=torch.channels_last)
 
-        source = _source(
-            method, Photos(photos, recipe.preprocessing, recipe.augmentation), recipe, cache, target, watcher
-        )
+        pictures = Photos(photos, recipe.preprocessing, recipe.augmentation)
+        source = _source(method, pictures, recipe, cache, target, watcher, fresh=found is None)
         validation = hold_out(method, held_out, classes, recipe, target, cache) if held_out else None
         if not found and method.wants_features:
             method.fit(source.plain().to(target), labels.to(target))
@@ -128,22 +131,6 @@ def train(
         if state.scaler:
             optimisation.scaler.load_state_dict(state.scaler)
         return _rounds(method, source, validation, labels.to(target), optimisation, state, out, watcher, found)
-
-
-def device_named(name: str | None) -> torch.device:
-    """A device by torch's name; None: `cuda` if there is one.
-
-    Raises:
-        ConfigError: when it cannot be used here.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def _rounds(
@@ -201,18 +188,25 @@ def _split(listing: Listing, recipe: Recipe) -> tuple[Listing, Listing | None]:
     return parted.split("train"), parted.split("test")
 
 
-def _check_photos(photos: Listing, recipe: Recipe, held_out: Listing | None) -> None:
+def check_classes(photos: Listing, recipe: Recipe) -> None:
+    """Whether the method can learn from the classes of these photos.
+
+    Raises:
+        DataError: when it needs labels and there are none, or one for all.
+    """
     if not card(recipe.method.name).labels:
         return
+    nameless = photos.labels.count("")
+    if nameless:
+        raise DataError(
+            f"{nameless} of {len(photos)} training photos in {photos.root} have no class, and {recipe.method.name} "
+            "needs one for each: a folder for each class, or a column in a list"
+        )
     if len(photos.classes) < 2:
         raise DataError(
             f"the {len(photos)} training photos in {photos.root} are all of one class ({photos.classes[0]!r}); "
             f"{recipe.method.name} learns from classes and needs at least two"
         )
-    if "" in photos.classes:
-        raise DataError(f"some training photos in {photos.root} have no label; {recipe.method.name} needs one for each")
-    if held_out and not set(held_out.classes) <= set(photos.classes):
-        raise DataError("a class has too few photos to hold some out for validation; set data.validation=0")
 
 
 def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Listing, out: Path) -> None:
@@ -255,19 +249,38 @@ def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing)
     )
 
 
-def _make_folders(*folders: Path) -> None:
-    """Before any work, so that a place that cannot be written to is known at once."""
-    for folder in folders:
-        try:
+@contextmanager
+def _folders(*folders: Path) -> Iterator[None]:
+    """Made before any work, so that a place that cannot be written to is known at once; left empty, they go again."""
+    made = []
+    try:
+        for folder in folders:
+            if not folder.exists():
+                made.append(folder)
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot make the folder {folder}: {error.strerror}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}. Give another one") from None
+    try:
+        yield
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _source(
-    method: HashMethod, photos: Photos, recipe: Recipe, cache: Path, device: torch.device, watcher: Watcher
+    method: HashMethod,
+    photos: Photos,
+    recipe: Recipe,
+    cache: Path,
+    device: torch.device,
+    watcher: Watcher,
+    *,
+    fresh: bool,
 ) -> Source:
     if not recipe.trunk.frozen:
+        if fresh:
+            check(photos, range(len(photos)), recipe.training.workers)
         return PhotoSource(method, photos, recipe, device)
     method.trunk.requires_grad_(False)
     features = FeatureCache(method, photos, recipe, cache, device).fill(watcher.features)

@@ -111,7 +111,9 @@ def test_a_learned_code_of_another_class_is_an_error(drawn_birds: Listing, tmp_p
         evaluate_bundle(open_encoder(tmp_path / "learned", learned), drawn_birds, dataset="birds")
 
 
-def test_refused_photos_are_counted(encoder: Encoder, drawn_birds: Listing, tmp_path: Path) -> None:
+def test_refused_photos_are_counted_and_named(
+    encoder: Encoder, drawn_birds: Listing, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "text.jpg").write_text("no photo")
     rows = range(len(drawn_birds))
     files = tuple(str(drawn_birds.file(row)) for row in rows)
@@ -120,6 +122,11 @@ def test_refused_photos_are_counted(encoder: Encoder, drawn_birds: Listing, tmp_
     listing = Listing(Path("/"), *(new + old for new, old in zip(broken, columns, strict=True)))
     made = evaluate_bundle(encoder, listing, dataset="birds").encoded
     assert (made.refused_gallery, made.refused_queries, made.n_gallery, made.n_queries) == (1, 1, 24, 12)
+    text = tmp_path / "text.jpg"
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        f"query photo {text} refused (format)",
+        f"gallery photo {text} refused (format)",
+    ]
     expected = evaluate_bundle(encoder, drawn_birds, dataset="birds").encoded
     assert made.map_exact == expected.map_exact  # labels still belong to their photos
     with pytest.raises(DataError, match="none of the 1 query photos can be read"):
