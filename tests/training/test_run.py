@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,11 @@ from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import ConfigError, DataError, TrainingError
 from milvus_fghash.methods import METHODS
 from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.training import loop
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.run import Watcher, train
 from milvus_fghash.training.trunks import _Tiny
+from tests.conftest import Run
 
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=3", "training.epochs_per_round=2",
          "training.batch_size=6", "training.drop_at=[2]", "training.workers=0")  # fmt: skip
@@ -158,46 +159,6 @@ def test_one_class_is_refused_but_not_by_lsh(drawn_birds: Listing, tmp_path: Pat
     train(recipe("lsh"), 12, alone, tmp_path / "lsh")
 
 
-@pytest.mark.parametrize("changes", [(), ("training.workers=1",), FROZEN], ids=["alone", "a worker", "frozen"])
-def test_all_photos_that_cannot_be_read_are_named_before_any_work(
-    drawn_birds: Listing, tmp_path: Path, changes: tuple[str, ...]
-) -> None:
-    (tmp_path / "x.jpg").write_text("no photo")
-    good = drawn_birds.split("train")
-    files = [str(good.file(row)) for row in range(20)] + [str(tmp_path / "x.jpg")] * 7
-    ids, labels = tuple(str(number) for number in range(27)), (*good.labels[:20], *"ababaab")
-    broken = Listing(tmp_path, ids, tuple(files), labels, ("train",) * 27)
-    with pytest.raises(DataError, match=r"^7 of 27 photos .* remove them .*photo refused \(format\).*; and 2 more$"):
-        train(recipe("fcaenet", *changes), 12, broken, tmp_path / "run")
-    assert not (tmp_path / "run").exists(), "nothing is left"
-
-
-def test_a_photo_that_is_gone_is_named(tmp_path: Path) -> None:
-    absent = Listing(tmp_path, ("x", "y"), ("1.jpg", "2.jpg"), ("a", "b"), ("train", "train"))
-    for changes in ((), FROZEN):
-        with pytest.raises(DataError, match=r"1.jpg"):
-            train(recipe("fcaenet", *changes), 12, absent, tmp_path / "run")
-
-
-def test_photos_without_a_class_are_counted(drawn_birds: Listing, tmp_path: Path) -> None:
-    labels = tuple("" if row % 2 else label for row, label in enumerate(drawn_birds.labels))
-    with pytest.raises(DataError, match=r"12 of 24 training photos in .* have no class, and fcaenet needs one"):
-        train(recipe(), 12, replace(drawn_birds, labels=labels), tmp_path / "run")
-
-
-def test_nothing_is_written_among_the_photos(drawn_birds: Listing) -> None:
-    with pytest.raises(ConfigError, match="is the folder of the photos"):
-        train(recipe(), 12, drawn_birds, drawn_birds.root)
-    assert not (drawn_birds.root / "checkpoints").exists()
-
-
-@pytest.mark.parametrize("change", ["method.options.gama=1", "trunk.weights='nowhere.safetensors'"])
-def test_a_training_that_cannot_begin_leaves_nothing(drawn_birds: Listing, tmp_path: Path, change: str) -> None:
-    with pytest.raises(ConfigError):
-        train(recipe("fcaenet", *FROZEN, change), 12, drawn_birds, tmp_path / "run")
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_place_that_cannot_be_written_is_known_before_the_work(drawn_birds: Listing, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot make the folder"):
@@ -260,6 +221,30 @@ def test_no_path_of_the_machine_is_told(drawn_birds: Listing, tmp_path: Path) ->
     others = recipe("lsh", f"trunk.weights='{tmp_path / 'others.safetensors'}'")
     with pytest.raises(ConfigError, match=r"another recipe.*trunk"):
         train(others, 12, drawn_birds, tmp_path / "run", resume=True)
+
+
+def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
+    run: Run, drawn_birds: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "demo-fcaenet", "--bits", "12", "--data", str(drawn_birds.root), "--out", "run", "--resume"]
+    for change in QUICK:
+        command += ["--set", change]
+
+    def stopped(method: Any, source: Any, labels: Any, plan: Any, number: int, *rest: Any) -> Any:
+        if number == 1:
+            raise KeyboardInterrupt
+        return loop.train_round(method, source, labels, plan, number, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("milvus_fghash.training.run.train_round", stopped)
+        result = run(*command)
+    assert result.exit_code == 130
+    assert "run holds nothing to go on with; a new training begins.\n" in result.stderr
+    assert "The same command with --resume goes on from the last finished round.\nInterrupted.\n" in result.stderr
+    result = run(*command)
+    assert result.exit_code == 0
+    assert "nothing to go on" not in result.stderr
+    assert [record.round for record in load_checkpoint(Path("run")).state.history] == [1, 2, 3]
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(drawn_birds: Listing, tmp_path: Path) -> None:
