@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.explaining.model import Pixels, View, Views
+from milvus_fghash.explaining.model import Heat, Pixels, View, Views
 from milvus_fghash.explaining.pictures import overlay, stretched
 
 READING = (
     "Attention: where the network looks, from the lowest to the highest place in this photo. Methods with attention of "
     "their own give a map, or one for each part or bit; the others the mean of their last feature maps."
 )
+
+
+def noted(caption: str, heat: Heat) -> str:
+    """A map's caption, which says so where no two places of it differ by a step of brightness."""
+    return caption if np.ptp(heat) >= 1 / 256 else f"{caption}, the same everywhere"
 
 
 def attention_views(
@@ -29,8 +34,8 @@ def attention_views(
             caption = "where it looks"
         else:
             caption = f"bit {number}" if of_bits else f"part {number + 1} of {len(maps)}"
-        flat = ", the same everywhere" if np.ptp(maps[number]) == 0 else ""
-        views.append(View("attention", caption + flat, overlay(photo, stretched(maps[number]))))
+        heat = stretched(maps[number])
+        views.append(View("attention", noted(caption, heat), overlay(photo, heat)))
     chosen_by = "--bits-shown chooses which, --maps-shown how many" if of_bits else "--maps-shown chooses how many"
     left_out = f"{len(views)} of {len(maps)} attention maps are shown: {chosen_by}." if len(views) < len(maps) else ""
     return Views(views, left_out)

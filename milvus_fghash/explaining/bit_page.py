@@ -17,7 +17,6 @@ INTRODUCTION = (
     "<b>On</b>: the share of photos with the bit on; near 50 % it tells most photos apart, at 0 or 100 % none. "
     "<b>Agreement</b>: the share of photos that are on the side of most of their class. At 100 % every class is wholly "
     "on one side; a bit that knows nothing of classes has about the share of its larger side.",
-    "Shown are the photos with the largest and the smallest outputs, one of each class before a second of any.",
 )
 
 
@@ -25,8 +24,12 @@ def bits_part(contents: Contents) -> Iterator[str]:
     """HTML of all bits that are shown: a table, then a section for each."""
     yield f'<h2 id="bits">What each bit of {text(contents.names[0])} stands for</h2>\n'
     yield from (f"<p>{paragraph}</p>\n" for paragraph in INTRODUCTION)
+    evidence = text(contents.models[0].evidence_is)
+    yield f"<p>Shown are the photos with the largest and the smallest {evidence}, each on the side of its code, one of "
+    yield "each class before a second of any.</p>\n"
     if any(part.heats for part in contents.bits):
-        yield "<p>Below each photo is a class-activation map of the bit alone: bright places hold it on its side.</p>\n"
+        yield f"<p>Below each photo is a class-activation map of the bit alone, by its {evidence}: bright places speak "
+        yield "for the side it is on, the brightest of each photo the most. A map that is dark all over has none.</p>\n"
     yield "<table>\n<tr><th>bit</th><th>on</th><th>agreement</th><th>on for / off for</th></tr>\n"
     for part in contents.bits:
         facts = part.facts

@@ -52,6 +52,8 @@ class Contents:
     """The page."""
 
     models: Sequence[Model]
+    names: Sequence[str]
+    """What they are called here; no two alike."""
     gallery: Listing
     n_gallery: int
     """Photos of the gallery that could be read."""
@@ -62,9 +64,3 @@ class Contents:
     photos: Mapping[int, str]
     """Row of the gallery -> its picture."""
     refused: Sequence[Refused]
-
-    @property
-    def names(self) -> list[str]:
-        """What the models are called; their folders tell apart those that are alike."""
-        alike = len({model.name for model in self.models}) < len(self.models)
-        return [f"{model.name}, {model.path.resolve().name}" if alike else model.name for model in self.models]

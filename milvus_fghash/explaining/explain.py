@@ -13,7 +13,8 @@ from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.explaining.album import PHOTOS, Album
 from milvus_fghash.explaining.bit_facts import bit_facts
 from milvus_fghash.explaining.contents import BitPart, Contents, QueryPart, Shown
-from milvus_fghash.explaining.model import Model
+from milvus_fghash.explaining.model import Model, told_apart
+from milvus_fghash.explaining.occlusion import hidden_view
 from milvus_fghash.explaining.page import MARK, page
 from milvus_fghash.explaining.pictures import RIGHT, WRONG, montage, overlay
 from milvus_fghash.explaining.queries import Query, drawn, given, part_of
@@ -61,9 +62,10 @@ class Explained:
 
 @dataclass(frozen=True)
 class Seen:
-    """A model, and what it makes of the queries and of the gallery."""
+    """A model, its name beside the others, and what it makes of the queries and of the gallery."""
 
     model: Model
+    name: str
     queries: Coded
     gallery: Coded
 
@@ -87,9 +89,14 @@ def explain(
     Raises:
         DataError: when ``out`` is taken, a split is missing, no query or no photo of the gallery can be read, photos
             change meanwhile, or the disk refuses; nothing is written then.
-        ConfigError: when the first model has no such bit.
+        ConfigError: when the first model has no such bit, or stands beside itself.
     """
     refuse_taken(out, overwrite)
+    if len({model.path.resolve() for model in models}) < len(models):
+        raise ConfigError(
+            f"{models[0].path} is compared with itself; expected another bundle or checkpoint: name one, or leave out "
+            "--against to see this one alone"
+        )
     bits = tuple(range(models[0].bits)) if wanted.bits is None else wanted.bits
     for bit in bits:
         if not 0 <= bit < models[0].bits:
@@ -104,10 +111,11 @@ def explain(
     seen = [
         Seen(
             model,
+            name,
             _some(encode(model, [one.file for one in queries]), "query"),
             _some(encode(model, files, report), "gallery"),
         )
-        for model in models
+        for model, name in zip(models, told_apart(models), strict=True)
     ]
     for one in seen[1:]:
         for before, now in ((seen[0].queries, one.queries), (seen[0].gallery, one.gallery)):
@@ -119,6 +127,7 @@ def explain(
             album = Album(folder, gallery, models[0].preprocessing)
             contents = Contents(
                 models=models,
+                names=[one.name for one in seen],
                 gallery=gallery,
                 n_gallery=len(seen[0].gallery.rows),
                 gallery_name=gallery_name,
@@ -146,7 +155,7 @@ def refuse_taken(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise DataError(f"{out} exists; choose another folder or allow to overwrite it")
+        raise DataError(f"{out} exists; choose another folder, or overwrite it (--overwrite)")
     ours = (out / PAGE).is_file() and MARK.encode() in (out / PAGE).read_bytes()
     if not ours or any(file.suffix != ".png" and file.name not in (PAGE, PHOTOS) for file in out.iterdir()):
         raise DataError(f"{out} holds something else than a page of explain, so it is not overwritten")
@@ -164,13 +173,17 @@ def _query_part(
 ) -> QueryPart:
     name = f"query-{place + 1:02d}"
     labels = album.gallery.labels
+    in_common = set.intersection(*(set(one.model.readings) for one in seen))
     views, left_out, found = [], [], []
     for letter, one in zip("ab", seen, strict=False):
-        seen_as = one.model.views(load(query.file, one.model.preprocessing), bits, wanted.maps)
+        pixels = load(query.file, one.model.preprocessing)
+        seen_as = one.model.views(pixels, bits, wanted.maps)
+        # A bundle without attention shows nothing that a checkpoint does; what it shows needs answers alone
+        added = [] if in_common or "hidden" in one.model.readings else [hidden_view(one.model, pixels)]
         views.append(
             [
                 Shown(album.picture(f"{name}-{letter}{number}-{view.kind}", view.picture), view.kind, view.caption)
-                for number, view in enumerate(seen_as.shown, 1)
+                for number, view in enumerate([*seen_as.shown, *added], 1)
             ]
         )
         left_out.append(seen_as.left_out)
@@ -186,7 +199,7 @@ def _query_part(
         views=views,
         left_out=left_out,
         found=found,
-        picture=album.picture(f"{name}-found", montage(rows, apart=True)),
+        picture=album.picture(f"{name}-found", montage(rows, apart=True, names=[one.name for one in seen])),
     )
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,20 @@ Heat = NDArray[np.floating[Any]]
 
 BATCH = 8
 """Photos computed at once."""
+
+
+class Answers(NamedTuple):
+    """What a model says of n photos.
+
+    Attributes:
+        codes: (n, n_bytes).
+        outputs: (n, n_bits), the numbers they are the signs of.
+        evidence: (n, n_bits), how much speaks for each bit to be on: the outputs, or what `Model.evidence_is` names.
+    """
+
+    codes: Codes
+    outputs: Outputs
+    evidence: Outputs
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,10 @@ class Model(ABC):
     bits: int
     lineage: str
     preprocessing: Preprocessing
+    mean: Sequence[float]
+    """Per channel, of RGB pixels in [0, 1]; what is hidden or erased has this colour."""
+    evidence_is: str = "outputs"
+    """By what photos are ordered and bits explained, in a word for people."""
     readings: Mapping[str, str]
     """Kind of view -> how to read it, in the order of the views."""
     absent: Sequence[str]
@@ -72,9 +90,15 @@ class Model(ABC):
         """Such as "fcaenet (48 bits)"."""
         return f"{self.method} ({self.bits} bits)"
 
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """As a pixel."""
+        red, green, blue = (round(255 * min(max(value, 0), 1)) for value in self.mean)
+        return red, green, blue
+
     @abstractmethod
-    def run(self, pixels: Pixels) -> tuple[Codes, Outputs]:
-        """(n, size, size, 3) -> the codes, (n, n_bytes), and the outputs they are the signs of, (n, n_bits)."""
+    def run(self, pixels: Pixels) -> Answers:
+        """Of photos, (n, size, size, 3)."""
 
     @abstractmethod
     def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
@@ -88,6 +112,20 @@ class Model(ABC):
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat] | None:
         """For each photo, what holds this bit on its side; None if this kind of model cannot say."""
         return None
+
+
+def told_apart(models: Sequence[Model]) -> list[str]:
+    """What models are called beside each other: those of one name by the shortest ends of their paths that differ.
+
+    The paths must differ.
+    """
+    names = [model.name for model in models]
+    if len(set(names)) == len(names):
+        return names
+    paths = [model.path.resolve().parts for model in models]
+    depths = range(1, max(map(len, paths)) + 1)
+    depth = next(depth for depth in depths if len({parts[-depth:] for parts in paths}) == len(paths))
+    return [f"{name}, {Path(*parts[-depth:])}" for name, parts in zip(names, paths, strict=True)]
 
 
 def open_model(path: Path, *, provider: str | None = None, threads: int = 0, device: str | None = None) -> Model:

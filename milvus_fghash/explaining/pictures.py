@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from milvus_fghash.explaining.model import Heat, Pixels
 
@@ -20,6 +21,8 @@ SCALE: Final = ((20, 11, 53), (120, 28, 109), (207, 68, 70), (251, 155, 6), (252
 """Cold to hot in even steps; brightness rises all the way, so that it reads in grey and with any colour vision."""
 TILE: Final = 128
 """Side of a photo in a picture of several, in pixels."""
+LETTERS: Final = 16
+"""Height of letters in such a picture, in pixels."""
 
 
 def stretched(heat: NDArray[np.floating[Any]]) -> Heat:
@@ -62,16 +65,31 @@ def erased(photo: Pixels, kept: NDArray[np.bool_], fill: tuple[int, int, int]) -
     return picture.astype(np.uint8)
 
 
-def montage(rows: Sequence[Sequence[tuple[Pixels, tuple[int, int, int] | None]]], apart: bool = False) -> Image.Image:
-    """Photos side by side on white, each with a frame of its colour or none; ``apart``: the first of each row is."""
-    gap, frame = 8, 5
+def montage(
+    rows: Sequence[Sequence[tuple[Pixels, tuple[int, int, int] | None]]],
+    apart: bool = False,
+    names: Sequence[str] = (),
+) -> Image.Image:
+    """Photos side by side on white, each with a frame of its colour or none.
+
+    Args:
+        apart: the first of each row is.
+        names: of the rows, written above them; empty: none. Letters that the font lacks are empty boxes.
+    """
+    gap, frame, font = 8, 5, ImageFont.load_default(LETTERS)
     lead = 2 * gap if apart else 0
     step = TILE + 2 * frame + gap
-    size = (max(len(row) for row in rows) * step + lead + gap, len(rows) * step + gap)
-    sheet = Image.new("RGB", size, "white")
+    # Names hold parts of paths: any character, also line breaks and bytes that are no UTF-8
+    lines = [" ".join(name.encode(errors="backslashreplace").decode().split()) for name in names]
+    above = LETTERS + gap if lines else 0
+    photos_end = max(len(row) for row in rows) * step + lead
+    width = max([photos_end, *(gap + math.ceil(font.getlength(line)) for line in lines)]) + gap
+    sheet = Image.new("RGB", (width, len(rows) * (step + above) + gap), "white")
+    for down, line in enumerate(lines):
+        ImageDraw.Draw(sheet).text((gap, gap + down * (step + above)), line, "black", font)
     for down, row in enumerate(rows):
         for across, (photo, colour) in enumerate(row):
-            left, top = gap + across * step + (lead if across else 0), gap + down * step
+            left, top = gap + across * step + (lead if across else 0), gap + above + down * (step + above)
             if colour:
                 sheet.paste(colour, (left, top, left + TILE + 2 * frame, top + TILE + 2 * frame))
             tile = Image.fromarray(photo).resize((TILE, TILE), Image.Resampling.LANCZOS)

@@ -25,13 +25,13 @@ class Coded:
     Attributes:
         rows: (n_kept,) their positions in the list.
         codes: (n_kept, n_bytes).
-        outputs: (n_kept, n_bits).
+        evidence: (n_kept, n_bits), how much speaks for each bit to be on.
         refused: the others.
     """
 
     rows: NDArray[np.int64]
     codes: Codes
-    outputs: Outputs
+    evidence: Outputs
     refused: tuple[Refused, ...]
 
 
@@ -57,18 +57,18 @@ class Found:
 
 
 def encode(model: Model, files: Sequence[Path], report: Report = lambda done, total: None) -> Coded:
-    """Files -> codes and outputs of a model; those that cannot be decoded are listed, not raised."""
+    """Files -> codes and evidence of a model; those that cannot be decoded are listed, not raised."""
     refused: list[Refused] = []
     rows: list[int] = []
     codes = [np.zeros((0, code_bytes(model.bits)), np.uint8)]
-    outputs = [np.zeros((0, model.bits), np.float32)]
+    evidence = [np.zeros((0, model.bits), np.float32)]
     for photos in batches(decode(files, model.preprocessing, DEFAULT_LIMITS), BATCH, refused.append):
-        some_codes, some_outputs = model.run(np.stack([photo.pixels for photo in photos]))
-        codes.append(some_codes)
-        outputs.append(some_outputs)
+        answers = model.run(np.stack([photo.pixels for photo in photos]))
+        codes.append(answers.codes)
+        evidence.append(answers.evidence)
         rows.extend(photo.row for photo in photos)
         report(len(rows) + len(refused), len(files))
-    return Coded(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(outputs), tuple(refused))
+    return Coded(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(evidence), tuple(refused))
 
 
 def nearest(query: Codes, gallery: Coded, ids: Sequence[str], k: int, itself: str | None = None) -> Found:

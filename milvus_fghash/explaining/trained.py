@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from milvus_fghash.bits import Codes, Outputs, pack
+from milvus_fghash.bits import pack
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.explaining.attention import READING, attention_views
-from milvus_fghash.explaining.model import BATCH, Heat, Model, Pixels, View, Views
+from milvus_fghash.explaining.attention import READING, attention_views, noted
+from milvus_fghash.explaining.model import BATCH, Answers, Heat, Model, Pixels, View, Views
 from milvus_fghash.explaining.pictures import erased, overlay, positive
 from milvus_fghash.explaining.tags import percent
 from milvus_fghash.methods import load
@@ -25,21 +25,24 @@ from milvus_fghash.training.trunks import StagedTrunk
 READINGS = {
     "attention": READING,
     "code": (
-        "Code: a class-activation map of the whole code. Bright places push the outputs to the side they are on; "
-        "dark ones do nothing for them, or pull the other way."
+        "Code: a class-activation map of the whole code. Bright places speak for the bits as they are, the brightest "
+        "of this photo the most; dark ones do nothing for them, or speak for the other side."
     ),
     "erased": (
         "Erased: the region that selective region erasing (SREM) takes away, the hottest of the mean feature map. "
         "The caption says how many bits of the code change when only the rest is seen."
     ),
 }
+BY_EVIDENCE = (
+    " Of {method}, what speaks for bits is read from their {evidence}: its outputs are level where it is sure. In a "
+    "doubtful photo a bit can stand against them, and more then speaks for the other side."
+)
 
 
 class Trained(Model):
     """Attention of the method, Grad-CAM of the code and of single bits, and SREM's region."""
 
     kind = "checkpoint"
-    readings = READINGS
     absent = ()
 
     def __init__(self, path: Path, device: str | None = None) -> None:
@@ -53,16 +56,24 @@ class Trained(Model):
         except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
             raise ConfigError(f"the device {device!r} cannot be used: {str(error).partition(chr(10))[0]}") from None
         self.trunk = cast(StagedTrunk, self.network.trunk)
+        self.mean, self.evidence_is = self.trunk.mean, self.network.evidence_is
+        self.readings = dict(READINGS)
+        if self.evidence_is != Model.evidence_is:
+            self.readings["code"] += BY_EVIDENCE.format(method=self.method, evidence=self.evidence_is)
         self.stage = self._last_common_stage()
         self.boxes, self.box_size, self.box_at = self._boxes()
 
-    def run(self, pixels: Pixels) -> tuple[Codes, Outputs]:
+    def run(self, pixels: Pixels) -> Answers:
         with torch.inference_mode():
-            parts = [
-                self.network(self._images(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)
+            features = [
+                self.network.represent(self._images(pixels[start : start + BATCH]))
+                for start in range(0, len(pixels), BATCH)
             ]
-        outputs = torch.cat(parts).float().cpu().numpy()
-        return pack(outputs), outputs
+            outputs, evidence = (
+                torch.cat([told(some) for some in features]).float().cpu().numpy()
+                for told in (self.network.head, self.network.evidence)
+            )
+        return Answers(pack(outputs), outputs, evidence)
 
     def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
         images = self._images(photo[None])
@@ -72,7 +83,8 @@ class Trained(Model):
         looks = attention_views(photo, attentions, self.bits, shown_bits, most_maps)
         signs = torch.where(whole > 0, 1.0, -1.0)
         (heat,) = self._activations(images, signs)
-        code = View("code", "what makes the code", overlay(photo, positive(heat)))
+        heat = positive(heat)
+        code = View("code", noted("what makes the code", heat), overlay(photo, heat))
         return Views([*looks.shown, code, self._erased(photo, images, whole)], looks.left_out)
 
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat]:
@@ -84,13 +96,13 @@ class Trained(Model):
         return [positive(heat) for heat in self._activations(images, weights)]
 
     def _activations(self, images: Tensor, weights: Tensor) -> Any:
-        """Grad-CAM (Selvaraju et al., ICCV 2017) of sum_k weights_k output_k, (b, n_bits) -> (b, h, w), not cut at 0.
+        """Grad-CAM (Selvaraju et al., ICCV 2017) of sum_k weights_k evidence_k, (b, n_bits) -> (b, h, w), not cut at 0.
 
         A constant makes the map's mean the score itself. With pooled maps and a linear head each place then holds what
         the head says of that place alone, which is the class-activation map with its bias (Zhou et al., CVPR 2016).
         """
         with torch.enable_grad(), _cut(self.stage) as cuts:
-            scores = (self.network(images) * weights).sum(dim=1)
+            scores = (self.network.evidence(self.network.represent(images)) * weights).sum(dim=1)
             (gradient,) = torch.autograd.grad(scores.sum(), cuts)
         heat = (gradient.sum(dim=(2, 3), keepdim=True) * cuts[0]).sum(dim=1)
         heat += (scores - heat.mean(dim=(1, 2)))[:, None, None]
@@ -122,9 +134,8 @@ class Trained(Model):
             rest = self.network(erase(images, maps, *boxes))
             mask = erasing_mask(maps.float(), photo.shape[:2], *boxes)[0, 0].bool().cpu().numpy()
         changed = int(((rest > 0) != (whole > 0)).sum())
-        fill = tuple(round(255 * min(max(value, 0), 1)) for value in self.trunk.mean)
         caption = f"{percent(float(1 - mask.mean()))} of the photo; {changed} of {self.bits} bits change"
-        return View("erased", caption, erased(photo, mask, (fill[0], fill[1], fill[2])))
+        return View("erased", caption, erased(photo, mask, self.mean_colour))
 
     def _images(self, pixels: Pixels) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)

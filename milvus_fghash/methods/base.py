@@ -106,6 +106,8 @@ class HashMethod(nn.Module, ABC):
     """Names what `represent` gives and with which options: cached features of another one are not used."""
     embedding: str = "anchor"
     """Names what `embed` gives beside it, likewise."""
+    evidence_is: str = "outputs"
+    """What `evidence` gives, in a word for people; of several bits."""
     learned_source: str = "V"
     """Where `learned_codes` come from: "V", solved for each training photo, or "class codes", one for each class."""
 
@@ -125,6 +127,15 @@ class HashMethod(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised -> (b, n_bits)."""
         outputs: Tensor = self.head(self.represent(images))
+        return outputs
+
+    def evidence(self, features: Tensor) -> Tensor:
+        """(b, n_features), of `represent` -> (b, n_bits): how much speaks for each bit to be on. Only to be looked at.
+
+        These are the outputs, unless they level off where a method is sure: level outputs have no gradients, and put
+        photos in no order. The code is told by the outputs alone; evidence may have another sign than one of them.
+        """
+        outputs: Tensor = self.head(features)
         return outputs
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:

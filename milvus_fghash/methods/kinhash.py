@@ -69,6 +69,8 @@ from milvus_fghash.methods.heads import HashHead
 
 FEW_CLASSES, MANY_BITS = 100, 24
 """Below so many classes, and above so many bits, codes tell more doubt than the classifier's posteriors."""
+NEVER = -1e30
+"""Logarithm of a share of 0: finite, as the gradient of a sum of zeros is not."""
 
 
 class Config(ClassifiedConfig):
@@ -130,6 +132,19 @@ def bit_log_odds(logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
     return torch.log(on + 1e-30) - torch.log(off + 1e-30)
 
 
+def bit_evidence(logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
+    """The log odds above without an end: however sure a photo is, they still grow and have gradients.
+
+    A bit that all classes share has nothing to speak for it, and gives 0.
+    """
+    log_posteriors = F.log_softmax(logits / temperature, dim=1)[:, :, None]
+    on, off = (
+        torch.logsumexp(log_posteriors + _shares(side.to(logits.dtype)).log().clamp(min=NEVER), dim=1)
+        for side in (codes > 0, codes < 0)
+    )
+    return (on - off).masked_fill((codes == codes[0]).all(dim=0), 0.0)
+
+
 def _shares(members: Tensor) -> Tensor:
     """Of each bit, 1 / n for the n classes that have it so, 0 for the others; (n_classes, n_bits) of 1 and 0."""
     return members / members.sum(dim=0).clamp(min=1)
@@ -165,9 +180,14 @@ class ClassifiedHead(nn.Module):
             return bit_margins(logits, self.worth, self.temperature)
         return bit_log_odds(logits, self.codes, self.temperature)
 
+    def evidence(self, features: Tensor) -> Tensor:
+        """`bit_evidence`, where codes are weighed too: what all codes are worth to a sure photo no longer changes."""
+        return bit_evidence(self.classes(features).float(), self.codes, self.temperature)
+
 
 class Method(ClassifiedMethod):
     learned_source = "class codes"
+    evidence_is = "log odds"
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         super().__init__(trunk, sizes, config)
@@ -181,6 +201,9 @@ class Method(ClassifiedMethod):
         if self.config.placed:
             similarity = class_similarity(class_means(features, labels, self.sizes.n_classes))
             self.head.deal(place_by_similarity(self.head.codes, similarity, self.config.seed))
+
+    def evidence(self, features: Tensor) -> Tensor:
+        return self.head.evidence(features)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         return self.classified(self.head.classes, batch)[1]

@@ -54,10 +54,13 @@ def test_what_is_asked_for_is_what_is_shown(run: Run, birds: Path, monkeypatch: 
 
 def test_a_second_model_and_a_photo_by_name(run: Run, birds: Path, tmp_path: Path) -> None:
     photo = min(birds.glob("train/*/*.jpg"))
-    words = ["--data", birds, "--image", photo, "--against", GOLDEN, "--gallery-split", "test", "--out", "page"]
+    other = shutil.copytree(GOLDEN, tmp_path / "other" / GOLDEN.name)
+    words = ["--data", birds, "--image", photo, "--against", other, "--gallery-split", "test", "--out", "page"]
     assert run("explain", GOLDEN, *words).exit_code == 0
     page = Page((tmp_path / "page" / "index.html").read_text(encoding="utf-8"))
     assert len(page.sections["query-1"].groups) == 4
+    assert "bits), golden/bundle-v1 and" in page.text
+    assert "bits), other/bundle-v1 learned" in page.text
     assert run("explain", GOLDEN, *words).exit_code == 1
     assert run("explain", GOLDEN, *words, "--overwrite").exit_code == 0
 
@@ -81,6 +84,7 @@ def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path
         (["--bits-shown", "12"], 1, "no bit 12; its bits are 0 to 11"),
         (["--query-split", "tset"], 1, "Did you mean test?"),
         (["--provider", "nowhere"], 1, "no provider"),
+        (["--against", str(GOLDEN)], 1, "bundle-v1 is compared with itself; expected another bundle or checkpoint"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_writes_nothing(

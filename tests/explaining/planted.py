@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from milvus_fghash.bits import Codes, Outputs, pack
+from milvus_fghash.bits import Outputs, pack
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.explaining.model import Heat, Model, Pixels, View, Views
+from milvus_fghash.explaining.explain import Explained, Wanted, explain
+from milvus_fghash.explaining.model import Answers, Heat, Model, Pixels, View, Views
 from milvus_fghash.images import Preprocessing
 
 SIDE = 16
 BITS = 8
+
+# number, id, class, split; the first model's code; the second's
+PHOTOS = [
+    (0, "q1", "robin", "test", "11110000", "000011110000"),
+    (1, "q2", "wren", "test", "00001111", "111111111111"),
+    (10, "g1", "robin", "train", "11110000", "000011110011"),
+    (11, "g2", "robin", "train", "11110011", "000011110000"),
+    (12, "g10", "wren", "train", "11100000", "111111111110"),
+    (13, "g9", "wren", "train", "11100000", "111111111111"),
+    (14, "g5", "", "train", "11110001", "000011110000"),
+]
 
 
 class Planted(Model):
@@ -24,6 +37,7 @@ class Planted(Model):
     kind = "bundle"
     lineage = "ab12"
     preprocessing = Preprocessing(size=SIDE, resize=SIDE)
+    mean = (0.5, 0.5, 0.5)
     readings: Mapping[str, str] = {"attention": "Attention: nowhere in particular."}
     absent: Sequence[str] = ("Nothing else is known.",)
 
@@ -32,9 +46,13 @@ class Planted(Model):
         self.path, self.method, self.heated = Path(name), name, heated
         self.bits = len(next(iter(self.table.values())))
 
-    def run(self, pixels: Pixels) -> tuple[Codes, Outputs]:
+    def run(self, pixels: Pixels) -> Answers:
         outputs = np.stack([self.table[int(photo[0, 0, 0])] for photo in pixels])
-        return pack(outputs), outputs
+        return Answers(pack(outputs), outputs, self.evidence(outputs))
+
+    def evidence(self, outputs: Outputs) -> Outputs:
+        """As of most methods."""
+        return outputs
 
     def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
         left_out = f"{most_maps} of 40 <maps>." if most_maps < 40 else ""
@@ -122,3 +140,22 @@ class Figure:
         self.kind = kind
         self.files: list[str] = []
         self.text = ""
+
+
+def planted(column: int = 4, name: str = "planted", **options: Any) -> Planted:
+    return Planted({photo[0]: signs_of(str(photo[column])) for photo in PHOTOS}, name, **options)
+
+
+def explained(listing: Listing, *models: Model, **wanted: Any) -> tuple[Explained, Page]:
+    out = listing.root.parent / "out"
+    result = explain(models or [planted()], listing, out, Wanted(**wanted), overwrite=out.exists())
+    return result, Page((out / "index.html").read_text(encoding="utf-8"))
+
+
+def captions(page: Page, section: str, group: int) -> list[tuple[str, str]]:
+    return [(figure.kind, figure.text) for figure in page.sections[section].groups[group]]
+
+
+def query_of(page: Page, label: str) -> str:
+    """Which of the two queries was drawn first is up to a hash."""
+    return next(name for name in ("query-1", "query-2") if f": {label}" in page.sections[name].text)

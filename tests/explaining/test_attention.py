@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from milvus_fghash.explaining.attention import attention_views
+from milvus_fghash.explaining.attention import attention_views, noted
 from milvus_fghash.explaining.pictures import overlay, stretched
 
 BITS = 48
@@ -45,3 +45,12 @@ def test_each_map_is_stretched_by_itself_and_a_dead_one_is_named() -> None:
     assert [view.caption for view in views] == ["part 1 of 3", "part 2 of 3, the same everywhere", "part 3 of 3"]
     for view, one in zip(views, maps, strict=True):
         np.testing.assert_array_equal(view.picture, overlay(PHOTO, stretched(one)))
+
+
+def test_a_map_without_a_brighter_place_is_named() -> None:
+    even = np.full((4, 4), 0.9)
+    nearly, spot = even + 1e-3 * np.eye(4), even + 0.01 * np.eye(4)
+    assert [noted("a map", heat) for heat in (0 * even, even, nearly, spot)] == [
+        *["a map, the same everywhere"] * 3,
+        "a map",
+    ]

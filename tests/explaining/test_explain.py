@@ -11,45 +11,20 @@ from PIL import Image
 
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import BundleError, ConfigError, DataError
-from milvus_fghash.explaining.explain import Explained, Wanted, explain
-from milvus_fghash.explaining.model import Model
+from milvus_fghash.explaining.explain import Wanted, explain
+from milvus_fghash.explaining.pictures import LETTERS
 from tests.bundle_parts import folder_of
-from tests.explaining.planted import Page, Planted, signs_of, write_photos
-
-# number, id, class, split; the first model's code; the second's
-PHOTOS = [
-    (0, "q1", "robin", "test", "11110000", "000011110000"),
-    (1, "q2", "wren", "test", "00001111", "111111111111"),
-    (10, "g1", "robin", "train", "11110000", "000011110011"),
-    (11, "g2", "robin", "train", "11110011", "000011110000"),
-    (12, "g10", "wren", "train", "11100000", "111111111110"),
-    (13, "g9", "wren", "train", "11100000", "111111111111"),
-    (14, "g5", "", "train", "11110001", "000011110000"),
-]
-
-
-@pytest.fixture
-def listing(tmp_path: Path) -> Listing:
-    return write_photos(tmp_path / "photos", [(number, key, label, split) for number, key, label, split, *_ in PHOTOS])
-
-
-def planted(column: int = 4, name: str = "planted", **options: Any) -> Planted:
-    return Planted({photo[0]: signs_of(str(photo[column])) for photo in PHOTOS}, name, **options)
-
-
-def explained(listing: Listing, *models: Model, **wanted: Any) -> tuple[Explained, Page]:
-    out = listing.root.parent / "out"
-    result = explain(models or [planted()], listing, out, Wanted(**wanted), overwrite=out.exists())
-    return result, Page((out / "index.html").read_text(encoding="utf-8"))
-
-
-def captions(page: Page, section: str, group: int) -> list[tuple[str, str]]:
-    return [(figure.kind, figure.text) for figure in page.sections[section].groups[group]]
-
-
-def query_of(page: Page, label: str) -> str:
-    """Which of the two queries was drawn first is up to a hash."""
-    return next(name for name in ("query-1", "query-2") if f": {label}" in page.sections[name].text)
+from tests.explaining.planted import (
+    PHOTOS,
+    Page,
+    Planted,
+    captions,
+    explained,
+    planted,
+    query_of,
+    signs_of,
+    write_photos,
+)
 
 
 def test_hits_have_their_distance_and_the_frame_of_their_class(listing: Listing) -> None:
@@ -69,20 +44,6 @@ def test_what_is_cut_at_the_last_distance_is_said(listing: Listing) -> None:
     assert "2 more photos are as near as the last one here" in page.sections[query_of(page, "robin")].text
 
 
-def test_a_second_model_with_other_bits_stands_below(listing: Listing) -> None:
-    _, page = explained(listing, planted(), planted(5, "second"), hits=2)
-    section = page.sections[query_of(page, "robin")]
-    assert [len(group) for group in section.groups] == [2, 2, 2, 2]  # photo and view of each; hits of each
-    assert captions(page, query_of(page, "robin"), 2)[0] == ("right", "0 of 8 bitsrobin10.png")
-    assert captions(page, query_of(page, "robin"), 3) == [
-        ("right", "0 of 12 bitsrobin11.png"),
-        ("", "0 of 12 bits14.png"),
-    ]
-    assert "planted (8 bits): 1 of the 2 nearest" in section.text
-    assert "second (12 bits): 1 of the 2 nearest" in section.text
-    assert len([name for name in page.sections if name.startswith("bit-")]) == 8  # the first model's
-
-
 def test_maps_that_are_left_out_are_told_of_below_the_others(listing: Listing) -> None:
     _, page = explained(listing, planted(), planted(5, "second"))
     assert page.sections["query-1"].text.count("12 of 40 <maps>.") == 2
@@ -92,19 +53,12 @@ def test_maps_that_are_left_out_are_told_of_below_the_others(listing: Listing) -
     assert "<maps>" not in page.text
 
 
-def test_models_of_one_name_are_told_apart_by_their_folders(listing: Listing) -> None:
-    first, second = planted(), planted()
-    first.path, second.path = Path("runs/one"), Path("runs/two")
-    _, page = explained(listing, first, second)
-    assert "planted (8 bits), one: " in page.text
-    assert "planted (8 bits), two: " in page.text
-
-
 def test_the_picture_of_the_hits_has_their_frames(listing: Listing, tmp_path: Path) -> None:
     _, page = explained(listing, hits=2)
     name = f"{query_of(page, 'robin').replace('-', '-0')}-found.png"
     sheet = np.asarray(Image.open(tmp_path / "out" / name))
-    colours = [tuple(pixel) for pixel in sheet[8 + 2].tolist()]  # through the upper edge of the frames
+    edge = sheet[8 + LETTERS + 8 + 2]  # through the upper edge of the frames, below the model's name
+    colours = [tuple(pixel) for pixel in edge.tolist()]
     assert [colour for colour in dict.fromkeys(colours) if colour != (255, 255, 255)] == [(26, 152, 80), (215, 48, 39)]
 
 
@@ -252,17 +206,6 @@ def test_a_page_takes_only_the_place_of_a_page(listing: Listing, tmp_path: Path)
     for stranger in (out, site, tmp_path / "photos", tmp_path / "photos" / "0.png"):
         with pytest.raises(DataError, match="not overwritten"):
             explain([planted()], listing, stranger, overwrite=True)
-
-
-def test_photos_that_go_between_two_models_are_noticed(listing: Listing, tmp_path: Path) -> None:
-    class Taking(Planted):
-        def run(self, pixels: Any) -> Any:
-            listing.file(0).unlink(missing_ok=True)
-            return super().run(pixels)
-
-    with pytest.raises(DataError, match="came or went"):
-        explained(listing, Taking({photo[0]: signs_of(str(photo[4])) for photo in PHOTOS}), planted(5, "second"))
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_gallery_of_the_query_alone(listing: Listing) -> None:

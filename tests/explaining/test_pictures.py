@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from milvus_fghash.explaining.pictures import (
+    LETTERS,
     OUTLINE,
     RIGHT,
     SCALE,
@@ -83,6 +84,27 @@ def test_the_first_of_a_row_can_stand_apart() -> None:
     assert np.diff(starts[0]).tolist() == [TILE + 18, TILE + 18]
     assert np.diff(starts[1]).tolist() == [TILE + 34, TILE + 18]
     assert len(edges[1]) == len(edges[0]) + 16
+
+
+def test_rows_have_their_names_above_them_and_room_for_long_ones() -> None:
+    rows, plain = [[(GREY, RIGHT)], [(GREY, RIGHT)]], np.asarray(montage([[(GREY, RIGHT)]]))
+    sheet = np.asarray(montage(rows, names=("one", "another of many words, wider than its photo")))
+    height = LETTERS + 8 + TILE + 18
+    assert sheet.shape[0] == 2 * height + 8
+    assert sheet.shape[1] > plain.shape[1]
+    assert (sheet[:, -8:] == 255).all()
+    words = [sheet[8 + top : 8 + top + LETTERS + 4] for top in (0, height)]
+    ends = [np.flatnonzero((line < 128).any(axis=(0, 2))).max() for line in words]
+    assert 8 < ends[0] < ends[1]
+    assert [ends[1] > plain.shape[1], ends[0] > plain.shape[1]] == [True, False]
+    for top in (0, height):
+        np.testing.assert_array_equal(sheet[8 + top + LETTERS + 8 :][: TILE + 10, : plain.shape[1]], plain[8:-8])
+
+
+def test_names_of_rows_may_hold_anything() -> None:
+    sheets = [np.asarray(montage([[(GREY, None)]], names=[name])) for name in ("a b", "a\nb", "\udce9\u732b")]
+    np.testing.assert_array_equal(sheets[0], sheets[1])
+    assert (sheets[2] < 128).any(axis=(0, 2)).any()
 
 
 def test_files_decode_to_what_was_given() -> None:

@@ -67,6 +67,6 @@ def test_photos_that_cannot_be_decoded_are_listed_and_the_rest_is_told_of(tmp_pa
     told: list[tuple[int, int]] = []
     coded = encode(model, [listing.file(row) for row in range(12)], lambda done, total: told.append((done, total)))
     assert coded.rows.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]
-    assert coded.outputs[:, 0].tolist() == [1, 2, 3, 5, 7, 8, 9, 10, 11, 12]
+    assert coded.evidence[:, 0].tolist() == [1, 2, 3, 5, 7, 8, 9, 10, 11, 12]
     assert [(one.row, one.reason) for one in coded.refused] == [(3, "format"), (5, "missing")]
     assert told[-1] == (12, 12)

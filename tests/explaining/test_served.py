@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from milvus_fghash.bits import pack
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import BundleError
-from milvus_fghash.explaining import served
-from milvus_fghash.explaining.model import open_model
+from milvus_fghash.explaining import occlusion as hiding
+from milvus_fghash.explaining.model import Answers, open_model
+from milvus_fghash.explaining.occlusion import OCCLUSION, occlusion
 from milvus_fghash.explaining.pictures import overlay, stretched
 from milvus_fghash.explaining.served import Served
 from tests.serving.small_bundle import SIDE, directions, write_small_bundle
@@ -37,10 +38,11 @@ def photo(seed: int = 0) -> NDArray[np.uint8]:
 
 def test_outputs_and_codes_are_those_of_the_graph(small: Served) -> None:
     pixels = np.stack([photo(seed) for seed in range(11)])  # more than a batch
-    codes, outputs = small.run(pixels)
+    codes, outputs, evidence = small.run(pixels)
     expected = (pixels.mean(axis=(1, 2)) - 127.5) @ directions(BITS, 0)
     np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(codes, pack(outputs))
+    np.testing.assert_array_equal(evidence, outputs)
     assert (small.method, small.bits, small.lineage, small.name) == ("lsh", 12, "ab12", "lsh (12 bits)")
 
 
@@ -59,35 +61,53 @@ def test_occlusion_against_loops(small: Served) -> None:
     whole = (pixels.reshape(-1, 3).mean(axis=0) - 127.5) @ weights
     signs = np.where(whole > 0, 1, -1)
     losses: dict[tuple[int, int], float] = {}
+    turned: dict[tuple[int, int], int] = {}
     for top in range(0, 13, 2):
         for left in range(0, 13, 2):
             covered = pixels.astype(float)
             covered[top : top + 4, left : left + 4] = 128  # the manifest's mean of 0.5
             outputs = (covered.reshape(-1, 3).mean(axis=0) - 127.5) @ weights
             losses[top, left] = 1 - float(outputs @ signs) / float(np.abs(whole).sum())
+            turned[top, left] = sum((outputs > 0) != (whole > 0))
     expected = np.zeros((16, 16))
     for y in range(16):
         for x in range(16):
             over = [loss for (top, left), loss in losses.items() if top <= y < top + 4 and left <= x < left + 4]
             expected[y, x] = max(sum(over) / len(over), 0)
-    heat, worst = small._occlusion(pixels)
+    heat, worst, n_turned = occlusion(small, pixels)
     np.testing.assert_allclose(heat, expected / expected.max(), rtol=1e-2, atol=1e-3)
     assert worst == pytest.approx(max(losses.values()), rel=1e-3)
+    assert n_turned == turned[max(losses, key=losses.__getitem__)]
+    assert n_turned not in (0, BITS, min(turned.values()))
 
 
 def test_the_one_place_that_matters_is_the_brightest(small: Served) -> None:
     pixels = np.full((SIDE, SIDE, 3), 128, np.uint8)
     pixels[10:12, 4:6] = 255
-    heat, _ = small._occlusion(pixels)
+    heat, _, _ = occlusion(small, pixels)
     assert heat[10:12, 4:6].min() == heat.max() == 1
     assert max(heat[:6].max(), heat[:, 10:].max()) < 1e-6
 
 
 def test_a_photo_without_outputs_has_no_bright_place(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(small), "run", lambda _, pixels: (None, np.zeros((len(pixels), BITS))))
-    heat, worst = small._occlusion(photo())
-    assert (heat.max(), worst) == (0, 0)
+    zeros = [Answers(np.zeros((n, 2), np.uint8), np.zeros((n, BITS)), np.zeros((n, BITS))) for n in range(99)]
+    monkeypatch.setattr(type(small), "run", lambda _, pixels: zeros[len(pixels)])
+    heat, worst, turned = occlusion(small, photo())
+    assert (heat.max(), worst, turned) == (0, 0, 0)
     assert small.views(photo(), (), 12).shown[0].caption == "no single square matters"
+
+
+def test_the_brightest_place_is_told_in_figures_as_each_map_is_scaled_by_itself(small: Served) -> None:
+    """By hand: 2 x 2 pixels of 255 on 128 are nearly all of it, 16 pixels of 200 as much as any other 16 of 256."""
+    strong = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    strong[10:12, 4:6] = 255
+    even = np.full((SIDE, SIDE, 3), 200, np.uint8)
+    for pixels, cost in ((strong, 80), (even, 6)):
+        heat, _, turned = occlusion(small, pixels)
+        (view,) = small.views(pixels, (), 12).shown
+        assert heat.max() == 1
+        assert view.caption == f"the worst square costs {cost}\xa0%, turns {turned} of 12 bits"
+    assert "scaled by itself" in OCCLUSION
 
 
 @pytest.mark.parametrize("side", [8, 9, 13, 23])
@@ -95,12 +115,13 @@ def test_squares_reach_every_pixel_of_any_size(side: int, tmp_path: Path, monkey
     model = Served(write_small_bundle(tmp_path / "bundle"))
     seen: list[NDArray[np.uint8]] = []
 
-    def run(pixels: NDArray[np.uint8]) -> tuple[None, NDArray[np.float64]]:
+    def run(pixels: NDArray[np.uint8]) -> Answers:
         seen.append(pixels)
-        return None, np.ones((len(pixels), BITS))
+        ones = np.ones((len(pixels), BITS))
+        return Answers(pack(ones), ones, ones)
 
     monkeypatch.setattr(model, "run", run)
-    model._occlusion(np.zeros((side, side, 3), np.uint8))
+    occlusion(model, np.zeros((side, side, 3), np.uint8))
     assert (seen[1] > 0).any(axis=(0, 3)).all()
 
 
@@ -126,8 +147,8 @@ def test_what_a_bundle_cannot_show_is_said(small: Served) -> None:
 
 
 def test_the_means_are_the_colour_that_hides(small: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "PARTS", 2)  # a single square: the whole photo
-    _, worst = small._occlusion(photo())
+    monkeypatch.setattr(hiding, "PARTS", 2)  # a single square: the whole photo
+    _, worst, _ = occlusion(small, photo())
     assert worst == pytest.approx(1, abs=0.2)  # mid-grey leaves next to nothing
 
 

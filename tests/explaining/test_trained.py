@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,45 +21,10 @@ from milvus_fghash.explaining.pictures import overlay, positive, stretched
 from milvus_fghash.explaining.served import Served
 from milvus_fghash.explaining.trained import Trained
 from milvus_fghash.exporters.onnx_bundle import export
-from milvus_fghash.images import load
 from milvus_fghash.methods.erasing import erasing_mask
-from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
-from milvus_fghash.training.run import train
 from tests.explaining.planted import Page
-
-BITS, SIZE = 12, 64
-QUICK = ("trunk.name='tiny'", "trunk.weights='none'", "trunk.views=1", f"preprocessing.size={SIZE}",
-         f"preprocessing.resize={SIZE}", "training.rounds=1", "training.epochs_per_round=1", "training.batch_size=8",
-         "training.drop_at=[]")  # fmt: skip
-
-Make = Callable[..., Trained]
-
-
-@pytest.fixture(scope="module")
-def make(drawn_birds: Listing, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """A checkpoint of a method, trained a little, with a linear head."""
-
-    def make(name: str, *changes: str, setting: str = "frozen") -> Trained:
-        recipe = load_recipe(f"{setting}-{name}", [*QUICK, *changes])
-        out = tmp_path_factory.mktemp(name) / "run"
-        train(recipe, BITS, drawn_birds, out, device="cpu")
-        model = open_model(out, device="cpu")
-        assert isinstance(model, Trained)
-        return model
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def model(make: Make) -> Trained:
-    return make("fcaenet", "method.options.boxes=7", "method.options.box_size=42", "method.options.box_at='centre'")
-
-
-@pytest.fixture(scope="module")
-def photos(drawn_birds: Listing, model: Trained) -> Pixels:
-    """(11, 64, 64, 3): more than a batch."""
-    return np.stack([load(drawn_birds.file(row), model.preprocessing) for row in range(11)])
+from tests.explaining.quick import BITS, SIZE, Make
 
 
 def places(model: Trained, photos: Pixels) -> Tensor:
@@ -72,11 +36,12 @@ def places(model: Trained, photos: Pixels) -> Tensor:
 
 
 def test_codes_and_outputs_are_those_of_the_network(model: Trained, photos: Pixels) -> None:
-    codes, outputs = model.run(photos)
+    codes, outputs, evidence = model.run(photos)
     with torch.no_grad():
         expected = model.network(model.trunk.normalise(torch.from_numpy(photos).permute(0, 3, 1, 2))).numpy()
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(codes, pack(outputs))
+    np.testing.assert_array_equal(evidence, outputs)
     assert (model.name, model.kind) == ("fcaenet (12 bits)", "checkpoint")
 
 
@@ -103,6 +68,14 @@ def test_the_map_of_a_bit_speaks_for_the_side_it_is_on(model: Trained, photos: P
     assert (outputs <= 0).any()
     for heat, one, output in zip(model.bit_heat(photos, bit), said, outputs, strict=True):
         np.testing.assert_allclose(heat, positive(one if output > 0 else -one), rtol=1e-2, atol=1e-3)
+
+
+def test_a_map_that_is_the_same_everywhere_says_so(
+    model: Trained, photos: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.network, "evidence", lambda features: 0 * features[:, :BITS] + 1)
+    view = next(view for view in model.views(photos[0], (), 12).shown if view.kind == "code")
+    assert view.caption == "what makes the code, the same everywhere"
 
 
 def test_maps_of_one_photo_do_not_depend_on_the_others(model: Trained, photos: Pixels) -> None:
@@ -167,22 +140,27 @@ class Branches(nn.Module):
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network, self.trunk = network, network.trunk
+        self.network, self.trunk, self.head = network, network.trunk, network.head
+        self.evidence_is, self.evidence = network.evidence_is, network.evidence
         self.local = network.trunk.copy_last_stage()
 
-    def forward(self, images: Tensor) -> Tensor:
+    def represent(self, images: Tensor) -> Tensor:
         *_, third, last = self.trunk.stage_maps(images)
         local = self.local(third * third.mean(dim=1, keepdim=True))
-        outputs: Tensor = self.network.head(self.trunk.pool(last) + self.trunk.pool(local))
+        features: Tensor = self.trunk.pool(last) + self.trunk.pool(local)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.represent(images))
         return outputs
 
 
 class Twice(Branches):
     """Runs the trunk on the photo and again on half of it."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        outputs: Tensor = self.network(images) + self.network(images[..., ::2, ::2])
-        return outputs
+    def represent(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network.represent(images) + self.network.represent(images[..., ::2, ::2])
+        return features
 
 
 def rebuilt(model: Trained, network: type[Branches], monkeypatch: pytest.MonkeyPatch) -> Trained:

@@ -73,6 +73,38 @@ def test_between_two_classes_the_bits_that_both_share_are_kept() -> None:
     assert bool((outputs[shared].abs() > 40).all())
 
 
+def test_evidence_is_the_log_odds_of_a_photo_in_doubt() -> None:
+    random = torch.Generator().manual_seed(0)
+    codes, logits = draw_codes("bernoulli", 7, BITS, 0), 3 * torch.randn(5, 7, generator=random)
+    torch.testing.assert_close(kinhash.bit_evidence(logits, codes, 0.8), kinhash.bit_log_odds(logits, codes, 0.8))
+
+
+def test_evidence_of_a_sure_photo_still_grows_and_has_gradients() -> None:
+    """Where outputs are level: logits of 200 and 400 for one class of five, worked by hand."""
+    codes = draw_codes("far-apart", 5, BITS, 0)
+    logits = (200 * torch.tensor([[1.0], [2.0]]) * torch.eye(5)[2]).requires_grad_()
+    worth = kinhash.worth(codes)
+    for level in (kinhash.bit_margins(logits, worth, 1.0), kinhash.bit_log_odds(logits, codes, 1.0)):
+        torch.testing.assert_close(level[0], level[1])
+        assert float(torch.autograd.grad(level.abs().sum(), logits)[0].abs().max()) < 1e-6
+    evidence = kinhash.bit_evidence(logits, codes, 1.0)
+    on = (codes > 0).sum(dim=0)
+    # Of the class's side 1 / n is left, of the other side, whose classes are equally unlikely, exp(-logit)
+    own = torch.where(codes[2] > 0, on, 5 - on)
+    expected = codes[2] * (torch.tensor([[200.0], [400.0]]) - own.log())
+    torch.testing.assert_close(evidence, expected)
+    (gradient,) = torch.autograd.grad(evidence.sum(), logits)
+    torch.testing.assert_close(gradient[:, 2], codes[2].sum().expand(2), rtol=1e-4, atol=0)
+
+
+def test_nothing_speaks_for_a_bit_that_all_classes_share() -> None:
+    codes = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, -1.0]])
+    logits = torch.tensor([[90.0, 0.0]], requires_grad=True)
+    evidence = kinhash.bit_evidence(logits, codes, 1.0)
+    torch.testing.assert_close(evidence, torch.tensor([[0.0, 90.0, 0.0]]))
+    torch.testing.assert_close(torch.autograd.grad(evidence.sum(), logits)[0], torch.tensor([[1.0, -1.0]]))
+
+
 def all_codes(n_bits: int) -> list[tuple[float, ...]]:
     return list(itertools.product((-1.0, 1.0), repeat=n_bits))
 
