@@ -95,3 +95,17 @@ def test_the_readmes_table_is_that_of_the_records() -> None:
     for method, *numbers in found:
         scores = rows.get((method, "mlp")) or rows[method, "–"]
         assert numbers == [scores[place].partition(" ")[0] for place in (0, 1, 3)]
+
+
+def test_the_table_of_fine_tuned_methods_is_that_of_the_records() -> None:
+    text = (RESULTS.parent / "results.md").read_text()
+    records = [
+        Record.model_validate_json(line) for line in (RESULTS / "cub_100-finetune/cells.jsonl").read_text().splitlines()
+    ]
+    assert len(records) == 6
+    for record in records:
+        assert record.learned
+        assert record.encoded
+        scores = f"{record.learned.map_exact:.3f} | {record.encoded.map_exact:.3f}"
+        method, minutes = record.identity.recipe.method.name, round(record.seconds / 60)
+        assert f"\n| {method} | {scores} | {minutes} |\n" in text
