@@ -198,7 +198,10 @@ def test_evaluation_counts_what_it_cannot_read(run: Run, birds: Path) -> None:
     words = ["evaluate", str(GOLDEN), "--data", str(birds)]
     result = run(*words, "--json")
     assert result.exit_code == 3
-    assert result.stderr.startswith("Error: 1 photos could not be read and are not in the figures, 0 are allowed")
+    named, last = result.stderr.splitlines()
+    assert "query photo" in named
+    assert "empty.jpg refused (empty)" in named
+    assert last.startswith("Error: 1 photos could not be read and are not in the figures, 0 are allowed")
     assert json.loads(result.stdout)["encoded"]["refused_queries"] == 1
     assert run(*words, "--max-errors", "1").exit_code == 0
 
