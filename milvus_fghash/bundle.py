@@ -30,6 +30,7 @@ __all__ = [
     "LearnedCodes",
     "LearnedInfo",
     "fingerprint",
+    "is_bundle",
     "read_bundle",
     "refuse_taken",
     "write_bundle",
@@ -94,6 +95,11 @@ class Bundle:
         return learned
 
 
+def is_bundle(path: Path) -> bool:
+    """Whether a folder looks like one; `read_bundle` says whether it is whole."""
+    return (path / MANIFEST).exists()
+
+
 def read_bundle(path: Path) -> Bundle:
     """Read and verify a bundle.
 
@@ -103,7 +109,7 @@ def read_bundle(path: Path) -> Bundle:
     path = Path(path)
     if not path.is_dir():
         raise BundleError(f"{path} is no bundle: expected a folder with {GRAPH} and {MANIFEST}, as export makes it")
-    if not (path / MANIFEST).exists() and (path / "checkpoints").exists():
+    if not is_bundle(path) and (path / "checkpoints").exists():
         raise BundleError(f"{path} is a training; make a bundle of it: milvus-fghash export {path} --out BUNDLE")
     values = _parse_manifest(path / MANIFEST)
     version = values.get("format_version")

@@ -74,7 +74,11 @@ class TooManyRefused(FghashError):  # noqa: N818
 
 
 def guess(name: str, known: Iterable[str]) -> str:
-    """ "Did you mean ...? " for an unknown name, or nothing where no known one is like it."""
+    """A hint for an unknown name, with the blank behind it; nothing where no known one is like it.
+
+    >>> guess("epohcs", ["epochs", "rounds"])
+    'Did you mean epochs? '
+    """
     known = sorted(known)
     containing = [one for one in known if len(name) > 3 and name in one]
     near = difflib.get_close_matches(name, known, n=2) or containing[:2]

@@ -67,10 +67,11 @@ def train(
         changes = (*changes, f"training.seed={seed}")
     loaded = load_recipe(recipe, changes)
     with optional_part("train"):
+        from milvus_fghash.training.checkpoint import find_checkpoint
         from milvus_fghash.training.run import train as run
     named = loaded.data.dataset if loaded.data.dataset != "auto" else None
     listing = read_photos(data, dataset or named)
-    if resume and not (out / "checkpoints").exists():
+    if resume and find_checkpoint(out) is None:
         click.echo(f"{out} holds nothing to go on with; a new training begins.", err=True)
     try:
         with progress_bar("training") as update:
@@ -85,7 +86,7 @@ def train(
                 watcher=_watcher(update),
             )
     except KeyboardInterrupt:
-        if (out / "checkpoints").exists():
+        if find_checkpoint(out) is not None:
             click.echo("The same command with --resume goes on from the last finished round.", err=True)
         raise
     result = {"checkpoint": str(checkpoint), "method": loaded.method.name, "bits": bits}

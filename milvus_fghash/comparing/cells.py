@@ -157,7 +157,9 @@ def run_cell(task: Task, bench: Bench) -> Record:
 def _begin(folder: Path, identity: Identity) -> None:
     """Leave what a kill left of this very training, and nothing of another one: its rounds and weights may differ."""
     told, text = folder / "identity.json", identity.model_dump_json()
-    if folder.exists() and not (told.exists() and told.read_text() == text):
+    if told.exists() and told.read_text() == text:
+        return
+    if folder.exists():
         shutil.rmtree(folder)
     write_whole(told, text.encode())
 

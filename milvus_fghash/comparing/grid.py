@@ -95,6 +95,11 @@ class Results:
     trials: dict[tuple[Row, int], dict[float, Record]] = field(default_factory=dict)
     """(row, bits of the trials) -> factor of the recipe's learning rate -> its trial, for rows that have trials."""
 
+    def seeds(self, row: Row, bits: int) -> list[Record]:
+        """Those of a row's cells at a length that are recorded, in the order of their seeds."""
+        cells = ((row, bits, seed) for seed in range(self.plan.n_seeds))
+        return [self.cells[cell] for cell in cells if cell in self.cells]
+
     def factor(self, row: Row, bits: int) -> float | None:
         """What the row's rate at a length is multiplied by; None while that is open, or when every trial failed."""
         if not has_trials(self.plan, row):
@@ -167,7 +172,7 @@ class Grid:
                     store.append(record)
                     if not keep_trainings:
                         self._remove_training(task)
-                    tell(f"[{number}/{len(missing)}] {_told(record)}")
+                    tell(f"[{number}/{len(missing)}] {_line(record)}")
                     report(number, len(missing), "trainings")
 
         with Store(self.bench.out / TRIALS) as trials, Store(self.bench.out / CELLS) as cells:
@@ -254,9 +259,8 @@ class Grid:
 
 
 def _as_recorded(recipe: Recipe) -> Recipe:
-    trunk = recipe.trunk.model_copy(update={"weights": told(recipe.trunk.weights)})
     training = recipe.training.model_copy(update={"workers": 0})
-    return recipe.model_copy(update={"description": "", "trunk": trunk, "training": training})
+    return told(recipe).model_copy(update={"description": "", "training": training})
 
 
 def _digest(split: Split) -> str:
@@ -269,7 +273,7 @@ def _distinct(tasks: Iterable[Task]) -> list[Task]:
     return list({task.name: task for task in tasks}.values())
 
 
-def _told(record: Record) -> str:
+def _line(record: Record) -> str:
     if record.failed:
         return f"{record.name}: failed, {record.failed}"
     figures = {"encoded": record.encoded, "learned": record.learned}

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from milvus_fghash.comparing.grid import Results, Row
-from milvus_fghash.comparing.records import Record
 from milvus_fghash.comparing.tables import GALLERIES
 from milvus_fghash.evaluate import GalleryKind
 from milvus_fghash.plots import Line, bar_chart, line_chart, write_figure
@@ -57,7 +56,7 @@ def map_by_bits(results: Results, rows: list[Row], gallery: GalleryKind) -> dict
     for look, row in enumerate(rows):
         points = []
         for bits in results.plan.bits:
-            records = _seeds(results, row, bits)
+            records = results.seeds(row, bits)
             values = [100 * score.map_exact for record in records if (score := record.score(gallery))]
             if values and not any(record.failed for record in records):
                 points.append((bits, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0))
@@ -99,7 +98,7 @@ def seconds(results: Results, group: str, bits: int) -> dict[str, float]:
     """Mean time of a training, by row."""
     bars = {}
     for row in results.plan.rows:
-        taken = [record.seconds for record in _seeds(results, row, bits) if not record.failed]
+        taken = [record.seconds for record in results.seeds(row, bits) if not record.failed]
         if row.group == group and taken:
             bars[f"{row.label}, {row.head}" if row.head else row.label] = statistics.mean(taken)
     return bars
@@ -115,11 +114,6 @@ def _panels(results: Results) -> Iterator[tuple[str, str | None, list[Row]]]:
 
 def _groups(results: Results) -> Mapping[str, None]:
     return dict.fromkeys(row.group for row in results.plan.rows)
-
-
-def _seeds(results: Results, row: Row, bits: int) -> list[Record]:
-    cells = ((row, bits, seed) for seed in range(results.plan.n_seeds))
-    return [record for cell in cells if (record := results.cells.get(cell))]
 
 
 def _headline(head: str | None, group: str) -> str:

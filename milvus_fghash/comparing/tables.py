@@ -65,7 +65,7 @@ def gallery_table(results: Results, gallery: GalleryKind, group: str = "") -> st
     for row in rows:
         source = [_source(results, row)] if learned else []
         cells = [
-            "failed" if results.hopeless(row, bits) else _cell(_records(results, row, bits), plan.n_seeds, gallery)
+            "failed" if results.hopeless(row, bits) else _cell(results.seeds(row, bits), plan.n_seeds, gallery)
             for bits in plan.bits
         ]
         lines.append([row.label, row.head or DASH, *source, *cells])
@@ -93,7 +93,7 @@ def summary(results: Results, gallery: GalleryKind) -> list[dict[str, Any]]:
     entries = []
     for row in results.plan.rows:
         for bits in results.plan.bits:
-            records = _records(results, row, bits)
+            records = results.seeds(row, bits)
             scores = [score for record in records if (score := record.score(gallery))]
             values = [score.map_exact for score in scores]
             failed = sum(record.failed is not None for record in records)
@@ -176,11 +176,6 @@ def _head_line(results: Results) -> str:
     if some:
         line += f" {some.n_queries:,} queries, {some.n_gallery:,} photos in the gallery."
     return line
-
-
-def _records(results: Results, row: Row, bits: int) -> list[Record]:
-    cells = ((row, bits, seed) for seed in range(results.plan.n_seeds))
-    return [results.cells[cell] for cell in cells if cell in results.cells]
 
 
 def _cell(records: Sequence[Record], n_seeds: int, gallery: GalleryKind) -> str:

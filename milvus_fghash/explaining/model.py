@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.bits import Codes, Outputs
+from milvus_fghash.bundle import is_bundle
 from milvus_fghash.errors import optional_part
 from milvus_fghash.images import Preprocessing
 
@@ -139,7 +140,7 @@ def open_model(path: Path, *, provider: str | None = None, threads: int = 0, dev
         BundleError, ConfigError, TrainingError: when it cannot be read.
         MissingExtra: for a checkpoint without torch, a bundle without ONNX Runtime.
     """
-    if (path / "bundle.json").exists():
+    if is_bundle(path):
         from milvus_fghash.explaining.served import Served
 
         return Served(path, provider, threads)

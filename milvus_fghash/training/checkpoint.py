@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from milvus_fghash.bundle import is_bundle
 from milvus_fghash.config import Frozen, Recipe, read_model
 from milvus_fghash.errors import ConfigError, TrainingError
 from milvus_fghash.methods import load
@@ -140,7 +141,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     found = find_checkpoint(path)
     if found is None:
-        found_instead = "it is a bundle already; " if (path / "bundle.json").exists() else ""
+        found_instead = "it is a bundle already; " if is_bundle(path) else ""
         raise TrainingError(f"no checkpoint in {path}; {found_instead}expected the folder given to train --out")
     state = read_state(found)
     trunk = build_trunk(state.recipe.trunk.name, "none")

@@ -36,6 +36,8 @@ PER_SHARD = 1024
 
 Report = Callable[[int, int], None]
 """Called with views done and views in all."""
+Places = dict[str, tuple[Path, int]]
+"""Stamp of a photo -> its shard, and its place there."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class FeatureCache:
     plain: bool = False
     """Whether these photos only have the "anchor" of the plain view."""
 
-    def fill(self, report: Report = lambda done, total: None) -> FeatureCache:
-        """Compute what is not there yet.
+    def fill(self, report: Report = lambda done, total: None) -> Places:
+        """Compute what is not there yet; gives where everything lies.
 
         Raises:
             DataError: when a photo cannot be read, or the disk refuses.
@@ -65,7 +67,7 @@ class FeatureCache:
         known = self._places()
         missing = [row for row, stamp in enumerate(self._stamps) if stamp not in known]
         if not missing:
-            return self
+            return known
         check(self.photos, missing, self.recipe.training.workers)
         shards = [missing[start : start + PER_SHARD] for start in range(0, len(missing), PER_SHARD)]
         batches = [in_batches(self._views(rows), self.device) for rows in shards]
@@ -84,20 +86,20 @@ class FeatureCache:
                 parts.append(part)
                 done += len(part["anchor"])
                 report(done, total)
-            self._write(rows, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-        return self
+            shard = self._write(rows, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+            known |= {self._stamps[row]: (shard, place) for place, row in enumerate(rows)}
+        return known
 
-    def read(self) -> dict[str, Tensor]:
-        """Name -> (1 + views, photos, n_features), the plain view first; filled before, if need be."""
-        return self._read(slice(None))
+    def read(self, report: Report = lambda done, total: None) -> dict[str, Tensor]:
+        """Name -> (1 + views, photos, n_features), the plain view first; filled before."""
+        return self._read(self.fill(report), slice(None))
 
     def read_plain(self) -> Tensor:
-        """(photos, n_features) of the plain view, from `represent`; filled before, if need be."""
-        return self._read(slice(0, 1), ("anchor",))["anchor"][0]
+        """(photos, n_features) of the plain view, from `represent`; filled before."""
+        return self._read(self.fill(), slice(0, 1), ("anchor",))["anchor"][0]
 
-    def _read(self, views: slice, only: tuple[str, ...] = ()) -> dict[str, Tensor]:
-        self.fill()
-        known, rows_of = self._places(), dict[Path, list[int]]()
+    def _read(self, known: Places, views: slice, only: tuple[str, ...] = ()) -> dict[str, Tensor]:
+        rows_of: dict[Path, list[int]] = {}
         for row, stamp in enumerate(self._stamps):
             rows_of.setdefault(known[stamp][0], []).append(row)
         found: dict[str, Tensor] = {}
@@ -137,9 +139,9 @@ class FeatureCache:
         digest.update(json.dumps(described, sort_keys=True).encode())
         return self.folder / f"features-{digest.hexdigest()[:32]}"
 
-    def _places(self) -> dict[str, tuple[Path, int]]:
-        """Stamp -> its shard, and its place there."""
-        places = {}
+    def _places(self) -> Places:
+        """What was computed before, of whatever photos."""
+        places: Places = {}
         for shard in sorted(self._shards.glob("*.safetensors")):
             with _opened(shard) as file:
                 stamps = json.loads(file.metadata()["photos"])
@@ -156,7 +158,7 @@ class FeatureCache:
             views += [(row, PLAIN), *((row, derive_seed(view, number)) for view in range(1, 1 + self._n_views))]
         return views
 
-    def _write(self, rows: list[int], computed: dict[str, Tensor]) -> None:
+    def _write(self, rows: list[int], computed: dict[str, Tensor]) -> Path:
         stamps = json.dumps([self._stamps[row] for row in rows])
         tensors = {name: value.view(len(rows), 1 + self._n_views, -1) for name, value in computed.items()}
         path = self._shards / f"{hashlib.sha256(stamps.encode()).hexdigest()[:32]}.safetensors"
@@ -165,6 +167,7 @@ class FeatureCache:
                 save_file(tensors, unfinished, {"photos": stamps})
         except (OSError, SafetensorError) as error:
             raise DataError(f"cannot write the features {path}: {error}") from None
+        return path
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class Watcher:
     round: Callable[[RoundRecord, int], None] = lambda record, rounds: None
     """Called with what a finished round gave, and the number of rounds."""
     features: Callable[[int, int], None] = lambda done, total: None
-    """Called while a frozen trunk's features are computed: photos done, photos in all."""
+    """Called while a frozen trunk's features are computed: views done, views in all."""
 
 
 def train(
@@ -110,7 +110,7 @@ def train(
         if state:
             _check_same(state, recipe, bits, photos, out)
             trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence
-            state = state.model_copy(update={"recipe": _told(recipe)})  # may ask for more rounds than before
+            state = state.model_copy(update={"recipe": told(recipe)})  # may ask for more rounds than before
         else:
             state = _fresh_state(recipe, bits, trunk, photos)
         momenta = restore(method, found) if found else {}
@@ -213,7 +213,7 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: List
     """A training goes on with what it began with; only its length and the number of workers may change."""
     old, new = (
         value.model_copy(update={"training": value.training.model_copy(update={"rounds": 1, "workers": 0})})
-        for value in (state.recipe, _told(recipe))
+        for value in (state.recipe, told(recipe))
     )
     differing = [name for name in Recipe.model_fields if getattr(old, name) != getattr(new, name)]
     if state.bits != bits:
@@ -226,17 +226,12 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: List
         raise ConfigError(f"{out} was begun with other training photos; use another --out")
 
 
-def _told(recipe: Recipe) -> Recipe:
-    """The recipe as a checkpoint and a bundle tell it."""
-    return recipe.model_copy(update={"trunk": recipe.trunk.model_copy(update={"weights": told(recipe.trunk.weights)})})
-
-
 def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing) -> CheckpointRecord:
     return CheckpointRecord(
         format=FORMAT,
         lineage=uuid.uuid4().hex,
         bits=bits,
-        recipe=_told(recipe),
+        recipe=told(recipe),
         rounds_done=0,
         mean=trunk.mean,
         std=trunk.std,
@@ -283,5 +278,5 @@ def _source(
             check(photos, range(len(photos)), recipe.training.workers)
         return PhotoSource(method, photos, recipe, device)
     method.trunk.requires_grad_(False)
-    features = FeatureCache(method, photos, recipe, cache, device).fill(watcher.features)
-    return FeatureSource(features.read(), device)
+    features = FeatureCache(method, photos, recipe, cache, device).read(watcher.features)
+    return FeatureSource(features, device)

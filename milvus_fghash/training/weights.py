@@ -14,6 +14,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
+from milvus_fghash.config import Recipe
 from milvus_fghash.errors import ConfigError
 
 OFFICIAL = {"imagenet": "IMAGENET1K_V1", "imagenet-v2": "IMAGENET1K_V2"}
@@ -60,18 +61,23 @@ def load_weights(trunk: str, weights: str) -> Weights:
     return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
 
 
-@cache
-def told(weights: str) -> str:
-    """Weights as checkpoints, bundles and records name them: a file by its content, without a path of this machine.
+def told(recipe: Recipe) -> Recipe:
+    """A recipe as checkpoints, bundles and records tell it: a weights file by its content, without its path.
 
     Raises:
         ConfigError: when the file cannot be read.
     """
-    if weights in (*OFFICIAL, "none"):
-        return weights
+    if recipe.trunk.weights in (*OFFICIAL, "none"):
+        return recipe
+    trunk = recipe.trunk.model_copy(update={"weights": f"file {_digest(recipe.trunk.weights)}"})
+    return recipe.model_copy(update={"trunk": trunk})
+
+
+@cache
+def _digest(weights: str) -> str:
     try:
         with open(weights, "rb") as file:
-            return f"file {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         raise ConfigError(f"cannot read the weights {weights}: {error.strerror}") from None
 
