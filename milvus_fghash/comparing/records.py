@@ -140,7 +140,7 @@ class Store:
         for place, old, new in _differences(then, now):
             raise ConfigError(
                 f"{self.path} holds {name} with {place} = {old}, and now it is {new}. Give another --out, or delete "
-                "that line of the file to train it anew"
+                "from the file the lines of all that are to be trained anew"
             )
         return record
 

@@ -92,7 +92,7 @@ def explain(
         ConfigError: when the first model has no such bit, or stands beside itself.
     """
     refuse_taken(out, overwrite)
-    if len({model.path.resolve() for model in models}) < len(models):
+    if len({model.folder.resolve() for model in models}) < len(models):
         raise ConfigError(
             f"{models[0].path} is compared with itself; expected another bundle or checkpoint: name one, or leave out "
             "--against to see this one alone"

@@ -92,6 +92,11 @@ class Model(ABC):
         return f"{self.method} ({self.bits} bits)"
 
     @property
+    def folder(self) -> Path:
+        """Where it lies: ``path``, or a checkpoint below it."""
+        return self.path
+
+    @property
     def mean_colour(self) -> tuple[int, int, int]:
         """As a pixel."""
         red, green, blue = (round(255 * min(max(value, 0), 1)) for value in self.mean)

@@ -48,6 +48,7 @@ class Trained(Model):
     def __init__(self, path: Path, device: str | None = None) -> None:
         loaded = load_checkpoint(path)
         state = loaded.state
+        self.checkpoint = loaded.path
         self.path, self.method, self.bits, self.lineage = path, state.recipe.method.name, state.bits, state.lineage
         self.preprocessing = state.recipe.preprocessing
         try:
@@ -62,6 +63,10 @@ class Trained(Model):
             self.readings["code"] += BY_EVIDENCE.format(method=self.method, evidence=self.evidence_is)
         self.stage = self._last_common_stage()
         self.boxes, self.box_size, self.box_at = self._boxes()
+
+    @property
+    def folder(self) -> Path:
+        return self.checkpoint
 
     def run(self, pixels: Pixels) -> Answers:
         with torch.inference_mode():

@@ -17,6 +17,7 @@ from milvus_fghash.explaining.model import Answers, open_model
 from milvus_fghash.explaining.pictures import montage
 from milvus_fghash.explaining.trained import Trained
 from milvus_fghash.exporters.onnx_bundle import export
+from milvus_fghash.training.checkpoint import load_checkpoint
 from tests.explaining.planted import PHOTOS, Page, Planted, captions, explained, planted, query_of, signs_of
 
 
@@ -67,6 +68,13 @@ def test_a_model_is_not_compared_with_itself(listing: Listing, tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"planted is compared with itself; expected another .* leave out --against"):
         explained(listing, first, second)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_training_is_not_compared_with_its_own_checkpoint(listing: Listing, model: Trained) -> None:
+    newest = load_checkpoint(model.path).path
+    assert newest != model.path
+    with pytest.raises(ConfigError, match="is compared with itself"):
+        explained(listing, open_model(newest, device="cpu"), open_model(model.path, device="cpu"))
 
 
 def test_models_without_a_map_in_common_both_hide_squares(listing: Listing, tmp_path: Path) -> None:
