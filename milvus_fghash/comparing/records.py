@@ -41,7 +41,7 @@ class Score(Frozen):
     """One gallery, asked by all queries."""
 
     source: str
-    """Where the gallery's codes come from: "network", "V", "class codes"."""
+    """Where the gallery's codes come from: "network", "V", "B", "class codes"."""
     map_exact: float
     map_sorted: float
     precision_at: dict[int, float]

@@ -17,8 +17,8 @@ from milvus_fghash.explaining.attention import READING, attention_views, noted
 from milvus_fghash.explaining.model import BATCH, Answers, Heat, Model, Pixels, View, Views
 from milvus_fghash.explaining.pictures import erased, overlay, positive
 from milvus_fghash.explaining.tags import percent
-from milvus_fghash.methods import load
-from milvus_fghash.methods.erasing import BoxAt, erase, erasing_mask, side_of_box
+from milvus_fghash.methods import fcaenet
+from milvus_fghash.methods.erasing import erasing_mask, side_of_box
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.trunks import StagedTrunk
 
@@ -62,7 +62,8 @@ class Trained(Model):
         if self.evidence_is != Model.evidence_is:
             self.readings["code"] += BY_EVIDENCE.format(method=self.method, evidence=self.evidence_is)
         self.stage = self._last_common_stage()
-        self.boxes, self.box_size, self.box_at = self._boxes()
+        own = self.network.config if isinstance(self.network, fcaenet.Method) else None
+        self.srem = own or fcaenet.Config()
 
     @property
     def folder(self) -> Path:
@@ -126,21 +127,16 @@ class Trained(Model):
                         return stage
         raise ConfigError(f"{self.method} does not run its photos through the trunk's stages once each")
 
-    def _boxes(self) -> tuple[int, int, BoxAt]:
-        """Number, side and place of SREM's boxes: the method's own, or FCAENet's; the side is scaled as in training."""
-        options: Any = getattr(self.network, "config", None)
-        if not (hasattr(options, "boxes") and hasattr(options, "box_size")):
-            options = load("fcaenet").Config()
-        return options.boxes, side_of_box(options.box_size, self.preprocessing.size), options.box_at
-
     def _erased(self, photo: Pixels, images: Tensor, whole: Tensor) -> View:
         with torch.inference_mode():
-            maps, boxes = self.trunk.maps(images), (self.boxes, self.box_size, self.box_at)
-            rest = self.network(erase(images, maps, *boxes))
-            mask = erasing_mask(maps.float(), photo.shape[:2], *boxes)[0, 0].bool().cpu().numpy()
+            maps, side = self.trunk.maps(images), side_of_box(self.srem.box_size, self.preprocessing.size)
+            rest = self.network(fcaenet.erased(images, maps, self.trunk, self.srem))
+            mask = erasing_mask(maps.float(), photo.shape[:2], self.srem.boxes, side, self.srem.box_at)
         changed = int(((rest > 0) != (whole > 0)).sum())
-        caption = f"{percent(float(1 - mask.mean()))} of the photo; {changed} of {self.bits} bits change"
-        return View("erased", caption, erased(photo, mask, self.mean_colour))
+        kept = mask[0, 0].bool().cpu().numpy()
+        caption = f"{percent(float(1 - kept.mean()))} of the photo; {changed} of {self.bits} bits change"
+        colour = (0, 0, 0) if self.srem.erased_to == "black" else self.mean_colour
+        return View("erased", caption, erased(photo, kept, colour))
 
     def _images(self, pixels: Pixels) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)

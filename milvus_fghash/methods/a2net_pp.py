@@ -7,7 +7,8 @@ A2-Net's.
 
 Follows the published modules of the authors' group, as far as they can be read; how their script adds up the losses
 cannot. Inferred: that the image term is added, at the weights above. As read: the codes' terms (pairs, quantisation,
-decorrelation) are multiplied by 4, and decorrelation stands from the first round. Not taken over: a second decoder on
+decorrelation) are multiplied by 4, and decorrelation stands from the first round; a script has one map for each bit,
+which is the recipe's choice, not the default. Not taken over: a second decoder on
 f^, whose loss is computed there but not added. The target there is a photo normalised by mean and deviation, which a
 sigmoid cannot reach; here it is the photo in [0, 1], averaged down to the size of what G gives.
 """

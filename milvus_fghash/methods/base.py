@@ -109,7 +109,7 @@ class HashMethod(nn.Module, ABC):
     evidence_is: str = "outputs"
     """What `evidence` gives, in a word for people; of several bits."""
     learned_source: str = "V"
-    """Where `learned_codes` come from: "V", solved for each training photo, or "class codes", one for each class."""
+    """Where `learned_codes` come from: "V" (SDH: "B"), solved for each training photo, or "class codes", one each."""
 
     trunk: Trunk
     head: nn.Module

@@ -8,10 +8,11 @@ its quantisation term), while A is fixed; A by the saliency loss, while H is fix
 
 where v_j are remembered outputs (`memory_bank.py`): what is salient must tell similar from dissimilar photos better
 than the whole photo does. The loop has one optimiser, so the turns follow each other step by step: in a turn of H the
-map is a constant, in a turn of A the weights of H are, and a network without gradient stays as it is.
+map is a constant, in a turn of A the weights of H are. Running statistics of batch norm follow both turns.
 
 Only the abstract was at hand. It names the two networks, the three losses and that pairs guide the attention; their
-forms, A's layers, the memory and the turns are inferred. x is the normalised photo, so what is not salient fades to the
+forms, A's layers, the memory and the turns are inferred. The memory, which both J of the saliency loss share, is of
+those images that codes come from (``encode``). x is the normalised photo, so what is not salient fades to the
 mean colour.
 """
 

@@ -34,11 +34,11 @@ def side_of_box(box_size: int, photo_size: int) -> int:
 def erasing_mask(maps: Tensor, size: tuple[int, int], boxes: int, box_size: int, box_at: BoxAt = "corner") -> Tensor:
     """Algorithm 1: 0 where a box lies, 1 elsewhere; maps (b, k, h, w) -> (b, 1, H, W) for photos of ``size`` (H, W).
 
-    The channel mean is resized bilinearly to the photo, stretched to [0, 1], and the ``boxes`` hottest pixels become
-    the top-left corners of boxes of ``box_size`` pixels. The map is padded on the right and below so that every box
-    fits; what lies in the padding is cut off again. That the corner lies there, how much is padded and that the mask is
-    cut back to H x W are a reading of the text, which has the padding but says none of this. Equal values are taken in
-    reading order.
+    The channel mean is resized bilinearly to the photo (eq. 3), stretched to [0, 1] (eq. 4; a constant map has no hot
+    place and gives zeros), and the ``boxes`` hottest pixels become the top-left corners of boxes of ``box_size``
+    pixels. The map is padded on the right and below so that every box fits; what lies in the padding is cut off again.
+    That the corner lies there, how much is padded and that the mask is cut back to H x W are a reading of the text,
+    which has the padding but says none of this. Equal values are taken in reading order.
     """
     heat = _stretch(F.interpolate(maps.mean(dim=1, keepdim=True), size=size, mode="bilinear")[:, 0])
     height, width = size
@@ -53,14 +53,18 @@ def erasing_mask(maps: Tensor, size: tuple[int, int], boxes: int, box_size: int,
 
 
 @torch.no_grad()
-def erase(images: Tensor, maps: Tensor, boxes: int, box_size: int, box_at: BoxAt = "corner") -> Tensor:
-    """Eq. 5: photos with their hottest region set to 0, the mean colour after normalisation; (b, 3, H, W).
+def erase(
+    images: Tensor, maps: Tensor, boxes: int, box_size: int, box_at: BoxAt = "corner", colour: Tensor | None = None
+) -> Tensor:
+    """Eq. 5: normalised photos with their hottest region erased; (b, 3, H, W). No gradient flows through the mask.
 
-    That photos are normalised before is inferred: black, the 0 of pixels, would be a colour of its own. ``maps`` are
-    those of these very photos (after cropping and flipping). No gradient flows through the mask.
+    Args:
+        maps: of these very photos (after cropping and flipping).
+        colour: normalised, (1, 3, 1, 1), of what is erased; None: 0, the mean colour.
     """
     height, width = images.shape[2:]
-    return images * erasing_mask(maps.detach().float(), (height, width), boxes, box_size, box_at).to(images.dtype)
+    mask = erasing_mask(maps.detach().float(), (height, width), boxes, box_size, box_at).to(images.dtype)
+    return images * mask if colour is None else images * mask + colour.to(images.dtype) * (1 - mask)
 
 
 def _stretch(heat: Tensor) -> Tensor:

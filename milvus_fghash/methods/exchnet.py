@@ -6,13 +6,13 @@
     spatial = 1 - mean over pairs of H(p_j, p_l);  channel = max(0, t - mean over pairs of H(q_j, q_l))
 
 Both are averaged over the batch and stand beside the ADSH term of `baseline.py`. In the last rounds class means
-C_yj of f_j over the whole training set take part, from the network as the round before left it: alignment, the mean of
-||[f_1 - C_y1, ..., f_M - C_yM]||; and each f_j is replaced by C_yj with probability 1/2 before the head. A code is
-made without exchange.
+C_yj of f_j over the whole training set take part, from the network as the round before left it: alignment,
+||f_j - C_yj|| over all parts and photos of the batch, divided by the photos; and each f_j is replaced by C_yj with
+probability 1/2 before the head. A code is made without exchange.
 
 Follows the re-implementation by the same group, in the constants too: there is no quantisation term (``gamma`` brings
-it back, in loss and code step), and 35 of 40 or 40 of 50 rounds pass before the exchange. The norm of the alignment is
-divided by the batch there, which is read as the mean of each photo's.
+it back, in loss and code step), and 35 of 40 or 40 of 50 rounds pass before the exchange. Differs from it: parts are
+aligned as they are before the exchange, not after, where those that were replaced are their means and add nothing.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Method(baseline.Method):
         }
         if self.means is not None:
             means = self.means[batch.labels]
-            extra["alignment"] = config.alignment * torch.linalg.vector_norm(local - means, dim=(1, 2)).mean()
+            extra["alignment"] = config.alignment * torch.linalg.vector_norm(local - means) / len(local)
             replaced = torch.rand(local.shape[:2], device=local.device) < config.exchanged
             mixed = torch.where(replaced.unsqueeze(2), means, local).flatten(1)
             features = torch.cat([mixed, features[:, mixed.shape[1] :]], dim=1)

@@ -6,8 +6,9 @@ only the anchor meets the learned codes, and gradients flow through all three, a
 and the code step are the Baseline's (eq. 10-17).
 
 Not in the paper's text, so options here: the weights alpha and beta, which stand on gamma's scale and are divided by
-B N like the other terms (eq. 9 names a normaliser without showing it), what of a box lies on its hot pixel, and whether
-the distance is the plain squared one or that of vectors scaled to one length. Plain distances can be lowered by
+B N like the other terms (eq. 9 names a normaliser without showing it), what of a box lies on its hot pixel, whether
+photos are normalised before they are erased or after, and whether the distance is the plain squared one or that of
+vectors scaled to one length. Plain distances can be lowered by
 shrinking all outputs; scaled ones not. Boxes scale with the input size, their number does not.
 """
 
@@ -41,6 +42,8 @@ class Config(baseline.Config):
     """s in the paper: side of a box, in pixels of a 224-pixel photo; other input sizes scale it."""
     box_at: BoxAt = "corner"
     """What of a box lies on its hot pixel."""
+    erased_to: Literal["mean", "black"] = "mean"
+    """Colour of what is erased: eq. 5's 0 after normalising the photo, which is the mean colour, or before, black."""
 
 
 def pair_distance(first: Tensor, second: Tensor, distance: Distance) -> Tensor:
@@ -51,6 +54,13 @@ def pair_distance(first: Tensor, second: Tensor, distance: Distance) -> Tensor:
     return 2 * c * (1 - F.cosine_similarity(first, second, dim=1)).sum()
 
 
+def erased(images: Tensor, maps: Tensor, trunk: Trunk, config: Config) -> Tensor:
+    """SREM: normalised photos (b, 3, h, w) without the hottest region of their maps, those of the last stage."""
+    side = side_of_box(config.box_size, images.shape[-1])
+    black = trunk.normalise(images.new_zeros(1, 3, 1, 1, dtype=torch.uint8)) if config.erased_to == "black" else None
+    return erase(images, maps, config.boxes, side, config.box_at, black)
+
+
 class Method(baseline.Method):
     config: Config
 
@@ -59,13 +69,13 @@ class Method(baseline.Method):
         self.wants_positives = config.alpha > 0
         if config.beta:
             self.embedding = f"anchor+erased-{config.boxes}x{config.box_size}" + "-centre" * (config.box_at == "centre")
+            self.embedding += "-black" * (config.erased_to == "black")
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.trunk.maps(images)
         features = {"anchor": self.trunk.pool(maps)}
         if self.config.beta:
-            box_size = side_of_box(self.config.box_size, images.shape[-1])
-            features["erased"] = self.trunk(erase(images, maps, self.config.boxes, box_size, self.config.box_at))
+            features["erased"] = self.trunk(erased(images, maps, self.trunk, self.config))
         return features
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

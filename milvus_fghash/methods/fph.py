@@ -8,9 +8,10 @@ Codes are learned by a triplet ranking loss on u = tanh(outputs) of anchor a, po
     mean over triplets of max(0, ||u_a - u_p||^2 - ||u_a - u_n||^2 + margin) / c ,  margin = c / 2 .
 
 Abstract, figures and table of the paper were at hand, not the equations: the pooling of the vertical pyramid, the
-projections, the form of the consensus weights and margin are inferred, and options. So are, without a choice, the
-normaliser and the triplets: each photo comes with one other of its class, either is the other's positive, and every
-photo of another class in the batch is a negative. An odd code gives its spare bit to the detail.
+projections, the form of the consensus weights and margin are inferred, and options. So are, without a choice, that
+each pyramid has half of the bits (an odd code gives its spare bit to the detail), the normaliser and the triplets: each
+photo comes with one other of its class, either is the other's positive, and every photo of another class in the batch
+is a negative.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ Starting from random codes, each of W, P and B (bit by bit) is set in turn to it
 
 Differs from the paper: P is solved once more after the last codes. Not stated there, so decided here: Phi's columns are
 centred (the authors' code has a constant column), and those of the options below that say so. A code is the sign of
-(x's row of Phi) P, for training photos as for others. B itself, which was made with the labels at hand, would be a
-learned gallery; it is not offered: that the method's published results, which are low, encode both sides is inferred.
+(x's row of Phi) P, for training photos as for others: that the method's published results, which are low, encode both
+sides is inferred. B itself, which was made with the labels at hand, is the learned gallery if ``keep_codes`` says so.
 The recipe's head is not used.
 """
 
@@ -47,6 +47,8 @@ class Config(Frozen):
     """Sweeps over the bits in one solution for the codes, unless one changes nothing before."""
     normalise: bool = False
     """Scale each photo's features to length 1 first. Not stated; the authors' constant sigma is for such features."""
+    keep_codes: bool = False
+    """Keep B, to be searched as the learned gallery."""
     seed: int = 0
     """Of the anchors and of the random codes."""
 
@@ -123,11 +125,17 @@ class KernelHead(nn.Module):
 
 
 class Method(LearnsNothing):
+    learned_source = "B"
+    signs: Tensor | None
+    """B, (n_train, c)."""
+
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         super().__init__(trunk, sizes)
         self.config = config
         kernel = Kernel(trunk.n_features, min(config.anchors, sizes.n_train), config.normalise)
         self.head: KernelHead = KernelHead(kernel, sizes.n_bits)
+        kept = torch.zeros(sizes.n_train, sizes.n_bits) if config.keep_codes else None
+        self.register_buffer("signs", kept)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         config, kernel, random = self.config, self.head.kernel, generator(self.config.seed)
@@ -147,3 +155,8 @@ class Method(LearnsNothing):
             signs = solve_codes(signs, weight.T[labels] + config.nu * phi @ projection, weight, config.passes)
             projection = torch.cholesky_solve(phi.T @ signs, factor)
         self.head.bits.weight.copy_(projection.T)
+        if self.signs is not None:
+            self.signs.copy_(signs)
+
+    def learned_codes(self, labels: Tensor) -> Tensor | None:
+        return self.signs

@@ -21,6 +21,7 @@ from milvus_fghash.explaining.pictures import overlay, positive, stretched
 from milvus_fghash.explaining.served import Served
 from milvus_fghash.explaining.trained import Trained
 from milvus_fghash.exporters.onnx_bundle import export
+from milvus_fghash.methods import fcaenet
 from milvus_fghash.methods.erasing import erasing_mask
 from milvus_fghash.training.checkpoint import load_checkpoint
 from tests.explaining.planted import Page
@@ -114,7 +115,7 @@ def test_a_checkpoint_and_its_bundle_show_the_same_attention_of_each_bit(
 
 def test_the_erased_region_is_the_one_of_training(model: Trained, photos: Pixels) -> None:
     """FCAENet itself erases in `embed`; with its own boxes, their size scaled to the photo: 42 -> 12."""
-    assert (model.boxes, model.box_size, model.box_at) == (7, 12, "centre")
+    assert (model.srem.boxes, model.srem.box_at) == (7, "centre")
     images = model._images(photos[:1])
     view = model.views(photos[0], range(BITS), 12).shown[-1]
     with torch.no_grad():
@@ -131,7 +132,7 @@ def test_the_erased_region_is_the_one_of_training(model: Trained, photos: Pixels
 
 def test_methods_without_erasing_show_the_region_of_the_paper(make: Make) -> None:
     lsh = make("lsh")
-    assert (lsh.boxes, lsh.box_size, lsh.box_at) == (50, round(32 * SIZE / 224), "corner")
+    assert lsh.srem == fcaenet.Config()
     assert list(lsh.readings) == ["attention", "code", "erased"]
 
 

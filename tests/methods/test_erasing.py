@@ -91,6 +91,15 @@ def test_erasing_sets_pixels_to_zero_and_stops_gradients() -> None:
     assert not erased.requires_grad
 
 
+def test_erased_pixels_take_a_colour() -> None:
+    images, colour = torch.rand(2, 3, 8, 8), torch.tensor([-2.0, -3.0, -4.0]).view(1, 3, 1, 1)
+    maps = torch.rand(2, 4, 2, 2)
+    kept = erasing_mask(maps, (8, 8), 1, 3).bool().expand_as(images)
+    found = erase(images, maps, 1, 3, colour=colour)
+    assert torch.equal(found[kept], images[kept])
+    assert torch.equal(found[~kept], colour.expand_as(images)[~kept])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_erasing_keeps_the_type_of_the_photos(dtype: torch.dtype) -> None:
     assert erase(torch.ones(1, 3, 8, 8, dtype=dtype), torch.rand(1, 4, 2, 2).to(dtype), 1, 3).dtype == dtype

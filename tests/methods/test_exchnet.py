@@ -160,11 +160,8 @@ def test_alignment_pulls_the_parts_themselves_to_the_means_of_their_class() -> N
     photos.features["anchor"].requires_grad_()
     terms = method.loss(photos)
     means, parts = means_by_loops(plain), photos.features["anchor"].detach().view(2, M + 1, K)
-    apart = [
-        math.sqrt(sum(float((parts[i, j] - means[LABELS[row], j]).square().sum()) for j in range(M)))
-        for i, row in enumerate(ROWS)
-    ]
-    assert terms["alignment"].item() == pytest.approx(2 * sum(apart) / 2, rel=1e-5)
+    squares = [(parts[i, j] - means[LABELS[row], j]).square().sum() for i, row in enumerate(ROWS) for j in range(M)]
+    assert terms["alignment"].item() == pytest.approx(2 * math.sqrt(sum(map(float, squares))) / len(ROWS), rel=1e-5)
     terms["alignment"].backward()
     gradient = photos.features["anchor"].grad
     assert gradient is not None

@@ -114,6 +114,17 @@ def test_the_code_step_sees_each_photo_at_its_own_place() -> None:
     assert method.u[0].abs().sum() == method.u[3].abs().sum() == 0
 
 
+def test_erased_pixels_are_of_the_mean_colour_or_black() -> None:
+    """All pixels are as hot, so all of the photo is erased by a box of its size at the first one."""
+    photo = torch.ones(1, 3, 224, 224)
+    mean, black = (made(fcaenet, boxes=1, box_size=224, erased_to=colour) for colour in ("mean", "black"))
+    assert mean.embed(photo)["erased"].abs().max() == 0
+    expected = black.trunk(black.trunk.normalise(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)))
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(black.embed(photo)["erased"], expected)
+    assert mean.embedding != black.embedding
+
+
 @pytest.mark.parametrize(("box_at", "side"), [("corner", 16), ("centre", 8)])
 def test_box_size_follows_the_photo_size(box_at: str, side: int) -> None:
     """All pixels are as hot, so the first one is taken, in the photo's corner."""

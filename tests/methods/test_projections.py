@@ -10,7 +10,7 @@ from torch import Tensor
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods import itq, lsh, sdh, sh
-from milvus_fghash.methods.base import Sizes
+from milvus_fghash.methods.base import Sizes, generator
 from milvus_fghash.methods.projections import Centred, Projection, principal_axes
 from tests.methods.small_method import WIDTH, Flat
 
@@ -90,6 +90,13 @@ def test_equal_features_are_refused(module: Any, normalise: bool) -> None:
     equal = torch.arange(1.0, 1 + WIDTH).expand(N, WIDTH)  # of length 1, their mean differs from them by rounding
     with pytest.raises(DataError, match="equal features for all 30 training photos"):
         fitted(module, equal, normalise=normalise)
+
+
+def test_lsh_draws_its_hyperplanes_from_a_normal_distribution() -> None:
+    method = lsh.Method(Flat(), HeadChoice(), Sizes(500, 3, N), lsh.Config(seed=3))
+    method.fit(drawn(), torch.zeros(N, dtype=torch.long))
+    weight = method.head.weight
+    assert torch.equal(weight, torch.randn(500, WIDTH, generator=generator(3)))
 
 
 @pytest.mark.parametrize("normalise", [False, True])

@@ -135,6 +135,22 @@ def test_the_whole_is_what_loops_over_the_formulas_give(anchors: int, iterations
     torch.testing.assert_close(actual.double(), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_the_codes_are_kept_if_asked_and_nothing_else_changes() -> None:
+    features, labels = features_of(24)
+    plain, keeping = (fitted(features, labels, 6, nu=0.3, keep_codes=keep) for keep in (False, True))
+    assert torch.equal(keeping.head(features), plain.head(features))
+    assert plain.learned_codes(labels) is None
+    codes = keeping.learned_codes(labels)
+    assert codes is not None
+    assert set(codes.flatten().tolist()) == {-1.0, 1.0}
+    # P is the ridge regression from Phi to the codes, and none other gives it.
+    phi = keeping.head.bits.fit(keeping.head.kernel(features))
+    projection = ridge_regression(phi, codes.double(), 1e-6)
+    torch.testing.assert_close(phi @ projection, keeping.head(features).double(), rtol=1e-3, atol=1e-3)
+    assert "signs" in keeping.state_dict()
+    assert "signs" not in plain.state_dict()
+
+
 def test_the_kernel_is_one_at_its_anchors_and_as_wide_as_told() -> None:
     features, labels = features_of(12)
     kernel = fitted(features, labels, 4, anchors=5, width=2.0).head.kernel
