@@ -27,7 +27,7 @@ from milvus_fghash.recipe_book import compose
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.encoding import encode
 from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.photos import Photos
+from milvus_fghash.training.photos import Loader, Photos
 from milvus_fghash.training.run import train
 from milvus_fghash.training.sources import plain_features
 
@@ -61,7 +61,7 @@ def measure(listing: Listing, method: str, bits: int, seed: int, factor: float, 
         features = (
             FeatureCache(network, photos, recipe, cache, CPU, plain=True).read_plain()
             if recipe.trunk.frozen
-            else plain_features(network, photos, CPU, recipe.training.workers)
+            else plain_features(network, Loader(photos, recipe.training.workers), CPU)
         )
         codes[split] = encode(network, features, CPU)
         labels[split] = photos.listing.label_numbers(listing.classes)

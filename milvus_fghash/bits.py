@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.errors import CodeError
+from milvus_fghash.errors import CodeError, NotFinite
 
 Outputs = NDArray[np.floating[Any]]
 Codes = NDArray[np.uint8]
@@ -50,12 +50,13 @@ def pack(outputs: Outputs) -> Codes:
     array([[144, 192]], dtype=uint8)
 
     Raises:
-        CodeError: when the array is not two-dimensional or holds values that are not finite.
+        CodeError: when the array is not two-dimensional.
+        NotFinite: when it holds values that are not finite.
     """
     if outputs.ndim != 2:
         raise CodeError(f"outputs must be (n, n_bits), got shape {outputs.shape}")
     if not np.isfinite(outputs).all():
-        raise CodeError(f"outputs hold {np.count_nonzero(~np.isfinite(outputs))} values that are not finite")
+        raise NotFinite(f"outputs hold {np.count_nonzero(~np.isfinite(outputs))} values that are not finite")
     return np.packbits(outputs > 0, axis=1)
 
 

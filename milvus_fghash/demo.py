@@ -91,9 +91,10 @@ def run_demo(out: Path, seed: int = 0, *, shuffle_labels: bool = False, tell: Te
 
 def _learn(method: str, listing: Listing, out: Path, seed: int, tell: Tell) -> Path:
     from milvus_fghash.exporters.onnx_bundle import export
+    from milvus_fghash.training.draws import with_seed
     from milvus_fghash.training.run import Watcher, train
 
-    recipe = load_recipe(f"demo-{method}", [f"training.seed={seed}", f"method.options.seed={seed}"])
+    recipe = with_seed(load_recipe(f"demo-{method}"), seed)
     watcher = Watcher(
         round=lambda record, rounds: tell(
             f"{method}: round {record.round} of {rounds}, {record.images_per_second:.0f} drawings/s"

@@ -6,7 +6,8 @@
   - DataError             a listing, a folder or a label is wrong
     - ImageRefused        one image cannot or may not be decoded; `reason` says why in a word
   - CodeError             codes of the wrong length, type or padding
-  - TrainingError         training cannot go on (a loss that is not finite, a checkpoint that does not fit)
+  - TrainingError         training cannot go on (a checkpoint that does not fit)
+  - NotFinite             a loss or an output is not a finite number
   - BundleError           an ONNX bundle is missing a part, was changed, or does not match
   - StoreError            Milvus refused, cannot be reached, or the collection does not fit the bundle
   - TooManyRefused        the work is done, but more files were refused than allowed; exit code 3
@@ -57,6 +58,10 @@ class CodeError(FghashError):
 
 class TrainingError(FghashError):
     """Training cannot go on."""
+
+
+class NotFinite(FghashError):  # noqa: N818
+    """A loss or an output is not a finite number."""
 
 
 class BundleError(FghashError):

@@ -21,7 +21,7 @@ from milvus_fghash.bits import (
     to_hex,
     unpack,
 )
-from milvus_fghash.errors import CodeError
+from milvus_fghash.errors import CodeError, NotFinite
 
 LENGTHS = range(MIN_BITS, MAX_BITS + 1)
 lengths = st.integers(MIN_BITS, MAX_BITS)
@@ -167,7 +167,7 @@ def test_rows_become_contiguous() -> None:
 def test_outputs_that_are_not_finite(value: float) -> None:
     outputs = np.ones((2, 8))
     outputs[1, 3] = value
-    with pytest.raises(CodeError, match="1 values that are not finite"):
+    with pytest.raises(NotFinite, match="1 values that are not finite"):
         pack(outputs)
 
 

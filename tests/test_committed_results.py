@@ -45,7 +45,7 @@ def test_records_are_of_todays_recipes(file: Path) -> None:
         ran, bits = record.identity.recipe, record.identity.bits
         method = ran.method.name
         changes = CHANGED.get(file.parent.name, {}).get(method, ())
-        head = [f"head.kind='{ran.head.kind}'"] if card(method).learns.startswith("network") else []
+        head = [f"head.kind='{ran.head.kind}'"] if card(method).by_gradient else []
         recipe = compose("frozen", method, [*changes, *head]).at(bits)
         assert without_chosen(ran) == without_chosen(recipe), record.name
         rates = [tried_rate(recipe.training.learning_rate, factor) for factor in factors(3)]
@@ -61,7 +61,7 @@ def rows_of(folder: str) -> dict[tuple[str, str, str], list[str]]:
     for line in (RESULTS / folder / "cells.jsonl").read_text().splitlines():
         record = Record.model_validate_json(line)
         recipe = record.identity.recipe
-        head: str = recipe.head.kind if card(recipe.method.name).learns.startswith("network") else "–"
+        head: str = recipe.head.kind if card(recipe.method.name).by_gradient else "–"
         for gallery, score in (("encoded", record.encoded), ("learned", record.learned)):
             if score:
                 scores[gallery, recipe.method.name, head, record.identity.bits].append(score.map_exact)

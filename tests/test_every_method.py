@@ -75,7 +75,7 @@ def test_outputs_have_a_column_per_bit_and_losses_are_finite(checkpoint: Checkpo
 def test_one_seed_gives_one_method_also_when_training_stops_and_goes_on(
     name: str, checkpoint: Checkpoint, drawn_birds: Listing, tmp_path: Path
 ) -> None:
-    networks = table.card(name).learns.startswith("network")
+    networks = table.card(name).by_gradient
     with pytest.raises(KilledError) if networks else nullcontext():
         trained(name, drawn_birds, tmp_path / "again", watcher=Watcher(round=kill))
     again = load_checkpoint(trained(name, drawn_birds, tmp_path / "again", resume=True)).method.state_dict()
@@ -143,7 +143,7 @@ def test_the_table_and_the_folder_agree() -> None:
         assert hasattr(module, "Method")
 
 
-@pytest.mark.parametrize("name", [name for name, card in table.METHODS.items() if card.learns.startswith("network")])
+@pytest.mark.parametrize("name", [name for name, card in table.METHODS.items() if card.by_gradient])
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_a_card_names_the_heads_that_a_method_can_have(name: str, kind: str) -> None:
     recipe = load_recipe(f"demo-{name}", [f"head.kind='{kind}'"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.options import NEW_PATH, READABLE, all_of, json_option, layout_of, read_photos
+from milvus_fghash.cli.options import (
+    NEW_PATH,
+    all_of,
+    json_option,
+    layout_of_recipe,
+    read_photos,
+    training_options,
+    with_weights,
+)
 from milvus_fghash.cli.output import progress_bar, show_json
 from milvus_fghash.errors import ConfigError, optional_part
 
@@ -51,41 +58,31 @@ class GridOptions:
     heads: tuple[str, ...]
     data: Path
     dataset: str | None
-    query_split: str
     weights: str | None
-    out: Path
+    changes: tuple[str, ...]
+    """``--weights`` is one of them."""
+    device: str | None
     feature_cache: Path | None
-    set_: tuple[str, ...]
+    query_split: str
+    out: Path
     jobs: int
     threads: int | None
-    device: str | None
     keep_trainings: bool
     table_only: bool
     as_json: bool
-
-    @property
-    def changes(self) -> tuple[str, ...]:
-        return (*self.set_, *([f"trunk.weights={json.dumps(self.weights)}"] if self.weights is not None else []))
 
 
 _OPTIONS = (
     click.option("--bits", callback=lengths, metavar="N,N,...", default="12,24,32,48", help="Code lengths."),
     click.option("--seeds", type=click.IntRange(min=1), default=3, help="How many seeds, from 0."),
     click.option("--heads", callback=names, metavar="A,B,...", default="linear,mlp", help="Each is a row of its own."),
-    click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos."),
-    click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: the recipe's]"),
+    training_options,
     click.option("--query-split", default="test", help="Part of the photos that asks in the tables."),
-    click.option("--weights", help="imagenet, imagenet-v2, none, or a file.  [default: the recipe's]"),
     click.option("--out", type=NEW_PATH, required=True, help="Folder for tables, plots and records."),
-    click.option("--feature-cache", type=NEW_PATH,
-                 help="Folder for the features of a frozen trunk.  [default: in --out]"),
-    click.option("--set", "set_", metavar="KEY=VALUE", multiple=True,
-                 help="Change every recipe: training.rounds=3; may be repeated."),
     click.option("--jobs", type=click.IntRange(min=1), default=1, help="Trainings side by side."),
     click.option("--threads", type=click.IntRange(min=1), help="Of each training.  [default: all, shared by --jobs]"),
-    click.option("--device", help="cpu, cuda, cuda:1 and so on.  [default: cuda if there is one]"),
     click.option("--keep-trainings", is_flag=True, help="Keep the checkpoints of finished cells in --out."),
-    click.option("--table-only", is_flag=True, help="Train nothing; show what there is."),
+    click.option("--table-only", is_flag=True, help="Train nothing; write the tables of what there is."),
     json_option,
 )  # fmt: skip
 _NAMES = tuple(GridOptions.__dataclass_fields__)
@@ -96,6 +93,7 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def gathered(*args: Any, **kwargs: Any) -> Any:
+        kwargs["changes"] = with_weights(kwargs["changes"], kwargs["weights"])
         return command(*args, options=GridOptions(**{name: kwargs.pop(name) for name in _NAMES}), **kwargs)
 
     decorated: Callable[..., Any] = all_of(*_OPTIONS)(gathered)
@@ -115,8 +113,8 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
     from milvus_fghash.comparing import tables
     from milvus_fghash.comparing.report import write_report
 
-    shared = compose(plan.setting, plan.rows[0].method, plan.changes).data
-    dataset = layout_of(options.data, options.dataset or (shared.dataset if shared.dataset != "auto" else None))
+    recipe = compose(plan.setting, plan.rows[0].method, plan.changes)
+    shared, dataset = recipe.data, layout_of_recipe(options.data, options.dataset, recipe)
     listing = read_photos(options.data, dataset)
     held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
     listing.keep_apart(options.out)

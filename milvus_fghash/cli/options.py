@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from milvus_fghash.config import Recipe
     from milvus_fghash.data import Listing
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -37,6 +39,17 @@ max_errors_option = click.option(
 dataset_option = click.option(
     "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
 )
+training_options: Callable[[Command], Command] = all_of(
+    click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos."),
+    click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: the recipe's]"),
+    click.option("--weights", help="imagenet, imagenet-v2, none, or a file.  [default: the recipe's]"),
+    click.option("--set", "changes", metavar="KEY=VALUE", multiple=True,
+                 help="Change the recipe: training.rounds=3; may be repeated."),
+    click.option("--device", help="cpu, cuda, cuda:1 and so on.  [default: cuda if there is one]"),
+    click.option("--feature-cache", type=NEW_PATH,
+                 help="Folder for the features of a frozen trunk.  [default: in --out]"),
+)  # fmt: skip
+"""Of what trains; `with_weights` and `layout_of_recipe` say what the first four mean."""
 encoder_options: Callable[[Command], Command] = all_of(
     click.option("--provider", help="Where ONNX Runtime computes, such as cpu or cuda.  [default: cuda if it works]"),
     click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of ONNX Runtime; 0 lets it choose."),
@@ -59,6 +72,18 @@ def layout_of(data: Path, dataset: str | None) -> str:
     from milvus_fghash.data import detect
 
     return dataset or detect(data)
+
+
+def with_weights(changes: tuple[str, ...], weights: str | None) -> tuple[str, ...]:
+    """What ``--set`` and ``--weights`` change of a recipe."""
+    # TOML has no surrogate pairs, which JSON in ASCII is full of.
+    return changes if weights is None else (*changes, f"trunk.weights={json.dumps(weights, ensure_ascii=False)}")
+
+
+def layout_of_recipe(data: Path, dataset: str | None, recipe: Recipe) -> str:
+    """What ``--dataset`` means beside a recipe: `layout_of`, unless the recipe names the layout."""
+    named = recipe.data.dataset if recipe.data.dataset != "auto" else None
+    return layout_of(data, dataset or named)
 
 
 def read_photos(data: Path, dataset: str | None) -> Listing:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from milvus_fghash.cli.options import NEW_PATH, READABLE, json_option, read_photos
+from milvus_fghash.cli.options import (
+    NEW_PATH,
+    json_option,
+    layout_of_recipe,
+    read_photos,
+    training_options,
+    with_weights,
+)
 from milvus_fghash.cli.output import Update, progress_bar, show_json, show_record
 from milvus_fghash.errors import optional_part
 
@@ -24,21 +30,10 @@ log = logging.getLogger(__name__)
 @click.command()
 @click.argument("recipe")
 @click.option("--bits", type=click.IntRange(8, 256), default=48, help="Length of a code.")
-@click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos.")
-@click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: the recipe's]")
+@training_options
 @click.option("--out", type=NEW_PATH, required=True, help="Folder for the checkpoints and the log.")
-@click.option(
-    "--set",
-    "changes",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Change the recipe: training.rounds=3; may be repeated.",
-)
-@click.option("--weights", help="imagenet, imagenet-v2, none, or a file.  [default: the recipe's]")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed.  [default: the recipe's]")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the training and the method.  [default: the recipe's]")
 @click.option("--resume", is_flag=True, help="Go on from the last finished round in --out.")
-@click.option("--device", help="cpu, cuda, cuda:1 and so on.  [default: cuda if there is one]")
-@click.option("--feature-cache", type=NEW_PATH, help="Folder for the features of a frozen trunk.  [default: in --out]")
 @json_option
 def train(
     recipe: str,
@@ -61,16 +56,14 @@ def train(
     """
     from milvus_fghash.recipe_book import load_recipe
 
-    if weights is not None:
-        changes = (*changes, f"trunk.weights={json.dumps(weights)}")
-    if seed is not None:
-        changes = (*changes, f"training.seed={seed}")
-    loaded = load_recipe(recipe, changes)
+    loaded = load_recipe(recipe, with_weights(changes, weights))
     with optional_part("train"):
         from milvus_fghash.training.checkpoint import find_checkpoint
+        from milvus_fghash.training.draws import with_seed
         from milvus_fghash.training.run import train as run
-    named = loaded.data.dataset if loaded.data.dataset != "auto" else None
-    listing = read_photos(data, dataset or named)
+    if seed is not None:
+        loaded = with_seed(loaded, seed)
+    listing = read_photos(data, layout_of_recipe(data, dataset, loaded))
     if resume and find_checkpoint(out) is None:
         click.echo(f"{out} holds nothing to go on with; a new training begins.", err=True)
     try:

@@ -17,7 +17,7 @@ from milvus_fghash.bits import Codes, pack
 from milvus_fghash.comparing.records import Identity, Record, Score
 from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing, split_by_class
-from milvus_fghash.errors import CodeError, DataError, TrainingError
+from milvus_fghash.errors import DataError, NotFinite
 from milvus_fghash.evaluate import GalleryKind, RadiusCurve
 from milvus_fghash.health import code_health
 from milvus_fghash.methods.base import HashMethod
@@ -25,7 +25,7 @@ from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versi
 from milvus_fghash.training.device import device_named
 from milvus_fghash.training.encoding import encode
 from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.photos import Photos
+from milvus_fghash.training.photos import Loader, Photos
 from milvus_fghash.training.run import train
 from milvus_fghash.training.sources import plain_features
 from milvus_fghash.whole_file import write_whole, written
@@ -126,6 +126,8 @@ def run_cell(task: Task, bench: Bench) -> Record:
         "n_queries": len(split.queries),
         "n_gallery": len(split.gallery),
         "versions": {**versions(), "numpy": np.__version__},
+        "device": bench.torch_device.type,
+        "threads": torch.get_num_threads(),
     }
     started = time.perf_counter()
     folder = bench.training(task)
@@ -137,9 +139,7 @@ def run_cell(task: Task, bench: Bench) -> Record:
         seconds = time.perf_counter() - started
         checkpoint = load_checkpoint(folder)
         queries, galleries = codes_of(checkpoint, task.recipe, split, bench)
-    except (TrainingError, CodeError) as error:
-        if "not finite" not in str(error):
-            raise
+    except NotFinite as error:
         return Record(**known, failed=str(error))
     if task.part == "test":
         _keep_codes(bench.out / "codes" / f"{task.name}.npz", queries, galleries, split)
@@ -210,7 +210,7 @@ def _features(method: HashMethod, listing: Listing, recipe: Recipe, bench: Bench
     """Of the centre crops; a training photo's are those that its training took from the cache."""
     photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
     if not recipe.trunk.frozen:
-        return plain_features(method, photos, bench.torch_device, recipe.training.workers)
+        return plain_features(method, Loader(photos, recipe.training.workers), bench.torch_device)
     return FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain).read_plain()
 
 

@@ -25,7 +25,8 @@ from milvus_fghash.comparing.workers import work_through
 from milvus_fghash.config import Recipe, read_model
 from milvus_fghash.methods import card, check_trunk, load
 from milvus_fghash.recipe_book import compose
-from milvus_fghash.training.weights import told
+from milvus_fghash.training.draws import with_seed
+from milvus_fghash.training.weights import by_content, decisive
 
 TRIALS, CELLS = "trials.jsonl", "cells.jsonl"
 
@@ -117,13 +118,8 @@ class Results:
         return self.trials.get((row, self.plan.trial_length(bits)), {})
 
 
-def uses_head(method: str) -> bool:
-    """Methods that train a network by gradient take the head that is compared; others have projections of their own."""
-    return card(method).learns.startswith("network")
-
-
 def has_trials(plan: Plan, row: Row) -> bool:
-    return plan.trials > 1 and uses_head(row.method)
+    return plan.trials > 1 and card(row.method).by_gradient
 
 
 class Grid:
@@ -160,18 +156,13 @@ class Grid:
         """
 
         def work(tasks: list[Task], store: Store) -> None:
-            missing = []
-            for task in tasks:
-                if store.find(task.name, task.identity) is None:
-                    missing.append(task)
-                elif not keep_trainings:  # left by a kill between record and removal
-                    self._remove_training(task)
+            missing = [task for task in tasks if store.find(task.name, task.identity) is None]
             prepare(missing, self.bench, report)
             with closing(work_through(missing, self.bench, jobs, threads)) as finished:
                 for number, (task, record) in enumerate(finished, 1):
                     store.append(record)
                     if not keep_trainings:
-                        self._remove_training(task)
+                        shutil.rmtree(self.bench.training(task), ignore_errors=True)
                     tell(f"[{number}/{len(missing)}] {_line(record)}")
                     report(number, len(missing), "trainings")
 
@@ -220,9 +211,6 @@ class Grid:
             if (factor := results.factor(row, bits)) is not None
         }
 
-    def _remove_training(self, task: Task) -> None:
-        shutil.rmtree(self.bench.training(task), ignore_errors=True)
-
     def trial(self, row: Row, bits: int, factor: float) -> Task:
         """Seed 0 with the recipe's learning rate times ``factor``."""
         return self._task(f"{row.name}-{bits}bits-rate{factor:.3g}", "trial", self._recipe(row, bits, 0, factor), bits)
@@ -237,30 +225,23 @@ class Grid:
         return recipe
 
     def _recipe(self, row: Row, bits: int, seed: int, factor: float) -> Recipe:
-        recipe = self._at(row, bits)
-        method, plan = recipe.method, recipe.training
-        if "seed" in load(row.method).Config.model_fields:
-            method = method.model_copy(update={"options": {**method.options, "seed": seed}})
-        plan = plan.model_copy(update={"seed": seed, "learning_rate": tried_rate(plan.learning_rate, factor)})
+        recipe = with_seed(self._at(row, bits), seed)
+        rate = tried_rate(recipe.training.learning_rate, factor)
+        plan = recipe.training.model_copy(update={"learning_rate": rate})
         data = recipe.data.model_copy(update={"validation": 0.0})  # trials hold photos out in their own way
-        return recipe.model_copy(update={"method": method, "training": plan, "data": data})
+        return recipe.model_copy(update={"training": plan, "data": data})
 
     def _task(self, name: str, part: Part, recipe: Recipe, bits: int) -> Task:
         config = read_model(
             load(recipe.method.name).Config, recipe.method.options, f"method.options of {recipe.method.name}"
         )
         identity = Identity(
-            recipe=_as_recorded(recipe),
+            recipe=decisive(by_content(recipe)),
             options=config.model_dump(mode="json"),
             bits=bits,
             photos=self._digests[part],
         )
         return Task(name, part, recipe, bits, identity)
-
-
-def _as_recorded(recipe: Recipe) -> Recipe:
-    training = recipe.training.model_copy(update={"workers": 0})
-    return told(recipe).model_copy(update={"description": "", "training": training})
 
 
 def _digest(split: Split) -> str:

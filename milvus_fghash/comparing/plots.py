@@ -44,7 +44,8 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
             files.append(write_figure(chart, folder / _file("loss", group, head)))
     for group in _groups(results):
         if bars := seconds(results, group, longest):
-            title = f"Seconds of one training, {longest} bits, mean over seeds\n{group}".rstrip()
+            of = "the rounds (of all, where there are none)"
+            title = f"Seconds of {of}, {longest} bits, mean over seeds\n{group}".rstrip()
             files.append(write_figure(bar_chart(bars, title, "Seconds"), folder / _file("seconds", group)))
     return files
 

@@ -25,7 +25,7 @@ except ImportError:  # not everywhere; then nobody watches that a folder has one
 
 
 class Identity(Frozen):
-    """All that decides a training's figures: of equal identities only one needs to be run."""
+    """What a training was asked to be: of equal identities only one needs to be run, whatever the roundings."""
 
     recipe: Recipe
     """At this code length and seed, without what changes no figure (`description`, `training.workers`); local weights
@@ -68,6 +68,9 @@ class Record(Frozen):
     seconds: float = 0.0
     """Of all rounds; of a method without rounds, of its whole training."""
     versions: dict[str, str] = Field(default_factory=dict)
+    device: str = ""
+    threads: int = 0
+    """Of torch on the processor. Like device and versions they decide roundings, and so the figures' last digits."""
 
     def score(self, gallery: GalleryKind) -> Score | None:
         return self.encoded if gallery == "encoded" else self.learned

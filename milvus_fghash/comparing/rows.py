@@ -7,7 +7,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from milvus_fghash.comparing.grid import Row, uses_head
+from milvus_fghash.comparing.grid import Row
 from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError, nearest
 from milvus_fghash.methods import METHODS, card, load
@@ -80,9 +80,7 @@ def compared_rows(
     Raises:
         ConfigError: for an unknown method or head, or when nothing is left.
     """
-    for head in heads:
-        if head not in HEADS:
-            raise ConfigError(f"no head named {head!r}. {nearest(head, HEADS)}")
+    _check_heads(heads)
     methods = list(dict.fromkeys(methods)) or list(METHODS)
     for method in methods:
         card(method)
@@ -92,7 +90,8 @@ def compared_rows(
     left = [method for method in methods if method not in on_maps]
     rows = tuple(_rows_of(left, tuple(dict.fromkeys(heads))))
     headless = {
-        head: [method for method in left if uses_head(method) and head not in card(method).heads] for head in heads
+        head: [method for method in left if card(method).by_gradient and head not in card(method).heads]
+        for head in heads
     }
     notes = [f"Not applicable on a frozen trunk, for they work on its maps: {', '.join(on_maps)}."] if on_maps else []
     notes += [f"There is no {head} head for: {', '.join(without)}." for head, without in headless.items() if without]
@@ -112,9 +111,7 @@ def ablated_rows(
     """
     if method not in ABLATIONS:
         raise ConfigError(f"no ablation of {method!r}. {nearest(method, ABLATIONS)}")
-    for head in heads:
-        if head not in HEADS:
-            raise ConfigError(f"no head named {head!r}. {nearest(head, HEADS)}")
+    _check_heads(heads)
     varied = {_key(change) for variants in ABLATIONS[method].values() for _, variant in variants for change in variant}
     if taken := [change for change in changes if _key(change) in varied]:
         raise ConfigError(f"--set {taken[0]} is of what this ablation varies itself; leave it out, or use compare")
@@ -132,11 +129,18 @@ def ablated_rows(
     )
 
 
+def _check_heads(heads: Sequence[str]) -> None:
+    for head in heads:
+        if head not in HEADS:
+            raise ConfigError(f"no head named {head!r}. {nearest(head, HEADS)}")
+
+
 def _key(change: str) -> str:
     return change.partition("=")[0]
 
 
 def _rows_of(methods: Sequence[str], heads: Sequence[str]) -> Iterator[Row]:
-    yield from (Row(method, method) for method in methods if not uses_head(method))
+    yield from (Row(method, method) for method in methods if not card(method).by_gradient)
     for head in heads:
-        yield from (Row(method, method, head) for method in methods if uses_head(method) and head in card(method).heads)
+        with_it = (method for method in methods if card(method).by_gradient and head in card(method).heads)
+        yield from (Row(method, method, head) for method in with_it)

@@ -98,6 +98,7 @@ def summary(results: Results, gallery: GalleryKind) -> list[dict[str, Any]]:
             values = [score.map_exact for score in scores]
             failed = sum(record.failed is not None for record in records)
             whole = bool(values) and not failed
+            taken = [record.seconds for record in records if not record.failed]
             entries.append(
                 {
                     **_named(row),
@@ -108,7 +109,7 @@ def summary(results: Results, gallery: GalleryKind) -> list[dict[str, Any]]:
                     "seeds": values,
                     "failed": failed,
                     "precision_at_1": statistics.mean(score.precision_at[1] for score in scores) if whole else None,
-                    "seconds": statistics.mean(record.seconds for record in records) if records else None,
+                    "seconds": statistics.mean(taken) if taken else None,
                 }
             )
     return entries
@@ -133,14 +134,16 @@ def long_csv(results: Results, gallery: GalleryKind) -> str:
 def document(results: Results, title: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Everything but the curves, as one JSON document; curves and recipes stand in cells.jsonl."""
     plan = results.plan
+    absent = [cell for cell in plan.cells() if cell not in results.cells]
+    hopeless = sum(results.hopeless(row, bits) for row, bits, _ in absent)
     return {
         "title": title,
         "setting": plan.setting,
         "changes": plan.changes,
         "bits": plan.bits,
         "seeds": plan.n_seeds,
-        "missing": sum(cell not in results.cells for cell in plan.cells()),
-        "failed": sum(record.failed is not None for record in results.cells.values()),
+        "missing": len(absent) - hopeless,
+        "failed": hopeless + sum(record.failed is not None for record in results.cells.values()),
         "notes": list(notes),
         "tables": {gallery: summary(results, gallery) for gallery in GALLERIES},
         "trials": [

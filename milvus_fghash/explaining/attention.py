@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from milvus_fghash.explaining.pictures import overlay, stretched
 
 READING = (
     "Attention: where the network looks, from the lowest to the highest place in this photo. Methods with attention of "
-    "their own give a map, or one for each part or bit; the others the mean of their last feature maps."
+    "their own give a map, or one for each part; the others the mean of their last feature maps."
 )
 
 
@@ -22,20 +21,15 @@ def noted(caption: str, heat: Heat) -> str:
     return caption if np.ptp(heat) >= 1 / 256 else f"{caption}, the same everywhere"
 
 
-def attention_views(
-    photo: Pixels, maps: NDArray[np.floating[Any]], bits: int, shown_bits: Sequence[int], most: int
-) -> Views:
-    """The first ``most`` maps, (M, h, w), or of maps that belong to bits those of ``shown_bits``."""
-    of_bits = len(maps) == bits
-    wanted = [bit for bit in shown_bits if bit < bits] if of_bits else range(len(maps))
+def attention_views(photo: Pixels, maps: NDArray[np.floating[Any]], most: int) -> Views:
+    """The first ``most`` maps, (M, h, w).
+
+    A map is that of a part, also where there are as many parts as bits: every bit reads all parts.
+    """
     views = []
-    for number in wanted[:most]:
-        if len(maps) == 1:
-            caption = "where it looks"
-        else:
-            caption = f"bit {number}" if of_bits else f"part {number + 1} of {len(maps)}"
-        heat = stretched(maps[number])
+    for number, one in enumerate(maps[:most], 1):
+        caption = "where it looks" if len(maps) == 1 else f"part {number} of {len(maps)}"
+        heat = stretched(one)
         views.append(View("attention", noted(caption, heat), overlay(photo, heat)))
-    chosen_by = "--bits-shown chooses which, --maps-shown how many" if of_bits else "--maps-shown chooses how many"
-    left_out = f"{len(views)} of {len(maps)} attention maps are shown: {chosen_by}." if len(views) < len(maps) else ""
-    return Views(views, left_out)
+    left_out = f"{len(views)} of {len(maps)} attention maps are shown: --maps-shown chooses how many."
+    return Views(views, left_out if len(views) < len(maps) else "")

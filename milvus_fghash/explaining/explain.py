@@ -92,6 +92,7 @@ def explain(
         ConfigError: when the first model has no such bit, or stands beside itself.
     """
     refuse_taken(out, overwrite)
+    listing.keep_apart(out)
     if len({model.folder.resolve() for model in models}) < len(models):
         raise ConfigError(
             f"{models[0].path} is compared with itself; expected another bundle or checkpoint: name one, or leave out "
@@ -177,7 +178,7 @@ def _query_part(
     views, left_out, found = [], [], []
     for letter, one in zip("ab", seen, strict=False):
         pixels = load(query.file, one.model.preprocessing)
-        seen_as = one.model.views(pixels, bits, wanted.maps)
+        seen_as = one.model.views(pixels, wanted.maps)
         # A bundle without attention shows nothing that a checkpoint does; what it shows needs answers alone
         added = [] if in_common or "hidden" in one.model.readings else [hidden_view(one.model, pixels)]
         views.append(

@@ -107,11 +107,10 @@ class Model(ABC):
         """Of photos, (n, size, size, 3)."""
 
     @abstractmethod
-    def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
+    def views(self, photo: Pixels, most_maps: int) -> Views:
         """Pictures of one photo, (size, size, 3).
 
         Args:
-            shown_bits: chooses among maps that belong to bits; may name bits that only another model has.
             most_maps: attention maps shown at most.
         """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +43,10 @@ class Served(Model):
             raise BundleError(f"the codes of {self.path} are not the signs of its outputs; export the model again")
         return Answers(codes, outputs, outputs)
 
-    def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
+    def views(self, photo: Pixels, most_maps: int) -> Views:
         looks = Views([])
         if self.has_attention:
             maps = self.encoder.run(photo[None], "attention")[1][0]
             maps = maps if maps.ndim == 3 else maps[None]  # (b, h, w), the mean map alone, before the first release
-            looks = attention_views(photo, maps, self.bits, shown_bits, most_maps)
+            looks = attention_views(photo, maps, most_maps)
         return Views([*looks.shown, hidden_view(self, photo)], looks.left_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from milvus_fghash.explaining.tags import percent
 from milvus_fghash.methods import fcaenet
 from milvus_fghash.methods.erasing import erasing_mask, side_of_box
 from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.device import device_named
 from milvus_fghash.training.trunks import StagedTrunk
 
 READINGS = {
@@ -51,11 +52,8 @@ class Trained(Model):
         self.checkpoint = loaded.path
         self.path, self.method, self.bits, self.lineage = path, state.recipe.method.name, state.bits, state.lineage
         self.preprocessing = state.recipe.preprocessing
-        try:
-            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            self.network = loaded.method.to(self.device).requires_grad_(False)
-        except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-            raise ConfigError(f"the device {device!r} cannot be used: {str(error).partition(chr(10))[0]}") from None
+        self.device = device_named(device)
+        self.network = loaded.method.to(self.device).requires_grad_(False)
         self.trunk = cast(StagedTrunk, self.network.trunk)
         self.mean, self.evidence_is = self.trunk.mean, self.network.evidence_is
         self.readings = dict(READINGS)
@@ -81,12 +79,12 @@ class Trained(Model):
             )
         return Answers(pack(outputs), outputs, evidence)
 
-    def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
+    def views(self, photo: Pixels, most_maps: int) -> Views:
         images = self._images(photo[None])
         with torch.inference_mode():
             attentions = self.network.attentions(images)[0].float().cpu().numpy()
             whole = self.network(images)
-        looks = attention_views(photo, attentions, self.bits, shown_bits, most_maps)
+        looks = attention_views(photo, attentions, most_maps)
         signs = torch.where(whole > 0, 1.0, -1.0)
         (heat,) = self._activations(images, signs)
         heat = positive(heat)

@@ -25,6 +25,11 @@ class Card:
     heads: tuple[str, ...] = ("linear", "mlp")
     """Kinds of head that it can have."""
 
+    @property
+    def by_gradient(self) -> bool:
+        """Whether it trains a network, with a head of the recipe's choice; the others have projections of their own."""
+        return self.learns.startswith("network")
+
 
 METHODS: dict[str, Card] = {
     "lsh": Card("Random hyperplanes", "Charikar, STOC 2002", "nothing", labels=False),

@@ -143,7 +143,7 @@ class HashMethod(nn.Module, ABC):
         return {"anchor": self.represent(images)}
 
     def attentions(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) -> (b, k, h', w') maps of where the method looks, one for each part or bit.
+        """(b, 3, h, w) -> (b, k, h', w') maps of where the method looks, one for each part.
 
         Of a method without attention of its own: the channel mean of the last maps (FCAENet eq. 3).
         """

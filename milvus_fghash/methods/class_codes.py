@@ -111,12 +111,6 @@ def far_apart_codes(n_classes: int, n_bits: int, seed: int, candidates: int = 40
     return pool[chosen]
 
 
-def minimal_distance(codes: Tensor) -> int:
-    """In how many bits the two nearest codes differ; of a single code, its length."""
-    distances = _distances(codes, codes)
-    return int(distances.fill_diagonal_(codes.shape[1]).min())
-
-
 def place_by_similarity(codes: Tensor, similarity: Tensor, seed: int, starts: int = 4) -> Tensor:
     """Deal codes out so that similar classes get near codes: raise sum_ij S_ij <b_i, b_j> over all pairs of classes.
 
@@ -157,9 +151,10 @@ def exchange_gains(s: Doubles, g: Doubles, i: int) -> Doubles:
 
 
 def class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
-    """(n, n_features) of photos with class numbers (n,) -> (n_classes, n_features); 0 for a class without photos."""
-    sums = features.new_zeros(n_classes, features.shape[1]).index_add_(0, labels, features)
-    return sums / torch.bincount(labels, minlength=n_classes).clamp(min=1)[:, None]
+    """(n, ...) of photos with class numbers (n,) -> (n_classes, ...); 0 for a class without photos."""
+    sums = features.new_zeros(n_classes, *features.shape[1:]).index_add_(0, labels, features)
+    counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
+    return sums / counts.view(-1, *[1] * (features.ndim - 1))
 
 
 def class_similarity(means: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from torch import Tensor
 from milvus_fghash.config import Fraction, HeadChoice
 from milvus_fghash.methods import baseline
 from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
+from milvus_fghash.methods.class_codes import class_means
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.methods.parts import PartsNetwork, refuse_standardise
 
@@ -58,13 +59,6 @@ def hellinger(logits: Tensor) -> Tensor:
     first, second = torch.triu_indices(logits.shape[1], logits.shape[1], offset=1, device=logits.device)
     apart: Tensor = torch.linalg.vector_norm(roots[:, first] - roots[:, second], dim=2)
     return apart.mean(dim=1) / math.sqrt(2)
-
-
-def class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
-    """(n, ...) with labels (n,) -> (n_classes, ...); zeros for a class without photos."""
-    sums = features.new_zeros(n_classes, *features.shape[1:]).index_add_(0, labels, features)
-    counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
-    return sums / counts.view(-1, *[1] * (features.ndim - 1))
 
 
 class Method(baseline.Method):

@@ -95,7 +95,7 @@ def build_method(recipe: Recipe, bits: int, trunk: Trunk, n_classes: int, n_trai
 
 
 def save_checkpoint(folder: Path, state: CheckpointRecord, method: nn.Module, momenta: dict[str, Tensor]) -> Path:
-    """Write the checkpoint of a round below ``folder`` and remove the ones before it."""
+    """Write the checkpoint of a round below ``folder``; remove those before it, and what a kill left half written."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"round-{state.rounds_done:04d}"
     with written(path) as temporary:
@@ -103,7 +103,7 @@ def save_checkpoint(folder: Path, state: CheckpointRecord, method: nn.Module, mo
         save_file(_plain(method.state_dict()), temporary / "model.safetensors")
         save_file(_plain(momenta), temporary / "optimizer.safetensors")
         (temporary / "checkpoint.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
-    for older in _rounds(folder):
+    for older in (*_rounds(folder), *folder.glob(".round-*")):
         if older != path:
             shutil.rmtree(older)
     return path

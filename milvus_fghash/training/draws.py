@@ -1,5 +1,8 @@
-"""Which photos a step sees. Every draw depends on the seed and its place (round, epoch) alone, so a resumed
-training draws the same photos without any stored state."""
+"""What is random: the seed of it all, and which photos a step sees.
+
+Every draw depends on the seed and its place (round, epoch) alone, so a resumed training draws the same photos without
+any stored state.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from milvus_fghash.config import TrainingPlan
+from milvus_fghash.config import Recipe, TrainingPlan
+from milvus_fghash.methods import load
 from milvus_fghash.methods.base import generator
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """A recipe with one seed for all that is random: the training, and what the method draws by itself."""
+    method = recipe.method
+    if "seed" in load(method.name).Config.model_fields:
+        method = method.model_copy(update={"options": {**method.options, "seed": seed}})
+    training = recipe.training.model_copy(update={"seed": seed})
+    return recipe.model_copy(update={"method": method, "training": training})
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from torch import Tensor
 from milvus_fghash.config import Recipe
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
-from milvus_fghash.training.photos import PLAIN, Photos, View, check
+from milvus_fghash.training.photos import PLAIN, Loader, Photos, View, check
 from milvus_fghash.training.sources import computed_features, in_batches, plain_of
 from milvus_fghash.whole_file import written
 
@@ -74,10 +74,9 @@ class FeatureCache:
         computing = computed_features(
             self.method,
             plain_of(self.method) if self.plain else self.method.embed,
-            self.photos,
+            Loader(self.photos, self.recipe.training.workers),
             [batch for of_shard in batches for batch in of_shard],
             self.device,
-            self.recipe.training.workers,
         )
         done, total = 0, len(missing) * (1 + self._n_views)
         for rows, of_shard in zip(shards, batches, strict=True):

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.config import TrainingPlan
-from milvus_fghash.errors import TrainingError
+from milvus_fghash.errors import NotFinite
 from milvus_fghash.methods.base import HashMethod, Round, derive_seed
 from milvus_fghash.training.draws import epoch_steps, learning_rate, round_rows
 from milvus_fghash.training.sources import Source
+
+TERMS_EVERY = 50
+"""Batches. Reading the loss waits for the device."""
 
 
 @dataclass
@@ -28,7 +31,7 @@ class Progress:
     epochs: int
     images_per_second: float = 0.0
     terms: dict[str, float] = field(default_factory=dict)
-    """Mean of each term of the loss so far in the round."""
+    """Mean of each term of the loss so far in the round; as of the last `TERMS_EVERY` batches, or the pass's end."""
 
 
 @dataclass
@@ -96,7 +99,7 @@ def train_round(
         report: called after each batch.
 
     Raises:
-        TrainingError: when a loss is not finite.
+        NotFinite: when a loss is not finite.
     """
     # Everything random (dropout too) follows from the seed and the round, so a resumed training goes on bit for bit.
     torch.manual_seed(derive_seed(plan.seed, number))
@@ -129,12 +132,15 @@ def train_round(
             seen += len(batch.rows)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach()
+            if batches % TERMS_EVERY == 0:
+                progress.terms = _means(sums, batches)
             progress.epoch = epoch
             progress.images_per_second = seen / (time.perf_counter() - started)
             report(progress)
-        progress.terms = {name: float(value) / batches for name, value in sums.items()}
+        progress.terms = _means(sums, batches)
+        report(progress)
         if not all(math.isfinite(value) for value in progress.terms.values()):
-            raise TrainingError(
+            raise NotFinite(
                 f"the loss is not finite in round {number + 1}, epoch {epoch + 1}: {progress.terms}. "
                 "Lower training.learning_rate, or use training.precision = 'float32'"
             )
@@ -143,10 +149,15 @@ def train_round(
     return progress
 
 
+def _means(sums: dict[str, Tensor], batches: int) -> dict[str, float]:
+    return {name: float(value) / batches for name, value in sums.items()}
+
+
 @contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
     """Leave the caller's random state and torch's settings as they were."""
     before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices):
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -154,5 +165,5 @@ def reproducible(deterministic: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=warned)
             torch.backends.cudnn.benchmark = benchmark

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torchvision.transforms import v2
 
 from milvus_fghash.config import Augmentation
@@ -26,7 +26,7 @@ FEW = 5
 """Photos that an error names."""
 
 KEPT_BYTES = 1 << 30
-"""Decoded photos kept in memory by each process that decodes; the rest is decoded anew for every view."""
+"""Decoded photos kept in memory, shared out among the processes that decode; the rest is decoded for every view."""
 
 
 class Photos(Dataset[Tensor]):
@@ -55,7 +55,7 @@ class Photos(Dataset[Tensor]):
         photo = self.open(row)
         if seed != PLAIN:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU too, for good
                 photo = self.random_view(photo)
             return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         return torch.from_numpy(prepare(photo, self.preprocessing)).permute(2, 0, 1)
@@ -73,7 +73,8 @@ class Photos(Dataset[Tensor]):
         except ImageRefused as error:
             raise DataError(f"photo refused ({error.reason}): {error}") from error
         size = 3 * photo.width * photo.height
-        if self._kept_bytes + size <= KEPT_BYTES:
+        worker = get_worker_info()
+        if self._kept_bytes + size <= KEPT_BYTES // (worker.num_workers if worker else 1):
             self._kept[row] = photo
             self._kept_bytes += size
         return photo
@@ -118,23 +119,32 @@ def check(photos: Photos, rows: Sequence[int], workers: int) -> None:
         )
 
 
-def load(photos: Photos, views: Sequence[Sequence[View]], workers: int) -> Iterator[Tensor]:
-    """Batches of views, uint8 (b, 3, size, size), in order; ``workers`` processes decode ahead.
+class Loader:
+    """Decodes views ahead; starting its ``workers`` processes takes seconds, so they live as long as it does."""
 
-    Raises:
-        DataError: when a photo cannot be decoded.
-    """
-    loader: DataLoader[Tensor] = DataLoader(
-        photos,
-        batch_sampler=views,  # type: ignore[arg-type]  # any sequence of batches of keys will do
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
-    try:
-        yield from loader
-    except DataError as error:  # a worker's comes with the text of its whole traceback; the last line is the error
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix(f"{_full_name(DataError)}: ")) from None
+    def __init__(self, photos: Photos, workers: int) -> None:
+        self.photos = photos
+        self._views: list[Sequence[View]] = []
+        self._loader: DataLoader[Tensor] = DataLoader(
+            photos,
+            batch_sampler=self._views,  # type: ignore[arg-type]  # any sequence of batches of keys will do
+            num_workers=workers,
+            multiprocessing_context="spawn" if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def batches(self, views: Sequence[Sequence[View]]) -> Iterator[Tensor]:
+        """Batches of views, uint8 (b, 3, size, size), in order; one call at a time.
+
+        Raises:
+            DataError: when a photo cannot be decoded.
+        """
+        self._views[:] = views
+        try:
+            yield from self._loader
+        except DataError as error:  # a worker's comes with the text of its whole traceback; the last line is the error
+            raise DataError(str(error).strip().splitlines()[-1].removeprefix(f"{_full_name(DataError)}: ")) from None
 
 
 def _full_name(kind: type) -> str:

@@ -38,7 +38,7 @@ from milvus_fghash.training.photos import Photos, check
 from milvus_fghash.training.sources import FeatureSource, PhotoSource, Source
 from milvus_fghash.training.trunks import StagedTrunk, build_trunk
 from milvus_fghash.training.validation import Validation, hold_out, measure
-from milvus_fghash.training.weights import told
+from milvus_fghash.training.weights import by_content, decisive
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ def train(
     Raises:
         ConfigError: when the recipe does not fit the photos, the method not the trunk, or ``out`` is taken.
         DataError: when photos cannot be used.
-        TrainingError: when a loss is not finite or a checkpoint cannot be used.
+        NotFinite: when a loss is not finite.
+        TrainingError: when a checkpoint cannot be used.
     """
     check_bits(bits)
     recipe = recipe.at(bits)
@@ -90,8 +91,6 @@ def train(
     photos, held_out = _split(listing, recipe)
     classes = photos.classes
     check_classes(photos, recipe)
-    if held_out and not set(held_out.classes) <= set(classes):
-        raise DataError("a class has too few photos to hold some out for validation; set data.validation=0")
     photos.keep_apart(out)
     cache = feature_cache or out / "features"
     target = device_named(device)
@@ -110,7 +109,7 @@ def train(
         if state:
             _check_same(state, recipe, bits, photos, out)
             trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence
-            state = state.model_copy(update={"recipe": told(recipe)})  # may ask for more rounds than before
+            state = state.model_copy(update={"recipe": by_content(recipe)})  # may ask for more rounds than before
         else:
             state = _fresh_state(recipe, bits, trunk, photos)
         momenta = restore(method, found) if found else {}
@@ -119,12 +118,11 @@ def train(
         if plan.channels_last:
             method.trunk.to(memory_format=torch.channels_last)
 
-        pictures = Photos(photos, recipe.preprocessing, recipe.augmentation)
-        source = _source(method, pictures, recipe, cache, target, watcher, fresh=found is None)
+        source = _source(method, photos, recipe, cache, target, watcher, fresh=found is None)
         validation = hold_out(method, held_out, classes, recipe, target, cache) if held_out else None
         if not found and method.wants_features:
             method.fit(source.plain().to(target), labels.to(target))
-        if not card(recipe.method.name).learns.startswith("network"):
+        if not card(recipe.method.name).by_gradient:
             return found or save_checkpoint(out / "checkpoints", state, method, {})
         optimisation = Optimisation.of(method, plan, recipe.trunk.frozen, target)
         optimisation.restore(method, momenta)
@@ -185,6 +183,8 @@ def _split(listing: Listing, recipe: Recipe) -> tuple[Listing, Listing | None]:
     if not recipe.data.validation:
         return photos, None
     parted = split_by_class(photos, recipe.data.validation, recipe.training.seed)
+    if "test" not in parted.splits:
+        raise DataError("each class has one training photo only: none can be held out. Set data.validation=0")
     return parted.split("train"), parted.split("test")
 
 
@@ -210,10 +210,10 @@ def check_classes(photos: Listing, recipe: Recipe) -> None:
 
 
 def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Listing, out: Path) -> None:
-    """A training goes on with what it began with; only its length and the number of workers may change."""
+    """A training goes on with what it began with; beside what decides no figure only its length may change."""
     old, new = (
-        value.model_copy(update={"training": value.training.model_copy(update={"rounds": 1, "workers": 0})})
-        for value in (state.recipe, told(recipe))
+        value.model_copy(update={"training": value.training.model_copy(update={"rounds": 1})})
+        for value in (decisive(state.recipe), decisive(by_content(recipe)))
     )
     differing = [name for name in Recipe.model_fields if getattr(old, name) != getattr(new, name)]
     if state.bits != bits:
@@ -231,7 +231,7 @@ def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing)
         format=FORMAT,
         lineage=uuid.uuid4().hex,
         bits=bits,
-        recipe=told(recipe),
+        recipe=by_content(recipe),
         rounds_done=0,
         mean=trunk.mean,
         std=trunk.std,
@@ -265,7 +265,7 @@ def _folders(*folders: Path) -> Iterator[None]:
 
 def _source(
     method: HashMethod,
-    photos: Photos,
+    listing: Listing,
     recipe: Recipe,
     cache: Path,
     device: torch.device,
@@ -273,6 +273,7 @@ def _source(
     *,
     fresh: bool,
 ) -> Source:
+    photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
     if not recipe.trunk.frozen:
         if fresh:
             check(photos, range(len(photos)), recipe.training.workers)

@@ -11,7 +11,7 @@ from torch import Tensor
 from milvus_fghash.config import Recipe
 from milvus_fghash.methods.base import Batch, HashMethod
 from milvus_fghash.training.draws import Step
-from milvus_fghash.training.photos import PLAIN, Photos, View, load
+from milvus_fghash.training.photos import PLAIN, Loader, Photos, View
 
 Embed = Callable[[Tensor], dict[str, Tensor]]
 """Normalised photos (b, 3, h, w) -> name -> (b, n_features)."""
@@ -31,12 +31,12 @@ class PhotoSource:
     """Decodes photos and runs the trunk under gradient, in the recipe's precision."""
 
     def __init__(self, method: HashMethod, photos: Photos, recipe: Recipe, device: torch.device) -> None:
-        self.method, self.photos, self.device = method, photos, device
-        self.plan = recipe.training
+        self.method, self.device, self.plan = method, device, recipe.training
+        self.loader = Loader(photos, self.plan.workers)
 
     def batches(self, steps: Sequence[Step], labels: Tensor) -> Iterator[Batch]:
         views = [step.views() for step in steps]
-        for step, pixels in zip(steps, load(self.photos, views, self.plan.workers), strict=True):
+        for step, pixels in zip(steps, self.loader.batches(views), strict=True):
             images = to_input(self.method, pixels, self.device, self.plan.channels_last)
             with autocast(self.device, self.plan.precision):
                 features = self.method.embed(images[: len(step.rows)])
@@ -46,7 +46,7 @@ class PhotoSource:
             yield Batch(rows, labels[rows], {name: value.float() for name, value in features.items()})
 
     def plain(self) -> Tensor:
-        return plain_features(self.method, self.photos, self.device, self.plan.workers)
+        return plain_features(self.method, self.loader, self.device)
 
 
 class FeatureSource:
@@ -81,16 +81,15 @@ def in_batches(views: Sequence[View], device: torch.device) -> list[Sequence[Vie
 def computed_features(
     method: HashMethod,
     embed: Embed,
-    photos: Photos,
+    loader: Loader,
     batches: Sequence[Sequence[View]],
     device: torch.device,
-    workers: int,
 ) -> Iterator[dict[str, Tensor]]:
     """What ``embed`` of a method gives for batches of views, in evaluation mode; name -> (b, n_features) on the CPU."""
     was_training = method.training
     method.eval()
     try:
-        for pixels in load(photos, batches, workers):
+        for pixels in loader.batches(batches):
             embedded = embed(to_input(method, pixels, device, channels_last=True))
             yield {name: value.float().cpu() for name, value in embedded.items()}
     finally:
@@ -102,10 +101,10 @@ def plain_of(method: HashMethod) -> Embed:
     return lambda images: {"anchor": method.represent(images)}
 
 
-def plain_features(method: HashMethod, photos: Photos, device: torch.device, workers: int) -> Tensor:
+def plain_features(method: HashMethod, loader: Loader, device: torch.device) -> Tensor:
     """(n, n_features) of the centre crops, from the network as it is now."""
-    batches = in_batches([(row, PLAIN) for row in range(len(photos))], device)
-    computed = computed_features(method, plain_of(method), photos, batches, device, workers)
+    batches = in_batches([(row, PLAIN) for row in range(len(loader.photos))], device)
+    computed = computed_features(method, plain_of(method), loader, batches, device)
     return torch.cat([features["anchor"] for features in computed])
 
 

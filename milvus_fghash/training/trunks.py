@@ -17,8 +17,6 @@ from milvus_fghash.errors import ConfigError, nearest
 from milvus_fghash.methods.base import Trunk
 from milvus_fghash.training.weights import IMAGENET, Normalisation, Weights, load_weights
 
-STRIDES = (4, 8, 16, 32)
-
 
 @dataclass(frozen=True)
 class TrunkCard:

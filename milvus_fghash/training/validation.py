@@ -16,7 +16,7 @@ from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.training.encoding import encode
 from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.photos import Photos, check
+from milvus_fghash.training.photos import Loader, Photos, check
 from milvus_fghash.training.sources import Source, plain_features
 
 
@@ -44,7 +44,8 @@ def hold_out(
         features = FeatureCache(method, photos, recipe, cache, device, plain=True).read_plain()
         return Validation(lambda: features, labels)
     check(photos, range(len(photos)), recipe.training.workers)
-    return Validation(lambda: plain_features(method, photos, device, recipe.training.workers), labels)
+    loader = Loader(photos, recipe.training.workers)
+    return Validation(lambda: plain_features(method, loader, device), labels)
 
 
 @torch.no_grad()

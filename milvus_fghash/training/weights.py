@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def load_weights(trunk: str, weights: str) -> Weights:
     return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
 
 
-def told(recipe: Recipe) -> Recipe:
+def by_content(recipe: Recipe) -> Recipe:
     """A recipe as checkpoints, bundles and records tell it: a weights file by its content, without its path.
 
     Raises:
@@ -69,17 +70,26 @@ def told(recipe: Recipe) -> Recipe:
     """
     if recipe.trunk.weights in (*OFFICIAL, "none"):
         return recipe
-    trunk = recipe.trunk.model_copy(update={"weights": f"file {_digest(recipe.trunk.weights)}"})
+    try:
+        written = os.stat(recipe.trunk.weights)
+        digest = _digest(recipe.trunk.weights, written.st_size, written.st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"cannot read the weights {recipe.trunk.weights}: {error.strerror}") from None
+    trunk = recipe.trunk.model_copy(update={"weights": f"file {digest}"})
     return recipe.model_copy(update={"trunk": trunk})
 
 
+def decisive(recipe: Recipe) -> Recipe:
+    """A recipe with one value for what changes no figure: its description, and how many processes decode."""
+    training = recipe.training.model_copy(update={"workers": 0})
+    return recipe.model_copy(update={"description": "", "training": training})
+
+
 @cache
-def _digest(weights: str) -> str:
-    try:
-        with open(weights, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise ConfigError(f"cannot read the weights {weights}: {error.strerror}") from None
+def _digest(weights: str, size: int, mtime_ns: int) -> str:
+    """Size and time are there to tell apart what was in the file when."""
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _official(trunk: str, weights: str) -> Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -259,7 +260,11 @@ def test_a_finished_cells_training_is_removed_unless_it_is_wanted(bench: Bench, 
     runner.outcome = outcome
     Grid(plan(LSH), bench).run(keep_trainings=True)
     assert left.is_dir()
-    Grid(plan(LSH), bench).run()  # as after a kill between record and removal
+    Grid(plan(LSH), bench).run()
+    assert left.is_dir(), "what was asked to be kept stays, also when the grid runs again"
+    (bench.out / "cells.jsonl").unlink()
+    shutil.rmtree(left)
+    Grid(plan(LSH), bench).run()
     assert not left.exists()
 
 

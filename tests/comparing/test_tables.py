@@ -132,3 +132,7 @@ def test_the_document_says_all_that_the_tables_say() -> None:
         "baseline", 12, None, [0.4], 1,
     )  # fmt: skip
     assert values["failed"] == 1
+    assert entry["seconds"] == 1.5
+    made.trials[OTHER, 24] = {factor: record(f"t{factor}", None) for factor in (1 / 3, 1.0, 3.0)}
+    values = tables.document(made, "Comparison")
+    assert (values["missing"], values["failed"]) == (0, 4), "where every rate failed, nothing is left to be run"

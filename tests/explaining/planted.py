@@ -54,9 +54,9 @@ class Planted(Model):
         """As of most methods."""
         return outputs
 
-    def views(self, photo: Pixels, shown_bits: Sequence[int], most_maps: int) -> Views:
+    def views(self, photo: Pixels, most_maps: int) -> Views:
         left_out = f"{most_maps} of 40 <maps>." if most_maps < 40 else ""
-        return Views([View("attention", f"of {len(shown_bits)} bits", photo)], left_out)
+        return Views([View("attention", "where it looks", photo)], left_out)
 
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat] | None:
         return [np.eye(2) for _ in pixels] if self.heated else None

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
 from milvus_fghash.explaining.attention import attention_views, noted
 from milvus_fghash.explaining.pictures import overlay, stretched
 
-BITS = 48
 PHOTO = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("maps", "bits", "most", "captions", "left_out"),
+    ("maps", "most", "captions", "left_out"),
     [
-        (1, range(BITS), 12, ["where it looks"], ""),
-        (3, (40,), 12, ["part 1 of 3", "part 2 of 3", "part 3 of 3"], ""),
-        (3, (40,), 2, ["part 1 of 3", "part 2 of 3"],
+        (1, 12, ["where it looks"], ""),
+        (3, 12, ["part 1 of 3", "part 2 of 3", "part 3 of 3"], ""),
+        (3, 2, ["part 1 of 3", "part 2 of 3"],
          "2 of 3 attention maps are shown: --maps-shown chooses how many."),
-        (BITS, range(BITS), 48, [f"bit {number}" for number in range(BITS)], ""),
-        (BITS, range(BITS), 12, [f"bit {number}" for number in range(12)],
-         "12 of 48 attention maps are shown: --bits-shown chooses which, --maps-shown how many."),
-        (BITS, (5, 2), 12, ["bit 5", "bit 2"],
-         "2 of 48 attention maps are shown: --bits-shown chooses which, --maps-shown how many."),
-        (BITS, (5, 64), 12, ["bit 5"],  # bit 64 is another model's
-         "1 of 48 attention maps are shown: --bits-shown chooses which, --maps-shown how many."),
     ],
 )  # fmt: skip
-def test_maps_that_are_not_shown_are_told_of(
-    maps: int, bits: Sequence[int], most: int, captions: list[str], left_out: str
-) -> None:
-    views = attention_views(PHOTO, np.random.default_rng(1).random((maps, 4, 4)), BITS, bits, most)
+def test_maps_that_are_not_shown_are_told_of(maps: int, most: int, captions: list[str], left_out: str) -> None:
+    views = attention_views(PHOTO, np.random.default_rng(1).random((maps, 4, 4)), most)
     assert [view.caption for view in views.shown] == captions
     assert {view.kind for view in views.shown} == {"attention"}
     assert views.left_out == left_out
@@ -41,7 +29,7 @@ def test_maps_that_are_not_shown_are_told_of(
 
 def test_each_map_is_stretched_by_itself_and_a_dead_one_is_named() -> None:
     maps = np.random.default_rng(1).random((3, 4, 4)) * [[[1]], [[0]], [[9]]]
-    views = attention_views(PHOTO, maps, BITS, (), 12).shown
+    views = attention_views(PHOTO, maps, 12).shown
     assert [view.caption for view in views] == ["part 1 of 3", "part 2 of 3, the same everywhere", "part 3 of 3"]
     for view, one in zip(views, maps, strict=True):
         np.testing.assert_array_equal(view.picture, overlay(PHOTO, stretched(one)))

@@ -73,7 +73,7 @@ def test_what_makes_the_code_of_a_method_whose_outputs_are_level_is_its_evidence
     heat = torch.from_numpy(sure._activations(sure._images(photos[:4]), signs))
     torch.testing.assert_close(heat, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
     for photo, one in zip(photos[:4], expected.numpy(), strict=True):
-        view = next(view for view in sure.views(photo, range(BITS), 12).shown if view.kind == "code")
+        view = next(view for view in sure.views(photo, 12).shown if view.kind == "code")
         assert view.caption == "what makes the code"
         assert np.ptp(positive(one)) > 0.5
         assert np.abs(view.picture.astype(int) - overlay(photo, positive(one))).max() <= 4

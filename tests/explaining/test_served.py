@@ -94,7 +94,7 @@ def test_a_photo_without_outputs_has_no_bright_place(small: Served, monkeypatch:
     monkeypatch.setattr(type(small), "run", lambda _, pixels: zeros[len(pixels)])
     heat, worst, turned = occlusion(small, photo())
     assert (heat.max(), worst, turned) == (0, 0, 0)
-    assert small.views(photo(), (), 12).shown[0].caption == "no single square matters"
+    assert small.views(photo(), 12).shown[0].caption == "no single square matters"
 
 
 def test_the_brightest_place_is_told_in_figures_as_each_map_is_scaled_by_itself(small: Served) -> None:
@@ -104,7 +104,7 @@ def test_the_brightest_place_is_told_in_figures_as_each_map_is_scaled_by_itself(
     even = np.full((SIDE, SIDE, 3), 200, np.uint8)
     for pixels, cost in ((strong, 80), (even, 6)):
         heat, _, turned = occlusion(small, pixels)
-        (view,) = small.views(pixels, (), 12).shown
+        (view,) = small.views(pixels, 12).shown
         assert heat.max() == 1
         assert view.caption == f"the worst square costs {cost}\xa0%, turns {turned} of 12 bits"
     assert "scaled by itself" in OCCLUSION
@@ -126,13 +126,13 @@ def test_squares_reach_every_pixel_of_any_size(side: int, tmp_path: Path, monkey
 
 
 def test_attention_is_shown_where_the_bundle_gives_it(small: Served) -> None:
-    assert [view.kind for view in small.views(photo(), (), 12).shown] == list(small.readings) == ["hidden"]
+    assert [view.kind for view in small.views(photo(), 12).shown] == list(small.readings) == ["hidden"]
     assert any("--output attention" in sentence for sentence in small.absent)
     golden = open_model(GOLDEN)
     assert isinstance(golden, Served)
     assert not any("--output attention" in sentence for sentence in golden.absent)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    attention, hidden = golden.views(pixels, (), 12).shown
+    attention, hidden = golden.views(pixels, 12).shown
     assert [attention.kind, hidden.kind] == list(golden.readings)
     heat = golden.encoder.run(pixels[None], "attention")[1][0]
     assert heat.shape == (2, 2)  # without M, as before the first release

@@ -56,7 +56,7 @@ def test_the_map_of_a_code_is_what_a_linear_head_says_of_each_place(model: Train
     torch.testing.assert_close(heat, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(heat.mean(dim=(1, 2)), outputs.abs().sum(dim=1), rtol=1e-3, atol=1e-3)
     for photo, one in zip(photos[:4], expected.numpy(), strict=True):
-        view = next(view for view in model.views(photo, range(BITS), 12).shown if view.kind == "code")
+        view = next(view for view in model.views(photo, 12).shown if view.kind == "code")
         difference = np.abs(view.picture.astype(int) - overlay(photo, positive(one)))
         assert difference.max() <= 2
 
@@ -75,7 +75,7 @@ def test_a_map_that_is_the_same_everywhere_says_so(
     model: Trained, photos: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model.network, "evidence", lambda features: 0 * features[:, :BITS] + 1)
-    view = next(view for view in model.views(photos[0], (), 12).shown if view.kind == "code")
+    view = next(view for view in model.views(photos[0], 12).shown if view.kind == "code")
     assert view.caption == "what makes the code, the same everywhere"
 
 
@@ -86,30 +86,30 @@ def test_maps_of_one_photo_do_not_depend_on_the_others(model: Trained, photos: P
 
 
 def test_the_mean_map_is_shown_for_methods_without_attention_of_their_own(model: Trained, photos: Pixels) -> None:
-    view = model.views(photos[0], range(BITS), 12).shown[0]
+    view = model.views(photos[0], 12).shown[0]
     with torch.no_grad():
         mean = model.trunk.maps(model._images(photos[:1])).mean(dim=1)[0].numpy()
     assert (view.kind, view.caption) == ("attention", "where it looks")
     np.testing.assert_array_equal(view.picture, overlay(photos[0], stretched(mean)))
 
 
-def test_a_checkpoint_and_its_bundle_show_the_same_attention_of_each_bit(
+def test_a_checkpoint_and_its_bundle_show_the_same_attention_of_each_part(
     make: Make, photos: Pixels, tmp_path: Path
 ) -> None:
     model = make("a2net", "method.options.n_maps='bits'", setting="finetune")
     bundle = open_model(export(model.path, tmp_path / "bundle", outputs=["attention"], check_count=2).path)
     assert isinstance(bundle, Served)
-    ours, theirs = (one.views(photos[0], (5, 2, 7), 2) for one in (model, bundle))
+    ours, theirs = (one.views(photos[0], 2) for one in (model, bundle))
     assert ours.left_out == theirs.left_out
     assert ours.left_out.startswith("2 of 12 attention maps")
     assert [view.kind for view in ours.shown] == ["attention", "attention", "code", "erased"]
     assert [view.kind for view in theirs.shown] == ["attention", "attention", "hidden"]
     with torch.no_grad():
         maps = model.network.attentions(model._images(photos[:1]))[0].numpy()
-    for own, other, bit in zip(ours.shown[:2], theirs.shown[:2], (5, 2), strict=True):
-        assert own.caption.startswith(f"bit {bit}")
+    for own, other, part in zip(ours.shown[:2], theirs.shown[:2], (0, 1), strict=True):
+        assert own.caption.startswith(f"part {part + 1} of 12")  # as many as bits, but each bit reads all of them
         assert own.caption == other.caption
-        np.testing.assert_array_equal(own.picture, overlay(photos[0], stretched(maps[bit])))
+        np.testing.assert_array_equal(own.picture, overlay(photos[0], stretched(maps[part])))
         assert np.abs(own.picture.astype(int) - other.picture).max() <= 3
 
 
@@ -117,7 +117,7 @@ def test_the_erased_region_is_the_one_of_training(model: Trained, photos: Pixels
     """FCAENet itself erases in `embed`; with its own boxes, their size scaled to the photo: 42 -> 12."""
     assert (model.srem.boxes, model.srem.box_at) == (7, "centre")
     images = model._images(photos[:1])
-    view = model.views(photos[0], range(BITS), 12).shown[-1]
+    view = model.views(photos[0], 12).shown[-1]
     with torch.no_grad():
         outputs = model.network(images)
         rest = model.network.head(model.network.embed(images)["erased"])

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.errors import BundleError, CodeError, DataError
+from milvus_fghash.errors import BundleError, DataError, NotFinite
 from milvus_fghash.exporters.check import Agreement, check, compare
 from milvus_fghash.exporters.graph import ExportedEncoder, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
@@ -96,7 +96,7 @@ def test_outputs_that_are_not_finite_are_refused(small_method: Make, pixels: NDA
     method = small_method(12)
     method.head.weight[0] = torch.nan
     encoder = ExportedEncoder(method, OUTPUTS)
-    with pytest.raises(CodeError, match="not finite"):
+    with pytest.raises(NotFinite, match="not finite"):
         check(encoder, to_onnx(encoder, 32, 18), pixels, 1.0)
 
 

@@ -15,7 +15,7 @@ from onnxruntime import InferenceSession
 
 from milvus_fghash.bits import code_bytes, from_hex, pack
 from milvus_fghash.bundle import Bundle, LearnedCodes, read_bundle
-from milvus_fghash.errors import BundleError, CodeError, ConfigError
+from milvus_fghash.errors import BundleError, CodeError, ConfigError, NotFinite
 from milvus_fghash.exporters.onnx_bundle import Origin, export_method
 from milvus_fghash.images import RULES
 from milvus_fghash.methods.lsh import Method
@@ -171,7 +171,7 @@ def test_an_export_that_fails_leaves_the_old_bundle_alone(
     with pytest.raises(CodeError, match="shape"):
         export_method(method, origin, old, pixels=pixels, learned=foreign, overwrite=True)
     method.head.weight[0] = torch.nan
-    with pytest.raises(CodeError, match="not finite"):
+    with pytest.raises(NotFinite, match="not finite"):
         export_method(method, origin, old, pixels=pixels, overwrite=True)
     assert read_bundle(old).manifest == small_bundle.manifest
     assert [path.name for path in tmp_path.iterdir()] == ["old"]

@@ -65,3 +65,9 @@ def batch(names: tuple[str, ...] = ("anchor",), rows: tuple[int, ...] = (5, 0)) 
     random = torch.Generator().manual_seed(1)
     chosen = torch.tensor(rows)
     return Batch(chosen, LABELS[chosen], {name: torch.randn(len(rows), WIDTH, generator=random) for name in names})
+
+
+def minimal_distance(codes: Tensor) -> int:
+    """In how many bits the two nearest of (n, c) codes differ; of a single code, its length."""
+    differing = (codes[:, None] != codes[None]).sum(dim=2)
+    return int(differing.fill_diagonal_(codes.shape[1]).min())

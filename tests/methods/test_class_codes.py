@@ -27,11 +27,10 @@ from milvus_fghash.methods.class_codes import (
     exchange_gains,
     far_apart_codes,
     hadamard_codes,
-    minimal_distance,
     place_by_similarity,
 )
 from milvus_fghash.methods.heads import Standardise
-from tests.methods.small_method import LABELS, Flat, N
+from tests.methods.small_method import LABELS, Flat, N, minimal_distance
 
 
 def distance(first: Tensor, second: Tensor) -> int:

@@ -14,6 +14,7 @@ from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import exchnet
 from milvus_fghash.methods.base import Batch, Round, Sizes
+from milvus_fghash.methods.class_codes import class_means
 from milvus_fghash.training.trunks import build_trunk
 from tests.methods.small_method import BITS, LABELS, C, N, round_of, settle
 from tests.methods.test_losses import pairs_by_loops
@@ -79,7 +80,7 @@ def test_hellinger_of_equal_and_of_disjoint_parts_has_a_finite_slope() -> None:
 
 def test_class_means_are_those_of_each_class_alone() -> None:
     values = torch.randn(N, 2, 3, generator=torch.Generator().manual_seed(0))
-    means = exchnet.class_means(values, LABELS, C + 1)
+    means = class_means(values, LABELS, C + 1)
     for label in range(C):
         members = [values[row] for row in range(N) if LABELS[row] == label]
         torch.testing.assert_close(means[label], sum(members, torch.zeros(2, 3)) / len(members))

@@ -58,3 +58,10 @@ def test_learning_rate_as_printed() -> None:
     plan = TrainingPlan(rounds=60, learning_rate=1e-3, drop_at=(30, 45, 55))
     rates = [learning_rate(plan, number, 0) for number in (0, 29, 30, 44, 45, 54, 55, 59)]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6, 1e-6])
+
+
+def test_the_rate_falls_on_a_cosine_from_pass_to_pass() -> None:
+    plan = TrainingPlan(rounds=3, epochs_per_round=4, learning_rate=0.8, schedule="cosine")
+    # 12 passes: the full rate, (1 + cos 30 deg) / 2 of it, a half after six, (1 + cos 165 deg) / 2 in the last
+    rates = [learning_rate(plan, *place) for place in ((0, 0), (0, 2), (1, 2), (2, 3))]
+    assert rates == pytest.approx([0.8, 0.8 * 0.9330127, 0.4, 0.8 * 0.0170371])

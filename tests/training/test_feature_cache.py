@@ -21,7 +21,7 @@ from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.training import feature_cache, sources
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.photos import PLAIN, Photos
+from milvus_fghash.training.photos import PLAIN, Loader, Photos
 from milvus_fghash.training.run import Watcher, train
 from milvus_fghash.training.trunks import build_trunk
 
@@ -57,10 +57,10 @@ def computed_views(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     real = sources.computed_features
 
     def watched(
-        method: HashMethod, embed: Any, photos: Photos, batches: Sequence[Sequence[tuple[int, int]]], *rest: Any
+        method: HashMethod, embed: Any, loader: Loader, batches: Sequence[Sequence[tuple[int, int]]], *rest: Any
     ) -> Iterator[dict[str, Tensor]]:
         seen.extend(view for batch in batches for view in batch)
-        return real(method, embed, photos, batches, *rest)
+        return real(method, embed, loader, batches, *rest)
 
     monkeypatch.setattr("milvus_fghash.training.feature_cache.computed_features", watched)
     return seen

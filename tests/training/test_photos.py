@@ -1,13 +1,13 @@
 """Views of photos: the seed alone decides, in any process and order."""
 
+import pytest
 import torch
 
 from milvus_fghash.config import Augmentation
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.images import Preprocessing, load
 from milvus_fghash.training import photos as module
-from milvus_fghash.training.photos import PLAIN, Photos
-from milvus_fghash.training.photos import load as load_views
+from milvus_fghash.training.photos import PLAIN, Loader, Photos
 
 SMALL = Preprocessing(size=32, resize=40)
 
@@ -33,10 +33,32 @@ def test_a_view_depends_on_its_seed_alone(drawn_birds: Listing) -> None:
 def test_workers_give_the_same_batches_in_the_same_order(drawn_birds: Listing) -> None:
     photos = Photos(drawn_birds, SMALL, Augmentation())
     views = [[(0, 1), (1, 2)], [(2, 3)], [(0, 4), (5, 5), (6, PLAIN)]]
-    alone = list(load_views(photos, views, workers=0))
-    together = list(load_views(photos, views, workers=1))
-    assert [len(batch) for batch in alone] == [2, 1, 3]
-    assert all(torch.equal(first, second) for first, second in zip(alone, together, strict=True))
+    alone, together = Loader(photos, 0), Loader(photos, 1)
+    processes = set()
+    for asked in (views, views[:1], [[(7, 8)]]):
+        expected = list(alone.batches(asked))
+        assert [len(batch) for batch in expected] == list(map(len, asked))
+        assert all(torch.equal(one, other) for one, other in zip(together.batches(asked), expected, strict=True))
+        processes |= {worker.pid for worker in together._loader._iterator._workers}  # type: ignore[union-attr]
+    assert len(processes) == 1, "starting one takes seconds"
+
+
+def test_what_was_left_half_read_is_not_seen_again(drawn_birds: Listing) -> None:
+    photos = Photos(drawn_birds, SMALL, Augmentation())
+    loader = Loader(photos, 1)
+    next(loader.batches([[(row, 1)] for row in range(8)]))
+    (seen,) = loader.batches([[(9, PLAIN)]])
+    assert torch.equal(seen[0], photos[9, PLAIN])
+
+
+def test_a_view_leaves_the_gpus_random_numbers_alone(drawn_birds: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(3)
+    assert seeded, "the stub is where torch seeds the GPUs"
+    seeded.clear()
+    assert Photos(drawn_birds, SMALL, Augmentation())[0, 5].shape == (3, 32, 32)
+    assert not seeded
 
 
 def test_photos_are_decoded_once_while_memory_lasts(drawn_birds: Listing) -> None:

@@ -23,6 +23,7 @@ from milvus_fghash.training import loop
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.run import Watcher, train
 from milvus_fghash.training.trunks import _Tiny
+from milvus_fghash.training.weights import by_content
 from tests.conftest import Run
 
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=3", "training.epochs_per_round=2",
@@ -117,31 +118,6 @@ def test_the_checkpoint_explains_itself_and_only_the_newest_stays(drawn_birds: L
     assert values["recipe"]["method"]["name"] == "fcaenet"
     assert set(values["history"][0]["terms"]) == {"pairs", "quantisation", "positive", "erased"}
     assert list((tmp_path / "run" / "tensorboard").iterdir())
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision_and_its_friends_train(drawn_birds: Listing, tmp_path: Path, precision: str) -> None:
-    changes = (f"training.precision='{precision}'", "training.channels_last=true", "training.gradient_steps=2")
-    run = train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
-    assert all(torch.isfinite(value).all() for value in weights(run).values() if value.is_floating_point())
-
-
-def test_gradients_of_small_batches_add_up(drawn_birds: Listing, tmp_path: Path) -> None:
-    """Two halves of a batch with gradient_steps=2 move the weights like the whole batch."""
-    common = ("trunk.frozen=true", "trunk.views=0", "method.options.alpha=0", "method.options.beta=0",
-              "training.epochs_per_round=1", "training.rounds=1")  # fmt: skip
-    whole = recipe("fcaenet", *common, "training.batch_size=24")
-    # 24 photos in batches of 12 and groups of 3: the only group has two batches, and is averaged over two
-    halves = recipe("fcaenet", *common, "training.batch_size=12", "training.gradient_steps=3")
-    first = weights(train(whole, 12, drawn_birds, tmp_path / "whole", device="cpu"))
-    second = weights(train(halves, 12, drawn_birds, tmp_path / "halves", device="cpu"))
-    torch.testing.assert_close(first["head.bits.weight"], second["head.bits.weight"])
-
-
-def test_a_loss_that_is_not_finite_stops_with_advice(drawn_birds: Listing, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"not finite in round 1, epoch 1.*learning_rate"):
-        train(recipe("fcaenet", "method.options.gamma=1e39"), 12, drawn_birds, tmp_path / "run", device="cpu")
-    assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
 
 @pytest.mark.parametrize("name", [name for name, card in METHODS.items() if card.needs == "maps"])
@@ -245,6 +221,52 @@ def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
     assert result.exit_code == 0
     assert "nothing to go on" not in result.stderr
     assert [record.round for record in load_checkpoint(Path("run")).state.history] == [1, 2, 3]
+
+
+def test_a_weights_file_is_known_by_what_is_in_it_now(drawn_birds: Listing, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    plan = recipe("lsh", f"trunk.weights='{file}'")
+    known = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        save_file(_Tiny().state_dict(), file)
+        known.append(by_content(plan).trunk.weights)
+    assert known[0] != known[1]
+
+
+def test_a_training_goes_on_under_another_description(drawn_birds: Listing, tmp_path: Path) -> None:
+    plan = recipe("lsh")
+    run = train(plan, 12, drawn_birds, tmp_path / "run")
+    reworded = plan.model_copy(update={"description": "said in another way"})
+    assert train(reworded, 12, drawn_birds, tmp_path / "run", resume=True) == run
+
+
+def test_what_a_kill_left_half_written_goes_with_the_next_round(drawn_birds: Listing, tmp_path: Path) -> None:
+    left = tmp_path / "run" / "checkpoints" / ".round-0001.5a"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    train(recipe("fcaenet", *FROZEN), 12, drawn_birds, tmp_path / "run", device="cpu")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["round-0003"]
+
+
+def test_where_each_class_has_one_photo_none_can_be_held_out(drawn_birds: Listing, tmp_path: Path) -> None:
+    photos = drawn_birds.split("train")
+    one_each = photos.take([photos.labels.index(label) for label in photos.classes])
+    with pytest.raises(DataError, match=r"one training photo only.*data.validation=0"):
+        train(recipe("fcaenet", "data.validation=0.5"), 12, one_each, tmp_path / "run", device="cpu")
+
+
+def test_the_seed_of_the_command_is_the_methods_too(run: Run, drawn_birds: Listing) -> None:
+    codes = {}
+    for seed in ("0", "1"):
+        result = run(
+            "train", "demo-lsh", "--bits", "12", "--data", str(drawn_birds.root), "--out", seed, "--seed", seed
+        )
+        assert result.exit_code == 0, result.stderr
+        loaded = load_checkpoint(Path(seed))
+        assert (loaded.state.recipe.training.seed, loaded.state.recipe.method.options["seed"]) == (int(seed),) * 2
+        codes[seed] = weights(Path(seed))["head.weight"]
+    assert not torch.equal(codes["0"], codes["1"])
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(drawn_birds: Listing, tmp_path: Path) -> None:
