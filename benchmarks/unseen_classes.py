@@ -5,8 +5,8 @@
 
 A seed draws the unseen classes (a fifth of all), the same for every method. Methods train on the training photos of
 the others, in a setting. Then the test photos of the unseen classes ask, and their training photos are the gallery;
-both are encoded by the network. Results are one JSON line each in OUT/results.jsonl, so a killed run goes on where it
-stopped.
+both are encoded by the network. Results are one JSON line each in OUT/results.jsonl with what was asked, so a killed
+run goes on where it stopped, and other options are other results. What a method draws by itself keeps the recipe's seed.
 Rates are the recipes' own unless `--rates` gives a factor: `--rates baseline=3,dsh=0.333`.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from milvus_fghash import data
+from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.recipe_book import compose
@@ -30,6 +31,7 @@ from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Loader, Photos
 from milvus_fghash.training.run import train
 from milvus_fghash.training.sources import plain_features
+from milvus_fghash.training.weights import by_content, decisive
 
 CPU = torch.device("cpu")
 
@@ -41,12 +43,18 @@ def unseen_classes(listing: Listing, seed: int) -> set[str]:
     return {classes[place] for place in order[: len(classes) // 5]}
 
 
-def measure(listing: Listing, method: str, bits: int, seed: int, factor: float, arguments: argparse.Namespace) -> float:
-    """mAP of the test photos of unseen classes among their training photos."""
+def asked(method: str, bits: int, seed: int, factor: float, arguments: argparse.Namespace) -> Recipe:
+    """The recipe of one training."""
     rate = compose(arguments.setting, method).at(bits).training.learning_rate * factor
-    changes = [f"trunk.weights={json.dumps(str(arguments.weights))}", f"head.kind='{arguments.head}'"]
-    changes += [f"training.seed={seed}", f"training.learning_rate={rate}", *arguments.set]
-    recipe = compose(arguments.setting, method, changes).at(bits)
+    weights = json.dumps(str(arguments.weights), ensure_ascii=False)
+    changes = [f"trunk.weights={weights}", f"head.kind='{arguments.head}'", *arguments.set]
+    return compose(arguments.setting, method, [f"training.learning_rate={rate}", *changes, f"training.seed={seed}"]).at(
+        bits
+    )
+
+
+def measure(listing: Listing, recipe: Recipe, bits: int, seed: int, arguments: argparse.Namespace) -> float:
+    """mAP of the test photos of unseen classes among their training photos."""
     unseen = unseen_classes(listing, seed)
     seen = [row for row, label in enumerate(listing.labels) if label not in unseen and listing.splits[row] == "train"]
     folder = arguments.out / "training"
@@ -90,24 +98,28 @@ def main() -> None:
     listing = data.read(arguments.dataset, arguments.data)
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = arguments.out / "results.jsonl"
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    found = {(entry["method"], entry["bits"], entry["seed"]): entry["map"] for entry in done}
+    whole = results.read_bytes().rpartition(b"\n")[0] if results.exists() else b""  # a kill may leave half a line
+    results.write_bytes(whole + b"\n" if whole else b"")
+    found = {entry["asked"]: entry["map"] for entry in map(json.loads, whole.splitlines())}
     methods, lengths = arguments.methods.split(","), [int(bits) for bits in arguments.bits.split(",")]
+    values = {}
     for seed in range(arguments.seeds):
         for method in methods:
             for bits in lengths:
-                if (method, bits, seed) not in found:
-                    value = measure(listing, method, bits, seed, factors.get(method, 1.0), arguments)
-                    found[method, bits, seed] = value
+                recipe = asked(method, bits, seed, factors.get(method, 1.0), arguments)
+                key = json.dumps([arguments.data.name, bits, decisive(by_content(recipe)).model_dump(mode="json")])
+                if key not in found:
+                    found[key] = measure(listing, recipe, bits, seed, arguments)
                     with results.open("a") as file:
-                        file.write(json.dumps({"method": method, "bits": bits, "seed": seed, "map": value}) + "\n")
+                        file.write(json.dumps({"asked": key, "map": found[key]}) + "\n")
+                values[method, bits, seed] = found[key]
     print("| method | " + " | ".join(f"{bits} bits" for bits in lengths) + " |\n|---|" + "---|" * len(lengths))
     for method in methods:
         cells = []
         for bits in lengths:
-            values = [found[method, bits, seed] for seed in range(arguments.seeds)]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.3f}{spread}")
+            of_seeds = [values[method, bits, seed] for seed in range(arguments.seeds)]
+            spread = f" ± {statistics.stdev(of_seeds):.3f}" if len(of_seeds) > 1 else ""
+            cells.append(f"{statistics.mean(of_seeds):.3f}{spread}")
         print(f"| {method} | " + " | ".join(cells) + " |")
 
 

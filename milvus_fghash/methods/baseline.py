@@ -78,7 +78,7 @@ class Method(HashMethod):
         return terms
 
     def scale(self, batch_size: int) -> float:
-        """12 / c / (B N), the normaliser of every term."""
+        """1 / (B N), times 12 / c unless the config says otherwise: the normaliser of every term."""
         by_length = 12 / self.sizes.n_bits if self.config.scale == "12/c" else 1.0
         return by_length / (batch_size * self.sizes.n_train)
 

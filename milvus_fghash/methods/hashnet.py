@@ -29,7 +29,7 @@ class Config(Frozen):
     alpha: Annotated[float, Field(gt=0)] | Literal["10/c"] = 0.1
     """Slope of the likelihood; `10/c` is the paper's, for c bits."""
     stages: Annotated[int, Field(gt=0)] = 10
-    """How many values beta takes: 1, sqrt(2), sqrt(3) ..."""
+    """Beta goes from 1 by sqrt(2), sqrt(3) ... towards the root of this; it changes between rounds only."""
 
 
 class Method(PairwiseMethod):
