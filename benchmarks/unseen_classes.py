@@ -6,8 +6,8 @@
 A seed draws the unseen classes (a fifth of all), the same for every method. Methods train on the training photos of
 the others, in a setting. Then the test photos of the unseen classes ask, and their training photos are the gallery;
 both are encoded by the network. Results are one JSON line each in OUT/results.jsonl with what was asked, so a killed
-run goes on where it stopped, and other options are other results. What a method draws
-by itself keeps the recipe's seed. Rates are the recipes' own unless `--rates` gives a factor: `--rates baseline=3,dsh=0.333`.
+run goes on where it stopped, and other options are other results. What a method draws by itself keeps the recipe's
+seed. Rates are the recipes' own unless `--rates` gives a factor: `--rates baseline=3,dsh=0.333`.
 """
 
 from __future__ import annotations
