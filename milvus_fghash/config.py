@@ -6,6 +6,7 @@ option or ``--set``. ``[by_bits.48.training]`` changes what differs at one code 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from milvus_fghash.errors import ConfigError, nearest
 from milvus_fghash.images import Preprocessing
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -69,6 +71,14 @@ class Augmentation(Frozen):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: Fraction = 0.5
 
+    @model_validator(mode="after")
+    def _ranges_are_ranges(self) -> Self:
+        for name, (low, high), most in (("scale", self.scale, 1.0), ("ratio", self.ratio, math.inf)):
+            if not (0 < low <= high <= most and math.isfinite(high)):
+                limit = " and at most 1" if most == 1 else ""
+                raise ValueError(f"{name} must be two numbers above 0{limit}, the smaller first, got [{low}, {high}]")
+        return self
+
 
 class TrainingPlan(Frozen):
     """The loop in rounds: draw rows, train some epochs on them, solve the codes, repeat."""
@@ -90,12 +100,18 @@ class TrainingPlan(Frozen):
     momentum: Fraction = 0.9
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False
     deterministic: bool = True
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that decode photos; 0 decodes in the training process."""
+
+    @model_validator(mode="after")
+    def _nesterov_is_a_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is a kind of momentum; set training.nesterov=false beside training.momentum=0")
+        return self
 
 
 class Recipe(Frozen):
@@ -152,14 +168,26 @@ def _explain(model: type[BaseModel], fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         *tables, key = fault["loc"]
-        return f"unknown key {place!r}. {nearest(str(key), _known_keys(model, tables))}"
+        below = [
+            f"{table}.{key}" for table in _known_keys(model, tables) if key in _known_keys(model, [*tables, table])
+        ]
+        hint = f"Did you mean {' or '.join(below)}?" if below else nearest(str(key), _known_keys(model, tables))
+        return f"unknown key {place!r}. {hint}"
     message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] in ("model_type", "dict_type"):
+        return f"{place}: expected a table of keys (got {fault['input']!r})"
+    if isinstance(fault["input"], Mapping):  # what is wrong is how its values go together, which the message says
+        return f"{place}: {message}"
     return f"{place}: {message} (got {fault['input']!r})" if place else message
 
 
 def _known_keys(model: type[BaseModel], tables: Iterable[Any]) -> list[str]:
+    """Of a table in a model; none of what is no table of its own keys."""
     for table in tables:
         annotation = model.model_fields[str(table)].annotation
         candidates = [annotation, *get_args(annotation)]
-        model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
+        inner = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
     return list(model.model_fields)

@@ -124,7 +124,10 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
         above["description"] = f"{base['description']}; {above['description']}"
     for change in (above, families.get(family, {}), singles.get(method, {})):
         base = _override(base, change)
-    return _read(base, changes, f"recipe {setting}-{method}")
+    recipe = _read(base, changes, f"recipe {setting}-{method}")
+    if (other := recipe.method.name) != method:
+        raise ConfigError(f"method.name={other!r} does not go with {method}, whose rates would not suit; name {other}")
+    return recipe
 
 
 def comments(name: str) -> str:

@@ -17,6 +17,7 @@ from milvus_fghash.cli.options import (
     dataset_option,
     encoder_options,
     json_option,
+    keep_apart,
     layout_of,
     max_errors_option,
     read_photos,
@@ -84,8 +85,7 @@ def evaluate(
     from milvus_fghash.serving.evaluation import evaluate_bundle, evaluate_collection
 
     listing = read_photos(data, dataset)
-    if plots:
-        listing.keep_apart(plots)
+    keep_apart(listing, data, out, plots)
     encoder = Encoder.open(bundle, provider=provider, threads=threads)
     name = f"{layout_of(data, dataset)} {data.resolve().name}"
     if in_milvus:

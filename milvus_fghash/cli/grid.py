@@ -14,6 +14,7 @@ from milvus_fghash.cli.options import (
     NEW_PATH,
     all_of,
     json_option,
+    keep_apart,
     layout_of_recipe,
     read_photos,
     training_options,
@@ -117,7 +118,7 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
     shared, dataset = recipe.data, layout_of_recipe(options.data, options.dataset, recipe)
     listing = read_photos(options.data, dataset)
     held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
-    listing.keep_apart(options.out)
+    keep_apart(listing, options.data, options.out)
     splits = split_photos(listing, shared.train_split, options.query_split, held_out)
     bench = Bench(splits, options.out, options.feature_cache or options.out / "features", options.device)
     grid = Grid(plan, bench)

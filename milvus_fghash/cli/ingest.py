@@ -17,6 +17,7 @@ from milvus_fghash.cli.options import (
     dataset_option,
     encoder_options,
     json_option,
+    keep_apart,
     max_errors_option,
     read_photos,
 )
@@ -72,7 +73,7 @@ def ingest(
     in; the exit code is 3 when there are more of them than --max-errors.
 
     \b
-    Example: milvus-fghash ingest bundles/birds photos --report refused.jsonl
+    Example: milvus-fghash ingest bundles/birds photos --split train --report refused.jsonl
     """
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
@@ -81,6 +82,7 @@ def ingest(
     from milvus_fghash.serving.ingest import ingest as run
 
     listing = read_photos(data, dataset)
+    keep_apart(listing, data, report)
     listing = listing.split(split) if split else listing
     encoder = Encoder.open(bundle, provider=provider, threads=threads)
     name = connection.collection_name

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from milvus_fghash.errors import ConfigError
+
 if TYPE_CHECKING:
     from milvus_fghash.config import Recipe
     from milvus_fghash.data import Listing
@@ -84,6 +86,19 @@ def layout_of_recipe(data: Path, dataset: str | None, recipe: Recipe) -> str:
     """What ``--dataset`` means beside a recipe: `layout_of`, unless the recipe names the layout."""
     named = recipe.data.dataset if recipe.data.dataset != "auto" else None
     return layout_of(data, dataset or named)
+
+
+def keep_apart(listing: Listing, data: Path, *outputs: Path | None) -> None:
+    """Refuse an output that would replace the photos' list or a photo, or be taken for one.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for out in outputs:
+        if out is not None:
+            if out.resolve() == data.resolve() and data.is_file():
+                raise ConfigError(f"{out} is the list of the photos; give another file for what is written")
+            listing.keep_apart(out)
 
 
 def read_photos(data: Path, dataset: str | None) -> Listing:

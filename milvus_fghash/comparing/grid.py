@@ -157,7 +157,6 @@ class Grid:
 
         def work(tasks: list[Task], store: Store) -> None:
             missing = [task for task in tasks if store.find(task.name, task.identity) is None]
-            prepare(missing, self.bench, report)
             with closing(work_through(missing, self.bench, jobs, threads)) as finished:
                 for number, (task, record) in enumerate(finished, 1):
                     store.append(record)
@@ -167,6 +166,10 @@ class Grid:
                     report(number, len(missing), "trainings")
 
         with Store(self.bench.out / TRIALS) as trials, Store(self.bench.out / CELLS) as cells:
+            # What is wrong with a cell must not wait for its trials. Which rate it will have makes no difference.
+            awaited = [task for task in self._trials().values() if task.name not in trials.records]
+            awaited += [task for cell in self.plan.cells() if (task := self.cell(*cell, 1.0)).name not in cells.records]
+            prepare(awaited, self.bench, report)
             work(_distinct(self._trials().values()), trials)
             results = self._collect(trials, cells)
             work(_distinct(self._cells(results).values()), cells)

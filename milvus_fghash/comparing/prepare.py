@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +17,13 @@ from milvus_fghash.config import Recipe
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.loop import reproducible
-from milvus_fghash.training.photos import Photos, check
+from milvus_fghash.training.photos import Photos, check_all
 from milvus_fghash.training.run import check_classes
 from milvus_fghash.training.trunks import StagedTrunk, build_trunk
 
 
 def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str], None]) -> None:
-    """Build each kind of method that the tasks need; with a frozen trunk, fill the cache.
+    """Build each kind of method that the tasks need, read every photo; with a frozen trunk, fill the cache.
 
     Raises:
         ConfigError: when options or code length do not fit a method, or weights do not fit the trunk.
@@ -34,6 +35,10 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
 
     trunks: dict[str, StagedTrunk] = {}
     seen: set[str] = set()
+    caches: list[FeatureCache] = []
+    unread: list[tuple[Photos, Sequence[int]]] = []
+    """Photos that nobody has decoded yet."""
+    workers = 0
     for task in tasks:
         recipe, split = task.recipe, bench.splits[task.part]
         check_classes(split.gallery, recipe)
@@ -48,22 +53,35 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
             if origin not in trunks:
                 trunks[origin] = build_trunk(recipe.trunk.name, recipe.trunk.weights)
             method = build_method(recipe, task.bits, trunks[origin], len(split.gallery.classes), len(split.gallery))
-        if not recipe.trunk.frozen:
-            if task.part not in seen:  # before hours of training that end with a photo that cannot be read
-                seen.add(task.part)
-                for listing in (split.gallery, split.queries):
-                    photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
-                    check(photos, range(len(photos)), recipe.training.workers)
-            continue
         method.to(bench.torch_device)
+        workers = max(workers, recipe.training.workers)
+        frozen = recipe.trunk.frozen
         for listing, plain in ((split.gallery, False), (split.queries, True)):
             made_by = (method.representation, *(() if plain else (method.embedding, method.wants_views)))
             views = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.trunk.views)
-            features = _key(task.part, origin, plain, *made_by, *views)
-            if features not in seen:
-                seen.add(features)
-                photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
-                FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain).fill(told)
+            needed = _key(task.part, origin, plain, *made_by, *views) if frozen else _key(task.part, plain)
+            if needed in seen:
+                continue
+            seen.add(needed)
+            photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
+            if frozen:
+                caches.append(FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain))
+            unread.append((photos, caches[-1].missing() if frozen else range(len(photos))))
+    # All of them before hours of work that would end with a photo that cannot be read.
+    check_all(_each_once(unread), workers)
+    for features in caches:
+        features.fill(told, checked=True)
+
+
+def _each_once(parts: Sequence[tuple[Photos, Sequence[int]]]) -> list[tuple[Photos, Sequence[int]]]:
+    """Without the photos that an earlier part has."""
+    met: set[Path] = set()
+    left = []
+    for photos, rows in parts:
+        files = {row: photos.listing.file(row) for row in rows}
+        left.append((photos, [row for row, file in files.items() if file not in met]))
+        met.update(files.values())
+    return [part for part in left if part[1]]
 
 
 def _key(*parts: Any) -> str:

@@ -15,6 +15,9 @@ from milvus_fghash.recipe_book import compose
 
 HEADS: tuple[str, ...] = get_args(HeadChoice.model_fields["kind"].annotation)
 
+CHOSEN = {"head.kind": "--heads", "training.seed": "--seeds", "method.options.seed": "--seeds"}
+"""Key of a recipe that differs from cell to cell -> the option that says how."""
+
 Variant = tuple[str, tuple[str, ...]]
 """Label, and changes of the recipe."""
 
@@ -81,6 +84,7 @@ def compared_rows(
         ConfigError: for an unknown method or head, or when nothing is left.
     """
     _check_heads(heads)
+    _check_changes(changes)
     methods = list(dict.fromkeys(methods)) or list(METHODS)
     for method in methods:
         card(method)
@@ -112,6 +116,7 @@ def ablated_rows(
     if method not in ABLATIONS:
         raise ConfigError(f"no ablation of {method!r}. {nearest(method, ABLATIONS)}")
     _check_heads(heads)
+    _check_changes(changes)
     varied = {_key(change) for variants in ABLATIONS[method].values() for _, variant in variants for change in variant}
     if taken := [change for change in changes if _key(change) in varied]:
         raise ConfigError(f"--set {taken[0]} is of what this ablation varies itself; leave it out, or use compare")
@@ -133,6 +138,12 @@ def _check_heads(heads: Sequence[str]) -> None:
     for head in heads:
         if head not in HEADS:
             raise ConfigError(f"no head named {head!r}. {nearest(head, HEADS)}")
+
+
+def _check_changes(changes: Sequence[str]) -> None:
+    for change in changes:
+        if option := CHOSEN.get(_key(change).strip()):
+            raise ConfigError(f"--set {change} has no effect, the grid itself decides that; use {option}")
 
 
 def _key(change: str) -> str:

@@ -41,7 +41,7 @@ def read(root: Path) -> Listing:
         *folders, _ = path.split("/")
         splits.append(folders[0] if depth and folders else "")
         labels.append(folders[depth] if len(folders) > depth else "")
-    return Listing(root, tuple(paths), tuple(paths), tuple(labels), tuple(splits))
+    return Listing(root, tuple(paths), tuple(paths), tuple(labels), tuple(splits), walked=True)
 
 
 def _photos(root: Path) -> list[str]:

@@ -31,6 +31,8 @@ class Listing:
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     splits: tuple[str, ...]
+    walked: bool = False
+    """Whether they were found by looking for pictures below ``root``, so that a new one there would be a photo too."""
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -55,13 +57,23 @@ class Listing:
         return self.root / self.paths[row]
 
     def keep_apart(self, out: Path) -> None:
-        """For what writes files: pictures among the photos would be taken for photos.
+        """For what writes files: they must not replace a photo, nor be taken for photos.
 
         Raises:
-            ConfigError: when ``out`` is the folder of the photos.
+            ConfigError: when ``out`` is the folder of the photos, one of them, or stands where new ones are looked for.
         """
-        if out.resolve() == self.root.resolve():
+        place, root = out.resolve(), self.root.resolve()
+        if place == root:
             raise ConfigError(f"{out} is the folder of the photos; give another one for what is written")
+        if not place.is_relative_to(root):
+            return
+        inside = place.relative_to(root)
+        if inside.as_posix() in set(self.paths):
+            raise ConfigError(f"{out} is one of the photos; give another file for what is written")
+        if self.walked and not any(part.startswith(".") for part in inside.parts):
+            raise ConfigError(
+                f"{out} lies among the photos of {self.root}; give a place beside them for what is written"
+            )
 
     def split(self, name: str) -> Listing:
         """The photos of one split.
@@ -86,7 +98,13 @@ class Listing:
         def pick(column: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(column[row] for row in rows)
 
-        return Listing(self.root, pick(self.ids), pick(self.paths), pick(self.labels), pick(self.splits))
+        return replace(
+            self,
+            ids=pick(self.ids),
+            paths=pick(self.paths),
+            labels=pick(self.labels),
+            splits=pick(self.splits),
+        )
 
     def label_numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """(n,) position of each photo's class in ``classes``.

@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.config import Frozen, HeadChoice, Seed
 from milvus_fghash.methods.asymmetric import PairTarget, dissimilarity, solve_codes
 from milvus_fghash.methods.base import Batch, HashMethod, Round, Sizes, Trunk, generator
 from milvus_fghash.methods.class_codes import draw_codes
@@ -36,7 +36,7 @@ class Config(Frozen):
     """What every term is multiplied by."""
     start: Literal["photos", "classes"] = "photos"
     """What has a random code of its own in the first round."""
-    seed: int = 0
+    seed: Seed = 0
     """Of those random codes."""
 
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.config import Frozen, HeadChoice, Seed
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
 from milvus_fghash.methods.class_codes import ClassCodes, Codebook, draw_codes
 
@@ -30,7 +30,7 @@ class Config(Frozen):
     """lambda in the paper; 0 leaves the term out. Later studies on fine-grained photos take 0.1."""
     codebook: Codebook = "hadamard"
     """How the centres are drawn."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the centres."""
 
 

@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.config import Frozen, HeadChoice, Seed
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
 from milvus_fghash.methods.class_codes import ClassCodes, Codebook, draw_codes
 
@@ -30,7 +30,7 @@ class Config(Frozen):
     """Of the squared outputs; 0 leaves the term out."""
     codebook: Codebook = "balanced"
     """How the targets are drawn."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the targets."""
 
 

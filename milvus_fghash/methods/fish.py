@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import Fraction, HeadChoice
+from milvus_fghash.config import Fraction, HeadChoice, Seed
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods.base import Batch, Sizes, Trunk, generator
 from milvus_fghash.methods.classified import ClassifiedConfig, ClassifiedMethod
@@ -39,7 +39,7 @@ class Config(ClassifiedConfig):
     """What the class filter leaves of every logit but the largest."""
     starts: Annotated[int, Field(gt=0)] = 10
     """Random starts of the class codes, of which the one with the largest least distance is kept; 1 as published."""
-    seed: int = 0
+    seed: Seed = 0
     """Of those starts."""
 
 

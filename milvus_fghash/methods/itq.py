@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.config import Frozen, HeadChoice, Seed
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
 from milvus_fghash.methods.projections import Projection, principal_axes
@@ -30,7 +30,7 @@ class Config(Frozen):
     """How often codes and rotation are solved in turn."""
     normalise: bool = False
     """Scale each photo's features to length 1 first."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the rotation that the first iteration starts from."""
 
 

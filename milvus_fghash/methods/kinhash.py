@@ -55,7 +55,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
+from milvus_fghash.config import HeadChoice, Seed
 from milvus_fghash.methods.base import Batch, Sizes, Trunk, generator
 from milvus_fghash.methods.class_codes import (
     Codebook,
@@ -83,7 +83,7 @@ class Config(ClassifiedConfig):
     holds, and its multiply-adds (3 million: one hundredth of MobileNetV2's at 224 px). 0: never."""
     temperature: Annotated[float, Field(gt=0)] | None = None
     """T; None: `doubt_told`. Towards 0 every photo gets the code of its likeliest class."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the codes, and of their placing."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.config import Frozen, HeadChoice, Seed
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
 from milvus_fghash.methods.projections import Projection
 
@@ -18,7 +18,7 @@ from milvus_fghash.methods.projections import Projection
 class Config(Frozen):
     normalise: bool = False
     """Scale each photo's features to length 1 first."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the hyperplanes."""
 
 

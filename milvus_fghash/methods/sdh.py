@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.config import Frozen, HeadChoice, Seed
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
 from milvus_fghash.methods.projections import Centred, Projection
 
@@ -49,7 +49,7 @@ class Config(Frozen):
     """Scale each photo's features to length 1 first. Not stated; the authors' constant sigma is for such features."""
     keep_codes: bool = False
     """Keep B, to be searched as the learned gallery."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the anchors and of the random codes."""
 
 

@@ -32,11 +32,13 @@ class Encoded:
     Attributes:
         codes: (n_kept, n_bytes).
         rows: (n_kept,) int64, positions of the kept files in the list.
+        content_shas: (n_kept,) SHA-256 of the kept files, hexadecimal.
         refused: the others.
     """
 
     codes: Codes
     rows: NDArray[np.int64]
+    content_shas: tuple[str, ...]
     refused: tuple[Refused, ...]
 
 
@@ -123,11 +125,13 @@ class Encoder:
         refused: list[Refused] = []
         codes = [np.zeros((0, code_bytes(self.bits)), np.uint8)]
         rows: list[int] = []
+        shas: list[str] = []
         decoded = decode(paths, self.bundle.manifest.preprocessing, limits)
         for photos in batches(decoded, self.batch_size, refused.append):
             codes.append(self.encode_pixels(np.stack([photo.pixels for photo in photos])))
             rows.extend(photo.row for photo in photos)
-        return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(refused))
+            shas.extend(photo.content_sha for photo in photos)
+        return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(shas), tuple(refused))
 
     def encode_image(self, image: ImageLike, limits: Limits = DEFAULT_LIMITS) -> Codes:
         """One photo -> (1, n_bytes).

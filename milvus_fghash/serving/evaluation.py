@@ -39,7 +39,17 @@ class _Coded:
 
     codes: Codes
     labels: tuple[str, ...]
+    shas: tuple[str, ...] = ()
+    """SHA-256 of each file; of a gallery in Milvus "" where it is not known."""
     refused: int = 0
+
+    def take(self, rows: Sequence[int]) -> _Coded:
+        return _Coded(
+            self.codes[rows],
+            tuple(self.labels[row] for row in rows),
+            tuple(self.shas[row] for row in rows),
+            self.refused,
+        )
 
 
 def evaluate_bundle(
@@ -55,8 +65,14 @@ def evaluate_bundle(
     """Encode both splits and judge them; the learned codes too, where the bundle has them for these photos.
 
     Raises:
-        DataError: when a split is missing or empty, a query has no class, or a learned code has another class.
+        DataError: when a split is missing or empty, both are one, a query has no class, or a learned code has another
+            class.
     """
+    if query_split == gallery_split:
+        raise DataError(
+            f"the photos of {query_split!r} would each find themselves; others must ask (--query-split) or be searched "
+            "(--gallery-split)"
+        )
     stored = listing.split(gallery_split)
     queries = _encode(encoder, listing.split(query_split), limits, "query")
     gallery = _encode(encoder, stored, limits, "gallery")
@@ -88,6 +104,8 @@ def evaluate_collection(
 ) -> Evaluation:
     """Judge what stands in Milvus as the gallery; the queries are photos of a listing.
 
+    Rows that hold one of the queries' files are left out, and told: such a query would find itself.
+
     Args:
         filter: Milvus expression; only rows that fit it are the gallery.
         checked_queries: queries, evenly spread, that Milvus searches too. Its distances must be NumPy's.
@@ -113,7 +131,18 @@ def evaluate_collection(
         f"network, read from the Milvus collection {collection.name} in the order of its ids; "
         f"{compared:,} distances of {len(rows)} queries searched in Milvus equal NumPy's"
     )
-    record = _judge(queries, gallery, subject.model_copy(update={"versions": versions}), "encoded", source, places)
+    own = set(queries.shas)
+    others = [row for row, sha in enumerate(gallery.shas) if sha not in own]
+    if not others:
+        raise StoreError(
+            f"every row of {collection.name} holds one of the photos of {query_split!r}, which would each find itself; "
+            "ingest the others (--split), or ask with other photos (--query-split)"
+        )
+    if len(others) < len(gallery.shas):
+        source += f"; {len(gallery.shas) - len(others):,} rows that hold a query's own file are left out"
+    record = _judge(
+        queries, gallery.take(others), subject.model_copy(update={"versions": versions}), "encoded", source, places
+    )
     return Evaluation(encoded=record, learned_absent="a collection holds encoded codes only")
 
 
@@ -157,10 +186,12 @@ def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Co
     """Ids, codes and classes of the rows that fit, ordered by id so that every reading gives the same gallery."""
     ids: list[str] = []
     labels: list[str] = []
+    shas: list[str] = []
     parts: list[Codes] = [np.zeros((0, code_bytes(collection.bits)), np.uint8)]
     for rows in collection.scan(filter=filter):
         ids.extend(rows.ids)
         labels.extend(rows.labels)
+        shas.extend(rows.content_shas)
         parts.append(rows.codes)
     if not ids:
         raise StoreError(
@@ -169,8 +200,8 @@ def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Co
     if len(set(ids)) != len(ids) or (not filter and collection.count() != len(ids)):
         raise StoreError(f"{collection.name} changed while it was read; try again when nothing is written to it")
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    codes = np.concatenate(parts)[order]
-    return tuple(ids[row] for row in order), _Coded(codes, tuple(labels[row] for row in order))
+    read = _Coded(np.concatenate(parts), tuple(labels), tuple(shas))
+    return tuple(ids[row] for row in order), read.take(order)
 
 
 def _encode(encoder: Encoder, photos: Listing, limits: Limits, role: str) -> _Coded:
@@ -182,7 +213,7 @@ def _encode(encoder: Encoder, photos: Listing, limits: Limits, role: str) -> _Co
         log.warning("%s photo %s refused (%s): %s", role, refused.path, refused.reason, refused.message)
     if len(encoded.refused) > TOLD:
         log.warning("and %d more %s photos", len(encoded.refused) - TOLD, role)
-    return _Coded(encoded.codes, photos.take(encoded.rows).labels, len(encoded.refused))
+    return _Coded(encoded.codes, photos.take(encoded.rows).labels, encoded.content_shas, len(encoded.refused))
 
 
 def _learned_gallery(learned: LearnedCodes, stored: Listing) -> _Coded:

@@ -57,18 +57,22 @@ class FeatureCache:
     plain: bool = False
     """Whether these photos only have the "anchor" of the plain view."""
 
-    def fill(self, report: Report = lambda done, total: None) -> Places:
+    def fill(self, report: Report = lambda done, total: None, *, checked: bool = False) -> Places:
         """Compute what is not there yet; gives where everything lies.
+
+        Args:
+            checked: the `missing` photos are known to be readable.
 
         Raises:
             DataError: when a photo cannot be read, or the disk refuses.
             TrainingError: when a shard is damaged.
         """
         known = self._places()
-        missing = [row for row, stamp in enumerate(self._stamps) if stamp not in known]
+        missing = self._missing(known)
         if not missing:
             return known
-        check(self.photos, missing, self.recipe.training.workers)
+        if not checked:
+            check(self.photos, missing, self.recipe.training.workers)
         shards = [missing[start : start + PER_SHARD] for start in range(0, len(missing), PER_SHARD)]
         batches = [in_batches(self._views(rows), self.device) for rows in shards]
         computing = computed_features(
@@ -88,6 +92,13 @@ class FeatureCache:
             shard = self._write(rows, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
             known |= {self._stamps[row]: (shard, place) for place, row in enumerate(rows)}
         return known
+
+    def missing(self) -> list[int]:
+        """Rows of the photos that `fill` has to compute."""
+        return self._missing(self._places())
+
+    def _missing(self, known: Places) -> list[int]:
+        return [row for row, stamp in enumerate(self._stamps) if stamp not in known]
 
     def read(self, report: Report = lambda done, total: None) -> dict[str, Tensor]:
         """Name -> (1 + views, photos, n_features), the plain view first; filled before."""

@@ -103,6 +103,21 @@ def check(photos: Photos, rows: Sequence[int], workers: int) -> None:
     Raises:
         DataError: names the first few.
     """
+    check_all([(photos, rows)], workers)
+
+
+def check_all(parts: Sequence[tuple[Photos, Sequence[int]]], workers: int) -> None:
+    """`check` of the photos of several listings below one folder."""
+    found = [fault for photos, rows in parts for fault in _faults_of(photos, rows, workers)]
+    if found:
+        told = [*found[:FEW], *([f"and {len(found) - FEW} more"] if len(found) > FEW else [])]
+        raise DataError(
+            f"{len(found)} of {sum(len(rows) for _, rows in parts)} photos in {parts[0][0].listing.root} cannot be "
+            f"used; remove them (from a list of photos, their lines): {'; '.join(told)}"
+        )
+
+
+def _faults_of(photos: Photos, rows: Sequence[int], workers: int) -> list[str]:
     loader: DataLoader[str] = DataLoader(
         _Faults(photos, rows),
         batch_size=64,
@@ -110,13 +125,7 @@ def check(photos: Photos, rows: Sequence[int], workers: int) -> None:
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
     )
-    faults = [fault for batch in loader for fault in batch if fault]
-    if faults:
-        told = [*faults[:FEW], *([f"and {len(faults) - FEW} more"] if len(faults) > FEW else [])]
-        raise DataError(
-            f"{len(faults)} of {len(rows)} photos in {photos.listing.root} cannot be used; remove them (from a list of "
-            f"photos, their lines): {'; '.join(told)}"
-        )
+    return [fault for batch in loader for fault in batch if fault]
 
 
 class Loader:

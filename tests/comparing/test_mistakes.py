@@ -92,11 +92,44 @@ def test_a_photo_that_cannot_be_read_is_found_before_the_first_training(run: Run
     assert "lsh-" not in result.stderr
 
 
-def test_nothing_is_written_among_the_photos(run: Run, drawn_birds: Listing) -> None:
-    result = run(*compare(drawn_birds.root, drawn_birds.root))
+@pytest.mark.parametrize(("below", "why"), [("", "is the folder of the photos"), ("new/grid", "lies among the photos")])
+def test_nothing_is_written_among_the_photos(run: Run, drawn_birds: Listing, below: str, why: str) -> None:
+    out = drawn_birds.root / below
+    result = run(*compare(drawn_birds.root, out))
     assert result.exit_code == 1
-    assert "is the folder of the photos" in result.stderr
-    assert not (drawn_birds.root / "trials.jsonl").exists()
+    assert why in result.stderr
+    assert not (out / "trials.jsonl").exists()
+
+
+def test_photos_of_all_parts_are_read_before_anything_is_computed(run: Run, tmp_path: Path) -> None:
+    birds = draw_birds(tmp_path / "birds", classes=2, train_per_class=6, test_per_class=2, size=32)
+    for split in ("train", "test"):
+        birds.split(split).file(0).write_bytes(b"no photo")
+    result = run(*compare(birds.root, "out"), "--set", "trunk.frozen=true")
+    assert result.exit_code == 1
+    assert "2 of 16 photos in" in result.stderr
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_what_is_wrong_with_a_cell_does_not_wait_for_its_trials(run: Run, drawn_birds: Listing) -> None:
+    result = run("compare", *words(drawn_birds.root, "out", "--methods", "lsh,kinhash", "--bits", "8"),
+                 "--set", "method.options.temperature=3")  # fmt: skip
+    assert result.exit_code == 1
+    assert "method.options of lsh: unknown key 'temperature'" in result.stderr
+    assert "rate" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [("head.kind='mlp'", "--heads"), ("training.seed=7", "--seeds"), ("method.options.seed=7", "--seeds"),
+     ("method.name='dsh'", "name dsh")],
+)  # fmt: skip
+def test_what_the_grid_decides_is_not_silently_left_out(
+    run: Run, drawn_birds: Listing, change: str, option: str
+) -> None:
+    result = run("compare", *words(drawn_birds.root, "out", "--methods", "kinhash", "--set", change))
+    assert result.exit_code == 1
+    assert option in result.stderr
 
 
 def test_when_every_rate_fails_the_tables_say_so(run: Run, drawn_birds: Listing, tmp_path: Path) -> None:

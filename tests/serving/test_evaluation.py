@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ def ingested(folder: Path, encoder: Encoder, photos: Listing) -> HashCollection:
     client = connect(Target(str(folder / "test.db")))
     collection = HashCollection.create(client, "birds", encoder.bundle.manifest)
     ids = tuple(photo_id("test", path) for path in photos.paths)
-    blank = ("",) * len(ids)
-    collection.upsert(Rows(ids, codes_of(encoder, photos), photos.paths, photos.labels, blank, ({},) * len(ids)))
+    shas = tuple(hashlib.sha256(photos.file(row).read_bytes()).hexdigest() for row in range(len(ids)))
+    collection.upsert(Rows(ids, codes_of(encoder, photos), photos.paths, photos.labels, shas, ({},) * len(ids)))
     return collection
 
 
@@ -119,7 +120,8 @@ def test_refused_photos_are_counted_and_named(
     files = tuple(str(drawn_birds.file(row)) for row in rows)
     columns = (drawn_birds.ids, files, drawn_birds.labels, drawn_birds.splits)
     broken = (("bad query", "bad photo"), (str(tmp_path / "text.jpg"),) * 2, ("robin",) * 2, ("test", "train"))
-    listing = Listing(Path("/"), *(new + old for new, old in zip(broken, columns, strict=True)))
+    ids, paths, labels, splits = (new + old for new, old in zip(broken, columns, strict=True))
+    listing = Listing(Path("/"), ids, paths, labels, splits)
     made = evaluate_bundle(encoder, listing, dataset="birds").encoded
     assert (made.refused_gallery, made.refused_queries, made.n_gallery, made.n_queries) == (1, 1, 24, 12)
     text = tmp_path / "text.jpg"
@@ -142,6 +144,19 @@ def test_a_collection_gives_the_figures_of_the_photos(encoder: Encoder, drawn_bi
     assert made.encoded.gallery_split == "all rows"
     assert made.encoded.versions["milvus"].startswith("lite ")
     assert made.learned_absent == "a collection holds encoded codes only"
+
+
+def test_no_query_finds_itself(encoder: Encoder, drawn_birds: Listing, tmp_path: Path) -> None:
+    """As after `ingest` of a whole folder."""
+    collection = ingested(tmp_path, encoder, drawn_birds)
+    made = evaluate_collection(collection, encoder, drawn_birds, dataset="birds").encoded
+    ordered = assert_splits(drawn_birds, by_id(drawn_birds.split("train")))
+    assert figures(made) == figures(evaluate_bundle(encoder, ordered, dataset="birds").encoded)
+    assert made.gallery_source.endswith("; 12 rows that hold a query's own file are left out")
+    with pytest.raises(StoreError, match=r"every row of birds holds one of the photos of 'test'.*--split"):
+        evaluate_collection(collection, encoder, drawn_birds, dataset="birds", filter='path like "test%"')
+    with pytest.raises(DataError, match=r"the photos of 'test' would each find themselves.*--query-split"):
+        evaluate_bundle(encoder, drawn_birds, dataset="birds", gallery_split="test")
 
 
 def test_the_order_of_reading_does_not_matter(
