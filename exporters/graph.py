@@ -106,6 +106,8 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int) -> bytes:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
+        if any(isinstance(one, KeyboardInterrupt) for one in _behind(error)):  # the exporter takes it for its own
+            raise KeyboardInterrupt from None
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise BundleError(f"torch cannot export this method to ONNX operators of version {opset}: {reason}") from error
     assert program is not None
@@ -118,6 +120,18 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int) -> bytes:
     onnx.checker.check_model(graph, full_check=True)
     check_self_contained(graph)
     return graph
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it came of."""
+    waiting: list[BaseException] = [error]
+    met: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in met:
+            met.add(id(one))
+            yield one
+            waiting += [source for source in (one.__cause__, one.__context__) if source]
 
 
 def _forget_the_machine(message: Any) -> None:

@@ -7,7 +7,7 @@ option or ``--set``. ``[by_bits.48.training]`` changes what differs at one code 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -162,6 +162,16 @@ def merge(base: Mapping[Any, Any], change: Mapping[Any, Any]) -> dict[Any, Any]:
         both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both_tables else value
     return merged
+
+
+def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(place, old, new) of each value that is not the same in two documents."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            inner = f"{place}.{key}" if place else str(key)
+            yield from differences(old.get(key, "(nothing)"), new.get(key, "(nothing)"), inner)
+    elif old != new:
+        yield place, old, new
 
 
 def _explain(model: type[BaseModel], fault: Any) -> str:

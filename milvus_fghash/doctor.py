@@ -125,7 +125,10 @@ def _milvus_lite() -> Finding:
 def _configured_milvus(target: Target, asked_for: bool) -> Finding:
     part = f"Milvus at {target.uri}"
     if target.is_lite and not Path(target.uri).expanduser().exists():  # opening it would make it
-        return Finding(part, "ok", "no such file yet; the first ingest makes it")
+        folder = Path(target.uri).expanduser().parent
+        if folder.is_dir():
+            return Finding(part, "ok", "no such file yet; the first ingest makes it")
+        return Finding(part, "broken" if asked_for else "warning", f"there is no folder {folder}; make it first")
     found = _milvus(part, target)
     return found if asked_for or found.state == "ok" else replace(found, state="warning")
 

@@ -92,8 +92,10 @@ def line_chart(
     *,
     ticks: Sequence[float] = (),
     marks: bool = True,
+    whole: bool = False,
 ) -> Figure:
-    """Named lines in one picture; ``ticks`` are the only ones of the x axis, where given."""
+    """Named lines in one picture; ``ticks`` are the only ones of the x axis, where given; else ``whole`` keeps them to
+    whole numbers."""
     figure, (axes,) = _figure(1)
     for position, (name, line) in enumerate(lines.items()):
         style = _style(position if line.look is None else line.look)
@@ -105,6 +107,8 @@ def line_chart(
             axes.plot(line.x, line.y, label=name, markersize=3.5, **style)
     if ticks:
         axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    elif whole:
+        axes.locator_params(axis="x", integer=True)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(lines) > FEW:
         figure.set_size_inches(10.5, 6)
@@ -184,9 +188,9 @@ def bit_balance(records: Records) -> Figure:
     figure, panels = _figure(len(records))
     for axes, (name, record) in zip(panels, records.items(), strict=True):
         health = record.gallery_health
-        axes.bar(np.arange(1, record.bits + 1), 100 * np.array(health.bit_balance), width=0.8, color=COLOURS[0])
+        axes.bar(np.arange(record.bits), 100 * np.array(health.bit_balance), width=0.8, color=COLOURS[0])
         axes.axhline(50, color=COLOURS[6], linewidth=1, linestyle="--", label="balanced (50 %)")
-        axes.set(xlabel="Bit", ylabel="Ones in the gallery (%)", xlim=(0.3, record.bits + 0.7), ylim=(0, 104))
+        axes.set(xlabel="Bit", ylabel="Ones in the gallery (%)", xlim=(-0.7, record.bits - 0.3), ylim=(0, 104))
         axes.set_title(f"{name}: {health.distinct_codes:,} distinct codes of {health.n_codes:,}")
         _legend(axes)
     return figure

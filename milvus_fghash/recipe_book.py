@@ -50,6 +50,11 @@ def descriptions(kind: Literal["settings", "methods"]) -> dict[str, str]:
     return {name: _parse(*_shipped(kind, name))["description"] for name in _names(kind)}
 
 
+def setting_text(name: str) -> str:
+    """A shipped setting's file, to be changed and given as a file of one's own."""
+    return _shipped("settings", name)[0]
+
+
 def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
     """Read a shipped recipe by name, or a file, and apply ``--set`` changes such as ``training.rounds=3``.
 
@@ -125,7 +130,9 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
     for change in (above, families.get(family, {}), singles.get(method, {})):
         base = _override(base, change)
     recipe = _read(base, changes, f"recipe {setting}-{method}")
-    if (other := recipe.method.name) != method:
+    if (other := recipe.method.name) not in method_names():
+        raise ConfigError(f"no method named {other!r}. {nearest(other, method_names())}")
+    if other != method:
         raise ConfigError(f"method.name={other!r} does not go with {method}, whose rates would not suit; name {other}")
     return recipe
 

@@ -40,6 +40,7 @@ def written(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         _flush(unfinished)
+        _open_to_others(unfinished)
         _move_into_place(unfinished, path)
     finally:
         _remove(unfinished)
@@ -51,6 +52,15 @@ def _flush(made: Path) -> None:
         if file.is_file():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
+
+
+def _open_to_others(made: Path) -> None:
+    """Permissions as of any new file: some libraries write files that only their owner may read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in (made, *made.rglob("*")):
+        if file.is_file():
+            file.chmod(0o666 & ~mask)
 
 
 def _move_into_place(complete: Path, path: Path) -> None:

@@ -62,6 +62,8 @@ def test_looking_makes_no_file(tmp_path: Path) -> None:
     found = look(tmp_path / "x.db", asked_for=True)
     assert found[f"Milvus at {tmp_path / 'x.db'}"].state == "ok"
     assert list(tmp_path.iterdir()) == []
+    found = look(tmp_path / "no folder" / "x.db", asked_for=True)
+    assert found[f"Milvus at {tmp_path / 'no folder' / 'x.db'}"].state == "broken"
 
 
 def test_without_any_onnxruntime_it_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,14 @@ def test_writes_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_others_may_read_what_only_its_owner_may_by_a_librarys_habit(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    with written(tmp_path / "folder") as made:
+        made.mkdir()
+        (made / "file").touch(mode=0o600)
+    assert (tmp_path / "folder" / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_whole(tmp_path / "result.txt", b"old")
 

@@ -86,6 +86,10 @@ def evaluate(
 
     listing = read_photos(data, dataset)
     keep_apart(listing, data, out, plots)
+    if out and out.is_dir():
+        raise click.UsageError(f"--out {out} is a folder; give a file")
+    if plots and plots.is_file():
+        raise click.UsageError(f"--plots {plots} is a file; give a folder")
     encoder = Encoder.open(bundle, provider=provider, threads=threads)
     name = f"{layout_of(data, dataset)} {data.resolve().name}"
     if in_milvus:
@@ -98,16 +102,16 @@ def evaluate(
             )
     else:
         result = evaluate_bundle(encoder, listing, dataset=name, gallery_split=gallery_split, query_split=query_split)
+    if as_json:  # before the files: whatever becomes of them, the figures have been seen
+        show_json(result.model_dump(mode="json"))
+    else:
+        show_table(_rows(result), result.learned_absent or "")
     if out:
         result.write(out)
     if plots:
         from milvus_fghash.plots import write_plots
 
         write_plots(result, plots)
-    if as_json:
-        show_json(result.model_dump(mode="json"))
-    else:
-        show_table(_rows(result), result.learned_absent or "")
     refused = result.encoded.refused_gallery + result.encoded.refused_queries
     if refused > max_errors:
         raise TooManyRefused(

@@ -22,7 +22,8 @@ from milvus_fghash.cli.options import (
     read_photos,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
-from milvus_fghash.errors import TooManyRefused
+from milvus_fghash.errors import ConfigError, TooManyRefused
+from milvus_fghash.whole_file import write_whole
 
 
 @click.command()
@@ -85,6 +86,12 @@ def ingest(
     keep_apart(listing, data, report)
     listing = listing.split(split) if split else listing
     encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    if embedding and encoder.embedding_dim is None:
+        raise ConfigError(
+            f"{bundle} gives no embedding; export it again with --output embedding, or leave --embedding out"
+        )
+    if report:
+        write_whole(report, b"")  # before a collection is made for a run that cannot report
     name = connection.collection_name
     with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
         if drop_if_exists and client.has_collection(name):

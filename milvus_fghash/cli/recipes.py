@@ -12,14 +12,21 @@ from milvus_fghash.cli.output import show_json, show_table
 @click.argument("name", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
-    """List the shipped settings and methods, or print a recipe.
+    """List settings and methods; print a recipe or a setting.
 
     A recipe's name is SETTING-METHOD. With --json the list holds every recipe.
 
     \b
     Example: milvus-fghash recipes frozen-fcaenet > mine.toml
+             milvus-fghash recipes frozen > my-setting.toml
     """
-    if name is not None:
+    from milvus_fghash.recipe_book import setting_names, setting_text
+
+    if name in setting_names():
+        if as_json:
+            raise click.UsageError(f"{name} is a setting, which is printed as TOML; a recipe is {name}-METHOD")
+        click.echo(setting_text(name), nl=False)
+    elif name is not None:
         _show_recipe(name, as_json)
     elif as_json:
         show_json(_every_recipe())
@@ -41,12 +48,15 @@ def _list_parts() -> None:
 
 
 def _every_recipe() -> list[dict[str, str]]:
+    from milvus_fghash.methods import card
     from milvus_fghash.recipe_book import load_recipe, method_names, setting_names
 
     rows = []
     for setting in setting_names():
         for method in method_names():
             recipe = load_recipe(f"{setting}-{method}")
+            if recipe.trunk.frozen and card(method).needs == "maps":
+                continue  # they do not go together
             rows.append({
                 "name": f"{setting}-{method}",
                 "setting": setting,
@@ -60,9 +70,12 @@ def _every_recipe() -> list[dict[str, str]]:
 def _show_recipe(name: str, as_json: bool) -> None:
     import tomli_w
 
+    from milvus_fghash.methods import check_trunk
     from milvus_fghash.recipe_book import comments, load_recipe
 
-    values = load_recipe(name).model_dump(mode="json")
+    recipe = load_recipe(name)
+    check_trunk(recipe.method.name, frozen=recipe.trunk.frozen)
+    values = recipe.model_dump(mode="json")
     if as_json:
         show_json(values)
     else:

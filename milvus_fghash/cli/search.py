@@ -110,7 +110,4 @@ def _show(kind: str, query: str, answer: Found) -> None:
     rows: list[dict[str, Any]] = [
         {"distance": hit.distance, "label": hit.label, "path": hit.path, "id": hit.id} for hit in answer.hits
     ]
-    note = answer.note or (
-        "" if answer.complete else "rows as far away as the last one may be missing (--complete-ties)"
-    )
-    show_table(rows, note)
+    show_table(rows, answer.told)

@@ -27,8 +27,11 @@ from milvus_fghash.methods import card, check_trunk, load
 from milvus_fghash.recipe_book import compose
 from milvus_fghash.training.draws import with_seed
 from milvus_fghash.training.weights import by_content, decisive
+from milvus_fghash.whole_file import write_whole
 
 TRIALS, CELLS = "trials.jsonl", "cells.jsonl"
+KEPT = "kept"
+"""Marks a training that was asked to be kept."""
 
 Tell = Callable[[str], None]
 Report = Callable[[int, int, str], None]
@@ -156,12 +159,19 @@ class Grid:
         """
 
         def work(tasks: list[Task], store: Store) -> None:
-            missing = [task for task in tasks if store.find(task.name, task.identity) is None]
+            missing = []
+            for task in tasks:
+                if store.find(task.name, task.identity) is None:
+                    missing.append(task)
+                elif not (self.bench.training(task) / KEPT).exists():  # left by a kill between record and removal
+                    self._remove_training(task)
             with closing(work_through(missing, self.bench, jobs, threads)) as finished:
                 for number, (task, record) in enumerate(finished, 1):
+                    if keep_trainings:
+                        write_whole(self.bench.training(task) / KEPT, b"")
                     store.append(record)
                     if not keep_trainings:
-                        shutil.rmtree(self.bench.training(task), ignore_errors=True)
+                        self._remove_training(task)
                     tell(f"[{number}/{len(missing)}] {_line(record)}")
                     report(number, len(missing), "trainings")
 
@@ -213,6 +223,9 @@ class Grid:
             for row, bits, seed in self.plan.cells()
             if (factor := results.factor(row, bits)) is not None
         }
+
+    def _remove_training(self, task: Task) -> None:
+        shutil.rmtree(self.bench.training(task), ignore_errors=True)
 
     def trial(self, row: Row, bits: int, factor: float) -> Task:
         """Seed 0 with the recipe's learning rate times ``factor``."""

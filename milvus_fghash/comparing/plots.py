@@ -40,7 +40,9 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
                 files.append(write_figure(chart, folder / _file("precision-recall", group, head, gallery)))
         if lines := losses(results, rows, longest):
             title = f"Loss by round, {longest} bits, seed 0\n{_headline(head, group)}"
-            chart = line_chart(lines, title, "Round", "Sum of the terms, share of the first round's (%)", marks=False)
+            chart = line_chart(
+                lines, title, "Round", "Sum of the terms, share of the first round's (%)", marks=False, whole=True
+            )
             files.append(write_figure(chart, folder / _file("loss", group, head)))
     for group in _groups(results):
         if bars := seconds(results, group, longest):
@@ -89,7 +91,7 @@ def losses(results: Results, rows: list[Row], bits: int) -> dict[str, Line]:
         record = results.cells.get((row, bits, 0))
         if record and record.curve:
             sums = [sum(terms) for terms in zip(*record.curve.values(), strict=True)]
-            if sums[0]:
+            if sums[0] and len(sums) > 1:  # of one round there is nothing to be seen
                 rounds = range(1, len(sums) + 1)
                 lines[row.label] = Line(rounds, [100 * value / abs(sums[0]) for value in sums], look=look)
     return lines

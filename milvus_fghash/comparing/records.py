@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from milvus_fghash.config import Frozen, Recipe, read_model
+from milvus_fghash.config import Frozen, Recipe, differences, read_model
 from milvus_fghash.errors import ConfigError, DataError, FghashError
 from milvus_fghash.evaluate import GalleryKind, RadiusCurve
 
@@ -140,7 +140,7 @@ class Store:
         if record is None:
             return None
         now, then = identity.model_dump(mode="json"), record.identity.model_dump(mode="json")
-        for place, old, new in _differences(then, now):
+        for place, old, new in differences(then, now):
             raise ConfigError(
                 f"{self.path} holds {name} with {place} = {old}, and now it is {new}. Give another --out, or delete "
                 "from the file the lines of all that are to be trained anew"
@@ -173,13 +173,3 @@ class Store:
             if not isinstance(values, dict):
                 raise DataError(f"{where} is no record; delete it")
             yield read_model(Record, values, where)
-
-
-def _differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(place, old, new) of each value that is not the same in two documents."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in dict.fromkeys([*old, *new]):
-            inner = f"{place}.{key}" if place else str(key)
-            yield from _differences(old.get(key, "(nothing)"), new.get(key, "(nothing)"), inner)
-    elif old != new:
-        yield place, old, new

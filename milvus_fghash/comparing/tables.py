@@ -23,8 +23,8 @@ GALLERIES: tuple[GalleryKind, ...] = ("encoded", "learned")
 EXPLAINED = {
     "encoded": "Gallery: the network's codes of the training photos. Only this says how photos are found that nobody "
     "has labelled.",
-    "learned": "Gallery: codes that training made with the labels of the gallery photos at hand (V: solved for each "
-    f"photo; class codes: one for each class). {DASH}: the method has none.",
+    "learned": "Gallery: codes that training made with the labels of the gallery photos at hand (V, or SDH's B: "
+    f"solved for each photo; class codes: one for each class). {DASH}: the method has none.",
 }
 CSV_COLUMNS = (
     "group", "label", "method", "head", "bits", "seed", "source", "map", "map_sorted", "precision_at_1",
@@ -42,6 +42,8 @@ def markdown(results: Results, title: str, notes: Sequence[str] = ()) -> str:
             if group:
                 parts.append(f"### {group}")
             parts.append(gallery_table(results, gallery, group))
+    if whole := [row.label for row in results.plan.rows if row.group and not row.changes]:
+        parts.append(f"The whole method, as its recipe has it: {', '.join(dict.fromkeys(whole))}.")
     parts += notes
     failed = [f"- {record.name}: {record.failed}" for record in _distinct(results) if record.failed]
     failed += [
@@ -61,7 +63,7 @@ def gallery_table(results: Results, gallery: GalleryKind, group: str = "") -> st
     plan = results.plan
     rows = [row for row in plan.rows if row.group == group]
     learned = ["codes from"] if gallery == "learned" else []
-    lines = [["method", "head", *learned, *(f"{bits} bits" for bits in plan.bits)]]
+    lines = [["variant" if group else "method", "head", *learned, *(f"{bits} bits" for bits in plan.bits)]]
     for row in rows:
         source = [_source(results, row)] if learned else []
         cells = [
@@ -178,6 +180,8 @@ def _head_line(results: Results) -> str:
     some = next(iter(results.cells.values()), None)
     if some:
         line += f" {some.n_queries:,} queries, {some.n_gallery:,} photos in the gallery."
+    if changes := [change for change in plan.changes if not change.startswith("trunk.weights=")]:
+        line += f" Changed in every recipe: {', '.join(f'`{change}`' for change in changes)}."
     return line
 
 

@@ -164,8 +164,9 @@ def refuse_taken(out: Path, overwrite: bool) -> None:
 
 def _some(coded: Coded, role: str) -> Coded:
     if not len(coded.rows):
-        first = coded.refused[0].message
-        raise DataError(f"none of the {len(coded.refused)} {role} photos can be read; the first: {first}")
+        first = coded.refused[0]
+        named = first.message if first.path in first.message else f"{first.path}: {first.message}"
+        raise DataError(f"none of the {len(coded.refused)} {role} photos can be read; the first: {named}")
     return coded
 
 

@@ -19,7 +19,7 @@ from milvus_fghash.explaining.pictures import erased, overlay, positive
 from milvus_fghash.explaining.tags import percent
 from milvus_fghash.methods import fcaenet
 from milvus_fghash.methods.erasing import erasing_mask, side_of_box
-from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.checkpoint import find_checkpoint, load_checkpoint
 from milvus_fghash.training.device import device_named
 from milvus_fghash.training.trunks import StagedTrunk
 
@@ -47,6 +47,8 @@ class Trained(Model):
     absent = ()
 
     def __init__(self, path: Path, device: str | None = None) -> None:
+        if find_checkpoint(path) is None:
+            raise ConfigError(f"{path} is neither a bundle nor a training; give what export --out or train --out made")
         loaded = load_checkpoint(path)
         state = loaded.state
         self.checkpoint = loaded.path

@@ -23,7 +23,7 @@ class Card:
     needs: Literal["features", "maps"] = "features"
     """Whether pooled features of a frozen trunk are enough to train it, or it works on the maps below them."""
     heads: tuple[str, ...] = ("linear", "mlp")
-    """Kinds of head that it can have."""
+    """Kinds of head that it can have; none where it has projections of its own."""
 
     @property
     def by_gradient(self) -> bool:
@@ -32,10 +32,10 @@ class Card:
 
 
 METHODS: dict[str, Card] = {
-    "lsh": Card("Random hyperplanes", "Charikar, STOC 2002", "nothing", labels=False),
-    "sh": Card("Spectral hashing", "Weiss et al., NIPS 2008", "projection", labels=False),
-    "itq": Card("Iterative quantisation", "Gong & Lazebnik, CVPR 2011", "projection", labels=False),
-    "sdh": Card("Supervised discrete hashing", "Shen et al., CVPR 2015", "projection"),
+    "lsh": Card("Random hyperplanes", "Charikar, STOC 2002", "nothing", labels=False, heads=()),
+    "sh": Card("Spectral hashing", "Weiss et al., NIPS 2008", "projection", labels=False, heads=()),
+    "itq": Card("Iterative quantisation", "Gong & Lazebnik, CVPR 2011", "projection", labels=False, heads=()),
+    "sdh": Card("Supervised discrete hashing", "Shen et al., CVPR 2015", "projection", heads=()),
     "dpsh": Card("Deep pairwise-supervised hashing", "Li et al., IJCAI 2016", "network"),
     "dsh": Card("Deep supervised hashing", "Liu et al., CVPR 2016", "network"),
     "hashnet": Card("Hashing by continuation", "Cao et al., ICCV 2017", "network"),

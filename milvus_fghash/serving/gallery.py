@@ -96,8 +96,8 @@ def _page(queries: Sequence[Query], photos: Path, title: str) -> Iterator[str]:
         if not query.found.hits:
             yield "<p>Nothing was found.</p>\n"
         yield "</div>\n</section>\n"
-        if query.found.note:
-            yield f"<p>{escape(query.found.note)}</p>\n"
+        if told := query.found.told:
+            yield f"<p>{escape(told)}</p>\n"
     yield "</html>\n"
 
 

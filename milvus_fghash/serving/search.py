@@ -48,6 +48,12 @@ class Found:
     complete: bool
     note: str = ""
 
+    @property
+    def told(self) -> str:
+        """The note; where there is none, whether hits may be missing."""
+        missing = "" if self.complete else "rows as far away as the last one may be missing (--complete-ties)"
+        return self.note or missing
+
 
 @dataclass(frozen=True)
 class Wanted:

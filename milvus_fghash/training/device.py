@@ -19,5 +19,6 @@ def device_named(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0].partition(": ")[0]  # torch may list every kind of device it knows
+        raise ConfigError(f"device {name!r} cannot be used ({reason}); give cpu, cuda, cuda:1 and so on") from None
     return device

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.bits import check_bits
-from milvus_fghash.config import Recipe
+from milvus_fghash.config import Recipe, differences
 from milvus_fghash.data.listing import Listing, split_by_class
 from milvus_fghash.errors import ConfigError, DataError, optional_part
 from milvus_fghash.methods import card, check_trunk
@@ -212,16 +212,15 @@ def check_classes(photos: Listing, recipe: Recipe) -> None:
 def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Listing, out: Path) -> None:
     """A training goes on with what it began with; beside what decides no figure only its length may change."""
     old, new = (
-        value.model_copy(update={"training": value.training.model_copy(update={"rounds": 1})})
-        for value in (decisive(state.recipe), decisive(by_content(recipe)))
+        {**decisive(one).model_dump(mode="json"), "bits": length}
+        for one, length in ((state.recipe, state.bits), (by_content(recipe), bits))
     )
-    differing = [name for name in Recipe.model_fields if getattr(old, name) != getattr(new, name)]
-    if state.bits != bits:
-        differing.append("bits")
-    if differing:
-        raise ConfigError(
-            f"{out} was begun with another recipe (differs in: {', '.join(differing)}); use another --out"
-        )
+    for place, then, now in differences(old, new):
+        if place != "training.rounds":
+            raise ConfigError(
+                f"{out} was begun with {place} = {then}, and now it is {now}; go on with what it was begun with, or "
+                "give another --out"
+            )
     if state.train_ids != photos.ids or state.train_labels != photos.labels:
         raise ConfigError(f"{out} was begun with other training photos; use another --out")
 

@@ -13,7 +13,7 @@ import tomli_w
 from click.testing import Result
 
 from milvus_fghash.methods import METHODS
-from milvus_fghash.recipe_book import load_recipe, method_names, recipe_names, setting_names
+from milvus_fghash.recipe_book import compose, load_recipe, method_names, recipe_names, setting_names
 
 Run = Callable[..., Result]
 LENGTHS = (12, 24, 32, 48)
@@ -30,8 +30,21 @@ def test_settings_and_methods_are_listed_apart(run: Run) -> None:
 
 def test_as_json_the_list_has_every_recipe(run: Run) -> None:
     rows = json.loads(run("recipes", "--json").stdout)
-    assert [row["name"] for row in rows] == recipe_names()
+    told = [row["name"] for row in rows]
+    left_out = [name for name in recipe_names() if name not in told]
+    assert sorted(told + left_out) == sorted(recipe_names())
+    maps = [method for method, card in METHODS.items() if card.needs == "maps"]
+    assert sorted(left_out) == sorted(f"frozen-{method}" for method in maps)
+    result = run("recipes", left_out[0])
+    assert result.exit_code == 1
+    assert "Set trunk.frozen = false" in result.stderr
     assert all(row["name"] == f"{row['setting']}-{row['method']}" for row in rows)
+
+
+def test_a_setting_is_printed_to_be_changed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(run("recipes", "frozen").stdout, encoding="utf-8")
+    assert compose("mine.toml", "csq") == compose("frozen", "csq")
+    assert run("recipes", "frozen", "--json").exit_code == 2
 
 
 @pytest.mark.parametrize("name", PRINTED)

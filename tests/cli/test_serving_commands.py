@@ -12,6 +12,7 @@ import pytest
 from click.testing import Result
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.serving.encoder import Encoder
 
 Run = Callable[..., Result]
 
@@ -66,12 +67,37 @@ def test_an_empty_folder_is_one_line_and_makes_nothing(run: Run, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_a_folder_named_as_a_report_keeps_its_photos(run: Run, birds: Path) -> None:
-    before = sorted(birds.rglob("*"))
-    result = run("ingest", GOLDEN, birds, "--report", birds)
+def test_a_report_replaces_no_photo_and_no_list(run: Run, birds: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"path\n{min(birds.rglob('*.jpg')).relative_to(tmp_path)}\n")
+    before = sorted((path, path.is_file() and path.read_bytes()) for path in tmp_path.rglob("*"))
+    for source, report, why in (
+        (birds, birds, "is the folder of the photos"),
+        (birds, min(birds.rglob("*.jpg")), "is one of the photos"),
+        (birds, birds / "train" / "new.jsonl", "lies among the photos"),
+        (tmp_path / "list.csv", tmp_path / "list.csv", "is the list of the photos"),
+        (tmp_path / "list.csv", tmp_path, "cannot write"),
+    ):
+        result = run("ingest", GOLDEN, source, "--report", report)
+        assert result.exit_code == 1
+        assert why in result.stderr
+        assert sorted((path, path.is_file() and path.read_bytes()) for path in tmp_path.rglob("*")) == before
+
+
+def test_an_embedding_that_the_bundle_does_not_have_is_no_wish_to_forget(
+    run: Run, birds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Encoder, "embedding_dim", None)
+    result = run("ingest", GOLDEN, birds, "--embedding")
     assert result.exit_code == 1
-    assert "Is a directory" in result.stderr
-    assert sorted(birds.rglob("*")) == before
+    assert "gives no embedding; export it again with --output embedding" in result.stderr
+
+
+def test_an_evaluation_knows_before_the_work_where_it_cannot_write(run: Run, birds: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for words in (["--out", tmp_path], ["--plots", tmp_path / "file"]):
+        result = run("evaluate", GOLDEN, "--data", birds, *words)
+        assert result.exit_code == 2
+        assert result.stdout == ""
 
 
 def test_ingest_takes_one_split_and_names_the_others(run: Run, birds: Path) -> None:

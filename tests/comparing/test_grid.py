@@ -262,6 +262,9 @@ def test_a_finished_cells_training_is_removed_unless_it_is_wanted(bench: Bench, 
     assert left.is_dir()
     Grid(plan(LSH), bench).run()
     assert left.is_dir(), "what was asked to be kept stays, also when the grid runs again"
+    (left / "kept").unlink()
+    Grid(plan(LSH), bench).run()
+    assert not left.exists(), "as after a kill between record and removal"
     (bench.out / "cells.jsonl").unlink()
     shutil.rmtree(left.parent)
     Grid(plan(LSH), bench).run()

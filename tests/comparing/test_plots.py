@@ -80,6 +80,12 @@ def test_losses_are_shares_of_the_first_rounds() -> None:
     assert plots.losses(results(), [LSH, BASELINE, OTHER], 48) == {"baseline": Line(range(1, 3), [100, 50], look=1)}
 
 
+def test_of_a_single_round_no_line_is_drawn() -> None:
+    made = results()
+    made.cells[BASELINE, 48, 0] = record(curve={"pairs": (2.0,)})
+    assert plots.losses(made, [BASELINE], 48) == {}
+
+
 def test_time_is_told_of_each_row() -> None:
     bars = plots.seconds(results(), "", 48)
     assert bars == {"lsh": 1.5, "baseline, linear": 1.5}

@@ -91,8 +91,19 @@ def test_groups_are_tables_of_their_own() -> None:
     for number, row in enumerate(rows):
         made.cells[row, 12, 0] = record(row.name, 0.1 * (number + 1))
     text = tables.markdown(made, "Ablation")
-    assert "### Boxes\n\n| method | head | 12 bits |\n|---|---|---|\n| 10 boxes | linear | 0.100 |\n\n### Parts" in text
+    assert "The whole method, as its recipe has it: both." in text
+    assert (
+        "### Boxes\n\n| variant | head | 12 bits |\n|---|---|---|\n| 10 boxes | linear | 0.100 |\n\n### Parts" in text
+    )
     assert "one seed" in text
+
+
+def test_what_was_changed_in_every_recipe_is_told() -> None:
+    changes = ("training.rounds=3", "trunk.weights='local'")
+    assert "Changed in every recipe: `training.rounds=3`.\n" in tables.markdown(
+        Results(Plan("demo", (LSH,), (12,), 1, changes=changes)), "Comparison"
+    )
+    assert "Changed" not in tables.markdown(Results(Plan("demo", (LSH,), (12,), 1)), "Comparison")
 
 
 def test_each_gallery_has_a_csv_with_a_line_for_each_cell() -> None:

@@ -160,6 +160,26 @@ def test_the_method_stays_as_it_is_and_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_interrupt_within_torchs_exporter_is_one(
+    small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wraps whatever happens inside it into an error of its own."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            try:
+                raise AttributeError("half imported")
+            except AttributeError as error:
+                raise torch.onnx.errors.OnnxExporterError("failed") from error
+
+    monkeypatch.setattr(torch.onnx, "export", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_method(small_method(12), origin, tmp_path / "bundle", pixels=pixels)
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_an_export_that_fails_leaves_the_old_bundle_alone(
     small_bundle: Bundle, small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path
 ) -> None:
