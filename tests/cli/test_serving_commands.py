@@ -69,13 +69,14 @@ def test_an_empty_folder_is_one_line_and_makes_nothing(run: Run, tmp_path: Path)
 
 def test_a_report_replaces_no_photo_and_no_list(run: Run, birds: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(f"path\n{min(birds.rglob('*.jpg')).relative_to(tmp_path)}\n")
+    (tmp_path / "other").mkdir()
     before = sorted((path, path.is_file() and path.read_bytes()) for path in tmp_path.rglob("*"))
     for source, report, why in (
         (birds, birds, "is the folder of the photos"),
         (birds, min(birds.rglob("*.jpg")), "is one of the photos"),
         (birds, birds / "train" / "new.jsonl", "lies among the photos"),
         (tmp_path / "list.csv", tmp_path / "list.csv", "is the list of the photos"),
-        (tmp_path / "list.csv", tmp_path, "cannot write"),
+        (tmp_path / "list.csv", tmp_path / "other", "cannot write"),
     ):
         result = run("ingest", GOLDEN, source, "--report", report)
         assert result.exit_code == 1
