@@ -27,10 +27,8 @@ from milvus_fghash.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.recipe_book import compose
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.encoding import encode
-from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.photos import Loader, Photos
+from milvus_fghash.training.feature_cache import represented
 from milvus_fghash.training.run import train
-from milvus_fghash.training.sources import plain_features
 from milvus_fghash.training.weights import by_content, decisive
 
 CPU = torch.device("cpu")
@@ -65,14 +63,10 @@ def measure(listing: Listing, recipe: Recipe, bits: int, seed: int, arguments: a
     for split in ("test", "train"):
         of_split = listing.split(split)
         rows = [row for row, label in enumerate(of_split.labels) if label in unseen]
-        photos = Photos(of_split.take(rows), recipe.preprocessing, recipe.augmentation)
-        features = (
-            FeatureCache(network, photos, recipe, cache, CPU, plain=True).read_plain()
-            if recipe.trunk.frozen
-            else plain_features(network, Loader(photos, recipe.training.workers), CPU)
-        )
+        photos = of_split.take(rows)
+        features = represented(network, photos, recipe, cache, CPU, plain=True)
         codes[split] = encode(network, features, CPU)
-        labels[split] = photos.listing.label_numbers(listing.classes)
+        labels[split] = photos.label_numbers(listing.classes)
     shutil.rmtree(folder)
     return mean_average_precision(
         distance_histogram(codes["test"], labels["test"], codes["train"], labels["train"], bits)

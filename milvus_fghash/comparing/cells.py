@@ -20,14 +20,11 @@ from milvus_fghash.data.listing import Listing, split_by_class
 from milvus_fghash.errors import DataError, NotFinite
 from milvus_fghash.evaluate import GalleryKind, RadiusCurve
 from milvus_fghash.health import code_health
-from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
 from milvus_fghash.training.device import device_named
 from milvus_fghash.training.encoding import encode
-from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.photos import Loader, Photos
+from milvus_fghash.training.feature_cache import represented
 from milvus_fghash.training.run import train
-from milvus_fghash.training.sources import plain_features
 from milvus_fghash.whole_file import write_whole, written
 
 PLACES = (1, 10, 100)
@@ -172,8 +169,9 @@ def codes_of(
     device = bench.torch_device
     method = checkpoint.method.to(device)
 
-    queries = encode(method, _features(method, split.queries, recipe, bench, plain=True), device)
-    gallery = encode(method, _features(method, split.gallery, recipe, bench, plain=False), device)
+    # A training photo's features are those that its training took from the cache.
+    queries = encode(method, represented(method, split.queries, recipe, bench.cache, device, plain=True), device)
+    gallery = encode(method, represented(method, split.gallery, recipe, bench.cache, device, plain=False), device)
     galleries: dict[GalleryKind, Codes] = {"encoded": gallery}
     numbers = torch.from_numpy(split.gallery.label_numbers(checkpoint.state.classes)).to(device)
     learned = method.learned_codes(numbers)
@@ -204,14 +202,6 @@ def score(
         distinct_codes=health.distinct_codes,
         constant_bits=health.constant_bits,
     )
-
-
-def _features(method: HashMethod, listing: Listing, recipe: Recipe, bench: Bench, *, plain: bool) -> torch.Tensor:
-    """Of the centre crops; a training photo's are those that its training took from the cache."""
-    photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
-    if not recipe.trunk.frozen:
-        return plain_features(method, Loader(photos, recipe.training.workers), bench.torch_device)
-    return FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain).read_plain()
 
 
 def _keep_codes(path: Path, queries: Codes, galleries: dict[GalleryKind, Codes], split: Split) -> None:

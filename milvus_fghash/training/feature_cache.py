@@ -25,10 +25,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from milvus_fghash.config import Recipe
+from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
 from milvus_fghash.training.photos import PLAIN, Loader, Photos, View, check
-from milvus_fghash.training.sources import computed_features, in_batches, plain_of
+from milvus_fghash.training.sources import computed_features, in_batches, plain_features, plain_of
 from milvus_fghash.whole_file import written
 
 PER_SHARD = 1024
@@ -178,6 +179,20 @@ class FeatureCache:
         except (OSError, SafetensorError) as error:
             raise DataError(f"cannot write the features {path}: {error}") from None
         return path
+
+
+def represented(
+    method: HashMethod, listing: Listing, recipe: Recipe, cache: Path, device: torch.device, *, plain: bool
+) -> Tensor:
+    """(n, n_features) of centre crops, from `represent` of a trained method: by the cache where the trunk is frozen.
+
+    Args:
+        plain: as in `FeatureCache`.
+    """
+    photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
+    if not recipe.trunk.frozen:
+        return plain_features(method, Loader(photos, recipe.training.workers), device)
+    return FeatureCache(method, photos, recipe, cache, device, plain).read_plain()
 
 
 @contextmanager
