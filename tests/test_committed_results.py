@@ -102,10 +102,10 @@ def test_the_table_of_fine_tuned_methods_is_that_of_the_records() -> None:
     records = [
         Record.model_validate_json(line) for line in (RESULTS / "cub_100-finetune/cells.jsonl").read_text().splitlines()
     ]
-    assert len(records) == 6
+    assert len(records) == 10
     for record in records:
         assert record.learned
         assert record.encoded
         scores = f"{record.learned.map_exact:.3f} | {record.encoded.map_exact:.3f}"
         method, minutes = record.identity.recipe.method.name, round(record.seconds / 60)
-        assert f"\n| {method} | {scores} | {minutes} |\n" in text
+        assert f"\n| {method} | {record.identity.bits} | {scores} | {minutes} |\n" in text
