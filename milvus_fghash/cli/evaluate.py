@@ -77,6 +77,10 @@ def evaluate(
         raise click.UsageError("the gallery is either --gallery-split or --collection-name, not both")
     if filter and not in_milvus:
         raise click.UsageError("--filter is for a gallery in Milvus; give --collection-name too")
+    if out and out.is_dir():
+        raise click.UsageError(f"--out {out} is a folder; give a file")
+    if plots and plots.is_file():
+        raise click.UsageError(f"--plots {plots} is a file; give a folder")
     if plots:
         from milvus_fghash.plots import check_matplotlib
 
@@ -86,10 +90,6 @@ def evaluate(
 
     listing = read_photos(data, dataset)
     keep_apart(listing, data, out, plots)
-    if out and out.is_dir():
-        raise click.UsageError(f"--out {out} is a folder; give a file")
-    if plots and plots.is_file():
-        raise click.UsageError(f"--plots {plots} is a file; give a folder")
     encoder = Encoder.open(bundle, provider=provider, threads=threads)
     name = f"{layout_of(data, dataset)} {data.resolve().name}"
     if in_milvus:
