@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import (
@@ -47,7 +48,9 @@ from milvus_fghash.whole_file import write_whole
 @click.option("--yes", is_flag=True, help="Really drop it.")
 @milvus_options
 @json_option
+@click.pass_context
 def ingest(
+    ctx: click.Context,
     bundle: Path,
     data: Path,
     dataset: str | None,
@@ -106,6 +109,17 @@ def ingest(
             embedding_dim=encoder.embedding_dim if embedding else None,
             consistency=consistency,
         )
+        asked = {
+            f"the index {collection.index}": ctx.get_parameter_source("index") is ParameterSource.COMMANDLINE
+            and collection.index != index.upper(),
+            "no code_hex": code_hex and not collection.has_code_hex,
+            "no embedding": embedding and collection.embedding_dim is None,
+        }
+        if unlike := [fact for fact, other in asked.items() if other]:
+            raise ConfigError(
+                f"the collection {name} was made with {' and '.join(unlike)}, which cannot be changed; leave the "
+                "option out, or ingest into another one (--collection-name)"
+            )
         result = run(encoder, listing, collection, namespace, batch_rows=batch_size, report=report, progress=update)
     facts = {"collection": name, **asdict(result)}
     if as_json:
