@@ -45,10 +45,9 @@ def asked(method: str, bits: int, seed: int, factor: float, arguments: argparse.
     """The recipe of one training."""
     rate = compose(arguments.setting, method).at(bits).training.learning_rate * factor
     weights = json.dumps(str(arguments.weights), ensure_ascii=False)
-    changes = [f"trunk.weights={weights}", f"head.kind='{arguments.head}'", *arguments.set]
-    return compose(arguments.setting, method, [f"training.learning_rate={rate}", *changes, f"training.seed={seed}"]).at(
-        bits
-    )
+    changes = [f"trunk.weights={weights}", f"head.kind='{arguments.head}'"]
+    changes += [f"training.seed={seed}", f"training.learning_rate={rate}", *arguments.set]
+    return compose(arguments.setting, method, changes).at(bits)
 
 
 def measure(listing: Listing, recipe: Recipe, bits: int, seed: int, arguments: argparse.Namespace) -> float:

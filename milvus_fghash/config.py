@@ -178,10 +178,9 @@ def _explain(model: type[BaseModel], fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         *tables, key = fault["loc"]
-        below = [
-            f"{table}.{key}" for table in _known_keys(model, tables) if key in _known_keys(model, [*tables, table])
-        ]
-        hint = f"Did you mean {' or '.join(below)}?" if below else nearest(str(key), _known_keys(model, tables))
+        known = _known_keys(model, tables)
+        below = [f"{table}.{key}" for table in known if key in _known_keys(model, [*tables, table])]
+        hint = f"Did you mean {' or '.join(below)}?" if below else nearest(str(key), known)
         return f"unknown key {place!r}. {hint}"
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] in ("model_type", "dict_type"):

@@ -94,8 +94,7 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
         ConfigError: when there is no such setting or method, a key or value is wrong, or the file is another method's
             recipe, whose rates would not suit.
     """
-    if method not in method_names():
-        raise ConfigError(f"no method named {method!r}. {nearest(method, method_names())}")
+    _check_method(method)
     if Path(setting).suffix == ".toml":
         place = _file_text(Path(setting))
     elif setting in setting_names():
@@ -130,11 +129,15 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
     for change in (above, families.get(family, {}), singles.get(method, {})):
         base = _override(base, change)
     recipe = _read(base, changes, f"recipe {setting}-{method}")
-    if (other := recipe.method.name) not in method_names():
-        raise ConfigError(f"no method named {other!r}. {nearest(other, method_names())}")
-    if other != method:
+    if (other := recipe.method.name) != method:
+        _check_method(other)
         raise ConfigError(f"method.name={other!r} does not go with {method}, whose rates would not suit; name {other}")
     return recipe
+
+
+def _check_method(name: str) -> None:
+    if name not in method_names():
+        raise ConfigError(f"no method named {name!r}. {nearest(name, method_names())}")
 
 
 def comments(name: str) -> str:

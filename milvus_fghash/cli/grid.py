@@ -59,7 +59,6 @@ class GridOptions:
     heads: tuple[str, ...]
     data: Path
     dataset: str | None
-    weights: str | None
     changes: tuple[str, ...]
     """``--weights`` is one of them."""
     device: str | None
@@ -94,7 +93,7 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def gathered(*args: Any, **kwargs: Any) -> Any:
-        kwargs["changes"] = with_weights(kwargs["changes"], kwargs["weights"])
+        kwargs["changes"] = with_weights(kwargs["changes"], kwargs.pop("weights"))
         return command(*args, options=GridOptions(**{name: kwargs.pop(name) for name in _NAMES}), **kwargs)
 
     decorated: Callable[..., Any] = all_of(*_OPTIONS)(gathered)

@@ -177,10 +177,12 @@ class Grid:
 
         with Store(self.bench.out / TRIALS) as trials, Store(self.bench.out / CELLS) as cells:
             # What is wrong with a cell must not wait for its trials. Which rate it will have makes no difference.
-            awaited = [task for task in self._trials().values() if task.name not in trials.records]
-            awaited += [task for cell in self.plan.cells() if (task := self.cell(*cell, 1.0)).name not in cells.records]
+            tried = _distinct(self._trials().values())
+            trained = _distinct(self.cell(*cell, 1.0) for cell in self.plan.cells())
+            awaited = [task for task in tried if task.name not in trials.records]
+            awaited += [task for task in trained if task.name not in cells.records]
             prepare(awaited, self.bench, report)
-            work(_distinct(self._trials().values()), trials)
+            work(tried, trials)
             results = self._collect(trials, cells)
             work(_distinct(self._cells(results).values()), cells)
             return self._collect(trials, cells)

@@ -52,6 +52,11 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     return files
 
 
+def drawn_before(folder: Path) -> set[Path]:
+    """Pictures in a folder that have the name of one of these."""
+    return {file for kind in ("map", "precision-recall", "loss", "seconds") for file in folder.glob(f"{kind}*.png")}
+
+
 def map_by_bits(results: Results, rows: list[Row], gallery: GalleryKind) -> dict[str, Line]:
     """mAP in percent at each code length; mean, and sample standard deviation where there are several seeds. Where one
     failed there is no point, as there is no figure in the table."""

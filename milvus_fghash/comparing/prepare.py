@@ -44,29 +44,26 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
         check_classes(split.gallery, recipe)
         # A trunk without weights starts at random, so each seed has a trunk, and features, of its own.
         origin = _key(recipe.trunk.name, recipe.trunk.weights, _seed_of_trunk(recipe))
-        kind = _key(task.part, task.bits, origin, _without_seeds(recipe))
-        if kind in seen:
+        if not _new(seen, task.part, task.bits, origin, _without_seeds(recipe)):
             continue
-        seen.add(kind)
         with reproducible(recipe.training.deterministic):
             torch.manual_seed(recipe.training.seed)
             if origin not in trunks:
                 trunks[origin] = build_trunk(recipe.trunk.name, recipe.trunk.weights)
             method = build_method(recipe, task.bits, trunks[origin], len(split.gallery.classes), len(split.gallery))
-        method.to(bench.torch_device)
         workers = max(workers, recipe.training.workers)
-        frozen = recipe.trunk.frozen
         for listing, plain in ((split.gallery, False), (split.queries, True)):
+            photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
+            if not recipe.trunk.frozen:
+                if _new(seen, task.part, plain):
+                    unread.append((photos, range(len(photos))))
+                continue
             made_by = (method.representation, *(() if plain else (method.embedding, method.wants_views)))
             views = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.trunk.views)
-            needed = _key(task.part, origin, plain, *made_by, *views) if frozen else _key(task.part, plain)
-            if needed in seen:
-                continue
-            seen.add(needed)
-            photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
-            if frozen:
+            if _new(seen, task.part, origin, plain, *made_by, *views):
+                method.to(bench.torch_device)
                 caches.append(FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain))
-            unread.append((photos, caches[-1].missing() if frozen else range(len(photos))))
+                unread.append((photos, caches[-1].missing()))
     # All of them before hours of work that would end with a photo that cannot be read.
     check_all(_each_once(unread), workers)
     for features in caches:
@@ -82,6 +79,14 @@ def _each_once(parts: Sequence[tuple[Photos, Sequence[int]]]) -> list[tuple[Phot
         left.append((photos, [row for row, file in files.items() if file not in met]))
         met.update(files.values())
     return [part for part in left if part[1]]
+
+
+def _new(seen: set[str], *parts: Any) -> bool:
+    """Whether this was not met before; from now on it was."""
+    key = _key(*parts)
+    met = key in seen
+    seen.add(key)
+    return not met
 
 
 def _key(*parts: Any) -> str:

@@ -28,6 +28,6 @@ def write_report(results: Results, out: Path, title: str, notes: Sequence[str] =
         write_whole(out / "results.json", (values + "\n").encode()),
     ]
     drawn = plots.write_plots(results, out / "plots")
-    for older in set((out / "plots").glob("*.png")) - set(drawn):  # of rows that the tables do not have any more
+    for older in plots.drawn_before(out / "plots") - set(drawn):  # of rows that the tables do not have any more
         older.unlink()
     return [*files, *drawn]

@@ -68,7 +68,7 @@ class Listing:
         if not place.is_relative_to(root):
             return
         inside = place.relative_to(root)
-        if inside.as_posix() in set(self.paths):
+        if inside.as_posix() in self.paths:
             raise ConfigError(f"{out} is one of the photos; give another file for what is written")
         if self.walked and not any(part.startswith(".") for part in inside.parts):
             raise ConfigError(

@@ -8,8 +8,8 @@ and the code step are the Baseline's (eq. 10-17).
 Not in the paper's text, so options here: the weights alpha and beta, which stand on gamma's scale and are divided by
 B N like the other terms (eq. 9 names a normaliser without showing it), what of a box lies on its hot pixel, whether
 photos are normalised before they are erased or after, and whether the distance is the plain squared one or that of
-vectors scaled to one length. Plain distances can be lowered by
-shrinking all outputs; scaled ones not. Boxes scale with the input size, their number does not.
+vectors scaled to one length. Plain distances can be lowered by shrinking all outputs; scaled ones not. Boxes scale with
+the input size, their number does not.
 """
 
 from __future__ import annotations

@@ -17,8 +17,10 @@ def device_named(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError:  # lists every kind of device that torch knows
+        raise ConfigError(f"device {name!r} cannot be used; give cpu, cuda, cuda:1 and so on") from None
+    try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].partition(": ")[0]  # torch may list every kind of device it knows
-        raise ConfigError(f"device {name!r} cannot be used ({reason}); give cpu, cuda, cuda:1 and so on") from None
+        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device

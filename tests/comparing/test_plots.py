@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from milvus_fghash.comparing import plots
+from milvus_fghash.comparing.grid import Plan, Results
+from milvus_fghash.comparing.report import write_report
 from milvus_fghash.plots import Line, bar_chart, line_chart
 from tests.comparing.made_up import BASELINE, LSH, OTHER, record, results
 
@@ -100,3 +102,13 @@ def test_many_names_stand_beside_the_picture_and_no_two_look_alike() -> None:
     assert len({(colour, mark) for colour, _, mark in drawn}) == 28
     assert chart.axes[0].get_legend() is None
     assert len(chart.legends) == 1
+
+
+def test_pictures_of_rows_that_are_gone_go_and_strange_ones_stay(tmp_path: Path) -> None:
+    for name in ("map-mlp-encoded.png", "seconds-boxes.png", "mine.png"):
+        (tmp_path / "plots").mkdir(exist_ok=True)
+        (tmp_path / "plots" / name).touch()
+    files = write_report(Results(Plan("demo", (LSH,), (12,), 1), {(LSH, 12, 0): record()}), tmp_path, "Comparison")
+    left = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert left == {path.name for path in files if path.suffix == ".png"} | {"mine.png"}
+    assert "map-encoded.png" in left
