@@ -17,12 +17,14 @@ from milvus_fghash.cli.options import (
     consistency_option,
     dataset_option,
     encoder_options,
+    journal_option,
     json_option,
     keep_apart,
     max_errors_option,
     read_photos,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import ConfigError, TooManyRefused
 from milvus_fghash.whole_file import write_whole
 
@@ -43,6 +45,15 @@ from milvus_fghash.whole_file import write_whole
 @encoder_options
 @click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
 @max_errors_option
+@click.option(
+    "--retry-refused", is_flag=True, help="Try photos again that were refused before, though their files are the same."
+)
+@click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
+@click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
+              help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
+@click.option("--patience", type=click.FloatRange(min=0), default=300.0,
+              help="Seconds to wait for a Milvus that is gone or overloaded.")  # fmt: skip
+@journal_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
 @click.option("--yes", is_flag=True, help="Really drop it.")
@@ -65,6 +76,11 @@ def ingest(
     threads: int,
     report: Path | None,
     max_errors: int,
+    retry_refused: bool,
+    prune: bool,
+    prune_at_most: float,
+    patience: float,
+    journal: Path | None,
     consistency: str,
     drop_if_exists: bool,
     yes: bool,
@@ -73,8 +89,9 @@ def ingest(
 ) -> None:
     """Encode the photos in DATA and write them into Milvus.
 
-    A second run over the same photos adds nothing. Photos that cannot be read are counted and reported, all others get
-    in; the exit code is 3 when there are more of them than --max-errors.
+    What Milvus acknowledged is written down in a journal: a second run reads only photos that are new or changed, an
+    interrupted one goes on where it was, and Ctrl-C finishes what was begun. Photos that cannot be read are counted
+    and reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
 
     \b
     Example: milvus-fghash ingest bundles/birds photos --split train --report refused.jsonl
@@ -83,7 +100,10 @@ def ingest(
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.serving.ingest import IngestOptions
     from milvus_fghash.serving.ingest import ingest as run
+    from milvus_fghash.serving.journal import Journal
+    from milvus_fghash.serving.patience import Patience
 
     listing = read_photos(data, dataset)
     keep_apart(listing, data, report)
@@ -120,8 +140,29 @@ def ingest(
                 f"the collection {name} was made with {' and '.join(unlike)}, which cannot be changed; leave the "
                 "option out, or ingest into another one (--collection-name)"
             )
-        result = run(encoder, listing, collection, namespace, batch_rows=batch_size, report=report, progress=update)
-    facts = {"collection": name, **asdict(result)}
+        folder = journal or connection.journal_folder()
+        options = IngestOptions(
+            batch_rows=batch_size,
+            retry_refused=retry_refused,
+            prune=prune,
+            prune_at_most=prune_at_most,
+            patience=Patience(patience),
+        )
+        with finishing_when_interrupted() as stop, closing(Journal.open(folder, collection.note.born)) as opened:
+            result = run(
+                encoder,
+                listing,
+                collection,
+                namespace,
+                options,
+                journal=opened,
+                source=f"{data.resolve()} {split or ''}".strip(),
+                report=report,
+                stop=stop,
+                tell=lambda line: click.echo(line, err=True),
+                progress=update,
+            )
+    facts = {"collection": name, **asdict(result), "journal": str(folder)}
     if as_json:
         show_json(facts)
     else:

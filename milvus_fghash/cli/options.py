@@ -38,6 +38,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 max_errors_option = click.option(
     "--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3."
 )
+journal_option = click.option(
+    "--journal",
+    type=NEW_PATH,
+    help="Folder that remembers what Milvus has.  [default: beside the Milvus Lite file; of a server, below "
+    "~/.local/state/milvus-fghash]",
+)
 dataset_option = click.option(
     "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
 )

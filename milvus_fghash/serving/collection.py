@@ -200,6 +200,16 @@ class HashCollection:
                 self.client.upsert(self.name, list(last.values()), timeout=TIMEOUT)
         return len(last)
 
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete rows by id; those that are not there are no error.
+
+        Raises:
+            StoreError: when Milvus refuses.
+        """
+        if ids:
+            with milvus_call(f"cannot delete from {self.name}"):
+                self.client.delete(self.name, ids=list(ids), timeout=TIMEOUT)
+
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
         if not ids:

@@ -1,29 +1,52 @@
-"""Photos -> codes -> Milvus. A file that cannot be taken is reported; all the others get in."""
+"""Photos -> codes -> Milvus. What is in already is left alone; a file that cannot be taken is reported."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.errors import StoreError
+from milvus_fghash.errors import DataError, FghashError, Stopped, StoreError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.serving.changes import Changes, Todo
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.decoding import Photo, Refused, batches, decode
 from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.journal import Entry, Journal
+from milvus_fghash.serving.patience import Patience, Tell
 from milvus_fghash.serving.rows import Rows, check_fits, photo_id
-from milvus_fghash.whole_file import write_whole
+from milvus_fghash.serving.run_record import RunRecord
+from milvus_fghash.serving.writing import Batch, Writer
+from milvus_fghash.whole_file import write_whole, written
 
-BATCH_ROWS: Final = 1000
-"""Rows of one write. With the longest paths and labels they are 6 MB; Milvus takes 64."""
+Progress = Callable[[int, int], object]
+"""Called with the number of photos done, and of all."""
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """How photos are taken in."""
+
+    batch_rows: int = 1000
+    """Rows of one write. With the longest paths and labels these are 6 MB; Milvus takes 64."""
+    limits: Limits = DEFAULT_LIMITS
+    retry_refused: bool = False
+    """Try again what was refused before, though the file is the same."""
+    prune: bool = False
+    """Delete the rows of photos that the listing no longer has."""
+    prune_at_most: float = 0.5
+    """Part of a source's photos above which nothing is pruned: a disk that is not mounted looks like that."""
+    patience: Patience = field(default_factory=Patience)
+    """With a Milvus that is gone or overloaded."""
 
 
 @dataclass(frozen=True)
@@ -31,24 +54,21 @@ class IngestResult:
     """What an ingest did."""
 
     stored: int
-    """Rows written; a second run writes the same rows again under the same ids."""
+    """Rows written, new and changed ones."""
+    unchanged: int
+    """Photos that were in already, and are the same."""
     refused: int
+    """Photos that were not taken, by this run or by one before it."""
     reasons: dict[str, int]
     """Reason -> number of refused files."""
+    vanished: int
+    """Photos of an earlier run that the listing no longer has."""
+    pruned: int
+    """How many of their rows were deleted."""
     seconds: float
     images_per_second: float
-    """Files per second, refused ones included."""
+    """Files looked into per second: refused ones are, unchanged ones are not."""
     rows_in_collection: int
-
-
-@dataclass(frozen=True)
-class _Coded:
-    """What is kept of a photo between encoding and writing."""
-
-    row: int
-    content_sha: str
-    code: NDArray[np.uint8]
-    embedding: NDArray[np.float32] | None
 
 
 def ingest(
@@ -56,105 +76,212 @@ def ingest(
     listing: Listing,
     collection: HashCollection,
     namespace: str = "",
+    options: IngestOptions = IngestOptions(),
     *,
-    batch_rows: int = BATCH_ROWS,
+    journal: Journal | None = None,
+    source: str | None = None,
     report: Path | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    progress: Callable[[int, int], object] | None = None,
+    stop: threading.Event | None = None,
+    tell: Tell = lambda line: None,
+    progress: Progress = lambda done, total: None,
 ) -> IngestResult:
     """Encode the photos of a listing and write them; a second run over the same photos adds nothing.
 
-    Memory grows with the number of refused files only. An interrupted run leaves whole batches.
+    With a journal, photos whose file and labels are the same are not read again, and an interrupted run goes on where
+    it was: at the most three batches are encoded twice. Memory grows with the listing's own columns only.
 
     Args:
         namespace: part of every id, so that folders with the same file names can share a collection.
-        batch_rows: rows of one write.
+        journal: what Milvus has of this collection; without one, everything is written.
+        source: tells the listings of one collection apart, so that a photo of one is not missed in another; by default
+            the folder of the photos.
         report: file for one line of JSON (path, reason, message) for each refused file.
-        progress: called with the number of files done, and of all.
+        stop: when it is set, what was begun is finished and written, and the run ends with `Stopped`.
+        tell: called with a line that a person should read.
 
     Raises:
         ConfigError: when the namespace cannot be.
-        DataError: when the report cannot be written.
-        StoreError: when another model filled the collection, or Milvus refuses.
+        DataError: when the report or the journal cannot be written, or too much would be pruned.
+        StoreError: when another model filled the collection, or Milvus refuses; `StoreBusy` when it did not come back.
+        Stopped: see ``stop``.
     """
     collection.check_model(encoder.bundle.manifest)
     photo_id(namespace, "")  # refuses a namespace that cannot be before any work
     if report:
         write_whole(report, b"")  # a report that cannot be written is known before the work, not after it
-    started = time.monotonic()
-    refused: list[Refused] = []
-    stored = 0
+    journal = journal or Journal.in_memory()
+    described = {"photos": source or str(listing.root.resolve()), "namespace": namespace}
+    record = RunRecord.begun("ingest", encoder, collection, described)
+    stop = stop or threading.Event()
+    number = journal.source(json.dumps(described))
+    refused: list[Entry] = []
+    changes = Changes(listing, namespace, journal, number, options.retry_refused, stop, refused.append)
+    writer = Writer(collection, journal, number, options.patience, tell, stop)
+    run = _Run(encoder, collection, options, changes, writer, refused, progress)
     try:
-        files = (listing.file(row) for row in range(len(listing)))
-        decoded = decode(files, encoder.bundle.manifest.preprocessing, limits)
-        waiting: list[_Coded] = []
-        for photos in batches(decoded, encoder.batch_size, refused.append):
-            fitting = [photo for photo in photos if _fits(listing, photo.row, refused)]
-            waiting += _encode(encoder, fitting, collection.embedding_dim is not None)
-            if len(waiting) >= batch_rows:
-                stored += _store(listing, collection, namespace, waiting)
-                waiting = []
-            if progress:
-                progress(stored + len(waiting) + len(refused), len(listing))
-        stored += _store(listing, collection, namespace, waiting)
-    finally:  # an interrupted run tells what it refused, too
+        with record.outcome():
+            result = run.result()
+            record.counts = result
+        return result
+    finally:  # an interrupted run tells what it did, too
+        record.write(journal)
         if report:
-            write_whole(report, _json_lines(listing, refused))
-    seconds = time.monotonic() - started
-    return IngestResult(
-        stored=stored,
-        refused=len(refused),
-        reasons=dict(Counter(one.reason for one in refused)),
-        seconds=seconds,
-        images_per_second=len(listing) / seconds,
-        rows_in_collection=collection.count(),
-    )
+            _write_report(report, journal.refused())
 
 
-def _encode(encoder: Encoder, photos: list[Photo], with_embedding: bool) -> list[_Coded]:
-    if not photos:
-        return []
-    pixels = np.stack([photo.pixels for photo in photos])
-    codes, *more = encoder.run(pixels, "embedding") if with_embedding else encoder.run(pixels)
-    embeddings = more[0] if more else [None] * len(photos)
-    return [
-        _Coded(photo.row, photo.content_sha, code, embedding)
-        for photo, code, embedding in zip(photos, codes, embeddings, strict=True)
-    ]
+@dataclass(frozen=True)
+class _Coded:
+    """What is kept of a photo between encoding and writing."""
+
+    todo: Todo
+    content_sha: str
+    code: NDArray[np.uint8]
+    embedding: NDArray[np.float32] | None
 
 
-def _store(listing: Listing, collection: HashCollection, namespace: str, coded: list[_Coded]) -> int:
-    if not coded:
-        return 0
-    rows = Rows(
-        ids=tuple(photo_id(namespace, listing.paths[one.row]) for one in coded),
-        codes=np.stack([one.code for one in coded]),
-        paths=tuple(listing.paths[one.row] for one in coded),
-        labels=tuple(listing.labels[one.row] for one in coded),
-        content_shas=tuple(one.content_sha for one in coded),
-        metas=tuple(_meta(listing.splits[one.row], namespace) for one in coded),
-    )
-    embeddings = [one.embedding for one in coded if one.embedding is not None]
-    return collection.upsert(rows, np.stack(embeddings) if embeddings else None)
+@dataclass
+class _Run:
+    """An ingest under way."""
+
+    encoder: Encoder
+    collection: HashCollection
+    options: IngestOptions
+    changes: Changes
+    writer: Writer
+    refused: list[Entry]
+    """Photos refused since the last batch."""
+    progress: Progress
+    looked_into: int = 0
+    begun: dict[int, Todo] = field(default_factory=dict)
+    """Photos that are being decoded, by their position among those."""
+    coded: list[_Coded] = field(default_factory=list)
+    """What waits for the next batch."""
+
+    @property
+    def listing(self) -> Listing:
+        return self.changes.listing
+
+    def result(self) -> IngestResult:
+        started = time.monotonic()
+        with self.writer:
+            try:
+                self._encode_all()
+            except BaseException:  # no waiting for Milvus now; what was refused is known, and costs nothing to keep
+                self.changes.stop.set()
+                self.coded.clear()
+                with contextlib.suppress(FghashError):
+                    self._hand_over()
+                raise
+            self._hand_over()
+        if self.changes.cut_short:
+            raise Stopped(f"stopped; {self.writer.stored:,} more photos are in, and the same command goes on")
+        vanished, pruned = self._prune()
+        seconds = time.monotonic() - started
+        reasons = self.changes.journal.reasons()
+        return IngestResult(
+            stored=self.writer.stored,
+            unchanged=self.changes.unchanged,
+            refused=sum(reasons.values()),
+            reasons=reasons,
+            vanished=vanished,
+            pruned=pruned,
+            seconds=seconds,
+            images_per_second=self.looked_into / seconds,
+            rows_in_collection=self.collection.count(),
+        )
+
+    def _encode_all(self) -> None:
+        decoded = decode(self._files(), self.encoder.bundle.manifest.preprocessing, self.options.limits)
+        for photos in batches(decoded, self.encoder.batch_size, self._refuse):
+            self.coded += self._encode([photo for photo in photos if self._fits(photo)])
+            if len(self.coded) >= self.options.batch_rows:
+                self._hand_over()
+            self._report_progress()
+        self._report_progress()
+
+    def _files(self) -> Iterator[Path]:
+        """Those to be decoded; which ones, is looked up as they are asked for."""
+        for todo in self.changes.todo():
+            self.begun[self.looked_into] = todo
+            self.looked_into += 1
+            yield self.listing.file(todo.row)
+
+    def _report_progress(self) -> None:
+        self.progress(self.changes.skipped + self.looked_into - len(self.begun), len(self.listing))
+
+    def _refuse(self, one: Refused) -> None:
+        todo = self.begun.pop(one.row)
+        path = self.listing.paths[todo.row]
+        self.refused.append(Entry(todo.id, path, todo.stamp, reason=one.reason, message=one.message))
+
+    def _fits(self, photo: Photo) -> bool:
+        """Whether path and label fit the columns; one that does not must not stop the others."""
+        row = self.begun[photo.row].row
+        try:
+            check_fits("path", self.listing.paths[row])
+            check_fits("label", self.listing.labels[row])
+        except StoreError as error:
+            self._refuse(Refused(self.listing.paths[row], "name", str(error), photo.row))
+            return False
+        return True
+
+    def _encode(self, photos: list[Photo]) -> list[_Coded]:
+        if not photos:
+            return []
+        pixels = np.stack([photo.pixels for photo in photos])
+        wanted = () if self.collection.embedding_dim is None else ("embedding",)
+        codes, *more = self.encoder.run(pixels, *wanted)
+        embeddings = more[0] if more else [None] * len(photos)
+        return [
+            _Coded(self.begun.pop(photo.row), photo.content_sha, code, embedding)
+            for photo, code, embedding in zip(photos, codes, embeddings, strict=True)
+        ]
+
+    def _hand_over(self) -> None:
+        """What waits, to the writer."""
+        if not self.coded and not self.refused:
+            return
+        paths = self.listing.paths
+        entries = [Entry(one.todo.id, paths[one.todo.row], one.todo.stamp, one.content_sha) for one in self.coded]
+        embeddings = [one.embedding for one in self.coded if one.embedding is not None]
+        rows = self._rows() if self.coded else None
+        self.writer.put(Batch(rows, np.stack(embeddings) if embeddings else None, entries + self.refused))
+        self.coded.clear()
+        self.refused.clear()
+
+    def _rows(self) -> Rows:
+        listing, rows = self.listing, [one.todo.row for one in self.coded]
+        return Rows(
+            ids=tuple(one.todo.id for one in self.coded),
+            codes=np.stack([one.code for one in self.coded]),
+            paths=tuple(listing.paths[row] for row in rows),
+            labels=tuple(listing.labels[row] for row in rows),
+            content_shas=tuple(one.content_sha for one in self.coded),
+            metas=tuple(self.changes.meta(row) for row in rows),
+        )
+
+    def _prune(self) -> tuple[int, int]:
+        """How many photos of earlier runs are gone, and how many of their rows were deleted."""
+        gone, there = self.changes.gone(), len(self.listing)
+        if not gone or not self.options.prune:
+            return len(gone), 0
+        if len(gone) > self.options.prune_at_most * (len(gone) + there):
+            raise DataError(
+                f"{len(gone):,} photos of earlier runs are gone and {there:,} are there, so nothing was pruned (all "
+                "others are in): is the whole disk there? If they are to go, allow it: --prune-at-most 1"
+            )
+        for start in range(0, len(gone), self.options.batch_rows):
+            part = gone[start : start + self.options.batch_rows]
+            delete = functools.partial(self.collection.delete, part)
+            self.options.patience.until_it_works(delete, self.changes.stop, self.writer.tell)
+            self.changes.journal.forget(part)
+        return len(gone), len(gone)
 
 
-def _meta(split: str, namespace: str) -> dict[str, str]:
-    known = {"split": split, "namespace": namespace}
-    return {name: value for name, value in known.items() if value}
-
-
-def _fits(listing: Listing, row: int, refused: list[Refused]) -> bool:
-    """Whether path and label fit the columns; one that does not must not stop the others."""
-    path = listing.paths[row]
+def _write_report(report: Path, refused: Iterator[Entry]) -> None:
     try:
-        check_fits("path", path)
-        check_fits("label", listing.labels[row])
-    except StoreError as error:
-        refused.append(Refused(path, "name", str(error), row))
-        return False
-    return True
-
-
-def _json_lines(listing: Listing, refused: list[Refused]) -> bytes:
-    lines = ({"path": listing.paths[one.row], "reason": one.reason, "message": one.message} for one in refused)
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+        with written(report) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+            for one in refused:
+                file.write(json.dumps({"path": one.path, "reason": one.reason, "message": one.message}) + "\n")
+    except OSError as error:
+        raise DataError(f"cannot write {report}: {error.strerror}") from error

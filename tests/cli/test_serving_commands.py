@@ -39,9 +39,33 @@ def document(result: Result) -> Any:
 
 
 def test_ingest_counts_and_a_second_run_adds_nothing(run: Run, birds: Path) -> None:
-    for _ in range(2):
+    names = ("stored", "unchanged", "refused", "rows_in_collection")
+    for wanted in ((36, 0, 0, 36), (0, 36, 0, 36)):
         counts = document(run("ingest", GOLDEN, birds, "--json"))
-        assert (counts["stored"], counts["refused"], counts["rows_in_collection"]) == (36, 0, 36)
+        assert tuple(counts[name] for name in names) == wanted
+    runs = [json.loads(file.read_text()) for file in sorted((Path(counts["journal"]) / "runs").iterdir())]
+    assert [(one["outcome"], one["counts"]["stored"]) for one in runs] == [("done", 36), ("done", 0)]
+
+
+def test_vanished_photos_are_counted_and_pruned_on_request(filled: Run, birds: Path) -> None:
+    gone = sorted(birds.rglob("*.jpg"))[:3]
+    for file in gone:
+        file.unlink()
+    told = document(filled("ingest", GOLDEN, birds, "--json"))
+    assert (told["vanished"], told["pruned"], told["rows_in_collection"]) == (3, 0, 36)
+    told = document(filled("ingest", GOLDEN, birds, "--prune", "--json"))
+    assert (told["vanished"], told["pruned"], told["rows_in_collection"]) == (3, 3, 33)
+    assert document(filled("ingest", GOLDEN, birds, "--json"))["vanished"] == 0
+
+
+def test_a_part_that_is_not_asked_for_has_not_vanished(run: Run, birds: Path) -> None:
+    assert run("ingest", GOLDEN, birds).exit_code == 0
+    told = document(run("ingest", GOLDEN, birds, "--split", "test", "--prune", "--json"))
+    assert (told["vanished"], told["stored"], told["rows_in_collection"]) == (0, 0, 36)
+
+
+def test_a_dropped_collection_is_filled_again(filled: Run, birds: Path) -> None:
+    assert document(filled("ingest", GOLDEN, birds, "--drop-if-exists", "--yes", "--json"))["stored"] == 36
 
 
 def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path, tmp_path: Path) -> None:

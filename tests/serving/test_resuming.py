@@ -1,0 +1,223 @@
+"""Ingest with a journal: what is read again and what is not, on Milvus Lite."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pymilvus import MilvusClient
+
+from milvus_fghash.data import read
+from milvus_fghash.errors import DataError, Stopped, StoreBusy
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.ingest import IngestOptions, IngestResult, ingest
+from milvus_fghash.serving.journal import Journal
+from milvus_fghash.serving.patience import Patience
+from milvus_fghash.serving.rows import Rows
+
+N = 40
+EIGHT = IngestOptions(batch_rows=8)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """40 pictures of random colours, in a folder."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    for number, colour in enumerate(np.random.default_rng(0).integers(0, 256, (N, 3))):
+        Image.new("RGB", (20, 20), tuple(int(value) for value in colour)).save(root / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture
+def encoder(bundle: Path) -> Encoder:
+    return Encoder.open(bundle)
+
+
+@pytest.fixture
+def collection(lite: MilvusClient, new_name: str, encoder: Encoder) -> HashCollection:
+    return HashCollection.create(lite, new_name, encoder.bundle.manifest)
+
+
+class Catalog:
+    """Photos, a collection, and the journal between them."""
+
+    def __init__(self, encoder: Encoder, photos: Path, collection: HashCollection, folder: Path) -> None:
+        self.encoder, self.photos, self.collection, self.folder = encoder, photos, collection, folder
+
+    def ingest(self, options: IngestOptions = EIGHT, **more: object) -> IngestResult:
+        with closing(Journal.open(self.folder, self.collection.note.born)) as journal:
+            return ingest(
+                self.encoder,
+                read("folder", self.photos),
+                self.collection,
+                options=options,
+                journal=journal,
+                **more,  # type: ignore[arg-type]
+            )
+
+    def contents(self) -> dict[str, tuple[bytes, str]]:
+        """Path -> code and content_sha of the row."""
+        return {
+            path: (code.tobytes(), sha)
+            for rows in self.collection.scan()
+            for path, code, sha in zip(rows.paths, rows.codes, rows.content_shas, strict=True)
+        }
+
+
+@pytest.fixture
+def catalog(encoder: Encoder, photos: Path, collection: HashCollection, tmp_path: Path) -> Catalog:
+    return Catalog(encoder, photos, collection, tmp_path / "journal")
+
+
+def counts(result: IngestResult) -> tuple[int, int, int, int]:
+    return result.stored, result.unchanged, result.refused, result.rows_in_collection
+
+
+def paint(file: Path, colour: str) -> None:
+    """Another picture of the same size in bytes may have the same time on a coarse clock, so the time is moved on."""
+    Image.new("RGB", (20, 20), colour).save(file)
+    status = file.stat()
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+
+
+def test_a_second_run_reads_only_what_changed(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert counts(catalog.ingest()) == (N, 0, 0, N)
+    before = catalog.contents()
+    paint(catalog.photos / "03.png", "red")
+    paint(catalog.photos / "new.png", "blue")
+    assert counts(catalog.ingest()) == (2, N - 1, 0, N + 1)
+    after = catalog.contents()
+    assert {path for path in after if before.get(path) != after[path]} == {"03.png", "new.png"}
+    for file in catalog.photos.iterdir():  # unreadable now, but nobody looks
+        status = file.stat()
+        file.write_bytes(b"x" * status.st_size)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert counts(catalog.ingest()) == (0, N + 1, 0, N + 1)
+    assert catalog.contents() == after
+
+
+def test_another_label_is_a_change(catalog: Catalog) -> None:
+    listing = read("folder", catalog.photos)
+    with closing(Journal.open(catalog.folder, catalog.collection.note.born)) as journal:
+        ingest(catalog.encoder, listing, catalog.collection, journal=journal)
+    labels = ("robin", *listing.labels[1:])
+    with closing(Journal.open(catalog.folder, catalog.collection.note.born)) as journal:
+        result = ingest(catalog.encoder, replace(listing, labels=labels), catalog.collection, journal=journal)
+    assert counts(result) == (1, N - 1, 0, N)
+    (rows,) = catalog.collection.scan()
+    assert dict(zip(rows.paths, rows.labels, strict=True))["00.png"] == "robin"
+
+
+def test_a_moved_folder_is_unchanged(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.ingest()
+    catalog.photos = catalog.photos.rename(tmp_path / "elsewhere")
+    assert counts(catalog.ingest()) == (0, N, 0, N)
+    (catalog.photos / "05.png").unlink()
+    assert catalog.ingest().vanished == 1
+
+
+def test_refused_photos_are_remembered_until_they_change(catalog: Catalog, tmp_path: Path) -> None:
+    broken = catalog.photos / "07.png"
+    broken.write_bytes(b"no photo")
+    report = tmp_path / "refused.jsonl"
+    for options in (EIGHT, EIGHT, IngestOptions(8, retry_refused=True)):
+        result = catalog.ingest(options, report=report)
+        assert result.reasons == {"format": 1}
+        assert report.read_text().startswith('{"path": "07.png", "reason": "format"')
+    paint(broken, "green")
+    assert counts(catalog.ingest()) == (1, N - 1, 0, N)
+
+
+def test_a_photo_that_broke_keeps_its_row_and_is_told(catalog: Catalog) -> None:
+    catalog.ingest()
+    before = catalog.contents()
+    (catalog.photos / "07.png").write_bytes(b"half an upload")
+    assert counts(catalog.ingest()) == (0, N - 1, 1, N)
+    assert catalog.contents() == before
+
+
+def test_a_missing_photo_is_looked_for_again(catalog: Catalog) -> None:
+    listing = read("folder", catalog.photos)
+    raw = (catalog.photos / "07.png").read_bytes()
+    (catalog.photos / "07.png").unlink()
+    for wanted in ((N - 1, 0, 1, N - 1), (0, N - 1, 1, N - 1), (1, N - 1, 0, N)):
+        with closing(Journal.open(catalog.folder, catalog.collection.note.born)) as journal:
+            assert counts(ingest(catalog.encoder, listing, catalog.collection, journal=journal)) == wanted
+        if wanted[0] == 0:
+            (catalog.photos / "07.png").write_bytes(raw)
+
+
+def test_a_photo_listed_twice_is_told_and_its_first_line_counts(catalog: Catalog, tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("id,path,label\n1,photos/00.png,robin\n2,photos/01.png,wren\n3,photos/00.png,crow\n")
+    listing = read("table", table)
+    for wanted in ((2, 0, 1, 2), (0, 2, 1, 2)):
+        with closing(Journal.open(catalog.folder, catalog.collection.note.born)) as journal:
+            result = ingest(catalog.encoder, listing, catalog.collection, journal=journal)
+        assert (counts(result), result.reasons) == (wanted, {"twice": 1})
+    (rows,) = catalog.collection.scan()
+    assert dict(zip(rows.paths, rows.labels, strict=True))["photos/00.png"] == "robin"
+
+
+def test_pruning_deletes_the_rows_of_what_is_gone(catalog: Catalog) -> None:
+    catalog.ingest()
+    for number in range(5):
+        (catalog.photos / f"{number:02}.png").unlink()
+    assert (catalog.ingest().vanished, catalog.collection.count()) == (5, N)
+    result = catalog.ingest(IngestOptions(3, prune=True))
+    assert (result.vanished, result.pruned, result.rows_in_collection) == (5, 5, N - 5)
+    assert "04.png" not in catalog.contents()
+    assert catalog.ingest(IngestOptions(3, prune=True)).vanished == 0
+
+
+def test_a_disk_that_is_not_there_prunes_nothing(catalog: Catalog) -> None:
+    catalog.ingest()
+    for number in range(N - 5):
+        (catalog.photos / f"{number:02}.png").unlink()
+    with pytest.raises(DataError, match="35 photos of earlier runs are gone and 5 are there, so nothing was pruned"):
+        catalog.ingest(IngestOptions(prune=True))
+    assert catalog.collection.count() == N
+    assert catalog.ingest(IngestOptions(prune=True, prune_at_most=1)).rows_in_collection == 5
+
+
+def test_stopping_finishes_what_was_begun_and_the_next_run_does_the_rest(catalog: Catalog) -> None:
+    stop = threading.Event()
+
+    def look(done: int, _total: int) -> None:
+        if done >= 12:
+            stop.set()
+
+    with pytest.raises(Stopped, match="more photos are in, and the same command goes on"):
+        catalog.ingest(stop=stop, progress=look)
+    first = catalog.collection.count()
+    assert 12 <= first < N
+    result = catalog.ingest()
+    assert (result.stored, result.unchanged, result.vanished) == (N - first, first, 0)
+
+
+class Broken(HashCollection):
+    """A collection of which Milvus goes away at the third write."""
+
+    def upsert(self, rows: Rows, embeddings: object = None) -> int:
+        if self.count() >= 16:
+            raise StoreBusy("cannot write: the server cannot be reached")
+        return super().upsert(rows)
+
+
+def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(catalog: Catalog) -> None:
+    whole = catalog.collection
+    catalog.collection = Broken(**vars(whole))
+    with pytest.raises(StoreBusy, match="gave up after 0 s"):
+        catalog.ingest(IngestOptions(8, patience=Patience(0.05, 0.01)))
+    catalog.collection = whole
+    assert whole.count() == 16
+    result = catalog.ingest()
+    assert (result.stored, result.unchanged, result.rows_in_collection) == (N - 16, 16, N)
