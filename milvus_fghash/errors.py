@@ -11,6 +11,7 @@
   - BundleError           an ONNX bundle is missing a part, was changed, or does not match
   - StoreError            Milvus refused, cannot be reached, or the collection does not fit the bundle
     - StoreBusy           Milvus is gone or overloaded for now; the same call may go through later
+  - NotWhole              a collection does not hold what it should
   - Stopped               someone asked a run to stop; what is done is kept; exit code 130
   - TooManyRefused        the work is done, but more files were refused than allowed; exit code 3
 
@@ -76,6 +77,10 @@ class StoreError(FghashError):
 
 class StoreBusy(StoreError):  # noqa: N818
     """Milvus cannot be reached or is overloaded just now; the same call may go through later."""
+
+
+class NotWhole(FghashError):  # noqa: N818
+    """A collection does not hold what it should."""
 
 
 class Stopped(FghashError):  # noqa: N818

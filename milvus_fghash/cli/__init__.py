@@ -26,6 +26,7 @@ from milvus_fghash.cli.methods import methods
 from milvus_fghash.cli.recipes import recipes
 from milvus_fghash.cli.search import search
 from milvus_fghash.cli.train import train
+from milvus_fghash.cli.verify import verify
 
 __all__ = ["main"]
 
@@ -45,7 +46,7 @@ def main(ctx: click.Context, log_level: str) -> None:
     write_messages(log_level, ctx.obj)
 
 
-for command in (train, export, ingest, search, evaluate, explain, compare, ablate, demo):
+for command in (train, export, ingest, verify, search, evaluate, explain, compare, ablate, demo):
     main.add_command(command)
 for command in (methods, datasets, recipes, collections, inspect, doctor):
     main.add_command(command)

@@ -21,7 +21,10 @@ from milvus_fghash.cli.options import (
     json_option,
     keep_apart,
     max_errors_option,
+    namespace_option,
     read_photos,
+    source_of,
+    split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
 from milvus_fghash.cli.stopping import finishing_when_interrupted
@@ -33,12 +36,11 @@ from milvus_fghash.whole_file import write_whole
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.argument("data", type=READABLE)
 @dataset_option
-@click.option("--split", help="Take this part of the photos only, such as train.  [default: all]")
+@split_option
 @click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
               help="Index of a new collection; bin_ivf_flat needs a server.")  # fmt: skip
 @click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat.")
-@click.option("--namespace", default="", show_default=False,
-              help="Part of every id: lets folders with equal file names share a collection.")  # fmt: skip
+@namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together.")
@@ -156,7 +158,7 @@ def ingest(
                 namespace,
                 options,
                 journal=opened,
-                source=f"{data.resolve()} {split or ''}".strip(),
+                source=source_of(data, split),
                 report=report,
                 stop=stop,
                 tell=lambda line: click.echo(line, err=True),

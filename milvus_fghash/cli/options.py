@@ -35,6 +35,13 @@ def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comman
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+namespace_option = click.option(
+    "--namespace",
+    default="",
+    show_default=False,
+    help="Part of every id: lets folders with equal file names share a collection.",
+)
+split_option = click.option("--split", help="Take this part of the photos only, such as train.  [default: all]")
 max_errors_option = click.option(
     "--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3."
 )
@@ -105,6 +112,11 @@ def keep_apart(listing: Listing, data: Path, *outputs: Path | None) -> None:
             if out.resolve() == data.resolve() and data.is_file():
                 raise ConfigError(f"{out} is the list of the photos; give another file for what is written")
             listing.keep_apart(out)
+
+
+def source_of(data: Path, split: str | None) -> str:
+    """What tells the photos of a command apart from others of the same collection."""
+    return f"{data.resolve()} {split or ''}".strip()
 
 
 def read_photos(data: Path, dataset: str | None) -> Listing:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from milvus_fghash.data.listing import Listing
@@ -41,23 +41,34 @@ class Changes:
     listing: Listing
     namespace: str
     journal: Journal
-    source: int
-    retry_refused: bool
-    stop: threading.Event
-    refuse: Callable[[Entry], object]
+    photos: str | None = None
+    """Tells the listings of one collection apart, so that a photo of one is not missed in another; None: the folder."""
+    retry_refused: bool = False
+    refuse: Callable[[Entry], object] = lambda entry: None
     """Called with a photo that is listed again."""
+    stop: threading.Event = field(default_factory=threading.Event)
     unchanged: int = 0
     """Photos so far that have a row, and are the same."""
     skipped: int = 0
     """Photos so far that need no look: unchanged ones, and those that were refused before or are listed again."""
     cut_short: bool = False
     """Whether ``stop`` came before the end of the listing."""
+    source: int = field(init=False)
+    """The listing's number in the journal."""
+
+    def __post_init__(self) -> None:
+        self.source = self.journal.source(json.dumps(self.described))
+
+    @property
+    def described(self) -> dict[str, str]:
+        """The source of the photos, as journal and records have it."""
+        return {"photos": self.photos or str(self.listing.root.resolve()), "namespace": self.namespace}
 
     def todo(self) -> Iterator[Todo]:
         """Photos that are new, changed, or to be tried again, in the order of the listing."""
         for start in range(0, len(self.listing), LOOKED_UP):
             rows = range(start, min(start + LOOKED_UP, len(self.listing)))
-            ids = [photo_id(self.namespace, self.listing.paths[row]) for row in rows]
+            ids = [self.id(row) for row in rows]
             known, again = self.journal.see(self.source, ids)
             for row, key, twice in zip(rows, ids, again, strict=True):
                 if self.stop.is_set():
@@ -73,6 +84,10 @@ class Changes:
                 else:
                     self.unchanged += not entry.reason
                 self.skipped += 1
+
+    def id(self, row: int) -> str:
+        """Primary key of a photo's row in Milvus."""
+        return photo_id(self.namespace, self.listing.paths[row])
 
     def meta(self, row: int) -> dict[str, str]:
         """What goes into the column `meta`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -34,6 +35,8 @@ TIMEOUT: Final = 60.0
 """Seconds a call may take, repeats of pymilvus included."""
 LOAD_TIMEOUT: Final = 600.0
 """Seconds for loading a collection or building an index, which grow with its rows."""
+
+IDS_A_CALL: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -206,9 +209,9 @@ class HashCollection:
         Raises:
             StoreError: when Milvus refuses.
         """
-        if ids:
+        for start in range(0, len(ids), IDS_A_CALL):
             with milvus_call(f"cannot delete from {self.name}"):
-                self.client.delete(self.name, ids=list(ids), timeout=TIMEOUT)
+                self.client.delete(self.name, ids=list(ids[start : start + IDS_A_CALL]), timeout=TIMEOUT)
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
@@ -247,6 +250,10 @@ class HashCollection:
         """Number of rows, those just written included."""
         return count_rows(self.client, self.name)
 
+    def count_ids(self, ids: Sequence[str]) -> int:
+        """Number of rows with these ids; one that stands twice counts twice. Those just written are included."""
+        return count_rows(self.client, self.name, f"id in {json.dumps(list(ids))}") if ids else 0
+
     def _rows(self, found: Sequence[Any]) -> Rows:
         codes = np.frombuffer(b"".join(one["code"][0] for one in found), np.uint8)
         return Rows(
@@ -271,12 +278,14 @@ def _drop_half_made(client: MilvusClient, name: str) -> None:
         client.drop_collection(name, timeout=TIMEOUT)
 
 
-def count_rows(client: MilvusClient, name: str) -> int:
-    """Number of rows of a loaded collection, those just written included.
+def count_rows(client: MilvusClient, name: str, filter: str = "") -> int:
+    """Number of rows of a loaded collection that fit ``filter``, those just written included.
 
     Raises:
         StoreError: when it is not loaded, or Milvus does not answer.
     """
     with milvus_call(f"cannot count the rows of {name}"):
-        rows = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT)
+        rows = client.query(
+            name, filter=filter, output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT
+        )
     return int(rows[0]["count(*)"])

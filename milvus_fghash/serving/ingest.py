@@ -110,13 +110,11 @@ def ingest(
     if report:
         write_whole(report, b"")  # a report that cannot be written is known before the work, not after it
     journal = journal or Journal.in_memory()
-    described = {"photos": source or str(listing.root.resolve()), "namespace": namespace}
-    record = RunRecord.begun("ingest", encoder, collection, described)
     stop = stop or threading.Event()
-    number = journal.source(json.dumps(described))
     refused: list[Entry] = []
-    changes = Changes(listing, namespace, journal, number, options.retry_refused, stop, refused.append)
-    writer = Writer(collection, journal, number, options.patience, tell, stop)
+    changes = Changes(listing, namespace, journal, source, options.retry_refused, refused.append, stop)
+    record = RunRecord.begun("ingest", encoder, collection, changes.described)
+    writer = Writer(collection, journal, changes.source, options.patience, tell, stop)
     run = _Run(encoder, collection, options, changes, writer, refused, progress)
     try:
         with record.outcome():

@@ -1,7 +1,7 @@
 """What Milvus has acknowledged of a catalog: one SQLite file for each collection.
 
 FOLDER/journal.sqlite   which photos have a row in the collection, which were refused, and of what state of their file
-FOLDER/runs/TIME.json   one record for each run
+FOLDER/runs/TIME.json   one record for each run, see `run_record`
 
 A photo is written down after Milvus has said that its row is in, never before: whoever is killed in between writes the
 same row again under the same id, and nothing is lost. The file is held by one process at a time. It can be deleted:
@@ -10,17 +10,15 @@ the next run then encodes everything again.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from milvus_fghash.errors import ConfigError, DataError
-from milvus_fghash.whole_file import write_whole
 
 VERSION: Final = 1
 SCHEMA: Final = """
@@ -142,6 +140,11 @@ class Journal:
             row = connection.execute("SELECT number FROM sources WHERE description = ?", (description,)).fetchone()
         return int(row[0])
 
+    def sources(self) -> list[str]:
+        """Descriptions of all sources."""
+        with self._transaction() as connection:
+            return [row[0] for row in connection.execute("SELECT description FROM sources")]
+
     def see(self, source: int, ids: Sequence[str]) -> tuple[dict[str, Entry], list[bool]]:
         """Note that the listing has these photos.
 
@@ -206,16 +209,42 @@ class Journal:
         """Photos of all sources that have a row."""
         return self._entries("content_sha != ''")
 
-    def write_record(self, record: Mapping[str, Any], name: str) -> Path | None:
-        """Keep the record of a run; where it is, None for a journal in memory.
+    def n_stored(self) -> int:
+        """Number of photos of all sources that have a row."""
+        with self._transaction() as connection:
+            return int(connection.execute("SELECT count(*) FROM photos WHERE content_sha != ''").fetchone()[0])
 
-        Raises:
-            DataError: when the disk refuses.
-        """
-        if self.folder is None:
-            return None
-        raw = json.dumps(record, indent=2, allow_nan=False, default=str) + "\n"
-        return write_whole(self.folder / "runs" / f"{name}.json", raw.encode())
+    def begin_rows(self) -> None:
+        """Forget the rows that were noted."""
+        with self._transaction() as connection:
+            connection.execute("DROP TABLE IF EXISTS temp.rows")
+            connection.execute("CREATE TEMP TABLE rows (id TEXT PRIMARY KEY, content_sha TEXT) WITHOUT ROWID")
+
+    def note_rows(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Note id and content_sha of rows of the collection, for `without_row` and `unlike_row`."""
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", rows)
+
+    def without_row(self) -> Iterator[Entry]:
+        """Photos that should have a row and have none."""
+        return self._entries("content_sha != '' AND id NOT IN (SELECT id FROM rows)")
+
+    def unlike_row(self) -> Iterator[Entry]:
+        """Photos whose row was made of another content than the one that was acknowledged."""
+        differing = "SELECT 1 FROM rows WHERE rows.id = photos.id AND rows.content_sha != photos.content_sha"
+        return self._entries(f"content_sha != '' AND EXISTS ({differing})")
+
+    def knows(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that stand in the journal with a row, or in the listing that was seen."""
+        known: set[str] = set()
+        with self._transaction() as connection:
+            for start in range(0, len(ids), MOST_IDS):
+                part = ids[start : start + MOST_IDS]
+                marks = ",".join("?" * len(part))
+                for table in ("photos WHERE content_sha != '' AND", "seen WHERE"):
+                    found = connection.execute(f"SELECT id FROM {table} id IN ({marks})", part)
+                    known |= {row[0] for row in found}
+        return known
 
     def _entries(self, where: str, *values: Any) -> Iterator[Entry]:
         """A page at a time, so that a catalog of any size takes little memory, and others may write in between."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.target import probe
+from milvus_fghash.whole_file import write_whole
 
 PACKAGES = ("numpy", "Pillow", "pymilvus", "onnxruntime", "onnxruntime-gpu", "milvus-lite")
 
@@ -76,11 +78,14 @@ class RunRecord:
         Raises:
             DataError: when the disk refuses.
         """
+        if journal.folder is None:
+            return
         ended = datetime.now(UTC)
         times = {"started": self.started.isoformat(), "ended": ended.isoformat()}
         counts = None if self.counts is None else asdict(self.counts)
         document = {"what": self.what, **times, "outcome": self.ended, "counts": counts, **self.facts}
-        journal.write_record(document, f"{self.started:%Y%m%dT%H%M%S.%fZ}")
+        raw = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        write_whole(journal.folder / "runs" / f"{self.started:%Y%m%dT%H%M%S.%fZ}.json", raw.encode())
 
 
 def _installed() -> dict[str, str]:

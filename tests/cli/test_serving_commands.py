@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import Result
 
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.target import Target, connect
 
 Run = Callable[..., Result]
 
@@ -297,3 +299,15 @@ def test_inspect_says_what_it_looks_at(filled: Run) -> None:
     collection = document(filled("inspect", "--json"))
     assert (collection["kind"], collection["rows"]) == ("collection", 36)
     assert collection["fingerprint"] == document(filled("inspect", GOLDEN, "--json"))["fingerprint"]
+
+
+def test_verify_finds_and_mends(filled: Run, birds: Path) -> None:
+    assert document(filled("verify", GOLDEN, birds, "--json"))["whole"]
+    with closing(connect(Target("milvus-fghash.db"))) as client:
+        client.delete("photos", filter='path like "test/%"')
+    result = filled("verify", GOLDEN, birds)
+    assert result.exit_code == 1
+    assert "Error: the collection photos is not whole: 12 missing; --mend writes what is wrong again" in result.stderr
+    told = document(filled("verify", GOLDEN, birds, "--mend", "--json"))
+    assert (told["whole"], told["mended"], told["rows"]) == (True, {"missing": 12}, 36)
+    assert filled("verify", GOLDEN, birds, "--delete-extra").exit_code == 2

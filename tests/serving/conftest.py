@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.target import Target, connect
 from tests.serving.small_bundle import write_small_bundle
+from tests.serving.small_catalog import Catalog, draw_photos
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +38,11 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
 def new_name() -> str:
     """A collection name nobody uses."""
     return f"test_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def catalog(bundle: Path, lite: MilvusClient, new_name: str, tmp_path: Path) -> Catalog:
+    """Photos that are not in yet."""
+    encoder = Encoder.open(bundle)
+    collection = HashCollection.create(lite, new_name, encoder.bundle.manifest)
+    return Catalog(encoder, draw_photos(tmp_path / "photos"), collection, tmp_path / "journal")

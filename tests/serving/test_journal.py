@@ -113,7 +113,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_and_a_newer_journal_are_named(tmp_path: Path) -> None:
     file = tmp_path / "journal.sqlite"
     file.write_bytes(b"this is no SQLite file, but long enough to look like one" * 100)
-    with pytest.raises(DataError, match="is damaged .file is not a database.; delete it"):
+    with pytest.raises(DataError, match=r"is damaged \(file is not a database\); delete it"):
         Journal.open(tmp_path, "one")
     file.unlink()
     filled(tmp_path).close()

@@ -4,77 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from pymilvus import MilvusClient
 
 from milvus_fghash.data import read
 from milvus_fghash.errors import DataError, Stopped, StoreBusy
 from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions, IngestResult, ingest
-from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.patience import Patience
 from milvus_fghash.serving.rows import Rows
-
-N = 40
-EIGHT = IngestOptions(batch_rows=8)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """40 pictures of random colours, in a folder."""
-    root = tmp_path / "photos"
-    root.mkdir()
-    for number, colour in enumerate(np.random.default_rng(0).integers(0, 256, (N, 3))):
-        Image.new("RGB", (20, 20), tuple(int(value) for value in colour)).save(root / f"{number:02}.png")
-    return root
-
-
-@pytest.fixture
-def encoder(bundle: Path) -> Encoder:
-    return Encoder.open(bundle)
-
-
-@pytest.fixture
-def collection(lite: MilvusClient, new_name: str, encoder: Encoder) -> HashCollection:
-    return HashCollection.create(lite, new_name, encoder.bundle.manifest)
-
-
-class Catalog:
-    """Photos, a collection, and the journal between them."""
-
-    def __init__(self, encoder: Encoder, photos: Path, collection: HashCollection, folder: Path) -> None:
-        self.encoder, self.photos, self.collection, self.folder = encoder, photos, collection, folder
-
-    def ingest(self, options: IngestOptions = EIGHT, **more: object) -> IngestResult:
-        with closing(Journal.open(self.folder, self.collection.note.born)) as journal:
-            return ingest(
-                self.encoder,
-                read("folder", self.photos),
-                self.collection,
-                options=options,
-                journal=journal,
-                **more,  # type: ignore[arg-type]
-            )
-
-    def contents(self) -> dict[str, tuple[bytes, str]]:
-        """Path -> code and content_sha of the row."""
-        return {
-            path: (code.tobytes(), sha)
-            for rows in self.collection.scan()
-            for path, code, sha in zip(rows.paths, rows.codes, rows.content_shas, strict=True)
-        }
-
-
-@pytest.fixture
-def catalog(encoder: Encoder, photos: Path, collection: HashCollection, tmp_path: Path) -> Catalog:
-    return Catalog(encoder, photos, collection, tmp_path / "journal")
+from tests.serving.small_catalog import EIGHT, Catalog, N
 
 
 def counts(result: IngestResult) -> tuple[int, int, int, int]:
@@ -106,10 +48,10 @@ def test_a_second_run_reads_only_what_changed(catalog: Catalog, monkeypatch: pyt
 
 def test_another_label_is_a_change(catalog: Catalog) -> None:
     listing = read("folder", catalog.photos)
-    with closing(Journal.open(catalog.folder, catalog.collection.note.born)) as journal:
+    with catalog.open_journal() as journal:
         ingest(catalog.encoder, listing, catalog.collection, journal=journal)
     labels = ("robin", *listing.labels[1:])
-    with closing(Journal.open(catalog.folder, catalog.collection.note.born)) as journal:
+    with catalog.open_journal() as journal:
         result = ingest(catalog.encoder, replace(listing, labels=labels), catalog.collection, journal=journal)
     assert counts(result) == (1, N - 1, 0, N)
     (rows,) = catalog.collection.scan()
@@ -149,7 +91,7 @@ def test_a_missing_photo_is_looked_for_again(catalog: Catalog) -> None:
     raw = (catalog.photos / "07.png").read_bytes()
     (catalog.photos / "07.png").unlink()
     for wanted in ((N - 1, 0, 1, N - 1), (0, N - 1, 1, N - 1), (1, N - 1, 0, N)):
-        with closing(Journal.open(catalog.folder, catalog.collection.note.born)) as journal:
+        with catalog.open_journal() as journal:
             assert counts(ingest(catalog.encoder, listing, catalog.collection, journal=journal)) == wanted
         if wanted[0] == 0:
             (catalog.photos / "07.png").write_bytes(raw)
@@ -160,7 +102,7 @@ def test_a_photo_listed_twice_is_told_and_its_first_line_counts(catalog: Catalog
     table.write_text("id,path,label\n1,photos/00.png,robin\n2,photos/01.png,wren\n3,photos/00.png,crow\n")
     listing = read("table", table)
     for wanted in ((2, 0, 1, 2), (0, 2, 1, 2)):
-        with closing(Journal.open(catalog.folder, catalog.collection.note.born)) as journal:
+        with catalog.open_journal() as journal:
             result = ingest(catalog.encoder, listing, catalog.collection, journal=journal)
         assert (counts(result), result.reasons) == (wanted, {"twice": 1})
     (rows,) = catalog.collection.scan()

@@ -1,0 +1,215 @@
+"""Whether a collection holds what its photos say: listing, journal and Milvus beside each other."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from milvus_fghash.bits import hamming
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.serving.changes import Changes
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.journal import Entry, Journal
+from milvus_fghash.serving.search import Wanted, search_codes
+
+SHOWN: Final = 5
+"""Examples of a finding that are given."""
+FLIPPED_AT_MOST: Final = 1 / 16
+"""Part of its bits in which the code of a photo may differ when it is encoded again: on another device or with another
+version of ONNX Runtime outputs near zero fall to the other side."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is not as it should be, and of how many photos."""
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+    """Paths, or ids where no path is known."""
+    ids: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared, and what was found."""
+
+    photos: int
+    """In the listing."""
+    acknowledged: int
+    """Photos of all listings of this collection that the journal has with a row."""
+    rows: int
+    """In the collection, rows that stand twice counted twice."""
+    new_or_changed: int
+    """Photos of the listing that an ingest would take in or try again."""
+    refused: int
+    """Photos of the listing that were refused."""
+    vanished: int
+    """Photos with a row that the listing no longer has."""
+    missing: Finding
+    """Acknowledged, but there is no row."""
+    extra: Finding
+    """Rows of these namespaces that neither the journal nor the listing knows."""
+    duplicates: Finding
+    """Ids that stand in the collection more than once."""
+    unlike: Finding
+    """Rows made of another content than the one that was acknowledged."""
+    sampled: int
+    """Photos that were encoded again and searched for."""
+    miscoded: Finding
+    """Sampled photos whose row has another code."""
+    not_found: Finding
+    """Sampled photos that a search for the code of their row does not find at distance 0."""
+    flipped_bits: float
+    """Part of the sampled photos' bits that differ between their rows and today."""
+
+    @property
+    def findings(self) -> dict[str, Finding]:
+        """Those that can be wrong, by name."""
+        names = ("missing", "extra", "duplicates", "unlike", "miscoded", "not_found")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is wrong. New, refused and vanished photos are not."""
+        return not any(one.count for one in self.findings.values())
+
+
+def verify(
+    encoder: Encoder, listing: Listing, collection: HashCollection, changes: Changes, sample: int = 100, seed: int = 0
+) -> Verification:
+    """Compare a listing, the journal and the collection. Nothing is written to Milvus.
+
+    Memory grows with what is new, changed or wrong; the journal's own temporary tables lie on the disk.
+
+    Args:
+        changes: of the listing, not yet gone through.
+        sample: photos with a row that are encoded again, drawn with ``seed``.
+
+    Raises:
+        StoreError: when another model filled the collection, or Milvus refuses.
+        DataError: when the journal cannot be read.
+    """
+    collection.check_model(encoder.bundle.manifest)
+    journal = changes.journal
+    new_or_changed = {todo.row for todo in changes.todo()}
+    extra, distinct = _read_rows(collection, journal)
+    rows = collection.count()
+    missing, unlike = _of_entries(journal.without_row()), _of_entries(journal.unlike_row())
+    wrong = {*missing.ids, *unlike.ids}
+    drawn = [row for row in _drawn(len(listing), new_or_changed, sample, seed) if changes.id(row) not in wrong]
+    looked_at = _look(encoder, listing, collection, {row: changes.id(row) for row in drawn})
+    return Verification(
+        photos=len(listing),
+        acknowledged=journal.n_stored(),
+        rows=rows,
+        new_or_changed=len(new_or_changed),
+        refused=sum(journal.reasons().values()),
+        vanished=len(changes.gone()),
+        missing=missing,
+        extra=extra,
+        duplicates=_duplicates(collection) if rows != distinct else Finding(),
+        unlike=unlike,
+        sampled=looked_at.n_photos,
+        miscoded=looked_at.miscoded,
+        not_found=looked_at.not_found,
+        flipped_bits=looked_at.flipped / max(1, looked_at.n_photos * collection.bits),
+    )
+
+
+def mend(collection: HashCollection, journal: Journal, found: Verification, *, delete_extra: bool = False) -> None:
+    """Make the next ingest write what is missing or wrong; rows that stand twice are deleted before.
+
+    Args:
+        delete_extra: delete the rows that nobody knows.
+
+    Raises:
+        StoreError: when Milvus refuses.
+    """
+    collection.delete(found.duplicates.ids)
+    if delete_extra:
+        collection.delete(found.extra.ids)
+    for one in (found.missing, found.duplicates, found.unlike, found.miscoded, found.not_found):
+        journal.forget(one.ids)
+
+
+def _read_rows(collection: HashCollection, journal: Journal) -> tuple[Finding, int]:
+    """Note every row in the journal's temporary table; rows that nobody knows, and how many different ids there are."""
+    namespaces = {json.loads(one)["namespace"] for one in journal.sources()}
+    paths: dict[str, str] = {}
+    distinct = 0
+    journal.begin_rows()
+    for rows in collection.scan():
+        journal.note_rows(zip(rows.ids, rows.content_shas, strict=True))
+        distinct += len(rows)
+        known = journal.knows(rows.ids)
+        for key, path, meta in zip(rows.ids, rows.paths, rows.metas, strict=True):
+            if key not in known and meta.get("namespace", "") in namespaces:
+                paths[key] = path
+    return _finding(paths), distinct
+
+
+def _of_entries(entries: Iterable[Entry]) -> Finding:
+    return _finding({one.id: one.path for one in entries})
+
+
+def _finding(paths: Mapping[str, str]) -> Finding:
+    """Of ids and their paths."""
+    return Finding(len(paths), tuple(sorted(paths.values())[:SHOWN]), tuple(paths))
+
+
+def _duplicates(collection: HashCollection) -> Finding:
+    """Milvus reads an id that stands twice once, but counts it twice."""
+    paths: dict[str, str] = {}
+    for rows in collection.scan():
+        path_of = dict(zip(rows.ids, rows.paths, strict=True))
+        for key in _twice(collection, rows.ids):
+            paths[key] = path_of[key]
+    return _finding(paths)
+
+
+def _twice(collection: HashCollection, ids: Sequence[str]) -> list[str]:
+    """Those of the ids that stand more than once, by halving."""
+    if collection.count_ids(ids) == len(ids):
+        return []
+    if len(ids) == 1:
+        return list(ids)
+    middle = len(ids) // 2
+    return _twice(collection, ids[:middle]) + _twice(collection, ids[middle:])
+
+
+def _drawn(n_photos: int, without: set[int], sample: int, seed: int) -> list[int]:
+    """Rows of the listing, in their order."""
+    rows = [row for row in range(n_photos) if row not in without]
+    return sorted(random.Random(seed).sample(rows, min(sample, len(rows))))
+
+
+@dataclass(frozen=True)
+class _Looked:
+    n_photos: int
+    miscoded: Finding
+    not_found: Finding
+    flipped: int
+
+
+def _look(encoder: Encoder, listing: Listing, collection: HashCollection, ids: Mapping[int, str]) -> _Looked:
+    """Encode photos again, and search for the codes of their rows. Photos without a row were refused, and left out."""
+    stored = collection.get(list(ids.values()))
+    code_of = dict(zip(stored.ids, stored.codes, strict=True))
+    rows = [row for row, key in ids.items() if key in code_of]
+    encoded = encoder.encode_files([listing.file(row) for row in rows])
+    flipped, miscoded, not_found = 0, {}, {}
+    for place, code in zip(encoded.rows, encoded.codes, strict=True):
+        row = rows[place]
+        key, path = ids[row], listing.paths[row]
+        differing = int(hamming(code[None], code_of[key][None])[0, 0])
+        flipped += differing
+        if differing > FLIPPED_AT_MOST * collection.bits:
+            miscoded[key] = path
+        wanted = Wanted(k=1, max_distance=0, filter=f'id == "{key}"', consistency="Strong")
+        if not search_codes(collection, code_of[key][None], wanted)[0].hits:
+            not_found[key] = path
+    return _Looked(len(encoded.rows), _finding(miscoded), _finding(not_found), flipped)
