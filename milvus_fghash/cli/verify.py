@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @split_option
 @namespace_option
 @click.option(
-    "--sample", type=click.IntRange(min=0), default=100, help="Photos that are encoded again and searched for."
+    "--sample", type=click.IntRange(0, 10_000), default=100, help="Photos that are encoded again and searched for."
 )
 @click.option("--mend", is_flag=True, help="Write what is missing or wrong again; take in what is new.")
 @click.option("--delete-extra", is_flag=True, help="With --mend: delete rows that no photo and no journal knows.")
@@ -60,9 +60,9 @@ def verify(
 ) -> None:
     """Compare the photos in DATA with what Milvus holds.
 
-    The journal says what Milvus acknowledged. Rows can be missing, extra, there twice, or made of another content; and of a sample of photos the code can be
-    another, or the row not be found. The exit code is 1 when anything of that is so. Photos that are new, refused or
-    vanished are counted only: ingest and its --prune see to them.
+    The journal says what Milvus acknowledged. Rows can be missing, extra, there twice, or made of another content; and
+    of a sample of photos the code can be another, or the row not be found. The exit code is 1 when anything of that is
+    so. Photos that are new, refused or vanished are counted only: ingest and its --prune see to them.
 
     \b
     Example: milvus-fghash verify bundles/birds photos --split train

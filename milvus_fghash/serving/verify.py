@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from milvus_fghash.bits import hamming
+import numpy as np
+
+from milvus_fghash.bits import unpack
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.collection import HashCollection
@@ -201,15 +203,18 @@ def _look(encoder: Encoder, listing: Listing, collection: HashCollection, ids: M
     code_of = dict(zip(stored.ids, stored.codes, strict=True))
     rows = [row for row, key in ids.items() if key in code_of]
     encoded = encoder.encode_files([listing.file(row) for row in rows])
-    flipped, miscoded, not_found = 0, {}, {}
-    for place, code in zip(encoded.rows, encoded.codes, strict=True):
-        row = rows[place]
-        key, path = ids[row], listing.paths[row]
-        differing = int(hamming(code[None], code_of[key][None])[0, 0])
-        flipped += differing
-        if differing > FLIPPED_AT_MOST * collection.bits:
-            miscoded[key] = path
-        wanted = Wanted(k=1, max_distance=0, filter=f'id == "{key}"', consistency="Strong")
-        if not search_codes(collection, code_of[key][None], wanted)[0].hits:
-            not_found[key] = path
-    return _Looked(len(encoded.rows), _finding(miscoded), _finding(not_found), flipped)
+    keys = [ids[rows[place]] for place in encoded.rows]
+    path_of = {ids[row]: listing.paths[row] for row in rows}
+    of_rows = np.stack([code_of[key] for key in keys]) if keys else encoded.codes
+    differing = unpack(encoded.codes ^ of_rows, collection.bits).sum(axis=1)
+    miscoded = [key for key, bits in zip(keys, differing, strict=True) if bits > FLIPPED_AT_MOST * collection.bits]
+    # All in one call: each finds those of the sample that have its code, itself among them.
+    wanted = Wanted(max(1, len(keys)), f"id in {json.dumps(keys)}", max_distance=0, consistency="Strong")
+    answers = search_codes(collection, of_rows, wanted) if keys else []
+    found = [any(hit.id == key for hit in answer.hits) for key, answer in zip(keys, answers, strict=True)]
+    return _Looked(
+        len(keys),
+        _finding({key: path_of[key] for key in miscoded}),
+        _finding({key: path_of[key] for key, itself in zip(keys, found, strict=True) if not itself}),
+        int(differing.sum()),
+    )
