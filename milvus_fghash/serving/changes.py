@@ -15,8 +15,8 @@ from milvus_fghash.serving.rows import photo_id
 
 LOOKED_UP: Final = 1000
 """Photos of the listing that are looked up in the journal at once."""
-PASSING: Final = ("missing", "timeout", "crash")
-"""Reasons for which a file is tried again though nothing is known to have changed."""
+PASSING: Final = ("timeout", "crash")
+"""Reasons for which a file is tried again though it is the same: the next time the machine may be less busy."""
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from milvus_fghash.data import read
 from milvus_fghash.errors import DataError, Stopped, StoreBusy
+from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions, IngestResult, ingest
 from milvus_fghash.serving.patience import Patience
-from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.rows import Rows, photo_id
+from milvus_fghash.serving.writing import HANDED_OVER
 from tests.serving.small_catalog import EIGHT, Catalog, N
 
 
@@ -76,6 +83,27 @@ def test_refused_photos_are_remembered_until_they_change(catalog: Catalog, tmp_p
         assert report.read_text().startswith('{"path": "07.png", "reason": "format"')
     paint(broken, "green")
     assert counts(catalog.ingest()) == (1, N - 1, 0, N)
+
+
+def test_a_photo_that_took_too_long_is_tried_again(catalog: Catalog) -> None:
+    catalog.ingest()
+    with catalog.open_journal() as journal:
+        changes = Changes(read("folder", catalog.photos), "", journal)
+        assert not list(changes.todo())
+        (known, _) = journal.see(changes.source, [changes.id(row) for row in range(3)])
+        for entry, reason in zip(known.values(), ("timeout", "crash", "broken"), strict=True):
+            journal.put(changes.source, [replace(entry, reason=reason)])
+    assert counts(catalog.ingest()) == (2, N - 3, 1, N)
+
+
+def test_a_refused_photo_that_is_gone_is_forgotten(catalog: Catalog) -> None:
+    (catalog.photos / "07.png").write_bytes(b"no photo")
+    catalog.ingest()
+    (catalog.photos / "07.png").unlink()
+    assert catalog.ingest().vanished == 0
+    with catalog.open_journal() as journal:
+        known, _ = journal.see(1, [photo_id("", "07.png")])
+        assert not known
 
 
 def test_a_photo_that_broke_keeps_its_row_and_is_told(catalog: Catalog) -> None:
@@ -152,6 +180,37 @@ class Broken(HashCollection):
         if self.count() >= 16:
             raise StoreBusy("cannot write: the server cannot be reached")
         return super().upsert(rows)
+
+
+def test_what_goes_wrong_with_the_last_batch_is_told_too(catalog: Catalog) -> None:
+    catalog.ingest(IngestOptions(batch_rows=16))
+    catalog.collection = Broken(**vars(catalog.collection))
+    paint(catalog.photos / "03.png", "red")
+    with pytest.raises(StoreBusy):
+        catalog.ingest(IngestOptions(batch_rows=1000, patience=Patience(0)))
+
+
+def test_no_more_than_two_batches_wait_for_a_slow_milvus(catalog: Catalog) -> None:
+    encoded, written, ahead = 0, 0, []
+
+    class Slow(HashCollection):
+        def upsert(self, rows: Rows, embeddings: object = None) -> int:
+            nonlocal written
+            time.sleep(0.05)
+            written += len(rows)
+            return len(rows)
+
+    class Counting(Encoder):
+        def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
+            nonlocal encoded
+            encoded += len(images)
+            ahead.append(encoded - written)
+            return super().run(images, *more)
+
+    catalog.collection = Slow(**vars(catalog.collection))
+    catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4)))
+    catalog.ingest(IngestOptions(batch_rows=4))
+    assert max(ahead) == (HANDED_OVER + 1) * 4
 
 
 def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(catalog: Catalog) -> None:

@@ -73,6 +73,15 @@ def test_a_row_that_stands_twice_is_found_by_its_id_and_mended(catalog: Catalog)
     assert catalog.collection.count() == N
 
 
+def test_rows_of_a_vanished_photo_that_stand_twice_are_deleted(catalog: Catalog) -> None:
+    catalog.ingest()
+    catalog.collection.client.insert(catalog.collection.name, [row(catalog, "05.png")])
+    (catalog.photos / "05.png").unlink()
+    assert wrong(catalog.verify(and_mend=True)) == {"duplicates": (1, ("05.png",))}
+    assert catalog.collection.count() == N - 1
+    assert catalog.verify().is_whole
+
+
 def test_a_row_nobody_knows_is_extra_and_deleted_on_request_only(catalog: Catalog) -> None:
     catalog.ingest()
     name, client = catalog.collection.name, catalog.collection.client
