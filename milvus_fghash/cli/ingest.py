@@ -16,6 +16,7 @@ from milvus_fghash.cli.options import (
     READABLE_FOLDER,
     consistency_option,
     dataset_option,
+    decoding_options,
     encoder_options,
     json_option,
     keep_apart,
@@ -41,6 +42,7 @@ from milvus_fghash.whole_file import write_whole
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together.")
 @encoder_options
+@decoding_options
 @click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
 @max_errors_option
 @consistency_option(default="Bounded")
@@ -63,6 +65,8 @@ def ingest(
     batch_size: int,
     provider: str | None,
     threads: int,
+    workers: int | None,
+    decode_timeout: float,
     report: Path | None,
     max_errors: int,
     consistency: str,
@@ -82,6 +86,7 @@ def ingest(
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.decoding import WORKERS
     from milvus_fghash.serving.encoder import Encoder
     from milvus_fghash.serving.ingest import ingest as run
 
@@ -120,7 +125,17 @@ def ingest(
                 f"the collection {name} was made with {' and '.join(unlike)}, which cannot be changed; leave the "
                 "option out, or ingest into another one (--collection-name)"
             )
-        result = run(encoder, listing, collection, namespace, batch_rows=batch_size, report=report, progress=update)
+        result = run(
+            encoder,
+            listing,
+            collection,
+            namespace,
+            batch_rows=batch_size,
+            report=report,
+            workers=WORKERS if workers is None else workers,
+            timeout=decode_timeout,
+            progress=update,
+        )
     facts = {"collection": name, **asdict(result)}
     if as_json:
         show_json(facts)

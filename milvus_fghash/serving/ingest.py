@@ -17,7 +17,7 @@ from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import StoreError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.decoding import Photo, Refused, batches, decode
+from milvus_fghash.serving.decoding import TIMEOUT, WORKERS, Photo, Refused, batches, decode
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.rows import Rows, check_fits, photo_id
 from milvus_fghash.whole_file import write_whole
@@ -60,6 +60,8 @@ def ingest(
     batch_rows: int = BATCH_ROWS,
     report: Path | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    workers: int = WORKERS,
+    timeout: float = TIMEOUT,
     progress: Callable[[int, int], object] | None = None,
 ) -> IngestResult:
     """Encode the photos of a listing and write them; a second run over the same photos adds nothing.
@@ -70,10 +72,12 @@ def ingest(
         namespace: part of every id, so that folders with the same file names can share a collection.
         batch_rows: rows of one write.
         report: file for one line of JSON (path, reason, message) for each refused file.
+        workers: processes that decode, as in `decode`; 0 decodes in this one.
+        timeout: seconds for one photo, where there are workers.
         progress: called with the number of files done, and of all.
 
     Raises:
-        ConfigError: when the namespace cannot be.
+        ConfigError: when the namespace cannot be, or no worker starts.
         DataError: when the report cannot be written.
         StoreError: when another model filled the collection, or Milvus refuses.
     """
@@ -84,9 +88,9 @@ def ingest(
     started = time.monotonic()
     refused: list[Refused] = []
     stored = 0
+    files = (listing.file(row) for row in range(len(listing)))
+    decoded = decode(files, encoder.bundle.manifest.preprocessing, limits, workers, timeout)
     try:
-        files = (listing.file(row) for row in range(len(listing)))
-        decoded = decode(files, encoder.bundle.manifest.preprocessing, limits)
         waiting: list[_Coded] = []
         for photos in batches(decoded, encoder.batch_size, refused.append):
             fitting = [photo for photo in photos if _fits(listing, photo.row, refused)]
@@ -98,6 +102,7 @@ def ingest(
                 progress(stored + len(waiting) + len(refused), len(listing))
         stored += _store(listing, collection, namespace, waiting)
     finally:  # an interrupted run tells what it refused, too
+        decoded.close()
         if report:
             write_whole(report, _json_lines(listing, refused))
     seconds = time.monotonic() - started

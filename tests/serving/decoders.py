@@ -1,0 +1,55 @@
+"""Photos to decode, and workers that can be watched or that fail on purpose."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from milvus_fghash.serving import decode_pool
+
+FAILING = """
+import os, signal, sys, time
+from milvus_fghash.serving import decode_worker
+
+decode_one = decode_worker.decode_one
+
+def fail(row, path, *rest):
+    if path.name.startswith("crash"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if path.name.startswith("once") and not os.path.exists(f"{path}.seen"):
+        open(f"{path}.seen", "w").close()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if path.name.startswith("hang"):
+        time.sleep(1000)
+    return decode_one(row, path, *rest)
+
+decode_worker.decode_one = fail
+decode_worker.memory_for = lambda limits: 150_000_000
+decode_worker.main(*sys.argv[1:])
+"""
+"""A worker that dies of some names, once or always, hangs at others, and may take 150 MB."""
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Grows by each worker that is started."""
+    started: list[subprocess.Popen[bytes]] = []
+    run = decode_pool._run
+
+    def watched(arguments: Sequence[str], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+        started.append(run(arguments, descriptors))
+        return started[-1]
+
+    monkeypatch.setattr(decode_pool, "_run", watched)
+    return started
+
+
+def greys(folder: Path, count: int) -> list[Path]:
+    """Pictures of 9 x 9 pixels, each of its own grey: the n-th is n."""
+    paths = [folder / f"{grey}.png" for grey in range(count)]
+    for grey, path in enumerate(paths):
+        Image.new("RGB", (9, 9), (grey, grey, grey)).save(path)
+    return paths
