@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
+from milvus_fghash.serving import decode_pool
 from milvus_fghash.serving.target import Target, connect
+from tests.serving.decoders import FAILING, Processes, greys, watch
 from tests.serving.small_bundle import write_small_bundle
 
 
@@ -35,3 +37,21 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
 def new_name() -> str:
     """A collection name nobody uses."""
     return f"test_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """100 pictures; each has its row as its grey."""
+    return greys(tmp_path, 100)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Processes:
+    """Grows by each process that is started to decode."""
+    return watch(monkeypatch)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers fail as photos' names tell them."""
+    monkeypatch.setattr(decode_pool, "WORKER", ("-c", FAILING))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from milvus_fghash.images import Preprocessing
 from milvus_fghash.serving import decode_pool
+from milvus_fghash.serving.decoding import Photo, Refused
+
+Processes = list[subprocess.Popen[bytes]]
+SMALL = Preprocessing(size=8, resize=8)
 
 FAILING = """
 import os, signal, sys, time
@@ -34,9 +40,9 @@ decode_worker.main(*sys.argv[1:])
 """A worker that dies of some names, once or always, hangs at others, and may take 150 MB."""
 
 
-def watch(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+def watch(monkeypatch: pytest.MonkeyPatch) -> Processes:
     """Grows by each worker that is started."""
-    started: list[subprocess.Popen[bytes]] = []
+    started: Processes = []
     run = decode_pool._run
 
     def watched(arguments: Sequence[str], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
@@ -53,3 +59,19 @@ def greys(folder: Path, count: int) -> list[Path]:
     for grey, path in enumerate(paths):
         Image.new("RGB", (9, 9), (grey, grey, grey)).save(path)
     return paths
+
+
+def summary(decoded: Iterable[Photo | Refused]) -> list[int | str]:
+    """The grey of each photo, the reason of each refusal."""
+    seen: list[int | str] = []
+    for row, one in enumerate(decoded):
+        assert one.row == row
+        seen.append(one.reason if isinstance(one, Refused) else int(one.pixels[0, 0, 0]))
+    return seen
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.02)

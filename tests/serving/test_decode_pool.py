@@ -1,56 +1,22 @@
-"""Workers that die, hang, cannot start or are left alone: no photo is lost, nobody waits, no process is left."""
+"""Workers that die, hang or cannot start: no photo is lost, and nobody waits."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.images import DEFAULT_LIMITS, Limits, Preprocessing
+from milvus_fghash.images import DEFAULT_LIMITS
 from milvus_fghash.serving import decode_pool
 from milvus_fghash.serving.decode_pool import AHEAD, STARTS, Pool
-from milvus_fghash.serving.decode_worker import BYTES_PER_PIXEL, MEMORY, memory_for, path_from_bytes, path_to_bytes
 from milvus_fghash.serving.decoding import Photo, Refused, decode
-from tests.image_bytes import encode, noise
-from tests.serving.decoders import FAILING, greys, watch
-
-SMALL = Preprocessing(size=8, resize=8)
-Processes = list[subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Processes:
-    return watch(monkeypatch)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    return greys(tmp_path, 100)
-
-
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_pool, "WORKER", ("-c", FAILING))
-
-
-def summary(decoded: Iterator[Photo | Refused]) -> list[int | str]:
-    """The grey of each photo, the reason of each refusal."""
-    seen: list[int | str] = []
-    for row, one in enumerate(decoded):
-        assert one.row == row
-        seen.append(one.reason if isinstance(one, Refused) else int(one.pixels[0, 0, 0]))
-    return seen
+from tests.serving.decoders import SMALL, Processes, summary, until
 
 
 def finished(pool: Pool, count: int) -> dict[int, Photo | Refused]:
@@ -58,21 +24,6 @@ def finished(pool: Pool, count: int) -> dict[int, Photo | Refused]:
     while len(done) < count:
         done |= {one.row: one for one in pool.step(patient=True)}
     return done
-
-
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.02)
-
-
-def is_running(process: int) -> bool:
-    """Not so for a zombie, which waits for its parent only."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_a_killed_worker_loses_nothing(pictures: list[Path], started: Processes) -> None:
@@ -168,6 +119,30 @@ def test_nobody_is_late_because_the_taker_is_slow(pictures: list[Path]) -> None:
             time.sleep(1)
 
 
+def test_paths_longer_than_any_system_takes_do_not_fill_the_socket(pictures: list[Path], started: Processes) -> None:
+    with closing(Pool(SMALL, DEFAULT_LIMITS, 1, 30)) as pool:
+        pool.add(0, pictures[0])
+        finished(pool, 1)
+        os.kill(started[0].pid, signal.SIGSTOP)  # it reads nothing
+        for row in range(1, AHEAD + 1):
+            pool.add(row, Path("x" * 500_000))
+        for late in finished(pool, AHEAD).values():
+            assert isinstance(late, Refused)
+            assert late.reason == "broken"
+
+
+def test_the_longest_paths_do_not_fill_the_socket(pictures: list[Path], started: Processes) -> None:
+    with closing(Pool(SMALL, DEFAULT_LIMITS, 1, 30)) as pool:
+        pool.add(0, pictures[0])
+        finished(pool, 1)
+        os.kill(started[0].pid, signal.SIGSTOP)
+        for row in range(1, AHEAD + 1):
+            pool.add(row, Path("x" * 4096))
+        pool.step(patient=False)
+        os.kill(started[0].pid, signal.SIGCONT)
+        assert len(finished(pool, AHEAD)) == AHEAD
+
+
 def test_the_time_begins_with_the_photo(pictures: list[Path]) -> None:
     with closing(Pool(SMALL, DEFAULT_LIMITS, 1, 0.5)) as pool:
         for row in range(2):
@@ -204,83 +179,6 @@ def test_a_worker_ends_itself_when_nobody_looks(tmp_path: Path, started: Process
     assert len(started) == 1
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-def test_closing_early_ends_all_workers_at_once(pictures: list[Path], started: Processes, stopped: bool) -> None:
-    decoded = decode(pictures, SMALL, DEFAULT_LIMITS, 2)
-    next(decoded)
-    if stopped:
-        os.kill(started[0].pid, signal.SIGSTOP)
-    before = time.monotonic()
-    decoded.close()
-    assert time.monotonic() - before < 5
-    assert len(started) == 2
-    assert None not in [process.returncode for process in started]
-
-
-def test_an_error_of_the_paths_ends_all_workers(pictures: list[Path], started: Processes) -> None:
-    def paths() -> Iterator[Path]:
-        yield from pictures[:30]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(decode(paths(), SMALL, DEFAULT_LIMITS, 2))
-    assert None not in [process.returncode for process in started]
-
-
-def test_ctrl_c_is_left_to_the_parent(pictures: list[Path], started: Processes) -> None:
-    decoded = decode(pictures, SMALL, DEFAULT_LIMITS, 1)
-    next(decoded)
-    assert os.getpgid(started[0].pid) != os.getpgid(0)  # a terminal sends it to groups
-    os.kill(started[0].pid, signal.SIGINT)
-    assert len(list(decoded)) == 99
-    assert len(started) == 1
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_each_worker_has_its_own_socket_only(pictures: list[Path], started: Processes) -> None:
-    decoded = decode(pictures, SMALL, DEFAULT_LIMITS, 3)
-    next(decoded)
-    for process in started:
-        held = [os.readlink(file) for file in Path(f"/proc/{process.pid}/fd").iterdir()]
-        assert len([name for name in held if name.startswith("socket:")]) == 1
-        assert len([name for name in held if "pixels" in name]) == 1
-    decoded.close()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_no_descriptor_is_left(pictures: list[Path], started: Processes) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))
-    assert len(list(decode(pictures, SMALL, DEFAULT_LIMITS, 2))) == 100
-    assert sorted(os.listdir("/proc/self/fd")) == before
-
-
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-from milvus_fghash.images import DEFAULT_LIMITS, Preprocessing
-from milvus_fghash.serving import decode_pool
-from milvus_fghash.serving.decoding import decode
-
-run = decode_pool._run
-decode_pool._run = lambda *told: print((process := run(*told)).pid) or process
-decoded = decode([Path(path) for path in sys.argv[1:]], Preprocessing(size=8, resize=8), DEFAULT_LIMITS, 2)
-next(decoded)
-print("done", flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-"""Has no `if __name__ == "__main__"`, and needs none."""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_workers_end_with_a_killed_parent(pictures: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    told = subprocess.run([sys.executable, tmp_path / "script.py", *pictures], capture_output=True, text=True)
-    assert told.returncode == -signal.SIGKILL, told.stderr
-    *workers, last = told.stdout.split()
-    assert (len(workers), last, told.stderr) == (2, "done", "")
-    until(lambda: not any(is_running(int(worker)) for worker in workers))
-
-
 @pytest.mark.parametrize("program", ["raise SystemExit(7)", "print('hello')"])
 def test_workers_that_cannot_start_are_one_error(
     pictures: list[Path], started: Processes, monkeypatch: pytest.MonkeyPatch, program: str
@@ -295,54 +193,3 @@ def test_a_python_that_is_not_there_is_one_error(pictures: list[Path], monkeypat
     monkeypatch.setattr(sys, "executable", "/no/python")
     with pytest.raises(ConfigError, match="cannot be started by /no/python"):
         next(decode(pictures, SMALL, DEFAULT_LIMITS, 1))
-
-
-@pytest.mark.usefixtures("failing")
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep to no such limit")
-def test_a_photo_that_fills_the_memory_is_refused_and_the_worker_goes_on(tmp_path: Path, started: Processes) -> None:
-    (tmp_path / "bomb.png").write_bytes(encode(Image.new("RGB", (8000, 8000))))  # 256 MB
-    (tmp_path / "good.png").write_bytes(encode(Image.new("RGB", (8, 8), (7, 7, 7))))
-    paths = [tmp_path / name for name in ("good.png", "bomb.png", "good.png")]
-    decoded = list(decode(paths, SMALL, DEFAULT_LIMITS, 1))
-    assert summary(iter(decoded)) == [7, "broken", 7]
-    assert isinstance(decoded[1], Refused)
-    assert "MemoryError" in decoded[1].message
-    assert len(started) == 1
-
-
-TURNED = Image.Exif()
-TURNED[0x0112] = 6
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        encode(noise(1500, 1000).convert("RGBA"), "WEBP", exif=TURNED, method=0),
-        encode(noise(1500, 1000).convert("RGBA"), "PNG", exif=TURNED, compress_level=1),
-        encode(noise(1500, 1000).convert("CMYK"), "JPEG", progressive=True, exif=TURNED),
-        encode(Image.new("I;16", (1500, 1000)), "PNG", transparency=3),
-    ],
-    ids=["webp", "png", "jpeg", "16-bit"],
-)
-def test_a_photo_at_the_limit_is_not_short_of_memory(raw: bytes, tmp_path: Path) -> None:
-    (tmp_path / "photo").write_bytes(raw)
-    limits = Limits(max_pixels=1_500_000, max_bytes=len(raw))
-    (photo,) = decode([tmp_path / "photo"], Preprocessing(), limits, 1)
-    assert isinstance(photo, Photo)
-
-
-def test_memory_worked_by_hand() -> None:
-    assert memory_for(Limits(max_pixels=1000, max_bytes=7)) == MEMORY + 1000 * BYTES_PER_PIXEL + 14
-    assert memory_for(DEFAULT_LIMITS) == 3_500_000_000
-
-
-@given(st.text(st.characters(codec=None)).map(Path))
-def test_any_path_comes_through(path: Path) -> None:
-    assert path_from_bytes(path_to_bytes(path)) == path
-
-
-def test_a_worker_loads_little() -> None:
-    probe = "import milvus_fghash.serving.decode_worker, sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
-    assert {"numpy", "PIL", "pydantic"} <= set(loaded)
-    assert not {"onnxruntime", "pymilvus", "grpc", "torch", "rich", "click"} & set(loaded)

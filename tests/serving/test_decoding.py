@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,22 +11,10 @@ import numpy as np
 import pytest
 
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.images import DEFAULT_LIMITS, Limits, Preprocessing
+from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.serving.decoding import AHEAD, FEW, WORKERS, Photo, Refused, batches, decode, workers_for
-from tests.serving.decoders import greys, watch
+from tests.serving.decoders import SMALL, Processes
 from tests.serving.test_odd_photos import REFUSED, TAKEN
-
-SMALL = Preprocessing(size=8, resize=8)
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    return watch(monkeypatch)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    return greys(tmp_path, 200)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -41,12 +28,12 @@ def test_photos_come_in_order_with_the_hash_of_their_file(pictures: list[Path], 
         assert photo.pixels.flags.writeable
 
 
-def test_no_photos_start_no_worker(started: list[subprocess.Popen[bytes]]) -> None:
+def test_no_photos_start_no_worker(started: Processes) -> None:
     assert list(decode([], SMALL, DEFAULT_LIMITS, 2)) == []
     assert started == []
 
 
-def test_workers_start_as_they_are_needed(pictures: list[Path], started: list[subprocess.Popen[bytes]]) -> None:
+def test_workers_start_as_they_are_needed(pictures: list[Path], started: Processes) -> None:
     assert len(list(decode(pictures[:2], SMALL, DEFAULT_LIMITS, 5))) == 2
     assert len(started) == 2
 

@@ -20,7 +20,7 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import ingest
 from milvus_fghash.serving.rows import photo_id
 from milvus_fghash.serving.search import Wanted, search_file
-from tests.serving.decoders import watch
+from tests.serving.decoders import Processes
 from tests.serving.small_bundle import write_small_bundle
 
 N = 30
@@ -158,10 +158,8 @@ def test_an_interrupted_run_leaves_whole_batches_and_its_report(
 
 
 def test_an_error_leaves_no_worker(
-    encoder: Encoder, photos: Listing, collection: HashCollection, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder, photos: Listing, collection: HashCollection, started: Processes
 ) -> None:
-    started = watch(monkeypatch)
-
     def fail(_done: int, _total: int) -> None:
         raise StoreError("gone")
 
