@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 ImageLike = Path | str | bytes | Image.Image | NDArray[np.uint8]
-"""A file, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels."""
+"""A file, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
+
+Files follow all `RULES`; of an image or pixels, all of them are used, which may change a few bits of a large photo.
+"""
 
 
 @dataclass(frozen=True)
