@@ -107,9 +107,10 @@ def main(plan: Plan) -> None:
             super()._write(batch)
 
     def watched_decode(*arguments: Any, **options: Any) -> Iterator[Any]:
-        for one in original_decode(*arguments, **options):
-            begin("decode")
-            yield one
+        with closing(original_decode(*arguments, **options)) as decoded:
+            for one in decoded:
+                begin("decode")
+                yield one
 
     ingesting: Any = importlib.import_module("milvus_fghash.serving.ingest")
     original_decode, ingesting.decode = ingesting.decode, watched_decode

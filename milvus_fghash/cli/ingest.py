@@ -16,6 +16,7 @@ from milvus_fghash.cli.options import (
     READABLE_FOLDER,
     consistency_option,
     dataset_option,
+    decoding_options,
     encoder_options,
     journal_option,
     json_option,
@@ -45,6 +46,7 @@ from milvus_fghash.whole_file import write_whole
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together.")
 @encoder_options
+@decoding_options
 @click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
 @max_errors_option
 @click.option(
@@ -76,6 +78,8 @@ def ingest(
     batch_size: int,
     provider: str | None,
     threads: int,
+    workers: int | None,
+    decode_timeout: float,
     report: Path | None,
     max_errors: int,
     retry_refused: bool,
@@ -101,6 +105,7 @@ def ingest(
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.decoding import WORKERS
     from milvus_fghash.serving.encoder import Encoder
     from milvus_fghash.serving.ingest import IngestOptions
     from milvus_fghash.serving.ingest import ingest as run
@@ -145,6 +150,8 @@ def ingest(
         folder = journal or connection.journal_folder()
         options = IngestOptions(
             batch_rows=batch_size,
+            workers=WORKERS if workers is None else workers,
+            timeout=decode_timeout,
             retry_refused=retry_refused,
             prune=prune,
             prune_at_most=prune_at_most,

@@ -69,6 +69,12 @@ encoder_options: Callable[[Command], Command] = all_of(
     click.option("--provider", help="Where ONNX Runtime computes, such as cpu or cuda.  [default: cuda if it works]"),
     click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of ONNX Runtime; 0 lets it choose."),
 )
+decoding_options: Callable[[Command], Command] = all_of(
+    click.option("--workers", type=click.IntRange(min=0),
+                 help="Processes that decode; 0 decodes in this one.  [default: one for each core, 8 at the most]"),
+    click.option("--decode-timeout", type=click.FloatRange(min=0, min_open=True), default=30.0,
+                 help="Seconds after which a worker is ended and its photo refused."),
+)  # fmt: skip
 
 
 def consistency_option(default: str | None) -> Callable[[Command], Command]:

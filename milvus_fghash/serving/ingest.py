@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from milvus_fghash.errors import DataError, FghashError, Stopped, StoreError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.serving.changes import Changes, Todo
 from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.decoding import Photo, Refused, batches, decode
+from milvus_fghash.serving.decoding import TIMEOUT, WORKERS, Photo, Refused, batches, decode
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.journal import Entry, Journal
 from milvus_fghash.serving.patience import Patience, Tell
@@ -39,6 +39,10 @@ class IngestOptions:
     batch_rows: int = 1000
     """Rows of one write. With the longest paths and labels these are 6 MB; Milvus takes 64."""
     limits: Limits = DEFAULT_LIMITS
+    workers: int = WORKERS
+    """Processes that decode, as in `decode`; 0 decodes in this one."""
+    timeout: float = TIMEOUT
+    """Seconds for one photo, where there are workers."""
     retry_refused: bool = False
     """Try again what was refused before, though the file is the same."""
     prune: bool = False
@@ -100,7 +104,7 @@ def ingest(
         tell: called with a line that a person should read.
 
     Raises:
-        ConfigError: when the namespace cannot be.
+        ConfigError: when the namespace cannot be, or no worker starts.
         DataError: when the report or the journal cannot be written, or too much would be pruned.
         StoreError: when another model filled the collection, or Milvus refuses; `StoreBusy` when it did not come back.
         Stopped: see ``stop``.
@@ -167,7 +171,7 @@ class _Run:
             except BaseException:  # no waiting for Milvus now; what was refused is known, and costs nothing to keep
                 self.changes.stop.set()
                 self.coded.clear()
-                with contextlib.suppress(FghashError):
+                with suppress(FghashError):
                     self._hand_over()
                 raise
             self._hand_over()
@@ -189,12 +193,13 @@ class _Run:
         )
 
     def _encode_all(self) -> None:
-        decoded = decode(self._files(), self.encoder.bundle.manifest.preprocessing, self.options.limits)
-        for photos in batches(decoded, self.encoder.batch_size, self._refuse):
-            self.coded += self._encode([photo for photo in photos if self._fits(photo)])
-            if len(self.coded) >= self.options.batch_rows:
-                self._hand_over()
-            self._report_progress()
+        options, preprocessing = self.options, self.encoder.bundle.manifest.preprocessing
+        with closing(decode(self._files(), preprocessing, options.limits, options.workers, options.timeout)) as decoded:
+            for photos in batches(decoded, self.encoder.batch_size, self._refuse):
+                self.coded += self._encode([photo for photo in photos if self._fits(photo)])
+                if len(self.coded) >= options.batch_rows:
+                    self._hand_over()
+                self._report_progress()
         self._report_progress()
 
     def _files(self) -> Iterator[Path]:

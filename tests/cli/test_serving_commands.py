@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from milvus_fghash.cli.ingest import ingest
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.serving.decoding import TIMEOUT
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.target import Target, connect
 
@@ -135,6 +137,21 @@ def test_an_evaluation_knows_before_the_work_where_it_cannot_write(run: Run, bir
         result = run("evaluate", GOLDEN, "--data", birds, *words)
         assert result.exit_code == 2
         assert result.stdout == ""
+
+
+@pytest.mark.parametrize("words", [["--workers", "0"], ["--workers", "1", "--decode-timeout", "20"]])
+def test_ingest_decodes_here_or_in_workers(run: Run, birds: Path, words: list[str]) -> None:
+    assert document(run("ingest", GOLDEN, birds, "--split", "test", "--json", *words))["stored"] == 12
+
+
+@pytest.mark.parametrize("words", [["--workers", "-1"], ["--decode-timeout", "0"]])
+def test_decoding_that_cannot_be_asked_for_is_wrong_usage(run: Run, birds: Path, words: list[str]) -> None:
+    assert run("ingest", GOLDEN, birds, *words).exit_code == 2
+
+
+def test_the_timeout_of_the_command_is_that_of_the_library() -> None:
+    (option,) = (one for one in ingest.params if one.name == "decode_timeout")
+    assert option.default == TIMEOUT
 
 
 def test_ingest_takes_one_split_and_names_the_others(run: Run, birds: Path) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
+from milvus_fghash.serving import decode_pool
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.target import Target, connect
+from tests.serving.decoders import FAILING, Processes, greys, watch
 from tests.serving.small_bundle import write_small_bundle
 from tests.serving.small_catalog import Catalog, draw_photos
 
@@ -46,3 +48,21 @@ def catalog(bundle: Path, lite: MilvusClient, new_name: str, tmp_path: Path) -> 
     encoder = Encoder.open(bundle)
     collection = HashCollection.create(lite, new_name, encoder.bundle.manifest)
     return Catalog(encoder, draw_photos(tmp_path / "photos"), collection, tmp_path / "journal")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """100 pictures; each has its row as its grey."""
+    return greys(tmp_path, 100)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Processes:
+    """Grows by each process that is started to decode."""
+    return watch(monkeypatch)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers fail as photos' names tell them."""
+    monkeypatch.setattr(decode_pool, "WORKER", ("-c", FAILING))

@@ -19,7 +19,7 @@ from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.verify import Verification, mend, verify
 
 N = 40
-EIGHT = IngestOptions(batch_rows=8)
+EIGHT = IngestOptions(batch_rows=8, workers=0)
 
 
 def draw_photos(root: Path) -> Path:

@@ -20,6 +20,7 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions, ingest
 from milvus_fghash.serving.rows import photo_id
 from milvus_fghash.serving.search import Wanted, search_file
+from tests.serving.decoders import Processes
 from tests.serving.small_bundle import write_small_bundle
 
 N = 30
@@ -156,6 +157,18 @@ def test_an_interrupted_run_leaves_whole_batches_and_its_report(
     assert collection.count() == 16
     assert json.loads((tmp_path / "refused.jsonl").read_text())["reason"] == "empty"
     assert ingest(encoder, photos, collection).rows_in_collection == N - 1
+
+
+def test_an_error_leaves_no_worker(
+    encoder: Encoder, photos: Listing, collection: HashCollection, started: Processes
+) -> None:
+    def fail(_done: int, _total: int) -> None:
+        raise StoreError("gone")
+
+    with pytest.raises(StoreError):
+        ingest(encoder, photos, collection, options=IngestOptions(workers=2), progress=fail)
+    assert len(started) == 2
+    assert None not in [process.returncode for process in started]
 
 
 def test_another_model_is_refused_before_anything_is_written(
