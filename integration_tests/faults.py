@@ -40,8 +40,8 @@ BATCH_ROWS = 8
 IN_FLIGHT = 3
 """Batches that may be encoded twice."""
 
-Fault = Literal["client killed", "answer lost"]
-FAULTS: tuple[Fault, ...] = ("client killed", "answer lost")
+Fault = Literal["client killed", "decoder killed", "answer lost"]
+FAULTS: tuple[Fault, ...] = ("client killed", "decoder killed", "answer lost")
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,10 @@ class Harness:
             later = self.random.choice([0.0, self.random.uniform(0, 0.02)])
             status = _ingest(plan.model_copy(update={"stage": stage, "number": number, "later": later}))
             return stage, status != 0
+        if fault == "decoder killed":
+            number = self.random.randint(1, N_PHOTOS // 2)
+            assert _ingest(plan.model_copy(update={"stage": "decode", "number": number, "victim": "worker"})) == 0
+            return "decode", True
         host = urlsplit(self.uri)
         assert host.hostname
         assert host.port

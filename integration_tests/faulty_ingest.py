@@ -4,7 +4,8 @@
 
 It is the project's own ingest, with a look at each of its four stages as they begin: decode (a photo), encode (a batch
 of the network), sink (a write into Milvus), journal (writing down what was acknowledged). When the chosen stage begins
-for the n-th time the process kills itself, at once or a moment later: SIGKILL, after which nothing of it runs.
+for the n-th time the process kills itself or one of its decoders, at once or a moment later: SIGKILL, after which
+nothing of it runs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +54,9 @@ class Plan(BaseModel):
     """Gets a byte for each photo that is encoded."""
     batch_rows: int = 8
     stage: Stage | None = None
-    """Where it dies; None: nowhere."""
+    """Where something is killed; None: nowhere."""
+    victim: Literal["client", "worker"] = "client"
+    """What is killed: this process, or one of those that decode for it."""
     number: int = 1
     """How often the stage has begun by then."""
     later: float = 0.0
@@ -63,6 +66,16 @@ class Plan(BaseModel):
     plant: Plant = ""
 
 
+def decode_worker() -> int:
+    """A process that decodes for this one; Linux only."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"decode_worker" in (folder / "cmdline").read_bytes():
+                return int(folder.name)
+    raise RuntimeError("no process decodes for this one")
+
+
 def main(plan: Plan) -> None:
     begun: Counter[str] = Counter()
 
@@ -70,10 +83,11 @@ def main(plan: Plan) -> None:
         begun[stage] += 1
         if stage != plan.stage or begun[stage] != plan.number:
             return
+        victim = os.getpid() if plan.victim == "client" else decode_worker()
         if plan.later:
-            threading.Timer(plan.later, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            threading.Timer(plan.later, os.kill, (victim, signal.SIGKILL)).start()
         else:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
 
     class WatchedEncoder(Encoder):
         def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
