@@ -13,11 +13,10 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -25,7 +24,7 @@ from PIL import Image
 
 from integration_tests.faulty_ingest import STAGES, Plan, Plant, Stage
 from integration_tests.losing_proxy import LosingProxy, losing_proxy
-from integration_tests.milvus_server import milvus_server
+from integration_tests.milvus_server import RunningServer, running_server
 from milvus_fghash.data import read
 from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.collection import HashCollection
@@ -40,8 +39,8 @@ BATCH_ROWS = 8
 IN_FLIGHT = 3
 """Batches that may be encoded twice."""
 
-Fault = Literal["client killed", "decoder killed", "answer lost"]
-FAULTS: tuple[Fault, ...] = ("client killed", "decoder killed", "answer lost")
+Fault = Literal["client killed", "decoder killed", "server killed", "answer lost"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Outcome:
 class Harness:
     """Photos, a bundle and a server; every run gets a collection and a journal of its own."""
 
-    uri: str
+    server: RunningServer
     folder: Path
     random: random.Random = field(default_factory=lambda: random.Random(0))
     runs: int = 0
@@ -88,7 +87,7 @@ class Harness:
         drawn = self.random.choice(STAGES)
         self.runs += 1
         encoder = Encoder.open(self.bundle)
-        with closing(connect(Target(self.uri))) as client:
+        with closing(connect(Target(self.server.uri))) as client:
             name = f"faults_{self.runs}"
             if client.has_collection(name):
                 client.drop_collection(name)
@@ -96,7 +95,7 @@ class Harness:
             plan = Plan(
                 bundle=self.bundle,
                 photos=self.photos,
-                uri=self.uri,
+                uri=self.server.uri,
                 collection=name,
                 journal=self.folder / name,
                 encoded=self.folder / f"{name}.encoded",
@@ -112,28 +111,33 @@ class Harness:
         return Outcome(where, happened, plan.encoded.stat().st_size - N_PHOTOS, found)
 
     def _first_run(self, plan: Plan, fault: Fault, stage: Stage) -> tuple[str, bool]:
+        begins = {"decode": N_PHOTOS, "encode": N_PHOTOS // 4, "sink": 0, "journal": 0}[stage]
+        number = self.random.randint(1, begins or N_PHOTOS // BATCH_ROWS)
+        later = self.random.choice([0.0, self.random.uniform(0, 0.02)])
+        killing: dict[str, object] = {"stage": stage, "number": number, "later": later}
         if fault == "client killed":
-            begins = {"decode": N_PHOTOS, "encode": N_PHOTOS // 4, "sink": 0, "journal": 0}[stage]
-            number = self.random.randint(1, begins or N_PHOTOS // BATCH_ROWS)
-            later = self.random.choice([0.0, self.random.uniform(0, 0.02)])
-            status = _ingest(plan.model_copy(update={"stage": stage, "number": number, "later": later}))
-            return stage, status != 0
+            return stage, _ingest(plan.model_copy(update=killing)) != 0
         if fault == "decoder killed":
-            number = self.random.randint(1, N_PHOTOS // 2)
-            assert _ingest(plan.model_copy(update={"stage": "decode", "number": number, "victim": "worker"})) == 0
+            killing |= {"stage": "decode", "number": self.random.randint(1, N_PHOTOS // 2), "victim": "worker"}
+            assert _ingest(plan.model_copy(update=killing)) == 0, "the ingest did not survive a dead decoder"
             return "decode", True
-        host = urlsplit(self.uri)
+        if fault == "server killed":
+            starts = self.server.starts
+            status = _ingest(plan.model_copy(update={**killing, "victim": "server"}), server=self.server)
+            assert status == 0, "the ingest did not wait for the server"
+            return stage, self.server.starts > starts
+        host = urlsplit(self.server.uri)
         assert host.hostname
         assert host.port
         with losing_proxy(host.hostname, host.port) as (proxy, uri):
             number = self.random.randint(1, N_PHOTOS // BATCH_ROWS)
-            status = _ingest(plan.model_copy(update={"uri": uri, "lose_answers": number}), proxy)
+            status = _ingest(plan.model_copy(update={"uri": uri, "lose_answers": number}), proxy=proxy)
             assert status == 0, "the ingest did not survive a lost answer"
             return "sink", proxy.lost > 0
 
 
-def _ingest(plan: Plan, proxy: LosingProxy | None = None) -> int:
-    """Run the process; its exit status."""
+def _ingest(plan: Plan, *, proxy: LosingProxy | None = None, server: RunningServer | None = None) -> int:
+    """Run the process, and do what its lines ask for; its exit status."""
     command = [sys.executable, "-m", "integration_tests.faulty_ingest", plan.model_dump_json()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -143,25 +147,22 @@ def _ingest(plan: Plan, proxy: LosingProxy | None = None) -> int:
                 proxy.lose(0.3)
                 process.stdin.write("go on\n")
                 process.stdin.flush()
+            if line.strip() == "kill" and server is not None:
+                server.kill()
+                server.start()
     return process.returncode
-
-
-@contextmanager
-def harness(uri: str | None = None) -> Iterator[Harness]:
-    """On a server of its own unless one is named."""
-    with tempfile.TemporaryDirectory() as name, nullcontext(uri) if uri else milvus_server() as found:
-        yield Harness(found, Path(name))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--uri", help="A server that may be written to; by default one is started.")
+    parser.add_argument("--faults", default=",".join(FAULTS), help="Which, between commas.  [default: all]")
     arguments = parser.parse_args()
     print("| fault | runs | happened in | missing | extra | twice | encoded twice at most | failed |")
     print("|---|---|---|---|---|---|---|---|")
-    with harness(arguments.uri) as at_work:
-        for fault in FAULTS:
+    with running_server() as server, tempfile.TemporaryDirectory() as folder:
+        at_work = Harness(server, Path(folder))
+        for fault in [fault for fault in FAULTS if fault in arguments.faults.split(",")]:
             outcomes = [at_work.run(fault) for _ in range(arguments.runs)]
             where = Counter(one.where for one in outcomes if one.happened)
             places = ", ".join(f"{stage} {count}" for stage, count in sorted(where.items()))

@@ -55,8 +55,8 @@ class Plan(BaseModel):
     batch_rows: int = 8
     stage: Stage | None = None
     """Where something is killed; None: nowhere."""
-    victim: Literal["client", "worker"] = "client"
-    """What is killed: this process, or one of those that decode for it."""
+    victim: Literal["client", "worker", "server"] = "client"
+    """What is killed: this process, one of those that decode for it, or Milvus, by whoever reads our lines."""
     number: int = 1
     """How often the stage has begun by then."""
     later: float = 0.0
@@ -82,6 +82,9 @@ def main(plan: Plan) -> None:
     def begin(stage: Stage) -> None:
         begun[stage] += 1
         if stage != plan.stage or begun[stage] != plan.number:
+            return
+        if plan.victim == "server":
+            print("kill", flush=True)
             return
         victim = os.getpid() if plan.victim == "client" else decode_worker()
         if plan.later:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from milvus_fghash.serving.run_record import RunRecord
 from milvus_fghash.serving.writing import Batch, Writer
 from milvus_fghash.whole_file import write_whole, written
 
+T = TypeVar("T")
 Progress = Callable[[int, int], object]
 """Called with the number of photos done, and of all."""
 
@@ -189,8 +191,11 @@ class _Run:
             pruned=pruned,
             seconds=seconds,
             images_per_second=self.looked_into / seconds,
-            rows_in_collection=self.collection.count(),
+            rows_in_collection=self._patiently(self.collection.count),
         )
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return self.options.patience.until_it_works(call, self.changes.stop, self.writer.tell)
 
     def _encode_all(self) -> None:
         options, preprocessing = self.options, self.encoder.bundle.manifest.preprocessing
@@ -275,8 +280,7 @@ class _Run:
             )
         for start in range(0, len(gone), self.options.batch_rows):
             part = gone[start : start + self.options.batch_rows]
-            delete = functools.partial(self.collection.delete, part)
-            self.options.patience.until_it_works(delete, self.changes.stop, self.writer.tell)
+            self._patiently(functools.partial(self.collection.delete, part))
             self.changes.journal.forget(part)
         return len(gone), len(gone)
 
