@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.errors import ConfigError
-from milvus_fghash.serving.collection import IDS_A_CALL, HashCollection
+from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.serving.collection import IDS_A_CALL, TIMEOUT, HashCollection
+from milvus_fghash.serving.expressions import in_brackets
+from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.rows import check_fits
+from milvus_fghash.serving.target import probe
 
 IDS_A_PAGE: Final = 10_000
 """Ids read in one call; Milvus gives 16,384 rows at most."""
@@ -64,8 +67,29 @@ def delete_where(collection: HashCollection, filter: str, yes: bool = False) -> 
     """
     if not filter.strip():
         raise ConfigError("an empty filter fits every row; to remove them all, drop the collection")
+    in_brackets(filter)
+    _check_understood(collection, filter)
     ids = sorted({one["id"] for page in collection.pages(["id"], IDS_A_PAGE, filter) for one in page})
     return delete_ids(collection, ids, yes)
+
+
+def _check_understood(collection: HashCollection, filter: str) -> None:
+    """Refuse a filter that Milvus Lite would read only in part, and delete more than was meant.
+
+    Where a filter stops to make sense, Lite takes what stands before that and says nothing; servers refuse it. What is
+    added here fits every row, if it is still read. A stray word inside brackets of the filter's own goes unnoticed.
+
+    Raises:
+        StoreError: when it is not.
+    """
+    if probe(collection.client).kind != "lite":
+        return
+    with milvus_call(f"cannot read {collection.name}"):
+        (found,) = collection.client.query(
+            collection.name, f'{filter} or id != ""', ["count(*)"], consistency_level="Strong", timeout=TIMEOUT
+        )
+    if found["count(*)"] != collection.count():
+        raise StoreError(f"cannot read {collection.name}: Milvus Lite understands the filter {filter!r} only in part")
 
 
 def read_ids(path: Path) -> list[str]:

@@ -66,7 +66,12 @@ def test_by_filter(ten: HashCollection, monkeypatch: pytest.MonkeyPatch) -> None
     assert delete_where(ten, 'label == "z"', yes=True) == Deletion(ten.name, 0, 0, 0, 4)
 
 
-@pytest.mark.parametrize("expression", ["label ==", "nothing == 3", "label == 'open", 'label == "x" label == "y"'])
+WRONG = ["label ==", "nothing == 3", "label == 'open"]
+HALF = ['label == "x" label == "y"', 'label == "x" y', 'label == "x", label == "y"', 'id != "7" nd label == "x"']
+"""Milvus Lite reads these up to where they stop to make sense, and says nothing."""
+
+
+@pytest.mark.parametrize("expression", WRONG + HALF)
 def test_a_wrong_filter_is_one_line_and_deletes_nothing(ten: HashCollection, expression: str) -> None:
     with pytest.raises(StoreError, match=r"^cannot read test_\w+: ") as caught:
         delete_where(ten, expression, yes=True)
@@ -86,6 +91,21 @@ def test_brackets_must_match(ten: HashCollection, expression: str, said: str) ->
     with pytest.raises(ConfigError, match=said):
         delete_where(ten, expression, yes=True)
     assert left(ten) == "0123456789"
+
+
+@pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        ('label == "x" or label == "y"', 10),
+        ('label == "x" and id != "0"', 4),
+        ('label not in ["x"]', 5),
+        ('meta["none"] == 1', 0),
+        ('id in ["1", "2"]', 2),
+        ('path like "3%"', 1),
+    ],
+)
+def test_right_filters_are_taken(ten: HashCollection, expression: str, found: int) -> None:
+    assert delete_where(ten, expression).found == found
 
 
 def test_brackets_in_texts_are_letters(ten: HashCollection) -> None:
