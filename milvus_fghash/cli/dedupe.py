@@ -22,8 +22,8 @@ PATHS_SHOWN = 4
 
 @click.command()
 @click.option("--max-distance", type=click.IntRange(min=0),
-              help="Most bits in which near duplicates differ.  [default: one in 16: 0 of 12, 3 of 48, 8 of 128; or "
-              "that of --previous]")  # fmt: skip
+              help="Most bits in which near duplicates differ.  [default: that of --previous, else an eighth of "
+              "the bits less 5: 0 below 48, 1 of 48, 3 of 64, 11 of 128]")  # fmt: skip
 @click.option("--previous", type=READABLE_FILE,
               help="What an earlier run wrote with --out: only what changed since then is searched.")  # fmt: skip
 @click.option("--out", type=NEW_PATH, help="Write the result as JSON, for --previous too.")
@@ -57,9 +57,11 @@ def dedupe(
 
     Near codes are a hint, no proof. Short codes cannot tell photos apart: 12 bits know 4,096 codes. And a model that
     learned classes gives all photos of a class nearly one code. What helps: a bundle of a method that learns no classes
-    (itq, lsh) with 64 bits or more, a smaller --max-distance, and a look at the page (--html) before anything goes.
+    (itq, lsh) with 128 bits or more, a smaller --max-distance, and a look at the page (--html) before anything goes.
+    The more rows, the smaller the distance has to be.
 
-    Nothing is deleted without --delete and --yes. --delete alone counts the rows. Photo files are never touched.
+    Nothing is deleted without --delete and --yes. --delete alone counts the rows. Photo files are never touched, so to
+    ingest the same folder again puts the rows back.
 
     \b
     Example: milvus-fghash dedupe --out groups.json --html groups.html --photos photos

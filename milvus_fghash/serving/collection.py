@@ -14,7 +14,7 @@ from milvus_fghash.bits import check_codes, code_bytes, to_hex
 from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.errors import CodeError, StoreError, nearest
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.expressions import check_deletable, id_is_one_of, in_brackets
+from milvus_fghash.serving.expressions import check_brackets, check_deletable, id_is_one_of
 from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.rows import Rows
 from milvus_fghash.serving.schema import (
@@ -208,13 +208,13 @@ class HashCollection:
 
     def pages(self, columns: Sequence[str], batch: int = 1000, filter: str = "") -> Iterator[list[dict[str, Any]]]:
         """`scan` for those who want some columns only, as Milvus gives them: a code is a list of one `bytes`."""
-        fits = in_brackets(filter)  # the iterator puts a condition of its own beside it
+        check_brackets(filter)
         self.count()  # waits for the last writes: the iterator of Milvus 2.3 does not, whatever level it is given
         with milvus_call(f"cannot read {self.name}"):
             pages = self.client.query_iterator(
                 self.name,
                 batch,
-                filter=fits,
+                filter=filter,
                 output_fields=list(columns),
                 consistency_level="Strong",
                 timeout=TIMEOUT,

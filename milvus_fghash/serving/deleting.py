@@ -9,7 +9,7 @@ from typing import Final
 
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving.collection import IDS_A_CALL, TIMEOUT, HashCollection
-from milvus_fghash.serving.expressions import in_brackets
+from milvus_fghash.serving.expressions import check_brackets
 from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.rows import check_fits
 from milvus_fghash.serving.target import probe
@@ -67,7 +67,7 @@ def delete_where(collection: HashCollection, filter: str, yes: bool = False) -> 
     """
     if not filter.strip():
         raise ConfigError("an empty filter fits every row; to remove them all, drop the collection")
-    in_brackets(filter)
+    check_brackets(filter)
     _check_understood(collection, filter)
     ids = sorted({one["id"] for page in collection.pages(["id"], IDS_A_PAGE, filter) for one in page})
     return delete_ids(collection, ids, yes)

@@ -27,17 +27,16 @@ def id_is_one_of(ids: Sequence[str]) -> str:
     return f"id in {json.dumps(list(ids), ensure_ascii=False)}"
 
 
-def in_brackets(filter: str) -> str:
-    """The same condition, so that what is put beside it cannot change it; an empty one stays empty.
+def check_brackets(filter: str) -> None:
+    """Refuse a condition whose round brackets do not match; those inside texts are letters.
 
-    Milvus reads a condition up to where it makes sense and passes over the rest, such as a bracket too many. Beside
-    another condition the rest would count.
+    Milvus reads a condition up to where it makes sense and passes over the rest, such as a bracket too many. Between
+    the brackets that the iterator of pymilvus puts around it the rest would count, and it would go on for ever.
 
-    >>> in_brackets('label == ")" or id == "7"')
-    '(label == ")" or id == "7")'
+    >>> check_brackets('label == ")" or (id == "7")')
 
     Raises:
-        ConfigError: when a bracket is closed that was never opened, or the other way round.
+        ConfigError: when one is closed that was never opened, or the other way round.
     """
     depth = 0
     for bracket in re.findall(r"[()]", re.sub(TEXT, "", filter)):
@@ -46,7 +45,6 @@ def in_brackets(filter: str) -> str:
             break
     if depth:
         raise ConfigError(f"the filter {filter!r} has a round bracket too {'many' if depth < 0 else 'few'}")
-    return f"({filter})" if filter.strip() else ""
 
 
 def check_deletable(client: MilvusClient, ids: Sequence[str]) -> None:

@@ -82,7 +82,7 @@ def test_members_stand_by_path_with_their_distance_from_the_first(seven: HashCol
     assert [one.content_sha for one in near.members] == ["three", "two", "one"]
 
 
-def test_the_usual_distance_is_one_bit_in_sixteen_or_that_of_the_earlier_result(seven: HashCollection) -> None:
+def test_the_usual_distance_follows_from_the_bits_or_is_that_of_the_earlier_result(seven: HashCollection) -> None:
     assert find_duplicates(seven).max_distance == 0
     assert find_duplicates(seven, earlier=find_duplicates(seven, 2)).max_distance == 2
     for distance in (-1, 13):
