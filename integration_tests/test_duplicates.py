@@ -18,7 +18,7 @@ from milvus_fghash.serving.dedupe import find_duplicates
 from milvus_fghash.serving.deleting import delete_ids, delete_where
 from milvus_fghash.serving.rows import Rows
 
-N_ROWS = 2500
+N_ROWS = 1200
 
 
 def rows_of(bits: int, seed: int = 0) -> Rows:
