@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from milvus_fghash.errors import ConfigError, DataError
 
+FILE: Final = "journal.sqlite"
 VERSION: Final = 1
 SCHEMA: Final = """
 CREATE TABLE about (born TEXT NOT NULL);
@@ -36,6 +37,8 @@ CREATE TABLE photos (
 CREATE INDEX photos_of_source ON photos (source);
 """
 COLUMNS: Final = "id, path, stamp, content_sha, reason, message"
+DELETED: Final = "deleted"
+"""Reason of a photo whose row was deleted on purpose. It is not counted among the refused ones."""
 MOST_IDS: Final = 500
 """Of one SQL statement; SQLite takes 999 and more."""
 
@@ -90,9 +93,7 @@ class Journal:
         except OSError as error:
             raise DataError(f"cannot make the folder of the journal {folder}: {error.strerror}") from None
         with _told(folder):
-            connection = sqlite3.connect(
-                folder / "journal.sqlite", timeout=0.5, check_same_thread=False, isolation_level=None
-            )
+            connection = sqlite3.connect(folder / FILE, timeout=0.5, check_same_thread=False, isolation_level=None)
         try:
             with _told(folder):
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -114,12 +115,25 @@ class Journal:
             raise
         return journal
 
+    @classmethod
+    @contextmanager
+    def if_there(cls, folder: Path, born: str) -> Iterator[Self | None]:
+        """`open` for a ``with`` block, where the collection has a journal; raises as that."""
+        if not (folder / FILE).exists():
+            yield None
+            return
+        journal = cls.open(folder, born)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
     def close(self) -> None:
         """Let go of it."""
         self._connection.close()
 
     def _begin_anew(self, born: str) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             for table in ("photos", "sources", "about"):
                 connection.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in SCHEMA.split(";"):
@@ -129,20 +143,20 @@ class Journal:
         self._forget_seen()
 
     def _forget_seen(self) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute("DROP TABLE IF EXISTS temp.seen")
             connection.execute("CREATE TEMP TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def source(self, description: str) -> int:
         """The number of a source of photos, new or known."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO sources (description) VALUES (?)", (description,))
             row = connection.execute("SELECT number FROM sources WHERE description = ?", (description,)).fetchone()
         return int(row[0])
 
     def sources(self) -> list[str]:
         """Descriptions of all sources."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [row[0] for row in connection.execute("SELECT description FROM sources")]
 
     def see(self, source: int, ids: Sequence[str]) -> tuple[dict[str, Entry], list[bool]]:
@@ -153,7 +167,7 @@ class Journal:
             run has seen it before, in which case one photo is listed twice.
         """
         known: dict[str, Entry] = {}
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             for start in range(0, len(ids), MOST_IDS):
                 part = ids[start : start + MOST_IDS]
                 marks = ",".join("?" * len(part))
@@ -177,7 +191,7 @@ class Journal:
         rows = [
             (one.id, source, _bytes(one.path), one.stamp, one.content_sha, one.reason, one.message) for one in entries
         ]
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.executemany(
                 "INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
                 "source = excluded.source, path = excluded.path, stamp = excluded.stamp, reason = excluded.reason, "
@@ -188,70 +202,46 @@ class Journal:
 
     def forget(self, ids: Sequence[str]) -> None:
         """Photos that no longer have a row: the next run takes them for new."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.executemany("DELETE FROM photos WHERE id = ?", [(key,) for key in ids])
+
+    def mark_deleted(self, ids: Sequence[str]) -> None:
+        """Rows that someone deleted on purpose: their photos are not taken in again until they change."""
+        with self.transaction() as connection:
+            connection.executemany(
+                "UPDATE photos SET content_sha = '', reason = ?, message = '' WHERE id = ?",
+                [(DELETED, key) for key in ids],
+            )
 
     def refused(self) -> Iterator[Entry]:
         """Photos of this run that are refused, in the order in which they became known."""
-        return self._entries("reason != '' AND id IN (SELECT id FROM seen)")
+        return self.entries("reason NOT IN ('', ?) AND id IN (SELECT id FROM seen)", DELETED)
 
     def reasons(self) -> dict[str, int]:
         """Reason -> number of photos of this run that are refused for it."""
-        sql = "SELECT reason, count(*) FROM photos WHERE reason != '' AND id IN (SELECT id FROM seen) GROUP BY reason"
-        with self._transaction() as connection:
-            return dict(connection.execute(sql).fetchall())
+        those = "reason NOT IN ('', ?) AND id IN (SELECT id FROM seen)"
+        with self.transaction() as connection:
+            return dict(
+                connection.execute(f"SELECT reason, count(*) FROM photos WHERE {those} GROUP BY reason", (DELETED,))
+            )
 
     def vanished(self, source: int) -> Iterator[Entry]:
         """Photos that a source had once and that this run has not seen; ask when all of the listing has been seen."""
-        return self._entries("source = ? AND id NOT IN (SELECT id FROM seen)", source)
+        return self.entries("source = ? AND id NOT IN (SELECT id FROM seen)", source)
 
     def stored(self) -> Iterator[Entry]:
         """Photos of all sources that have a row."""
-        return self._entries("content_sha != ''")
+        return self.entries("content_sha != ''")
 
-    def n_stored(self) -> int:
-        """Number of photos of all sources that have a row."""
-        with self._transaction() as connection:
-            return int(connection.execute("SELECT count(*) FROM photos WHERE content_sha != ''").fetchone()[0])
+    def entries(self, where: str, *values: Any) -> Iterator[Entry]:
+        """Those that fit a condition of SQL, in the order in which they became known.
 
-    def begin_rows(self) -> None:
-        """Forget the rows that were noted."""
-        with self._transaction() as connection:
-            connection.execute("DROP TABLE IF EXISTS temp.rows")
-            connection.execute("CREATE TEMP TABLE rows (id TEXT PRIMARY KEY, content_sha TEXT) WITHOUT ROWID")
-
-    def note_rows(self, rows: Iterable[tuple[str, str]]) -> None:
-        """Note id and content_sha of rows of the collection, for `without_row` and `unlike_row`."""
-        with self._transaction() as connection:
-            connection.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", rows)
-
-    def without_row(self) -> Iterator[Entry]:
-        """Photos that should have a row and have none."""
-        return self._entries("content_sha != '' AND id NOT IN (SELECT id FROM rows)")
-
-    def unlike_row(self) -> Iterator[Entry]:
-        """Photos whose row was made of another content than the one that was acknowledged."""
-        differing = "SELECT 1 FROM rows WHERE rows.id = photos.id AND rows.content_sha != photos.content_sha"
-        return self._entries(f"content_sha != '' AND EXISTS ({differing})")
-
-    def knows(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that stand in the journal with a row, or in the listing that was seen."""
-        known: set[str] = set()
-        with self._transaction() as connection:
-            for start in range(0, len(ids), MOST_IDS):
-                part = ids[start : start + MOST_IDS]
-                marks = ",".join("?" * len(part))
-                for table in ("photos WHERE content_sha != '' AND", "seen WHERE"):
-                    found = connection.execute(f"SELECT id FROM {table} id IN ({marks})", part)
-                    known |= {row[0] for row in found}
-        return known
-
-    def _entries(self, where: str, *values: Any) -> Iterator[Entry]:
-        """A page at a time, so that a catalog of any size takes little memory, and others may write in between."""
+        A page at a time, so that a catalog of any size takes little memory, and others may write in between.
+        """
         last = 0
         sql = f"SELECT {COLUMNS}, rowid FROM photos WHERE rowid > ? AND {where} ORDER BY rowid LIMIT {MOST_IDS}"
         while True:
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 rows = connection.execute(sql, (last, *values)).fetchall()
             yield from map(_entry, rows)
             if len(rows) < MOST_IDS:
@@ -259,7 +249,8 @@ class Journal:
             last = rows[-1][-1]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block or nothing; other threads wait meanwhile. For `Journal` and `journal_rows`."""
         with self._lock, _told(self.folder):
             self._connection.execute("BEGIN")
             try:

@@ -12,9 +12,11 @@ import numpy as np
 
 from milvus_fghash.bits import unpack
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.serving import journal_rows
 from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.collection import HashCollection, count_rows
 from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.expressions import id_is_one_of
 from milvus_fghash.serving.journal import Entry, Journal
 from milvus_fghash.serving.search import Wanted, search_codes
 
@@ -100,13 +102,13 @@ def verify(
     new_or_changed = {todo.row for todo in changes.todo()}
     extra, distinct = _read_rows(collection, journal)
     rows = collection.count()
-    missing, unlike = _of_entries(journal.without_row()), _of_entries(journal.unlike_row())
+    missing, unlike = _of_entries(journal_rows.without_row(journal)), _of_entries(journal_rows.unlike_row(journal))
     wrong = {*missing.ids, *unlike.ids}
     drawn = [row for row in _drawn(len(listing), new_or_changed, sample, seed) if changes.id(row) not in wrong]
     looked_at = _look(encoder, listing, collection, {row: changes.id(row) for row in drawn})
     return Verification(
         photos=len(listing),
-        acknowledged=journal.n_stored(),
+        acknowledged=journal_rows.count_stored(journal),
         rows=rows,
         new_or_changed=len(new_or_changed),
         refused=sum(journal.reasons().values()),
@@ -143,11 +145,11 @@ def _read_rows(collection: HashCollection, journal: Journal) -> tuple[Finding, i
     namespaces = {json.loads(one)["namespace"] for one in journal.sources()}
     paths: dict[str, str] = {}
     distinct = 0
-    journal.begin_rows()
+    journal_rows.begin(journal)
     for rows in collection.scan():
-        journal.note_rows(zip(rows.ids, rows.content_shas, strict=True))
+        journal_rows.note(journal, zip(rows.ids, rows.content_shas, strict=True))
         distinct += len(rows)
-        known = journal.knows(rows.ids)
+        known = journal_rows.known(journal, rows.ids)
         for key, path, meta in zip(rows.ids, rows.paths, rows.metas, strict=True):
             if key not in known and meta.get("namespace", "") in namespaces:
                 paths[key] = path
@@ -175,7 +177,7 @@ def _duplicates(collection: HashCollection) -> Finding:
 
 def _twice(collection: HashCollection, ids: Sequence[str]) -> list[str]:
     """Those of the ids that stand more than once, by halving."""
-    if collection.count_ids(ids) == len(ids):
+    if count_rows(collection.client, collection.name, id_is_one_of(ids)) == len(ids):
         return []
     if len(ids) == 1:
         return list(ids)
@@ -209,7 +211,7 @@ def _look(encoder: Encoder, listing: Listing, collection: HashCollection, ids: M
     differing = unpack(encoded.codes ^ of_rows, collection.bits).sum(axis=1)
     miscoded = [key for key, bits in zip(keys, differing, strict=True) if bits > FLIPPED_AT_MOST * collection.bits]
     # All in one call: each finds those of the sample that have its code, itself among them.
-    wanted = Wanted(max(1, len(keys)), f"id in {json.dumps(keys)}", max_distance=0, consistency="Strong")
+    wanted = Wanted(max(1, len(keys)), id_is_one_of(keys), max_distance=0, consistency="Strong")
     answers = search_codes(collection, of_rows, wanted) if keys else []
     found = [any(hit.id == key for hit in answer.hits) for key, answer in zip(keys, answers, strict=True)]
     return _Looked(

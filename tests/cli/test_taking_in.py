@@ -65,3 +65,21 @@ def test_verify_finds_and_mends(filled: Run, birds: Path) -> None:
     told = document(filled("verify", GOLDEN, birds, "--mend", "--json"))
     assert (told["whole"], told["mended"], told["rows"]) == (True, {"missing": 12}, 36)
     assert filled("verify", GOLDEN, birds, "--delete-extra").exit_code == 2
+
+
+def test_what_was_deleted_on_purpose_stays_away(filled: Run, birds: Path) -> None:
+    assert document(filled("delete", "--filter", 'path like "test/%"', "--yes", "--json"))["deleted"] == 12
+    told = document(filled("ingest", GOLDEN, birds, "--json"))
+    assert (told["stored"], told["refused"], told["rows_in_collection"]) == (0, 0, 24)
+    assert document(filled("verify", GOLDEN, birds, "--json"))["whole"]
+    told = document(filled("ingest", GOLDEN, birds, "--retry-refused", "--json"))
+    assert (told["stored"], told["rows_in_collection"]) == (12, 36)
+
+
+def test_duplicates_that_were_deleted_stay_away(run: Run, birds: Path) -> None:
+    photo = min(birds.rglob("*.jpg"))
+    (photo.parent / "copy.jpg").write_bytes(photo.read_bytes())
+    assert document(run("ingest", GOLDEN, birds, "--json"))["rows_in_collection"] == 37
+    assert document(run("dedupe", "--delete", "exact", "--yes", "--json"))["deletion"]["deleted"] == 1
+    told = document(run("ingest", GOLDEN, birds, "--json"))
+    assert (told["stored"], told["refused"], told["rows_in_collection"]) == (0, 0, 36)
