@@ -112,15 +112,15 @@ def main(plan: Plan) -> None:
             return super().upsert(rows, embeddings)
 
     class WatchedJournal(Journal):
-        def put(self, source: int, entries: Any) -> None:
+        def put(self, entries: Any) -> None:
             begin("journal")
-            super().put(source, entries)
+            super().put(entries)
 
     class HastyWriter(writing.Writer):
         """Writes down first, and writes then."""
 
         def _write(self, batch: writing.Batch) -> None:
-            self.journal.put(self.source, batch.entries)
+            self.journal.put(batch.entries)
             super()._write(batch)
 
     def watched_decode(*arguments: Any, **options: Any) -> Iterator[Any]:
@@ -129,10 +129,10 @@ def main(plan: Plan) -> None:
                 begin("decode")
                 yield one
 
-    ingesting: Any = importlib.import_module("milvus_fghash.serving.ingest")
+    ingesting: Any = importlib.import_module("milvus_fghash.serving.ingest_run")
     original_decode, ingesting.decode = ingesting.decode, watched_decode
     if plan.plant == "journal first":
-        ingesting.Writer = HastyWriter
+        importlib.import_module("milvus_fghash.serving.ingest").__dict__["Writer"] = HastyWriter
     encoder = replace(Encoder.open(plan.bundle), batch_size=4)
     with closing(connect(Target(plan.uri))) as client:
         found = HashCollection.open(client, plan.collection, encoder.bundle.manifest)

@@ -57,6 +57,9 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 _WIDEST = 8
 """Aspect ratio above which only the crop is resized. Below, the pixels are torchvision's bit for bit."""
 
+LONGEST_SIDE: Final = 2**31
+"""Of no image that can be opened."""
+
 _one_at_a_time = threading.Lock()
 
 
@@ -96,6 +99,8 @@ class Preprocessing(BaseModel):
     """Length of the shorter side before the centre crop (or of both sides with `stretch`)."""
     resize_mode: Literal["shorter_side", "stretch"] = "shorter_side"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    scale: Literal["reduced", "whole"] = "reduced"
+    """Whether large JPEGs are decoded at a reduced scale, by the rule "scale"."""
 
     @model_validator(mode="after")
     def _crop_must_fit(self) -> Self:
@@ -106,7 +111,7 @@ class Preprocessing(BaseModel):
     @property
     def enough(self) -> int:
         """Length of the shorter side that decoding at a reduced scale leaves at least."""
-        return MARGIN * self.resize
+        return MARGIN * self.resize if self.scale == "reduced" else LONGEST_SIDE
 
 
 def load(source: Path | bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from milvus_fghash.bundle import read_bundle
 from milvus_fghash.errors import ImageRefused
 from milvus_fghash.images import Limits, Preprocessing, load, open_rgb, prepare
 from milvus_fghash.jpeg_scale import MARGIN, _frame
@@ -162,3 +164,12 @@ def test_the_frame_by_hand() -> None:
 @given(st.binary(max_size=60))
 def test_the_frame_of_hostile_bytes_is_no_error(rest: bytes) -> None:
     _frame(b"\xff\xd8" + rest)
+
+
+def test_a_bundle_that_says_nothing_of_scale_decodes_every_pixel() -> None:
+    older = read_bundle(Path(__file__).parent / "golden" / "bundle-v1").manifest
+    assert older.preprocessing.scale == "whole"
+    raw = encode(noise(2048, 1024), "JPEG")
+    assert open_rgb(raw, preprocessing=older.preprocessing).size == (2048, 1024)
+    newer = older.preprocessing.model_copy(update={"scale": "reduced"})
+    assert open_rgb(raw, preprocessing=newer).size != (2048, 1024)

@@ -24,7 +24,6 @@ from milvus_fghash.cli.options import (
     max_errors_option,
     namespace_option,
     read_photos,
-    source_of,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
@@ -50,7 +49,9 @@ from milvus_fghash.whole_file import write_whole
 @click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
 @max_errors_option
 @click.option(
-    "--retry-refused", is_flag=True, help="Try photos again that were refused before, though their files are the same."
+    "--retry-refused",
+    is_flag=True,
+    help="Try photos again that were refused, or whose rows were deleted, though they are the same.",
 )
 @click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
@@ -106,6 +107,7 @@ def ingest(
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.decoding import WORKERS
+    from milvus_fghash.serving.deleting import drop_with_journal
     from milvus_fghash.serving.encoder import Encoder
     from milvus_fghash.serving.ingest import IngestOptions
     from milvus_fghash.serving.ingest import ingest as run
@@ -122,10 +124,10 @@ def ingest(
         )
     if report:
         write_whole(report, b"")  # before a collection is made for a run that cannot report
-    name = connection.collection_name
+    name, folder = connection.collection_name, journal or connection.journal_folder()
     with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
         if drop_if_exists and client.has_collection(name):
-            HashCollection.drop(client, name)
+            drop_with_journal(client, name, folder)
         collection = HashCollection.open_or_create(
             client,
             name,
@@ -147,7 +149,6 @@ def ingest(
                 f"the collection {name} was made with {' and '.join(unlike)}, which cannot be changed; leave the "
                 "option out, or ingest into another one (--collection-name)"
             )
-        folder = journal or connection.journal_folder()
         options = IngestOptions(
             batch_rows=batch_size,
             workers=WORKERS if workers is None else workers,
@@ -165,7 +166,8 @@ def ingest(
                 namespace,
                 options,
                 journal=opened,
-                source=source_of(data, split),
+                photos=data,
+                part=split or "",
                 report=report,
                 stop=stop,
                 tell=lambda line: click.echo(line, err=True),
@@ -180,5 +182,5 @@ def ingest(
         where = f"see {report}" if report else "--report FILE lists them"
         raise TooManyRefused(
             f"{result.refused} of {len(listing)} photos were refused, {max_errors} are allowed (--max-errors); "
-            f"{where}. All others are in"
+            f"{where}. {'All others are in' if not result.deleted else 'All others are in, but for deleted ones'}"
         )

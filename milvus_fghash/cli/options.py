@@ -120,11 +120,6 @@ def keep_apart(listing: Listing, data: Path, *outputs: Path | None) -> None:
             listing.keep_apart(out)
 
 
-def source_of(data: Path, split: str | None) -> str:
-    """What tells the photos of a command apart from others of the same collection."""
-    return f"{data.resolve()} {split or ''}".strip()
-
-
 def read_photos(data: Path, dataset: str | None) -> Listing:
     """The photos in ``data``, read in the layout that `layout_of` says."""
     from milvus_fghash.data import read

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAID = b"Finishing what was begun; once more leaves after the write under way.\n"
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def finishing_when_interrupted() -> Iterator[threading.Event]:
     def finish(_number: int, _frame: object) -> None:
         give_back()
         asked.set()
-        click.echo("Finishing what was begun; once more leaves at once.", err=True)
+        os.write(2, SAID)  # what buffers may be in the middle of a line, and takes no second writer
 
     for number in SIGNALS:
         signal.signal(number, finish)

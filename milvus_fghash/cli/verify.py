@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,10 @@ from milvus_fghash.cli.options import (
     json_option,
     namespace_option,
     read_photos,
-    source_of,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import NotWhole
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sample", type=click.IntRange(0, 10_000), default=100, help="Photos that are encoded again and searched for."
 )
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Draws the sample.  [default: another each time]")
 @click.option("--mend", is_flag=True, help="Write what is missing or wrong again; take in what is new.")
 @click.option("--delete-extra", is_flag=True, help="With --mend: delete rows that no photo and no journal knows.")
 @encoder_options
@@ -50,6 +52,7 @@ def verify(
     split: str | None,
     namespace: str,
     sample: int,
+    seed: int | None,
     mend: bool,
     delete_extra: bool,
     provider: str | None,
@@ -80,26 +83,41 @@ def verify(
     listing = read_photos(data, dataset)
     listing = listing.split(split) if split else listing
     encoder = Encoder.open(bundle, provider=provider, threads=threads)
-    folder, source = journal or connection.journal_folder(), source_of(data, split)
+    folder, part = journal or connection.journal_folder(), split or ""
+    seed = random.randrange(2**32) if seed is None else seed
+    mended: dict[str, int] | None = None
     with closing(connection.connect()) as client, progress_bar("verifying") as update:
         collection = HashCollection.open(client, connection.collection_name, encoder.bundle.manifest)
 
         def look() -> Verification:
-            with closing(Journal.open(folder, collection.note.born)) as opened:
-                found = run(encoder, listing, collection, Changes(listing, namespace, opened, source), sample)
-                if mend and not found.is_whole:
-                    make_whole(collection, opened, found, delete_extra=delete_extra)
+            with Journal.if_there(folder, collection.note.born) as opened, closing(Journal.in_memory()) as empty:
+                changes = Changes(listing, namespace, opened or empty, data, part)
+                found = run(encoder, listing, collection, changes, sample, seed)
+                if mend and mended is None:
+                    make_whole(collection, changes.journal, found, delete_extra=delete_extra)
                 return found
 
         found = look()
         if mend:
-            with closing(Journal.open(folder, collection.note.born)) as opened:
-                ingest(encoder, listing, collection, namespace, journal=opened, source=source, progress=update)
-            mended, found = found, look()
-            facts = {**_facts(found), "mended": {name: one.count for name, one in mended.findings.items() if one.count}}
-        else:
-            facts = _facts(found)
-    facts["whole"] = found.is_whole
+            mended = {name: one.count for name, one in found.findings.items() if one.count}
+            with (
+                finishing_when_interrupted() as stop,
+                closing(Journal.open(folder, collection.note.born)) as opened,
+            ):
+                ingest(
+                    encoder,
+                    listing,
+                    collection,
+                    namespace,
+                    journal=opened,
+                    photos=data,
+                    part=part,
+                    stop=stop,
+                    tell=lambda line: click.echo(line, err=True),
+                    progress=update,
+                )
+            found = look()
+    facts = {**_facts(found), **({"mended": mended} if mend else {}), "seed": seed, "whole": found.is_whole}
     if as_json:
         show_json(facts)
     else:
@@ -108,8 +126,21 @@ def verify(
         wrong = ", ".join(
             f"{one.count:,} {name.replace('_', ' ')}" for name, one in found.findings.items() if one.count
         )
-        step = "say --delete-extra if no other journal knows those" if mend else "--mend writes what is wrong again"
-        raise NotWhole(f"the collection {collection.name} is not whole: {wrong}; {step}")
+        raise NotWhole(f"the collection {collection.name} is not whole: {wrong}; {_next_step(found, mend, folder)}")
+    if found.unacknowledged and not found.acknowledged:
+        click.echo(f"There is no journal of these rows in {folder}: only the sample was compared with them.", err=True)
+
+
+def _next_step(found: Verification, mended: bool, folder: Path) -> str:
+    if found.of_others == sum(one.count for one in found.findings.values()):
+        return "all of that is of other photos: verify those, with --mend"
+    if not mended:
+        return "--mend writes what is wrong again"
+    if found.miscoded.count:
+        return f"a sample tells of all: delete {folder}, and ingest writes every row again"
+    if found.extra.count:
+        return "--delete-extra deletes rows that no photo and no journal knows"
+    return "run it again, and see whether something else writes into the collection"
 
 
 def _facts(found: Verification) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Final
 
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving.collection import IDS_A_CALL, TIMEOUT, HashCollection
+from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import check_brackets
-from milvus_fghash.serving.journal import Journal
+from milvus_fghash.serving.journal import Journal, journal_file
 from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.rows import check_fits
 from milvus_fghash.serving.target import probe
@@ -44,7 +45,7 @@ def delete_ids(
     """Delete rows by id; without ``yes``, only count them. An id that stands twice counts once.
 
     Args:
-        journal: of the collection; it is told, so that the next ingest does not bring the rows back.
+        journal: of the collection; it is told, so that no ingest brings the rows back.
 
     Raises:
         StoreError: when an id cannot be one, or Milvus refuses.
@@ -57,9 +58,9 @@ def delete_ids(
         for start in range(0, len(asked), IDS_A_CALL)
         for key in collection.present(asked[start : start + IDS_A_CALL])
     ]
+    if yes and journal:  # first, and all: whatever stops this in the middle, nothing of it comes back
+        journal.mark_deleted(asked)
     deleted = collection.delete(there) if yes else 0
-    if yes and journal:
-        journal.mark_deleted(there)
     return Deletion(collection.name, len(there), len(asked) - len(there), deleted, collection.count())
 
 
@@ -83,6 +84,23 @@ def delete_where(
     return delete_ids(collection, ids, yes, journal)
 
 
+def drop_with_journal(client: MilvusClient, name: str, folder: Path) -> None:
+    """Drop a collection of ours and its journal in ``folder``; not while a run is writing to it.
+
+    Raises:
+        ConfigError: when another process has the journal open.
+        StoreError: as `HashCollection.drop`.
+    """
+    try:
+        born = HashCollection.open(client, name).note.born
+    except StoreError:  # half-made, or not ours: dropping decides
+        HashCollection.drop(client, name)
+        return
+    with Journal.if_there(folder, born):
+        HashCollection.drop(client, name)
+        journal_file(folder, born).unlink(missing_ok=True)
+
+
 def _check_understood(collection: HashCollection, filter: str) -> None:
     """Refuse a filter that Milvus Lite would read only in part, and delete more than was meant.
 
@@ -94,6 +112,7 @@ def _check_understood(collection: HashCollection, filter: str) -> None:
     """
     if probe(collection.client).kind != "lite":
         return
+    next(collection.pages(["id"], 1, filter), None)  # what is wrong with it is said in the words of its author
     with milvus_call(f"cannot read {collection.name}"):
         (found,) = collection.client.query(
             collection.name, f'{filter} or id != ""', ["count(*)"], consistency_level="Strong", timeout=TIMEOUT

@@ -1,11 +1,12 @@
 """What Milvus has acknowledged of a catalog: one SQLite file for each collection.
 
-FOLDER/journal.sqlite   which photos have a row in the collection, which were refused, and of what state of their file
-FOLDER/runs/TIME.json   one record for each run, see `run_record`
+FOLDER/journal-BORN.sqlite   which photos have a row, which were refused, and of what state of their file; BORN tells
+                             the collection from others and from dropped ones of its name
+FOLDER/runs/TIME.json        one record for each run, see `run_record`
 
 A photo is written down after Milvus has said that its row is in, never before: whoever is killed in between writes the
 same row again under the same id, and nothing is lost. The file is held by one process at a time. It can be deleted:
-the next run then encodes everything again.
+the next run then encodes everything again, photos whose rows were deleted on purpose too.
 """
 
 from __future__ import annotations
@@ -20,25 +21,26 @@ from typing import Any, Final, Self
 
 from milvus_fghash.errors import ConfigError, DataError
 
-FILE: Final = "journal.sqlite"
 VERSION: Final = 1
+DELETED: Final = "deleted"
+"""Reason of a photo whose row was deleted on purpose. It is not counted among the refused ones."""
+HAS_ROW: Final = f"content_sha != '' AND reason != '{DELETED}'"
+"""Condition of SQL for photos that have a row in the collection."""
 SCHEMA: Final = """
-CREATE TABLE about (born TEXT NOT NULL);
 CREATE TABLE sources (number INTEGER PRIMARY KEY, description TEXT NOT NULL UNIQUE);
 CREATE TABLE photos (
     id TEXT NOT NULL UNIQUE,
-    source INTEGER NOT NULL REFERENCES sources (number),
     path BLOB NOT NULL,
     stamp TEXT NOT NULL,
     content_sha TEXT NOT NULL,
     reason TEXT NOT NULL,
     message TEXT NOT NULL
 );
-CREATE INDEX photos_of_source ON photos (source);
+CREATE INDEX refused_photos ON photos (reason) WHERE reason != '';
+CREATE TABLE members (source INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (source, id)) WITHOUT ROWID;
+CREATE INDEX members_by_id ON members (id);
 """
 COLUMNS: Final = "id, path, stamp, content_sha, reason, message"
-DELETED: Final = "deleted"
-"""Reason of a photo whose row was deleted on purpose. It is not counted among the refused ones."""
 MOST_IDS: Final = 500
 """Of one SQL statement; SQLite takes 999 and more."""
 
@@ -51,8 +53,9 @@ class Entry:
         id: primary key of its row.
         path: as in the listing.
         stamp: state of the file, and of what the listing says of it, when it was looked at last.
-        content_sha: SHA-256 of the content whose code stands in the collection; "" when it has no row.
-        reason: why the file was refused when it was looked at last, in one word; "" when it was not.
+        content_sha: SHA-256 of the content whose code stands in the collection, or stood there before it was deleted on
+            purpose; "" when there never was a row.
+        reason: why the file was refused when it was looked at last, in one word, or `DELETED`; "" when all is well.
         message: the same in one sentence.
     """
 
@@ -62,6 +65,19 @@ class Entry:
     content_sha: str = ""
     reason: str = ""
     message: str = ""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the journal says of some photos of a listing.
+
+    Attributes:
+        known: id -> entry, of those that it knows.
+        again: for each id, whether this run has seen it before: one photo is listed twice.
+    """
+
+    known: dict[str, Entry]
+    again: list[bool]
 
 
 class Journal:
@@ -74,7 +90,7 @@ class Journal:
     def in_memory(cls) -> Self:
         """For a run that leaves no journal."""
         journal = cls(None, sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None))
-        journal._begin_anew("")
+        journal._make()
         return journal
 
     @classmethod
@@ -82,10 +98,10 @@ class Journal:
         """Open or make the journal of a collection, and hold it until `close`.
 
         Args:
-            born: what tells the collection from an earlier one of its name; the journal of another one is emptied.
+            born: what tells the collection from others.
 
         Raises:
-            ConfigError: when another process holds it.
+            ConfigError: when another process has it open.
             DataError: when it is damaged, made by a newer version, or the disk refuses.
         """
         try:
@@ -93,7 +109,8 @@ class Journal:
         except OSError as error:
             raise DataError(f"cannot make the folder of the journal {folder}: {error.strerror}") from None
         with _told(folder):
-            connection = sqlite3.connect(folder / FILE, timeout=0.5, check_same_thread=False, isolation_level=None)
+            file = journal_file(folder, born)
+            connection = sqlite3.connect(file, timeout=0.5, check_same_thread=False, isolation_level=None)
         try:
             with _told(folder):
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -101,15 +118,12 @@ class Journal:
                 connection.execute("PRAGMA synchronous = NORMAL")  # a power cut loses the last batches, no more
                 connection.execute("BEGIN IMMEDIATE")  # takes the lock, which stays
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
-                same = version and connection.execute("SELECT born FROM about").fetchone() == (born,)
                 connection.execute("COMMIT")
             if version > VERSION:
-                raise DataError(f"the journal {folder} was made by a newer milvus-fghash; use that, or delete it")
+                raise DataError(f"the journal {file} was made by a newer milvus-fghash; use that, or delete it")
             journal = cls(folder, connection)
-            if same:
-                journal._forget_seen()
-            else:
-                journal._begin_anew(born)
+            if not version:
+                journal._make()
         except BaseException:
             connection.close()
             raise
@@ -119,7 +133,7 @@ class Journal:
     @contextmanager
     def if_there(cls, folder: Path, born: str) -> Iterator[Self | None]:
         """`open` for a ``with`` block, where the collection has a journal; raises as that."""
-        if not (folder / FILE).exists():
+        if not journal_file(folder, born).exists():
             yield None
             return
         journal = cls.open(folder, born)
@@ -132,17 +146,14 @@ class Journal:
         """Let go of it."""
         self._connection.close()
 
-    def _begin_anew(self, born: str) -> None:
+    def _make(self) -> None:
         with self.transaction() as connection:
-            for table in ("photos", "sources", "about"):
-                connection.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in SCHEMA.split(";"):
                 connection.execute(statement)
-            connection.execute("INSERT INTO about VALUES (?)", (born,))
             connection.execute(f"PRAGMA user_version = {VERSION}")
-        self._forget_seen()
 
-    def _forget_seen(self) -> None:
+    def begin_listing(self) -> None:
+        """Forget which photos were seen: a listing begins."""
         with self.transaction() as connection:
             connection.execute("DROP TABLE IF EXISTS temp.seen")
             connection.execute("CREATE TEMP TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -154,48 +165,34 @@ class Journal:
             row = connection.execute("SELECT number FROM sources WHERE description = ?", (description,)).fetchone()
         return int(row[0])
 
-    def sources(self) -> list[str]:
-        """Descriptions of all sources."""
-        with self.transaction() as connection:
-            return [row[0] for row in connection.execute("SELECT description FROM sources")]
-
-    def see(self, source: int, ids: Sequence[str]) -> tuple[dict[str, Entry], list[bool]]:
-        """Note that the listing has these photos.
-
-        Returns:
-            What is known of those that are, by id; they belong to ``source`` from now on. And for each id whether this
-            run has seen it before, in which case one photo is listed twice.
-        """
+    def see(self, source: int, ids: Sequence[str]) -> Sight:
+        """Note that the listing of a source has these photos; they are its members from now on."""
         known: dict[str, Entry] = {}
         with self.transaction() as connection:
             for start in range(0, len(ids), MOST_IDS):
                 part = ids[start : start + MOST_IDS]
-                marks = ",".join("?" * len(part))
-                found = connection.execute(f"SELECT {COLUMNS} FROM photos WHERE id IN ({marks})", part)
-                known |= {row[0]: _entry(row) for row in found}
-                connection.execute(
-                    f"UPDATE photos SET source = ? WHERE source != ? AND id IN ({marks})", (source, source, *part)
-                )
+                those = f"id IN ({','.join('?' * len(part))})"
+                known |= {row[0]: _entry(row) for row in connection.execute(f"{_SELECT} WHERE {those}", part)}
+            connection.executemany("INSERT OR IGNORE INTO members VALUES (?, ?)", [(source, key) for key in ids])
             insert = "INSERT OR IGNORE INTO seen VALUES (?)"
             again = [connection.execute(insert, (key,)).rowcount == 0 for key in ids]
-        return known, again
+        return Sight(known, again)
 
-    def put(self, source: int, entries: Sequence[Entry]) -> None:
+    def put(self, entries: Sequence[Entry]) -> None:
         """Write down what became of photos, all or none.
 
-        Of one that is refused now and was stored before, the row is still in the collection, so its content_sha stays.
+        Of one that is refused now and was stored before, the row is still in the collection, so its content_sha stays;
+        one that was deleted stays deleted.
 
         Raises:
             DataError: when the disk refuses.
         """
-        rows = [
-            (one.id, source, _bytes(one.path), one.stamp, one.content_sha, one.reason, one.message) for one in entries
-        ]
+        rows = [(one.id, _bytes(one.path), one.stamp, one.content_sha, one.reason, one.message) for one in entries]
         with self.transaction() as connection:
             connection.executemany(
-                "INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "source = excluded.source, path = excluded.path, stamp = excluded.stamp, reason = excluded.reason, "
-                "message = excluded.message, "
+                "INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                "path = excluded.path, stamp = excluded.stamp, message = excluded.message, "
+                f"reason = iif(excluded.content_sha = '' AND reason = '{DELETED}', reason, excluded.reason), "
                 "content_sha = iif(excluded.content_sha = '', content_sha, excluded.content_sha)",
                 rows,
             )
@@ -206,32 +203,20 @@ class Journal:
             connection.executemany("DELETE FROM photos WHERE id = ?", [(key,) for key in ids])
 
     def mark_deleted(self, ids: Sequence[str]) -> None:
-        """Rows that someone deleted on purpose: their photos are not taken in again until they change."""
+        """Rows that someone deletes on purpose: their photos are not taken in again until their content changes."""
+        sql = f"UPDATE photos SET reason = '{DELETED}', message = '' WHERE content_sha != '' AND id = ?"
         with self.transaction() as connection:
-            connection.executemany(
-                "UPDATE photos SET content_sha = '', reason = ?, message = '' WHERE id = ?",
-                [(DELETED, key) for key in ids],
-            )
+            connection.executemany(sql, [(key,) for key in ids])
 
     def refused(self) -> Iterator[Entry]:
-        """Photos of this run that are refused, in the order in which they became known."""
-        return self.entries("reason NOT IN ('', ?) AND id IN (SELECT id FROM seen)", DELETED)
+        """Photos of this listing that are refused, in the order in which they became known."""
+        return self.entries(f"reason NOT IN ('', '{DELETED}') AND +id IN (SELECT id FROM seen)")
 
     def reasons(self) -> dict[str, int]:
-        """Reason -> number of photos of this run that are refused for it."""
-        those = "reason NOT IN ('', ?) AND id IN (SELECT id FROM seen)"
+        """Reason -> number of photos of this listing that are refused for it, or whose row was deleted."""
+        those = "reason != '' AND +id IN (SELECT id FROM seen)"
         with self.transaction() as connection:
-            return dict(
-                connection.execute(f"SELECT reason, count(*) FROM photos WHERE {those} GROUP BY reason", (DELETED,))
-            )
-
-    def vanished(self, source: int) -> Iterator[Entry]:
-        """Photos that a source had once and that this run has not seen; ask when all of the listing has been seen."""
-        return self.entries("source = ? AND id NOT IN (SELECT id FROM seen)", source)
-
-    def stored(self) -> Iterator[Entry]:
-        """Photos of all sources that have a row."""
-        return self.entries("content_sha != ''")
+            return dict(connection.execute(f"SELECT reason, count(*) FROM photos WHERE {those} GROUP BY reason"))
 
     def entries(self, where: str, *values: Any) -> Iterator[Entry]:
         """Those that fit a condition of SQL, in the order in which they became known.
@@ -248,17 +233,35 @@ class Journal:
                 return
             last = rows[-1][-1]
 
+    def among(self, ids: Sequence[str], sql: str) -> set[str]:
+        """Ids that a statement of SQL gives when those asked about are put behind it, in brackets."""
+        found: set[str] = set()
+        with self.transaction() as connection:
+            for start in range(0, len(ids), MOST_IDS):
+                part = ids[start : start + MOST_IDS]
+                found |= {row[0] for row in connection.execute(f"{sql} ({','.join('?' * len(part))})", part)}
+        return found
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of the block or nothing; other threads wait meanwhile. For `Journal` and `journal_rows`."""
+        """All of the block or nothing; other threads wait meanwhile. For this part's own files."""
         with self._lock, _told(self.folder):
-            self._connection.execute("BEGIN")
             try:
+                self._connection.execute("BEGIN")
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # of a full disk, SQLite has rolled back already
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+
+
+_SELECT: Final = f"SELECT {COLUMNS} FROM photos"
+
+
+def journal_file(folder: Path, born: str) -> Path:
+    """Where the journal of a collection lies."""
+    return folder / f"journal-{born or 'unnamed'}.sqlite"
 
 
 def _entry(row: Sequence[Any]) -> Entry:
@@ -280,12 +283,10 @@ def _told(folder: Path | None) -> Iterator[None]:
         said = str(error)
         if "locked" in said:
             raise ConfigError(
-                f"another run is writing to this collection: it holds the journal {folder}; wait until it is done"
+                f"another process has the journal {folder} open, most likely a run into this collection; wait for it"
             ) from None
         if isinstance(error, sqlite3.OperationalError):
-            raise DataError(
-                f"cannot write the journal {folder}: {said}; mend that, and the same command goes on"
-            ) from None
+            raise DataError(f"cannot write the journal {folder}: {said}; mend that, and go on") from None
         raise DataError(
             f"the journal {folder} is damaged ({said}); delete it, and all photos are encoded again"
         ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from milvus_fghash.serving.journal import MOST_IDS, Entry, Journal
+from milvus_fghash.serving.journal import DELETED, HAS_ROW, Entry, Journal
 
 
 def begin(journal: Journal) -> None:
@@ -22,28 +22,32 @@ def note(journal: Journal, rows: Iterable[tuple[str, str]]) -> None:
 
 def without_row(journal: Journal) -> Iterator[Entry]:
     """Photos that should have a row, and none was noted."""
-    return journal.entries("content_sha != '' AND id NOT IN (SELECT id FROM rows)")
+    return journal.entries(f"{HAS_ROW} AND +id NOT IN (SELECT id FROM rows)")
 
 
 def unlike_row(journal: Journal) -> Iterator[Entry]:
     """Photos whose row was made of another content than the one that was acknowledged."""
     differing = "SELECT 1 FROM rows WHERE rows.id = photos.id AND rows.content_sha != photos.content_sha"
-    return journal.entries(f"content_sha != '' AND EXISTS ({differing})")
+    return journal.entries(f"{HAS_ROW} AND EXISTS ({differing})")
 
 
 def known(journal: Journal, ids: Sequence[str]) -> set[str]:
-    """Those of the ids that the journal has with a row, or that stand in the listing that was seen."""
-    found: set[str] = set()
-    with journal.transaction() as connection:
-        for start in range(0, len(ids), MOST_IDS):
-            part = ids[start : start + MOST_IDS]
-            marks = ",".join("?" * len(part))
-            for table in ("photos WHERE content_sha != '' AND", "seen WHERE"):
-                found |= {row[0] for row in connection.execute(f"SELECT id FROM {table} id IN ({marks})", part)}
-    return found
+    """Those of the ids that should have a row, or stand in the listing that was seen and were not deleted."""
+    deleted = journal.among(ids, f"SELECT id FROM photos WHERE reason = '{DELETED}' AND id IN")
+    return (listed(journal, ids) - deleted) | acknowledged(journal, ids)
+
+
+def acknowledged(journal: Journal, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that should have a row."""
+    return journal.among(ids, f"SELECT id FROM photos WHERE {HAS_ROW} AND id IN")
+
+
+def listed(journal: Journal, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that stand in the listing that was seen."""
+    return journal.among(ids, "SELECT id FROM seen WHERE id IN")
 
 
 def count_stored(journal: Journal) -> int:
     """Number of photos of all sources that have a row."""
     with journal.transaction() as connection:
-        return int(connection.execute("SELECT count(*) FROM photos WHERE content_sha != ''").fetchone()[0])
+        return int(connection.execute(f"SELECT count(*) FROM photos WHERE {HAS_ROW}").fetchone()[0])

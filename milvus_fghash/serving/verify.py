@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,11 @@ from milvus_fghash.bits import unpack
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving import journal_rows
 from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import HashCollection, count_rows
+from milvus_fghash.serving.collection import IDS_A_CALL, TIMEOUT, HashCollection, count_rows
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.expressions import id_is_one_of
-from milvus_fghash.serving.journal import Entry, Journal
+from milvus_fghash.serving.journal import DELETED, Entry, Journal
+from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.search import Wanted, search_codes
 
 SHOWN: Final = 5
@@ -49,14 +49,18 @@ class Verification:
     """In the collection, rows that stand twice counted twice."""
     new_or_changed: int
     """Photos of the listing that an ingest would take in or try again."""
+    unacknowledged: int
+    """Of these, how many have a row all the same: its acknowledgement was lost, or the journal."""
     refused: int
     """Photos of the listing that were refused."""
+    deleted: int
+    """Photos of the listing whose row was deleted on purpose."""
     vanished: int
     """Photos with a row that the listing no longer has."""
     missing: Finding
     """Acknowledged, but there is no row."""
     extra: Finding
-    """Rows of these namespaces that neither the journal nor the listing knows."""
+    """Rows of the namespace that neither the journal nor the listing knows, or that were to be deleted."""
     duplicates: Finding
     """Ids that stand in the collection more than once."""
     unlike: Finding
@@ -69,6 +73,8 @@ class Verification:
     """Sampled photos that a search for the code of their row does not find at distance 0."""
     flipped_bits: float
     """Part of the sampled photos' bits that differ between their rows and today."""
+    of_others: int
+    """Of the missing and unlike ones, how many are not in this listing: to be mended where theirs is verified."""
 
     @property
     def findings(self) -> dict[str, Finding]:
@@ -91,7 +97,7 @@ def verify(
 
     Args:
         changes: of the listing, not yet gone through.
-        sample: photos with a row that are encoded again, drawn with ``seed``.
+        sample: photos of the listing that are encoded again, as far as they have a row, drawn with ``seed``.
 
     Raises:
         StoreError: when another model filled the collection, or Milvus refuses.
@@ -99,19 +105,22 @@ def verify(
     """
     collection.check_model(encoder.bundle.manifest)
     journal = changes.journal
-    new_or_changed = {todo.row for todo in changes.todo()}
-    extra, distinct = _read_rows(collection, journal)
+    new_or_changed = sum(1 for _ in changes.todo())
+    extra, distinct, unacknowledged = _read_rows(collection, changes)
     rows = collection.count()
     missing, unlike = _of_entries(journal_rows.without_row(journal)), _of_entries(journal_rows.unlike_row(journal))
-    wrong = {*missing.ids, *unlike.ids}
-    drawn = [row for row in _drawn(len(listing), new_or_changed, sample, seed) if changes.id(row) not in wrong]
-    looked_at = _look(encoder, listing, collection, {row: changes.id(row) for row in drawn})
+    wrong = [*missing.ids, *unlike.ids]
+    looked_at = _look(encoder, listing, collection, _drawn(changes, set(wrong), sample, seed))
+    reasons = journal.reasons()
+    deleted = reasons.pop(DELETED, 0)
     return Verification(
         photos=len(listing),
         acknowledged=journal_rows.count_stored(journal),
         rows=rows,
-        new_or_changed=len(new_or_changed),
-        refused=sum(journal.reasons().values()),
+        new_or_changed=new_or_changed,
+        unacknowledged=unacknowledged,
+        refused=sum(reasons.values()),
+        deleted=deleted,
         vanished=len(changes.gone()),
         missing=missing,
         extra=extra,
@@ -121,39 +130,57 @@ def verify(
         miscoded=looked_at.miscoded,
         not_found=looked_at.not_found,
         flipped_bits=looked_at.flipped / max(1, looked_at.n_photos * collection.bits),
+        of_others=len(wrong) - len(journal_rows.listed(journal, wrong)),
     )
 
 
 def mend(collection: HashCollection, journal: Journal, found: Verification, *, delete_extra: bool = False) -> None:
-    """Make the next ingest write what is missing or wrong; rows that stand twice are deleted before.
+    """Make the next ingest of the same listing write what is missing or wrong of it; rows that stand twice become one.
 
     Args:
+        journal: as `verify` left it.
         delete_extra: delete the rows that nobody knows.
 
     Raises:
         StoreError: when Milvus refuses.
     """
-    collection.delete(found.duplicates.ids)
+    for start in range(0, len(found.duplicates.ids), IDS_A_CALL):
+        _write_once(collection, found.duplicates.ids[start : start + IDS_A_CALL])
     if delete_extra:
         collection.delete(found.extra.ids)
-    for one in (found.missing, found.duplicates, found.unlike, found.miscoded, found.not_found):
-        journal.forget(one.ids)
+    for one in (found.missing, found.unlike, found.miscoded, found.not_found):
+        journal.forget(sorted(journal_rows.listed(journal, one.ids)))
 
 
-def _read_rows(collection: HashCollection, journal: Journal) -> tuple[Finding, int]:
-    """Note every row in the journal's temporary table; rows that nobody knows, and how many different ids there are."""
-    namespaces = {json.loads(one)["namespace"] for one in journal.sources()}
+def _write_once(collection: HashCollection, ids: Sequence[str]) -> None:
+    """Upsert rows as they are, with all their columns: Milvus then has each once."""
+    with milvus_call(f"cannot mend {collection.name}"):
+        rows = collection.client.query(
+            collection.name, id_is_one_of(ids), ["*"], consistency_level="Strong", timeout=TIMEOUT
+        )
+        once = {row["id"]: {**row, "code": row["code"][0]} for row in rows}  # a query gives a code as a list of one
+        collection.client.upsert(collection.name, list(once.values()), timeout=TIMEOUT)
+
+
+def _read_rows(collection: HashCollection, changes: Changes) -> tuple[Finding, int, int]:
+    """Note every row in the journal's temporary table.
+
+    Returns:
+        Rows that nobody knows, how many different ids there are, and how many of the listing's are not acknowledged.
+    """
+    journal = changes.journal
     paths: dict[str, str] = {}
-    distinct = 0
+    distinct = unacknowledged = 0
     journal_rows.begin(journal)
     for rows in collection.scan():
         journal_rows.note(journal, zip(rows.ids, rows.content_shas, strict=True))
         distinct += len(rows)
-        known = journal_rows.known(journal, rows.ids)
+        acknowledged, known = journal_rows.acknowledged(journal, rows.ids), journal_rows.known(journal, rows.ids)
+        unacknowledged += len(known - acknowledged)
         for key, path, meta in zip(rows.ids, rows.paths, rows.metas, strict=True):
-            if key not in known and meta.get("namespace", "") in namespaces:
+            if key not in known and meta.get("namespace", "") == changes.namespace:
                 paths[key] = path
-    return _finding(paths), distinct
+    return _finding(paths), distinct, unacknowledged
 
 
 def _of_entries(entries: Iterable[Entry]) -> Finding:
@@ -185,10 +212,10 @@ def _twice(collection: HashCollection, ids: Sequence[str]) -> list[str]:
     return _twice(collection, ids[:middle]) + _twice(collection, ids[middle:])
 
 
-def _drawn(n_photos: int, without: set[int], sample: int, seed: int) -> list[int]:
-    """Rows of the listing, in their order."""
-    rows = [row for row in range(n_photos) if row not in without]
-    return sorted(random.Random(seed).sample(rows, min(sample, len(rows))))
+def _drawn(changes: Changes, without: set[str], sample: int, seed: int) -> dict[int, str]:
+    """Rows of the listing and their ids, in order."""
+    rows = sorted(random.Random(seed).sample(range(len(changes.listing)), min(sample, len(changes.listing))))
+    return {row: key for row in rows if (key := changes.id(row)) not in without}
 
 
 @dataclass(frozen=True)
@@ -200,19 +227,30 @@ class _Looked:
 
 
 def _look(encoder: Encoder, listing: Listing, collection: HashCollection, ids: Mapping[int, str]) -> _Looked:
-    """Encode photos again, and search for the codes of their rows. Photos without a row were refused, and left out."""
+    """Encode photos again, and search for the codes of their rows.
+
+    Photos without a row, and files that are another than the one their row was made of, are left out.
+    """
     stored = collection.get(list(ids.values()))
     code_of = dict(zip(stored.ids, stored.codes, strict=True))
+    sha_of = dict(zip(stored.ids, stored.content_shas, strict=True))
     rows = [row for row, key in ids.items() if key in code_of]
     encoded = encoder.encode_files([listing.file(row) for row in rows])
-    keys = [ids[rows[place]] for place in encoded.rows]
+    same = [
+        (place, ids[rows[at]])
+        for place, (at, sha) in enumerate(zip(encoded.rows, encoded.content_shas, strict=True))
+        if sha_of[ids[rows[at]]] == sha
+    ]
+    if not same:
+        return _Looked(0, Finding(), Finding(), 0)
+    keys = [key for _, key in same]
     path_of = {ids[row]: listing.paths[row] for row in rows}
-    of_rows = np.stack([code_of[key] for key in keys]) if keys else encoded.codes
-    differing = unpack(encoded.codes ^ of_rows, collection.bits).sum(axis=1)
+    of_rows = np.stack([code_of[key] for key in keys])
+    differing = unpack(encoded.codes[[place for place, _ in same]] ^ of_rows, collection.bits).sum(axis=1)
     miscoded = [key for key, bits in zip(keys, differing, strict=True) if bits > FLIPPED_AT_MOST * collection.bits]
     # All in one call: each finds those of the sample that have its code, itself among them.
-    wanted = Wanted(max(1, len(keys)), id_is_one_of(keys), max_distance=0, consistency="Strong")
-    answers = search_codes(collection, of_rows, wanted) if keys else []
+    wanted = Wanted(len(keys), id_is_one_of(keys), max_distance=0, consistency="Strong")
+    answers = search_codes(collection, of_rows, wanted)
     found = [any(hit.id == key for hit in answer.hits) for key, answer in zip(keys, answers, strict=True)]
     return _Looked(
         len(keys),

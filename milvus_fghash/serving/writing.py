@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -45,12 +46,13 @@ class Writer:
 
     collection: HashCollection
     journal: Journal
-    source: int
     patience: Patience
     tell: Tell
     stop: threading.Event
     stored: int = 0
     """Rows that are in, and in the journal."""
+    failed: bool = False
+    """Whether a batch could not be written; those behind it are not tried."""
     _pool: ThreadPoolExecutor = field(init=False)
     _under_way: deque[Future[None]] = field(default_factory=deque)
 
@@ -88,12 +90,14 @@ class Writer:
                 raise
 
     def _write(self, batch: Batch) -> None:
-        rows = batch.rows
-        if rows is not None:
-
-            def write() -> int:
-                return self.collection.upsert(rows, batch.embeddings)
-
-            self.patience.until_it_works(write, self.stop, self.tell)
-        self.journal.put(self.source, batch.entries)
+        if self.failed:
+            return
+        try:
+            if (rows := batch.rows) is not None:
+                write = functools.partial(self.collection.upsert, rows, batch.embeddings)
+                self.patience.until_it_works(write, self.stop, self.tell)
+            self.journal.put(batch.entries)
+        except BaseException:
+            self.failed = True
+            raise
         self.stored += 0 if rows is None else len(rows)

@@ -31,20 +31,20 @@ def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
     for number in range(N):
         Image.new("L", (8, 8), number % 256).save(tmp_path / "photos" / f"{number:04}.png")
     with ingest(tmp_path) as process:
-        journal = tmp_path / "milvus-fghash.db.journals" / "photos" / "journal.sqlite-wal"
-        while not journal.exists() or journal.stat().st_size < 100_000:  # some batches are in
+        folder = tmp_path / "milvus-fghash.db.journals" / "photos"
+        while sum(file.stat().st_size for file in folder.glob("*-wal")) < 100_000:  # some batches are in
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.startswith("Finishing what was begun; once more leaves at once.\nError: stopped; ")
+    assert err.startswith("Finishing what was begun; once more leaves after the write under way.\nError: stopped; ")
     with ingest(tmp_path) as process:
         told = json.loads(process.communicate(timeout=120)[0])
-    assert told["unchanged"] >= 50
+    assert told["unchanged"] > 0
     assert told["stored"] + told["unchanged"] == told["rows_in_collection"] == N
     assert f"stopped; {told['unchanged']:,} more photos are in" in err
-    outcomes = [json.loads(file.read_text())["outcome"] for file in sorted(journal.parent.glob("runs/*.json"))]
+    outcomes = [json.loads(file.read_text())["outcome"] for file in sorted(folder.glob("runs/*.json"))]
     assert outcomes == ["stopped", "done"]
 
 

@@ -48,10 +48,10 @@ class Catalog:
         with self.open_journal() as journal:
             return ingest(self.encoder, listing, self.collection, options=options, journal=journal, **more)
 
-    def verify(self, *, and_mend: bool = False, delete_extra: bool = False) -> Verification:
+    def verify(self, *, and_mend: bool = False, delete_extra: bool = False, seed: int = 0) -> Verification:
         listing = read("folder", self.photos)
         with self.open_journal() as journal:
-            found = verify(self.encoder, listing, self.collection, Changes(listing, "", journal), sample=20)
+            found = verify(self.encoder, listing, self.collection, Changes(listing, "", journal), 20, seed)
             if and_mend:
                 mend(self.collection, journal, found, delete_extra=delete_extra)
             return found

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from milvus_fghash.data import read
-from milvus_fghash.errors import DataError, Stopped, StoreBusy
+from milvus_fghash.errors import DataError
 from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.ingest import IngestOptions, IngestResult, ingest
-from milvus_fghash.serving.patience import Patience
-from milvus_fghash.serving.rows import Rows, photo_id
-from milvus_fghash.serving.writing import HANDED_OVER
+from milvus_fghash.serving.rows import photo_id
 from tests.serving.small_catalog import EIGHT, Catalog, N
 
 
@@ -73,6 +65,70 @@ def test_a_moved_folder_is_unchanged(catalog: Catalog, tmp_path: Path) -> None:
     assert catalog.ingest().vanished == 1
 
 
+def test_a_photo_of_two_listings_goes_when_both_have_lost_it(catalog: Catalog) -> None:
+    catalog.ingest()
+    catalog.ingest(part="train")
+    (catalog.photos / "05.png").unlink()
+    for part, wanted in (("", (1, 0, N)), ("train", (1, 1, N - 1)), ("", (0, 0, N - 1)), ("train", (0, 0, N - 1))):
+        result = catalog.ingest(IngestOptions(8, prune=True), part=part)
+        assert (result.vanished, result.pruned, result.rows_in_collection) == wanted, part
+
+
+def test_photos_of_a_moved_folder_are_missed_in_the_new_one(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.ingest()
+    catalog.photos = catalog.photos.rename(tmp_path / "elsewhere")
+    (catalog.photos / "05.png").unlink()
+    result = catalog.ingest(IngestOptions(8, prune=True))
+    assert (result.stored, result.vanished, result.pruned, result.rows_in_collection) == (0, 1, 1, N - 1)
+
+
+def test_two_folders_with_the_same_names_are_told_of(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.ingest()
+    mine, catalog.photos = catalog.photos, tmp_path / "others"
+    catalog.photos.mkdir()
+    paint(catalog.photos / "05.png", "red")
+    others = catalog.photos
+    for place, wanted in ((others, 1), (mine, 1), (others, 1), (others, 0)):  # as often as one undoes the other
+        told: list[str] = []
+        catalog.photos = place
+        catalog.ingest(tell=told.append)
+        assert [line[:48] for line in told] == ["1 photos took the rows of others of the same nam"] * wanted
+
+
+def test_rows_that_milvus_lost_are_told_of(catalog: Catalog) -> None:
+    catalog.ingest()
+    catalog.collection.delete([photo_id("", "03.png")])
+    told: list[str] = []
+    catalog.ingest(tell=told.append)
+    assert told[0].startswith(
+        f"Milvus acknowledged 40 rows of {catalog.collection.name} and has 39; verify tells which"
+    )
+
+
+def test_a_journal_serves_two_runs_one_after_the_other(catalog: Catalog) -> None:
+    listing = read("folder", catalog.photos)
+    with catalog.open_journal() as journal:
+        for wanted in ((N, 0, 0, N), (0, N, 0, N)):
+            assert counts(ingest(catalog.encoder, listing, catalog.collection, journal=journal)) == wanted
+
+
+def test_a_deleted_row_stays_away_whatever_becomes_of_the_file_but_another_content(catalog: Catalog) -> None:
+    catalog.ingest()
+    photo, raw = catalog.photos / "05.png", (catalog.photos / "05.png").read_bytes()
+    with catalog.open_journal() as journal:
+        assert delete_ids(catalog.collection, [photo_id("", "05.png")], True, journal).deleted == 1
+    assert (catalog.ingest().deleted, catalog.collection.count()) == (1, N - 1)
+    photo.unlink()
+    catalog.ingest(IngestOptions(8, prune=True))
+    photo.write_bytes(raw)
+    os.utime(photo, (1, 1))
+    result = catalog.ingest()
+    assert (result.stored, result.deleted, result.rows_in_collection) == (0, 1, N - 1)
+    paint(photo, "red")
+    result = catalog.ingest()
+    assert (result.stored, result.deleted, result.rows_in_collection) == (1, 0, N)
+
+
 def test_refused_photos_are_remembered_until_they_change(catalog: Catalog, tmp_path: Path) -> None:
     broken = catalog.photos / "07.png"
     broken.write_bytes(b"no photo")
@@ -90,9 +146,9 @@ def test_a_photo_that_took_too_long_is_tried_again(catalog: Catalog) -> None:
     with catalog.open_journal() as journal:
         changes = Changes(read("folder", catalog.photos), "", journal)
         assert not list(changes.todo())
-        (known, _) = journal.see(changes.source, [changes.id(row) for row in range(3)])
+        known = journal.see(changes.source, [changes.id(row) for row in range(3)]).known
         for entry, reason in zip(known.values(), ("timeout", "crash", "broken"), strict=True):
-            journal.put(changes.source, [replace(entry, reason=reason)])
+            journal.put([replace(entry, reason=reason)])
     assert counts(catalog.ingest()) == (2, N - 3, 1, N)
 
 
@@ -102,8 +158,8 @@ def test_a_refused_photo_that_is_gone_is_forgotten(catalog: Catalog) -> None:
     (catalog.photos / "07.png").unlink()
     assert catalog.ingest().vanished == 0
     with catalog.open_journal() as journal:
-        known, _ = journal.see(1, [photo_id("", "07.png")])
-        assert not known
+        journal.begin_listing()
+        assert not journal.see(1, [photo_id("", "07.png")]).known
 
 
 def test_a_photo_that_broke_keeps_its_row_and_is_told(catalog: Catalog) -> None:
@@ -156,69 +212,3 @@ def test_a_disk_that_is_not_there_prunes_nothing(catalog: Catalog) -> None:
         catalog.ingest(IngestOptions(prune=True))
     assert catalog.collection.count() == N
     assert catalog.ingest(IngestOptions(prune=True, prune_at_most=1)).rows_in_collection == 5
-
-
-def test_stopping_finishes_what_was_begun_and_the_next_run_does_the_rest(catalog: Catalog) -> None:
-    stop = threading.Event()
-
-    def look(done: int, _total: int) -> None:
-        if done >= 12:
-            stop.set()
-
-    with pytest.raises(Stopped, match="more photos are in, and the same command goes on"):
-        catalog.ingest(stop=stop, progress=look)
-    first = catalog.collection.count()
-    assert 12 <= first < N
-    result = catalog.ingest()
-    assert (result.stored, result.unchanged, result.vanished) == (N - first, first, 0)
-
-
-class Broken(HashCollection):
-    """A collection of which Milvus goes away at the third write."""
-
-    def upsert(self, rows: Rows, embeddings: object = None) -> int:
-        if self.count() >= 16:
-            raise StoreBusy("cannot write: the server cannot be reached")
-        return super().upsert(rows)
-
-
-def test_what_goes_wrong_with_the_last_batch_is_told_too(catalog: Catalog) -> None:
-    catalog.ingest(IngestOptions(batch_rows=16))
-    catalog.collection = Broken(**vars(catalog.collection))
-    paint(catalog.photos / "03.png", "red")
-    with pytest.raises(StoreBusy):
-        catalog.ingest(IngestOptions(batch_rows=1000, patience=Patience(0)))
-
-
-def test_no_more_than_two_batches_wait_for_a_slow_milvus(catalog: Catalog) -> None:
-    encoded, written, ahead = 0, 0, []
-
-    class Slow(HashCollection):
-        def upsert(self, rows: Rows, embeddings: object = None) -> int:
-            nonlocal written
-            time.sleep(0.05)
-            written += len(rows)
-            return len(rows)
-
-    class Counting(Encoder):
-        def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
-            nonlocal encoded
-            encoded += len(images)
-            ahead.append(encoded - written)
-            return super().run(images, *more)
-
-    catalog.collection = Slow(**vars(catalog.collection))
-    catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4)))
-    catalog.ingest(IngestOptions(batch_rows=4))
-    assert max(ahead) == (HANDED_OVER + 1) * 4
-
-
-def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(catalog: Catalog) -> None:
-    whole = catalog.collection
-    catalog.collection = Broken(**vars(whole))
-    with pytest.raises(StoreBusy, match="gave up after 0 s"):
-        catalog.ingest(IngestOptions(8, patience=Patience(0.05, 0.01)))
-    catalog.collection = whole
-    assert whole.count() == 16
-    result = catalog.ingest()
-    assert (result.stored, result.unchanged, result.rows_in_collection) == (N - 16, 16, N)
