@@ -14,6 +14,10 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 MILVUS_FOR_TESTS = {"MILVUS_TEST_URI", "MILVUS_TEST_TOKEN"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-runs", type=int, default=2, help="Runs of each kind of fault in integration_tests.")
+
+
 def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("MILVUS_") and name not in MILVUS_FOR_TESTS]:
         del os.environ[name]

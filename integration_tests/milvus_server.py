@@ -10,13 +10,16 @@ soon as its standard input closes. So nothing is left behind even when the proce
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 # The embedded etcd talks to its peers on port 2380 unless it is told otherwise, so a second server would hang.
 ETCD_CONFIG = """\
@@ -31,21 +34,60 @@ log-level: error
 """
 
 
+class RunningServer:
+    """A server that can be killed and started again, on the same ports and data; use `running_server`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.ports, self.starts = folder, free_ports(20), 0
+        self.start()
+
+    def start(self) -> None:
+        """Wait until it is up: about 8 seconds, after a kill half a minute.
+
+        Raises:
+            RuntimeError: when it does not come up.
+        """
+        command = [sys.executable, __file__, str(self.folder), *map(str, self.ports)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+        assert self._process.stdout is not None
+        self.uri = self._process.stdout.readline().strip()
+        self.starts += 1
+        if not self.uri:
+            raise RuntimeError("the Milvus server did not start; its own words are above")
+
+    def kill(self) -> None:
+        """End it and all its parts at once, by SIGKILL."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._close()
+
+    def stop(self) -> None:
+        """End it in order, and delete its data."""
+        self._close()
+
+    def _close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()  # which stops the server, if it is still there
+        self._process.wait()
+
+
+@contextmanager
+def running_server() -> Iterator[RunningServer]:
+    """Start a server, and stop it at the end."""
+    with tempfile.TemporaryDirectory(prefix="milvus-", ignore_cleanup_errors=True) as folder:
+        server = RunningServer(Path(folder))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @contextmanager
 def milvus_server() -> Iterator[str]:
-    """Start a server, give its URI, and stop it at the end. It is up within about 8 seconds.
-
-    Raises:
-        RuntimeError: when it does not come up.
-    """
-    command = [sys.executable, __file__]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
-        assert process.stdout is not None
-        uri = process.stdout.readline().strip()
-        if not uri:
-            raise RuntimeError("the Milvus server did not start; its own words are above")
-        yield uri  # leaving the block closes the pipe, which stops the server
+    """Start a server, give its URI, and stop it at the end. It is up within about 8 seconds."""
+    with running_server() as server:
+        yield server.uri
 
 
 def free_ports(count: int) -> list[int]:
@@ -57,19 +99,34 @@ def free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def serve(folder: Path) -> None:
-    """Run a server until standard input closes."""
+def _bound(port: int) -> socket.socket | None:
+    """A socket at a port, also one whose connections were cut a moment ago; the package's own way waits a minute."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        one.bind(("127.0.0.1", port))
+    except OSError:
+        one.close()
+        return None
+    return one
+
+
+def serve(folder: Path, ports: Sequence[int]) -> None:
+    """Run a server until standard input closes; then delete its data."""
     from milvus import MilvusServer
 
-    peer, etcd, web, *others = free_ports(20)
+    peer, etcd, web, *others = ports
     config = folder / "etcd.yaml"
     config.write_text(ETCD_CONFIG.format(folder=folder, peer=peer, client=etcd), encoding="utf-8")
     os.environ["ETCD_CONFIG_PATH"] = str(config)
     os.environ["ETCD_ENDPOINTS"] = f"127.0.0.1:{etcd}"
+    os.environ["COMMON_SESSION_TTL"] = "5"  # seconds until a new server takes the place of one that was killed
     server = MilvusServer()
     server.set_base_dir(str(folder))
     names = [name for name in server.config_keys if name.endswith("_port") and name != "etcd_port"]
     server.config.update(etcd_port=etcd, **dict(zip(names, others, strict=False)))
+    settings: Any = server.config
+    settings.try_bind_port = _bound
     server.webservice_port = web
     try:
         server.start()
@@ -77,8 +134,8 @@ def serve(folder: Path) -> None:
         sys.stdin.read()
     finally:
         server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="milvus-", ignore_cleanup_errors=True) as name:
-        serve(Path(name))
+    serve(Path(sys.argv[1]), [int(port) for port in sys.argv[2:]])

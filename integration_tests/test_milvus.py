@@ -15,7 +15,7 @@ from milvus_fghash.bits import Codes, hamming, to_hex
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.rows import Rows
-from milvus_fghash.serving.search import Found, Wanted, search_codes, search_hex, search_id
+from milvus_fghash.serving.search import Found, Wanted, ids_within, search_codes, search_hex, search_id
 
 N_ROWS, N_QUERIES, NLIST = 4000, 8, 16
 
@@ -100,6 +100,14 @@ def test_the_largest_distance_is_included(filled: Filled, within: int) -> None:
     for own, found in zip(filled.distances, search(filled, k=N_ROWS, max_distance=within), strict=True):
         assert {hit.id for hit in found.hits} == {filled.rows.ids[row] for row in np.flatnonzero(own <= within)}
         assert found.complete
+
+
+@pytest.mark.parametrize("within", [0, 1, 3, 5])
+def test_ids_within_a_distance_are_numpys_whatever_the_index(filled: Filled, within: int) -> None:
+    found = ids_within(filled.collection, filled.queries, within, N_ROWS)
+    for own, ids in zip(filled.distances, found, strict=True):
+        assert sorted(ids) == sorted(filled.rows.ids[row] for row in np.flatnonzero(own <= within))
+    assert all(len(ids) <= 2 for ids in ids_within(filled.collection, filled.queries, within, 2))
 
 
 def test_a_range_gives_the_nearest_when_k_is_smaller(filled: Filled) -> None:

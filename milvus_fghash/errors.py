@@ -10,6 +10,9 @@
   - NotFinite             a loss or an output is not a finite number
   - BundleError           an ONNX bundle is missing a part, was changed, or does not match
   - StoreError            Milvus refused, cannot be reached, or the collection does not fit the bundle
+    - StoreBusy           Milvus is gone or overloaded for now; the same call may go through later
+  - NotWhole              a collection does not hold what it should
+  - Stopped               someone asked a run to stop; what is done is kept; exit code 130
   - TooManyRefused        the work is done, but more files were refused than allowed; exit code 3
 
 A message says what was found, what was expected, and what to do next.
@@ -70,6 +73,20 @@ class BundleError(FghashError):
 
 class StoreError(FghashError):
     """Milvus refused, cannot be reached, or the collection does not fit the bundle."""
+
+
+class StoreBusy(StoreError):  # noqa: N818
+    """Milvus cannot be reached or is overloaded just now; the same call may go through later."""
+
+
+class NotWhole(FghashError):  # noqa: N818
+    """A collection does not hold what it should."""
+
+
+class Stopped(FghashError):  # noqa: N818
+    """A run was asked to stop; what it had begun is finished, and the same call goes on from there."""
+
+    exit_code = 130  # 128 + SIGINT, as shells report it
 
 
 class TooManyRefused(FghashError):  # noqa: N818

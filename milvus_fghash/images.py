@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from milvus_fghash.errors import ImageRefused, nearest
+from milvus_fghash.jpeg_scale import MARGIN, reduce
 
 RULES: Final[dict[str, str]] = {
     "exif": "the EXIF orientation is applied",
@@ -31,6 +32,7 @@ RULES: Final[dict[str, str]] = {
     "alpha": "composited on white",
     "16-bit": "grey divided by 257 and rounded to nearest; colour as Pillow reduces it, by its high bytes",
     "animation": "first frame",
+    "scale": f"JPEG at 1/2, 1/4 or 1/8 by libjpeg, where it divides both sides and {MARGIN} x `resize` are left",
     "resize": "Pillow, antialiased; shorter side to `resize`, the longer side rounded down; then the centre crop",
 }
 """What was decided about odd images. Part of every bundle."""
@@ -54,6 +56,9 @@ _TRANSPOSED = {
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WIDEST = 8
 """Aspect ratio above which only the crop is resized. Below, the pixels are torchvision's bit for bit."""
+
+LONGEST_SIDE: Final = 2**31
+"""Of no image that can be opened."""
 
 _one_at_a_time = threading.Lock()
 
@@ -94,12 +99,19 @@ class Preprocessing(BaseModel):
     """Length of the shorter side before the centre crop (or of both sides with `stretch`)."""
     resize_mode: Literal["shorter_side", "stretch"] = "shorter_side"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    scale: Literal["reduced", "whole"] = "reduced"
+    """Whether large JPEGs are decoded at a reduced scale, by the rule "scale"."""
 
     @model_validator(mode="after")
     def _crop_must_fit(self) -> Self:
         if self.resize < self.size:
             raise ValueError(f"resize must be at least size ({self.size}), or the crop would not fit")
         return self
+
+    @property
+    def enough(self) -> int:
+        """Length of the shorter side that decoding at a reduced scale leaves at least."""
+        return MARGIN * self.resize if self.scale == "reduced" else LONGEST_SIDE
 
 
 def load(source: Path | bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -108,11 +120,17 @@ def load(source: Path | bytes, preprocessing: Preprocessing, limits: Limits = DE
     Raises:
         ImageRefused: as `open_rgb`.
     """
-    return prepare(open_rgb(source, limits), preprocessing)
+    return prepare(open_rgb(source, limits, preprocessing), preprocessing)
 
 
-def open_rgb(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+def open_rgb(
+    source: Path | bytes, limits: Limits = DEFAULT_LIMITS, preprocessing: Preprocessing | None = None
+) -> Image.Image:
     """Decode a file, or its bytes, to an upright image of mode RGB by the `RULES`.
+
+    Args:
+        preprocessing: what `prepare` will make of it: a large JPEG is then smaller than its file says, by the rule
+            "scale". None gives every pixel.
 
     Raises:
         ImageRefused: `missing` (no such file), `empty` (zero bytes), `too-large` (more than ``max_bytes``), `bomb`
@@ -122,7 +140,7 @@ def open_rgb(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> Image.Ima
     name = "the image" if isinstance(source, bytes) else _shown(source)
     data = _read(source, name, limits.max_bytes)
     try:
-        return _decode(data, name, limits)
+        return _decode(data, name, limits, preprocessing)
     except ImageRefused:
         raise
     except UnidentifiedImageError:
@@ -204,7 +222,7 @@ def _read(source: Path | bytes, name: str, max_bytes: int) -> bytes:
     return data
 
 
-def _decode(data: bytes, name: str, limits: Limits) -> Image.Image:
+def _decode(data: bytes, name: str, limits: Limits, preprocessing: Preprocessing | None) -> Image.Image:
     with _without_warnings():
         image: Image.Image = Image.open(io.BytesIO(data), formats=limits.formats)  # reads the header alone
         width, height = image.size
@@ -212,6 +230,8 @@ def _decode(data: bytes, name: str, limits: Limits) -> Image.Image:
             raise ImageRefused(
                 "bomb", f"{name} has {width} x {height} pixels, more than the allowed {limits.max_pixels:,}"
             )
+        if preprocessing:
+            reduce(image, data, preprocessing.enough)
     return upright_rgb(image, name)
 
 

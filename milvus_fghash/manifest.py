@@ -96,6 +96,15 @@ class BundleManifest(Description):
     learned: LearnedInfo | None = None
     """What `learned.npz` holds; null when the method learns no codes of its training photos."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older_ones_decode_every_pixel(cls, values: Any) -> Any:
+        """A bundle from before photos were decoded at a reduced scale says nothing of it."""
+        preprocessing = values.get("preprocessing") if isinstance(values, dict) else None
+        if isinstance(preprocessing, dict) and "scale" not in preprocessing:
+            return {**values, "preprocessing": {**preprocessing, "scale": "whole"}}
+        return values
+
 
 def fingerprint(
     tensors: Mapping[str, NDArray[Any]],
@@ -106,6 +115,8 @@ def fingerprint(
 ) -> str:
     """SHA-256 over all that decides a code: weights by name, preprocessing, normalisation, code length.
 
+    A `scale` that is "whole" is left out, as it stood in no bundle before there was another.
+
     The order of `tensors` and the byte order of the machine do not matter. The digest runs over one line of JSON,
     then, for each tensor in order of its name, one line of JSON and its little-endian values in C order.
     """
@@ -114,7 +125,10 @@ def fingerprint(
     def add_line(values: Any) -> None:
         digest.update(json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n")
 
-    add_line({"preprocessing": preprocessing.model_dump(mode="json"), "mean": mean, "std": std, "bits": bits})
+    described = preprocessing.model_dump(mode="json")
+    if preprocessing.scale == "whole":  # as in bundles that say nothing of it
+        del described["scale"]
+    add_line({"preprocessing": described, "mean": mean, "std": std, "bits": bits})
     for name in sorted(tensors):
         tensor = np.asarray(tensors[name])
         little = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))

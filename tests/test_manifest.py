@@ -36,14 +36,16 @@ def of(tensors: Tensors, **changes: Any) -> str:
 
 
 def test_fingerprint_worked_by_hand() -> None:
-    lines = (
-        b'{"bits":8,"mean":[0.5,0.25,0.125],"preprocessing":{"interpolation":"bilinear","resize":256,'
-        b'"resize_mode":"shorter_side","size":224},"std":[1.0,2.0,4.0]}\n'
-        b'["bias","<f4",[1]]\n\x00\x00\x80\x3f'
-        b'["count","<i8",[]]\n\x02\x00\x00\x00\x00\x00\x00\x00'
-    )
     tensors: Tensors = {"count": np.array(2, np.int64), "bias": np.array([1], np.float32)}
-    assert of(tensors) == hashlib.sha256(lines).hexdigest()
+    for scale, told in (("reduced", b'"scale":"reduced",'), ("whole", b"")):
+        lines = (
+            b'{"bits":8,"mean":[0.5,0.25,0.125],"preprocessing":{"interpolation":"bilinear","resize":256,'
+            b'"resize_mode":"shorter_side",' + told + b'"size":224},"std":[1.0,2.0,4.0]}\n'
+            b'["bias","<f4",[1]]\n\x00\x00\x80\x3f'
+            b'["count","<i8",[]]\n\x02\x00\x00\x00\x00\x00\x00\x00'
+        )
+        preprocessing = Preprocessing.model_validate({"scale": scale})
+        assert of(tensors, preprocessing=preprocessing) == hashlib.sha256(lines).hexdigest()
 
 
 @given(weights)

@@ -116,7 +116,7 @@ def test_the_python_example_runs(drawn_birds: Listing, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, *hits = done.stdout.splitlines()
-    assert "stored=37, refused=0" in first
+    assert "stored=37, unchanged=0, refused=0" in first
     assert len(hits) == 5
     assert hits[0].startswith("0 ")
 

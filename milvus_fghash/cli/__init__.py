@@ -13,6 +13,8 @@ from milvus_fghash.cli.ablate import ablate
 from milvus_fghash.cli.collections import collections
 from milvus_fghash.cli.compare import compare
 from milvus_fghash.cli.datasets import datasets
+from milvus_fghash.cli.dedupe import dedupe
+from milvus_fghash.cli.delete import delete
 from milvus_fghash.cli.demo import demo
 from milvus_fghash.cli.doctor import doctor
 from milvus_fghash.cli.evaluate import evaluate
@@ -26,6 +28,7 @@ from milvus_fghash.cli.methods import methods
 from milvus_fghash.cli.recipes import recipes
 from milvus_fghash.cli.search import search
 from milvus_fghash.cli.train import train
+from milvus_fghash.cli.verify import verify
 
 __all__ = ["main"]
 
@@ -45,7 +48,7 @@ def main(ctx: click.Context, log_level: str) -> None:
     write_messages(log_level, ctx.obj)
 
 
-for command in (train, export, ingest, search, evaluate, explain, compare, ablate, demo):
+for command in (train, export, ingest, verify, search, dedupe, delete, evaluate, explain, compare, ablate, demo):
     main.add_command(command)
 for command in (methods, datasets, recipes, collections, inspect, doctor):
     main.add_command(command)

@@ -16,13 +16,18 @@ from milvus_fghash.cli.options import (
     READABLE_FOLDER,
     consistency_option,
     dataset_option,
+    decoding_options,
     encoder_options,
+    journal_option,
     json_option,
     keep_apart,
     max_errors_option,
+    namespace_option,
     read_photos,
+    split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import ConfigError, TooManyRefused
 from milvus_fghash.whole_file import write_whole
 
@@ -31,18 +36,29 @@ from milvus_fghash.whole_file import write_whole
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.argument("data", type=READABLE)
 @dataset_option
-@click.option("--split", help="Take this part of the photos only, such as train.  [default: all]")
+@split_option
 @click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
               help="Index of a new collection; bin_ivf_flat needs a server.")  # fmt: skip
 @click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat.")
-@click.option("--namespace", default="", show_default=False,
-              help="Part of every id: lets folders with equal file names share a collection.")  # fmt: skip
+@namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together.")
 @encoder_options
+@decoding_options
 @click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
 @max_errors_option
+@click.option(
+    "--retry-refused",
+    is_flag=True,
+    help="Try photos again that were refused, or whose rows were deleted, though they are the same.",
+)
+@click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
+@click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
+              help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
+@click.option("--patience", type=click.FloatRange(min=0), default=300.0,
+              help="Seconds to wait for a Milvus that is gone or overloaded.")  # fmt: skip
+@journal_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
 @click.option("--yes", is_flag=True, help="Really drop it.")
@@ -63,8 +79,15 @@ def ingest(
     batch_size: int,
     provider: str | None,
     threads: int,
+    workers: int | None,
+    decode_timeout: float,
     report: Path | None,
     max_errors: int,
+    retry_refused: bool,
+    prune: bool,
+    prune_at_most: float,
+    patience: float,
+    journal: Path | None,
     consistency: str,
     drop_if_exists: bool,
     yes: bool,
@@ -73,8 +96,9 @@ def ingest(
 ) -> None:
     """Encode the photos in DATA and write them into Milvus.
 
-    A second run over the same photos adds nothing. Photos that cannot be read are counted and reported, all others get
-    in; the exit code is 3 when there are more of them than --max-errors.
+    What Milvus acknowledged is written down in a journal: a second run reads only photos that are new or changed, an
+    interrupted one goes on where it was, and Ctrl-C finishes what was begun. Photos that cannot be read are counted
+    and reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
 
     \b
     Example: milvus-fghash ingest bundles/birds photos --split train --report refused.jsonl
@@ -82,8 +106,13 @@ def ingest(
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.decoding import WORKERS
+    from milvus_fghash.serving.deleting import drop_with_journal
     from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.serving.ingest import IngestOptions
     from milvus_fghash.serving.ingest import ingest as run
+    from milvus_fghash.serving.journal import Journal
+    from milvus_fghash.serving.patience import Patience
 
     listing = read_photos(data, dataset)
     keep_apart(listing, data, report)
@@ -95,10 +124,10 @@ def ingest(
         )
     if report:
         write_whole(report, b"")  # before a collection is made for a run that cannot report
-    name = connection.collection_name
+    name, folder = connection.collection_name, journal or connection.journal_folder()
     with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
         if drop_if_exists and client.has_collection(name):
-            HashCollection.drop(client, name)
+            drop_with_journal(client, name, folder)
         collection = HashCollection.open_or_create(
             client,
             name,
@@ -120,8 +149,31 @@ def ingest(
                 f"the collection {name} was made with {' and '.join(unlike)}, which cannot be changed; leave the "
                 "option out, or ingest into another one (--collection-name)"
             )
-        result = run(encoder, listing, collection, namespace, batch_rows=batch_size, report=report, progress=update)
-    facts = {"collection": name, **asdict(result)}
+        options = IngestOptions(
+            batch_rows=batch_size,
+            workers=WORKERS if workers is None else workers,
+            timeout=decode_timeout,
+            retry_refused=retry_refused,
+            prune=prune,
+            prune_at_most=prune_at_most,
+            patience=Patience(patience),
+        )
+        with finishing_when_interrupted() as stop, closing(Journal.open(folder, collection.note.born)) as opened:
+            result = run(
+                encoder,
+                listing,
+                collection,
+                namespace,
+                options,
+                journal=opened,
+                photos=data,
+                part=split or "",
+                report=report,
+                stop=stop,
+                tell=lambda line: click.echo(line, err=True),
+                progress=update,
+            )
+    facts = {"collection": name, **asdict(result), "journal": str(folder)}
     if as_json:
         show_json(facts)
     else:
@@ -130,5 +182,5 @@ def ingest(
         where = f"see {report}" if report else "--report FILE lists them"
         raise TooManyRefused(
             f"{result.refused} of {len(listing)} photos were refused, {max_errors} are allowed (--max-errors); "
-            f"{where}. All others are in"
+            f"{where}. {'All others are in' if not result.deleted else 'All others are in, but for deleted ones'}"
         )

@@ -35,8 +35,21 @@ def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comman
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+namespace_option = click.option(
+    "--namespace",
+    default="",
+    show_default=False,
+    help="Part of every id: lets folders with equal file names share a collection.",
+)
+split_option = click.option("--split", help="Take this part of the photos only, such as train.  [default: all]")
 max_errors_option = click.option(
     "--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3."
+)
+journal_option = click.option(
+    "--journal",
+    type=NEW_PATH,
+    help="Folder that remembers what Milvus has.  [default: beside the Milvus Lite file; of a server, below "
+    "~/.local/state/milvus-fghash]",
 )
 dataset_option = click.option(
     "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
@@ -56,6 +69,12 @@ encoder_options: Callable[[Command], Command] = all_of(
     click.option("--provider", help="Where ONNX Runtime computes, such as cpu or cuda.  [default: cuda if it works]"),
     click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of ONNX Runtime; 0 lets it choose."),
 )
+decoding_options: Callable[[Command], Command] = all_of(
+    click.option("--workers", type=click.IntRange(min=0),
+                 help="Processes that decode; 0 decodes in this one.  [default: one for each core, 8 at the most]"),
+    click.option("--decode-timeout", type=click.FloatRange(min=0, min_open=True), default=30.0,
+                 help="Seconds after which a worker is ended and its photo refused."),
+)  # fmt: skip
 
 
 def consistency_option(default: str | None) -> Callable[[Command], Command]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from milvus_fghash.bits import Codes, Outputs, code_bytes, hamming
 from milvus_fghash.explaining.model import BATCH, Model
 from milvus_fghash.images import DEFAULT_LIMITS
-from milvus_fghash.serving.decoding import Refused, batches, decode
+from milvus_fghash.serving.decoding import Refused, batches, decode, workers_for
 
 Report = Callable[[int, int], object]
 """Photos done, photos in all."""
@@ -62,12 +63,13 @@ def encode(model: Model, files: Sequence[Path], report: Report = lambda done, to
     rows: list[int] = []
     codes = [np.zeros((0, code_bytes(model.bits)), np.uint8)]
     evidence = [np.zeros((0, model.bits), np.float32)]
-    for photos in batches(decode(files, model.preprocessing, DEFAULT_LIMITS), BATCH, refused.append):
-        answers = model.run(np.stack([photo.pixels for photo in photos]))
-        codes.append(answers.codes)
-        evidence.append(answers.evidence)
-        rows.extend(photo.row for photo in photos)
-        report(len(rows) + len(refused), len(files))
+    with closing(decode(files, model.preprocessing, DEFAULT_LIMITS, workers_for(len(files)))) as decoded:
+        for photos in batches(decoded, BATCH, refused.append):
+            answers = model.run(np.stack([photo.pixels for photo in photos]))
+            codes.append(answers.codes)
+            evidence.append(answers.evidence)
+            rows.extend(photo.row for photo in photos)
+            report(len(rows) + len(refused), len(files))
     return Coded(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(evidence), tuple(refused))
 
 

@@ -14,8 +14,9 @@ from milvus_fghash.bits import check_codes, code_bytes, to_hex
 from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.errors import CodeError, StoreError, nearest
 from milvus_fghash.serving.driver import MilvusClient
+from milvus_fghash.serving.expressions import check_brackets, check_deletable, id_is_one_of
 from milvus_fghash.serving.milvus_calls import milvus_call
-from milvus_fghash.serving.rows import Rows, check_fits, check_meta
+from milvus_fghash.serving.rows import Rows
 from milvus_fghash.serving.schema import (
     COLUMNS,
     IndexType,
@@ -34,6 +35,8 @@ TIMEOUT: Final = 60.0
 """Seconds a call may take, repeats of pymilvus included."""
 LOAD_TIMEOUT: Final = 600.0
 """Seconds for loading a collection or building an index, which grow with its rows."""
+IDS_A_CALL: Final = 1000
+"""Ids named in one call; each may have 64 bytes."""
 
 
 @dataclass(frozen=True)
@@ -182,14 +185,7 @@ class HashCollection:
         self._check_embeddings(rows, embeddings)
         last: dict[str, dict[str, Any]] = {}  # Milvus may keep both rows of an id that stands twice in one upsert
         for row, (code, text) in enumerate(zip(rows.codes, to_hex(rows.codes), strict=True)):
-            values: dict[str, Any] = {
-                "id": check_fits("id", rows.ids[row]),
-                "code": code.tobytes(),
-                "path": check_fits("path", rows.paths[row]),
-                "label": check_fits("label", rows.labels[row]),
-                "content_sha": check_fits("content_sha", rows.content_shas[row]),
-                "meta": dict(check_meta(rows.metas[row])),
-            }
+            values = {**rows.texts(row), "code": code.tobytes()}
             if self.has_code_hex:
                 values["code_hex"] = text
             if embeddings is not None:
@@ -202,24 +198,24 @@ class HashCollection:
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
-        if not ids:
-            return Rows.joined([], code_bytes(self.bits))
-        with milvus_call(f"cannot read from {self.name}"):
-            found = self.client.get(
-                self.name, list(ids), output_fields=[*COLUMNS, "code"], consistency_level="Strong", timeout=TIMEOUT
-            )
-        by_id = {one["id"]: one for one in found}
+        by_id = {one["id"]: one for one in self._with_ids(ids, [*COLUMNS, "code"])}
         return self._rows([by_id[key] for key in dict.fromkeys(ids) if key in by_id])
 
     def scan(self, batch: int = 1000, filter: str = "") -> Iterator[Rows]:
         """Every row that fits ``filter``, a batch at a time, in no particular order; reads what was just written."""
+        for page in self.pages([*COLUMNS, "code"], batch, filter):
+            yield self._rows(page)
+
+    def pages(self, columns: Sequence[str], batch: int = 1000, filter: str = "") -> Iterator[list[dict[str, Any]]]:
+        """`scan` for those who want some columns only, as Milvus gives them: a code is a list of one `bytes`."""
+        check_brackets(filter)
         self.count()  # waits for the last writes: the iterator of Milvus 2.3 does not, whatever level it is given
         with milvus_call(f"cannot read {self.name}"):
             pages = self.client.query_iterator(
                 self.name,
-                batch_size=batch,
+                batch,
                 filter=filter,
-                output_fields=[*COLUMNS, "code"],
+                output_fields=list(columns),
                 consistency_level="Strong",
                 timeout=TIMEOUT,
             )
@@ -229,13 +225,44 @@ class HashCollection:
                     page = pages.next()
                 if not page:
                     return
-                yield self._rows(page)
+                yield page
         finally:
             pages.close()
+
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Those of ``ids`` that are there, in their order, each once; reads what was just written."""
+        there = {one["id"] for one in self._with_ids(ids, ["id"])}
+        return [key for key in dict.fromkeys(ids) if key in there]
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete rows, 1,000 at a time; the number of those that were there. Photo files stay.
+
+        Raises:
+            StoreError: when Milvus refuses; batches before that one are gone. Milvus Lite deletes no id with a '.
+        """
+        check_deletable(self.client, ids)
+        deleted, asked = 0, list(dict.fromkeys(ids))
+        for start in range(0, len(asked), IDS_A_CALL):
+            # Milvus counts the ids it was given, there or not. So they are looked up first.
+            if there := self.present(asked[start : start + IDS_A_CALL]):
+                with milvus_call(f"cannot delete from {self.name}"):
+                    self.client.delete(self.name, filter=id_is_one_of(there), timeout=TIMEOUT)
+            deleted += len(there)
+        return deleted
 
     def count(self) -> int:
         """Number of rows, those just written included."""
         return count_rows(self.client, self.name)
+
+    def _with_ids(self, ids: Sequence[str], columns: Sequence[str]) -> list[Any]:
+        """Rows with these ids as Milvus gives them, in no particular order."""
+        if not ids:
+            return []
+        with milvus_call(f"cannot read from {self.name}"):
+            found: list[Any] = self.client.query(
+                self.name, id_is_one_of(ids), list(columns), consistency_level="Strong", timeout=TIMEOUT
+            )
+        return found
 
     def _rows(self, found: Sequence[Any]) -> Rows:
         codes = np.frombuffer(b"".join(one["code"][0] for one in found), np.uint8)
@@ -261,12 +288,12 @@ def _drop_half_made(client: MilvusClient, name: str) -> None:
         client.drop_collection(name, timeout=TIMEOUT)
 
 
-def count_rows(client: MilvusClient, name: str) -> int:
-    """Number of rows of a loaded collection, those just written included.
+def count_rows(client: MilvusClient, name: str, filter: str = "") -> int:
+    """Number of rows that fit a filter, those just written included; of an id that stands twice, both.
 
     Raises:
         StoreError: when it is not loaded, or Milvus does not answer.
     """
     with milvus_call(f"cannot count the rows of {name}"):
-        rows = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT)
+        rows = client.query(name, filter, output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT)
     return int(rows[0]["count(*)"])

@@ -1,81 +1,76 @@
-"""Photo files -> pixels in a few threads, in order, a bounded way ahead of who takes them."""
+"""Photo files -> pixels, in order: here, or in processes that are a bounded way ahead of who takes them."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
+from milvus_fghash.errors import ConfigError
+from milvus_fghash.images import Limits, Preprocessing
+from milvus_fghash.serving.decode_pool import AHEAD, Pool
+from milvus_fghash.serving.decoded import Photo, Refused, decode_one
 
-from milvus_fghash.errors import ImageRefused
-from milvus_fghash.images import Limits, Preprocessing, open_rgb, prepare, read_file
+__all__ = ["AHEAD", "FEW", "TIMEOUT", "WORKERS", "Photo", "Refused", "batches", "decode", "workers_for"]
 
-THREADS = min(8, os.cpu_count() or 1)
-AHEAD = 4
-"""Photos held for each thread, waiting or decoded."""
+WORKERS: Final = min(8, os.cpu_count() or 1) if os.name == "posix" else 0
+"""Processes, unless another number is asked for."""
+TIMEOUT: Final = 30.0
+"""Seconds for one photo."""
+LONGEST_TIMEOUT: Final = 86_400.0
+FEW: Final = 64
+"""Photos that are decoded sooner here than processes have started."""
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A file that was not taken.
+def workers_for(count: int) -> int:
+    """How many workers are worth their start for ``count`` photos that can be trusted not to crash a decoder."""
+    return WORKERS if count > FEW else 0
 
-    Attributes:
-        path: as it was given.
-        reason: one word, as in `ImageRefused`.
-        message: one sentence.
-        row: its position among the paths.
+
+def decode(
+    paths: Iterable[Path], preprocessing: Preprocessing, limits: Limits, workers: int = 0, timeout: float = TIMEOUT
+) -> Generator[Photo | Refused, None, None]:
+    """One `Photo` or `Refused` for each path, in their order.
+
+    With workers, a photo that crashes its decoder, hangs it or fills its memory (`decode_worker.memory_for`) costs only
+    itself. At most ``AHEAD`` photos for each worker are asked for before they are taken; whoever stops early closes the
+    iterator, which ends the workers.
+
+    Args:
+        workers: processes that decode; 0 decodes in this one, each photo when it is taken.
+        timeout: seconds after which a worker is ended and its photo refused; without workers there is no limit.
+
+    Raises:
+        ConfigError: when workers or timeout cannot be, or no worker starts.
     """
-
-    path: str
-    reason: str
-    message: str
-    row: int
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A file that was decoded.
-
-    Attributes:
-        row: its position among the paths.
-        pixels: (size, size, 3) uint8.
-        content_sha: SHA-256 of the file, of the same bytes that were decoded.
-    """
-
-    row: int
-    pixels: NDArray[np.uint8]
-    content_sha: str
+    if workers < 0 or not 0 < timeout <= LONGEST_TIMEOUT:
+        raise ConfigError(
+            f"workers must be 0 or more, and the timeout above 0 and at most {LONGEST_TIMEOUT:.0f} seconds; got "
+            f"{workers} and {timeout}"
+        )
+    if workers:
+        return _decode_ahead(paths, Pool(preprocessing, limits, workers, timeout))
+    return (decode_one(row, path, preprocessing, limits) for row, path in enumerate(paths))
 
 
-def decode(paths: Iterable[Path], preprocessing: Preprocessing, limits: Limits) -> Iterator[Photo | Refused]:
-    """One `Photo` or `Refused` for each path, in their order. Pillow lets other threads run while it decodes."""
-
-    def one(row: int, path: Path) -> Photo | Refused:
-        try:
-            data = read_file(path, limits)
-            pixels = prepare(open_rgb(data, limits), preprocessing)
-        except ImageRefused as error:
-            return Refused(str(path), error.reason, str(error), row)
-        return Photo(row, pixels, hashlib.sha256(data).hexdigest())
-
+def _decode_ahead(paths: Iterable[Path], pool: Pool) -> Generator[Photo | Refused, None, None]:
     numbered = enumerate(paths)
-    with ThreadPoolExecutor(THREADS, "decode") as pool:
-        ahead: deque[Future[Photo | Refused]] = deque()
-        try:
-            ahead.extend(pool.submit(one, *item) for item in itertools.islice(numbered, THREADS * AHEAD))
-            while ahead:
-                result = ahead.popleft().result()
-                ahead.extend(pool.submit(one, *item) for item in itertools.islice(numbered, 1))
-                yield result
-        finally:  # whoever stops early does not wait for the rest
-            pool.shutdown(wait=False, cancel_futures=True)
+    asked = 0
+    done: dict[int, Photo | Refused] = {}
+    with closing(pool):
+        for row in itertools.count():
+            for next_row, path in itertools.islice(numbered, row + pool.most * AHEAD - asked):
+                pool.add(next_row, path)
+                asked += 1
+            if row == asked:
+                return
+            done |= {one.row: one for one in pool.step(patient=row not in done)}
+            while row not in done:
+                done |= {one.row: one for one in pool.step(patient=True)}
+            yield done.pop(row)
 
 
 def batches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,14 +16,17 @@ from milvus_fghash.bits import Codes, check_codes, code_bytes
 from milvus_fghash.bundle import Bundle, read_bundle
 from milvus_fghash.errors import BundleError, CodeError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
-from milvus_fghash.serving.decoding import Refused, batches, decode
+from milvus_fghash.serving.decoding import TIMEOUT, Refused, batches, decode, workers_for
 from milvus_fghash.serving.runtime import one_line, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 ImageLike = Path | str | bytes | Image.Image | NDArray[np.uint8]
-"""A file, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels."""
+"""A file, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
+
+Files follow all `RULES`; of an image or pixels, all of them are used, which may change a few bits of a large photo.
+"""
 
 
 @dataclass(frozen=True)
@@ -120,17 +124,33 @@ class Encoder:
             raise BundleError(f"{self.bundle.path} gives {len(codes)} codes for {len(images)} images")
         return [codes, *outputs[1:]]
 
-    def encode_files(self, paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> Encoded:
-        """Files -> codes; those that cannot be decoded are listed, not raised."""
+    def encode_files(
+        self,
+        paths: Sequence[Path],
+        limits: Limits = DEFAULT_LIMITS,
+        workers: int | None = None,
+        timeout: float = TIMEOUT,
+    ) -> Encoded:
+        """Files -> codes; those that cannot be decoded are listed, not raised.
+
+        Args:
+            workers: processes that decode, as in `decode`; by default none for a few files (`workers_for`).
+            timeout: seconds for one photo, where there are workers.
+
+        Raises:
+            ConfigError: when no worker starts.
+            CodeError, BundleError: as `run`.
+        """
+        workers = workers_for(len(paths)) if workers is None else workers
         refused: list[Refused] = []
         codes = [np.zeros((0, code_bytes(self.bits)), np.uint8)]
         rows: list[int] = []
         shas: list[str] = []
-        decoded = decode(paths, self.bundle.manifest.preprocessing, limits)
-        for photos in batches(decoded, self.batch_size, refused.append):
-            codes.append(self.encode_pixels(np.stack([photo.pixels for photo in photos])))
-            rows.extend(photo.row for photo in photos)
-            shas.extend(photo.content_sha for photo in photos)
+        with closing(decode(paths, self.bundle.manifest.preprocessing, limits, workers, timeout)) as decoded:
+            for photos in batches(decoded, self.batch_size, refused.append):
+                codes.append(self.encode_pixels(np.stack([photo.pixels for photo in photos])))
+                rows.extend(photo.row for photo in photos)
+                shas.extend(photo.content_sha for photo in photos)
         return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(shas), tuple(refused))
 
     def encode_image(self, image: ImageLike, limits: Limits = DEFAULT_LIMITS) -> Codes:

@@ -1,4 +1,7 @@
-"""Search results as one HTML page that needs nothing else: photos are inside, nothing is loaded or run."""
+"""Search results as one HTML page that needs nothing else: photos are inside, nothing is loaded or run.
+
+Its parts (`opening`, `figure`, `inside`, `text`) make the page of duplicates too.
+"""
 
 from __future__ import annotations
 
@@ -83,16 +86,14 @@ def write_gallery(path: Path, queries: Sequence[Query], photos: Path, title: str
 
 
 def _page(queries: Sequence[Query], photos: Path, title: str) -> Iterator[str]:
-    yield f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield f"<style>{STYLE}</style>\n<h1>{escape(title)}</h1>\n"
+    yield opening(title)
     yield "<p>The number of bits that differ, nearest first. The folder is shown when you point at a name.</p>\n"
     for query in queries:
         yield "<section>\n"
-        yield _figure(query.photo, "query", f"<b>{_text(query.label or 'Query')}</b><span>{_text(query.name)}</span>")
+        yield figure(query.photo, "query", f"<b>{text(query.label or 'Query')}</b><span>{text(query.name)}</span>")
         yield "<div>\n"
         for hit in query.found.hits:
-            yield _figure(_inside(photos, hit.path), _verdict(query.label, hit), _caption(hit))
+            yield figure(inside(photos, hit.path), _verdict(query.label, hit), _caption(hit))
         if not query.found.hits:
             yield "<p>Nothing was found.</p>\n"
         yield "</div>\n</section>\n"
@@ -101,15 +102,32 @@ def _page(queries: Sequence[Query], photos: Path, title: str) -> Iterator[str]:
     yield "</html>\n"
 
 
+def opening(title: str, more_style: str = "") -> str:
+    """A page from its first line to its heading."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}{more_style}</style>\n<h1>{escape(title)}</h1>\n"
+    )
+
+
 def _caption(hit: Hit) -> str:
-    bits = "bit" if hit.distance == 1 else "bits"
-    name = _text(PurePosixPath(hit.path).name)
-    return f'<b>{hit.distance} {bits}</b>{_text(hit.label)}<span title="{escape(hit.path)}">{name}</span>'
+    name = text(PurePosixPath(hit.path).name)
+    return f'<b>{bits_apart(hit.distance)}</b>{text(hit.label)}<span title="{escape(hit.path)}">{name}</span>'
 
 
-def _text(text: str) -> str:
+def bits_apart(distance: int) -> str:
+    """A distance in words.
+
+    >>> bits_apart(0), bits_apart(1)
+    ('0 bits', '1 bit')
+    """
+    return f"{distance} bit" if distance == 1 else f"{distance} bits"
+
+
+def text(words: str) -> str:
     """Escaped, and free to break after the marks that join words in names."""
-    return re.sub(r"(?<=[_/\-])(?=[^\W_])", "<wbr>", escape(text))
+    return re.sub(r"(?<=[_/\-])(?=[^\W_])", "<wbr>", escape(words))
 
 
 def _verdict(label: str | None, hit: Hit) -> str:
@@ -118,7 +136,8 @@ def _verdict(label: str | None, hit: Hit) -> str:
     return "right" if hit.label == label else "wrong"
 
 
-def _figure(photo: Path | bytes | None, kind: str, caption: str) -> str:
+def figure(photo: Path | bytes | None, kind: str, caption: str) -> str:
+    """A photo as a thumbnail and what stands below it; ``caption`` is HTML."""
     return f'<figure class="{kind}"><div class="tile">{_tile(photo)}</div><figcaption>{caption}</figcaption></figure>\n'
 
 
@@ -136,7 +155,7 @@ def _tile(photo: Path | bytes | None) -> str:
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(raw.getvalue()).decode()}">'
 
 
-def _inside(photos: Path, path: str) -> Path | None:
+def inside(photos: Path, path: str) -> Path | None:
     """The file of a hit; None for a path that leads out of the folder, for rows may be written by others."""
     relative = PurePosixPath(path)
     if not path or relative.is_absolute() or ".." in relative.parts:

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from milvus_fghash.errors import StoreError
+from milvus_fghash.errors import StoreBusy, StoreError
 from milvus_fghash.serving.driver import MilvusException
 
 LONGEST = 300
@@ -26,6 +26,13 @@ HINTS = (
 )  # fmt: skip
 """What the text of an error matches -> what to tell; the server's own words follow."""
 
+BUSY = re.compile(
+    r"DEADLINE_EXCEEDED|Retry timeout|UNAVAILABLE|Fail connecting|rate limit|RateLimit|too many requests|"
+    r"not (fully )?loaded|not ready|not healthy|NotInService|closed channel|quota",
+    re.IGNORECASE,
+)
+"""Errors of a Milvus that is restarting, overloaded or out of reach: what fails so may go through later."""
+
 
 @contextmanager
 def milvus_call(doing: str) -> Iterator[None]:
@@ -35,12 +42,19 @@ def milvus_call(doing: str) -> Iterator[None]:
         doing: how the message begins, such as "cannot search in photos".
 
     Raises:
-        StoreError: for whatever the calls raise because of Milvus or the way there.
+        StoreError: for whatever the calls raise because of Milvus or the way there; `StoreBusy` where the same call
+            may go through later.
     """
     try:
         yield
     except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
-        raise StoreError(f"{doing}: {explain(error)}") from error
+        kind = StoreBusy if is_busy(error) else StoreError
+        raise kind(f"{doing}: {explain(error)}") from error
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether Milvus is only gone or overloaded for now. A message that is too large never gets smaller."""
+    return isinstance(error, grpc.FutureTimeoutError) or bool(BUSY.search(_words(error)))
 
 
 def explain(error: BaseException) -> str:

@@ -45,6 +45,20 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def texts(self, row: int) -> dict[str, Any]:
+        """Everything of one row but its code, by column.
+
+        Raises:
+            StoreError: when something does not fit its column.
+        """
+        return {
+            "id": check_fits("id", self.ids[row]),
+            "path": check_fits("path", self.paths[row]),
+            "label": check_fits("label", self.labels[row]),
+            "content_sha": check_fits("content_sha", self.content_shas[row]),
+            "meta": dict(check_meta(self.metas[row])),
+        }
+
     @staticmethod
     def joined(parts: Sequence[Rows], n_bytes: int) -> Rows:
         """Parts put one after the other; none gives no rows of ``n_bytes`` a code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from typing import Any, Final, Literal, Self
 
 from milvus_fghash.bits import code_bytes
@@ -31,12 +32,18 @@ class ModelNote(Frozen):
     fingerprint: str
     bits: int
     bit_order: Literal["big"] = "big"
+    born: str = ""
+    """Drawn when the collection is made: tells it from one of the same name that was dropped."""
 
     @classmethod
     def of(cls, manifest: BundleManifest) -> Self:
-        """The note for a bundle."""
+        """The note for a new collection of a bundle's codes."""
         return cls(
-            method=manifest.method, lineage=manifest.lineage, fingerprint=manifest.fingerprint, bits=manifest.bits
+            method=manifest.method,
+            lineage=manifest.lineage,
+            fingerprint=manifest.fingerprint,
+            bits=manifest.bits,
+            born=uuid.uuid4().hex,
         )
 
     def check(self, manifest: BundleManifest, collection: str) -> None:

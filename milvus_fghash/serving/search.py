@@ -134,7 +134,7 @@ def search_codes(collection: HashCollection, codes: Codes, wanted: Wanted = Want
     """
     codes = check_codes(codes, collection.bits)
     _check_nprobe(collection, wanted.nprobe)
-    step = max(1, min(MAX_HITS, ROWS_A_CALL // wanted.k))
+    step = queries_a_call(wanted.k)
     found = []
     for start in range(0, len(codes), step):
         part = codes[start : start + step]
@@ -158,28 +158,50 @@ def _complete(collection: HashCollection, code: Codes, hits: tuple[Hit, ...], wa
     return Found(group, exact, note)
 
 
+def ids_within(collection: HashCollection, codes: Codes, max_distance: int, k: int) -> list[list[str]]:
+    """For each code, (n, n_bytes), the ids of at most ``k`` rows that differ in ``max_distance`` bits or fewer.
+
+    Fewer than ``k`` are all there are: every cluster of BIN_IVF_FLAT is looked into. Reads what was just written. One
+    call; n is at most `queries_a_call`.
+
+    Raises:
+        StoreError: when Milvus refuses.
+    """
+    wanted = Wanted(k, max_distance=max_distance, nprobe=collection.nlist, consistency="Strong")
+    answers = _answers(collection, codes, wanted, [])
+    return [[one["id"] for one in answer if round(one["distance"]) <= max_distance] for answer in answers]
+
+
+def queries_a_call(k: int) -> int:
+    """How many codes one call may ask for, with ``k`` hits each."""
+    return max(1, min(MAX_HITS, ROWS_A_CALL // k))
+
+
 def _ask(collection: HashCollection, codes: Codes, wanted: Wanted) -> list[tuple[Hit, ...]]:
+    return [_ordered(answer, wanted.max_distance) for answer in _answers(collection, codes, wanted, OUTPUT)]
+
+
+def _answers(collection: HashCollection, codes: Codes, wanted: Wanted, columns: list[str]) -> Any:
+    """One call: for each code, hits as Milvus gives them. Over BIN_IVF_FLAT some may lie beyond the distance."""
     parameters: dict[str, int] = {}
-    within = wanted.max_distance
-    if within is not None and collection.nlist is None:
-        parameters["radius"] = within + 1  # Milvus' range is half-open: distance < radius
+    if wanted.max_distance is not None and collection.nlist is None:
+        parameters["radius"] = wanted.max_distance + 1  # Milvus' range is half-open: distance < radius
     # Over BIN_IVF_FLAT a range search gives up at the first clusters without a hit, whatever nprobe says
     # (knowhere#454); the nearest k cut off at the distance are the same rows, found reliably.
     if wanted.nprobe is not None:
         parameters["nprobe"] = wanted.nprobe
     with milvus_call(f"cannot search in {collection.name}"):
-        answers = collection.client.search(
+        return collection.client.search(
             collection.name,
             data=[code.tobytes() for code in codes],
             anns_field="code",
             limit=wanted.k,
             filter=wanted.filter,
-            output_fields=OUTPUT,
+            output_fields=columns,
             search_params={"metric_type": "HAMMING", "params": parameters},
             consistency_level=wanted.consistency or collection.consistency,
             timeout=TIMEOUT,
         )
-    return [_ordered(answer, within) for answer in answers]
 
 
 def _ordered(answer: Iterable[Mapping[str, Any]], within: int | None) -> tuple[Hit, ...]:

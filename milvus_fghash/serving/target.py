@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -90,6 +92,21 @@ class Capabilities:
     """Search iterators over binary vectors."""
     ids_search: bool
     """Search by primary key inside the server."""
+
+
+def journal_folder(target: Target, collection: str) -> Path:
+    """Where the journal of a collection is kept, unless someone says otherwise.
+
+    Beside the file of Milvus Lite; for a server below $XDG_STATE_HOME, which is ~/.local/state where it is not set.
+    """
+    if target.is_lite:
+        file = Path(target.uri).expanduser().resolve()
+        return file.with_name(f"{file.name}.journals") / collection
+    parts = urlsplit(target.uri)
+    where = f"{parts.hostname}:{parts.port}{parts.path} {target.db_name or ''}"
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    digest = hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
+    return Path(state) / "milvus-fghash" / f"{parts.hostname}-{digest}" / collection
 
 
 SELDOM_PING: Final = {"grpc.keepalive_time_ms": 3_600_000}

@@ -35,7 +35,7 @@ class Photos(Dataset[Tensor]):
     def __init__(self, listing: Listing, preprocessing: Preprocessing, augmentation: Augmentation) -> None:
         self.listing = listing
         self.preprocessing = preprocessing
-        self._kept: dict[int, Image.Image] = {}
+        self._kept: dict[tuple[int, bool], Image.Image] = {}
         self._kept_bytes = 0
         interpolation = v2.InterpolationMode(preprocessing.interpolation)
         self.random_view = v2.Compose(
@@ -52,30 +52,38 @@ class Photos(Dataset[Tensor]):
 
     def __getitem__(self, view: View) -> Tensor:
         row, seed = view
-        photo = self.open(row)
         if seed != PLAIN:
+            photo = self.open(row, whole=True)
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU too, for good
                 photo = self.random_view(photo)
             return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
-        return torch.from_numpy(prepare(photo, self.preprocessing)).permute(2, 0, 1)
+        return torch.from_numpy(prepare(self.open(row), self.preprocessing)).permute(2, 0, 1)
 
-    def open(self, row: int) -> Image.Image:
-        """Decoded.
+    def open(self, row: int, whole: bool = False) -> Image.Image:
+        """Decoded as evaluation and serving do it.
+
+        Args:
+            whole: with every pixel. A random view may show a small part, where a reduced scale would be too coarse.
 
         Raises:
             DataError: when it cannot be.
         """
-        if row in self._kept:
-            return self._kept[row]
+        enough = self.preprocessing.enough
+        kept = self._kept.get((row, True))
+        if kept and not whole and min(kept.size) >= 2 * enough:
+            kept = self._kept.get((row, False))
+        kept = kept or self._kept.get((row, whole))
+        if kept:
+            return kept
         try:
-            photo = open_rgb(self.listing.file(row))
+            photo = open_rgb(self.listing.file(row), preprocessing=None if whole else self.preprocessing)
         except ImageRefused as error:
             raise DataError(f"photo refused ({error.reason}): {error}") from error
         size = 3 * photo.width * photo.height
         worker = get_worker_info()
         if self._kept_bytes + size <= KEPT_BYTES // (worker.num_workers if worker else 1):
-            self._kept[row] = photo
+            self._kept[row, whole or min(photo.size) < enough] = photo  # such a small one was not reduced
             self._kept_bytes += size
         return photo
 

@@ -1,62 +1,17 @@
-"""ingest, search, evaluate, inspect and collections on the committed bundle, drawn birds and Milvus Lite; no torch."""
+"""Search, evaluate, inspect and collections on the committed bundle, drawn birds and Milvus Lite; no torch."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import Result
 
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.cli.ingest import ingest
+from milvus_fghash.serving.decoding import TIMEOUT
 from milvus_fghash.serving.encoder import Encoder
-
-Run = Callable[..., Result]
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1"
-
-
-@pytest.fixture
-def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
-    """36 drawn birds of 4 classes, in train/ and test/."""
-    return Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))
-
-
-@pytest.fixture
-def filled(run: Run, birds: Path) -> Run:
-    """`run`, after all birds were ingested into milvus-fghash.db."""
-    result = run("ingest", GOLDEN, birds)
-    assert result.exit_code == 0, result.stderr
-    return run
-
-
-def document(result: Result) -> Any:
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
-
-
-def test_ingest_counts_and_a_second_run_adds_nothing(run: Run, birds: Path) -> None:
-    for _ in range(2):
-        counts = document(run("ingest", GOLDEN, birds, "--json"))
-        assert (counts["stored"], counts["refused"], counts["rows_in_collection"]) == (36, 0, 36)
-
-
-def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path, tmp_path: Path) -> None:
-    (birds / "train" / "empty.jpg").write_bytes(b"")
-    (birds / "train" / "text.jpg").write_text("no photo")
-    result = run("ingest", GOLDEN, birds, "--report", "refused.jsonl", "--json")
-    assert result.exit_code == 3
-    assert json.loads(result.stdout)["rows_in_collection"] == 36
-    assert result.stderr.startswith(
-        "Error: 2 of 38 photos were refused, 0 are allowed (--max-errors); see refused.jsonl"
-    )
-    lines = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
-    assert {line["path"]: line["reason"] for line in lines} == {"train/empty.jpg": "empty", "train/text.jpg": "format"}
-    assert run("ingest", GOLDEN, birds, "--max-errors", "2").exit_code == 0
-    assert run("ingest", GOLDEN, birds, "--max-errors", "1").exit_code == 3
+from tests.cli.at_hand import GOLDEN, Run, document
 
 
 def test_an_empty_folder_is_one_line_and_makes_nothing(run: Run, tmp_path: Path) -> None:
@@ -109,6 +64,21 @@ def test_an_evaluation_knows_before_the_work_where_it_cannot_write(run: Run, bir
         result = run("evaluate", GOLDEN, "--data", birds, *words)
         assert result.exit_code == 2
         assert result.stdout == ""
+
+
+@pytest.mark.parametrize("words", [["--workers", "0"], ["--workers", "1", "--decode-timeout", "20"]])
+def test_ingest_decodes_here_or_in_workers(run: Run, birds: Path, words: list[str]) -> None:
+    assert document(run("ingest", GOLDEN, birds, "--split", "test", "--json", *words))["stored"] == 12
+
+
+@pytest.mark.parametrize("words", [["--workers", "-1"], ["--decode-timeout", "0"]])
+def test_decoding_that_cannot_be_asked_for_is_wrong_usage(run: Run, birds: Path, words: list[str]) -> None:
+    assert run("ingest", GOLDEN, birds, *words).exit_code == 2
+
+
+def test_the_timeout_of_the_command_is_that_of_the_library() -> None:
+    (option,) = (one for one in ingest.params if one.name == "decode_timeout")
+    assert option.default == TIMEOUT
 
 
 def test_ingest_takes_one_split_and_names_the_others(run: Run, birds: Path) -> None:

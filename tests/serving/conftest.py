@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
+from milvus_fghash.serving import decode_pool
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.target import Target, connect
+from tests.serving.decoders import FAILING, Processes, greys, watch
 from tests.serving.small_bundle import write_small_bundle
+from tests.serving.small_catalog import Catalog, draw_photos
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +40,29 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
 def new_name() -> str:
     """A collection name nobody uses."""
     return f"test_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def catalog(bundle: Path, lite: MilvusClient, new_name: str, tmp_path: Path) -> Catalog:
+    """Photos that are not in yet."""
+    encoder = Encoder.open(bundle)
+    collection = HashCollection.create(lite, new_name, encoder.bundle.manifest)
+    return Catalog(encoder, draw_photos(tmp_path / "photos"), collection, tmp_path / "journal")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """100 pictures; each has its row as its grey."""
+    return greys(tmp_path, 100)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Processes:
+    """Grows by each process that is started to decode."""
+    return watch(monkeypatch)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers fail as photos' names tell them."""
+    monkeypatch.setattr(decode_pool, "WORKER", ("-c", FAILING))

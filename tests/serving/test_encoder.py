@@ -72,7 +72,8 @@ def test_spare_bits_that_are_set_are_refused(tmp_path: Path) -> None:
         encoder.encode_pixels(random_images(1))
 
 
-def test_files_keep_their_order_and_refused_ones_are_listed(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [None, 2])
+def test_files_keep_their_order_and_refused_ones_are_listed(bundle: Path, tmp_path: Path, workers: int | None) -> None:
     images = random_images(40)
     paths = [tmp_path / f"{number}.png" for number in range(40)]
     for path, image in zip(paths, images, strict=True):
@@ -80,7 +81,7 @@ def test_files_keep_their_order_and_refused_ones_are_listed(bundle: Path, tmp_pa
     paths[3].write_bytes(b"")
     paths[20].write_text("no picture")
     paths[39].unlink()
-    encoded = Encoder.open(bundle).encode_files(paths)
+    encoded = Encoder.open(bundle).encode_files(paths, workers=workers)
     kept = [row for row in range(40) if row not in (3, 20, 39)]
     assert encoded.rows.tolist() == kept
     assert encoded.codes.tolist() == reference(images[kept], 12).tolist()

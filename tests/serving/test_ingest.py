@@ -17,9 +17,10 @@ from milvus_fghash.errors import ConfigError, DataError, StoreError
 from milvus_fghash.images import Limits
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.ingest import ingest
+from milvus_fghash.serving.ingest import IngestOptions, ingest
 from milvus_fghash.serving.rows import photo_id
 from milvus_fghash.serving.search import Wanted, search_file
+from tests.serving.decoders import Processes
 from tests.serving.small_bundle import write_small_bundle
 
 N = 30
@@ -49,7 +50,7 @@ def collection(lite: MilvusClient, new_name: str, encoder: Encoder) -> HashColle
 
 
 def test_every_column_is_right(encoder: Encoder, photos: Listing, collection: HashCollection) -> None:
-    result = ingest(encoder, photos, collection, "shop", batch_rows=7)
+    result = ingest(encoder, photos, collection, "shop", IngestOptions(batch_rows=7))
     assert (result.stored, result.refused, result.rows_in_collection) == (N, 0, N)
     rows = collection.get([photo_id("shop", path) for path in photos.paths])
     assert rows.codes.tolist() == encoder.encode_files([photos.file(row) for row in range(N)]).codes.tolist()
@@ -81,7 +82,7 @@ def test_refused_files_are_reported_and_the_others_get_in(
     photos.file(7).unlink()
     Image.new("RGB", (200, 200)).save(photos.file(11))
     report = tmp_path / "reports" / "refused.jsonl"
-    result = ingest(encoder, photos, collection, report=report, limits=Limits(max_pixels=1000), batch_rows=4)
+    result = ingest(encoder, photos, collection, options=IngestOptions(4, Limits(max_pixels=1000)), report=report)
     lines = [json.loads(line) for line in report.read_text().splitlines()]
     wanted = [(2, "empty"), (3, "format"), (5, "truncated"), (7, "missing"), (11, "bomb")]
     assert [(line["path"], line["reason"]) for line in lines] == [(photos.paths[row], why) for row, why in wanted]
@@ -150,10 +151,24 @@ def test_an_interrupted_run_leaves_whole_batches_and_its_report(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ingest(encoder, photos, collection, report=tmp_path / "refused.jsonl", batch_rows=8, progress=interrupt)
+        ingest(
+            encoder, photos, collection, options=IngestOptions(8), report=tmp_path / "refused.jsonl", progress=interrupt
+        )
     assert collection.count() == 16
     assert json.loads((tmp_path / "refused.jsonl").read_text())["reason"] == "empty"
     assert ingest(encoder, photos, collection).rows_in_collection == N - 1
+
+
+def test_an_error_leaves_no_worker(
+    encoder: Encoder, photos: Listing, collection: HashCollection, started: Processes
+) -> None:
+    def fail(_done: int, _total: int) -> None:
+        raise StoreError("gone")
+
+    with pytest.raises(StoreError):
+        ingest(encoder, photos, collection, options=IngestOptions(workers=2), progress=fail)
+    assert len(started) == 2
+    assert None not in [process.returncode for process in started]
 
 
 def test_another_model_is_refused_before_anything_is_written(

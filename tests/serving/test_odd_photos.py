@@ -13,7 +13,7 @@ from milvus_fghash.data import read
 from milvus_fghash.images import Limits
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.ingest import ingest
+from milvus_fghash.serving.ingest import IngestOptions, ingest
 from tests.image_bytes import encode, noise
 
 TALL = Image.fromarray(np.repeat(np.array([[[255, 0, 0]], [[0, 0, 255]]], np.uint8), 24, axis=0).repeat(32, axis=1))
@@ -48,7 +48,8 @@ def test_each_odd_photo_is_taken_or_named(bundle: Path, lite: MilvusClient, new_
     encoder = Encoder.open(bundle)
     collection = HashCollection.create(lite, new_name, encoder.bundle.manifest)
     report = tmp_path / "refused.jsonl"
-    result = ingest(encoder, read("folder", folder), collection, report=report, limits=Limits(max_pixels=39_999))
+    options = IngestOptions(limits=Limits(max_pixels=39_999))
+    result = ingest(encoder, read("folder", folder), collection, options=options, report=report)
     assert {one["path"]: one["reason"] for one in map(json.loads, report.read_text().splitlines())} == {
         name: reason for name, (_, reason) in REFUSED.items()
     }

@@ -1,13 +1,17 @@
 """Views of photos: the seed alone decides, in any process and order."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from milvus_fghash.config import Augmentation
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.images import Preprocessing, load
+from milvus_fghash.images import Preprocessing, load, open_rgb
 from milvus_fghash.training import photos as module
 from milvus_fghash.training.photos import PLAIN, Loader, Photos
+from tests.image_bytes import noise
 
 SMALL = Preprocessing(size=32, resize=40)
 
@@ -15,6 +19,35 @@ SMALL = Preprocessing(size=32, resize=40)
 def test_the_plain_view_is_that_of_serving(drawn_birds: Listing) -> None:
     pixels = Photos(drawn_birds, SMALL, Augmentation())[3, PLAIN]
     assert torch.equal(pixels.permute(1, 2, 0), torch.from_numpy(load(drawn_birds.file(3), SMALL)))
+
+
+def test_a_large_photo_is_reduced_for_the_plain_view_only(drawn_birds: Listing, tmp_path: Path) -> None:
+    pictures = {"large.jpg": (400, 300), "medium.jpg": (200, 150), "small.jpg": (50, 40), "large.png": (400, 300)}
+    for name, size in pictures.items():
+        noise(*size).save(tmp_path / name)
+    names = tuple(pictures)
+    photos = Photos(Listing(tmp_path, names, names, names, ("",) * 4), SMALL, Augmentation())
+    for order in ((False, True), (True, False), (False, True)):  # the last from what was kept
+        for whole in order:
+            for row, size in enumerate(pictures.values()):
+                reduced = row == 0 and not whole
+                assert photos.open(row, whole).size == ((200, 150) if reduced else size)
+        for row in range(4):
+            plain = torch.from_numpy(load(photos.listing.file(row), SMALL)).permute(2, 0, 1)
+            assert torch.equal(photos[row, PLAIN], plain)
+        if order == (True, False):
+            photos._kept.clear()
+            photos._kept_bytes = 0
+    assert sorted(photos._kept) == [(0, False), (0, True), (1, False), (1, True), (2, True), (3, False), (3, True)]
+
+
+def test_a_random_view_is_one_of_the_whole_photo(tmp_path: Path) -> None:
+    noise(400, 300).save(tmp_path / "a.jpg")
+    photos = Photos(Listing(tmp_path, ("a",), ("a.jpg",), ("a",), ("",)), SMALL, Augmentation())
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        expected = photos.random_view(open_rgb(tmp_path / "a.jpg"))
+    assert np.array_equal(photos[0, 7].permute(1, 2, 0).numpy(), expected)
 
 
 def test_a_view_depends_on_its_seed_alone(drawn_birds: Listing) -> None:

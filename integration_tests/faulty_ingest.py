@@ -1,0 +1,152 @@
+"""An ingest that is killed at a chosen moment, or that has a fault planted. A process of its own, run by `faults.py`.
+
+    python -m integration_tests.faulty_ingest '{"bundle": ..., "photos": ..., "uri": ..., ...}'
+
+It is the project's own ingest, with a look at each of its four stages as they begin: decode (a photo), encode (a batch
+of the network), sink (a write into Milvus), journal (writing down what was acknowledged). When the chosen stage begins
+for the n-th time the process kills itself or one of its decoders, at once or a moment later: SIGKILL, after which
+nothing of it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from milvus_fghash.data import read
+from milvus_fghash.serving import writing
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.ingest import IngestOptions, ingest
+from milvus_fghash.serving.journal import Journal
+from milvus_fghash.serving.patience import Patience
+from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.target import Target, connect
+
+Stage = Literal["decode", "encode", "sink", "journal"]
+STAGES: tuple[Stage, ...] = ("decode", "encode", "sink", "journal")
+Plant = Literal["", "insert", "journal first"]
+"""A fault that the harness must find: rows are inserted instead of upserted, or written down before they are in."""
+
+
+class Plan(BaseModel):
+    """What the process does."""
+
+    bundle: Path
+    photos: Path
+    uri: str
+    collection: str
+    journal: Path
+    encoded: Path
+    """Gets a byte for each photo that is encoded."""
+    batch_rows: int = 8
+    stage: Stage | None = None
+    """Where something is killed; None: nowhere."""
+    victim: Literal["client", "worker", "server"] = "client"
+    """What is killed: this process, one of those that decode for it, or Milvus, by whoever reads our lines."""
+    number: int = 1
+    """How often the stage has begun by then."""
+    later: float = 0.0
+    """Seconds between that and the end."""
+    lose_answers: int = 0
+    """Number of a write of which the proxy is told to keep the answer back; 0: none."""
+    plant: Plant = ""
+
+
+def decode_worker() -> int:
+    """A process that decodes for this one; Linux only."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"decode_worker" in (folder / "cmdline").read_bytes():
+                return int(folder.name)
+    raise RuntimeError("no process decodes for this one")
+
+
+def main(plan: Plan) -> None:
+    begun: Counter[str] = Counter()
+
+    def begin(stage: Stage) -> None:
+        begun[stage] += 1
+        if stage != plan.stage or begun[stage] != plan.number:
+            return
+        if plan.victim == "server":
+            print("kill", flush=True)
+            return
+        victim = os.getpid() if plan.victim == "client" else decode_worker()
+        if plan.later:
+            threading.Timer(plan.later, os.kill, (victim, signal.SIGKILL)).start()
+        else:
+            os.kill(victim, signal.SIGKILL)
+
+    class WatchedEncoder(Encoder):
+        def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
+            begin("encode")
+            with open(plan.encoded, "ab", buffering=0) as file:
+                file.write(b"." * len(images))
+            return super().run(images, *more)
+
+    class WatchedCollection(HashCollection):
+        def upsert(self, rows: Rows, embeddings: NDArray[np.float32] | None = None) -> int:
+            begin("sink")
+            if begun["sink"] == plan.lose_answers:
+                print("lose", flush=True)
+                sys.stdin.readline()  # until the proxy is ready to
+            if plan.plant != "insert":
+                return super().upsert(rows, embeddings)
+            client: Any = self.client
+            client.upsert = client.insert
+            return super().upsert(rows, embeddings)
+
+    class WatchedJournal(Journal):
+        def put(self, entries: Any) -> None:
+            begin("journal")
+            super().put(entries)
+
+    class HastyWriter(writing.Writer):
+        """Writes down first, and writes then."""
+
+        def _write(self, batch: writing.Batch) -> None:
+            self.journal.put(batch.entries)
+            super()._write(batch)
+
+    def watched_decode(*arguments: Any, **options: Any) -> Iterator[Any]:
+        with closing(original_decode(*arguments, **options)) as decoded:
+            for one in decoded:
+                begin("decode")
+                yield one
+
+    ingesting: Any = importlib.import_module("milvus_fghash.serving.ingest_run")
+    original_decode, ingesting.decode = ingesting.decode, watched_decode
+    if plan.plant == "journal first":
+        importlib.import_module("milvus_fghash.serving.ingest").__dict__["Writer"] = HastyWriter
+    encoder = replace(Encoder.open(plan.bundle), batch_size=4)
+    with closing(connect(Target(plan.uri))) as client:
+        found = HashCollection.open(client, plan.collection, encoder.bundle.manifest)
+        with closing(WatchedJournal.open(plan.journal, found.note.born)) as journal:
+            result = ingest(
+                WatchedEncoder(**vars(encoder)),
+                read("folder", plan.photos),
+                WatchedCollection(**vars(found)),
+                options=IngestOptions(plan.batch_rows, patience=Patience(120)),
+                journal=journal,
+                tell=lambda line: print(line, file=sys.stderr),
+            )
+    print(f"stored {result.stored}", flush=True)
+
+
+if __name__ == "__main__":
+    main(Plan.model_validate_json(sys.argv[1]))

@@ -1,0 +1,60 @@
+"""`milvus-fghash delete`: rows out of a collection."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.options import READABLE_FILE, journal_option, json_option
+from milvus_fghash.cli.output import show_json, show_record
+
+
+@click.command()
+@click.option("--id", "ids", multiple=True, help="Delete this row; may be repeated.")
+@click.option("--ids-file", type=READABLE_FILE, help="Delete the rows whose ids stand here, one a line.")
+@click.option("--filter", help="Delete the rows that fit a Milvus expression such as 'label == \"robin\"'.")
+@click.option("--yes", is_flag=True, help="Really delete them.")
+@journal_option
+@milvus_options
+@json_option
+def delete(
+    ids: tuple[str, ...],
+    ids_file: Path | None,
+    filter: str | None,
+    yes: bool,
+    journal: Path | None,
+    connection: Connection,
+    as_json: bool,
+) -> None:
+    """Delete rows of a collection by id or filter.
+
+    Without --yes it counts the rows and deletes none. Photo files are never touched, and ingest does not take them in
+    again until they change (or --retry-refused). An id that is not there is no error; it is counted as missing.
+
+    \b
+    Example: milvus-fghash delete --filter 'meta["namespace"] == "shop"' --yes
+             milvus-fghash delete --ids-file gone.txt
+    """
+    by_id = bool(ids or ids_file)
+    if by_id == (filter is not None):
+        raise click.UsageError("say which rows: either by --id and --ids-file, or by --filter")
+    from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.deleting import delete_ids, delete_where, read_ids
+    from milvus_fghash.serving.journal import Journal
+
+    wanted = [*ids, *(read_ids(ids_file) if ids_file else [])]
+    with closing(connection.connect()) as client:
+        collection = HashCollection.open(client, connection.collection_name)
+        with Journal.if_there(journal or connection.journal_folder(), collection.note.born) as opened:
+            if filter is None:
+                result = delete_ids(collection, wanted, yes, opened)
+            else:
+                result = delete_where(collection, filter, yes, opened)
+    if as_json:
+        show_json(asdict(result))
+    else:
+        show_record(asdict(result), "" if yes else f"{result.found:,} rows would be deleted; say --yes to do it")

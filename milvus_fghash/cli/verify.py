@@ -1,0 +1,153 @@
+"""`milvus-fghash verify`: photos, journal and collection beside each other."""
+
+from __future__ import annotations
+
+import random
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.options import (
+    READABLE,
+    READABLE_FOLDER,
+    dataset_option,
+    encoder_options,
+    journal_option,
+    json_option,
+    namespace_option,
+    read_photos,
+    split_option,
+)
+from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.errors import NotWhole
+
+if TYPE_CHECKING:
+    from milvus_fghash.serving.verify import Verification
+
+
+@click.command()
+@click.argument("bundle", type=READABLE_FOLDER)
+@click.argument("data", type=READABLE)
+@dataset_option
+@split_option
+@namespace_option
+@click.option(
+    "--sample", type=click.IntRange(0, 10_000), default=100, help="Photos that are encoded again and searched for."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Draws the sample.  [default: another each time]")
+@click.option("--mend", is_flag=True, help="Write what is missing or wrong again; take in what is new.")
+@click.option("--delete-extra", is_flag=True, help="With --mend: delete rows that no photo and no journal knows.")
+@encoder_options
+@journal_option
+@milvus_options
+@json_option
+def verify(
+    bundle: Path,
+    data: Path,
+    dataset: str | None,
+    split: str | None,
+    namespace: str,
+    sample: int,
+    seed: int | None,
+    mend: bool,
+    delete_extra: bool,
+    provider: str | None,
+    threads: int,
+    journal: Path | None,
+    connection: Connection,
+    as_json: bool,
+) -> None:
+    """Compare the photos in DATA with what Milvus holds.
+
+    The journal says what Milvus acknowledged. Rows can be missing, extra, there twice, or made of another content; and
+    of a sample of photos the code can be another, or the row not be found. The exit code is 1 when anything of that is
+    so. Photos that are new, refused or vanished are counted only: ingest and its --prune see to them.
+
+    \b
+    Example: milvus-fghash verify bundles/birds photos --split train
+    """
+    if delete_extra and not mend:
+        raise click.UsageError("--delete-extra goes with --mend")
+    from milvus_fghash.serving.changes import Changes
+    from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.serving.ingest import ingest
+    from milvus_fghash.serving.journal import Journal
+    from milvus_fghash.serving.verify import mend as make_whole
+    from milvus_fghash.serving.verify import verify as run
+
+    listing = read_photos(data, dataset)
+    listing = listing.split(split) if split else listing
+    encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    folder, part = journal or connection.journal_folder(), split or ""
+    seed = random.randrange(2**32) if seed is None else seed
+    mended: dict[str, int] | None = None
+    with closing(connection.connect()) as client, progress_bar("verifying") as update:
+        collection = HashCollection.open(client, connection.collection_name, encoder.bundle.manifest)
+
+        def look() -> Verification:
+            with Journal.if_there(folder, collection.note.born) as opened, closing(Journal.in_memory()) as empty:
+                changes = Changes(listing, namespace, opened or empty, data, part)
+                found = run(encoder, listing, collection, changes, sample, seed)
+                if mend and mended is None:
+                    make_whole(collection, changes.journal, found, delete_extra=delete_extra)
+                return found
+
+        found = look()
+        if mend:
+            mended = {name: one.count for name, one in found.findings.items() if one.count}
+            with (
+                finishing_when_interrupted() as stop,
+                closing(Journal.open(folder, collection.note.born)) as opened,
+            ):
+                ingest(
+                    encoder,
+                    listing,
+                    collection,
+                    namespace,
+                    journal=opened,
+                    photos=data,
+                    part=part,
+                    stop=stop,
+                    tell=lambda line: click.echo(line, err=True),
+                    progress=update,
+                )
+            found = look()
+    facts = {**_facts(found), **({"mended": mended} if mend else {}), "seed": seed, "whole": found.is_whole}
+    if as_json:
+        show_json(facts)
+    else:
+        show_record(facts)
+    if not found.is_whole:
+        wrong = ", ".join(
+            f"{one.count:,} {name.replace('_', ' ')}" for name, one in found.findings.items() if one.count
+        )
+        raise NotWhole(f"the collection {collection.name} is not whole: {wrong}; {_next_step(found, mend, folder)}")
+    if found.unacknowledged and not found.acknowledged:
+        click.echo(f"There is no journal of these rows in {folder}: only the sample was compared with them.", err=True)
+
+
+def _next_step(found: Verification, mended: bool, folder: Path) -> str:
+    if found.of_others == sum(one.count for one in found.findings.values()):
+        return "all of that is of other photos: verify those, with --mend"
+    if not mended:
+        return "--mend writes what is wrong again"
+    if found.miscoded.count:
+        return f"a sample tells of all: delete {folder}, and ingest writes every row again"
+    if found.extra.count:
+        return "--delete-extra deletes rows that no photo and no journal knows"
+    return "run it again, and see whether something else writes into the collection"
+
+
+def _facts(found: Verification) -> dict[str, Any]:
+    """Numbers, and examples where something is wrong."""
+    counts = {name: value for name, value in vars(found).items() if name not in found.findings}
+    wrong = {
+        name: {"count": one.count, "examples": list(one.examples)} if one.count else 0
+        for name, one in found.findings.items()
+    }
+    return {**counts, **wrong}

@@ -1,0 +1,165 @@
+"""Which photos of a listing are new or changed since Milvus acknowledged them, and which are gone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.serving import journal_rows, journal_sources
+from milvus_fghash.serving.journal import DELETED, Entry, Journal
+from milvus_fghash.serving.rows import photo_id
+
+LOOKED_UP: Final = 1000
+"""Photos of the listing that are looked up in the journal at once."""
+PASSING: Final = ("timeout", "crash")
+"""Reasons for which a file is tried again though it is the same: the next time the machine may be less busy."""
+MOVED: Final = 0.5
+"""Part of its photos that a folder which is no more must share with a listing to be taken for the same, moved."""
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A photo of the listing that has to be looked into.
+
+    Attributes:
+        row: its place in the listing.
+        id: primary key of its row in Milvus.
+        stamp: size and time of the file before it is read, and a digest of its label and meta; "" when it has none.
+        deleted_sha: content whose row was deleted on purpose, and that is not taken in again; "" when none was.
+    """
+
+    row: int
+    id: str
+    stamp: str
+    deleted_sha: str = ""
+
+
+@dataclass
+class Changes:
+    """A listing beside the journal of its collection."""
+
+    listing: Listing
+    namespace: str
+    journal: Journal
+    photos: Path | None = None
+    """Where the listing comes from, which tells it from others of the collection; None: its folder."""
+    part: str = ""
+    """The split that was asked for. A photo of another part is not missed in this one."""
+    retry_refused: bool = False
+    """Whether to try again what was refused or deleted, though it is the same."""
+    refuse: Callable[[Entry], object] = lambda entry: None
+    """Called with a photo that is listed again."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    unchanged: int = 0
+    """Photos so far that have a row, and are the same."""
+    skipped: int = 0
+    """Photos so far that need no look: unchanged ones, and those refused or deleted before, or listed again."""
+    replacing: int = 0
+    """Changed photos so far that another place has too, under the same name: each undoes the row of the other."""
+    cut_short: bool = False
+    """Whether ``stop`` came before the end of the listing."""
+    source: int = field(init=False)
+    """The listing's number in the journal."""
+    _rivals: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.source = self.journal.source(json.dumps(self.described))
+        self._rivals = [number for number, other in self._alike() if other.exists()]
+        self.journal.begin_listing()
+
+    @property
+    def described(self) -> dict[str, str]:
+        """The source of the photos, as journal and records have it."""
+        folder = (self.photos or self.listing.root).resolve()
+        return {"photos": str(folder), "part": self.part, "namespace": self.namespace}
+
+    def todo(self) -> Iterator[Todo]:
+        """Photos that are new, changed, or to be tried again, in the order of the listing."""
+        for start in range(0, len(self.listing), LOOKED_UP):
+            rows = range(start, min(start + LOOKED_UP, len(self.listing)))
+            ids = [self.id(row) for row in rows]
+            sight, shared = self.journal.see(self.source, ids), self._shared(ids)
+            for row, key, twice in zip(rows, ids, sight.again, strict=True):
+                if self.stop.is_set():
+                    self.cut_short = True
+                    return
+                stamp, entry = self._stamp(row), sight.known.get(key)
+                if twice:
+                    self._refuse_again(row, key, stamp)
+                elif entry is None or not self._is_done(entry, stamp):
+                    self.replacing += key in shared
+                    was_deleted = entry is not None and entry.reason == DELETED and not self.retry_refused
+                    yield Todo(row, key, stamp, entry.content_sha if entry and was_deleted else "")
+                    continue
+                else:
+                    self.unchanged += not entry.reason
+                self.skipped += 1
+
+    def id(self, row: int) -> str:
+        """Primary key of a photo's row in Milvus."""
+        return photo_id(self.namespace, self.listing.paths[row])
+
+    def meta(self, row: int) -> dict[str, str]:
+        """What goes into the column `meta`."""
+        known = {"split": self.listing.splits[row], "namespace": self.namespace}
+        return {name: value for name, value in known.items() if value}
+
+    def gone(self) -> list[str]:
+        """Ids with a row whose photos the listing no longer has; ask when all of it has been seen.
+
+        A photo that is gone and has no row is forgotten, unless its row was deleted on purpose.
+        """
+        self._adopt()
+        lost = journal_sources.lost(self.journal, self.source)
+        acknowledged = journal_rows.acknowledged(self.journal, lost)
+        journal_sources.leave(self.journal, self.source, [key for key in lost if key not in acknowledged])
+        return [key for key in lost if key in acknowledged]
+
+    def _alike(self, *, same_part: bool = False) -> Iterator[tuple[int, Path]]:
+        """Numbers and places of the sources that lie elsewhere and share our namespace."""
+        mine = self.described
+        for number, description in journal_sources.sources(self.journal).items():
+            other = json.loads(description)
+            same = other["namespace"] == mine["namespace"] and (other["part"] == mine["part"] or not same_part)
+            if same and other["photos"] != mine["photos"]:
+                yield number, Path(other["photos"])
+
+    def _shared(self, ids: list[str]) -> set[str]:
+        """Those of the ids that a place which is still there has too."""
+        if not self._rivals:
+            return set()
+        numbers = ",".join(map(str, self._rivals))
+        return self.journal.among(ids, f"SELECT id FROM members WHERE source IN ({numbers}) AND id IN")
+
+    def _adopt(self) -> None:
+        """A folder that was moved: what the old place had is missed in the new one."""
+        for number, place in self._alike(same_part=True):
+            if not place.exists() and journal_sources.share_seen(self.journal, number) >= MOVED:
+                journal_sources.adopt(self.journal, number, self.source)
+
+    def _is_done(self, entry: Entry, stamp: str) -> bool:
+        if entry.stamp != stamp or not stamp:
+            return False
+        return not entry.reason or not (self.retry_refused or entry.reason in PASSING)
+
+    def _stamp(self, row: int) -> str:
+        facts = json.dumps([self.listing.labels[row], self.meta(row)]).encode()
+        try:
+            status = self.listing.file(row).stat()
+        except (OSError, ValueError):  # decoding tells what is the matter with it
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns} {hashlib.blake2b(facts, digest_size=8).hexdigest()}"
+
+    def _refuse_again(self, row: int, key: str, stamp: str) -> None:
+        """The journal has one entry for an id, so that of a photo listed again stands under another."""
+        path = self.listing.paths[row]
+        key = f"{key} {self.listing.ids[row]}"
+        self.journal.see(self.source, [key])
+        message = f"{path} stands in the list more than once; its first line counts"
+        self.refuse(Entry(key, path, stamp, reason="twice", message=message))

@@ -1,0 +1,58 @@
+"""What becomes of a photo file: a `Photo` or a `Refused`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash.errors import ImageRefused
+from milvus_fghash.images import Limits, Preprocessing, load, read_file
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that was not taken.
+
+    Attributes:
+        path: as it was given.
+        reason: one word, as in `ImageRefused`; or `timeout` (over the time for one photo) or `crash` (two processes
+            died of it), which only workers know.
+        message: one sentence.
+        row: its position among the paths.
+    """
+
+    path: str
+    reason: str
+    message: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file that was decoded.
+
+    Attributes:
+        row: its position among the paths.
+        pixels: (size, size, 3) uint8.
+        content_sha: SHA-256 of the file, of the same bytes that were decoded.
+    """
+
+    row: int
+    pixels: NDArray[np.uint8]
+    content_sha: str
+
+
+def decode_one(row: int, path: Path, preprocessing: Preprocessing, limits: Limits) -> Photo | Refused:
+    """A photo that takes more memory than there is, or than a worker may take, is refused as `broken`."""
+    try:
+        data = read_file(path, limits)
+        pixels = load(data, preprocessing, limits)
+    except ImageRefused as error:
+        return Refused(str(path), error.reason, str(error), row)
+    except MemoryError:  # outside Pillow's decoders, whose own `load` refuses
+        return Refused(str(path), "broken", "the image cannot be decoded: it takes more memory than there is", row)
+    return Photo(row, pixels, hashlib.sha256(data).hexdigest())

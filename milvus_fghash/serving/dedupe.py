@@ -1,0 +1,187 @@
+"""Duplicates in a collection: Milvus says which rows are near, `duplicates.py` what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash._version import __version__
+from milvus_fghash.bits import check_codes, code_bytes, hamming
+from milvus_fghash.components import RowNumbers
+from milvus_fghash.duplicates import Census, Kind, compare_here, find_groups
+from milvus_fghash.duplicates_record import Duplicates, Group, Member, tally
+from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.serving.collection import IDS_A_CALL, HashCollection
+from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.search import ids_within, queries_a_call
+
+HITS: Final = 256
+"""Rows asked for around one code. A code with as many near is compared with all codes here: nothing is cut off."""
+ROWS_A_PAGE: Final = 10_000
+"""Rows read in one call; Milvus gives 16,384 at most."""
+CROWDED: Final = 0.1
+"""Share of all rows in one near group from which on the codes are doubted."""
+FEW: Final = 20
+"""A smaller near group is never doubted, whatever its share."""
+
+
+def default_distance(bits: int) -> int:
+    """The largest distance of near duplicates where none is given: an eighth of the bits, less 5.
+
+    Chance brings codes the nearer to each other the shorter they are, and the more of them there are. Among 3,000 birds
+    and ITQ of 48, 64 and 128 bits, 79 to 98 % of the pairs in one group were copies of one photo at this distance, and
+    55 to 88 % at one bit more (`benchmarks/duplicates.py`).
+
+    >>> [default_distance(bits) for bits in (12, 32, 48, 64, 128)]
+    [0, 0, 1, 3, 11]
+    """
+    return max(0, bits // 8 - 5)
+
+
+def find_duplicates(
+    collection: HashCollection,
+    max_distance: int | None = None,
+    earlier: Duplicates | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Duplicates:
+    """Groups of rows with equal contents or near codes; reads what was just written.
+
+    In memory are the id, the code and 16 bytes of every row, and 8 bytes for the groups. Rows that are written
+    meanwhile are in the result or not.
+
+    Args:
+        max_distance: in bits, that one included; None means that of the earlier result, else `default_distance`.
+        earlier: result of an earlier search in this collection; only what changed since then is searched.
+        progress: called with the number of codes done, and of all.
+
+    Raises:
+        ConfigError: when the distance is out of range, or the earlier result is about something else.
+        StoreError: when Milvus refuses, or rows of a group changed meanwhile.
+    """
+    bits = collection.bits
+    usual = earlier.max_distance if earlier else default_distance(bits)
+    within = usual if max_distance is None else max_distance
+    if not 0 <= within <= bits:
+        raise ConfigError(f"the largest distance must be 0 to {bits}, the bits of a code; got {within}")
+    note = collection.note
+    known = earlier.as_earlier(collection.name, note.fingerprint, within) if earlier else None
+    census = take_census(collection)
+    asking = _Asking(collection, census, within, progress)
+    groups = tuple(_described(collection, census, list(find_groups(census, asking.near, known))))
+    return Duplicates(
+        made_by=f"milvus-fghash {__version__}",
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        collection=collection.name,
+        method=note.method,
+        fingerprint=note.fingerprint,
+        bits=bits,
+        max_distance=within,
+        n_rows=len(census),
+        n_searched=asking.n_searched,
+        n_compared_here=asking.n_compared_here,
+        exact=tally(groups, "exact"),
+        near=tally(groups, "near"),
+        note=_doubt(groups, len(census)),
+        groups=groups,
+        rows={key: census.mark(row) for row, key in enumerate(census.ids)},
+    )
+
+
+def take_census(collection: HashCollection) -> Census:
+    """Id, code and content of every row."""
+    n_bytes = code_bytes(collection.bits)
+    pages = collection.pages(["id", "code", "content_sha"], ROWS_A_PAGE)
+    return Census.of(
+        (
+            (
+                [one["id"] for one in page],
+                check_codes(_codes(page, n_bytes), collection.bits),
+                [one["content_sha"] for one in page],
+            )
+            for page in pages
+        ),
+        n_bytes,
+    )
+
+
+class _Asking:
+    """Asks Milvus which rows are near, many at a time, and counts."""
+
+    def __init__(
+        self, collection: HashCollection, census: Census, within: int, progress: Callable[[int, int], None] | None
+    ) -> None:
+        self._collection, self._census, self._within = collection, census, within
+        self._progress = progress or (lambda done, total: None)
+        self.n_searched = self.n_compared_here = 0
+
+    def near(self, rows: RowNumbers) -> Iterator[tuple[int, list[int]]]:
+        """What `duplicates.Near` is."""
+        position = self._census.positions
+        here = compare_here(self._census, self._within)
+        step = queries_a_call(HITS)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            found = ids_within(self._collection, self._census.codes[part], self._within, HITS)
+            for row, ids in zip(part.tolist(), found, strict=True):
+                self.n_searched += 1
+                if len(ids) < HITS:
+                    yield row, [position[key] for key in ids if key in position]  # else it was written a moment ago
+                else:
+                    self.n_compared_here += 1
+                    yield row, here(row).tolist()
+            self._progress(start + len(part), len(rows))
+
+
+def _described(collection: HashCollection, census: Census, found: list[tuple[Kind, RowNumbers]]) -> Iterator[Group]:
+    """Groups with what people want to know of their rows, in the order that the document has."""
+    parts = [(kind, [census.ids[row] for row in rows]) for kind, rows in found]
+    wanted = sorted({key for _kind, ids in parts for key in ids})
+    position = {key: row for row, key in enumerate(wanted)}
+    rows = Rows.joined(
+        [collection.get(wanted[start : start + IDS_A_CALL]) for start in range(0, len(wanted), IDS_A_CALL)],
+        code_bytes(collection.bits),
+    )
+    _check_unchanged(collection, census, rows, wanted)
+    groups = []
+    for kind, ids in parts:
+        order = sorted((rows.paths[position[key]], key, position[key]) for key in ids)
+        at = [row for _path, _key, row in order]
+        distances = hamming(rows.codes[at[:1]], rows.codes[at])[0].tolist()
+        members = tuple(
+            Member(
+                id=rows.ids[row],
+                path=rows.paths[row],
+                label=rows.labels[row],
+                content_sha=rows.content_shas[row],
+                distance=distance,
+            )
+            for row, distance in zip(at, distances, strict=True)
+        )
+        groups.append(Group(kind=kind, distance=max(distances), members=members))
+    yield from sorted(groups, key=lambda group: (group.kind, group.members[0].path, group.members[0].id))
+
+
+def _check_unchanged(collection: HashCollection, census: Census, rows: Rows, wanted: list[str]) -> None:
+    now = Census.of([(rows.ids, rows.codes, rows.content_shas)], code_bytes(collection.bits))
+    before = [census.mark(census.positions[key]) for key in wanted]
+    if [now.mark(row) for row in range(len(now))] != before:  # a row that is gone makes it shorter
+        raise StoreError(f"rows of {collection.name} were changed while it was searched for duplicates; search again")
+
+
+def _codes(page: list[dict[str, list[bytes]]], n_bytes: int) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(one["code"][0] for one in page), np.uint8).reshape(-1, n_bytes)
+
+
+def _doubt(groups: tuple[Group, ...], n_rows: int) -> str:
+    """What to say when one near group swallows a good part of the collection."""
+    largest = max((len(group.members) for group in groups if group.kind == "near"), default=0)
+    if largest <= FEW or largest < CROWDED * n_rows:
+        return ""
+    return (
+        f"one near group holds {largest:,} of {n_rows:,} rows: at this distance the codes cannot tell these photos "
+        "apart. Take a smaller --max-distance, or longer codes of a method that learns no classes, such as itq"
+    )

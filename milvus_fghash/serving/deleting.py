@@ -1,0 +1,139 @@
+"""Which rows a wish to delete means, and deleting them. Photo files are never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.serving.collection import IDS_A_CALL, TIMEOUT, HashCollection
+from milvus_fghash.serving.driver import MilvusClient
+from milvus_fghash.serving.expressions import check_brackets
+from milvus_fghash.serving.journal import Journal, journal_file
+from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.rows import check_fits
+from milvus_fghash.serving.target import probe
+
+IDS_A_PAGE: Final = 10_000
+"""Ids read in one call; Milvus gives 16,384 rows at most."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What was asked for, and what became of it.
+
+    Attributes:
+        collection: its name.
+        found: rows that fit.
+        missing: ids that were asked for and are not there.
+        deleted: rows that are gone; 0 as long as nobody said yes.
+        rows_in_collection: rows that are left.
+    """
+
+    collection: str
+    found: int
+    missing: int
+    deleted: int
+    rows_in_collection: int
+
+
+def delete_ids(
+    collection: HashCollection, ids: Sequence[str], yes: bool = False, journal: Journal | None = None
+) -> Deletion:
+    """Delete rows by id; without ``yes``, only count them. An id that stands twice counts once.
+
+    Args:
+        journal: of the collection; it is told, so that no ingest brings the rows back.
+
+    Raises:
+        StoreError: when an id cannot be one, or Milvus refuses.
+    """
+    asked = list(dict.fromkeys(ids))
+    for key in asked:
+        check_fits("id", key)
+    there = [
+        key
+        for start in range(0, len(asked), IDS_A_CALL)
+        for key in collection.present(asked[start : start + IDS_A_CALL])
+    ]
+    if yes and journal:  # first, and all: whatever stops this in the middle, nothing of it comes back
+        journal.mark_deleted(asked)
+    deleted = collection.delete(there) if yes else 0
+    return Deletion(collection.name, len(there), len(asked) - len(there), deleted, collection.count())
+
+
+def delete_where(
+    collection: HashCollection, filter: str, yes: bool = False, journal: Journal | None = None
+) -> Deletion:
+    """Delete the rows that fit a filter; without ``yes``, only count them. ``journal`` as in `delete_ids`.
+
+    Their ids are read first, and rows are deleted by id: a filter then means what it means to a search, and rows that
+    are written meanwhile stay.
+
+    Raises:
+        ConfigError: when the filter is empty, for that would mean every row.
+        StoreError: when Milvus refuses, for example the filter.
+    """
+    if not filter.strip():
+        raise ConfigError("an empty filter fits every row; to remove them all, drop the collection")
+    check_brackets(filter)
+    _check_understood(collection, filter)
+    ids = sorted({one["id"] for page in collection.pages(["id"], IDS_A_PAGE, filter) for one in page})
+    return delete_ids(collection, ids, yes, journal)
+
+
+def drop_with_journal(client: MilvusClient, name: str, folder: Path) -> None:
+    """Drop a collection of ours and its journal in ``folder``; not while a run is writing to it.
+
+    Raises:
+        ConfigError: when another process has the journal open.
+        StoreError: as `HashCollection.drop`.
+    """
+    try:
+        born = HashCollection.open(client, name).note.born
+    except StoreError:  # half-made, or not ours: dropping decides
+        HashCollection.drop(client, name)
+        return
+    with Journal.if_there(folder, born):
+        HashCollection.drop(client, name)
+        journal_file(folder, born).unlink(missing_ok=True)
+
+
+def _check_understood(collection: HashCollection, filter: str) -> None:
+    """Refuse a filter that Milvus Lite would read only in part, and delete more than was meant.
+
+    Where a filter stops to make sense, Lite takes what stands before that and says nothing; servers refuse it. What is
+    added here fits every row, if it is still read. A stray word inside brackets of the filter's own goes unnoticed.
+
+    Raises:
+        StoreError: when it is not.
+    """
+    if probe(collection.client).kind != "lite":
+        return
+    next(collection.pages(["id"], 1, filter), None)  # what is wrong with it is said in the words of its author
+    with milvus_call(f"cannot read {collection.name}"):
+        (found,) = collection.client.query(
+            collection.name, f'{filter} or id != ""', ["count(*)"], consistency_level="Strong", timeout=TIMEOUT
+        )
+    if found["count(*)"] != collection.count():
+        raise StoreError(f"cannot read {collection.name}: Milvus Lite understands the filter {filter!r} only in part")
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids of a text file, one a line; blank lines are passed over.
+
+    Raises:
+        ConfigError: when the file cannot be read, is not UTF-8, or holds no id.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise ConfigError(f"cannot read the ids in {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"cannot read the ids in {path}: it must be UTF-8 text, one id a line") from None
+    ids = [line.rstrip("\r") for line in lines if line.strip()]
+    if not ids:
+        raise ConfigError(f"there is no id in {path}; one id a line is expected")
+    return ids

@@ -1,0 +1,61 @@
+"""Conditions in the language of Milvus, with texts quoted so that none can break out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.serving.driver import MilvusClient
+from milvus_fghash.serving.target import probe
+
+TEXT: Final = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
+"""A text between quotes, as a regular expression."""
+
+
+def id_is_one_of(ids: Sequence[str]) -> str:
+    """The condition that holds for rows with these ids.
+
+    pymilvus puts ids between single quotes as they are, so an id with a quote in it would become part of the condition.
+    Milvus reads the escapes of JSON; Milvus Lite all but ``\\uXXXX``, so letters beyond ASCII stand as they are.
+
+    >>> id_is_one_of(["7", 'a"b'])
+    'id in ["7", "a\\\\"b"]'
+    """
+    return f"id in {json.dumps(list(ids), ensure_ascii=False)}"
+
+
+def check_brackets(filter: str) -> None:
+    """Refuse a condition whose round brackets do not match; those inside texts are letters.
+
+    Milvus reads a condition up to where it makes sense and passes over the rest, such as a bracket too many. Between
+    the brackets that the iterator of pymilvus puts around it the rest would count, and it would go on for ever.
+
+    >>> check_brackets('label == ")" or (id == "7")')
+
+    Raises:
+        ConfigError: when one is closed that was never opened, or the other way round.
+    """
+    depth = 0
+    for bracket in re.findall(r"[()]", re.sub(TEXT, "", filter)):
+        depth += 1 if bracket == "(" else -1
+        if depth < 0:
+            break
+    if depth:
+        raise ConfigError(f"the filter {filter!r} has a round bracket too {'many' if depth < 0 else 'few'}")
+
+
+def check_deletable(client: MilvusClient, ids: Sequence[str]) -> None:
+    """Refuse ids that this Milvus would not delete as they are.
+
+    Milvus Lite 2 puts ids into a statement of SQL between single quotes, unescaped: one with a quote in it fails at
+    best, and deletes other rows at worst.
+
+    Raises:
+        StoreError: names the first.
+    """
+    odd = [key for key in ids if "'" in key]
+    if odd and probe(client).kind == "lite":
+        raise StoreError(f"Milvus Lite cannot delete the row {odd[0]!r}: its id holds a single quote")

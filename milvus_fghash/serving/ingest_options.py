@@ -1,0 +1,54 @@
+"""How photos are taken in, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from milvus_fghash.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.serving.decoding import TIMEOUT, WORKERS
+from milvus_fghash.serving.patience import Patience
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """How photos are taken in."""
+
+    batch_rows: int = 1000
+    """Rows of one write. With the longest paths and labels these are 6 MB; Milvus takes 64."""
+    limits: Limits = DEFAULT_LIMITS
+    workers: int = WORKERS
+    """Processes that decode, as in `decode`; 0 decodes in this one."""
+    timeout: float = TIMEOUT
+    """Seconds for one photo, where there are workers."""
+    retry_refused: bool = False
+    """Try again what was refused before, or whose row was deleted on purpose, though the file is the same."""
+    prune: bool = False
+    """Delete the rows of photos that the listing no longer has."""
+    prune_at_most: float = 0.5
+    """Part of a source's photos above which nothing is pruned: a disk that is not mounted looks like that."""
+    patience: Patience = field(default_factory=Patience)
+    """With a Milvus that is gone or overloaded."""
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What an ingest did."""
+
+    stored: int
+    """Rows written, new and changed ones."""
+    unchanged: int
+    """Photos that were in already, and are the same."""
+    refused: int
+    """Photos that were not taken, by this run or by one before it."""
+    reasons: dict[str, int]
+    """Reason -> number of refused files."""
+    deleted: int
+    """Photos whose row was deleted on purpose, and that stay out."""
+    vanished: int
+    """Photos of an earlier run that the listing no longer has."""
+    pruned: int
+    """How many of their rows were deleted; those that another listing has too stay."""
+    seconds: float
+    images_per_second: float
+    """Files looked into per second: refused ones are, unchanged ones are not."""
+    rows_in_collection: int

@@ -1,0 +1,217 @@
+"""An ingest under way: photos decoded, encoded, and handed over to be written, a batch at a time."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import DataError, FghashError, Stopped, StoreError
+from milvus_fghash.serving import journal_sources
+from milvus_fghash.serving.changes import Changes, Todo
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.decoding import Photo, Refused, batches, decode
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
+from milvus_fghash.serving.journal import DELETED, Entry
+from milvus_fghash.serving.journal_rows import count_stored
+from milvus_fghash.serving.rows import Rows, check_fits
+from milvus_fghash.serving.writing import Batch, Writer
+
+T = TypeVar("T")
+Progress = Callable[[int, int], object]
+"""Called with the number of photos done, and of all."""
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """What is kept of a photo between encoding and writing."""
+
+    todo: Todo
+    content_sha: str
+    code: NDArray[np.uint8]
+    embedding: NDArray[np.float32] | None
+
+
+@dataclass
+class IngestRun:
+    """`result` does it all, once."""
+
+    encoder: Encoder
+    collection: HashCollection
+    options: IngestOptions
+    changes: Changes
+    writer: Writer
+    refused: list[Entry]
+    """Photos refused since the last batch."""
+    progress: Progress
+    looked_into: int = 0
+    begun: dict[int, Todo] = field(default_factory=dict)
+    """Photos that are being decoded, by their position among those."""
+    coded: list[_Coded] = field(default_factory=list)
+    """What waits for the next batch."""
+
+    @property
+    def listing(self) -> Listing:
+        return self.changes.listing
+
+    def result(self) -> IngestResult:
+        started = time.monotonic()
+        with self.writer:
+            try:
+                self._encode_all()
+            except BaseException:  # no waiting for Milvus now; what was refused is known, and costs nothing to keep
+                self.changes.stop.set()
+                self.coded.clear()
+                with suppress(FghashError):
+                    self._hand_over()
+                raise
+            self._hand_over()
+        if self.changes.cut_short:
+            raise Stopped(f"stopped; {self.writer.stored:,} more photos are in, and the same command goes on")
+        vanished, pruned = self._prune()
+        seconds = time.monotonic() - started
+        reasons = self.changes.journal.reasons()
+        deleted = reasons.pop(DELETED, 0)
+        rows = self._patiently(self.collection.count)
+        self._warn(rows)
+        return IngestResult(
+            stored=self.writer.stored,
+            unchanged=self.changes.unchanged,
+            refused=sum(reasons.values()),
+            reasons=reasons,
+            deleted=deleted,
+            vanished=vanished,
+            pruned=pruned,
+            seconds=seconds,
+            images_per_second=self.looked_into / seconds,
+            rows_in_collection=rows,
+        )
+
+    def _warn(self, rows: int) -> None:
+        """Tell what a person should look into."""
+        acknowledged = count_stored(self.changes.journal)
+        if acknowledged > rows:
+            self.writer.tell(
+                f"Milvus acknowledged {acknowledged:,} rows of {self.collection.name} and has {rows:,}; "
+                "verify tells which are missing, and --mend writes them again"
+            )
+        if self.changes.replacing:
+            self.writer.tell(
+                f"{self.changes.replacing:,} photos took the rows of others of the same names, from another place; to "
+                "keep both, give one place a --namespace"
+            )
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return self.options.patience.until_it_works(call, self.changes.stop, self.writer.tell)
+
+    def _encode_all(self) -> None:
+        options, preprocessing = self.options, self.encoder.bundle.manifest.preprocessing
+        with closing(decode(self._files(), preprocessing, options.limits, options.workers, options.timeout)) as decoded:
+            for photos in batches(decoded, self.encoder.batch_size, self._refuse):
+                self.coded += self._encode([photo for photo in photos if self._is_wanted(photo)])
+                if len(self.coded) >= options.batch_rows:
+                    self._hand_over()
+                self._report_progress()
+        self._report_progress()
+
+    def _files(self) -> Iterator[Path]:
+        """Those to be decoded; which ones, is looked up as they are asked for."""
+        for todo in self.changes.todo():
+            self.begun[self.looked_into] = todo
+            self.looked_into += 1
+            yield self.listing.file(todo.row)
+
+    def _report_progress(self) -> None:
+        self.progress(self.changes.skipped + self.looked_into - len(self.begun), len(self.listing))
+
+    def _refuse(self, one: Refused) -> None:
+        todo = self.begun.pop(one.row)
+        path = self.listing.paths[todo.row]
+        self.refused.append(Entry(todo.id, path, todo.stamp, reason=one.reason, message=one.message))
+        if len(self.refused) >= self.options.batch_rows:  # there may be no good photo for long
+            self._hand_over()
+            self._report_progress()
+
+    def _is_wanted(self, photo: Photo) -> bool:
+        """Whether it goes in: its row was not deleted on purpose, and path and label fit the columns.
+
+        One that does not must not stop the others.
+        """
+        todo = self.begun[photo.row]
+        row = todo.row
+        if photo.content_sha == todo.deleted_sha:
+            del self.begun[photo.row]
+            self.refused.append(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, DELETED))
+            return False
+        try:
+            check_fits("path", self.listing.paths[row])
+            check_fits("label", self.listing.labels[row])
+        except StoreError as error:
+            self._refuse(Refused(self.listing.paths[row], "name", str(error), photo.row))
+            return False
+        return True
+
+    def _encode(self, photos: list[Photo]) -> list[_Coded]:
+        if not photos:
+            return []
+        pixels = np.stack([photo.pixels for photo in photos])
+        wanted = () if self.collection.embedding_dim is None else ("embedding",)
+        codes, *more = self.encoder.run(pixels, *wanted)
+        embeddings = more[0] if more else [None] * len(photos)
+        return [
+            _Coded(self.begun.pop(photo.row), photo.content_sha, code, embedding)
+            for photo, code, embedding in zip(photos, codes, embeddings, strict=True)
+        ]
+
+    def _hand_over(self) -> None:
+        """What waits, to the writer."""
+        if not self.coded and not self.refused:
+            return
+        paths = self.listing.paths
+        entries = [Entry(one.todo.id, paths[one.todo.row], one.todo.stamp, one.content_sha) for one in self.coded]
+        embeddings = [one.embedding for one in self.coded if one.embedding is not None]
+        rows = self._rows() if self.coded else None
+        self.writer.put(Batch(rows, np.stack(embeddings) if embeddings else None, entries + self.refused))
+        self.coded.clear()
+        self.refused.clear()
+
+    def _rows(self) -> Rows:
+        listing, rows = self.listing, [one.todo.row for one in self.coded]
+        return Rows(
+            ids=tuple(one.todo.id for one in self.coded),
+            codes=np.stack([one.code for one in self.coded]),
+            paths=tuple(listing.paths[row] for row in rows),
+            labels=tuple(listing.labels[row] for row in rows),
+            content_shas=tuple(one.content_sha for one in self.coded),
+            metas=tuple(self.changes.meta(row) for row in rows),
+        )
+
+    def _prune(self) -> tuple[int, int]:
+        """How many photos of earlier runs are gone, and how many of their rows were deleted."""
+        changes, there = self.changes, len(self.listing)
+        gone = changes.gone()
+        if not gone or not self.options.prune:
+            return len(gone), 0
+        if len(gone) > self.options.prune_at_most * (len(gone) + there):
+            raise DataError(
+                f"{len(gone):,} photos of earlier runs are gone and {there:,} are there, so nothing was pruned (all "
+                "others are in): is the whole disk there? If they are to go, allow it: --prune-at-most 1"
+            )
+        pruned = 0
+        for start in range(0, len(gone), self.options.batch_rows):
+            part = gone[start : start + self.options.batch_rows]
+            kept = journal_sources.of_others(changes.journal, changes.source, part)
+            nobodys = [key for key in part if key not in kept]
+            self._patiently(functools.partial(self.collection.delete, nobodys))
+            journal_sources.leave(changes.journal, changes.source, part)
+            pruned += len(nobodys)
+        return len(gone), pruned

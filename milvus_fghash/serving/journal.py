@@ -1,0 +1,292 @@
+"""What Milvus has acknowledged of a catalog: one SQLite file for each collection.
+
+FOLDER/journal-BORN.sqlite   which photos have a row, which were refused, and of what state of their file; BORN tells
+                             the collection from others and from dropped ones of its name
+FOLDER/runs/TIME.json        one record for each run, see `run_record`
+
+A photo is written down after Milvus has said that its row is in, never before: whoever is killed in between writes the
+same row again under the same id, and nothing is lost. The file is held by one process at a time. It can be deleted:
+the next run then encodes everything again, photos whose rows were deleted on purpose too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from milvus_fghash.errors import ConfigError, DataError
+
+VERSION: Final = 1
+DELETED: Final = "deleted"
+"""Reason of a photo whose row was deleted on purpose. It is not counted among the refused ones."""
+HAS_ROW: Final = f"content_sha != '' AND reason != '{DELETED}'"
+"""Condition of SQL for photos that have a row in the collection."""
+SCHEMA: Final = """
+CREATE TABLE sources (number INTEGER PRIMARY KEY, description TEXT NOT NULL UNIQUE);
+CREATE TABLE photos (
+    id TEXT NOT NULL UNIQUE,
+    path BLOB NOT NULL,
+    stamp TEXT NOT NULL,
+    content_sha TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    message TEXT NOT NULL
+);
+CREATE INDEX refused_photos ON photos (reason) WHERE reason != '';
+CREATE TABLE members (source INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (source, id)) WITHOUT ROWID;
+CREATE INDEX members_by_id ON members (id);
+"""
+COLUMNS: Final = "id, path, stamp, content_sha, reason, message"
+MOST_IDS: Final = 500
+"""Of one SQL statement; SQLite takes 999 and more."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One photo, as the journal knows it.
+
+    Attributes:
+        id: primary key of its row.
+        path: as in the listing.
+        stamp: state of the file, and of what the listing says of it, when it was looked at last.
+        content_sha: SHA-256 of the content whose code stands in the collection, or stood there before it was deleted on
+            purpose; "" when there never was a row.
+        reason: why the file was refused when it was looked at last, in one word, or `DELETED`; "" when all is well.
+        message: the same in one sentence.
+    """
+
+    id: str
+    path: str
+    stamp: str
+    content_sha: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the journal says of some photos of a listing.
+
+    Attributes:
+        known: id -> entry, of those that it knows.
+        again: for each id, whether this run has seen it before: one photo is listed twice.
+    """
+
+    known: dict[str, Entry]
+    again: list[bool]
+
+
+class Journal:
+    """An open journal. Threads may share it."""
+
+    def __init__(self, folder: Path | None, connection: sqlite3.Connection) -> None:
+        self.folder, self._connection, self._lock = folder, connection, threading.Lock()
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """For a run that leaves no journal."""
+        journal = cls(None, sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None))
+        journal._make()
+        return journal
+
+    @classmethod
+    def open(cls, folder: Path, born: str) -> Self:
+        """Open or make the journal of a collection, and hold it until `close`.
+
+        Args:
+            born: what tells the collection from others.
+
+        Raises:
+            ConfigError: when another process has it open.
+            DataError: when it is damaged, made by a newer version, or the disk refuses.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot make the folder of the journal {folder}: {error.strerror}") from None
+        with _told(folder):
+            file = journal_file(folder, born)
+            connection = sqlite3.connect(file, timeout=0.5, check_same_thread=False, isolation_level=None)
+        try:
+            with _told(folder):
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")  # a power cut loses the last batches, no more
+                connection.execute("BEGIN IMMEDIATE")  # takes the lock, which stays
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                connection.execute("COMMIT")
+            if version > VERSION:
+                raise DataError(f"the journal {file} was made by a newer milvus-fghash; use that, or delete it")
+            journal = cls(folder, connection)
+            if not version:
+                journal._make()
+        except BaseException:
+            connection.close()
+            raise
+        return journal
+
+    @classmethod
+    @contextmanager
+    def if_there(cls, folder: Path, born: str) -> Iterator[Self | None]:
+        """`open` for a ``with`` block, where the collection has a journal; raises as that."""
+        if not journal_file(folder, born).exists():
+            yield None
+            return
+        journal = cls.open(folder, born)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._connection.close()
+
+    def _make(self) -> None:
+        with self.transaction() as connection:
+            for statement in SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def begin_listing(self) -> None:
+        """Forget which photos were seen: a listing begins."""
+        with self.transaction() as connection:
+            connection.execute("DROP TABLE IF EXISTS temp.seen")
+            connection.execute("CREATE TEMP TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def source(self, description: str) -> int:
+        """The number of a source of photos, new or known."""
+        with self.transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO sources (description) VALUES (?)", (description,))
+            row = connection.execute("SELECT number FROM sources WHERE description = ?", (description,)).fetchone()
+        return int(row[0])
+
+    def see(self, source: int, ids: Sequence[str]) -> Sight:
+        """Note that the listing of a source has these photos; they are its members from now on."""
+        known: dict[str, Entry] = {}
+        with self.transaction() as connection:
+            for start in range(0, len(ids), MOST_IDS):
+                part = ids[start : start + MOST_IDS]
+                those = f"id IN ({','.join('?' * len(part))})"
+                known |= {row[0]: _entry(row) for row in connection.execute(f"{_SELECT} WHERE {those}", part)}
+            connection.executemany("INSERT OR IGNORE INTO members VALUES (?, ?)", [(source, key) for key in ids])
+            insert = "INSERT OR IGNORE INTO seen VALUES (?)"
+            again = [connection.execute(insert, (key,)).rowcount == 0 for key in ids]
+        return Sight(known, again)
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Write down what became of photos, all or none.
+
+        Of one that is refused now and was stored before, the row is still in the collection, so its content_sha stays;
+        one that was deleted stays deleted.
+
+        Raises:
+            DataError: when the disk refuses.
+        """
+        rows = [(one.id, _bytes(one.path), one.stamp, one.content_sha, one.reason, one.message) for one in entries]
+        with self.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                "path = excluded.path, stamp = excluded.stamp, message = excluded.message, "
+                f"reason = iif(excluded.content_sha = '' AND reason = '{DELETED}', reason, excluded.reason), "
+                "content_sha = iif(excluded.content_sha = '', content_sha, excluded.content_sha)",
+                rows,
+            )
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Photos that no longer have a row: the next run takes them for new."""
+        with self.transaction() as connection:
+            connection.executemany("DELETE FROM photos WHERE id = ?", [(key,) for key in ids])
+
+    def mark_deleted(self, ids: Sequence[str]) -> None:
+        """Rows that someone deletes on purpose: their photos are not taken in again until their content changes."""
+        sql = f"UPDATE photos SET reason = '{DELETED}', message = '' WHERE content_sha != '' AND id = ?"
+        with self.transaction() as connection:
+            connection.executemany(sql, [(key,) for key in ids])
+
+    def refused(self) -> Iterator[Entry]:
+        """Photos of this listing that are refused, in the order in which they became known."""
+        return self.entries(f"reason NOT IN ('', '{DELETED}') AND +id IN (SELECT id FROM seen)")
+
+    def reasons(self) -> dict[str, int]:
+        """Reason -> number of photos of this listing that are refused for it, or whose row was deleted."""
+        those = "reason != '' AND +id IN (SELECT id FROM seen)"
+        with self.transaction() as connection:
+            return dict(connection.execute(f"SELECT reason, count(*) FROM photos WHERE {those} GROUP BY reason"))
+
+    def entries(self, where: str, *values: Any) -> Iterator[Entry]:
+        """Those that fit a condition of SQL, in the order in which they became known.
+
+        A page at a time, so that a catalog of any size takes little memory, and others may write in between.
+        """
+        last = 0
+        sql = f"SELECT {COLUMNS}, rowid FROM photos WHERE rowid > ? AND {where} ORDER BY rowid LIMIT {MOST_IDS}"
+        while True:
+            with self.transaction() as connection:
+                rows = connection.execute(sql, (last, *values)).fetchall()
+            yield from map(_entry, rows)
+            if len(rows) < MOST_IDS:
+                return
+            last = rows[-1][-1]
+
+    def among(self, ids: Sequence[str], sql: str) -> set[str]:
+        """Ids that a statement of SQL gives when those asked about are put behind it, in brackets."""
+        found: set[str] = set()
+        with self.transaction() as connection:
+            for start in range(0, len(ids), MOST_IDS):
+                part = ids[start : start + MOST_IDS]
+                found |= {row[0] for row in connection.execute(f"{sql} ({','.join('?' * len(part))})", part)}
+        return found
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block or nothing; other threads wait meanwhile. For this part's own files."""
+        with self._lock, _told(self.folder):
+            try:
+                self._connection.execute("BEGIN")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # of a full disk, SQLite has rolled back already
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+_SELECT: Final = f"SELECT {COLUMNS} FROM photos"
+
+
+def journal_file(folder: Path, born: str) -> Path:
+    """Where the journal of a collection lies."""
+    return folder / f"journal-{born or 'unnamed'}.sqlite"
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    key, path, *others = row[:6]
+    return Entry(key, path.decode("utf-8", "surrogateescape"), *others)
+
+
+def _bytes(path: str) -> bytes:
+    """File names need not be UTF-8."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def _told(folder: Path | None) -> Iterator[None]:
+    """What SQLite raises, as one line that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        said = str(error)
+        if "locked" in said:
+            raise ConfigError(
+                f"another process has the journal {folder} open, most likely a run into this collection; wait for it"
+            ) from None
+        if isinstance(error, sqlite3.OperationalError):
+            raise DataError(f"cannot write the journal {folder}: {said}; mend that, and go on") from None
+        raise DataError(
+            f"the journal {folder} is damaged ({said}); delete it, and all photos are encoded again"
+        ) from None

@@ -1,0 +1,50 @@
+"""Which listings a photo belongs to, and which photos a listing has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from milvus_fghash.serving.journal import DELETED, Journal
+
+
+def sources(journal: Journal) -> dict[int, str]:
+    """Number -> description, of all sources."""
+    with journal.transaction() as connection:
+        return dict(connection.execute("SELECT number, description FROM sources"))
+
+
+def lost(journal: Journal, source: int) -> list[str]:
+    """Ids of the members of a source that were not seen; ask when all of its listing has been."""
+    sql = "SELECT id FROM members WHERE source = ? AND id NOT IN (SELECT id FROM seen)"
+    with journal.transaction() as connection:
+        return [row[0] for row in connection.execute(sql, (source,))]
+
+
+def of_others(journal: Journal, source: int, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are members of another source too."""
+    return journal.among(ids, f"SELECT id FROM members WHERE source != {source} AND id IN")
+
+
+def leave(journal: Journal, source: int, ids: Sequence[str]) -> None:
+    """Take members out of a source. What no source has any more is forgotten, unless it was deleted on purpose."""
+    orphan = "NOT EXISTS (SELECT 1 FROM members WHERE members.id = photos.id)"
+    with journal.transaction() as connection:
+        connection.executemany("DELETE FROM members WHERE source = ? AND id = ?", [(source, key) for key in ids])
+        connection.executemany(
+            f"DELETE FROM photos WHERE id = ? AND reason != '{DELETED}' AND {orphan}", [(key,) for key in ids]
+        )
+
+
+def share_seen(journal: Journal, source: int) -> float:
+    """How much of a source the listing has that was just seen, 0 to 1."""
+    sql = "SELECT count(*), coalesce(sum(id IN (SELECT id FROM seen)), 0) FROM members WHERE source = ?"
+    with journal.transaction() as connection:
+        n, n_seen = connection.execute(sql, (source,)).fetchone()
+    return n_seen / n if n else 0.0
+
+
+def adopt(journal: Journal, old: int, new: int) -> None:
+    """Make all members of one source those of another."""
+    with journal.transaction() as connection:
+        connection.execute("UPDATE OR IGNORE members SET source = ? WHERE source = ?", (new, old))
+        connection.execute("DELETE FROM members WHERE source = ?", (old,))

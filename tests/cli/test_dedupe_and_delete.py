@@ -1,0 +1,227 @@
+"""dedupe and delete on the committed bundle, drawn birds and Milvus Lite; no torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.serving.duplicates_page import MEMBERS
+
+Run = Callable[..., Result]
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1"
+
+
+@pytest.fixture
+def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
+    """36 drawn birds and copies: two of one photo, one of another."""
+    folder = Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))
+    one, other = sorted(folder.glob("test/*/*.jpg"))[:2]
+    for name in ("z1.jpg", "z2.jpg"):
+        shutil.copy(one, one.parent / name)
+    shutil.copy(other, other.parent / "z3.jpg")
+    return folder
+
+
+@pytest.fixture
+def filled(run: Run, birds: Path) -> Run:
+    """`run`, after all 39 photos were ingested into milvus-fghash.db."""
+    result = run("ingest", GOLDEN, birds)
+    assert result.exit_code == 0, result.stderr
+    return run
+
+
+def document(result: Result) -> Any:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def n_rows(run: Run) -> int:
+    return int(document(run("inspect", "--json"))["rows"])
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.as_posix() for path in folder.rglob("*"))
+
+
+def names(group: Any) -> list[str]:
+    return [Path(one["path"]).name for one in group["members"]]
+
+
+def test_copies_are_found(filled: Run) -> None:
+    found = document(filled("dedupe", "--max-distance", "0", "--json"))
+    exact = [group for group in found["groups"] if group["kind"] == "exact"]
+    assert [names(group)[1:] for group in exact] == [["z1.jpg", "z2.jpg"], ["z3.jpg"]]
+    assert found["exact"] == {"groups": 2, "rows": 5, "spare": 3}
+    assert (found["n_rows"], found["bits"], found["deletion"]) == (39, 12, None)
+    assert "rows" not in found
+
+
+def test_the_usual_distance_depends_on_the_length_of_the_code(filled: Run) -> None:
+    assert document(filled("dedupe", "--json"))["max_distance"] == 0
+
+
+def test_a_table_and_its_counts(filled: Run) -> None:
+    result = filled("dedupe", "--max-distance", "0")
+    assert result.exit_code == 0
+    assert "z1.jpg" in result.stdout
+    assert "39 rows; exact: 2 groups, 3 rows to spare; near (at most 0 of 12 bits)" in result.stdout
+    assert "deleted" not in result.stdout
+
+
+def test_files_hold_what_was_found(filled: Run, birds: Path, tmp_path: Path) -> None:
+    before = files(birds)
+    words = ["--max-distance", "1", "--out", "g.json", "--csv", "g.csv", "--html", "g.html", "--photos", str(birds)]
+    shown = document(filled("dedupe", *words, "--json"))
+    written = json.loads((tmp_path / "g.json").read_text())
+    assert len(written.pop("rows")) == 39
+    assert {**written, "deletion": None} == shown
+    members = sum(len(group["members"]) for group in shown["groups"])
+    with open(tmp_path / "g.csv", newline="") as lines:
+        assert len(list(csv.DictReader(lines))) == members
+    pictures = sum(min(len(group["members"]), MEMBERS) for group in shown["groups"])
+    assert (tmp_path / "g.html").read_text().count("data:image/jpeg") == pictures
+    assert files(birds) == before
+
+
+def test_going_on_searches_only_what_is_new(filled: Run, birds: Path) -> None:
+    full = document(filled("dedupe", "--max-distance", "1", "--out", "g.json", "--json"))
+    again = document(filled("dedupe", "--previous", "g.json", "--json"))
+    assert (again["n_searched"], again["groups"], again["max_distance"]) == (0, full["groups"], 1)
+    shutil.copy(min(birds.glob("train/*/*.jpg")), birds / "train" / "new.jpg")
+    assert filled("ingest", GOLDEN, birds).exit_code == 0
+    more = document(filled("dedupe", "--previous", "g.json", "--out", "g.json", "--json"))
+    assert more["n_searched"] == 1
+    assert more["exact"]["groups"] == full["exact"]["groups"] + 1
+    assert more["groups"] == document(filled("dedupe", "--max-distance", "1", "--json"))["groups"]
+
+
+def test_nothing_is_deleted_without_yes(filled: Run, birds: Path) -> None:
+    result = filled("dedupe", "--delete", "exact", "--max-distance", "0")
+    assert result.exit_code == 0
+    assert "3 rows would be deleted; say --yes to do it" in result.stdout
+    assert document(filled("dedupe", "--delete", "exact", "--json"))["deletion"]["deleted"] == 0
+    assert n_rows(filled) == 39
+
+
+@pytest.mark.parametrize(("keep", "left"), [("first", ["0001.jpg", "0002.jpg"]), ("last", ["z2.jpg", "z3.jpg"])])
+def test_of_each_group_one_row_stays_and_every_file(filled: Run, birds: Path, keep: str, left: list[str]) -> None:
+    before = files(birds)
+    found = document(filled("dedupe", "--delete", "exact", "--keep", keep, "--yes", "--json"))
+    assert found["deletion"]["kinds"] == ["exact"]
+    assert (len(found["deletion"]["ids"]), found["deletion"]["deleted"]) == (3, 3)
+    kept = {one["id"]: one["path"] for group in found["groups"] for one in group["members"]}
+    exact = [group for group in found["groups"] if group["kind"] == "exact"]
+    stay = [[one["path"] for one in group["members"] if one["id"] not in found["deletion"]["ids"]] for group in exact]
+    first = [group["members"][0 if keep == "first" else -1]["path"] for group in exact]
+    assert stay == [[path] for path in first]
+    assert keep == "first" or [Path(path).name for path in first] == left
+    assert len(kept) >= 5
+    assert n_rows(filled) == 36
+    assert files(birds) == before
+    again = document(filled("dedupe", "--delete", "exact", "--yes", "--json"))
+    assert (again["exact"]["groups"], again["deletion"]["deleted"]) == (0, 0)
+
+
+def test_near_is_deleted_only_when_near_is_said(filled: Run) -> None:
+    near = document(filled("dedupe", "--max-distance", "1", "--json"))["near"]
+    assert near["groups"] > 0
+    found = document(filled("dedupe", "--max-distance", "1", "--delete", "near", "--yes", "--json"))
+    assert found["deletion"]["deleted"] == near["spare"]
+    assert n_rows(filled) == 39 - near["spare"]
+    assert document(filled("dedupe", "--max-distance", "1", "--json"))["near"]["groups"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--html", "g.html"], 2, "--html needs --photos"),
+        (["--yes"], 2, "say --delete exact or --delete near"),
+        (["--delete", "all"], 2, "'exact', 'near'"),
+        (["--out", "birds"], 2, "is a folder"),
+        (["--csv", "birds"], 2, "is a folder"),
+        (["--max-distance", "13"], 1, "0 to 12, the bits of a code"),
+        (["--collection-name", "fotos"], 1, "Did you mean photos?"),
+        (["--previous", "milvus-fghash.db"], 1, "is no JSON"),
+    ],
+)
+def test_what_cannot_be_is_one_line(filled: Run, words: list[str], code: int, said: str) -> None:
+    result = filled("dedupe", *words)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert code == 2 or result.stderr.count("\n") == 1
+
+
+def test_an_earlier_result_of_another_model_is_refused(filled: Run, tmp_path: Path) -> None:
+    document(filled("dedupe", "--out", "g.json", "--json"))
+    values = json.loads((tmp_path / "g.json").read_text())
+    (tmp_path / "g.json").write_text(json.dumps({**values, "fingerprint": "0" * 64}))
+    result = filled("dedupe", "--previous", "g.json")
+    assert result.exit_code == 1
+    assert "the earlier result is about the model 000000000000" in result.stderr
+
+
+def test_delete_by_id_and_file(filled: Run, birds: Path, tmp_path: Path) -> None:
+    before = files(birds)
+    hits = document(filled("search", "--code", "fff0", "-k", "3", "--json"))[0]["hits"]
+    one, two, three = (hit["id"] for hit in hits)
+    (tmp_path / "ids.txt").write_text(f"{two}\n{three}\nnobody\n")
+    words = ["delete", "--id", one, "--ids-file", "ids.txt"]
+    wanted = document(filled(*words, "--json"))
+    assert wanted == {"collection": "photos", "found": 3, "missing": 1, "deleted": 0, "rows_in_collection": 39}
+    result = filled(*words)
+    assert result.exit_code == 0
+    assert "3 rows would be deleted; say --yes to do it" in result.stdout
+    assert n_rows(filled) == 39
+    done = document(filled(*words, "--yes", "--json"))
+    assert done == {"collection": "photos", "found": 3, "missing": 1, "deleted": 3, "rows_in_collection": 36}
+    assert filled("search", "--id", two).exit_code == 1
+    assert files(birds) == before
+
+
+def test_delete_by_filter(filled: Run, birds: Path) -> None:
+    result = filled("delete", "--filter", 'meta["split"] == "test"', "--yes")
+    assert result.exit_code == 0
+    assert "would be" not in result.stdout
+    assert n_rows(filled) == 24
+    assert document(filled("delete", "--filter", 'meta["split"] == "test"', "--yes", "--json"))["deleted"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 2, "say which rows"),
+        (["--yes"], 2, "say which rows"),
+        (["--id", "7", "--filter", 'label == "x"'], 2, "say which rows"),
+        (["--filter", "label =="], 1, "cannot read photos: "),
+        (["--filter", ""], 1, "fits every row"),
+        (["--filter", "label == 'x')"], 1, "a round bracket too many"),
+        (["--ids-file", "empty.txt"], 1, "there is no id in empty.txt"),
+        (["--id", "7", "--collection-name", "fotos"], 1, "Did you mean photos?"),
+    ],
+)
+def test_a_deletion_that_cannot_be_is_one_line(
+    filled: Run, tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    result = filled("delete", *words, *(["--yes"] if code == 1 else []))
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert code == 2 or result.stderr.count("\n") == 1
+    assert n_rows(filled) == 39
+
+
+def test_deleting_makes_no_milvus_lite_file(run: Run, tmp_path: Path) -> None:
+    for words in (["delete", "--id", "7", "--yes"], ["dedupe"]):
+        result = run(*words)
+        assert result.exit_code == 1
+        assert "there is no Milvus Lite file" in result.stderr
+    assert list(tmp_path.iterdir()) == []

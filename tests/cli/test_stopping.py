@@ -1,0 +1,76 @@
+"""Ctrl-C on a running ingest, for real: what was begun is finished, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from milvus_fghash.cli.stopping import finishing_when_interrupted
+from tests.serving.small_bundle import write_small_bundle
+
+N = 3000
+
+
+def ingest(folder: Path) -> subprocess.Popen[str]:
+    words = ["ingest", "bundle", "photos", "--batch-size", "50", "--json"]
+    command = [sys.executable, "-c", "from milvus_fghash.cli import main; main()", *words]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
+    write_small_bundle(tmp_path / "bundle")
+    (tmp_path / "photos").mkdir()
+    for number in range(N):
+        Image.new("L", (8, 8), number % 256).save(tmp_path / "photos" / f"{number:04}.png")
+    with ingest(tmp_path) as process:
+        folder = tmp_path / "milvus-fghash.db.journals" / "photos"
+        while sum(file.stat().st_size for file in folder.glob("*-wal")) < 100_000:  # some batches are in
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.startswith("Finishing what was begun; once more leaves after the write under way.\nError: stopped; ")
+    with ingest(tmp_path) as process:
+        told = json.loads(process.communicate(timeout=120)[0])
+    assert told["unchanged"] > 0
+    assert told["stored"] + told["unchanged"] == told["rows_in_collection"] == N
+    assert f"stopped; {told['unchanged']:,} more photos are in" in err
+    outcomes = [json.loads(file.read_text())["outcome"] for file in sorted(folder.glob("runs/*.json"))]
+    assert outcomes == ["stopped", "done"]
+
+
+def test_the_second_signal_does_what_it_did_before() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: seen.append(number))
+    try:
+        with finishing_when_interrupted() as asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert asked.wait(5)
+            assert not seen
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert seen == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGTERM] * 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_other_threads_are_let_alone() -> None:
+    def work() -> None:
+        with finishing_when_interrupted() as asked:
+            done.append(asked.is_set())
+
+    done: list[bool] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [False]

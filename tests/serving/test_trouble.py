@@ -1,0 +1,142 @@
+"""Ingest that is stopped, or loses its Milvus, in the middle: what is kept, and how far it gets. On Milvus Lite."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from milvus_fghash.errors import Stopped, StoreBusy
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.deleting import delete_ids
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.ingest import IngestOptions
+from milvus_fghash.serving.patience import Patience
+from milvus_fghash.serving.rows import Rows, photo_id
+from milvus_fghash.serving.writing import HANDED_OVER
+from tests.serving.small_catalog import Catalog, N
+
+
+def paint(file: Path, colour: str) -> None:
+    """Another picture of the same size in bytes may have the same time on a coarse clock, so the time is moved on."""
+    Image.new("RGB", (20, 20), colour).save(file)
+    status = file.stat()
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+
+
+def test_photos_that_cannot_be_read_do_not_pile_up(catalog: Catalog) -> None:
+    for file in catalog.photos.iterdir():
+        file.write_bytes(b"no photo")
+    seen: list[int] = []
+
+    assert catalog.ingest(progress=lambda done, _total: seen.append(done)).refused == N
+    assert seen[:3] == [8, 16, 24]
+
+
+def test_a_deletion_that_was_stopped_is_not_taken_back(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.ingest()
+    ids = [photo_id("", f"{number:02}.png") for number in range(20)]
+    delete = HashCollection.delete
+
+    def half(collection: HashCollection, asked: Sequence[str]) -> int:
+        delete(collection, asked[:10])
+        raise StoreBusy("gone")
+
+    with catalog.open_journal() as journal:
+        monkeypatch.setattr(HashCollection, "delete", half)
+        with pytest.raises(StoreBusy):
+            delete_ids(catalog.collection, ids, True, journal)
+        monkeypatch.setattr(HashCollection, "delete", delete)
+        again = delete_ids(catalog.collection, ids, True, journal)
+    assert (again.deleted, again.missing) == (10, 10)
+    assert (catalog.ingest().deleted, catalog.collection.count()) == (20, N - 20)
+    assert catalog.verify().is_whole
+
+
+def test_stopping_finishes_what_was_begun_and_the_next_run_does_the_rest(catalog: Catalog) -> None:
+    stop = threading.Event()
+
+    def look(done: int, _total: int) -> None:
+        if done >= 12:
+            stop.set()
+
+    with pytest.raises(Stopped, match="more photos are in, and the same command goes on"):
+        catalog.ingest(stop=stop, progress=look)
+    first = catalog.collection.count()
+    assert 12 <= first < N
+    result = catalog.ingest()
+    assert (result.stored, result.unchanged, result.vanished) == (N - first, first, 0)
+
+
+class Broken(HashCollection):
+    """A collection of which Milvus goes away at the third write."""
+
+    def upsert(self, rows: Rows, embeddings: object = None) -> int:
+        if self.count() >= 16:
+            raise StoreBusy("cannot write: the server cannot be reached")
+        return super().upsert(rows)
+
+
+def test_what_goes_wrong_with_the_last_batch_is_told_too(catalog: Catalog) -> None:
+    catalog.ingest(IngestOptions(batch_rows=16))
+    catalog.collection = Broken(**vars(catalog.collection))
+    paint(catalog.photos / "03.png", "red")
+    with pytest.raises(StoreBusy):
+        catalog.ingest(IngestOptions(batch_rows=1000, patience=Patience(0)))
+
+
+def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog) -> None:
+    tried: list[str] = []
+
+    class Failing(HashCollection):
+        def upsert(self, rows: Rows, embeddings: object = None) -> int:
+            tried.append(rows.paths[0])
+            raise StoreBusy("gone")
+
+    catalog.collection = Failing(**vars(catalog.collection))
+    with pytest.raises(StoreBusy):
+        catalog.ingest(IngestOptions(8, patience=Patience(0.2, 0.05)))
+    assert set(tried) == {"00.png"}
+
+
+def test_no_more_than_two_batches_wait_for_a_slow_milvus(catalog: Catalog) -> None:
+    encoded, written, ahead = 0, 0, []
+
+    class Slow(HashCollection):
+        def upsert(self, rows: Rows, embeddings: object = None) -> int:
+            nonlocal written
+            time.sleep(0.05)
+            written += len(rows)
+            return len(rows)
+
+    class Counting(Encoder):
+        def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
+            nonlocal encoded
+            encoded += len(images)
+            ahead.append(encoded - written)
+            return super().run(images, *more)
+
+    catalog.collection = Slow(**vars(catalog.collection))
+    catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4)))
+    catalog.ingest(IngestOptions(batch_rows=4))
+    assert max(ahead) == (HANDED_OVER + 1) * 4
+
+
+def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(catalog: Catalog) -> None:
+    whole = catalog.collection
+    catalog.collection = Broken(**vars(whole))
+    with pytest.raises(StoreBusy, match="gave up after 0 s"):
+        catalog.ingest(IngestOptions(8, patience=Patience(0.05, 0.01)))
+    catalog.collection = whole
+    assert whole.count() == 16
+    result = catalog.ingest()
+    assert (result.stored, result.unchanged, result.rows_in_collection) == (N - 16, 16, N)
