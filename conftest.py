@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
+    os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")  # journals of servers
     for name in [name for name in os.environ if name.startswith("MILVUS_") and name not in MILVUS_FOR_TESTS]:
         del os.environ[name]
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)
