@@ -14,13 +14,14 @@ from pathlib import Path
 from PIL import Image
 
 from milvus_fghash.cli.stopping import finishing_when_interrupted
+from tests.image_bytes import encode
 from tests.serving.small_bundle import write_small_bundle
 
-N = 3000
+N = 100
 
 
 def ingest(folder: Path) -> subprocess.Popen[str]:
-    words = ["ingest", "bundle", "photos", "--batch-size", "50", "--json"]
+    words = ["ingest", "bundle", "photos", "--batch-size", "10", "--json"]
     command = [sys.executable, "-c", "from milvus_fghash.cli import main; main()", *words]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -28,13 +29,15 @@ def ingest(folder: Path) -> subprocess.Popen[str]:
 def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
     write_small_bundle(tmp_path / "bundle")
     (tmp_path / "photos").mkdir()
+    large = encode(Image.new("RGB", (4000, 3000)))  # a small file that takes long: all of them some seconds
     for number in range(N):
-        Image.new("L", (8, 8), number % 256).save(tmp_path / "photos" / f"{number:04}.png")
+        (tmp_path / "photos" / f"{number:03}.png").write_bytes(large)
+    folder = tmp_path / "milvus-fghash.db.journals" / "photos"
     with ingest(tmp_path) as process:
-        folder = tmp_path / "milvus-fghash.db.journals" / "photos"
-        while sum(file.stat().st_size for file in folder.glob("*-wal")) < 100_000:  # some batches are in
+        while not list(folder.glob("journal-*")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
+        time.sleep(2)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
