@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integration tests
 
 from integration_tests.milvus_server import milvus_server
-from milvus_fghash.bits import Codes, pack, unpack
+from milvus_fghash.bits import Codes, differing_bits, pack
 from milvus_fghash.data import detect, read
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.images import DEFAULT_LIMITS, load
@@ -192,11 +192,6 @@ def writing_alone(bench: Bench, codes: Codes) -> float:
     return seconds
 
 
-def flipped(one: Codes, other: Codes, bits: int) -> float:
-    """Share of bits that differ."""
-    return float((unpack(one, bits) != unpack(other, bits)).mean())
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
@@ -244,9 +239,9 @@ def report(bench: Bench, repeats: int) -> None:
     rows = []
     for way in ("e", "d", "s", "bound", *(way for way in ways if way not in "eds")):
         runs = ", ".join(f"{len(bench) / one:.0f}" for one in seconds.get(way, []))
-        share = (
-            f"{flipped(bench.codes[way], bench.codes['ours'], bench.encoder.bits):.4%}" if way in bench.codes else "–"
-        )
+        share = "–"
+        if way in bench.codes:
+            share = f"{differing_bits(bench.codes[way], bench.codes['ours']).mean() / bench.encoder.bits:.4%}"
         rows.append((way, f"{rate[way]:.0f}", runs or "–", f"{rate['ours'] / rate[way]:.2f}", share))
     machine = f"{os.cpu_count()} cores, {bench.encoder.batch_size} photos a batch, {WORKERS} decoders"
     print(f"{len(bench):,} photos, {machine}\n")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from milvus_fghash import images
-from milvus_fghash.bits import Codes
+from milvus_fghash.bits import Codes, differing_bits
 from milvus_fghash.images import Preprocessing, load, open_rgb
 from milvus_fghash.serving.encoder import Encoder
 
@@ -67,7 +67,7 @@ def milliseconds(files: Sequence[bytes], preprocessing: Preprocessing, margin: i
 
 
 def flips(ours: Codes, theirs: Codes, bits: int) -> str:
-    return f"{100 * float(np.bitwise_count(ours ^ theirs).sum()) / (len(ours) * bits):.2f} %"
+    return f"{100 * differing_bits(ours, theirs).mean() / bits:.2f} %"
 
 
 def main() -> None:

@@ -21,14 +21,20 @@ from milvus_fghash.serving.target import Target, connect
 
 
 @pytest.fixture(scope="session")
-def server_uri() -> Iterator[str]:
+def milvus_package() -> None:
+    """For what starts a server of its own."""
+    if importlib.util.find_spec("milvus") is None:
+        pytest.skip("no server: pip install milvus==2.3.5, or set MILVUS_TEST_URI")
+
+
+@pytest.fixture(scope="session")
+def server_uri(request: pytest.FixtureRequest) -> Iterator[str]:
     """URI of a real server."""
     given = os.environ.get("MILVUS_TEST_URI")
     if given:
         yield given
         return
-    if importlib.util.find_spec("milvus") is None:
-        pytest.skip("no server: pip install milvus==2.3.5, or set MILVUS_TEST_URI")
+    request.getfixturevalue("milvus_package")
     with milvus_server() as uri:
         yield uri
 

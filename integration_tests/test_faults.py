@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 
 import pytest
@@ -13,10 +12,8 @@ from integration_tests.milvus_server import running_server
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+def at_work(milvus_package: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     """On a server of its own, which gets killed."""
-    if importlib.util.find_spec("milvus") is None:
-        pytest.skip("no server: pip install milvus==2.3.5")
     with running_server() as server:
         yield Harness(server, tmp_path_factory.mktemp("faults"))
 

@@ -103,6 +103,16 @@ def hamming(queries: Codes, gallery: Codes) -> NDArray[np.uint16]:
     return distances
 
 
+def differing_bits(first: Codes, second: Codes) -> NDArray[np.int64]:
+    """Bits in which the codes of two sets differ, one beside the other, both (n, n_bytes) -> (n,).
+
+    >>> differing_bits(np.array([[0b1001], [0b1001]], np.uint8), np.array([[0b1000], [0b0110]], np.uint8))
+    array([1, 4])
+    """
+    distances: NDArray[np.int64] = np.bitwise_count(first ^ second).sum(axis=1, dtype=np.int64)
+    return distances
+
+
 def to_hex(codes: Codes) -> list[str]:
     """One lower-case hex string a code.
 

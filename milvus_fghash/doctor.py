@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from milvus_fghash._version import __version__
 from milvus_fghash.errors import FghashError, MissingExtra
+from milvus_fghash.packages import installed
 
 if TYPE_CHECKING:
     from milvus_fghash.serving.target import Target
@@ -45,14 +46,6 @@ def examine(target: Target, asked_for: bool) -> list[Finding]:
         _milvus_lite(),
         _configured_milvus(target, asked_for),
     ]
-
-
-def installed(package: str) -> str | None:
-    """Version of a package, None where it is absent."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def extras() -> dict[str, list[str]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 from milvus_fghash.errors import MissingExtra
+from milvus_fghash.packages import installed
 
 DISTRIBUTIONS = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
 """Extra -> its ONNX Runtime. Only one of the two may be installed: they write to the same folder."""
@@ -43,9 +43,4 @@ def how_to_install(extra: str) -> str:
 
 def _installed() -> list[str]:
     """Those of the two that are there."""
-    found = []
-    for distribution in DISTRIBUTIONS.values():
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            metadata.version(distribution)
-            found.append(distribution)
-    return found
+    return [distribution for distribution in DISTRIBUTIONS.values() if installed(distribution)]

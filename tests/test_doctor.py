@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from milvus_fghash import doctor
 from milvus_fghash.doctor import Finding, examine, extras, is_broken
+from milvus_fghash.packages import installed
 from milvus_fghash.serving.target import Target
 
 NOBODY = "http://127.0.0.1:9"
@@ -125,5 +125,5 @@ def test_a_torch_that_does_not_load_is_a_warning(
 
 
 def test_installed() -> None:
-    assert doctor.installed("numpy") == metadata.version("numpy")
-    assert doctor.installed("no-such-package") is None
+    assert installed("numpy") == metadata.version("numpy")
+    assert installed("no-such-package") is None

@@ -12,6 +12,7 @@ import pytest
 from milvus_fghash.duplicates import Kind
 from milvus_fghash.duplicates_record import Duplicates, Group, Member, spare_rows, tally, write_csv
 from milvus_fghash.errors import ConfigError, DataError
+from tests.small_duplicates import duplicates
 
 ODD = 'a,"b\n;=1.jpg'
 
@@ -29,22 +30,7 @@ GROUPS = (group("exact", "ab"), group("exact", "cde"), group("near", "abf"), gro
 
 @pytest.fixture
 def document() -> Duplicates:
-    return Duplicates(
-        made_by="test",
-        made_at="2026-01-01T00:00:00+00:00",
-        collection="photos",
-        method="itq",
-        fingerprint="f" * 64,
-        bits=48,
-        max_distance=3,
-        n_rows=10,
-        n_searched=9,
-        n_compared_here=0,
-        exact=tally(GROUPS, "exact"),
-        near=tally(GROUPS, "near"),
-        groups=GROUPS,
-        rows=dict.fromkeys("abcdefghij", "0" * 16),
-    )
+    return duplicates(GROUPS, rows=dict.fromkeys("abcdefghij", "0" * 16))
 
 
 def test_tallies(document: Duplicates) -> None:

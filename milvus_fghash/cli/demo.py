@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.options import NEW_PATH, json_option
-from milvus_fghash.cli.output import show_json, show_record, show_table
+from milvus_fghash.cli.output import show_json, show_record, show_table, tell
 from milvus_fghash.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def demo(out: Path, seed: int, as_json: bool) -> None:
         raise MissingExtra(f"the demo needs {', '.join(lacking)}. Install them with: pip install 'milvus-fghash[all]'")
     from milvus_fghash.demo import run_demo
 
-    result = run_demo(out, seed, tell=lambda line: click.echo(line, err=True))
+    result = run_demo(out, seed, tell=tell)
     if as_json:
         show_json({"records": _rows(result), "files": _files(result), "seconds": result.seconds})
     else:

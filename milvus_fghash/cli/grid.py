@@ -20,7 +20,7 @@ from milvus_fghash.cli.options import (
     training_options,
     with_weights,
 )
-from milvus_fghash.cli.output import progress_bar, show_json
+from milvus_fghash.cli.output import progress_bar, show_json, tell
 from milvus_fghash.errors import ConfigError, optional_part
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
                     jobs=options.jobs,
                     threads=options.threads,
                     keep_trainings=options.keep_trainings,
-                    tell=lambda line: click.echo(line, err=True),
+                    tell=tell,
                     report=update,
                 )
             )

@@ -26,7 +26,7 @@ from milvus_fghash.cli.options import (
     read_photos,
     split_option,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.output import progress_bar, show_json, show_record, tell
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import ConfigError, TooManyRefused
 from milvus_fghash.whole_file import write_whole
@@ -170,7 +170,7 @@ def ingest(
                 part=split or "",
                 report=report,
                 stop=stop,
-                tell=lambda line: click.echo(line, err=True),
+                tell=tell,
                 progress=update,
             )
     facts = {"collection": name, **asdict(result), "journal": str(folder)}

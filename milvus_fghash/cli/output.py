@@ -14,6 +14,11 @@ WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
 
 
+def tell(line: str) -> None:
+    """A line for people, on stderr."""
+    click.echo(line, err=True)
+
+
 def show_json(document: Any) -> None:
     """One JSON document; NaN is no JSON, so it is a bug here."""
     click.echo(json.dumps(document, indent=2, allow_nan=False, default=str))

@@ -21,7 +21,7 @@ from milvus_fghash.cli.options import (
     read_photos,
     split_option,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.output import progress_bar, show_json, show_record, tell
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import NotWhole
 
@@ -113,7 +113,7 @@ def verify(
                     photos=data,
                     part=part,
                     stop=stop,
-                    tell=lambda line: click.echo(line, err=True),
+                    tell=tell,
                     progress=update,
                 )
             found = look()

@@ -16,7 +16,7 @@ from milvus_fghash.errors import CodeError, StoreError, nearest
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import check_brackets, check_deletable, id_is_one_of
 from milvus_fghash.serving.milvus_calls import milvus_call
-from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.rows import Rows, read_codes
 from milvus_fghash.serving.schema import (
     COLUMNS,
     IndexType,
@@ -229,10 +229,14 @@ class HashCollection:
         finally:
             pages.close()
 
-    def present(self, ids: Sequence[str]) -> list[str]:
-        """Those of ``ids`` that are there, in their order, each once; reads what was just written."""
-        there = {one["id"] for one in self._with_ids(ids, ["id"])}
-        return [key for key in dict.fromkeys(ids) if key in there]
+    def present(self, ids: Sequence[str]) -> Iterator[list[str]]:
+        """Those of ``ids`` that are there, each once, at most 1,000 at a time; reads what was just written."""
+        asked = list(dict.fromkeys(ids))
+        for start in range(0, len(asked), IDS_A_CALL):
+            part = asked[start : start + IDS_A_CALL]
+            there = {one["id"] for one in self._with_ids(part, ["id"])}
+            if there:
+                yield [key for key in part if key in there]
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete rows, 1,000 at a time; the number of those that were there. Photo files stay.
@@ -241,12 +245,10 @@ class HashCollection:
             StoreError: when Milvus refuses; batches before that one are gone. Milvus Lite deletes no id with a '.
         """
         check_deletable(self.client, ids)
-        deleted, asked = 0, list(dict.fromkeys(ids))
-        for start in range(0, len(asked), IDS_A_CALL):
-            # Milvus counts the ids it was given, there or not. So they are looked up first.
-            if there := self.present(asked[start : start + IDS_A_CALL]):
-                with milvus_call(f"cannot delete from {self.name}"):
-                    self.client.delete(self.name, filter=id_is_one_of(there), timeout=TIMEOUT)
+        deleted = 0
+        for there in self.present(ids):  # Milvus counts the ids it was given, there or not
+            with milvus_call(f"cannot delete from {self.name}"):
+                self.client.delete(self.name, filter=id_is_one_of(there), timeout=TIMEOUT)
             deleted += len(there)
         return deleted
 
@@ -265,10 +267,9 @@ class HashCollection:
         return found
 
     def _rows(self, found: Sequence[Any]) -> Rows:
-        codes = np.frombuffer(b"".join(one["code"][0] for one in found), np.uint8)
         return Rows(
             ids=tuple(one["id"] for one in found),
-            codes=check_codes(codes.reshape(-1, code_bytes(self.bits)), self.bits),
+            codes=read_codes(found, self.bits),
             paths=tuple(one["path"] for one in found),
             labels=tuple(one["label"] for one in found),
             content_shas=tuple(one["content_sha"] for one in found),

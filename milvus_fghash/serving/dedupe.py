@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from milvus_fghash._version import __version__
-from milvus_fghash.bits import check_codes, code_bytes, hamming
+from milvus_fghash.bits import code_bytes, hamming
 from milvus_fghash.components import RowNumbers
 from milvus_fghash.duplicates import Census, Kind, compare_here, find_groups
 from milvus_fghash.duplicates_record import Duplicates, Group, Member, tally
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving.collection import IDS_A_CALL, HashCollection
-from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.rows import Rows, read_codes
 from milvus_fghash.serving.search import ids_within, queries_a_call
 
 HITS: Final = 256
@@ -93,18 +90,17 @@ def find_duplicates(
 
 def take_census(collection: HashCollection) -> Census:
     """Id, code and content of every row."""
-    n_bytes = code_bytes(collection.bits)
     pages = collection.pages(["id", "code", "content_sha"], ROWS_A_PAGE)
     return Census.of(
         (
             (
                 [one["id"] for one in page],
-                check_codes(_codes(page, n_bytes), collection.bits),
+                read_codes(page, collection.bits),
                 [one["content_sha"] for one in page],
             )
             for page in pages
         ),
-        n_bytes,
+        code_bytes(collection.bits),
     )
 
 
@@ -170,10 +166,6 @@ def _check_unchanged(collection: HashCollection, census: Census, rows: Rows, wan
     before = [census.mark(census.positions[key]) for key in wanted]
     if [now.mark(row) for row in range(len(now))] != before:  # a row that is gone makes it shorter
         raise StoreError(f"rows of {collection.name} were changed while it was searched for duplicates; search again")
-
-
-def _codes(page: list[dict[str, list[bytes]]], n_bytes: int) -> NDArray[np.uint8]:
-    return np.frombuffer(b"".join(one["code"][0] for one in page), np.uint8).reshape(-1, n_bytes)
 
 
 def _doubt(groups: tuple[Group, ...], n_rows: int) -> str:

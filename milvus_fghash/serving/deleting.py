@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from milvus_fghash.errors import ConfigError, StoreError
-from milvus_fghash.serving.collection import IDS_A_CALL, TIMEOUT, HashCollection
+from milvus_fghash.serving.collection import TIMEOUT, HashCollection
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import check_brackets
 from milvus_fghash.serving.journal import Journal, journal_file
@@ -53,11 +54,7 @@ def delete_ids(
     asked = list(dict.fromkeys(ids))
     for key in asked:
         check_fits("id", key)
-    there = [
-        key
-        for start in range(0, len(asked), IDS_A_CALL)
-        for key in collection.present(asked[start : start + IDS_A_CALL])
-    ]
+    there = list(itertools.chain.from_iterable(collection.present(asked)))
     if yes and journal:  # first, and all: whatever stops this in the middle, nothing of it comes back
         journal.mark_deleted(asked)
     deleted = collection.delete(there) if yes else 0

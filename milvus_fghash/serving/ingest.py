@@ -69,11 +69,10 @@ def ingest(
         write_whole(report, b"")  # a report that cannot be written is known before the work, not after it
     journal = journal or Journal.in_memory()
     stop = stop or threading.Event()
-    refused: list[Entry] = []
-    changes = Changes(listing, namespace, journal, photos, part, options.retry_refused, refused.append, stop)
+    changes = Changes(listing, namespace, journal, photos, part, options.retry_refused, stop=stop)
     record = RunRecord.begun("ingest", encoder, collection, changes.described)
     writer = Writer(collection, journal, options.patience, tell, stop)
-    run = IngestRun(encoder, collection, options, changes, writer, refused, progress)
+    run = IngestRun(encoder, collection, options, changes, writer, progress)
     try:
         with record.outcome():
             result = run.result()

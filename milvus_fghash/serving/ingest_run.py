@@ -50,14 +50,17 @@ class IngestRun:
     options: IngestOptions
     changes: Changes
     writer: Writer
-    refused: list[Entry]
-    """Photos refused since the last batch."""
     progress: Progress
     looked_into: int = 0
     begun: dict[int, Todo] = field(default_factory=dict)
     """Photos that are being decoded, by their position among those."""
     coded: list[_Coded] = field(default_factory=list)
     """What waits for the next batch."""
+    aside: list[Entry] = field(default_factory=list)
+    """Photos that do not go in, since the last batch."""
+
+    def __post_init__(self) -> None:
+        self.changes.refuse = self._set_aside
 
     @property
     def listing(self) -> Listing:
@@ -136,8 +139,11 @@ class IngestRun:
     def _refuse(self, one: Refused) -> None:
         todo = self.begun.pop(one.row)
         path = self.listing.paths[todo.row]
-        self.refused.append(Entry(todo.id, path, todo.stamp, reason=one.reason, message=one.message))
-        if len(self.refused) >= self.options.batch_rows:  # there may be no good photo for long
+        self._set_aside(Entry(todo.id, path, todo.stamp, reason=one.reason, message=one.message))
+
+    def _set_aside(self, entry: Entry) -> None:
+        self.aside.append(entry)
+        if len(self.aside) >= self.options.batch_rows:  # there may be no good photo for long
             self._hand_over()
             self._report_progress()
 
@@ -150,7 +156,7 @@ class IngestRun:
         row = todo.row
         if photo.content_sha == todo.deleted_sha:
             del self.begun[photo.row]
-            self.refused.append(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, DELETED))
+            self._set_aside(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, DELETED))
             return False
         try:
             check_fits("path", self.listing.paths[row])
@@ -174,15 +180,15 @@ class IngestRun:
 
     def _hand_over(self) -> None:
         """What waits, to the writer."""
-        if not self.coded and not self.refused:
+        if not self.coded and not self.aside:
             return
         paths = self.listing.paths
         entries = [Entry(one.todo.id, paths[one.todo.row], one.todo.stamp, one.content_sha) for one in self.coded]
         embeddings = [one.embedding for one in self.coded if one.embedding is not None]
         rows = self._rows() if self.coded else None
-        self.writer.put(Batch(rows, np.stack(embeddings) if embeddings else None, entries + self.refused))
+        self.writer.put(Batch(rows, np.stack(embeddings) if embeddings else None, entries + self.aside))
         self.coded.clear()
-        self.refused.clear()
+        self.aside.clear()
 
     def _rows(self) -> Rows:
         listing, rows = self.listing, [one.todo.row for one in self.coded]

@@ -31,10 +31,9 @@ def unlike_row(journal: Journal) -> Iterator[Entry]:
     return journal.entries(f"{HAS_ROW} AND EXISTS ({differing})")
 
 
-def known(journal: Journal, ids: Sequence[str]) -> set[str]:
-    """Those of the ids that should have a row, or stand in the listing that was seen and were not deleted."""
-    deleted = journal.among(ids, f"SELECT id FROM photos WHERE reason = '{DELETED}' AND id IN")
-    return (listed(journal, ids) - deleted) | acknowledged(journal, ids)
+def welcome(journal: Journal, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that stand in the listing that was seen, and were not deleted."""
+    return listed(journal, ids) - journal.among(ids, f"SELECT id FROM photos WHERE reason = '{DELETED}' AND id IN")
 
 
 def acknowledged(journal: Journal, ids: Sequence[str]) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from milvus_fghash.bits import Codes
+from milvus_fghash.bits import Codes, check_codes, code_bytes
 from milvus_fghash.errors import ConfigError, StoreError
 
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
@@ -71,6 +71,16 @@ class Rows:
             tuple(sha for part in parts for sha in part.content_shas),
             tuple(meta for part in parts for meta in part.metas),
         )
+
+
+def read_codes(found: Sequence[Mapping[str, Any]], n_bits: int) -> Codes:
+    """The codes of rows as a query of Milvus gives them, each a list of one `bytes`; (n, n_bytes).
+
+    Raises:
+        CodeError: when one is of another length than ``n_bits`` needs.
+    """
+    codes = np.frombuffer(b"".join(one["code"][0] for one in found), np.uint8)
+    return check_codes(codes.reshape(-1, code_bytes(n_bits)), n_bits)
 
 
 def photo_id(namespace: str, path: str) -> str:

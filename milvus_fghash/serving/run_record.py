@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any, Self
 
 from milvus_fghash._version import __version__
 from milvus_fghash.errors import FghashError, Stopped
+from milvus_fghash.packages import installed
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.journal import Journal
@@ -51,7 +51,7 @@ class RunRecord:
                 "milvus-fghash": __version__,
                 "python": platform.python_version(),
                 "milvus": f"{able.kind} {able.version}",
-                **_installed(),
+                **{package: version for package in PACKAGES if (version := installed(package))},
             },
         }
         return cls(what, facts, datetime.now(UTC))
@@ -86,11 +86,3 @@ class RunRecord:
         document = {"what": self.what, **times, "outcome": self.ended, "counts": counts, **self.facts}
         raw = json.dumps(document, indent=2, allow_nan=False) + "\n"
         write_whole(journal.folder / "runs" / f"{self.started:%Y%m%dT%H%M%S.%fZ}.json", raw.encode())
-
-
-def _installed() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found

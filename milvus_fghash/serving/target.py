@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import grpc
 
 from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, optional_part
+from milvus_fghash.packages import installed
 from milvus_fghash.serving.driver import MilvusClient, log_like_others
 from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
 
@@ -203,13 +204,12 @@ def _lite_file(uri: str) -> Path:
 
 def _check_lite() -> None:
     """Tell a usable Milvus Lite from what pip may have installed instead."""
-    try:
-        version = metadata.version("milvus-lite")
-    except metadata.PackageNotFoundError:
+    version = installed("milvus-lite")
+    if version is None:
         raise MissingExtra(
             "a .db file needs Milvus Lite, which is not installed. Install it with: pip install 'milvus-fghash[lite]' "
             "(Linux and macOS), or give the URI of a Milvus server"
-        ) from None
+        )
     if int(version.split(".")[0]) >= 3:
         raise StoreError(_no_binary_vectors(version))
     try:

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from milvus_fghash.bits import unpack
+from milvus_fghash.bits import differing_bits
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving import journal_rows
 from milvus_fghash.serving.changes import Changes
@@ -175,10 +175,10 @@ def _read_rows(collection: HashCollection, changes: Changes) -> tuple[Finding, i
     for rows in collection.scan():
         journal_rows.note(journal, zip(rows.ids, rows.content_shas, strict=True))
         distinct += len(rows)
-        acknowledged, known = journal_rows.acknowledged(journal, rows.ids), journal_rows.known(journal, rows.ids)
-        unacknowledged += len(known - acknowledged)
+        acknowledged, welcome = journal_rows.acknowledged(journal, rows.ids), journal_rows.welcome(journal, rows.ids)
+        unacknowledged += len(welcome - acknowledged)
         for key, path, meta in zip(rows.ids, rows.paths, rows.metas, strict=True):
-            if key not in known and meta.get("namespace", "") == changes.namespace:
+            if key not in acknowledged | welcome and meta.get("namespace", "") == changes.namespace:
                 paths[key] = path
     return _finding(paths), distinct, unacknowledged
 
@@ -246,7 +246,7 @@ def _look(encoder: Encoder, listing: Listing, collection: HashCollection, ids: M
     keys = [key for _, key in same]
     path_of = {ids[row]: listing.paths[row] for row in rows}
     of_rows = np.stack([code_of[key] for key in keys])
-    differing = unpack(encoded.codes[[place for place, _ in same]] ^ of_rows, collection.bits).sum(axis=1)
+    differing = differing_bits(encoded.codes[[place for place, _ in same]], of_rows)
     miscoded = [key for key, bits in zip(keys, differing, strict=True) if bits > FLIPPED_AT_MOST * collection.bits]
     # All in one call: each finds those of the sample that have its code, itself among them.
     wanted = Wanted(len(keys), id_is_one_of(keys), max_distance=0, consistency="Strong")

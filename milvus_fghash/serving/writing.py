@@ -81,13 +81,7 @@ class Writer:
 
     def _wait_until(self, left: int) -> None:
         while len(self._under_way) > left:
-            try:
-                self._under_way.popleft().result()
-            except BaseException:
-                for waiting in self._under_way:
-                    waiting.cancel()
-                self._under_way.clear()
-                raise
+            self._under_way.popleft().result()
 
     def _write(self, batch: Batch) -> None:
         if self.failed:

@@ -5,43 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
-from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving.duplicates_page import MEMBERS
-
-Run = Callable[..., Result]
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1"
+from tests.cli.at_hand import GOLDEN, Run, document
 
 
 @pytest.fixture
-def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
+def birds(birds: Path) -> Path:
     """36 drawn birds and copies: two of one photo, one of another."""
-    folder = Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))
-    one, other = sorted(folder.glob("test/*/*.jpg"))[:2]
+    one, other = sorted(birds.glob("test/*/*.jpg"))[:2]
     for name in ("z1.jpg", "z2.jpg"):
         shutil.copy(one, one.parent / name)
     shutil.copy(other, other.parent / "z3.jpg")
-    return folder
-
-
-@pytest.fixture
-def filled(run: Run, birds: Path) -> Run:
-    """`run`, after all 39 photos were ingested into milvus-fghash.db."""
-    result = run("ingest", GOLDEN, birds)
-    assert result.exit_code == 0, result.stderr
-    return run
-
-
-def document(result: Result) -> Any:
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
+    return birds
 
 
 def n_rows(run: Run) -> int:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import Result
 
 from milvus_fghash.cli import main
-from milvus_fghash.data.listing import Listing
 from milvus_fghash.explaining.explain import Explained, Wanted
+from tests.cli.at_hand import GOLDEN, Run
 from tests.explaining.planted import Page
-
-Run = Callable[..., Result]
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1"
-
-
-@pytest.fixture
-def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
-    """36 drawn birds of 4 classes, in train/ and test/."""
-    return Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))
 
 
 def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) -> None:

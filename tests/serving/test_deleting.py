@@ -39,7 +39,6 @@ def test_by_id_counts_what_was_there(ten: HashCollection) -> None:
 
 def test_batches_are_bounded_and_none_is_left_out(ten: HashCollection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("milvus_fghash.serving.collection.IDS_A_CALL", 3)
-    monkeypatch.setattr("milvus_fghash.serving.deleting.IDS_A_CALL", 4)
     asked: list[str] = []
     delete = ten.client.delete
 

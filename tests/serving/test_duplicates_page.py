@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from milvus_fghash.duplicates import Kind
-from milvus_fghash.duplicates_record import Duplicates, Group, Member, tally
+from milvus_fghash.duplicates_record import Group, Member
 from milvus_fghash.serving.duplicates_page import write_duplicates_page
 from tests.serving.test_gallery import Page
+from tests.small_duplicates import duplicates
 
 
 @pytest.fixture
@@ -30,23 +31,7 @@ def group(kind: Kind, *paths: str, label: str = "") -> Group:
 
 
 def page_of(photos: Path, *groups: Group, note: str = "", collection: str = "photos") -> Page:
-    found = Duplicates(
-        made_by="test",
-        made_at="now",
-        collection=collection,
-        method="itq",
-        fingerprint="f",
-        bits=48,
-        max_distance=3,
-        n_rows=1234,
-        n_searched=9,
-        n_compared_here=0,
-        exact=tally(groups, "exact"),
-        near=tally(groups, "near"),
-        note=note,
-        groups=groups,
-        rows={},
-    )
+    found = duplicates(groups, collection=collection, n_rows=1234, note=note)
     write_duplicates_page(photos.parent / "page.html", found, photos)
     return Page((photos.parent / "page.html").read_text(encoding="utf-8"))
 

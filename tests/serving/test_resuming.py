@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from milvus_fghash.data import read
 from milvus_fghash.errors import DataError
@@ -15,18 +14,11 @@ from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.ingest import IngestOptions, IngestResult, ingest
 from milvus_fghash.serving.rows import photo_id
-from tests.serving.small_catalog import EIGHT, Catalog, N
+from tests.serving.small_catalog import EIGHT, Catalog, N, paint
 
 
 def counts(result: IngestResult) -> tuple[int, int, int, int]:
     return result.stored, result.unchanged, result.refused, result.rows_in_collection
-
-
-def paint(file: Path, colour: str) -> None:
-    """Another picture of the same size in bytes may have the same time on a coarse clock, so the time is moved on."""
-    Image.new("RGB", (20, 20), colour).save(file)
-    status = file.stat()
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
 
 
 def test_a_second_run_reads_only_what_changed(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from milvus_fghash.errors import Stopped, StoreBusy
 from milvus_fghash.serving.collection import HashCollection
@@ -23,14 +20,7 @@ from milvus_fghash.serving.ingest import IngestOptions
 from milvus_fghash.serving.patience import Patience
 from milvus_fghash.serving.rows import Rows, photo_id
 from milvus_fghash.serving.writing import HANDED_OVER
-from tests.serving.small_catalog import Catalog, N
-
-
-def paint(file: Path, colour: str) -> None:
-    """Another picture of the same size in bytes may have the same time on a coarse clock, so the time is moved on."""
-    Image.new("RGB", (20, 20), colour).save(file)
-    status = file.stat()
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+from tests.serving.small_catalog import Catalog, N, paint
 
 
 def test_photos_that_cannot_be_read_do_not_pile_up(catalog: Catalog) -> None:
