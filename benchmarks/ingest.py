@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integration tests
 
@@ -60,6 +61,8 @@ class Bench:
     client: Any
     folder: Path
     checkpoint: Path | None
+    usual_session: InferenceSession
+    """As ONNX Runtime opens it by default."""
     codes: dict[str, Codes] = field(default_factory=dict)
     """Way -> codes of all photos, in the order of the listing."""
 
@@ -133,7 +136,7 @@ def by_torch(bench: Bench) -> float:
 
 def plain(bench: Bench, batch: int) -> float:
     collection = bench.collection()
-    preprocessing, session = bench.encoder.bundle.manifest.preprocessing, bench.encoder.session
+    preprocessing, session = bench.encoder.bundle.manifest.preprocessing, bench.usual_session
     waiting: list[dict[str, Any]] = []
     started = time.perf_counter()
     for first in range(0, len(bench), batch):
@@ -156,10 +159,11 @@ def plain(bench: Bench, batch: int) -> float:
 def encoding_alone(bench: Bench, pixels: NDArray[np.uint8]) -> float:
     """Seconds for as many photos as the listing has, in the pipeline's batches."""
     size = bench.encoder.batch_size
-    batches = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+    ready = [Photo(row, one, "") for row, one in enumerate(pixels)]
+    groups = [ready[start : start + size] for start in range(0, len(ready), size)]
     started = time.perf_counter()
-    for batch in itertools.islice(itertools.cycle(batches), -(-len(bench) // size)):
-        bench.encoder.run(batch)
+    for _ in bench.encoder.encode_batches(itertools.islice(itertools.cycle(groups), -(-len(bench) // size))):
+        pass
     return time.perf_counter() - started
 
 
@@ -210,12 +214,14 @@ def main() -> None:
     listing = read(detect(arguments.data), arguments.data)
     if 0 < arguments.photos < len(listing):
         listing = listing.take(np.linspace(0, len(listing) - 1, arguments.photos).astype(np.int64))
-    encoder = Encoder.open(arguments.bundle)
+    encoder = Encoder.open(arguments.bundle, for_many=True)
     with (
         nullcontext(arguments.uri) if arguments.uri else milvus_server() as uri,
         closing(connect(Target(uri))) as client,
     ):
-        bench = Bench(encoder, listing, client, arguments.out, arguments.checkpoint)
+        bench = Bench(
+            encoder, listing, client, arguments.out, arguments.checkpoint, InferenceSession(encoder.bundle.graph())
+        )
         report(bench, arguments.repeats)
 
 
@@ -243,8 +249,11 @@ def report(bench: Bench, repeats: int) -> None:
         if way in bench.codes:
             share = f"{differing_bits(bench.codes[way], bench.codes['ours']).mean() / bench.encoder.bits:.4%}"
         rows.append((way, f"{rate[way]:.0f}", runs or "–", f"{rate['ours'] / rate[way]:.2f}", share))
-    machine = f"{os.cpu_count()} cores, {bench.encoder.batch_size} photos a batch, {WORKERS} decoders"
-    print(f"{len(bench):,} photos, {machine}\n")
+    encoder = bench.encoder
+    print(
+        f"{len(bench):,} photos, {os.cpu_count()} cores, {WORKERS} decoders, batches of {encoder.batch_size}, "
+        f"{encoder.streams} side by side\n"
+    )
     print(table(("", "photos/s, median", "runs", "ours / this", "bits that differ from ours"), rows))
 
 

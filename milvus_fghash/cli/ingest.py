@@ -43,7 +43,7 @@ from milvus_fghash.whole_file import write_whole
 @namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together.")
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=1000, help="Rows written together.")
 @encoder_options
 @decoding_options
 @click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
@@ -117,7 +117,7 @@ def ingest(
     listing = read_photos(data, dataset)
     keep_apart(listing, data, report)
     listing = listing.split(split) if split else listing
-    encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     if embedding and encoder.embedding_dim is None:
         raise ConfigError(
             f"{bundle} gives no embedding; export it again with --output embedding, or leave --embedding out"

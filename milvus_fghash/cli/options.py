@@ -67,7 +67,9 @@ training_options: Callable[[Command], Command] = all_of(
 """Of what trains; `with_weights` and `layout_of_recipe` say what the first four mean."""
 encoder_options: Callable[[Command], Command] = all_of(
     click.option("--provider", help="Where ONNX Runtime computes, such as cpu or cuda.  [default: cuda if it works]"),
-    click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of ONNX Runtime; 0 lets it choose."),
+    click.option(
+        "--threads", type=click.IntRange(min=0), default=0, help="That compute on a CPU; 0: one for each core."
+    ),
 )
 decoding_options: Callable[[Command], Command] = all_of(
     click.option("--workers", type=click.IntRange(min=0),

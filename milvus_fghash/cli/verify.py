@@ -82,7 +82,7 @@ def verify(
 
     listing = read_photos(data, dataset)
     listing = listing.split(split) if split else listing
-    encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     folder, part = journal or connection.journal_folder(), split or ""
     seed = random.randrange(2**32) if seed is None else seed
     mended: dict[str, int] | None = None

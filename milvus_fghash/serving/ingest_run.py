@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,10 +117,22 @@ class IngestRun:
         return self.options.patience.until_it_works(call, self.changes.stop, self.writer.tell)
 
     def _encode_all(self) -> None:
-        options, preprocessing = self.options, self.encoder.bundle.manifest.preprocessing
-        with closing(decode(self._files(), preprocessing, options.limits, options.workers, options.timeout)) as decoded:
-            for photos in batches(decoded, self.encoder.batch_size, self._refuse):
-                self.coded += self._encode([photo for photo in photos if self._is_wanted(photo)])
+        options, encoder = self.options, self.encoder
+        size = min(encoder.batch_size, options.batch_rows)
+        preprocessing = encoder.bundle.manifest.preprocessing
+        more = () if self.collection.embedding_dim is None else ("embedding",)
+        with (
+            closing(decode(self._files(), preprocessing, options.limits, options.workers, options.timeout)) as decoded,
+            closing(
+                encoder.encode_batches(
+                    batches(filter(self._is_wanted, decoded), size, self._refuse),
+                    *more,
+                    ahead=min(encoder.streams + 1, options.batch_rows // size),  # no more is lost to a kill
+                )
+            ) as encoded,
+        ):
+            for photos, outputs in encoded:
+                self._take(photos, *outputs)
                 if len(self.coded) >= options.batch_rows:
                     self._hand_over()
                 self._report_progress()
@@ -147,11 +159,13 @@ class IngestRun:
             self._hand_over()
             self._report_progress()
 
-    def _is_wanted(self, photo: Photo) -> bool:
-        """Whether it goes in: its row was not deleted on purpose, and path and label fit the columns.
+    def _is_wanted(self, photo: Photo | Refused) -> bool:
+        """Whether a photo goes in: its row was not deleted on purpose, and path and label fit the columns.
 
-        One that does not must not stop the others.
+        One that does not must not stop the others. Refused ones pass, to be told of in their place.
         """
+        if isinstance(photo, Refused):
+            return True
         todo = self.begun[photo.row]
         row = todo.row
         if photo.content_sha == todo.deleted_sha:
@@ -166,17 +180,12 @@ class IngestRun:
             return False
         return True
 
-    def _encode(self, photos: list[Photo]) -> list[_Coded]:
-        if not photos:
-            return []
-        pixels = np.stack([photo.pixels for photo in photos])
-        wanted = () if self.collection.embedding_dim is None else ("embedding",)
-        codes, *more = self.encoder.run(pixels, *wanted)
-        embeddings = more[0] if more else [None] * len(photos)
-        return [
-            _Coded(self.begun.pop(photo.row), photo.content_sha, code, embedding)
-            for photo, code, embedding in zip(photos, codes, embeddings, strict=True)
-        ]
+    def _take(
+        self, photos: Sequence[Photo], codes: NDArray[np.uint8], embeddings: NDArray[np.float32] | None = None
+    ) -> None:
+        for number, photo in enumerate(photos):
+            embedding = None if embeddings is None else embeddings[number]
+            self.coded.append(_Coded(self.begun.pop(photo.row), photo.content_sha, codes[number], embedding))
 
     def _hand_over(self) -> None:
         """What waits, to the writer."""

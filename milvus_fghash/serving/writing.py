@@ -18,9 +18,9 @@ from milvus_fghash.serving.journal import Entry, Journal
 from milvus_fghash.serving.patience import Patience, Tell
 from milvus_fghash.serving.rows import Rows
 
-HANDED_OVER: Final = 2
-"""Batches that may be with the writer at once: one under way, one that waits. With the one that is being filled, three
-are lost to a kill at the most, which is to say encoded again."""
+HANDED_OVER: Final = 1
+"""Batches that may be with the writer at once. With the one that is being filled, and photos being encoded, which are
+no more than a batch, three are lost to a kill at the most, which is to say encoded again."""
 
 
 @dataclass(frozen=True)

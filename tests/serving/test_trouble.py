@@ -19,7 +19,6 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions
 from milvus_fghash.serving.patience import Patience
 from milvus_fghash.serving.rows import Rows, photo_id
-from milvus_fghash.serving.writing import HANDED_OVER
 from tests.serving.small_catalog import Catalog, N, paint
 
 
@@ -98,7 +97,8 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
     assert set(tried) == {"00.png"}
 
 
-def test_no_more_than_two_batches_wait_for_a_slow_milvus(catalog: Catalog) -> None:
+@pytest.mark.parametrize(("batch_rows", "streams"), [(2, 3), (4, 1), (4, 3), (8, 1), (8, 3)])
+def test_no_more_than_three_batches_are_under_way(catalog: Catalog, batch_rows: int, streams: int) -> None:
     encoded, written, ahead = 0, 0, []
 
     class Slow(HashCollection):
@@ -116,9 +116,9 @@ def test_no_more_than_two_batches_wait_for_a_slow_milvus(catalog: Catalog) -> No
             return super().run(images, *more)
 
     catalog.collection = Slow(**vars(catalog.collection))
-    catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4)))
-    catalog.ingest(IngestOptions(batch_rows=4))
-    assert max(ahead) == (HANDED_OVER + 1) * 4
+    catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4, streams=streams)))
+    catalog.ingest(IngestOptions(batch_rows=batch_rows))
+    assert batch_rows < max(ahead) <= 3 * batch_rows
 
 
 def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(catalog: Catalog) -> None:
