@@ -9,6 +9,8 @@ cannot be faster than 1 / (1/e + 1/d + 1/s). Beside it:
 
     by torch   the checkpoint in torch, torchvision's transforms in a DataLoader, one insert a batch
     plain      a loop with Pillow and ONNX Runtime, at the best of several batch sizes, inserts of 1,000 rows
+
+With ``--enlarge 9 --photos 300`` the photos are JPEGs of 2,000 x 1,500 pixels and more.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integration tests
 
@@ -101,7 +105,6 @@ def ours(bench: Bench) -> float:
 
 def by_torch(bench: Bench) -> float:
     import torch
-    from PIL import Image
     from torch.utils.data import DataLoader, Dataset
 
     from milvus_fghash.training.checkpoint import load_checkpoint
@@ -137,7 +140,8 @@ def by_torch(bench: Bench) -> float:
 
 def plain(bench: Bench, batch: int) -> float:
     collection = bench.collection()
-    preprocessing, session = bench.encoder.bundle.manifest.preprocessing, bench.usual_session
+    preprocessing = bench.encoder.bundle.manifest.preprocessing.model_copy(update={"scale": "whole"})
+    session = bench.usual_session
     waiting: list[dict[str, Any]] = []
     started = time.perf_counter()
     for first in range(0, len(bench), batch):
@@ -209,6 +213,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="Training that the bundle comes from; none: no row by torch.")
     parser.add_argument("--out", type=Path, required=True, help="Folder for the journals.")
     parser.add_argument("--photos", type=int, default=0, help="Take so many, spread over the listing; 0: all.")
+    parser.add_argument("--enlarge", type=int, default=0, help="Make each so many times as wide and high before.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--uri", help="A server that may be written to; by default one is started.")
     arguments = parser.parse_args()
@@ -217,13 +222,26 @@ def main() -> None:
         listing = listing.take(np.linspace(0, len(listing) - 1, arguments.photos).astype(np.int64))
     encoder = Encoder.open(arguments.bundle, for_many=True)
     with (
+        TemporaryDirectory() as scratch,
         nullcontext(arguments.uri) if arguments.uri else milvus_server() as uri,
         closing(connect(Target(uri))) as client,
     ):
-        bench = Bench(
-            encoder, listing, client, arguments.out, arguments.checkpoint, InferenceSession(encoder.bundle.graph())
-        )
+        if arguments.enlarge:
+            listing = enlarged(listing, arguments.enlarge, Path(scratch))
+        usual = InferenceSession(encoder.bundle.graph())
+        bench = Bench(encoder, listing, client, arguments.out, arguments.checkpoint, usual)
         report(bench, arguments.repeats)
+
+
+def enlarged(listing: Listing, times: int, folder: Path) -> Listing:
+    """Copies as JPEG, as a camera would give them."""
+    paths = []
+    for number, path in enumerate(listing.paths):
+        paths.append(f"{number}.jpg")
+        with Image.open(listing.root / path) as image:
+            size = (image.width * times, image.height * times)
+            image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(folder / paths[-1], quality=90)
+    return replace(listing, root=folder, ids=tuple(paths), paths=tuple(paths))
 
 
 def report(bench: Bench, repeats: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,25 @@ class _Coded:
     content_sha: str
     code: NDArray[np.uint8]
     embedding: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many photos are encoded together and ahead, so that with those that wait they are one batch at the most."""
+
+    together: int
+    """Photos computed together."""
+    ahead: int
+    """So many such groups are under way."""
+    enough: int
+    """Encoded photos that are handed over to be written."""
+
+    @classmethod
+    def of(cls, batch_rows: int, batch_size: int, streams: int) -> Self:
+        """For batches of at most ``batch_rows`` rows, and an encoder's ``batch_size`` and ``streams``."""
+        together = min(batch_size, max(1, batch_rows // 2))
+        ahead = max(1, min(streams + 1, batch_rows // together - 1))
+        return cls(together, ahead, max(1, batch_rows - ahead * together + 1))
 
 
 @dataclass
@@ -118,22 +137,20 @@ class IngestRun:
 
     def _encode_all(self) -> None:
         options, encoder = self.options, self.encoder
-        size = min(encoder.batch_size, options.batch_rows)
+        pace = Pace.of(options.batch_rows, encoder.batch_size, encoder.streams)
         preprocessing = encoder.bundle.manifest.preprocessing
         more = () if self.collection.embedding_dim is None else ("embedding",)
         with (
             closing(decode(self._files(), preprocessing, options.limits, options.workers, options.timeout)) as decoded,
             closing(
                 encoder.encode_batches(
-                    batches(filter(self._is_wanted, decoded), size, self._refuse),
-                    *more,
-                    ahead=min(encoder.streams + 1, options.batch_rows // size),  # no more is lost to a kill
+                    batches(filter(self._is_wanted, decoded), pace.together, self._refuse), *more, ahead=pace.ahead
                 )
             ) as encoded,
         ):
             for photos, outputs in encoded:
                 self._take(photos, *outputs)
-                if len(self.coded) >= options.batch_rows:
+                if len(self.coded) >= pace.enough:
                     self._hand_over()
                 self._report_progress()
         self._report_progress()

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from milvus_fghash.errors import Stopped, StoreBusy
@@ -17,6 +19,7 @@ from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions
+from milvus_fghash.serving.ingest_run import Pace
 from milvus_fghash.serving.patience import Patience
 from milvus_fghash.serving.rows import Rows, photo_id
 from tests.serving.small_catalog import Catalog, N, paint
@@ -95,6 +98,17 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
     with pytest.raises(StoreBusy):
         catalog.ingest(IngestOptions(8, patience=Patience(0.2, 0.05)))
     assert set(tried) == {"00.png"}
+
+
+@given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 128))
+def test_what_waits_and_what_is_encoded_is_one_batch_at_the_most(batch_rows: int, size: int, streams: int) -> None:
+    pace = Pace.of(batch_rows, size, streams)
+    assert 1 <= pace.together <= size
+    assert 1 <= pace.ahead <= streams + 1
+    assert pace.enough >= 1
+    assert pace.enough - 1 + pace.ahead * pace.together <= batch_rows
+    assert batch_rows < 2 * size or pace.together == size  # large batches slow nobody down
+    assert batch_rows < (streams + 2) * size or pace.ahead == streams + 1
 
 
 @pytest.mark.parametrize(("batch_rows", "streams"), [(2, 3), (4, 1), (4, 3), (8, 1), (8, 3)])
