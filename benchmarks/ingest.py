@@ -10,7 +10,7 @@ cannot be faster than 1 / (1/e + 1/d + 1/s). Beside it:
     by torch   the checkpoint in torch, torchvision's transforms in a DataLoader, one insert a batch
     plain      a loop with Pillow and ONNX Runtime, at the best of several batch sizes, inserts of 1,000 rows
 
-With ``--enlarge 9 --photos 300`` the photos are JPEGs of 2,000 x 1,500 pixels and more.
+With ``--enlarge 2000x1500 --photos 300`` the photos are as large as those of a camera.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="Training that the bundle comes from; none: no row by torch.")
     parser.add_argument("--out", type=Path, required=True, help="Folder for the journals.")
     parser.add_argument("--photos", type=int, default=0, help="Take so many, spread over the listing; 0: all.")
-    parser.add_argument("--enlarge", type=int, default=0, help="Make each so many times as wide and high before.")
+    parser.add_argument("--enlarge", help="Width and height, such as 2000x1500, of JPEGs to make of them before.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--uri", help="A server that may be written to; by default one is started.")
     arguments = parser.parse_args()
@@ -233,15 +233,15 @@ def main() -> None:
         report(bench, arguments.repeats)
 
 
-def enlarged(listing: Listing, times: int, folder: Path) -> Listing:
+def enlarged(listing: Listing, size: str, folder: Path) -> Listing:
     """Copies as JPEG, as a camera would give them."""
-    paths = []
-    for number, path in enumerate(listing.paths):
-        paths.append(f"{number}.jpg")
-        with Image.open(listing.root / path) as image:
-            size = (image.width * times, image.height * times)
-            image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(folder / paths[-1], quality=90)
-    return replace(listing, root=folder, ids=tuple(paths), paths=tuple(paths))
+    width, height = map(int, size.split("x"))
+    paths = tuple(f"{number}.jpg" for number in range(len(listing)))
+    for number, path in enumerate(paths):
+        with Image.open(listing.file(number)) as image:
+            large = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        large.save(folder / path, quality=90)
+    return replace(listing, root=folder, ids=paths, paths=paths)
 
 
 def report(bench: Bench, repeats: int) -> None:
