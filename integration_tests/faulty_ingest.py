@@ -133,7 +133,7 @@ def main(plan: Plan) -> None:
     original_decode, ingesting.decode = ingesting.decode, watched_decode
     if plan.plant == "journal first":
         importlib.import_module("milvus_fghash.serving.ingest").__dict__["Writer"] = HastyWriter
-    encoder = replace(Encoder.open(plan.bundle), batch_size=4)
+    encoder = replace(Encoder.open(plan.bundle, threads=2, for_many=True), batch_size=2)
     with closing(connect(Target(plan.uri))) as client:
         found = HashCollection.open(client, plan.collection, encoder.bundle.manifest)
         with closing(WatchedJournal.open(plan.journal, found.note.born)) as journal:
