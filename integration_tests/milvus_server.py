@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,21 @@ class RunningServer:
         self.starts += 1
         if not self.uri:
             raise RuntimeError("the Milvus server did not start; its own words are above")
+
+    @property
+    def memory(self) -> int:
+        """Bytes in memory of all its processes; Linux only."""
+        pages = 0
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, ProcessLookupError):
+                if os.getpgid(int(folder.name)) == self._process.pid:
+                    pages += int((folder / "statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def disk(self) -> int:
+        """Bytes of its files, the write-ahead log included."""
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
 
     def kill(self) -> None:
         """End it and all its parts at once, by SIGKILL."""
