@@ -116,37 +116,24 @@ def test_rows_with_columns_do_not_go_where_there_are_none(
     assert (plain.count(), plain.columns) == (0, ())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(
-            "id",
-            "code",
-            "path",
-            "label",
-            "content_sha",
-            "meta",
-            "code_hex",
-            "embedding",
-            "split",
-            "namespace",
-            "distance",
-        ),
-        *(
-            "in",
-            "AND",
-            "like",
-            "Json_Contains_Any",
-            "match_most",
-            "st_within",
-            "RowID",
-            "Timestamp",
-            "TRUE",
-            "interval",
-        ),
-        *("", "1a", "a b", "a-b", "ä", "$meta", "x" * 256),
-    ],
+TAKEN = (
+    "id",
+    "code",
+    "path",
+    "label",
+    "content_sha",
+    "meta",
+    "code_hex",
+    "embedding",
+    "split",
+    "namespace",
+    "distance",
 )
+WORDS = ("in", "AND", "like", "Json_Contains_Any", "match_most", "st_within", "RowID", "Timestamp", "TRUE", "interval")
+ODD = ("", "1a", "a b", "a-b", "ä", "$meta", "x" * 256)
+
+
+@pytest.mark.parametrize("name", [*TAKEN, *WORDS, *ODD])
 def test_names_that_cannot_be(lite: MilvusClient, manifest: BundleManifest, new_name: str, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         HashCollection.create(lite, new_name, manifest, columns=[Column(name, "text")])
