@@ -139,7 +139,8 @@ def test_columns_that_cannot_be_are_one_line_and_leave_nothing(
     assert result.exit_code == 1
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
-    assert document(run("collections", "list", "--json")) == []
+    listed = run("collections", "list", "--json")
+    assert listed.stdout.strip() == "[]" or "there is no Milvus Lite file" in listed.stderr
 
 
 def test_an_open_collection_keeps_its_columns(run: Run, catalog: Path, birds: Path) -> None:
