@@ -43,6 +43,10 @@ from milvus_fghash.whole_file import write_whole
 @namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
+@click.option("--column", "columns", metavar="NAME[:TYPE]", multiple=True,
+              help="Give a new collection this column of DATA, for filters; TYPE is text, int64, double or bool. The "
+              "others go into `meta`. May be repeated.  [default: TYPE of the cells; of CSV: text]")  # fmt: skip
+@click.option("--partition-key", metavar="NAME", help="Of these columns, the one by which a server parts the rows.")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=1000, help="Rows written together.")
 @encoder_options
 @decoding_options
@@ -76,6 +80,8 @@ def ingest(
     namespace: str,
     code_hex: bool,
     embedding: bool,
+    columns: tuple[str, ...],
+    partition_key: str | None,
     batch_size: int,
     provider: str | None,
     threads: int,
@@ -113,10 +119,13 @@ def ingest(
     from milvus_fghash.serving.ingest import ingest as run
     from milvus_fghash.serving.journal import Journal
     from milvus_fghash.serving.patience import Patience
+    from milvus_fghash.serving.scalar_columns import asked_columns
 
     listing = read_photos(data, dataset)
     keep_apart(listing, data, report)
     listing = listing.split(split) if split else listing
+    asked_for = asked_columns(columns, listing.cells)
+    listing = listing.as_columns(asked_for)
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     if embedding and encoder.embedding_dim is None:
         raise ConfigError(
@@ -137,12 +146,22 @@ def ingest(
             code_hex=code_hex,
             embedding_dim=encoder.embedding_dim if embedding else None,
             consistency=consistency,
+            columns=asked_for,
+            partition_key=partition_key,
         )
+        own = {column.name: column for column in collection.columns}
         asked = {
             f"the index {collection.index}": ctx.get_parameter_source("index") is ParameterSource.COMMANDLINE
             and collection.index != index.upper(),
             "no code_hex": code_hex and not collection.has_code_hex,
             "no embedding": embedding and collection.embedding_dim is None,
+            **{
+                f"the column {own[column.name]}" if column.name in own else f"no column {column}": column
+                not in collection.columns
+                for column in asked_for
+            },
+            f"the partition key {collection.partition_key or '(none)'}": partition_key is not None
+            and partition_key != collection.partition_key,
         }
         if unlike := [fact for fact, other in asked.items() if other]:
             raise ConfigError(

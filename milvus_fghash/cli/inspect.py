@@ -74,4 +74,6 @@ def _collection(connection: Connection) -> dict[str, Any]:
             "consistency": found.consistency,
             "code_hex": found.has_code_hex,
             "embedding_dim": found.embedding_dim,
+            "columns": {column.name: column.type for column in found.columns},
+            "partition_key": found.partition_key,
         }

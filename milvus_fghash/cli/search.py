@@ -108,6 +108,7 @@ def search(
 def _show(kind: str, query: str, answer: Found) -> None:
     click.echo(f"{kind} {query}")
     rows: list[dict[str, Any]] = [
-        {"distance": hit.distance, "label": hit.label, "path": hit.path, "id": hit.id} for hit in answer.hits
+        {"distance": hit.distance, "label": hit.label, "path": hit.path, "id": hit.id, **hit.columns, "meta": hit.meta}
+        for hit in answer.hits
     ]
     show_table(rows, answer.told)

@@ -94,7 +94,7 @@ DATASETS = {
     ),
     "table": DatasetCard(
         "A CSV or Parquet file that lists photos",
-        "columns path (relative to the file's folder) and optionally id, label, split",
+        "columns path (relative to the file's folder) optionally id, label, split, and what else Milvus should know",
         "your own list",
         table.read,
     ),

@@ -1,16 +1,20 @@
-"""The one table of photos: id, path, label, split. Every reader makes one; nothing downstream knows the layout."""
+"""The one table of photos: id, path, label, split, and what else a list says of them.
+
+Every reader makes one; nothing downstream knows the layout.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.data.columns import Cells, Column
 from milvus_fghash.errors import ConfigError, DataError, nearest
 
 
@@ -33,11 +37,14 @@ class Listing:
     splits: tuple[str, ...]
     walked: bool = False
     """Whether they were found by looking for pictures below ``root``, so that a new one there would be a photo too."""
+    cells: Cells = field(default_factory=Cells)
+    """What a list says of them beyond that."""
 
     def __post_init__(self) -> None:
         if not self.ids:
             raise DataError(f"no photos found in {self.root}")
         sizes = {len(self.ids), len(self.paths), len(self.labels), len(self.splits)}
+        sizes |= {len(column) for column in self.cells.values.values()}
         if len(sizes) != 1:
             raise DataError(f"the columns of the listing of {self.root} differ in length: {sorted(sizes)}")
         if len(set(self.ids)) != len(self.ids):
@@ -104,7 +111,12 @@ class Listing:
             paths=pick(self.paths),
             labels=pick(self.labels),
             splits=pick(self.splits),
+            cells=self.cells.take([int(row) for row in rows]),
         )
+
+    def as_columns(self, columns: Sequence[Column]) -> Listing:
+        """The photos as a collection with these columns takes them, see `Cells.as_columns`."""
+        return replace(self, cells=self.cells.as_columns(columns))
 
     def label_numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """(n,) position of each photo's class in ``classes``.

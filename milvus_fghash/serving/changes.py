@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import DataError
 from milvus_fghash.serving import journal_rows, journal_sources
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.rows import photo_id
@@ -30,7 +31,8 @@ class Todo:
     Attributes:
         row: its place in the listing.
         id: primary key of its row in Milvus.
-        stamp: size and time of the file before it is read, and a digest of its label and meta; "" when it has none.
+        stamp: size and time of the file before it is read, and a digest of what the listing says of the photo; ""
+            when there is no file.
         deleted_sha: content whose row was deleted on purpose, and that is not taken in again; "" when none was.
     """
 
@@ -42,7 +44,11 @@ class Todo:
 
 @dataclass
 class Changes:
-    """A listing beside the journal of its collection."""
+    """A listing beside the journal of its collection.
+
+    Raises:
+        DataError: when the listing has a column of a name that `meta` keeps.
+    """
 
     listing: Listing
     namespace: str
@@ -69,6 +75,10 @@ class Changes:
     _rivals: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        if "namespace" in self.listing.cells.values:
+            raise DataError(
+                "the list of photos has a column 'namespace', a name that `meta` keeps for --namespace; rename it"
+            )
         self.source = self.journal.source(json.dumps(self.described))
         self._rivals = [number for number, other in self._alike() if other.exists()]
         self.journal.begin_listing()
@@ -105,8 +115,11 @@ class Changes:
         """Primary key of a photo's row in Milvus."""
         return photo_id(self.namespace, self.listing.paths[row])
 
-    def meta(self, row: int) -> dict[str, str]:
+    def meta(self, row: int) -> dict[str, Any]:
         """What goes into the column `meta`."""
+        return {**self.listing.cells.meta(row), **self._own_meta(row)}
+
+    def _own_meta(self, row: int) -> dict[str, str]:
         known = {"split": self.listing.splits[row], "namespace": self.namespace}
         return {name: value for name, value in known.items() if value}
 
@@ -149,7 +162,8 @@ class Changes:
         return not entry.reason or not (self.retry_refused or entry.reason in PASSING)
 
     def _stamp(self, row: int) -> str:
-        facts = json.dumps([self.listing.labels[row], self.meta(row)]).encode()
+        told = self.listing.cells.known(row)  # as it was read: whether it becomes columns or `meta` is no change
+        facts = json.dumps([self.listing.labels[row], self._own_meta(row), *([told] if told else [])]).encode()
         try:
             status = self.listing.file(row).stat()
         except (OSError, ValueError):  # decoding tells what is the matter with it

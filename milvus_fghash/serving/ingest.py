@@ -59,11 +59,13 @@ def ingest(
 
     Raises:
         ConfigError: when the namespace cannot be, or no worker starts.
-        DataError: when the report or the journal cannot be written, or too much would be pruned.
+        DataError: when the listing lacks a value of a column of the collection, the report or the journal cannot be
+            written, or too much would be pruned.
         StoreError: when another model filled the collection, or Milvus refuses; `StoreBusy` when it did not come back.
         Stopped: see ``stop``.
     """
     collection.check_model(encoder.bundle.manifest)
+    listing = listing.as_columns(collection.columns)
     photo_id(namespace, "")  # refuses a namespace that cannot be before any work
     if report:
         write_whole(report, b"")  # a report that cannot be written is known before the work, not after it

@@ -23,7 +23,7 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.journal import DELETED, Entry
 from milvus_fghash.serving.journal_rows import count_stored
-from milvus_fghash.serving.rows import Rows, check_fits
+from milvus_fghash.serving.rows import Rows, check_fits, check_meta
 from milvus_fghash.serving.writing import Batch, Writer
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ class IngestRun:
             self._report_progress()
 
     def _is_wanted(self, photo: Photo | Refused) -> bool:
-        """Whether a photo goes in: its row was not deleted on purpose, and path and label fit the columns.
+        """Whether a photo goes in: its row was not deleted on purpose, and path, label and meta fit the columns.
 
         One that does not must not stop the others. Refused ones pass, to be told of in their place.
         """
@@ -189,11 +189,14 @@ class IngestRun:
             del self.begun[photo.row]
             self._set_aside(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, DELETED))
             return False
+        reason = "name"
         try:
             check_fits("path", self.listing.paths[row])
             check_fits("label", self.listing.labels[row])
+            reason = "meta"
+            check_meta(self.changes.meta(row))
         except StoreError as error:
-            self._refuse(Refused(self.listing.paths[row], "name", str(error), photo.row))
+            self._refuse(Refused(self.listing.paths[row], reason, str(error), photo.row))
             return False
         return True
 
@@ -225,6 +228,7 @@ class IngestRun:
             labels=tuple(listing.labels[row] for row in rows),
             content_shas=tuple(one.content_sha for one in self.coded),
             metas=tuple(self.changes.meta(row) for row in rows),
+            columns={name: tuple(values[row] for row in rows) for name, values in listing.cells.typed.items()},
         )
 
     def _prune(self) -> tuple[int, int]:

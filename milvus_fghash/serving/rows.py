@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from milvus_fghash.bits import Codes, check_codes, code_bytes
+from milvus_fghash.bits import Codes, check_codes, code_bytes, to_hex
 from milvus_fghash.errors import ConfigError, StoreError
 
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
@@ -28,6 +29,7 @@ class Rows:
         labels: (n,) class names; "" where a photo has none.
         content_shas: (n,) SHA-256 of the files, hexadecimal; "" where it is not known.
         metas: (n,) whatever else is known, as JSON objects.
+        columns: name -> (n,) values of the collection's typed columns.
     """
 
     ids: tuple[str, ...]
@@ -36,9 +38,10 @@ class Rows:
     labels: tuple[str, ...]
     content_shas: tuple[str, ...]
     metas: tuple[Mapping[str, Any], ...]
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = (self.ids, self.codes, self.paths, self.labels, self.content_shas, self.metas)
+        columns = (self.ids, self.codes, self.paths, self.labels, self.content_shas, self.metas, *self.columns.values())
         if len({len(column) for column in columns}) != 1:
             raise StoreError(f"the columns of the rows differ in length: {[len(column) for column in columns]}")
 
@@ -57,7 +60,41 @@ class Rows:
             "label": check_fits("label", self.labels[row]),
             "content_sha": check_fits("content_sha", self.content_shas[row]),
             "meta": dict(check_meta(self.metas[row])),
+            **{name: values[row] for name, values in self.columns.items()},
         }
+
+    def records(self, code_hex: bool, embeddings: NDArray[np.float32] | None) -> list[dict[str, Any]]:
+        """The rows as Milvus takes them; of an id that stands twice, the last one.
+
+        Raises:
+            StoreError: when a text does not fit its column.
+        """
+        last: dict[str, dict[str, Any]] = {}  # Milvus may keep both rows of an id that stands twice in one upsert
+        for row, (code, text) in enumerate(zip(self.codes, to_hex(self.codes), strict=True)):
+            values = {**self.texts(row), "code": code.tobytes()}
+            if code_hex:
+                values["code_hex"] = text
+            if embeddings is not None:
+                values["embedding"] = embeddings[row]
+            last[self.ids[row]] = values
+        return list(last.values())
+
+    @staticmethod
+    def of_records(found: Sequence[Mapping[str, Any]], n_bits: int, columns: Sequence[str] = ()) -> Rows:
+        """Rows as a query of Milvus gives them, with their typed columns.
+
+        Raises:
+            CodeError: when a code is of another length than ``n_bits`` needs.
+        """
+        return Rows(
+            ids=tuple(one["id"] for one in found),
+            codes=read_codes(found, n_bits),
+            paths=tuple(one["path"] for one in found),
+            labels=tuple(one["label"] for one in found),
+            content_shas=tuple(one["content_sha"] for one in found),
+            metas=tuple(one["meta"] for one in found),
+            columns={name: tuple(one[name] for one in found) for name in columns},
+        )
 
     @staticmethod
     def joined(parts: Sequence[Rows], n_bytes: int) -> Rows:
@@ -70,6 +107,10 @@ class Rows:
             tuple(label for part in parts for label in part.labels),
             tuple(sha for part in parts for sha in part.content_shas),
             tuple(meta for part in parts for meta in part.metas),
+            {
+                name: tuple(v for part in parts for v in part.columns[name])
+                for name in (parts[0].columns if parts else ())
+            },
         )
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Any, Final, Literal, Self
 
 from milvus_fghash.bits import code_bytes
 from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.config import Frozen, read_model
+from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError, StoreError, nearest
 from milvus_fghash.serving.driver import DataType, MilvusClient
 from milvus_fghash.serving.rows import MAX_BYTES
+from milvus_fghash.serving.scalar_columns import add_columns
 from milvus_fghash.serving.target import Capabilities
 
 IndexType = Literal["BIN_FLAT", "BIN_IVF_FLAT"]
@@ -111,7 +114,13 @@ def check_index(able: Capabilities, index: str, nlist: int, embedding_dim: int |
         raise StoreError(f"{where} holds one vector a row; embeddings beside codes need Milvus 2.4 or Milvus Lite")
 
 
-def row_schema(note: ModelNote, code_hex: bool, embedding_dim: int | None) -> Any:
+def row_schema(
+    note: ModelNote,
+    code_hex: bool,
+    embedding_dim: int | None,
+    columns: Sequence[Column] = (),
+    partition_key: str | None = None,
+) -> Any:
     """The columns, with the note as description."""
     description = json.dumps({"milvus_fghash": note.model_dump()})
     n_bytes = code_bytes(note.bits)
@@ -125,6 +134,7 @@ def row_schema(note: ModelNote, code_hex: bool, embedding_dim: int | None) -> An
         schema.add_field("code_hex", DataType.VARCHAR, max_length=2 * n_bytes)
     if embedding_dim:
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
+    add_columns(schema, columns, partition_key)
     return schema
 
 

@@ -93,6 +93,10 @@ class Capabilities:
     """Search iterators over binary vectors."""
     ids_search: bool
     """Search by primary key inside the server."""
+    partition_keys: bool
+    """Lite takes one, and then no filter that names it."""
+    keyed_upsert: bool
+    """Whether rows that are upserted are found by their partition key."""
 
 
 def journal_folder(target: Target, collection: str) -> Path:
@@ -147,7 +151,9 @@ def probe(client: MilvusClient) -> Capabilities:
         except grpc.RpcError as error:
             if not is_unimplemented(error):
                 raise
-            return Capabilities("lite", metadata.version("milvus-lite"), ("BIN_FLAT",), True, False, False, True, False)
+            return Capabilities(
+                "lite", metadata.version("milvus-lite"), ("BIN_FLAT",), True, False, False, True, False, False, False
+            )
     if version.startswith("milvus_lite"):
         raise StoreError(_no_binary_vectors(version))
     at = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
@@ -160,6 +166,9 @@ def probe(client: MilvusClient) -> Capabilities:
         databases=at >= (2, 2, 9),
         iterators=at >= (2, 6, 8),  # earlier ones fail on binary vectors (milvus#46339)
         ids_search=at >= (2, 6, 9),
+        partition_keys=at >= (2, 2, 9),
+        keyed_upsert=at
+        >= (2, 4),  # 2.3.5 takes the partition from another field (milvus#30607, mended in February 2024)
     )
 
 

@@ -159,7 +159,7 @@ def _write_once(collection: HashCollection, ids: Sequence[str]) -> None:
             collection.name, id_is_one_of(ids), ["*"], consistency_level="Strong", timeout=TIMEOUT
         )
         once = {row["id"]: {**row, "code": row["code"][0]} for row in rows}  # a query gives a code as a list of one
-        collection.client.upsert(collection.name, list(once.values()), timeout=TIMEOUT)
+        collection.write(list(once.values()))
 
 
 def _read_rows(collection: HashCollection, changes: Changes) -> tuple[Finding, int, int]:

@@ -202,6 +202,8 @@ def test_what_a_server_can_do_follows_from_its_version(version: str, several: bo
     assert able.kind == "server"
     assert (able.several_vectors, able.iterators, able.ids_search) == (several, iterators, ids)
     assert able.index_types == ("BIN_FLAT", "BIN_IVF_FLAT")
+    assert able.partition_keys
+    assert able.keyed_upsert is not version.startswith("v2.3"), "2.3.5 loses rows by their key (milvus#30607)"
 
 
 def test_lite_3_behind_a_uri_is_refused_too() -> None:
