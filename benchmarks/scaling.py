@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py --photos 1e6,1e8,1e10
 
-The figures of one unit are defaults measured on two cores (docs/scaling.md names the commands); give your own. What they
-cannot tell, a GPU for instance, is given by an option too.
+The figures of one unit are defaults measured on two cores (docs/scaling.md names the commands); give your own. What
+they cannot tell, a GPU for instance, is given by an option too.
 """
 
 from __future__ import annotations

@@ -206,15 +206,23 @@ class HashCollection:
             CodeError: when the codes have another width than the collection's.
             StoreError: when a value does not fit its column, or Milvus refuses.
         """
-        check_codes(rows.codes, self.bits)
-        self._check_embeddings(rows, embeddings)
-        rows = replace(rows, columns=checked_values(self.columns, rows.columns))
-        records = rows.records(self.has_code_hex, embeddings)
+        records = self.records(rows, embeddings)
         self.write(records)
         return len(records)
 
+    def records(self, rows: Rows, embeddings: NDArray[np.float32] | None = None) -> list[dict[str, Any]]:
+        """What `upsert` writes of rows, checked and as Milvus takes it; raises as that."""
+        check_codes(rows.codes, self.bits)
+        self._check_embeddings(rows, embeddings)
+        rows = replace(rows, columns=checked_values(self.columns, rows.columns))
+        return rows.records(self.has_code_hex, embeddings)
+
     def write(self, records: Sequence[dict[str, Any]]) -> None:
-        """`upsert` of rows as Milvus takes them, each id once."""
+        """The other half of `upsert`: write what `records` made.
+
+        Raises:
+            StoreError: when Milvus refuses.
+        """
         step = len(records) if self.upserts else IDS_A_CALL
         for start in range(0, len(records), step or 1):
             with milvus_call(f"cannot write to {self.name}"):

@@ -23,7 +23,7 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.journal import DELETED, Entry
 from milvus_fghash.serving.journal_rows import count_stored
-from milvus_fghash.serving.rows import Rows, check_fits, check_meta
+from milvus_fghash.serving.rows import Rows, check_fits, check_metas
 from milvus_fghash.serving.writing import Batch, Writer
 
 T = TypeVar("T")
@@ -194,7 +194,7 @@ class IngestRun:
             check_fits("path", self.listing.paths[row])
             check_fits("label", self.listing.labels[row])
             reason = "meta"
-            check_meta(self.changes.meta(row))
+            check_metas([self.changes.meta(row)])
         except StoreError as error:
             self._refuse(Refused(self.listing.paths[row], reason, str(error), photo.row))
             return False

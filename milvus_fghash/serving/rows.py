@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,35 +48,27 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def texts(self, row: int) -> dict[str, Any]:
-        """Everything of one row but its code, by column.
-
-        Raises:
-            StoreError: when something does not fit its column.
-        """
-        return {
-            "id": check_fits("id", self.ids[row]),
-            "path": check_fits("path", self.paths[row]),
-            "label": check_fits("label", self.labels[row]),
-            "content_sha": check_fits("content_sha", self.content_shas[row]),
-            "meta": dict(check_meta(self.metas[row])),
-            **{name: values[row] for name, values in self.columns.items()},
-        }
-
     def records(self, code_hex: bool, embeddings: NDArray[np.float32] | None) -> list[dict[str, Any]]:
         """The rows as Milvus takes them; of an id that stands twice, the last one.
 
         Raises:
             StoreError: when a text does not fit its column.
         """
-        last: dict[str, dict[str, Any]] = {}  # Milvus may keep both rows of an id that stands twice in one upsert
-        for row, (code, text) in enumerate(zip(self.codes, to_hex(self.codes), strict=True)):
-            values = {**self.texts(row), "code": code.tobytes()}
-            if code_hex:
-                values["code_hex"] = text
-            if embeddings is not None:
-                values["embedding"] = embeddings[row]
-            last[self.ids[row]] = values
+        values: dict[str, Iterable[Any]] = {
+            "id": check_all_fit("id", self.ids),
+            "path": check_all_fit("path", self.paths),
+            "label": check_all_fit("label", self.labels),
+            "content_sha": check_all_fit("content_sha", self.content_shas),
+            "meta": map(dict, check_metas(self.metas)),
+            **self.columns,
+            "code": [code.tobytes() for code in self.codes],
+        }
+        if code_hex:
+            values["code_hex"] = to_hex(self.codes)
+        if embeddings is not None:
+            values["embedding"] = embeddings
+        # Milvus may keep both rows of an id that stands twice in one upsert.
+        last = {row[0]: dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)}
         return list(last.values())
 
     @staticmethod
@@ -156,14 +148,28 @@ def check_fits(column: str, value: str) -> str:
     return value
 
 
-def check_meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return ``meta`` if it is JSON that the column can hold.
+def check_all_fit(column: str, texts: Sequence[str]) -> Sequence[str]:
+    """`check_fits` of many, which is quick where all are short and plain."""
+    if max(map(len, texts), default=0) > MAX_BYTES[column] or not "".join(texts).isascii():
+        for text in texts:
+            check_fits(column, text)
+    return texts
+
+
+def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return ``metas`` if each is JSON that the column can hold.
 
     Raises:
         StoreError: otherwise.
     """
     try:
-        check_fits("meta", json.dumps(meta, ensure_ascii=False, allow_nan=False))
+        together = json.dumps(metas, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"meta must be a JSON object: {error}") from None
-    return meta
+    if len(metas) == 1:
+        check_fits("meta", together[1:-1])
+    elif len(together) > MAX_BYTES["meta"] or not together.isascii():
+        middle = len(metas) // 2
+        check_metas(metas[:middle])
+        check_metas(metas[middle:])
+    return metas

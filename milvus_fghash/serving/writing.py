@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,18 +82,20 @@ class Writer:
             StoreError: when Milvus refused an earlier one, or did not come back in time.
             DataError: when the journal cannot be written.
         """
+        rows = batch.rows
+        records = [] if rows is None else self.collection.records(rows, batch.embeddings)  # while Milvus is at others
         self._wait_until(HANDED_OVER - 1)
-        self._under_way.append(self._write_thread.submit(self._write, batch))
+        self._under_way.append(self._write_thread.submit(self._write, records, batch))
 
     def _wait_until(self, left: int) -> None:
         while len(self._under_way) > left:
             self._under_way.popleft().result().result()
 
-    def _write(self, batch: Batch) -> Future[None]:
-        if (rows := batch.rows) is not None:
+    def _write(self, records: Sequence[dict[str, Any]], batch: Batch) -> Future[None]:
+        if records:
             with self._nothing_after_a_failure() as may_go_on:
                 if may_go_on:
-                    write = functools.partial(self.collection.upsert, rows, batch.embeddings)
+                    write = functools.partial(self.collection.write, records)
                     self.patience.until_it_works(write, self.stop, self.tell)
         return self._note_thread.submit(self._note, batch)
 

@@ -21,7 +21,7 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions
 from milvus_fghash.serving.ingest_run import Pace
 from milvus_fghash.serving.patience import Patience
-from milvus_fghash.serving.rows import Rows, photo_id
+from milvus_fghash.serving.rows import photo_id
 from tests.serving.small_catalog import Catalog, N, paint
 
 
@@ -72,10 +72,10 @@ def test_stopping_finishes_what_was_begun_and_the_next_run_does_the_rest(catalog
 class Broken(HashCollection):
     """A collection of which Milvus goes away at the third write."""
 
-    def upsert(self, rows: Rows, embeddings: object = None) -> int:
+    def write(self, records: Sequence[dict[str, Any]]) -> None:
         if self.count() >= 16:
             raise StoreBusy("cannot write: the server cannot be reached")
-        return super().upsert(rows)
+        super().write(records)
 
 
 def test_what_goes_wrong_with_the_last_batch_is_told_too(catalog: Catalog) -> None:
@@ -90,8 +90,8 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
     tried: list[str] = []
 
     class Failing(HashCollection):
-        def upsert(self, rows: Rows, embeddings: object = None) -> int:
-            tried.append(rows.paths[0])
+        def write(self, records: Sequence[dict[str, Any]]) -> None:
+            tried.append(records[0]["path"])
             raise StoreBusy("gone")
 
     catalog.collection = Failing(**vars(catalog.collection))
@@ -116,11 +116,10 @@ def test_no_more_than_three_batches_are_under_way(catalog: Catalog, batch_rows: 
     encoded, written, ahead = 0, 0, []
 
     class Slow(HashCollection):
-        def upsert(self, rows: Rows, embeddings: object = None) -> int:
+        def write(self, records: Sequence[dict[str, Any]]) -> None:
             nonlocal written
             time.sleep(0.05)
-            written += len(rows)
-            return len(rows)
+            written += len(records)
 
     class Counting(Encoder):
         def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
