@@ -120,8 +120,18 @@ def keep_apart(listing: Listing, data: Path, *outputs: Path | None) -> None:
             listing.keep_apart(out)
 
 
-def read_photos(data: Path, dataset: str | None) -> Listing:
-    """The photos in ``data``, read in the layout that `layout_of` says."""
+def read_photos(data: Path, dataset: str | None, any_path: bool = False) -> Listing:
+    """The photos in ``data``, read in the layout that `layout_of` says.
+
+    Args:
+        any_path: also those whose path cannot be kept, for who refuses them one by one.
+
+    Raises:
+        DataError: when there are none, or something about them is wrong.
+    """
     from milvus_fghash.data import read
 
-    return read(layout_of(data, dataset), data)
+    listing = read(layout_of(data, dataset), data)
+    if not any_path:
+        listing.check_paths()
+    return listing
