@@ -108,6 +108,7 @@ class _JsonHandler(logging.StreamHandler[Any]):
             self._file = None
         else:
             self._file = catch_stray_lines(self._file, lambda line: tell(line, logging.WARNING, "stderr"))
+            sys.excepthook = _tell_bug
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._file is None:
@@ -123,7 +124,6 @@ def write_messages(secrets: Secrets, style: str) -> None:
     if style == "json":
         handler: logging.Handler = _JsonHandler()
         handler.setFormatter(JsonFormatter(secrets))
-        sys.excepthook = _tell_bug
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(MaskedFormatter(secrets))

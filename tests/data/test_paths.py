@@ -46,9 +46,10 @@ def test_files_below_a_folder_with_links_followed(tmp_path: Path) -> None:
     for folder in (photos / "in", outside):
         folder.mkdir(parents=True)
         (folder / "a.jpg").touch()
-    links = {"up.jpg": "../photos-2/a.jpg", "in.jpg": "in/a.jpg", "round.jpg": "round.jpg", "gone.jpg": "/gone",
-             "away": outside, "here": "in", "in/back.jpg": "../../photos/in/a.jpg",
-             "in/top.jpg": "../up.jpg"}  # fmt: skip
+    links: dict[str, str | Path] = {
+        "up.jpg": "../photos-2/a.jpg", "in.jpg": "in/a.jpg", "round.jpg": "round.jpg", "gone.jpg": "/gone",
+        "away": outside, "here": "in", "in/back.jpg": "../../photos/in/a.jpg", "in/top.jpg": "../up.jpg",
+    }  # fmt: skip
     for name, target in links.items():
         (photos / name).symlink_to(target)
     (tmp_path / "link").symlink_to(photos)
