@@ -36,7 +36,7 @@ __all__ = ["main"]
 
 
 def _begin_messages(ctx: click.Context, _parameter: click.Parameter, style: str) -> None:
-    """Before anything else is read, for what is wrong with that is a message, too."""
+    """While options are read, for a command that does not exist is a message, too."""
     ctx.obj = Secrets()
     write_messages(ctx.obj, style)
 
@@ -45,7 +45,7 @@ def _begin_messages(ctx: click.Context, _parameter: click.Parameter, style: str)
 @click.version_option(__version__)
 @click.option("--log-level", type=click.Choice(LEVELS), default="warning", help="Least serious message to show.")
 @click.option("--log-format", type=click.Choice(FORMATS), default="text", envvar="MILVUS_FGHASH_LOG_FORMAT",
-              show_envvar=True, is_eager=True, expose_value=False, callback=_begin_messages,
+              show_envvar=True, expose_value=False, callback=_begin_messages,
               help="json: all of stderr as one JSON object a line, for log collectors.")  # fmt: skip
 def main(log_level: str) -> None:
     """Fine-grained deep hashing for Milvus: photos -> codes -> search.

@@ -146,9 +146,10 @@ def test_folders_without_photos(tmp_path: Path) -> None:
 
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     plant(tmp_path, {"jay/a.jpg": ""})
-    (tmp_path / "jay" / "loop").symlink_to(tmp_path)
+    (tmp_path / "jay" / "loop.jpg").symlink_to(tmp_path)
     (tmp_path / "jay" / "b.jpg").symlink_to("a.jpg")
-    assert read("folder", tmp_path).paths == ("jay/a.jpg", "jay/b.jpg")
+    (tmp_path / "jay" / "round.jpg").symlink_to("round.jpg")
+    assert read("folder", tmp_path).paths == ("jay/a.jpg", "jay/b.jpg", "jay/round.jpg")
 
 
 @pytest.mark.parametrize(("name", "told"), [(b"caf\xe9.jpg", "rename"), (b"a\\..\\b.jpg", "must be relative")])
