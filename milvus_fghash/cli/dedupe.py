@@ -65,9 +65,9 @@ def dedupe(
     bits; joins go on from row to row. A row may be in a group of each kind.
 
     Near codes are a hint, no proof. Short codes cannot tell photos apart: 12 bits know 4,096 codes. And a model that
-    learned classes gives all photos of a class nearly one code. What helps: a bundle of a method that learns no classes
-    (itq, lsh) with 128 bits or more, a smaller --max-distance, and a look at the page (--html) before anything goes.
-    The more rows, the smaller the distance has to be.
+    learned classes gives all photos of a class nearly one code. What helps: a bundle of lsh with 128 bits or more, a
+    smaller --max-distance, and a look at the page (--html) before anything goes. The more rows, the smaller the
+    distance has to be. docs/duplicates.md has figures.
 
     Nothing is deleted without --delete and --yes. --delete alone counts the rows. Photo files are never touched; ingest
     takes them in again when they change, or with --retry-refused.
