@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from milvus_fghash.cli.connection import Connection, server_options
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import json_option
 from milvus_fghash.cli.output import show_json, show_table
 
@@ -55,7 +56,7 @@ def drop(name: str, yes: bool, connection: Connection) -> None:
 
     with closing(connection.connect()) as client:
         HashCollection.drop(client, name)
-    click.echo(f"dropped {name}", err=True)
+    tell(f"dropped {name}")
 
 
 def _short(name: str, value: Any) -> Any:

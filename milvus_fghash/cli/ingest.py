@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     NEW_PATH,
     READABLE,
@@ -26,7 +27,7 @@ from milvus_fghash.cli.options import (
     read_photos,
     split_option,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_record, tell
+from milvus_fghash.cli.output import progress_bar, show_json, show_record
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import ConfigError, TooManyRefused
 from milvus_fghash.whole_file import write_whole
@@ -57,6 +58,7 @@ from milvus_fghash.whole_file import write_whole
     is_flag=True,
     help="Try photos again that were refused, or whose rows were deleted, though they are the same.",
 )
+@click.option("--follow-links", is_flag=True, help="Take photos in that links bring in from outside DATA.")
 @click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
               help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
@@ -90,6 +92,7 @@ def ingest(
     report: Path | None,
     max_errors: int,
     retry_refused: bool,
+    follow_links: bool,
     prune: bool,
     prune_at_most: float,
     patience: float,
@@ -121,7 +124,7 @@ def ingest(
     from milvus_fghash.serving.patience import Patience
     from milvus_fghash.serving.scalar_columns import asked_columns
 
-    listing = read_photos(data, dataset)
+    listing = read_photos(data, dataset, any_path=True)
     keep_apart(listing, data, report)
     listing = listing.split(split) if split else listing
     asked_for = asked_columns(columns, listing.cells)
@@ -173,6 +176,7 @@ def ingest(
             workers=WORKERS if workers is None else workers,
             timeout=decode_timeout,
             retry_refused=retry_refused,
+            follow_links=follow_links,
             prune=prune,
             prune_at_most=prune_at_most,
             patience=Patience(patience),

@@ -122,8 +122,34 @@ def keep_apart(listing: Listing, data: Path, *outputs: Path | None) -> None:
             listing.keep_apart(out)
 
 
-def read_photos(data: Path, dataset: str | None) -> Listing:
-    """The photos in ``data``, read in the layout that `layout_of` says."""
+def keep_away(place: Path, *outputs: Path | None) -> None:
+    """`keep_apart` for who has no listing: refuse an output that is the list of photos, or lies in their folder.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for out in outputs:
+        if out is None or not out.resolve().is_relative_to(place.resolve()):
+            continue
+        inside = out.resolve().relative_to(place.resolve())
+        if not place.is_dir():
+            raise ConfigError(f"{out} is the list of the photos; give another file for what is written")
+        if not any(part.startswith(".") for part in inside.parts):
+            raise ConfigError(f"{out} lies among the photos of {place}; give a place beside them for what is written")
+
+
+def read_photos(data: Path, dataset: str | None, any_path: bool = False) -> Listing:
+    """The photos in ``data``, read in the layout that `layout_of` says.
+
+    Args:
+        any_path: also those whose path cannot be kept, for who refuses them one by one.
+
+    Raises:
+        DataError: when there are none, or something about them is wrong.
+    """
     from milvus_fghash.data import read
 
-    return read(layout_of(data, dataset), data)
+    listing = read(layout_of(data, dataset), data)
+    if not any_path:
+        listing.check_paths()
+    return listing

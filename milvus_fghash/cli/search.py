@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import printable
 from milvus_fghash.cli.options import (
     NEW_PATH,
     READABLE_FILE,
@@ -106,7 +107,7 @@ def search(
 
 
 def _show(kind: str, query: str, answer: Found) -> None:
-    click.echo(f"{kind} {query}")
+    click.echo(f"{kind} {printable(query)}")
     rows: list[dict[str, Any]] = [
         {"distance": hit.distance, "label": hit.label, "path": hit.path, "id": hit.id, **hit.columns, "meta": hit.meta}
         for hit in answer.hits

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     READABLE,
     READABLE_FOLDER,
@@ -21,7 +22,7 @@ from milvus_fghash.cli.options import (
     read_photos,
     split_option,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_record, tell
+from milvus_fghash.cli.output import progress_bar, show_json, show_record
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import NotWhole
 
@@ -80,7 +81,7 @@ def verify(
     from milvus_fghash.serving.verify import mend as make_whole
     from milvus_fghash.serving.verify import verify as run
 
-    listing = read_photos(data, dataset)
+    listing = read_photos(data, dataset, any_path=True)
     listing = listing.split(split) if split else listing
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     folder, part = journal or connection.journal_folder(), split or ""
@@ -128,7 +129,7 @@ def verify(
         )
         raise NotWhole(f"the collection {collection.name} is not whole: {wrong}; {_next_step(found, mend, folder)}")
     if found.unacknowledged and not found.acknowledged:
-        click.echo(f"There is no journal of these rows in {folder}: only the sample was compared with them.", err=True)
+        tell(f"There is no journal of these rows in {folder}: only the sample was compared with them.")
 
 
 def _next_step(found: Verification, mended: bool, folder: Path) -> str:

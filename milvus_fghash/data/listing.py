@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.columns import Cells, Column
+from milvus_fghash.data.paths import inside
 from milvus_fghash.errors import ConfigError, DataError, nearest
 
 
@@ -62,6 +63,15 @@ class Listing:
     def file(self, row: int) -> Path:
         """Full path of one photo."""
         return self.root / self.paths[row]
+
+    def check_paths(self) -> None:
+        """Refuse names that others may stumble over: no UTF-8, or a path that leads away on another system.
+
+        Raises:
+            DataError: for the first.
+        """
+        for path in self.paths:
+            inside(path, str(self.root))
 
     def keep_apart(self, out: Path) -> None:
         """For what writes files: they must not replace a photo, nor be taken for photos.

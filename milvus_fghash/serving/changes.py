@@ -18,8 +18,11 @@ from milvus_fghash.serving.rows import photo_id
 
 LOOKED_UP: Final = 1000
 """Photos of the listing that are looked up in the journal at once."""
-PASSING: Final = ("timeout", "crash")
-"""Reasons for which a file is tried again though it is the same: the next time the machine may be less busy."""
+OUTSIDE: Final = "outside"
+"""Reason of a photo that a link brings in from outside the folder."""
+PASSING: Final = ("timeout", "crash", OUTSIDE)
+"""Reasons for which a file is tried again though it is the same: the next time the machine may be less busy, or links
+be followed."""
 MOVED: Final = 0.5
 """Part of its photos that a folder which is no more must share with a listing to be taken for the same, moved."""
 

@@ -11,7 +11,7 @@ from typing import Final
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving.collection import TIMEOUT, HashCollection
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.expressions import check_brackets
+from milvus_fghash.serving.expressions import check_brackets, check_deletable
 from milvus_fghash.serving.journal import Journal, journal_file
 from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.rows import check_fits
@@ -55,7 +55,9 @@ def delete_ids(
     for key in asked:
         check_fits("id", key)
     there = list(itertools.chain.from_iterable(collection.present(asked)))
-    if yes and journal:  # first, and all: whatever stops this in the middle, nothing of it comes back
+    if yes:
+        check_deletable(collection.client, there)  # before the journal is told of rows that will stay
+    if yes and journal:  # before they go, and all: whatever stops this in the middle, nothing of it comes back
         journal.mark_deleted(asked)
     deleted = collection.delete(there) if yes else 0
     return Deletion(collection.name, len(there), len(asked) - len(there), deleted, collection.count())

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.paths import Below, inside
 from milvus_fghash.errors import DataError, FghashError, Stopped, StoreError
 from milvus_fghash.serving import journal_sources
-from milvus_fghash.serving.changes import Changes, Todo
+from milvus_fghash.serving.changes import OUTSIDE, Changes, Todo
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.decoding import Photo, Refused, batches, decode
 from milvus_fghash.serving.encoder import Encoder
@@ -157,7 +158,13 @@ class IngestRun:
 
     def _files(self) -> Iterator[Path]:
         """Those to be decoded; which ones, is looked up as they are asked for."""
+        below = Below(self.listing.root)
         for todo in self.changes.todo():
+            path = self.listing.paths[todo.row]
+            if not self.options.follow_links and path not in below:
+                message = f"{path} is a link that leads out of the folder of the photos; --follow-links takes it in"
+                self._set_aside(Entry(todo.id, path, todo.stamp, reason=OUTSIDE, message=message))
+                continue
             self.begun[self.looked_into] = todo
             self.looked_into += 1
             yield self.listing.file(todo.row)
@@ -191,11 +198,11 @@ class IngestRun:
             return False
         reason = "name"
         try:
-            check_fits("path", self.listing.paths[row])
+            check_fits("path", inside(self.listing.paths[row], "the name cannot be kept"))
             check_fits("label", self.listing.labels[row])
             reason = "meta"
             check_metas([self.changes.meta(row)])
-        except StoreError as error:
+        except (DataError, StoreError) as error:
             self._refuse(Refused(self.listing.paths[row], reason, str(error), photo.row))
             return False
         return True

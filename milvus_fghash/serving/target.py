@@ -24,6 +24,7 @@ from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
 
 SCHEMES = ("http", "https", "tcp")
 LITE_FIX = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
+LITE_LOG_LEVEL = "GLOG_minloglevel"
 LITE_NAME = re.compile(r"[a-zA-Z0-9.\-_]{1,36}")  # milvus-lite 2.5.1 takes no other file names
 
 
@@ -135,7 +136,7 @@ def connect(target: Target) -> MilvusClient:
             return MilvusClient(**options)
     path = _lite_file(target.uri)
     _check_lite()
-    with _said_by_lite(path), milvus_call(f"cannot open {path}"):
+    with _said_by_lite(path), _quiet_lite(), milvus_call(f"cannot open {path}"):
         return MilvusClient(str(path), timeout=target.timeout, grpc_options=SELDOM_PING)
 
 
@@ -235,6 +236,18 @@ def _check_lite() -> None:
 
 def _no_binary_vectors(version: str) -> str:
     return f"Milvus Lite {version} has no binary vectors; only Milvus Lite 2 has. Mend it with: {LITE_FIX}"
+
+
+@contextmanager
+def _quiet_lite() -> Iterator[None]:
+    """The process of Milvus Lite writes to stderr where in its code an error was, and raises the error as well."""
+    given = os.environ.get(LITE_LOG_LEVEL)
+    os.environ[LITE_LOG_LEVEL] = given or "3"  # fatal ones alone
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[LITE_LOG_LEVEL]
 
 
 @contextmanager
