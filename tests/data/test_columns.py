@@ -119,6 +119,8 @@ def test_columns_are_typed_and_the_rest_stays_for_meta() -> None:
     assert CELLS.known(1) == {"stock": 4}
     assert taken.take([1]).typed == {"price": (1.5,), "stock": (3,)}
     assert taken.as_columns(taken.columns) is taken
+    other = taken.as_columns([Column("price", "text"), Column("stock", "int64")])
+    assert other.typed == {"price": ("3", "1.5"), "stock": (5, 3)}
     assert taken.as_columns([Column("price", "text")]).typed == {"price": ("3", "1.5")}
     assert taken.as_columns([]).meta(1) == {"price": "1.5", "brand": "acme", "stock": 3, "tags": ["a"]}
 

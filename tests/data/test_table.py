@@ -132,7 +132,7 @@ def test_many_rows_take_time_in_proportion(tmp_path: Path) -> None:
     assert time.process_time() - start < 10  # 0.3 s; comparing all pairs takes minutes
 
 
-MORE = "path,label,price,brand,,note\na.jpg,jay,1.50,acme,0,\nb.jpg,jay,,'é',1,x y\n"
+MORE = ",path,label,price,brand,,note\n0,a.jpg,jay,1.50,acme,0,\n1,b.jpg,jay,,'é',1,x y\n"
 
 
 def test_further_columns_of_csv_are_texts_and_empty_ones_are_missing(tmp_path: Path) -> None:
