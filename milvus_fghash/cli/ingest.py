@@ -27,8 +27,9 @@ from milvus_fghash.cli.options import (
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record, tell
+from milvus_fghash.cli.sinks import check_sink, into_shards, refuse_too_many, sink_options
 from milvus_fghash.cli.stopping import finishing_when_interrupted
-from milvus_fghash.errors import ConfigError, TooManyRefused
+from milvus_fghash.errors import ConfigError
 from milvus_fghash.whole_file import write_whole
 
 
@@ -37,6 +38,7 @@ from milvus_fghash.whole_file import write_whole
 @click.argument("data", type=READABLE)
 @dataset_option
 @split_option
+@sink_options
 @click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
               help="Index of a new collection; bin_ivf_flat needs a server.")  # fmt: skip
 @click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat.")
@@ -71,6 +73,9 @@ def ingest(
     data: Path,
     dataset: str | None,
     split: str | None,
+    sink: str,
+    shards: Path | None,
+    shard_rows: int,
     index: str,
     nlist: int,
     namespace: str,
@@ -96,6 +101,8 @@ def ingest(
 ) -> None:
     """Encode the photos in DATA and write them into Milvus.
 
+    With --sink parquet, write shards that `bulk-import` sends to Milvus; the same command makes those that are missing.
+
     What Milvus acknowledged is written down in a journal: a second run reads only photos that are new or changed, an
     interrupted one goes on where it was, and Ctrl-C finishes what was begun. Photos that cannot be read are counted
     and reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
@@ -103,6 +110,7 @@ def ingest(
     \b
     Example: milvus-fghash ingest bundles/birds photos --split train --report refused.jsonl
     """
+    check_sink(ctx)
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
@@ -115,7 +123,7 @@ def ingest(
     from milvus_fghash.serving.patience import Patience
 
     listing = read_photos(data, dataset)
-    keep_apart(listing, data, report)
+    keep_apart(listing, data, report, shards)
     listing = listing.split(split) if split else listing
     encoder = Encoder.open(bundle, provider=provider, threads=threads)
     if embedding and encoder.embedding_dim is None:
@@ -124,6 +132,9 @@ def ingest(
         )
     if report:
         write_whole(report, b"")  # before a collection is made for a run that cannot report
+    if shards:
+        into_shards(encoder, listing, data, report, ctx.params)
+        return
     name, folder = connection.collection_name, journal or connection.journal_folder()
     with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
         if drop_if_exists and client.has_collection(name):
@@ -178,9 +189,5 @@ def ingest(
         show_json(facts)
     else:
         show_record(facts)
-    if result.refused > max_errors:
-        where = f"see {report}" if report else "--report FILE lists them"
-        raise TooManyRefused(
-            f"{result.refused} of {len(listing)} photos were refused, {max_errors} are allowed (--max-errors); "
-            f"{where}. {'All others are in' if not result.deleted else 'All others are in, but for deleted ones'}"
-        )
+    rest = "All others are in" + (", but for deleted ones" if result.deleted else "")
+    refuse_too_many(result.refused, len(listing), max_errors, report, rest)

@@ -93,6 +93,10 @@ class Capabilities:
     """Search iterators over binary vectors."""
     ids_search: bool
     """Search by primary key inside the server."""
+    bulk_import: Literal["none", "grpc", "rest"] = "none"
+    """How files are imported."""
+    import_keys: bool = False
+    """Whether an import that is asked for again under the same key is the same import."""
 
 
 def journal_folder(target: Target, collection: str) -> Path:
@@ -160,6 +164,8 @@ def probe(client: MilvusClient) -> Capabilities:
         databases=at >= (2, 2, 9),
         iterators=at >= (2, 6, 8),  # earlier ones fail on binary vectors (milvus#46339)
         ids_search=at >= (2, 6, 9),
+        bulk_import="rest" if at >= (2, 4) else "grpc",
+        import_keys=(2, 6, 24) <= at < (3,) or at >= (3, 0, 2),
     )
 
 
