@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, SkipValidation
 
 from milvus_fghash.config import Frozen, read_model
-from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.errors import ConfigError, DataError, NotWhole
 from milvus_fghash.manifest import Sha256
 from milvus_fghash.serving.schema import ModelNote
 from milvus_fghash.whole_file import write_whole
@@ -143,6 +143,28 @@ class ShardFolder:
         for one in manifest.shards:
             if marker := self.marker(one.name):
                 yield from marker.refused
+
+    def whole(self, progress: Callable[[int, int], object] = lambda done, total: None) -> dict[str, Marker]:
+        """Shard -> marker of all shards that have rows, when all are done and as they were written.
+
+        Raises:
+            NotWhole: when there are no shards, or some are missing.
+            DataError: when one is damaged.
+        """
+        manifest = self.manifest()
+        if manifest is None:
+            raise NotWhole(f"there are no shards in {self.path}; `ingest --sink parquet --shards FOLDER` makes them")
+        names = [one.name for one in manifest.shards]
+        markers = {name: marker for name in names if (marker := self.marker(name))}
+        if missing := len(names) - len(markers):
+            raise NotWhole(
+                f"{missing} of {len(names)} shards in {self.path} are missing; `ingest` with the same options as "
+                "before makes them"
+            )
+        for number, (name, marker) in enumerate(markers.items()):
+            progress(number, len(names))
+            self.check(name, marker)
+        return {name: marker for name, marker in markers.items() if marker.rows}
 
     def outdated(self, planned: set[str]) -> list[str]:
         """Names of shards that lie here and are not planned, such as those whose photos have changed since."""

@@ -57,15 +57,15 @@ class Jobs(Protocol):
         ...
 
 
-def jobs_of(target: Target, client: MilvusClient, collection: str) -> Jobs:
-    """The way this server takes imports.
+def refuse_lite(target: Target) -> None:
+    """Raises StoreError for a file of Milvus Lite."""
+    if target.is_lite:
+        raise StoreError("Milvus Lite has no bulk import; give the URI of a server, or use `ingest` without --sink")
 
-    Raises:
-        StoreError: when it takes none.
-    """
+
+def jobs_of(target: Target, client: MilvusClient, collection: str) -> Jobs:
+    """The way this server takes imports; raises StoreError when it does not say what it is."""
     able = probe(client)
-    if able.bulk_import == "none":
-        raise StoreError("Milvus Lite has no bulk import; use `ingest` without --sink, or give the URI of a server")
     if able.bulk_import == "grpc":
         from milvus_fghash.bulk.grpc_jobs import GrpcJobs
 

@@ -1,8 +1,8 @@
 """Import jobs by REST, for Milvus 2.4 and later.
 
-POST /v2/vectordb/jobs/import/create    {"dbName", "collectionName", "files": [[file]]} -> {"jobId"}
-POST /v2/vectordb/jobs/import/describe  {"dbName", "jobId"} -> {"state", "progress", "reason", "details": [{"fileName"}]}
-POST /v2/vectordb/jobs/import/list      {"dbName", "collectionName"} -> {"records": [{"jobId", "state"}]}
+POST /v2/vectordb/jobs/import/create    {dbName, collectionName, files: [[file]]} -> {jobId}
+POST /v2/vectordb/jobs/import/describe  {dbName, jobId} -> {state, progress, reason, details: [{fileName, reason}]}
+POST /v2/vectordb/jobs/import/list      {dbName, collectionName} -> {records: [{jobId, state}]}
 
 What comes back is {"code": 0, "data": ...}, or another code and a message. States are Pending, Importing, Completed and
 Failed; later versions know others in between. An `Idempotency-Key` (2.6.24, 3.0.2) makes asking twice one job.

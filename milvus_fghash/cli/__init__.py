@@ -10,6 +10,7 @@ import click
 
 from milvus_fghash._version import __version__
 from milvus_fghash.cli.ablate import ablate
+from milvus_fghash.cli.bulk_import import bulk_import
 from milvus_fghash.cli.collections import collections
 from milvus_fghash.cli.compare import compare
 from milvus_fghash.cli.datasets import datasets
@@ -48,7 +49,9 @@ def main(ctx: click.Context, log_level: str) -> None:
     write_messages(log_level, ctx.obj)
 
 
-for command in (train, export, ingest, verify, search, dedupe, delete, evaluate, explain, compare, ablate, demo):
+for command in (train, export, ingest, bulk_import, verify, search, dedupe, delete, evaluate, explain):
+    main.add_command(command)
+for command in (compare, ablate, demo):
     main.add_command(command)
 for command in (methods, datasets, recipes, collections, inspect, doctor):
     main.add_command(command)

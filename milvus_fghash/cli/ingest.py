@@ -18,11 +18,13 @@ from milvus_fghash.cli.options import (
     dataset_option,
     decoding_options,
     encoder_options,
+    index_options,
     journal_option,
     json_option,
     keep_apart,
     max_errors_option,
     namespace_option,
+    patience_option,
     read_photos,
     split_option,
 )
@@ -39,9 +41,7 @@ from milvus_fghash.whole_file import write_whole
 @dataset_option
 @split_option
 @sink_options
-@click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
-              help="Index of a new collection; bin_ivf_flat needs a server.")  # fmt: skip
-@click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat.")
+@index_options
 @namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
@@ -58,8 +58,7 @@ from milvus_fghash.whole_file import write_whole
 @click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
               help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
-@click.option("--patience", type=click.FloatRange(min=0), default=300.0,
-              help="Seconds to wait for a Milvus that is gone or overloaded.")  # fmt: skip
+@patience_option
 @journal_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
