@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from milvus_fghash.bulk.folder import Marker, PlannedShard, RefusedPhoto, ShardFolder, ShardsManifest
-from milvus_fghash.bulk.making import Decoding, Maker
+from milvus_fghash.bulk.making import Decoding, Maker, Tick, write_behind
 from milvus_fghash.bulk.parquet import arrow_schema
 from milvus_fghash.bulk.plan import Plan, ShardTask, plan_shards
 from milvus_fghash.data.listing import Listing
@@ -24,8 +24,6 @@ from milvus_fghash.serving.rows import photo_id
 from milvus_fghash.serving.schema import ModelNote
 
 SHARD_ROWS: Final = 100_000
-Tick = Callable[[int], object]
-"""Called with a number of photos that are done."""
 Engine = Callable[[Maker, Iterable[ShardTask], Tick], Iterator[Marker]]
 """Makes shards somewhere, and gives the marker of each as it is done, in any order."""
 
@@ -73,8 +71,7 @@ USUAL: Final = ShardOptions()
 
 def here(maker: Maker, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
     """The engine that makes shards in this process, one after the other."""
-    for task in tasks:
-        yield maker.make(task, tick)
+    return write_behind(maker, (maker.encode(task, tick) for task in tasks))
 
 
 def build_shards(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +26,11 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.rows import Rows, check_fits, check_meta
 from milvus_fghash.whole_file import written
 
-PACKAGES = ("numpy", "Pillow", "pyarrow", "onnxruntime", "onnxruntime-gpu")
+Tick = Callable[[int], object]
+"""Called with a number of photos that are done."""
+WRITERS: Final = 2
+"""One makes a table, which Python does alone; the other writes one, which Arrow does beside it."""
+PACKAGES: Final = ("numpy", "Pillow", "pyarrow", "onnxruntime", "onnxruntime-gpu")
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,20 @@ class Decoding:
     limits: Limits = DEFAULT_LIMITS
     workers: int = WORKERS
     timeout: float = TIMEOUT
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A shard that is encoded, and not written yet.
+
+    Attributes:
+        embeddings: (n, dim), where the shards have them.
+    """
+
+    name: str
+    rows: Rows
+    embeddings: NDArray[np.float32] | None = None
+    refused: tuple[RefusedPhoto, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,51 +68,13 @@ class Maker:
     stop: threading.Event
     """When it is set, the shard under way is given up."""
 
-    def make(self, task: ShardTask, tick: Callable[[int], object] = lambda photos: None) -> Marker:
-        """Make a shard; photos that cannot be taken stand in its marker.
-
-        Args:
-            tick: called with the number of photos done since the last time.
+    def encode(self, task: ShardTask, tick: Tick = lambda photos: None) -> Ready:
+        """Photos -> rows; those that cannot be taken are set aside.
 
         Raises:
             Stopped: when ``stop`` was set.
-            DataError: when the disk refuses; nothing is left behind.
             CodeError, BundleError, ConfigError: as `Encoder.run` and `decode`.
         """
-        rows, embeddings, refused = self._encode(task, tick)
-        return self.write(task.name, rows, embeddings, refused)
-
-    def write(
-        self,
-        name: str,
-        rows: Rows,
-        embeddings: NDArray[np.float32] | None = None,
-        refused: tuple[RefusedPhoto, ...] = (),
-    ) -> Marker:
-        """Write ready rows as a shard, then its marker; raises as `make`."""
-        path = self.folder.data(name)
-        table = to_table(rows, embeddings, self.schema)
-        try:
-            with written(path) as unfinished:
-                write_table(table, unfinished)
-                digest, size = sha256_of(unfinished), unfinished.stat().st_size
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-        marker = Marker(
-            sha256=digest,
-            size=size,
-            rows=len(rows),
-            refused=refused,
-            fingerprint=self.encoder.bundle.manifest.fingerprint,
-            provider=self.encoder.provider,
-            versions=versions(),
-        )
-        self.folder.put_marker(name, marker)
-        return marker
-
-    def _encode(
-        self, task: ShardTask, tick: Callable[[int], object]
-    ) -> tuple[Rows, NDArray[np.float32] | None, tuple[RefusedPhoto, ...]]:
         listing, decoding = task.listing, self.decoding
         preprocessing = self.encoder.bundle.manifest.preprocessing
         wanted = ("embedding",) if "embedding" in self.schema.names else ()
@@ -121,14 +104,38 @@ class Maker:
             content_shas=tuple(sha for _, sha in kept),
             metas=tuple(task.metas[row] for row in places),
         )
-        reported = sorted(refused, key=lambda one: one.row)
-        return (
-            rows,
-            more[0] if more else None,
-            tuple(
-                RefusedPhoto(path=listing.paths[one.row], reason=one.reason, message=one.message) for one in reported
-            ),
+        reported = (
+            RefusedPhoto(path=listing.paths[one.row], reason=one.reason, message=one.message)
+            for one in sorted(refused, key=lambda one: one.row)
         )
+        return Ready(task.name, rows, more[0] if more else None, tuple(reported))
+
+    def write(self, ready: Ready) -> Marker:
+        """Rows -> file, then its marker. Threads may share this.
+
+        Raises:
+            StoreError: when a text does not fit its column.
+            DataError: when the disk refuses; nothing is left behind.
+        """
+        path = self.folder.data(ready.name)
+        table = to_table(ready.rows, ready.embeddings, self.schema)
+        try:
+            with written(path) as unfinished:
+                write_table(table, unfinished)
+                digest, size = sha256_of(unfinished), unfinished.stat().st_size
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+        marker = Marker(
+            sha256=digest,
+            size=size,
+            rows=len(ready.rows),
+            refused=ready.refused,
+            fingerprint=self.encoder.bundle.manifest.fingerprint,
+            provider=self.encoder.provider,
+            versions=versions(),
+        )
+        self.folder.put_marker(ready.name, marker)
+        return marker
 
     def _no_pixels(self) -> NDArray[np.uint8]:
         side = self.encoder.bundle.manifest.preprocessing.size
@@ -147,6 +154,22 @@ class Maker:
         return True
 
 
+def write_behind(maker: Maker, shards: Iterable[Ready]) -> Iterator[Marker]:
+    """Write shards in threads, while the next ones are made ready; the marker of each, in order.
+
+    At the most `WRITERS` are in memory beside the one that is made ready. Those begun are finished, whatever happens.
+    """
+    with ThreadPoolExecutor(WRITERS, "shard") as pool:
+        begun: deque[Future[Marker]] = deque()
+        for ready in shards:
+            begun.append(pool.submit(maker.write, ready))
+            if len(begun) > WRITERS:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+
+@functools.cache
 def versions() -> dict[str, str]:
     """Of the programs that decide what is in a shard."""
     known = {package: version for package in PACKAGES if (version := installed(package))}
