@@ -151,11 +151,10 @@ def _build(
     maker: Maker, plan: Plan, manifest: ShardsManifest, options: ShardOptions, engine: Engine, progress: Progress
 ) -> ShardsResult:
     folder, started = maker.folder, time.monotonic()
-    markers = {one.name: folder.marker(one.name) for one in plan.shards}
     missing = [
         one
         for one in plan.shards
-        if (marker := markers[one.name]) is None or (options.retry_refused and marker.refused)
+        if (marker := folder.marker(one.name)) is None or (options.retry_refused and marker.refused)
     ]
     looked_into = sum(len(one.places) for one in missing)
     done = manifest.photos - looked_into
@@ -166,15 +165,11 @@ def _build(
         progress(done, manifest.photos)
 
     tick(0)
-    made = 0
     try:
-        for _ in engine(maker, (plan.task(one) for one in missing), tick):
-            made += 1
+        made = sum(1 for _ in engine(maker, (plan.task(one) for one in missing), tick))
     except Stopped:
-        left = len(missing) - made
-        raise Stopped(
-            f"stopped; {left} of {len(plan.shards)} shards are missing, and the same command goes on"
-        ) from None
+        left, of = sum(not folder.marker(one.name) for one in plan.shards), len(plan.shards)
+        raise Stopped(f"stopped; {left} of {of} shards are missing, and the same command goes on") from None
     finished = [_there(folder, one.name) for one in plan.shards]
     reasons = Counter(one.reason for one in folder.refused())
     outdated = folder.outdated({one.name for one in plan.shards})

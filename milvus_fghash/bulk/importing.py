@@ -103,6 +103,8 @@ class ImportRun:
             settled = self._settle(left)
             to_send = [name for name in left if name not in settled]
             self._wait({}, to_send)
+            if to_send:
+                self._refresh()
         compared = self._verify([name for name in left if name not in self.failed])
         if self.failed:
             name, reason = next(iter(self.failed.items()))
@@ -233,10 +235,7 @@ class ImportRun:
 
     def _verify(self, names: list[str]) -> int:
         """Every row of these shards once, and a sample as in the shard; the size of the sample."""
-        if not names:
-            return 0
-        self._refresh()
-        share = -(-self.options.sample // len(names))
+        share = -(-self.options.sample // max(1, len(names)))
         compared = 0
         for name in names:
             there, rows = self._patiently(functools.partial(self._count, name)), self.markers[name].rows
@@ -284,6 +283,8 @@ class ImportRun:
         return not self._patiently(flushed) and not self._patiently(self.collection.count)
 
     def _refresh(self) -> None:
+        """Make imported rows visible; an old Milvus takes its time, about ten seconds."""
+
         def refresh() -> None:
             with milvus_call(f"cannot load {self.collection.name}"):
                 self.collection.client.refresh_load(self.collection.name, timeout=LOAD_TIMEOUT)

@@ -75,6 +75,10 @@ def ingest(
     sink: str,
     shards: Path | None,
     shard_rows: int,
+    engine: str,
+    ray_actors: int | None,
+    gpus_per_actor: float,
+    ray_address: str | None,
     index: str,
     nlist: int,
     namespace: str,
@@ -124,7 +128,8 @@ def ingest(
     listing = read_photos(data, dataset)
     keep_apart(listing, data, report, shards)
     listing = listing.split(split) if split else listing
-    encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    # Where actors encode, this process only looks into the bundle.
+    encoder = Encoder.open(bundle, provider="cpu" if engine == "ray" else provider, threads=threads)
     if embedding and encoder.embedding_dim is None:
         raise ConfigError(
             f"{bundle} gives no embedding; export it again with --output embedding, or leave --embedding out"

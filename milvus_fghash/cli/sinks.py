@@ -25,13 +25,21 @@ OF_MILVUS = {
     "yes",
 }  # fmt: skip
 """Parameters that mean nothing to shards."""
-OF_SHARDS = {"shards", "shard_rows"}
+OF_RAY = {"ray_actors", "gpus_per_actor", "ray_address"}
+OF_SHARDS = {"shards", "shard_rows", "engine", *OF_RAY}
 
 sink_options: Callable[[Command], Command] = all_of(
     click.option("--sink", type=click.Choice(["milvus", "parquet"]), default="milvus",
                  help="parquet writes shards for bulk-import, and needs no Milvus."),
     click.option("--shards", type=NEW_PATH, help="Folder of the shards."),
     click.option("--shard-rows", type=click.IntRange(1, 10_000_000), default=100_000, help="Photos of a shard."),
+    click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
+                 help="Where shards are made: here, or by actors on Ray, which must see the photos and the shards."),
+    click.option("--ray-actors", type=click.IntRange(min=1),
+                 help="Actors.  [default: one for each CPU but one, or as many as there are GPUs for]"),
+    click.option("--gpus-per-actor", type=click.FloatRange(min=0), default=0.0, help="GPUs that an actor takes."),
+    click.option("--ray-address", envvar="RAY_ADDRESS", show_envvar=True,
+                 help="Ray cluster.  [default: Ray is started on this machine]"),
 )  # fmt: skip
 
 
@@ -47,24 +55,41 @@ def check_sink(ctx: click.Context) -> None:
         given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if given and parameter.name in others:
             raise click.UsageError(f"{parameter.opts[0]} does not go with --sink {sink}")
+        if given and parameter.name in OF_RAY and ctx.params["engine"] != "ray":
+            raise click.UsageError(f"{parameter.opts[0]} does not go with --engine {ctx.params['engine']}")
     if sink == "parquet" and ctx.params["shards"] is None:
         raise click.UsageError("--sink parquet needs --shards FOLDER")
 
 
 def into_shards(encoder: Encoder, listing: Listing, data: Path, report: Path | None, asked: Mapping[str, Any]) -> None:
     """`ingest --sink parquet`; ``asked`` are all its options, by name."""
-    from milvus_fghash.bulk.building import ShardOptions, build_shards
+    from milvus_fghash.bulk.building import Engine, ShardOptions, build_shards, here
     from milvus_fghash.bulk.folder import ShardFolder
     from milvus_fghash.bulk.making import Decoding
     from milvus_fghash.serving.decoding import WORKERS
     from milvus_fghash.serving.ingest import write_report
 
-    workers = WORKERS if asked["workers"] is None else asked["workers"]
+    engine: Engine = here
+    workers = WORKERS
+    if asked["engine"] == "ray":
+        from milvus_fghash.bulk.ray_engine import RayPool
+
+        pool = RayPool(
+            bundle=encoder.bundle.path,
+            provider=asked["provider"],
+            threads=asked["threads"] or 1,
+            actors=asked["ray_actors"],
+            gpus_per_actor=asked["gpus_per_actor"],
+            address=asked["ray_address"],
+        )
+        engine, workers = pool.engine(), 1  # in each actor
     options = ShardOptions(
         shard_rows=asked["shard_rows"],
         code_hex=asked["code_hex"],
         embedding=asked["embedding"],
-        decoding=Decoding(workers=workers, timeout=asked["decode_timeout"]),
+        decoding=Decoding(
+            workers=workers if asked["workers"] is None else asked["workers"], timeout=asked["decode_timeout"]
+        ),
         retry_refused=asked["retry_refused"],
         prune=asked["prune"],
     )
@@ -79,6 +104,7 @@ def into_shards(encoder: Encoder, listing: Listing, data: Path, report: Path | N
                 options,
                 photos=data,
                 part=asked["split"] or "",
+                engine=engine,
                 stop=stop,
                 progress=update,
             )
