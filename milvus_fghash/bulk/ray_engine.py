@@ -10,10 +10,11 @@ import logging
 import os
 import pickle
 import queue
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -133,6 +134,7 @@ class RayPool:
                 said = " ".join(str(error).split())[:300]
                 raise ConfigError(f"cannot start Ray, or connect to {self.address or 'it'}: {said}") from error
             stack.callback(ray.shutdown)
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of killed actors, and stdout is for the result
             yield ray
 
 
