@@ -26,7 +26,7 @@ LIGHT = {"milvus_fghash/methods/__init__.py": {"torch"}}
 ALONE = {"milvus_fghash/explaining/trained.py": {"torch", "methods", "training"}}
 """Files that alone of their part may import these packages and parts: the rest of it works without torch."""
 WITHOUT_TORCH = ("core", "data", "serving", "explaining", "cli", "demo.py", "doctor.py")
-HEAVY = ("torch", "onnx", "onnxruntime", "pymilvus", "numpy", "pydantic", "PIL", "pyarrow", "matplotlib", "rich")
+HEAVY = ("torch", "onnx", "onnxruntime", "pymilvus", "numpy", "pydantic", "PIL", "pyarrow", "ray", "matplotlib", "rich")
 """What `--help` must not load."""
 
 

@@ -23,6 +23,7 @@ EXTRAS = {
     "train": {"torch", "torchvision", "safetensors", "tensorboard", "onnx", "onnxscript"},
     "plot": {"matplotlib"},
     "parquet": {"pyarrow"},
+    "ray": {"ray[data]", "pyarrow"},
     "all": {"milvus-fghash[cpu,lite,train,plot,parquet]"},
 }
 BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w"}

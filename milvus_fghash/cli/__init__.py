@@ -12,6 +12,7 @@ import click
 
 from milvus_fghash._version import __version__
 from milvus_fghash.cli.ablate import ablate
+from milvus_fghash.cli.bulk_import import bulk_import
 from milvus_fghash.cli.collections import collections
 from milvus_fghash.cli.compare import compare
 from milvus_fghash.cli.datasets import datasets
@@ -57,7 +58,9 @@ def main(log_level: str) -> None:
     logging.getLogger().setLevel(log_level.upper())
 
 
-for command in (train, export, ingest, verify, search, dedupe, delete, evaluate, explain, compare, ablate, demo):
+for command in (train, export, ingest, bulk_import, verify, search, dedupe, delete, evaluate, explain):
+    main.add_command(command)
+for command in (compare, ablate, demo):
     main.add_command(command)
 for command in (methods, datasets, recipes, collections, inspect, doctor):
     main.add_command(command)

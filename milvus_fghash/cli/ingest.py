@@ -19,17 +19,20 @@ from milvus_fghash.cli.options import (
     dataset_option,
     decoding_options,
     encoder_options,
+    index_options,
     journal_option,
     json_option,
     keep_apart,
     max_errors_option,
     namespace_option,
+    patience_option,
     read_photos,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.sinks import check_sink, into_shards, refuse_too_many, sink_options
 from milvus_fghash.cli.stopping import finishing_when_interrupted
-from milvus_fghash.errors import ConfigError, TooManyRefused
+from milvus_fghash.errors import ConfigError
 from milvus_fghash.whole_file import write_whole
 
 
@@ -38,9 +41,8 @@ from milvus_fghash.whole_file import write_whole
 @click.argument("data", type=READABLE)
 @dataset_option
 @split_option
-@click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
-              help="Index of a new collection; bin_ivf_flat needs a server.")  # fmt: skip
-@click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat.")
+@sink_options
+@index_options
 @namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
@@ -62,8 +64,7 @@ from milvus_fghash.whole_file import write_whole
 @click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
               help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
-@click.option("--patience", type=click.FloatRange(min=0), default=300.0,
-              help="Seconds to wait for a Milvus that is gone or overloaded.")  # fmt: skip
+@patience_option
 @journal_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
@@ -77,6 +78,13 @@ def ingest(
     data: Path,
     dataset: str | None,
     split: str | None,
+    sink: str,
+    shards: Path | None,
+    shard_rows: int,
+    engine: str,
+    ray_actors: int | None,
+    gpus_per_actor: float,
+    ray_address: str | None,
     index: str,
     nlist: int,
     namespace: str,
@@ -105,6 +113,8 @@ def ingest(
 ) -> None:
     """Encode the photos in DATA and write them into Milvus.
 
+    With --sink parquet, write shards that `bulk-import` sends to Milvus; the same command makes those that are missing.
+
     What Milvus acknowledged is written down in a journal: a second run reads only photos that are new or changed, an
     interrupted one goes on where it was, and Ctrl-C finishes what was begun. Photos that cannot be read are counted
     and reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
@@ -112,6 +122,7 @@ def ingest(
     \b
     Example: milvus-fghash ingest bundles/birds photos --split train --report refused.jsonl
     """
+    check_sink(ctx)
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
@@ -125,17 +136,22 @@ def ingest(
     from milvus_fghash.serving.scalar_columns import asked_columns
 
     listing = read_photos(data, dataset, any_path=True)
-    keep_apart(listing, data, report)
+    keep_apart(listing, data, report, shards)
     listing = listing.split(split) if split else listing
     asked_for = asked_columns(columns, listing.cells)
     listing = listing.as_columns(asked_for)
-    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
+    # Where actors encode, this process only looks into the bundle.
+    provider = "cpu" if engine == "ray" else provider
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=engine != "ray")
     if embedding and encoder.embedding_dim is None:
         raise ConfigError(
             f"{bundle} gives no embedding; export it again with --output embedding, or leave --embedding out"
         )
     if report:
         write_whole(report, b"")  # before a collection is made for a run that cannot report
+    if shards:
+        into_shards(encoder, listing, data, report, ctx.params)
+        return
     name, folder = connection.collection_name, journal or connection.journal_folder()
     with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
         if drop_if_exists and client.has_collection(name):
@@ -201,9 +217,5 @@ def ingest(
         show_json(facts)
     else:
         show_record(facts)
-    if result.refused > max_errors:
-        where = f"see {report}" if report else "--report FILE lists them"
-        raise TooManyRefused(
-            f"{result.refused} of {len(listing)} photos were refused, {max_errors} are allowed (--max-errors); "
-            f"{where}. {'All others are in' if not result.deleted else 'All others are in, but for deleted ones'}"
-        )
+    rest = "All others are in" + (", but for deleted ones" if result.deleted else "")
+    refuse_too_many(result.refused, len(listing), max_errors, report, rest)

@@ -54,6 +54,17 @@ journal_option = click.option(
 dataset_option = click.option(
     "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
 )
+index_options: Callable[[Command], Command] = all_of(
+    click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
+                 help="Index of a new collection; bin_ivf_flat needs a server."),
+    click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat."),
+)  # fmt: skip
+patience_option = click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    help="Seconds to wait for a Milvus that is gone or overloaded.",
+)
 training_options: Callable[[Command], Command] = all_of(
     click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos."),
     click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: the recipe's]"),

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.bits import check_codes, code_bytes
-from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import CodeError, StoreError, nearest
 from milvus_fghash.serving.driver import MilvusClient
@@ -24,6 +23,7 @@ from milvus_fghash.serving.scalar_columns import check_columns, checked_values, 
 from milvus_fghash.serving.schema import (
     COLUMNS,
     IndexType,
+    Model,
     ModelNote,
     check_index,
     check_name,
@@ -78,7 +78,7 @@ class HashCollection:
         cls,
         client: MilvusClient,
         name: str,
-        manifest: BundleManifest,
+        manifest: Model,
         *,
         index: IndexType = "BIN_FLAT",
         nlist: int = 128,
@@ -122,7 +122,7 @@ class HashCollection:
         return cls.open(client, name, manifest)
 
     @classmethod
-    def open(cls, client: MilvusClient, name: str, manifest: BundleManifest | None = None) -> HashCollection:
+    def open(cls, client: MilvusClient, name: str, manifest: Model | None = None) -> HashCollection:
         """Open a collection this project made; with a manifest, only if the same model made its codes.
 
         Raises:
@@ -165,9 +165,7 @@ class HashCollection:
         return collection
 
     @classmethod
-    def open_or_create(
-        cls, client: MilvusClient, name: str, manifest: BundleManifest, **options: Any
-    ) -> HashCollection:
+    def open_or_create(cls, client: MilvusClient, name: str, manifest: Model, **options: Any) -> HashCollection:
         """Open the collection, or `create` it with the options when there is none; an open one keeps its own."""
         check_name(name)
         with milvus_call(f"cannot open the collection {name}"):
@@ -189,7 +187,7 @@ class HashCollection:
                 raise StoreError(f"the collection {name} was not made by milvus-fghash, so it is not dropped")
             client.drop_collection(name, timeout=TIMEOUT)
 
-    def check_model(self, manifest: BundleManifest) -> None:
+    def check_model(self, manifest: Model) -> None:
         """Refuse a model whose codes cannot be compared with those in here.
 
         Raises:

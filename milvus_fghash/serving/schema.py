@@ -6,10 +6,9 @@ import json
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 from milvus_fghash.bits import code_bytes
-from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError, StoreError, nearest
@@ -26,6 +25,19 @@ MAX_NLIST: Final = 65_536
 MAX_NAME: Final = 255
 
 
+class Model(Protocol):
+    """What tells a model from others: a bundle's manifest, or the note of a collection or of shards."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def lineage(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
+
+
 class ModelNote(Frozen):
     """What a collection's description says of the model that made its codes."""
 
@@ -39,8 +51,8 @@ class ModelNote(Frozen):
     """Drawn when the collection is made: tells it from one of the same name that was dropped."""
 
     @classmethod
-    def of(cls, manifest: BundleManifest) -> Self:
-        """The note for a new collection of a bundle's codes."""
+    def of(cls, manifest: Model) -> Self:
+        """The note for a new collection of a model's codes."""
         return cls(
             method=manifest.method,
             lineage=manifest.lineage,
@@ -49,7 +61,7 @@ class ModelNote(Frozen):
             born=uuid.uuid4().hex,
         )
 
-    def check(self, manifest: BundleManifest, collection: str) -> None:
+    def check(self, manifest: Model, collection: str) -> None:
         """Refuse a model whose codes cannot be compared with those in the collection.
 
         Raises:

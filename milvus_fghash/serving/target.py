@@ -98,6 +98,10 @@ class Capabilities:
     """Lite takes one, and then no filter that names it."""
     keyed_upsert: bool
     """Whether rows that are upserted are found by their partition key."""
+    bulk_import: Literal["none", "grpc", "rest"] = "none"
+    """How files are imported."""
+    import_keys: bool = False
+    """Whether an import that is asked for again under the same key is the same import."""
 
 
 def journal_folder(target: Target, collection: str) -> Path:
@@ -168,8 +172,9 @@ def probe(client: MilvusClient) -> Capabilities:
         iterators=at >= (2, 6, 8),  # earlier ones fail on binary vectors (milvus#46339)
         ids_search=at >= (2, 6, 9),
         partition_keys=at >= (2, 2, 9),
-        keyed_upsert=at
-        >= (2, 4),  # 2.3.5 takes the partition from another field (milvus#30607, mended in February 2024)
+        keyed_upsert=at >= (2, 4),  # before, it took the partition from another field (milvus#30607)
+        bulk_import="rest" if at >= (2, 4) else "grpc",
+        import_keys=(2, 6, 24) <= at < (3,) or at >= (3, 0, 2),
     )
 
 
