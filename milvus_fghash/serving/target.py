@@ -167,8 +167,7 @@ def probe(client: MilvusClient) -> Capabilities:
         iterators=at >= (2, 6, 8),  # earlier ones fail on binary vectors (milvus#46339)
         ids_search=at >= (2, 6, 9),
         partition_keys=at >= (2, 2, 9),
-        keyed_upsert=at
-        >= (2, 4),  # 2.3.5 takes the partition from another field (milvus#30607, mended in February 2024)
+        keyed_upsert=at >= (2, 4),  # earlier ones take the partition from another field (milvus#30607)
     )
 
 
