@@ -25,7 +25,9 @@ from milvus_fghash.cli.ingest import ingest
 from milvus_fghash.cli.inspect import inspect
 from milvus_fghash.cli.messages import LEVELS, Secrets, write_messages
 from milvus_fghash.cli.methods import methods
+from milvus_fghash.cli.promote import promote, rollback
 from milvus_fghash.cli.recipes import recipes
+from milvus_fghash.cli.reindex import reindex
 from milvus_fghash.cli.search import search
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
@@ -49,6 +51,8 @@ def main(ctx: click.Context, log_level: str) -> None:
 
 
 for command in (train, export, ingest, verify, search, dedupe, delete, evaluate, explain, compare, ablate, demo):
+    main.add_command(command)
+for command in (reindex, promote, rollback):
     main.add_command(command)
 for command in (methods, datasets, recipes, collections, inspect, doctor):
     main.add_command(command)

@@ -98,7 +98,7 @@ def dedupe(
         spare = spare_rows(found.groups, kinds, keep)
         deleted = 0
         if yes:  # last: what was deleted is then on record
-            with Journal.if_there(journal or connection.journal_folder(), collection.note.born) as opened:
+            with Journal.if_there(connection.journal_folder(collection.name, journal), collection.note.born) as opened:
                 deleted = delete_ids(collection, spare, yes, opened).deleted
     deletion = {"kinds": list(kinds), "keep": keep, "ids": spare, "deleted": deleted} if kinds else None
     if as_json:

@@ -11,9 +11,9 @@ from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import (
-    NEW_PATH,
     READABLE,
     READABLE_FOLDER,
+    batch_size_option,
     consistency_option,
     dataset_option,
     decoding_options,
@@ -23,7 +23,9 @@ from milvus_fghash.cli.options import (
     keep_apart,
     max_errors_option,
     namespace_option,
+    patience_option,
     read_photos,
+    report_option,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record, tell
@@ -43,10 +45,10 @@ from milvus_fghash.whole_file import write_whole
 @namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together.")
+@batch_size_option
 @encoder_options
 @decoding_options
-@click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
+@report_option
 @max_errors_option
 @click.option(
     "--retry-refused",
@@ -56,8 +58,7 @@ from milvus_fghash.whole_file import write_whole
 @click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
               help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
-@click.option("--patience", type=click.FloatRange(min=0), default=300.0,
-              help="Seconds to wait for a Milvus that is gone or overloaded.")  # fmt: skip
+@patience_option
 @journal_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
@@ -124,10 +125,10 @@ def ingest(
         )
     if report:
         write_whole(report, b"")  # before a collection is made for a run that cannot report
-    name, folder = connection.collection_name, journal or connection.journal_folder()
+    name = connection.collection_name
     with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
         if drop_if_exists and client.has_collection(name):
-            drop_with_journal(client, name, folder)
+            drop_with_journal(client, name, connection.journal_folder(name, journal))
         collection = HashCollection.open_or_create(
             client,
             name,
@@ -138,6 +139,7 @@ def ingest(
             embedding_dim=encoder.embedding_dim if embedding else None,
             consistency=consistency,
         )
+        folder = connection.journal_folder(collection.name, journal)
         asked = {
             f"the index {collection.index}": ctx.get_parameter_source("index") is ParameterSource.COMMANDLINE
             and collection.index != index.upper(),
@@ -173,7 +175,7 @@ def ingest(
                 tell=tell,
                 progress=update,
             )
-    facts = {"collection": name, **asdict(result), "journal": str(folder)}
+    facts = {"collection": collection.name, **asdict(result), "journal": str(folder)}
     if as_json:
         show_json(facts)
     else:
