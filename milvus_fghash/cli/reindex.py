@@ -119,7 +119,7 @@ def reindex(
     )
     with closing(connection.connect()) as client, progress_bar("reindexing") as update:
         old = HashCollection.open(client, name)
-        new = open_beside(client, old, into or new_name(name, encoder.bundle.manifest), encoder)
+        new = open_beside(client, old, into or new_name(name, old.note, encoder.bundle.manifest), encoder)
         with finishing_when_interrupted() as stop:
             done = run(
                 encoder,

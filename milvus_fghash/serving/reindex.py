@@ -6,7 +6,6 @@ that are in stand in the journal of the new collection, and its name follows fro
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from milvus_fghash.serving.ingest_run import Progress
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.patience import Tell
 from milvus_fghash.serving.reindex_record import ReindexRecord
-from milvus_fghash.serving.schema import check_name
+from milvus_fghash.serving.schema import ModelNote, check_name
 from milvus_fghash.serving.side_by_side import Comparison, Missing, compare, look
 from milvus_fghash.serving.verify import Verification, verify
 
@@ -65,17 +64,15 @@ class Reindexed:
     """Why there is none, where there is none."""
 
 
-def new_name(name: str, manifest: BundleManifest) -> str:
-    """The collection for a bundle's codes of the catalog that is called ``name``, an alias or a collection.
+def new_name(name: str, old: ModelNote, manifest: BundleManifest) -> str:
+    """The collection for a bundle's codes of the catalog that is called ``name``, an alias or a collection of ours.
 
-    >>> import types
-    >>> new_name("birds", types.SimpleNamespace(fingerprint="0123456789abcdef"))
-    'birds_0123456789ab'
+    `birds` and `birds_0123456789ab`, where that is the old model's fingerprint, give `birds_` and the new one's.
 
     Raises:
         ConfigError: when that is no name.
     """
-    stem = re.sub(rf"_[0-9a-f]{{{DIGITS}}}$", "", name)
+    stem = name.removesuffix(f"_{old.fingerprint[:DIGITS]}")
     return check_name(f"{stem}_{manifest.fingerprint[:DIGITS]}")
 
 
