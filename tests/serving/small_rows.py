@@ -17,6 +17,7 @@ def rows_of(n: int, bits: int, seed: int = 0, **columns: Any) -> Rows:
     ids = tuple(photo_id("", path) for path in paths)
     codes = pack(np.random.default_rng(seed).standard_normal((n, bits)))
     rows = Rows(ids, codes, paths, ("",) * n, tuple(f"{number:064}" for number in range(n)), ({},) * n)
-    return replace(
-        rows, **{name: value if isinstance(value, tuple) else (value,) * n for name, value in columns.items()}
-    )
+    each: dict[str, Any] = {
+        name: value if isinstance(value, tuple) else (value,) * n for name, value in columns.items()
+    }
+    return replace(rows, **each)

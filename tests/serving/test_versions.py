@@ -72,12 +72,14 @@ def test_whoever_is_killed_in_the_middle_loses_no_version(
     lite: MilvusClient, alias: str, moves: int, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = advanced(lite, alias, "a", "b", "c")
-    point, done = aliases.point, []
+    point = aliases.point
+    done: list[None] = []
 
     def killed(*args: Any) -> None:
         if len(done) == moves:
             raise KeyboardInterrupt
-        done.append(point(*args))
+        point(*args)
+        done.append(None)
 
     def move() -> Versions:
         return versions.advance(lite, alias, "d") if step == "advance" else versions.step_back(lite, now)
