@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integ
 
 from integration_tests.milvus_server import RunningServer, running_server
 from integration_tests.random_rows import manifest_of, random_rows
-from milvus_fghash.serving.collection import LOAD_TIMEOUT, HashCollection
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT
 from milvus_fghash.serving.schema import IndexType
 from milvus_fghash.serving.target import Target, connect
 

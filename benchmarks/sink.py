@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integ
 
 from integration_tests.milvus_server import milvus_server
 from integration_tests.random_rows import manifest_of, random_rows
-from milvus_fghash.serving.collection import TIMEOUT, HashCollection
+from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.journal import Entry, Journal
+from milvus_fghash.serving.milvus_calls import TIMEOUT
 from milvus_fghash.serving.patience import Patience
 from milvus_fghash.serving.rows import Rows
 from milvus_fghash.serving.target import Target, connect

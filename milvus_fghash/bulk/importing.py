@@ -20,10 +20,10 @@ from milvus_fghash.bulk.import_log import Import, ImportLog
 from milvus_fghash.bulk.jobs import Job, Jobs
 from milvus_fghash.bulk.parquet import read_ids, read_rows
 from milvus_fghash.errors import NotWhole, Stopped, StoreBusy, StoreError
-from milvus_fghash.serving.collection import LOAD_TIMEOUT, TIMEOUT, HashCollection, count_rows
+from milvus_fghash.serving.collection import HashCollection, count_rows
 from milvus_fghash.serving.expressions import id_is_one_of
 from milvus_fghash.serving.ingest_run import Progress
-from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.serving.patience import Patience, Tell
 
 T = TypeVar("T")

@@ -28,7 +28,9 @@ from milvus_fghash.cli.ingest import ingest
 from milvus_fghash.cli.inspect import inspect
 from milvus_fghash.cli.messages import FORMATS, LEVELS, Secrets, write_messages
 from milvus_fghash.cli.methods import methods
+from milvus_fghash.cli.promote import promote, rollback
 from milvus_fghash.cli.recipes import recipes
+from milvus_fghash.cli.reindex import reindex
 from milvus_fghash.cli.search import search
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
@@ -61,6 +63,8 @@ def main(log_level: str) -> None:
 for command in (train, export, ingest, bulk_import, verify, search, dedupe, delete, evaluate, explain):
     main.add_command(command)
 for command in (compare, ablate, demo):
+    main.add_command(command)
+for command in (reindex, promote, rollback):
     main.add_command(command)
 for command in (methods, datasets, recipes, collections, inspect, doctor):
     main.add_command(command)

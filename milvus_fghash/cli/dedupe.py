@@ -92,12 +92,12 @@ def dedupe(
     from milvus_fghash.serving.journal import Journal
     from milvus_fghash.serving.run_record import places_of_photos
 
-    folder = journal or connection.journal_folder()
-    for place in sorted({*places_of_photos(folder), *([photos] if photos else [])}):
-        keep_away(place, out, csv_file, html)
     earlier = Duplicates.read(previous) if previous else None
     with closing(connection.connect()) as client:
         collection = HashCollection.open(client, connection.collection_name)
+        folder = connection.journal_folder(collection.name, journal)
+        for place in sorted({*places_of_photos(folder), *([photos] if photos else [])}):
+            keep_away(place, out, csv_file, html)
         with progress_bar("searching") as update:
             found = find_duplicates(collection, max_distance, earlier, update)
         if out:

@@ -12,9 +12,9 @@ from click.core import ParameterSource
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
-    NEW_PATH,
     READABLE,
     READABLE_FOLDER,
+    batch_size_option,
     consistency_option,
     dataset_option,
     decoding_options,
@@ -27,6 +27,7 @@ from milvus_fghash.cli.options import (
     namespace_option,
     patience_option,
     read_photos,
+    report_option,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
@@ -50,10 +51,10 @@ from milvus_fghash.whole_file import write_whole
               help="Give a new collection this column of DATA, for filters; TYPE is text, int64, double or bool. The "
               "others go into `meta`. May be repeated.  [default: TYPE of the cells; of CSV: text]")  # fmt: skip
 @click.option("--partition-key", metavar="NAME", help="Of these columns, the one by which a server parts the rows.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=1000, help="Rows written together.")
+@batch_size_option
 @encoder_options
 @decoding_options
-@click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
+@report_option
 @max_errors_option
 @click.option(
     "--retry-refused",
@@ -152,10 +153,10 @@ def ingest(
     if shards:
         into_shards(encoder, listing, data, report, ctx.params)
         return
-    name, folder = connection.collection_name, journal or connection.journal_folder()
+    name = connection.collection_name
     with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
         if drop_if_exists and client.has_collection(name):
-            drop_with_journal(client, name, folder)
+            drop_with_journal(client, name, connection.journal_folder(name, journal))
         collection = HashCollection.open_or_create(
             client,
             name,
@@ -169,6 +170,7 @@ def ingest(
             partition_key=partition_key,
         )
         own = {column.name: column for column in collection.columns}
+        folder = connection.journal_folder(collection.name, journal)
         asked = {
             f"the index {collection.index}": ctx.get_parameter_source("index") is ParameterSource.COMMANDLINE
             and collection.index != index.upper(),
@@ -212,7 +214,7 @@ def ingest(
                 tell=tell,
                 progress=update,
             )
-    facts = {"collection": name, **asdict(result), "journal": str(folder)}
+    facts = {"collection": collection.name, **asdict(result), "journal": str(folder)}
     if as_json:
         show_json(facts)
     else:

@@ -61,12 +61,14 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _collection(connection: Connection) -> dict[str, Any]:
+    from milvus_fghash.serving.aliases import all_aliases
     from milvus_fghash.serving.collection import HashCollection
 
     with closing(connection.connect()) as client:
         found = HashCollection.open(client, connection.collection_name)
         return {
             "name": found.name,
+            "aliases": [alias for alias, name in all_aliases(client).items() if name == found.name],
             **found.note.model_dump(mode="json"),
             "rows": found.count(),
             "index": found.index,

@@ -51,6 +51,16 @@ journal_option = click.option(
     help="Folder that remembers what Milvus has.  [default: beside the Milvus Lite file; of a server, below "
     "~/.local/state/milvus-fghash]",
 )
+batch_size_option = click.option(
+    "--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together."
+)
+report_option = click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
+patience_option = click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    help="Seconds to wait for a Milvus that is gone or overloaded.",
+)
 dataset_option = click.option(
     "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
 )

@@ -66,7 +66,8 @@ def search(
 ) -> None:
     """Find the nearest photos by photo, id or code.
 
-    BUNDLE, which made the codes, is needed to search by a photo only.
+    BUNDLE, which made the codes, is needed to search by a photo only. Of a folder of bundles, the one that made them
+    is taken.
 
     \b
     Example: milvus-fghash search bundles/birds --image robin.jpg --html hits.html --photos photos
@@ -80,13 +81,16 @@ def search(
         raise click.UsageError("--html needs --photos, the folder the photos were ingested from")
     from milvus_fghash.bundle import read_bundle
     from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.following import bundle_for
     from milvus_fghash.serving.search import Wanted, search_file, search_hex, search_id
 
     wanted = Wanted(k, filter, max_distance, complete_ties, nprobe, consistency)
     found: list[tuple[str, str, Found]] = []
     with closing(connection.connect()) as client:
-        manifest = read_bundle(bundle).manifest if bundle else None
-        collection = HashCollection.open(client, connection.collection_name, manifest)
+        collection = HashCollection.open(client, connection.collection_name)
+        if bundle:
+            bundle = bundle_for(collection, bundle)
+            collection.check_model(read_bundle(bundle).manifest)
         if bundle and images:
             from milvus_fghash.serving.encoder import Encoder
 

@@ -84,11 +84,12 @@ def verify(
     listing = read_photos(data, dataset, any_path=True)
     listing = listing.split(split) if split else listing
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
-    folder, part = journal or connection.journal_folder(), split or ""
+    part = split or ""
     seed = random.randrange(2**32) if seed is None else seed
     mended: dict[str, int] | None = None
     with closing(connection.connect()) as client, progress_bar("verifying") as update:
         collection = HashCollection.open(client, connection.collection_name, encoder.bundle.manifest)
+        folder = connection.journal_folder(collection.name, journal)
 
         def look() -> Verification:
             with Journal.if_there(folder, collection.note.born) as opened, closing(Journal.in_memory()) as empty:
@@ -118,7 +119,7 @@ def verify(
                     progress=update,
                 )
             found = look()
-    facts = {**_facts(found), **({"mended": mended} if mend else {}), "seed": seed, "whole": found.is_whole}
+    facts = {**facts_of(found), **({"mended": mended} if mend else {}), "seed": seed, "whole": found.is_whole}
     if as_json:
         show_json(facts)
     else:
@@ -144,7 +145,7 @@ def _next_step(found: Verification, mended: bool, folder: Path) -> str:
     return "run it again, and see whether something else writes into the collection"
 
 
-def _facts(found: Verification) -> dict[str, Any]:
+def facts_of(found: Verification) -> dict[str, Any]:
     """Numbers, and examples where something is wrong."""
     counts = {name: value for name, value in vars(found).items() if name not in found.findings}
     wrong = {

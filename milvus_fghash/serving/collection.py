@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from milvus_fghash.bits import check_codes, code_bytes
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import CodeError, StoreError, nearest
+from milvus_fghash.serving.aliases import check_unused, exists, resolve
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import check_brackets, check_deletable, id_is_one_of
-from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.serving.paging import query_pages
 from milvus_fghash.serving.replacing import replace_rows
 from milvus_fghash.serving.rows import Rows
@@ -35,10 +36,6 @@ from milvus_fghash.serving.target import probe
 
 Consistency = Literal["Strong", "Session", "Bounded", "Eventually"]
 
-TIMEOUT: Final = 60.0
-"""Seconds a call may take, repeats of pymilvus included."""
-LOAD_TIMEOUT: Final = 600.0
-"""Seconds for loading a collection or building an index, which grow with its rows."""
 IDS_A_CALL: Final = 1000
 """Ids named in one call; each may have 64 bytes."""
 
@@ -106,9 +103,8 @@ class HashCollection:
         able = probe(client)
         check_index(able, index, nlist, embedding_dim)
         check_columns(able, columns, partition_key, len(COLUMNS) + 1 + code_hex + bool(embedding_dim))
-        with milvus_call(f"cannot create {name}"):
-            if client.has_collection(name, timeout=TIMEOUT):
-                raise StoreError(f"the collection {name} exists; open it, drop it, or choose another name")
+        if exists(client, name):
+            raise StoreError(f"the collection {name} exists; open it, drop it, or choose another name")
         schema = row_schema(ModelNote.of(manifest), code_hex, embedding_dim, columns, partition_key)
         with milvus_call(f"cannot create {name}"):
             client.create_collection(name, schema=schema, consistency_level=consistency, timeout=TIMEOUT)
@@ -125,10 +121,12 @@ class HashCollection:
     def open(cls, client: MilvusClient, name: str, manifest: Model | None = None) -> HashCollection:
         """Open a collection this project made; with a manifest, only if the same model made its codes.
 
+        Of an alias, the collection it stands for now: whatever becomes of the alias, this one stays open.
+
         Raises:
             StoreError: when it is not there, not ours, half-made, or filled by another model.
         """
-        check_name(name)
+        name = resolve(client, check_name(name))
         with milvus_call(f"cannot open the collection {name}"):
             if not client.has_collection(name, timeout=TIMEOUT):
                 known = client.list_collections(timeout=TIMEOUT)
@@ -167,19 +165,17 @@ class HashCollection:
     @classmethod
     def open_or_create(cls, client: MilvusClient, name: str, manifest: Model, **options: Any) -> HashCollection:
         """Open the collection, or `create` it with the options when there is none; an open one keeps its own."""
-        check_name(name)
-        with milvus_call(f"cannot open the collection {name}"):
-            exists = client.has_collection(name, timeout=TIMEOUT)
-        return cls.open(client, name, manifest) if exists else cls.create(client, name, manifest, **options)
+        there = exists(client, check_name(name))
+        return cls.open(client, name, manifest) if there else cls.create(client, name, manifest, **options)
 
     @staticmethod
     def drop(client: MilvusClient, name: str) -> None:
         """Delete a collection of ours with all its rows, a half-made one too.
 
         Raises:
-            StoreError: when it is not there, or not ours.
+            StoreError: when it is not there, not ours, or what an alias stands for.
         """
-        check_name(name)
+        check_unused(client, check_name(name))
         with milvus_call(f"cannot drop {name}"):
             if not client.has_collection(name, timeout=TIMEOUT):
                 raise StoreError(f"there is no collection {name}")
@@ -228,7 +224,7 @@ class HashCollection:
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
-        by_id = {one["id"]: one for one in self._with_ids(ids, [*COLUMNS, *self.column_names, "code"])}
+        by_id = {one["id"]: one for one in self.with_ids(ids, [*COLUMNS, *self.column_names, "code"])}
         found = [by_id[key] for key in dict.fromkeys(ids) if key in by_id]
         return Rows.of_records(found, self.bits, self.column_names)
 
@@ -248,7 +244,7 @@ class HashCollection:
         asked = list(dict.fromkeys(ids))
         for start in range(0, len(asked), IDS_A_CALL):
             part = asked[start : start + IDS_A_CALL]
-            there = {one["id"] for one in self._with_ids(part, ["id"])}
+            there = {one["id"] for one in self.with_ids(part, ["id"])}
             if there:
                 yield [key for key in part if key in there]
 
@@ -270,13 +266,13 @@ class HashCollection:
         """Number of rows, those just written included."""
         return count_rows(self.client, self.name)
 
-    def _with_ids(self, ids: Sequence[str], columns: Sequence[str]) -> list[Any]:
+    def with_ids(self, ids: Sequence[str], columns: Sequence[str], consistency: Consistency = "Strong") -> list[Any]:
         """Rows with these ids as Milvus gives them, in no particular order."""
         if not ids:
             return []
         with milvus_call(f"cannot read from {self.name}"):
             found: list[Any] = self.client.query(
-                self.name, id_is_one_of(ids), list(columns), consistency_level="Strong", timeout=TIMEOUT
+                self.name, id_is_one_of(ids), list(columns), consistency_level=consistency, timeout=TIMEOUT
             )
         return found
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 from milvus_fghash.bits import Codes, check_codes, from_hex
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
-from milvus_fghash.serving.collection import TIMEOUT, Consistency, HashCollection
+from milvus_fghash.serving.collection import Consistency, HashCollection
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 
 MAX_HITS: Final = 16_384
 """Most rows Milvus returns for one query, and most queries in one call."""
