@@ -140,7 +140,7 @@ def main(plan: Plan) -> None:
                 WatchedEncoder(**vars(encoder)),
                 read("folder", plan.photos),
                 WatchedCollection(**vars(found)),
-                options=IngestOptions(plan.batch_rows, patience=Patience(120)),
+                options=IngestOptions(plan.batch_rows, patience=Patience(300)),
                 journal=journal,
                 tell=lambda line: print(line, file=sys.stderr),
             )

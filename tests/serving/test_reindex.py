@@ -201,15 +201,15 @@ def test_a_new_content_of_a_deleted_photo_goes_in(change: Change) -> None:
 def test_a_run_that_ends_early_is_not_served(change: Change, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     change.catalog.ingest()
     calls = itertools.count()
-    upsert = HashCollection.upsert
+    write = HashCollection.write
 
-    def stopping(self: HashCollection, *args: Any) -> int:
+    def stopping(self: HashCollection, *args: Any) -> None:
         if next(calls) == 2:
             raise StoreError("no more")
-        return upsert(self, *args)
+        write(self, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(HashCollection, "upsert", stopping)
+        patched.setattr(HashCollection, "write", stopping)
         with pytest.raises(StoreError, match="no more"):
             change.run()
     assert change.new.count() == 16

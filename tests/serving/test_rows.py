@@ -49,10 +49,10 @@ def test_meta_that_is_no_json_or_too_long_is_refused(meta: dict[str, object], pl
 
 
 def test_each_meta_may_have_all_the_bytes() -> None:
-    large = {"x": "é" * 32_764}
+    large = {"x": "é" * 32_763}
     assert check_metas([large] * 3) == [large] * 3
-    with pytest.raises(StoreError, match="65,538 bytes"):
-        check_metas([large, {"x": "é" * 32_765}, large])
+    with pytest.raises(StoreError, match="65,537 bytes"):
+        check_metas([large, {"x": "é" * 32_764}, large])
     assert check_metas([]) == []
 
 
