@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -140,7 +140,7 @@ def connect(target: Target) -> MilvusClient:
             return MilvusClient(**options)
     path = _lite_file(target.uri)
     _check_lite()
-    with _said_by_lite(path), _quiet_lite(), milvus_call(f"cannot open {path}"):
+    with _said_by_lite(path), _quiet_lite(), _one_start_at_a_time(), milvus_call(f"cannot open {path}"):
         return MilvusClient(str(path), timeout=target.timeout, grpc_options=SELDOM_PING)
 
 
@@ -241,6 +241,20 @@ def _check_lite() -> None:
 
 def _no_binary_vectors(version: str) -> str:
     return f"Milvus Lite {version} has no binary vectors; only Milvus Lite 2 has. Mend it with: {LITE_FIX}"
+
+
+@contextmanager
+def _one_start_at_a_time() -> Iterator[None]:
+    """Milvus Lites that start at the same moment all make a folder below the home folder, and some fail over it."""
+    import fcntl  # not on Windows, where there is no Milvus Lite
+
+    home = os.open(Path.home(), os.O_RDONLY)  # milvus-lite#305
+    try:
+        with suppress(OSError):  # a file system that has no locks
+            fcntl.flock(home, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(home)
 
 
 @contextmanager
