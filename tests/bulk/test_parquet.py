@@ -81,6 +81,17 @@ def test_the_file_is_as_milvus_wants_it(tmp_path: Path) -> None:
     assert not any(field.nullable for field in table.schema)
 
 
+def test_values_that_python_takes_for_equal_stay_apart(tmp_path: Path) -> None:
+    metas: tuple[dict[str, Any], ...]
+    metas = ({"a": 1}, {"a": True}, {"a": 1.0}, {"a": "1"}, {"a": "1"}, {"a": 0}, {"a": False}, {}, {"a": None})
+    count = len(metas)
+    same = ("x",) * count
+    rows = Rows(same, np.zeros((count, 3), np.uint8), same, same, same, metas)
+    write_table(to_table(rows, None, PLAIN), tmp_path / "x.parquet")
+    found = read_rows(tmp_path / "x.parquet", range(count), 20).metas
+    assert [types_of(meta) for meta in found] == [types_of(meta) for meta in metas]
+
+
 def test_no_rows_are_a_file_too(tmp_path: Path) -> None:
     empty = Rows((), np.zeros((0, 3), np.uint8), (), (), (), ())
     write_table(to_table(empty, None, PLAIN), tmp_path / "x.parquet")
