@@ -9,7 +9,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -92,23 +92,25 @@ class Writer:
             self._under_way.popleft().result().result()
 
     def _write(self, records: Sequence[dict[str, Any]], batch: Batch) -> Future[None]:
-        if records:
-            with self._nothing_after_a_failure() as may_go_on:
-                if may_go_on:
-                    write = functools.partial(self.collection.write, records)
-                    self.patience.until_it_works(write, self.stop, self.tell)
+        with self._failing():
+            if records and not self.failed:
+                write = functools.partial(self.collection.write, records)
+                self.patience.until_it_works(write, self.stop, self.tell)
+            elif records:
+                raise CancelledError
         return self._note_thread.submit(self._note, batch)
 
     def _note(self, batch: Batch) -> None:
-        with self._nothing_after_a_failure() as may_go_on:
-            if may_go_on:
-                self.journal.put(batch.entries)
-                self.stored += 0 if batch.rows is None else len(batch.rows)
+        """What is in is written down, also when a later batch has failed meanwhile."""
+        with self._failing():
+            self.journal.put(batch.entries)
+        self.stored += 0 if batch.rows is None else len(batch.rows)
 
     @contextmanager
-    def _nothing_after_a_failure(self) -> Iterator[bool]:
+    def _failing(self) -> Iterator[None]:
+        """Nothing is sent after something went wrong."""
         try:
-            yield not self.failed
+            yield
         except BaseException:
             self.failed = True
             raise
