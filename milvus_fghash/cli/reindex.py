@@ -107,7 +107,7 @@ def reindex(
     from milvus_fghash.serving.reindex import Sample, new_name, open_beside
     from milvus_fghash.serving.reindex import reindex as run
 
-    listing = read_photos(data, dataset)
+    listing = read_photos(data, dataset, any_path=True)
     keep_apart(listing, data, report)
     listing = listing.split(split) if split else listing
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
