@@ -19,14 +19,18 @@ FILES = [path for path in FILES if "milvus_fghash/exporters" not in path.as_posi
 
 ALWAYS = {"numpy", "pydantic"}
 IMPORT_NAMES = {"Pillow": "PIL"}
-ONLY_IN = {"matplotlib": "milvus_fghash/plots.py"}
+ONLY_IN = {
+    "matplotlib": "milvus_fghash/plots.py",
+    "fsspec": "milvus_fghash/data/fetching.py",
+    "aiohttp": "milvus_fghash/data/fetching.py",
+}
 """Packages whose row in the table says `in FILE only`."""
 LIGHT = {"milvus_fghash/methods/__init__.py": {"torch"}}
 """Files whose row says `PACKAGE (not FILE)`."""
 ALONE = {"milvus_fghash/explaining/trained.py": {"torch", "methods", "training"}}
 """Files that alone of their part may import these packages and parts: the rest of it works without torch."""
 WITHOUT_TORCH = ("core", "data", "serving", "explaining", "cli", "demo.py", "doctor.py")
-HEAVY = ("torch", "onnx", "onnxruntime", "pymilvus", "numpy", "pydantic", "PIL", "pyarrow", "matplotlib", "rich")
+HEAVY = {*ONLY_IN, "torch", "onnx", "onnxruntime", "pymilvus", "numpy", "pydantic", "PIL", "pyarrow", "rich"}
 """What `--help` must not load."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.paths import inside
+from milvus_fghash.data.places import Source, Url, located
 from milvus_fghash.errors import DataError, optional_part
 
 SUFFIXES = (".csv", ".parquet")
@@ -16,8 +16,8 @@ COLUMNS = ("path", "id", "label", "split")
 _Row = tuple[str, ...]
 
 
-def read(file: Path) -> Listing:
-    """The rows of ``file`` in their order; paths are relative to its folder.
+def read(file: Path, root: Path | Url | None = None) -> Listing:
+    """The rows of ``file`` in their order; paths are relative to its folder, or to ``root``, or are URLs.
 
     Without a column ``id`` the paths are the ids; without ``label`` or ``split`` they are "". Other columns are
     ignored. Photos need not be there: a missing one is refused when it is opened.
@@ -32,13 +32,19 @@ def read(file: Path) -> Listing:
     if not file.is_file():
         raise DataError(f"there is no file {file}")
     rows = _read_csv(file) if suffix == ".csv" else _read_parquet(file)
+    root = root or file.parent
+    places: list[Source] = []
     ids, paths, labels, splits = [], [], [], []
     for (path, key, label, split), where in rows:
-        paths.append(inside(path, where))
+        path, place = located(path, root, where)
+        paths.append(path)
+        places.append(place)
         ids.append(key or paths[-1])
         labels.append(label)
         splits.append(split)
-    return Listing(file.parent, tuple(ids), tuple(paths), tuple(labels), tuple(splits))
+    elsewhere = tuple(places) if any(not isinstance(place, Path) for place in places) else ()
+    url = root if isinstance(root, Url) else None
+    return Listing(file.parent, tuple(ids), tuple(paths), tuple(labels), tuple(splits), places=elsewhere, url=url)
 
 
 def _positions(file: Path, header: Sequence[str]) -> list[int | None]:

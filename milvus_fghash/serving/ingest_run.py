@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Source
 from milvus_fghash.errors import DataError, FghashError, Stopped, StoreError
 from milvus_fghash.serving import journal_sources
 from milvus_fghash.serving.changes import Changes, Todo
@@ -126,12 +126,12 @@ class IngestRun:
                 self._report_progress()
         self._report_progress()
 
-    def _files(self) -> Iterator[Path]:
+    def _files(self) -> Iterator[Source]:
         """Those to be decoded; which ones, is looked up as they are asked for."""
         for todo in self.changes.todo():
             self.begun[self.looked_into] = todo
             self.looked_into += 1
-            yield self.listing.file(todo.row)
+            yield self.listing.place(todo.row)
 
     def _report_progress(self) -> None:
         self.progress(self.changes.skipped + self.looked_into - len(self.begun), len(self.listing))
@@ -148,15 +148,17 @@ class IngestRun:
             self._report_progress()
 
     def _is_wanted(self, photo: Photo) -> bool:
-        """Whether it goes in: its row was not deleted on purpose, and path and label fit the columns.
+        """Whether it goes in: its row is of another content, or was not deleted on purpose; path and label fit.
 
         One that does not must not stop the others.
         """
         todo = self.begun[photo.row]
         row = todo.row
-        if photo.content_sha == todo.deleted_sha:
+        if photo.content_sha in (todo.deleted_sha, todo.stored_sha):
             del self.begun[photo.row]
-            self._set_aside(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, DELETED))
+            self.changes.unchanged += not todo.deleted_sha
+            reason = DELETED if todo.deleted_sha else ""
+            self._set_aside(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, reason))
             return False
         try:
             check_fits("path", self.listing.paths[row])
