@@ -30,8 +30,8 @@ class _Local(click.Path):
         return super().convert(value, param, ctx)
 
 
-class _Photos(_Local):
-    """A path of something that is there, shards by their braces, or a URL."""
+class _Place(_Local):
+    """A path of something that is there, or a URL; where folders are taken, shards by their braces too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from milvus_fghash.data.places import Url, protocol_of
@@ -41,10 +41,11 @@ class _Photos(_Local):
         if (protocol := protocol_of(value)) not in ("", "file"):
             return Url(value)
         path = unquote(urlsplit(value).path) if protocol else value
-        return Path(path) if "{" in path else super().convert(path, param, ctx)
+        return Path(path) if "{" in path and self.dir_okay else super().convert(path, param, ctx)
 
 
-PHOTOS = _Photos(exists=True, path_type=Path)
+PHOTOS = _Place(exists=True, path_type=Path)
+PHOTO = _Place(exists=True, dir_okay=False, path_type=Path)
 READABLE = _Local(exists=True, path_type=Path)
 READABLE_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 READABLE_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

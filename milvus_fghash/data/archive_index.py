@@ -30,8 +30,8 @@ def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
     """
     if isinstance(archive, Path):
         try:
-            status = archive.stat()
             with open(archive, "rb") as file:
+                status = os.fstat(file.fileno())
                 return list(_index(file, str(archive))), f"{status.st_size} {status.st_mtime_ns}"
         except OSError as error:
             raise DataError(f"cannot read {archive}: {error.strerror}") from None

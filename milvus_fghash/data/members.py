@@ -72,11 +72,14 @@ class Careful:
     """A file of which no more is read at once than ``most`` bytes: what archives say of sizes may be a lie.
 
     Raises:
-        DataError: when more is asked for, or the file cannot be read.
+        TooMuch: when more is asked for, or a place behind the end.
+        DataError: when the file cannot be read.
     """
 
     def __init__(self, file: BinaryIO, shown: str, most: int) -> None:
         self._file, self._shown, self._most = file, shown, most
+        self.size = self.seek(0, 2)
+        self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
         if size > self._most:
@@ -90,6 +93,8 @@ class Careful:
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and offset > self.size:
+            raise TooMuch(f"{self._shown} has a header that leads to byte {offset:,}, and {self.size:,} are there")
         try:
             return self._file.seek(offset, whence)
         except Exception as error:

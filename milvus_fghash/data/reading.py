@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from milvus_fghash.data.places import SECONDS, Place
+from milvus_fghash.data.places import SECONDS, Place, Url
 from milvus_fghash.errors import ImageRefused
+from milvus_fghash.images import DEFAULT_LIMITS
 
 ZIP_HEADER: Final = 30
 """Bytes of a member's header in a zip, before its name."""
@@ -46,9 +49,23 @@ def begin(place: Place, max_bytes: int, seconds: float = SECONDS) -> Begun:
     return Begun(place.shown, lambda max_bytes: _checked(place, _from_file(place, wanted), max_bytes))
 
 
+def photo_at(place: Path | Url) -> Path | bytes:
+    """A photo as `images.open_rgb` takes it: the file, or what is behind the URL.
+
+    Raises:
+        ImageRefused, MissingExtra: as `Place.read`.
+    """
+    return place if isinstance(place, Path) else Place(place.full, str(place)).read(DEFAULT_LIMITS.max_bytes)
+
+
 def _from_file(place: Place, wanted: int) -> bytes:
     try:
         with open(place.where, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not place.version.startswith(f"{status.st_size} {status.st_mtime_ns} "):
+                raise ImageRefused(
+                    "broken", f"{place.shown} cannot be read: its archive has changed since; run it again"
+                )
             file.seek(place.start)
             return file.read(wanted)
     except FileNotFoundError:

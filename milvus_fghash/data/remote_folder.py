@@ -38,7 +38,8 @@ def remote_archives(root: Url, suffixes: tuple[str, ...]) -> list[tuple[str, Url
 
 
 def _below(root: Url) -> Iterator[tuple[str, dict[str, Any]]]:
-    files, base = filesystem(root.full)
+    is_web = root.protocol in {"http", "https"}
+    files, base = filesystem(root.full.rstrip("/") + "/" * is_web)
     try:
         found = files.find(base, detail=True)
     except Exception as error:  # of fsspec's file systems, which have trees of their own
@@ -46,7 +47,7 @@ def _below(root: Url) -> Iterator[tuple[str, dict[str, Any]]]:
     start = base.rstrip("/") + "/"
     for name, facts in found.items():
         path = str(name).removeprefix(start)
-        path = unquote(path) if root.protocol in {"http", "https"} else path
+        path = unquote(path) if is_web else path
         hidden = any(part.startswith(".") for part in path.split("/"))
         if str(name).startswith(start) and path and not hidden:
             yield path, facts

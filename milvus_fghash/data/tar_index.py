@@ -28,8 +28,6 @@ def index(file: BinaryIO, shown: str) -> Iterator[Member]:
         DataError: when it is no tar, or a compressed one.
     """
     careful = Careful(file, shown, MOST)
-    size = careful.seek(0, 2)
-    careful.seek(0)
     start = careful.read(_BLOCK)
     for magic, method in _COMPRESSED.items():
         if start.startswith(magic):
@@ -56,16 +54,18 @@ def index(file: BinaryIO, shown: str) -> Iterator[Member]:
             yield barred("", "broken", "has a header that leads backwards; what comes behind is not known")
             return
         last = info.offset
-        yield from _member(info, careful, size)
-    careful.seek(archive.offset)
+        yield from _member(info, careful)
+    careful.seek(min(archive.offset, careful.size))
     end = careful.read(_BLOCK)
     if end != bytes(_BLOCK):
         yield barred("", "truncated", "is cut off or damaged; what comes behind is not known")
-    elif size - archive.offset > PADDING:
-        yield barred("", "truncated", f"goes on for {size - archive.offset:,} bytes behind its end; they are not read")
+    elif careful.size - archive.offset > PADDING:
+        yield barred(
+            "", "truncated", f"goes on for {careful.size - archive.offset:,} bytes behind its end; they are not read"
+        )
 
 
-def _member(info: tarfile.TarInfo, file: Careful, size: int) -> Iterator[Member]:
+def _member(info: tarfile.TarInfo, file: Careful) -> Iterator[Member]:
     name, kind = info.name, kind_of(info.name)
     if info.isdir() or not kind:
         return
@@ -74,7 +74,7 @@ def _member(info: tarfile.TarInfo, file: Careful, size: int) -> Iterator[Member]
         yield barred(name, "format", f"is {what} in the archive, and only plain files are read")
     elif kind == "nested":
         yield barred(name, "format", "is an archive inside an archive, which is not opened; unpack it")
-    elif info.offset_data + info.size > size:
+    elif info.offset_data + info.size > file.size:
         yield barred(name, "truncated", "is cut off by the end of its archive")
     elif kind == "photo":
         yield Member(name, info.offset_data, info.size, version=f"{info.mtime:.0f}")

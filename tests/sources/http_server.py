@@ -66,9 +66,10 @@ class Handler(BaseHTTPRequestHandler):
             site.ended.wait(60)
         status = site.once.pop(path, 0) if method == "GET" else 0
         status = status or site.status.get(path, 200 if path in site.files else 404)
-        if path in site.moved:
+        moved = f"{self.path}/" if f"{path}/" in site.files else site.moved.get(path)
+        if moved:
             self.send_response(302)
-            self.send_header("Location", site.moved[path])
+            self.send_header("Location", moved)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return

@@ -12,7 +12,7 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 
-@dataclass
+@dataclass(eq=False)  # handlers are told apart by who they are
 class Store(logging.Handler):
     """What `fs` writes is what others read. Hears the server's own log."""
 
@@ -25,7 +25,7 @@ class Store(logging.Handler):
         super().__init__()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if found := re.search(r'"(\w+) (\S+) HTTP', record.getMessage()):
+        if found := re.search(r"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP", record.getMessage()):
             self.asked.append((found[1], found[2]))
 
     def gets(self) -> list[str]:
