@@ -23,7 +23,10 @@ EXTRAS = {
     "train": {"torch", "torchvision", "safetensors", "tensorboard", "onnx", "onnxscript"},
     "plot": {"matplotlib"},
     "parquet": {"pyarrow"},
-    "all": {"milvus-fghash[cpu,lite,train,plot,parquet]"},
+    "http": {"fsspec", "aiohttp"},
+    "s3": {"s3fs"},
+    "gcs": {"gcsfs"},
+    "all": {"milvus-fghash[cpu,lite,train,plot,parquet,http,s3]"},
 }
 BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w"}
 

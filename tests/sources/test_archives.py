@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import tarfile
 import tempfile
 import zipfile
@@ -219,11 +222,12 @@ def test_a_header_that_leads_back_does_not_go_round_for_ever(tmp_path: Path) -> 
     assert found["back.tar"] in {"broken", "truncated"}
 
 
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
-def test_a_compressed_tar_is_refused_with_the_way_out(mode: str, tmp_path: Path) -> None:
-    file = tmp_path / f"photos.tar.{mode[2:]}"
-    with tarfile.open(file, mode):
-        pass
+@pytest.mark.parametrize(("ending", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_a_compressed_tar_is_refused_with_the_way_out(
+    ending: str, compress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    file = tmp_path / f"photos.tar.{ending}"
+    file.write_bytes(compress(tar_of(BIRDS)))
     with pytest.raises(DataError, match=r"is compressed by .*; decompress it first"):
         read(detect(file), file)
 
