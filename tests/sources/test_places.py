@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -84,11 +85,11 @@ def test_what_a_list_may_name(root: Path | Url) -> None:
         "zip://a::b",
         "data://x",
         "reference://x",
-        "simplecache::file:///etc/passwd",
+        "ssh://x",
     ]
     bad += ["/etc/passwd", "../a.jpg", "", "a\0.jpg", "http://host/\n.jpg", "http://host/" + "a" * 5000, "C:\\a.jpg"]
     for text in bad:
-        with pytest.raises(DataError, match="^list"):
+        with pytest.raises(DataError, match=r"^list"):
             located(text, root, "list")
 
 
@@ -123,9 +124,7 @@ def test_without_the_packages(url: str, extra: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_protocol_that_needs_more_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec.registry
-
-    monkeypatch.setattr(fsspec.registry, "_registry", {})
+    monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3", raising=False)
     for module in ("s3fs", "adlfs"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=r"milvus-fghash\[s3\]"):
@@ -141,5 +140,5 @@ def test_no_such_protocol(url: str) -> None:
 
 
 def test_layouts_that_are_read_here_only() -> None:
-    with pytest.raises(DataError, match="cub is read in a folder here only; behind a URL: archive, folder, table"):
+    with pytest.raises(DataError, match="cub is read in a folder here only; behind a URL: folder, archive, table"):
         read("cub", Url("s3://b/x"))
