@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import s3fs
+import fsspec
 from moto.server import ThreadedMotoServer
 
 
@@ -17,7 +17,7 @@ class Store(logging.Handler):
     """What `fs` writes is what others read. Hears the server's own log."""
 
     url: str
-    fs: s3fs.S3FileSystem
+    fs: fsspec.AbstractFileSystem
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Method and path."""
 
@@ -41,7 +41,7 @@ def storing() -> Iterator[Store]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
-    fs = s3fs.S3FileSystem(endpoint_url=url, key="test", secret="test", use_listings_cache=False)
+    fs = fsspec.filesystem("s3", endpoint_url=url, key="test", secret="test", use_listings_cache=False)
     store, log = Store(url, fs), logging.getLogger("werkzeug")
     level = log.level
     log.addHandler(store)
