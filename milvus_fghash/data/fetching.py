@@ -66,15 +66,21 @@ def filesystem(where: str) -> tuple[FileSystem, str]:
         ) from None
 
 
-def fetch(place: Place, wanted: int, seconds: float) -> Callable[[], bytes]:
-    """Begin to fetch at the most ``wanted`` bytes of a place; what is given back waits for them.
+def fetch(place: Place, wanted: int, seconds: float) -> Future[bytes]:
+    """Begin to fetch at the most ``wanted`` bytes of a place.
 
     Raises:
-        MissingExtra, DataError: as `filesystem`. What is given back raises `ImageRefused`: `missing`, `timeout`,
-            `unreachable`.
+        MissingExtra, DataError: as `filesystem`. The result raises `ImageRefused`: `missing`, `timeout`, `unreachable`.
     """
     files, path = filesystem(place.where)
-    return _started(place.shown, _bytes_of(files, path, place, wanted), seconds)
+
+    async def in_time() -> bytes:
+        try:
+            return await asyncio.wait_for(_bytes_of(files, path, place, wanted), seconds)
+        except Exception as error:  # aiohttp, botocore and others have trees of their own
+            raise told(place.shown, error) from None
+
+    return _in_background(in_time())
 
 
 @contextmanager
@@ -136,21 +142,6 @@ def told(shown: str, error: BaseException) -> ImageRefused:
             return ImageRefused("timeout", f"{shown} did not come in time")
     text = " ".join(str(error).split()) or type(error).__name__
     return ImageRefused("unreachable", f"{shown} cannot be fetched: {_SECRET.sub('', text)[:200]}")
-
-
-def _started(shown: str, work: Coroutine[Any, Any, T], seconds: float) -> Callable[[], T]:
-    async def in_time() -> T:
-        return await asyncio.wait_for(work, seconds)
-
-    future = _in_background(in_time())
-
-    def wait() -> T:
-        try:
-            return future.result()
-        except Exception as error:  # aiohttp, botocore and others have trees of their own
-            raise told(shown, error) from None
-
-    return wait
 
 
 def _in_background(work: Coroutine[Any, Any, T]) -> Future[T]:

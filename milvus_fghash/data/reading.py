@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,10 +25,12 @@ class Begun:
     Attributes:
         shown: how their place is called.
         read: waits for them; raises as `Place.read`.
+        coming: done when they are here; None when nothing has to be waited for.
     """
 
     shown: str
     read: Callable[[int], bytes]
+    coming: Future[bytes] | None = None
 
 
 def begin(place: Place, max_bytes: int, seconds: float = SECONDS) -> Begun:
@@ -45,7 +48,7 @@ def begin(place: Place, max_bytes: int, seconds: float = SECONDS) -> Begun:
         from milvus_fghash.data.fetching import fetch
 
         coming = fetch(place, wanted, seconds)
-        return Begun(place.shown, lambda max_bytes: _checked(place, coming(), max_bytes))
+        return Begun(place.shown, lambda max_bytes: _checked(place, coming.result(), max_bytes), coming)
     return Begun(place.shown, lambda max_bytes: _checked(place, _from_file(place, wanted), max_bytes))
 
 

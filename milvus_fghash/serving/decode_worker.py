@@ -17,8 +17,9 @@ import signal
 import sys
 from collections import deque
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field
-from multiprocessing.connection import Connection
+from dataclasses import astuple
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
 
@@ -82,33 +83,44 @@ def source_from_bytes(raw: bytes) -> Path | Place:
     return Place(where, shown, version, start, size, zipped and tuple(zipped))
 
 
-@dataclass
 class Inbox:
-    """What a worker has been asked for, in order. What is behind URLs is on its way from then on."""
+    """What a worker has been asked for, in order. What is behind URLs is on its way as soon as it is asked for.
 
-    pipe: Connection
-    setup: Setup
-    _asked: deque[Path | Begun] = field(default_factory=deque)
-    _fetches: bool = False
+    Without a thread of its own, whose stack would count as memory.
+    """
+
+    def __init__(self, pipe: Connection, setup: Setup) -> None:
+        self.pipe, self.setup = pipe, setup
+        self._asked: deque[Path | Begun] = deque()
+        self._woken, self._wake = Pipe(duplex=False)
+        self._fetches = False
 
     def next(self) -> Path | Begun | None:
-        """The next photo, when there is one; None when the other side is gone."""
-        while not self._asked and not self.pipe.poll(_LOOK_UP):
-            if os.getppid() != self.setup.parent:
-                return None
-        while self.pipe.poll():
-            self._asked.append(self._begun(source_from_bytes(self.pipe.recv_bytes())))
-        return self._asked.popleft()
+        """The next photo, when its bytes are here; None when the other side is gone."""
+        while os.getppid() == self.setup.parent:
+            while self.pipe.poll():
+                self._asked.append(self._begun(source_from_bytes(self.pipe.recv_bytes())))
+            if self._asked and _is_here(self._asked[0]):
+                return self._asked.popleft()
+            if self._woken in wait([self.pipe, self._woken], _LOOK_UP):
+                self._woken.recv_bytes()
+        return None
 
     def _begun(self, source: Path | Place) -> Path | Begun:
         if isinstance(source, Path):
             return source
         limits = self.setup.limits
         begun = begin(source, limits.max_bytes, FETCHING * self.setup.timeout)
-        if source.is_remote and not self._fetches:  # now that all is loaded which that takes
-            self._fetches = True
-            bound_memory(memory_for(limits) + MEMORY_FETCHING + self.setup.slots * limits.max_bytes)
+        if begun.coming:
+            begun.coming.add_done_callback(lambda _: self._wake.send_bytes(b"."))
+            if not self._fetches:  # now that all is loaded which that takes
+                self._fetches = True
+                bound_memory(memory_for(limits) + MEMORY_FETCHING + self.setup.slots * limits.max_bytes)
         return begun
+
+
+def _is_here(source: Path | Begun) -> bool:
+    return isinstance(source, Path) or source.coming is None or source.coming.done()
 
 
 def serve(pipe: Connection, pixels: int, setup: Setup) -> None:
