@@ -154,7 +154,7 @@ def test_a_photo_that_could_not_be_reached_is_tried_again(run: Callable[..., Any
     with serving() as site:
         source = in_list(site, known=True)
         source.put(BIRDS)
-        site.status = {"/jay/01.png": 403, "/jay/03.png": 404}
+        site.status, site.once = {"/jay/03.png": 404}, {"/jay/01.png": 403}
         words = ("ingest", str(GOLDEN), source.data, "--workers", "1", "--report", str(tmp_path / "report.jsonl"))
         told = run(*words, exit_code=3)
         assert told["reasons"] == {"missing": 1, "unreachable": 1}

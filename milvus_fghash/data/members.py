@@ -82,15 +82,14 @@ class Careful:
         self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
+        left = max(0, self.size - self.tell())
+        size = left if size < 0 else size
         if size > self._most:
             raise TooMuch(f"{self._shown} has a header that speaks of {size:,} bytes; expected {self._most:,} at most")
         try:
-            data = self._file.read(self._most + 1 if size < 0 else size)
+            return self._file.read(min(size, left))
         except Exception as error:  # of file systems, which have trees of their own
             raise _unreadable(self._shown, error) from None
-        if len(data) > self._most:
-            raise TooMuch(f"{self._shown} has a header of more than {self._most:,} bytes")
-        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 0 and offset > self.size:

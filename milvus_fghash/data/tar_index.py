@@ -74,8 +74,6 @@ def _member(info: tarfile.TarInfo, file: Careful) -> Iterator[Member]:
         yield barred(name, "format", f"is {what} in the archive, and only plain files are read")
     elif kind == "nested":
         yield barred(name, "format", "is an archive inside an archive, which is not opened; unpack it")
-    elif info.offset_data + info.size > file.size:
-        yield barred(name, "truncated", "is cut off by the end of its archive")
     elif kind == "photo":
         yield Member(name, info.offset_data, info.size, version=f"{info.mtime:.0f}")
     elif info.size <= LONGEST_LABEL:

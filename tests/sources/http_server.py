@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -35,6 +35,8 @@ class Site:
     seconds: float = 0
     """Before each answer."""
     asked: list[tuple[str, str]] = field(default_factory=list)
+    sent: int = 0
+    """Bytes of bodies that the system took."""
     url: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -91,8 +93,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if method == "GET":
-            self.wfile.write(body[: len(body) // 2] if path in site.cut else body)
+            self.write(body[: len(body) // 2] if path in site.cut else body)
         self.close_connection = path in site.cut
+
+    def write(self, body: bytes) -> None:
+        """Until the other side has enough."""
+        with suppress(ConnectionError):
+            for start in range(0, len(body), 1 << 16):
+                self.wfile.write(body[start : start + (1 << 16)])
+                self.site.sent += len(body[start : start + (1 << 16)])
 
 
 @contextmanager

@@ -91,6 +91,10 @@ def test_a_server_without_ranges_is_refused_by_name(site: Site) -> None:
     site.ranges = False
     with pytest.raises(DataError, match=r"photos.tar cannot be read in parts.*download it"):
         read("archive", Url(f"{site.url}/photos.tar"))
+    site.ranges = True
+    listing = read("archive", Url(f"{site.url}/photos.tar"))
+    site.ranges = False
+    assert set(contents(listing).values()) == {"unreachable"}
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0/\\."), min_size=1, max_size=60)
@@ -109,9 +113,15 @@ def shards(folder: Path) -> Path:
     """WebDataset: a class by .cls, by .json, by both, by none; a photo of its own in each of three shards."""
     folder.mkdir(exist_ok=True)
     samples: list[dict[str, bytes]] = [
-        {"0.png": grey(0), "0.cls": b"3\n", "0.json": b'{"label": "other"}', "0.txt": b"a caption"},
+        {"0.json": b'{"label": "other"}', "0.png": grey(0), "0.cls": b"3\n", "0.txt": b"a caption"},
         {"0.json": json.dumps({"label": "jay"}).encode(), "0.left.png": grey(1), "0.right.png": grey(2)},
-        {"wren/0.png": grey(3), "0.png": grey(4), "0.json": b"{no json"},
+        {
+            "wren/0.png": grey(3),
+            "0.png": grey(4),
+            "0.json": b"{no json",
+            "jay/1.cls": b"5",
+            "jay/1.json": b'{"label": 6}',
+        },
     ]
     for number, files in enumerate(samples):
         (folder / f"train-{number:04}.tar").write_bytes(tar_of(files))

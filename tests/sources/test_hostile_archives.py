@@ -8,6 +8,7 @@ import io
 import lzma
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_what_an_archive_must_not_do(tmp_path: Path) -> None:
     ]
     files = {"/abs.png": b"1", "../up.png": b"2", "a/../../up.png": b"3", "C:/x.png": b"4", "in/a.tar": b"5"}
     (tmp_path / "bad.tar").write_bytes(
-        tar_of({**files, "good.png": b"6", "./good.png": b"7", "u\udcff.png": b"8"}, links)
+        tar_of({**files, "good.png": b"6", "./good.png": b"7", ".//good.png": b"9", "u\udcff.png": b"8"}, links)
     )
     found = contents(read("archive", tmp_path / "bad.tar"))
     assert found == {
@@ -76,6 +77,7 @@ def test_what_an_archive_must_not_do(tmp_path: Path) -> None:
         **dict.fromkeys(["/abs.png", "../up.png", "a/../../up.png", "C:/x.png", "u\\udcff.png"], "name"),
         "good.png": b"6",
         "good.png #2": b"7",
+        "good.png #3": b"9",
     }
 
 
@@ -116,16 +118,26 @@ def test_encrypted_overlapping_and_falsified_members_of_a_zip(tmp_path: Path) ->
         (tmp_path / f"{name}.zip").write_bytes(made)
         found = contents(read("archive", tmp_path / f"{name}.zip"))
         assert found["b.png"] == seen, name
+        assert found["a.png"] == ("broken" if name == "overlapping" else b"a" * 50)
 
 
 def test_sizes_that_are_lies_take_no_memory(tmp_path: Path) -> None:
+    bomb = zip_of({"a.png": bytes(1 << 28)})
+    tracemalloc.start()
     huge = member("a.png", size=1 << 62)
     (tmp_path / "size.tar").write_bytes(huge.tobuf(tarfile.GNU_FORMAT) + b"x" * 600)
     assert contents(read("archive", tmp_path / "size.tar")) == {"a.png": "truncated", "size.tar": "truncated"}
-    long_name = member("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=1 << 32)
+    with open(tmp_path / "name.tar", "wb") as file:  # sparse: it takes no disk
+        file.truncate(1 << 29)
+    long_name = member("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=1 << 28)
     first = tar_of({"a.png": b"x"}).rstrip(b"\0").ljust(1024, b"\0")
-    (tmp_path / "name.tar").write_bytes(first + long_name.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 21))
+    with open(tmp_path / "name.tar", "r+b") as file:
+        file.write(first + long_name.tobuf(tarfile.GNU_FORMAT))
     assert contents(read("archive", tmp_path / "name.tar")) == {"a.png": b"x", "name.tar": "truncated"}
+    (tmp_path / "bomb.zip").write_bytes(bomb)
+    assert contents(read("archive", tmp_path / "bomb.zip")) == {"a.png": "too-large"}
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 def test_a_header_that_leads_back_does_not_go_round_for_ever(tmp_path: Path) -> None:

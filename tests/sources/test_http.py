@@ -79,10 +79,11 @@ def test_nobody_there(site: Site) -> None:
 
 
 def test_empty_and_too_large_are_told_without_reading_on(site: Site) -> None:
-    site.files = {"/empty.png": b"", "/large.png": bytes(1 << 24), "/fits.png": bytes(1000)}
+    site.files = {"/empty.png": b"", "/large.png": bytes(1 << 27), "/fits.png": bytes(1000)}
     empty, large, fits = places(site, *site.files)
     assert refusal(empty).reason == "empty"
     assert refusal(large).reason == "too-large"
+    assert site.sent < 1 << 26  # what lies in buffers
     assert fits.read(1000) == bytes(1000)
 
 
