@@ -145,7 +145,9 @@ def keep_apart(listing: Listing, data: Path | Url, *outputs: Path | None) -> Non
     for out in outputs:
         if out is not None:
             if isinstance(data, Path) and out.resolve() == data.resolve() and data.is_file():
-                raise ConfigError(f"{out} is the list or archive of the photos; give another file for what is written")
+                raise ConfigError(
+                    f"{out} is the list of the photos, or their archive; give another file for what is written"
+                )
             listing.keep_apart(out)
 
 
