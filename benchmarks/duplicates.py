@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=520)
     parser.add_argument("--largest", type=int, help="largest distance; default: one bit in eight")
+    parser.add_argument("--step", type=int, default=1, help="between two distances of the table")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     files = sorted(path for path in given.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
@@ -143,7 +144,7 @@ def main() -> None:
             result = ingest(encoder, read("folder", folder), collection)
             assert result.stored == len(planted)
             largest = manifest.bits // 8 if given.largest is None else given.largest
-            distances = range(largest + 1)
+            distances = range(0, largest + 1, given.step)
             columns = {str(within): measure(find_duplicates(collection, within), planted) for within in distances}
     print(f"\n{manifest.method}, {manifest.bits} bits; {len(drawn)} photos of {given.data.name}, ", end="")
     print(f"{len(planted) - len(drawn)} changed copies; dedupe's own distance is {default_distance(manifest.bits)}\n")

@@ -9,6 +9,8 @@ cannot be faster than 1 / (1/e + 1/d + 1/s). Beside it:
 
     by torch   the checkpoint in torch, torchvision's transforms in a DataLoader, one insert a batch
     plain      a loop with Pillow and ONNX Runtime, at the best of several batch sizes, inserts of 1,000 rows
+
+With ``--enlarge 2000x1500 --photos 300`` the photos are as large as those of a camera.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integration tests
 
@@ -46,8 +51,9 @@ from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.rows import Rows, photo_id
 from milvus_fghash.serving.target import Target, connect
 
-BATCHES = (1, 8, 32, 128)
-"""Batch sizes that the plain loop tries."""
+BATCHES = (1, 4, 8, 32, 128)
+"""Batch sizes that the plain loop tries, on so many photos:"""
+TRIED = 500
 ROWS = 1000
 
 
@@ -60,6 +66,8 @@ class Bench:
     client: Any
     folder: Path
     checkpoint: Path | None
+    usual_session: InferenceSession
+    """As ONNX Runtime opens it by default."""
     codes: dict[str, Codes] = field(default_factory=dict)
     """Way -> codes of all photos, in the order of the listing."""
 
@@ -97,7 +105,6 @@ def ours(bench: Bench) -> float:
 
 def by_torch(bench: Bench) -> float:
     import torch
-    from PIL import Image
     from torch.utils.data import DataLoader, Dataset
 
     from milvus_fghash.training.checkpoint import load_checkpoint
@@ -133,7 +140,8 @@ def by_torch(bench: Bench) -> float:
 
 def plain(bench: Bench, batch: int) -> float:
     collection = bench.collection()
-    preprocessing, session = bench.encoder.bundle.manifest.preprocessing, bench.encoder.session
+    preprocessing = bench.encoder.bundle.manifest.preprocessing.model_copy(update={"scale": "whole"})
+    session = bench.usual_session
     waiting: list[dict[str, Any]] = []
     started = time.perf_counter()
     for first in range(0, len(bench), batch):
@@ -156,10 +164,11 @@ def plain(bench: Bench, batch: int) -> float:
 def encoding_alone(bench: Bench, pixels: NDArray[np.uint8]) -> float:
     """Seconds for as many photos as the listing has, in the pipeline's batches."""
     size = bench.encoder.batch_size
-    batches = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+    ready = [Photo(row, one, "") for row, one in enumerate(pixels)]
+    groups = [ready[start : start + size] for start in range(0, len(ready), size)]
     started = time.perf_counter()
-    for batch in itertools.islice(itertools.cycle(batches), -(-len(bench) // size)):
-        bench.encoder.run(batch)
+    for _ in bench.encoder.encode_batches(itertools.islice(itertools.cycle(groups), -(-len(bench) // size))):
+        pass
     return time.perf_counter() - started
 
 
@@ -204,25 +213,42 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="Training that the bundle comes from; none: no row by torch.")
     parser.add_argument("--out", type=Path, required=True, help="Folder for the journals.")
     parser.add_argument("--photos", type=int, default=0, help="Take so many, spread over the listing; 0: all.")
+    parser.add_argument("--enlarge", help="Width and height, such as 2000x1500, of JPEGs to make of them before.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--uri", help="A server that may be written to; by default one is started.")
     arguments = parser.parse_args()
     listing = read(detect(arguments.data), arguments.data)
     if 0 < arguments.photos < len(listing):
         listing = listing.take(np.linspace(0, len(listing) - 1, arguments.photos).astype(np.int64))
-    encoder = Encoder.open(arguments.bundle)
+    encoder = Encoder.open(arguments.bundle, for_many=True)
     with (
+        TemporaryDirectory() as scratch,
         nullcontext(arguments.uri) if arguments.uri else milvus_server() as uri,
         closing(connect(Target(uri))) as client,
     ):
-        bench = Bench(encoder, listing, client, arguments.out, arguments.checkpoint)
+        if arguments.enlarge:
+            listing = enlarged(listing, arguments.enlarge, Path(scratch))
+        usual = InferenceSession(encoder.bundle.graph())
+        bench = Bench(encoder, listing, client, arguments.out, arguments.checkpoint, usual)
         report(bench, arguments.repeats)
+
+
+def enlarged(listing: Listing, size: str, folder: Path) -> Listing:
+    """Copies as JPEG, as a camera would give them."""
+    width, height = map(int, size.split("x"))
+    paths = tuple(f"{number}.jpg" for number in range(len(listing)))
+    for number, path in enumerate(paths):
+        with Image.open(listing.file(number)) as image:
+            large = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        large.save(folder / path, quality=90)
+    return replace(listing, root=folder, ids=paths, paths=paths)
 
 
 def report(bench: Bench, repeats: int) -> None:
     preprocessing = bench.encoder.bundle.manifest.preprocessing
     pixels = np.stack([load(bench.listing.file(number), preprocessing) for number in range(min(256, len(bench)))])
-    batch = min(BATCHES, key=lambda size: plain(bench, size))
+    some = replace(bench, listing=bench.listing.take(range(min(TRIED, len(bench)))))
+    batch = min(BATCHES, key=lambda size: plain(some, size))
     ways: dict[str, Callable[[], float]] = {"ours": lambda: ours(bench)}
     ways[f"plain, {batch} at once"] = lambda: plain(bench, batch)
     if bench.checkpoint:
@@ -243,8 +269,11 @@ def report(bench: Bench, repeats: int) -> None:
         if way in bench.codes:
             share = f"{differing_bits(bench.codes[way], bench.codes['ours']).mean() / bench.encoder.bits:.4%}"
         rows.append((way, f"{rate[way]:.0f}", runs or "–", f"{rate['ours'] / rate[way]:.2f}", share))
-    machine = f"{os.cpu_count()} cores, {bench.encoder.batch_size} photos a batch, {WORKERS} decoders"
-    print(f"{len(bench):,} photos, {machine}\n")
+    encoder = bench.encoder
+    print(
+        f"{len(bench):,} photos, {os.cpu_count()} cores, {WORKERS} decoders, batches of {encoder.batch_size}, "
+        f"{encoder.streams} side by side\n"
+    )
     print(table(("", "photos/s, median", "runs", "ours / this", "bits that differ from ours"), rows))
 
 

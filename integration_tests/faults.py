@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,16 +164,25 @@ def main() -> None:
     with running_server() as server, tempfile.TemporaryDirectory() as folder:
         at_work = Harness(server, Path(folder))
         for fault in [fault for fault in FAULTS if fault in arguments.faults.split(",")]:
-            outcomes = [at_work.run(fault) for _ in range(arguments.runs)]
-            where = Counter(one.where for one in outcomes if one.happened)
-            places = ", ".join(f"{stage} {count}" for stage, count in sorted(where.items()))
-            missing, extra, twice = (
-                sum(getattr(one.found, name).count for one in outcomes) for name in ("missing", "extra", "duplicates")
-            )
-            most = max(one.encoded_twice for one in outcomes)
-            failed = sum(not one.is_good for one in outcomes)
-            row = (fault, len(outcomes), places, missing, extra, twice, most, failed)
-            print("| " + " | ".join(str(value) for value in row) + " |", flush=True)
+            outcomes: list[Outcome] = []
+            try:
+                while len(outcomes) < arguments.runs:
+                    outcomes.append(at_work.run(fault))
+            finally:  # a run that does not end well hides nothing of those before
+                print(line(fault, outcomes), flush=True)
+
+
+def line(fault: Fault, outcomes: Sequence[Outcome]) -> str:
+    """What runs with a fault came to, as a row of the table."""
+    where = Counter(one.where for one in outcomes if one.happened)
+    places = ", ".join(f"{stage} {count}" for stage, count in sorted(where.items()))
+    missing, extra, twice = (
+        sum(getattr(one.found, name).count for one in outcomes) for name in ("missing", "extra", "duplicates")
+    )
+    most = max((one.encoded_twice for one in outcomes), default=0)
+    failed = sum(not one.is_good for one in outcomes)
+    row = (fault, len(outcomes), places, missing, extra, twice, most, failed)
+    return "| " + " | ".join(map(str, row)) + " |"
 
 
 if __name__ == "__main__":

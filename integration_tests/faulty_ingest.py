@@ -16,7 +16,8 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,6 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions, ingest
 from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.patience import Patience
-from milvus_fghash.serving.rows import Rows
 from milvus_fghash.serving.target import Target, connect
 
 Stage = Literal["decode", "encode", "sink", "journal"]
@@ -100,16 +100,15 @@ def main(plan: Plan) -> None:
             return super().run(images, *more)
 
     class WatchedCollection(HashCollection):
-        def upsert(self, rows: Rows, embeddings: NDArray[np.float32] | None = None) -> int:
+        def write(self, records: Sequence[dict[str, Any]]) -> None:
             begin("sink")
             if begun["sink"] == plan.lose_answers:
                 print("lose", flush=True)
                 sys.stdin.readline()  # until the proxy is ready to
-            if plan.plant != "insert":
-                return super().upsert(rows, embeddings)
-            client: Any = self.client
-            client.upsert = client.insert
-            return super().upsert(rows, embeddings)
+            if plan.plant == "insert":
+                client: Any = self.client
+                client.upsert = client.insert
+            super().write(records)
 
     class WatchedJournal(Journal):
         def put(self, entries: Any) -> None:
@@ -119,9 +118,9 @@ def main(plan: Plan) -> None:
     class HastyWriter(writing.Writer):
         """Writes down first, and writes then."""
 
-        def _write(self, batch: writing.Batch) -> None:
+        def _write(self, records: Sequence[dict[str, Any]], batch: writing.Batch) -> Future[None]:
             self.journal.put(batch.entries)
-            super()._write(batch)
+            return super()._write(records, batch)
 
     def watched_decode(*arguments: Any, **options: Any) -> Iterator[Any]:
         with closing(original_decode(*arguments, **options)) as decoded:
@@ -133,7 +132,7 @@ def main(plan: Plan) -> None:
     original_decode, ingesting.decode = ingesting.decode, watched_decode
     if plan.plant == "journal first":
         importlib.import_module("milvus_fghash.serving.ingest").__dict__["Writer"] = HastyWriter
-    encoder = replace(Encoder.open(plan.bundle), batch_size=4)
+    encoder = replace(Encoder.open(plan.bundle, threads=2, for_many=True), batch_size=2)
     with closing(connect(Target(plan.uri))) as client:
         found = HashCollection.open(client, plan.collection, encoder.bundle.manifest)
         with closing(WatchedJournal.open(plan.journal, found.note.born)) as journal:
@@ -141,7 +140,7 @@ def main(plan: Plan) -> None:
                 WatchedEncoder(**vars(encoder)),
                 read("folder", plan.photos),
                 WatchedCollection(**vars(found)),
-                options=IngestOptions(plan.batch_rows, patience=Patience(120)),
+                options=IngestOptions(plan.batch_rows, patience=Patience(300)),
                 journal=journal,
                 tell=lambda line: print(line, file=sys.stderr),
             )

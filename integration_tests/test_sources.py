@@ -175,3 +175,23 @@ def test_search_by_a_photo_at_a_url(run: Callable[..., Any]) -> None:
         (answer,) = run("search", str(GOLDEN), "--image", f"{site.url}/jay/05.png?signature=SECRET")
         assert "jay/05.png" in [hit["path"] for hit in answer["hits"] if hit["distance"] == 0]
         assert "SECRET" not in json.dumps(answer)
+
+
+def test_a_list_of_urls_and_files_has_typed_columns(run: Callable[..., Any], tmp_path: Path) -> None:
+    with serving() as site:
+        site.files = {f"/{path}": raw for path, raw in BIRDS.items()}
+        (tmp_path / "here.png").write_bytes(photo(12))
+        (tmp_path / "out.png").symlink_to("/etc/passwd")
+        names = ["here.png", "out.png", *(f"{site.url}/{path}?signature=SECRET" for path in BIRDS)]
+        lines = [f"{name},{number}" for number, name in enumerate(names)]
+        (tmp_path / "list.csv").write_text("\n".join(["path,price", *lines]))
+        options = ("--column", "price:int64", "--consistency", "Strong", "--max-errors", "1")
+        words = ("ingest", str(GOLDEN), str(tmp_path / "list.csv"), *options)
+        told = run(*words)
+        assert (told["stored"], told["reasons"]) == (N + 1, {"outside": 1})
+        told = run(*words)
+        assert (told["stored"], told["unchanged"]) == (0, N + 1)
+        (answer,) = run("search", "--id", photo_id("", "here.png"), "-k", "9", "--filter", "price >= 2 and price < 5")
+        assert {hit["columns"]["price"] for hit in answer["hits"]} == {2, 3, 4}
+        (tmp_path / "list.csv").write_text("\n".join(["path,price", *lines[:-1], f"{names[-1]},99"]))
+        assert run(*words)["stored"] == 1

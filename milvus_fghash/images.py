@@ -207,19 +207,28 @@ def _read(source: Path | bytes, name: str, max_bytes: int) -> bytes:
         data = source
     else:
         try:
-            if not stat.S_ISREG(os.stat(source).st_mode):  # a pipe would wait for ever
+            status = os.stat(source)
+            if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
                 raise ImageRefused("broken", f"{name} is a folder or a device; expected an image file")
+            if status.st_size > max_bytes:
+                raise _too_large(name, max_bytes)
             with open(source, "rb") as file:
                 data = file.read(max_bytes + 1)
         except FileNotFoundError:
             raise ImageRefused("missing", f"{name} does not exist") from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        except OSError as error:
+            raise ImageRefused("broken", f"{name} cannot be read: {error.strerror}") from None
+        except ValueError as error:  # a NUL in the path, or half a surrogate pair
             raise ImageRefused("broken", f"{name} cannot be read: {error}") from None
     if not data:
         raise ImageRefused("empty", f"{name} has zero bytes")
     if len(data) > max_bytes:
-        raise ImageRefused("too-large", f"{name} has more than the allowed {max_bytes:,} bytes")
+        raise _too_large(name, max_bytes)
     return data
+
+
+def _too_large(name: str, max_bytes: int) -> ImageRefused:
+    return ImageRefused("too-large", f"{name} has more than the allowed {max_bytes:,} bytes")
 
 
 def _decode(data: bytes, name: str, limits: Limits, preprocessing: Preprocessing | None) -> Image.Image:

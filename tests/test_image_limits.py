@@ -41,6 +41,13 @@ def test_folder_pipe_and_odd_paths(tmp_path: Path) -> None:
         assert reason_of(tmp_path / path) == "broken", path
 
 
+def test_a_giant_file_is_refused_by_its_size_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(tmp_path / "giant.png", "wb") as file:
+        file.truncate(10 * 1024**3)  # takes no room
+    monkeypatch.setattr("builtins.open", None)
+    assert reason_of(tmp_path / "giant.png") == "too-large"
+
+
 def test_message_of_a_name_that_is_not_utf8_can_be_printed(tmp_path: Path) -> None:
     with pytest.raises(ImageRefused) as caught:
         open_rgb(tmp_path / "caf\udce9.jpg")

@@ -26,6 +26,7 @@ EXTRAS = {
     "http": {"fsspec", "aiohttp"},
     "s3": {"s3fs"},
     "gcs": {"gcsfs"},
+    "ray": {"ray[data]", "pyarrow"},
     "all": {"milvus-fghash[cpu,lite,train,plot,parquet,http,s3]"},
 }
 BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w"}

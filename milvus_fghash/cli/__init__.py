@@ -6,10 +6,13 @@ Exit codes: 0 done, 1 one clear line, 2 wrong usage, 3 done but too many files r
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from milvus_fghash._version import __version__
 from milvus_fghash.cli.ablate import ablate
+from milvus_fghash.cli.bulk_import import bulk_import
 from milvus_fghash.cli.collections import collections
 from milvus_fghash.cli.compare import compare
 from milvus_fghash.cli.datasets import datasets
@@ -23,9 +26,11 @@ from milvus_fghash.cli.export import export
 from milvus_fghash.cli.group import Group
 from milvus_fghash.cli.ingest import ingest
 from milvus_fghash.cli.inspect import inspect
-from milvus_fghash.cli.messages import LEVELS, Secrets, write_messages
+from milvus_fghash.cli.messages import FORMATS, LEVELS, Secrets, write_messages
 from milvus_fghash.cli.methods import methods
+from milvus_fghash.cli.promote import promote, rollback
 from milvus_fghash.cli.recipes import recipes
+from milvus_fghash.cli.reindex import reindex
 from milvus_fghash.cli.search import search
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
@@ -33,22 +38,33 @@ from milvus_fghash.cli.verify import verify
 __all__ = ["main"]
 
 
+def _begin_messages(ctx: click.Context, _parameter: click.Parameter, style: str) -> None:
+    """While options are read, for a command that does not exist is a message, too."""
+    ctx.obj = Secrets()
+    write_messages(ctx.obj, style)
+
+
 @click.group(cls=Group, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("--log-level", type=click.Choice(LEVELS), default="warning", help="Least serious message to show.")
-@click.pass_context
-def main(ctx: click.Context, log_level: str) -> None:
+@click.option("--log-format", type=click.Choice(FORMATS), default="text", envvar="MILVUS_FGHASH_LOG_FORMAT",
+              show_envvar=True, expose_value=False, callback=_begin_messages,
+              help="json: all of stderr as one JSON object a line, for log collectors.")  # fmt: skip
+def main(log_level: str) -> None:
     """Fine-grained deep hashing for Milvus: photos -> codes -> search.
 
     \b
     The road:  train -> export -> ingest -> search, evaluate
     First try: milvus-fghash demo
     """
-    ctx.obj = Secrets()
-    write_messages(log_level, ctx.obj)
+    logging.getLogger().setLevel(log_level.upper())
 
 
-for command in (train, export, ingest, verify, search, dedupe, delete, evaluate, explain, compare, ablate, demo):
+for command in (train, export, ingest, bulk_import, verify, search, dedupe, delete, evaluate, explain):
+    main.add_command(command)
+for command in (compare, ablate, demo):
+    main.add_command(command)
+for command in (reindex, promote, rollback):
     main.add_command(command)
 for command in (methods, datasets, recipes, collections, inspect, doctor):
     main.add_command(command)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import click
 
 from milvus_fghash.cli.connection import Connection, server_options
-from milvus_fghash.cli.options import json_option
+from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.options import journal_option, json_option
 from milvus_fghash.cli.output import show_json, show_table
 
 DIGITS = 12
@@ -42,20 +44,21 @@ def list_(connection: Connection, as_json: bool) -> None:
 @collections.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Really drop it.")
+@journal_option
 @server_options
-def drop(name: str, yes: bool, connection: Connection) -> None:
-    """Drop the collection NAME with all its rows.
+def drop(name: str, yes: bool, journal: Path | None, connection: Connection) -> None:
+    """Drop the collection NAME with all its rows, and its journal.
 
     \b
     Example: milvus-fghash collections drop photos --yes
     """
     if not yes:
         raise click.UsageError(f"dropping {name!r} deletes all its rows; say --yes if you mean it")
-    from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.deleting import drop_with_journal
 
     with closing(connection.connect()) as client:
-        HashCollection.drop(client, name)
-    click.echo(f"dropped {name}", err=True)
+        drop_with_journal(client, name, connection.journal_folder(name, journal))
+    tell(f"dropped {name}")
 
 
 def _short(name: str, value: Any) -> Any:

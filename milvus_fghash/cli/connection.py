@@ -51,11 +51,11 @@ class Connection:
 
         return Target(**{name: value for name, value in self.values.items() if name != "collection_name"})
 
-    def journal_folder(self) -> Path:
-        """Where the journal of the collection is kept, unless a flag says otherwise."""
+    def journal_folder(self, collection: str, given: Path | None) -> Path:
+        """Where the journal of a collection is kept; ``given`` by a flag or not. An alias has none of its own."""
         from milvus_fghash.serving.target import journal_folder
 
-        return journal_folder(self.target(), self.collection_name)
+        return given or journal_folder(self.target(), collection)
 
     def connect(self, *, may_create: bool = False) -> MilvusClient:
         """A client. Only what writes may make a Milvus Lite file: a mistyped name must not look like an empty one.

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.options import NEW_PATH, READABLE_FILE, READABLE_FOLDER, journal_option, json_option
+from milvus_fghash.cli.options import (
+    NEW_PATH,
+    READABLE_FILE,
+    READABLE_FOLDER,
+    journal_option,
+    json_option,
+    keep_away,
+)
 from milvus_fghash.cli.output import progress_bar, show_json, show_table
 
 if TYPE_CHECKING:
@@ -58,9 +65,9 @@ def dedupe(
     bits; joins go on from row to row. A row may be in a group of each kind.
 
     Near codes are a hint, no proof. Short codes cannot tell photos apart: 12 bits know 4,096 codes. And a model that
-    learned classes gives all photos of a class nearly one code. What helps: a bundle of a method that learns no classes
-    (itq, lsh) with 128 bits or more, a smaller --max-distance, and a look at the page (--html) before anything goes.
-    The more rows, the smaller the distance has to be.
+    learned classes gives all photos of a class nearly one code. What helps: a bundle of lsh with 128 bits or more, a
+    smaller --max-distance, and a look at the page (--html) before anything goes. The more rows, the smaller the
+    distance has to be. docs/duplicates.md has figures.
 
     Nothing is deleted without --delete and --yes. --delete alone counts the rows. Photo files are never touched; ingest
     takes them in again when they change, or with --retry-refused.
@@ -83,10 +90,14 @@ def dedupe(
     from milvus_fghash.serving.deleting import delete_ids
     from milvus_fghash.serving.duplicates_page import write_duplicates_page
     from milvus_fghash.serving.journal import Journal
+    from milvus_fghash.serving.run_record import places_of_photos
 
     earlier = Duplicates.read(previous) if previous else None
     with closing(connection.connect()) as client:
         collection = HashCollection.open(client, connection.collection_name)
+        folder = connection.journal_folder(collection.name, journal)
+        for place in sorted({*places_of_photos(folder), *([photos] if photos else [])}):
+            keep_away(place, out, csv_file, html)
         with progress_bar("searching") as update:
             found = find_duplicates(collection, max_distance, earlier, update)
         if out:
@@ -98,7 +109,7 @@ def dedupe(
         spare = spare_rows(found.groups, kinds, keep)
         deleted = 0
         if yes:  # last: what was deleted is then on record
-            with Journal.if_there(journal or connection.journal_folder(), collection.note.born) as opened:
+            with Journal.if_there(folder, collection.note.born) as opened:
                 deleted = delete_ids(collection, spare, yes, opened).deleted
     deletion = {"kinds": list(kinds), "keep": keep, "ids": spare, "deleted": deleted} if kinds else None
     if as_json:

@@ -49,7 +49,7 @@ def delete(
     wanted = [*ids, *(read_ids(ids_file) if ids_file else [])]
     with closing(connection.connect()) as client:
         collection = HashCollection.open(client, connection.collection_name)
-        with Journal.if_there(journal or connection.journal_folder(), collection.note.born) as opened:
+        with Journal.if_there(connection.journal_folder(collection.name, journal), collection.note.born) as opened:
             if filter is None:
                 result = delete_ids(collection, wanted, yes, opened)
             else:

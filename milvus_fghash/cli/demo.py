@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import NEW_PATH, json_option
-from milvus_fghash.cli.output import show_json, show_record, show_table, tell
+from milvus_fghash.cli.output import show_json, show_record, show_table
 from milvus_fghash.errors import MissingExtra
 
 if TYPE_CHECKING:

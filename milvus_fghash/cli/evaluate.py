@@ -91,7 +91,7 @@ def evaluate(
 
     listing = read_photos(data, dataset)
     keep_apart(listing, data, out, plots)
-    encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     name = f"{layout_of(data, dataset)} {(data.resolve() if isinstance(data, Path) else data).name}"
     if in_milvus:
         from milvus_fghash.serving.collection import HashCollection

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     NEW_PATH,
     all_of,
@@ -20,7 +21,7 @@ from milvus_fghash.cli.options import (
     training_options,
     with_weights,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, tell
+from milvus_fghash.cli.output import progress_bar, show_json
 from milvus_fghash.errors import ConfigError, optional_part
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
                 )
             )
     except KeyboardInterrupt:
-        click.echo("What is finished is recorded; the same command goes on from there.", err=True)
+        tell("What is finished is recorded; the same command goes on from there.")
         raise
     if not results.cells and not results.trials:  # only looked at: a run leaves at least a trial that failed
         raise ConfigError(f"{options.out} holds nothing of this grid; run it without --table-only")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import click
 
-from milvus_fghash.cli.messages import Secrets
+from milvus_fghash.cli.messages import is_json, tell
 from milvus_fghash.errors import FghashError, nearest
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -19,12 +20,16 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except FghashError as error:
-            secrets = ctx.find_object(Secrets) or Secrets()
-            click.echo("Error: " + secrets.mask(" ".join(str(error).split())), err=True)
+            _tell(" ".join(str(error).split()), type(error).__name__, error.exit_code)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            tell("Interrupted.", logging.ERROR, "error", kind="KeyboardInterrupt", exit_code=INTERRUPTED)
             ctx.exit(INTERRUPTED)
+        except click.ClickException as error:
+            if not is_json():
+                raise
+            _tell(error.format_message(), type(error).__name__, error.exit_code)
+            ctx.exit(error.exit_code)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
@@ -34,3 +39,9 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of the road, not of the alphabet."""
         return list(self.commands)
+
+
+def _tell(message: str, kind: str, exit_code: int) -> None:
+    """The last line of a run that failed."""
+    line = message if is_json() else f"Error: {message}"
+    tell(line, logging.ERROR, "error", kind=kind, exit_code=exit_code)

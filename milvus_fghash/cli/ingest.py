@@ -11,25 +11,30 @@ import click
 from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
-    NEW_PATH,
     PHOTOS,
     READABLE_FOLDER,
+    batch_size_option,
     consistency_option,
     dataset_option,
     decoding_options,
     encoder_options,
+    index_options,
     journal_option,
     json_option,
     keep_apart,
     max_errors_option,
     namespace_option,
+    patience_option,
     read_photos,
+    report_option,
     split_option,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_record, tell
+from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.sinks import check_sink, into_shards, refuse_too_many, sink_options
 from milvus_fghash.cli.stopping import finishing_when_interrupted
-from milvus_fghash.errors import ConfigError, TooManyRefused
+from milvus_fghash.errors import ConfigError
 from milvus_fghash.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -41,27 +46,30 @@ if TYPE_CHECKING:
 @click.argument("data", type=PHOTOS)
 @dataset_option
 @split_option
-@click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
-              help="Index of a new collection; bin_ivf_flat needs a server.")  # fmt: skip
-@click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat.")
+@sink_options
+@index_options
 @namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together.")
+@click.option("--column", "columns", metavar="NAME[:TYPE]", multiple=True,
+              help="Give a new collection this column of DATA, for filters; TYPE is text, int64, double or bool. The "
+              "others go into `meta`. May be repeated.  [default: TYPE of the cells; of CSV: text]")  # fmt: skip
+@click.option("--partition-key", metavar="NAME", help="Of these columns, the one by which a server parts the rows.")
+@batch_size_option
 @encoder_options
 @decoding_options
-@click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
+@report_option
 @max_errors_option
 @click.option(
     "--retry-refused",
     is_flag=True,
     help="Try photos again that were refused, or whose rows were deleted, though they are the same.",
 )
+@click.option("--follow-links", is_flag=True, help="Take photos in that links bring in from outside DATA.")
 @click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
               help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
-@click.option("--patience", type=click.FloatRange(min=0), default=300.0,
-              help="Seconds to wait for a Milvus that is gone or overloaded.")  # fmt: skip
+@patience_option
 @journal_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
@@ -75,11 +83,20 @@ def ingest(
     data: Path | Url,
     dataset: str | None,
     split: str | None,
+    sink: str,
+    shards: Path | None,
+    shard_rows: int,
+    engine: str,
+    ray_actors: int | None,
+    gpus_per_actor: float,
+    ray_address: str | None,
     index: str,
     nlist: int,
     namespace: str,
     code_hex: bool,
     embedding: bool,
+    columns: tuple[str, ...],
+    partition_key: str | None,
     batch_size: int,
     provider: str | None,
     threads: int,
@@ -88,6 +105,7 @@ def ingest(
     report: Path | None,
     max_errors: int,
     retry_refused: bool,
+    follow_links: bool,
     prune: bool,
     prune_at_most: float,
     patience: float,
@@ -100,6 +118,8 @@ def ingest(
 ) -> None:
     """Encode the photos in DATA and write them into Milvus.
 
+    With --sink parquet, write shards that `bulk-import` sends to Milvus; the same command makes those that are missing.
+
     What Milvus acknowledged is written down in a journal: a second run reads only photos that are new or changed, an
     interrupted one goes on where it was, and Ctrl-C finishes what was begun. Photos that cannot be read are counted
     and reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
@@ -107,6 +127,7 @@ def ingest(
     \b
     Example: milvus-fghash ingest bundles/birds photos --split train --report refused.jsonl
     """
+    check_sink(ctx)
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection import HashCollection
@@ -117,21 +138,29 @@ def ingest(
     from milvus_fghash.serving.ingest import ingest as run
     from milvus_fghash.serving.journal import Journal
     from milvus_fghash.serving.patience import Patience
+    from milvus_fghash.serving.scalar_columns import asked_columns
 
-    listing = read_photos(data, dataset)
-    keep_apart(listing, data, report)
+    listing = read_photos(data, dataset, any_path=True)
+    keep_apart(listing, data, report, shards)
     listing = listing.split(split) if split else listing
-    encoder = Encoder.open(bundle, provider=provider, threads=threads)
+    asked_for = asked_columns(columns, listing.cells)
+    listing = listing.as_columns(asked_for)
+    # Where actors encode, this process only looks into the bundle.
+    provider = "cpu" if engine == "ray" else provider
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=engine != "ray")
     if embedding and encoder.embedding_dim is None:
         raise ConfigError(
             f"{bundle} gives no embedding; export it again with --output embedding, or leave --embedding out"
         )
     if report:
         write_whole(report, b"")  # before a collection is made for a run that cannot report
-    name, folder = connection.collection_name, journal or connection.journal_folder()
+    if shards:
+        into_shards(encoder, listing, data, report, ctx.params)
+        return
+    name = connection.collection_name
     with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
         if drop_if_exists and client.has_collection(name):
-            drop_with_journal(client, name, folder)
+            drop_with_journal(client, name, connection.journal_folder(name, journal))
         collection = HashCollection.open_or_create(
             client,
             name,
@@ -141,12 +170,23 @@ def ingest(
             code_hex=code_hex,
             embedding_dim=encoder.embedding_dim if embedding else None,
             consistency=consistency,
+            columns=asked_for,
+            partition_key=partition_key,
         )
+        own = {column.name: column for column in collection.columns}
+        folder = connection.journal_folder(collection.name, journal)
         asked = {
             f"the index {collection.index}": ctx.get_parameter_source("index") is ParameterSource.COMMANDLINE
             and collection.index != index.upper(),
             "no code_hex": code_hex and not collection.has_code_hex,
             "no embedding": embedding and collection.embedding_dim is None,
+            **{
+                f"the column {own[column.name]}" if column.name in own else f"no column {column}": column
+                not in collection.columns
+                for column in asked_for
+            },
+            f"the partition key {collection.partition_key or '(none)'}": partition_key is not None
+            and partition_key != collection.partition_key,
         }
         if unlike := [fact for fact, other in asked.items() if other]:
             raise ConfigError(
@@ -158,6 +198,7 @@ def ingest(
             workers=WORKERS if workers is None else workers,
             timeout=decode_timeout,
             retry_refused=retry_refused,
+            follow_links=follow_links,
             prune=prune,
             prune_at_most=prune_at_most,
             patience=Patience(patience),
@@ -177,14 +218,10 @@ def ingest(
                 tell=tell,
                 progress=update,
             )
-    facts = {"collection": name, **asdict(result), "journal": str(folder)}
+    facts = {"collection": collection.name, **asdict(result), "journal": str(folder)}
     if as_json:
         show_json(facts)
     else:
         show_record(facts)
-    if result.refused > max_errors:
-        where = f"see {report}" if report else "--report FILE lists them"
-        raise TooManyRefused(
-            f"{result.refused} of {len(listing)} photos were refused, {max_errors} are allowed (--max-errors); "
-            f"{where}. {'All others are in' if not result.deleted else 'All others are in, but for deleted ones'}"
-        )
+    rest = "All others are in" + (", but for deleted ones" if result.deleted else "")
+    refuse_too_many(result.refused, len(listing), max_errors, report, rest)

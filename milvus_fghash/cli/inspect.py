@@ -61,12 +61,14 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _collection(connection: Connection) -> dict[str, Any]:
+    from milvus_fghash.serving.aliases import all_aliases
     from milvus_fghash.serving.collection import HashCollection
 
     with closing(connection.connect()) as client:
         found = HashCollection.open(client, connection.collection_name)
         return {
             "name": found.name,
+            "aliases": [alias for alias, name in all_aliases(client).items() if name == found.name],
             **found.note.model_dump(mode="json"),
             "rows": found.count(),
             "index": found.index,
@@ -74,4 +76,6 @@ def _collection(connection: Connection) -> dict[str, Any]:
             "consistency": found.consistency,
             "code_hex": found.has_code_hex,
             "embedding_dim": found.embedding_dim,
+            "columns": {column.name: column.type for column in found.columns},
+            "partition_key": found.partition_key,
         }

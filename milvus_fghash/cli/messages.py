@@ -1,14 +1,33 @@
-"""Log messages on stderr, with tokens taken out."""
+"""What goes to stderr: lines for people, or one JSON object a line. Tokens and control characters never do.
+
+An object has `time` (UTC, ISO 8601), `level`, `event`, `message`, and what belongs to the event: `message` (a line that
+people would read), `progress` (`what`, `done`, `total`), `error` (the end of a run that failed: `kind`, `exit_code`),
+`log` and `warning` (`logger`), `bug` (`traceback`), `stderr` (what something else wrote there).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+import click
+
+from milvus_fghash.cli.stray_lines import catch_stray_lines
+
 LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
 SHORTEST_PART = 4
 """A password of fewer characters is not masked by itself: that would blot out ordinary words."""
+
+_TOLD: Final = logging.getLogger("milvus_fghash.cli.told")
+"""For JSON alone. What people are told does not depend on the level asked for."""
+_TOLD.setLevel(logging.DEBUG)
 
 
 class Secrets:
@@ -36,20 +55,111 @@ class Secrets:
         self._texts |= {text for text in (whole, part if len(part) >= SHORTEST_PART else "") if text}
 
 
+def printable(value: object) -> str:
+    r"""File names may hold anything; what would move the cursor or cannot be encoded is written as an escape.
+
+    >>> printable("robin\x1b[2J.jpg")
+    'robin\\x1b[2J.jpg'
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in str(value)
+    )
+
+
 class MaskedFormatter(logging.Formatter):
     """Masks the finished line, tracebacks included."""
 
     def __init__(self, secrets: Secrets) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
-        self._secrets = secrets
+        self.secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._secrets.mask(super().format(record))
+        return "\n".join(map(printable, self.secrets.mask(super().format(record)).split("\n")))
 
 
-def write_messages(level: str, secrets: Secrets) -> None:
-    """Send log records and Python warnings to stderr, from ``level`` on."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(MaskedFormatter(secrets))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+class JsonFormatter(MaskedFormatter):
+    """One object, and so one line, for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        known = {"event": "warning" if record.name == "py.warnings" else "log", "logger": record.name}
+        document: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage().strip(),
+            **getattr(record, "facts", known),
+        }
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        masked = {
+            name: self.secrets.mask(value) if isinstance(value, str) else value for name, value in document.items()
+        }
+        return json.dumps(masked, default=str)
+
+
+class _JsonHandler(logging.StreamHandler[Any]):
+    """Writes to stderr; where that is a real file, each line at once and whole, so that a signal may write, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            self._file: int | None = self.stream.fileno()
+        except OSError:
+            self._file = None
+        else:
+            self._file = catch_stray_lines(self._file, lambda line: tell(line, logging.WARNING, "stderr"))
+            sys.excepthook = _tell_bug
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._file is None:
+            super().emit(record)
+        else:
+            line = f"{self.format(record)}\n".encode()
+            while line:
+                line = line[os.write(self._file, line) :]
+
+
+def write_messages(secrets: Secrets, style: str) -> None:
+    """Send log records and Python warnings to stderr; in the style `json`, whatever else is written there, too."""
+    if style == "json":
+        handler: logging.Handler = _JsonHandler()
+        handler.setFormatter(JsonFormatter(secrets))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(MaskedFormatter(secrets))
+    logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def is_json() -> bool:
+    """Whether stderr is for machines."""
+    return isinstance(_formatter(), JsonFormatter)
+
+
+def tell(line: str, level: int = logging.INFO, event: str = "message", **facts: object) -> None:
+    """A line for people, on stderr; as JSON with its event and facts. Any thread may."""
+    formatter = _formatter()
+    if isinstance(formatter, JsonFormatter):
+        _TOLD.log(level, "%s", line, extra={"facts": {"event": event, **facts}})
+    else:
+        click.echo(printable(formatter.secrets.mask(line) if formatter else line), err=True)
+
+
+def tell_at_once(line: str) -> None:
+    """`tell` for a signal handler: what buffers may be in the middle of a line, and takes no second writer."""
+    if is_json():
+        tell(line)
+    else:
+        os.write(2, f"{line}\n".encode())
+
+
+def _formatter() -> MaskedFormatter | None:
+    """The one in use; None before `write_messages`."""
+    found = (handler.formatter for handler in logging.getLogger().handlers)
+    return next((one for one in found if isinstance(one, MaskedFormatter)), None)
+
+
+def _tell_bug(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """What would be a traceback of many lines."""
+    facts = {"event": "bug", "kind": kind.__name__}
+    _TOLD.critical("%s", error, exc_info=(kind, error, traceback), extra={"facts": facts})

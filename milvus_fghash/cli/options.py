@@ -80,8 +80,29 @@ journal_option = click.option(
     help="Folder that remembers what Milvus has.  [default: beside the Milvus Lite file; of a server, below "
     "~/.local/state/milvus-fghash]",
 )
+batch_size_option = click.option(
+    "--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together."
+)
+report_option = click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
+patience_option = click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    help="Seconds to wait for a Milvus that is gone or overloaded.",
+)
 dataset_option = click.option(
     "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
+)
+index_options: Callable[[Command], Command] = all_of(
+    click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
+                 help="Index of a new collection; bin_ivf_flat needs a server."),
+    click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat."),
+)  # fmt: skip
+patience_option = click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    help="Seconds to wait for a Milvus that is gone or overloaded.",
 )
 training_options: Callable[[Command], Command] = all_of(
     click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos."),
@@ -96,7 +117,9 @@ training_options: Callable[[Command], Command] = all_of(
 """Of what trains; `with_weights` and `layout_of_recipe` say what the first four mean."""
 encoder_options: Callable[[Command], Command] = all_of(
     click.option("--provider", help="Where ONNX Runtime computes, such as cpu or cuda.  [default: cuda if it works]"),
-    click.option("--threads", type=click.IntRange(min=0), default=0, help="Threads of ONNX Runtime; 0 lets it choose."),
+    click.option(
+        "--threads", type=click.IntRange(min=0), default=0, help="That compute on a CPU; 0: one for each core."
+    ),
 )
 decoding_options: Callable[[Command], Command] = all_of(
     click.option("--workers", type=click.IntRange(min=0),
@@ -151,18 +174,47 @@ def keep_apart(listing: Listing, data: Path | Url, *outputs: Path | None) -> Non
             listing.keep_apart(out)
 
 
-def read_photos(data: Path | Url, dataset: str | None) -> Listing:
-    """The photos in ``data``, read in the layout that `layout_of` says."""
+def keep_away(place: Path, *outputs: Path | None) -> None:
+    """`keep_apart` for who has no listing: refuse an output that is the list of photos, or lies in their folder.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for out in outputs:
+        if out is None or not out.resolve().is_relative_to(place.resolve()):
+            continue
+        inside = out.resolve().relative_to(place.resolve())
+        if not place.is_dir():
+            raise ConfigError(
+                f"{out} is the list of the photos, or their archive; give another file for what is written"
+            )
+        if not any(part.startswith(".") for part in inside.parts):
+            raise ConfigError(f"{out} lies among the photos of {place}; give a place beside them for what is written")
+
+
+def read_photos(data: Path | Url, dataset: str | None, any_path: bool = False) -> Listing:
+    """The photos in ``data``, read in the layout that `layout_of` says.
+
+    Args:
+        any_path: also those whose path cannot be kept, for who refuses them one by one.
+
+    Raises:
+        DataError: when there are none, or something about them is wrong.
+        MissingExtra: for a URL, without the packages it needs.
+    """
     from milvus_fghash.data import read
 
-    return read(layout_of(data, dataset), data)
+    listing = read(layout_of(data, dataset), data)
+    if not any_path:
+        listing.check_paths()
+    return listing
 
 
 def read_files(data: Path, dataset: str | None) -> Listing:
     """The same, for what needs each photo as a file.
 
     Raises:
-        DataError: when they are in an archive, or behind URLs.
+        DataError: also when they are in an archive, or behind URLs.
     """
     listing = read_photos(data, dataset)
     assert listing.folder  # which raises

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import click
 
+from milvus_fghash.cli.messages import is_json, printable, tell
+
 WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
-
-
-def tell(line: str) -> None:
-    """A line for people, on stderr."""
-    click.echo(line, err=True)
+PROGRESS_EVERY = 10.0
+"""Seconds between two lines of JSON that tell of progress."""
 
 
 def show_json(document: Any) -> None:
@@ -44,18 +44,6 @@ def show_record(record: Mapping[str, Any], note: str = "") -> None:
     _print(table, note)
 
 
-def printable(value: object) -> str:
-    r"""File names may hold anything; what would move the cursor or cannot be encoded is written as an escape.
-
-    >>> printable("robin\x1b[2J.jpg")
-    'robin\\x1b[2J.jpg'
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
-        for letter in str(value)
-    )
-
-
 class Update(Protocol):
     """Moves a progress bar."""
 
@@ -64,7 +52,10 @@ class Update(Protocol):
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Update]:
-    """A bar on stderr, gone when done. Silent when stderr is no terminal."""
+    """A bar on stderr, gone when done. Silent when stderr is no terminal; where it is JSON, a line now and then."""
+    if is_json():
+        yield _ProgressLines(label)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -78,6 +69,20 @@ def progress_bar(label: str) -> Iterator[Update]:
             bar.update(task, completed=done, total=total, note=note)
 
         yield update
+
+
+class _ProgressLines:
+    """The first state, the last one, and some between."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._due, self._told = label, 0.0, -1
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if (now >= self._due or done == total) and done != self._told:
+            self._due, self._told = now + PROGRESS_EVERY, done
+            line = f"{self._label}: {done:,} of {total:,}{note and '; '}{note}"
+            tell(line, event="progress", what=self._label, done=done, total=total)
 
 
 def _cell(value: object) -> Any:

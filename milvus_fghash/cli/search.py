@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import printable
 from milvus_fghash.cli.options import (
     NEW_PATH,
     PHOTO,
@@ -66,7 +67,8 @@ def search(
 ) -> None:
     """Find the nearest photos by photo, id or code.
 
-    BUNDLE, which made the codes, is needed to search by a photo only.
+    BUNDLE, which made the codes, is needed to search by a photo only. Of a folder of bundles, the one that made them
+    is taken.
 
     \b
     Example: milvus-fghash search bundles/birds --image robin.jpg --html hits.html --photos photos
@@ -81,14 +83,17 @@ def search(
     from milvus_fghash.bundle import read_bundle
     from milvus_fghash.data.reading import photo_at
     from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.following import bundle_for
     from milvus_fghash.serving.search import Wanted, search_file, search_hex, search_id
 
     photo_of = {str(image): photo_at(image) for image in images}
     wanted = Wanted(k, filter, max_distance, complete_ties, nprobe, consistency)
     found: list[tuple[str, str, Found]] = []
     with closing(connection.connect()) as client:
-        manifest = read_bundle(bundle).manifest if bundle else None
-        collection = HashCollection.open(client, connection.collection_name, manifest)
+        collection = HashCollection.open(client, connection.collection_name)
+        if bundle:
+            bundle = bundle_for(collection, bundle)
+            collection.check_model(read_bundle(bundle).manifest)
         if bundle and images:
             from milvus_fghash.serving.encoder import Encoder
 
@@ -113,8 +118,9 @@ def search(
 
 
 def _show(kind: str, query: str, answer: Found) -> None:
-    click.echo(f"{kind} {query}")
+    click.echo(f"{kind} {printable(query)}")
     rows: list[dict[str, Any]] = [
-        {"distance": hit.distance, "label": hit.label, "path": hit.path, "id": hit.id} for hit in answer.hits
+        {"distance": hit.distance, "label": hit.label, "path": hit.path, "id": hit.id, **hit.columns, "meta": hit.meta}
+        for hit in answer.hits
     ]
     show_table(rows, answer.told)

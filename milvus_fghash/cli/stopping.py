@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from milvus_fghash.cli.messages import tell_at_once
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAID = b"Finishing what was begun; once more leaves after the write under way.\n"
+SAID = "Finishing what was begun; once more leaves after the write under way."
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def finishing_when_interrupted() -> Iterator[threading.Event]:
     def finish(_number: int, _frame: object) -> None:
         give_back()
         asked.set()
-        os.write(2, SAID)  # what buffers may be in the middle of a line, and takes no second writer
+        tell_at_once(SAID)
 
     for number in SIGNALS:
         signal.signal(number, finish)

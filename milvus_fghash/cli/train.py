@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     NEW_PATH,
     json_option,
@@ -65,7 +66,7 @@ def train(
         loaded = with_seed(loaded, seed)
     listing = read_files(data, layout_of_recipe(data, dataset, loaded))
     if resume and find_checkpoint(out) is None:
-        click.echo(f"{out} holds nothing to go on with; a new training begins.", err=True)
+        tell(f"{out} holds nothing to go on with; a new training begins.")
     try:
         with progress_bar("training") as update:
             checkpoint = run(
@@ -80,7 +81,7 @@ def train(
             )
     except KeyboardInterrupt:
         if find_checkpoint(out) is not None:
-            click.echo("The same command with --resume goes on from the last finished round.", err=True)
+            tell("The same command with --resume goes on from the last finished round.")
         raise
     result = {"checkpoint": str(checkpoint), "method": loaded.method.name, "bits": bits}
     if as_json:

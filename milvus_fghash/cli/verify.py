@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     PHOTOS,
     READABLE_FOLDER,
@@ -21,7 +22,7 @@ from milvus_fghash.cli.options import (
     read_photos,
     split_option,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_record, tell
+from milvus_fghash.cli.output import progress_bar, show_json, show_record
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import NotWhole
 
@@ -81,14 +82,15 @@ def verify(
     from milvus_fghash.serving.verify import mend as make_whole
     from milvus_fghash.serving.verify import verify as run
 
-    listing = read_photos(data, dataset)
+    listing = read_photos(data, dataset, any_path=True)
     listing = listing.split(split) if split else listing
-    encoder = Encoder.open(bundle, provider=provider, threads=threads)
-    folder, part = journal or connection.journal_folder(), split or ""
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
+    part = split or ""
     seed = random.randrange(2**32) if seed is None else seed
     mended: dict[str, int] | None = None
     with closing(connection.connect()) as client, progress_bar("verifying") as update:
         collection = HashCollection.open(client, connection.collection_name, encoder.bundle.manifest)
+        folder = connection.journal_folder(collection.name, journal)
 
         def look() -> Verification:
             with Journal.if_there(folder, collection.note.born) as opened, closing(Journal.in_memory()) as empty:
@@ -118,7 +120,7 @@ def verify(
                     progress=update,
                 )
             found = look()
-    facts = {**_facts(found), **({"mended": mended} if mend else {}), "seed": seed, "whole": found.is_whole}
+    facts = {**facts_of(found), **({"mended": mended} if mend else {}), "seed": seed, "whole": found.is_whole}
     if as_json:
         show_json(facts)
     else:
@@ -129,7 +131,7 @@ def verify(
         )
         raise NotWhole(f"the collection {collection.name} is not whole: {wrong}; {_next_step(found, mend, folder)}")
     if found.unacknowledged and not found.acknowledged:
-        click.echo(f"There is no journal of these rows in {folder}: only the sample was compared with them.", err=True)
+        tell(f"There is no journal of these rows in {folder}: only the sample was compared with them.")
 
 
 def _next_step(found: Verification, mended: bool, folder: Path) -> str:
@@ -144,7 +146,7 @@ def _next_step(found: Verification, mended: bool, folder: Path) -> str:
     return "run it again, and see whether something else writes into the collection"
 
 
-def _facts(found: Verification) -> dict[str, Any]:
+def facts_of(found: Verification) -> dict[str, Any]:
     """Numbers, and examples where something is wrong."""
     counts = {name: value for name, value in vars(found).items() if name not in found.findings}
     wrong = {

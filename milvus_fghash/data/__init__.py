@@ -119,7 +119,8 @@ DATASETS = {
     ),
     "table": DatasetCard(
         "A CSV or Parquet file that lists photos",
-        "columns path (relative to the file's folder, or a URL) and optionally id, label, split",
+        "columns path (relative to the file's folder, or a URL), optionally id, label, split, and what else Milvus "
+        "should know",
         "your own list",
         table.read,
         read_url=remote_table.read,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.paths import inside
 from milvus_fghash.data.places import Url
 from milvus_fghash.errors import DataError
 from milvus_fghash.images import SUFFIXES
@@ -21,8 +20,9 @@ def read(root: Path) -> Listing:
 
     When ``root`` holds no folders but `SPLITS`, these are the splits; otherwise all splits are "". The next folder is
     the class, however deep a photo lies in it; a photo in no such folder has the label "". Hidden files and folders
-    are ignored, and links to folders are not followed. A file that is no image despite its name is listed too: it is
-    refused when it is opened. Ids are the paths.
+    are ignored, and links to folders are not followed. A file that is no image despite its name is listed too, and a
+    folder whose path is too long to be listed: they are refused when they are opened. So are files whose names cannot
+    stand in a listing, where nobody asks for `Listing.check_paths` before. Ids are the paths.
 
     Raises:
         DataError: when ``root`` is no folder, holds no photos, or holds both splits and other folders with photos.
@@ -56,15 +56,30 @@ def labels_and_splits(root: Path | Url, paths: Sequence[str]) -> tuple[tuple[str
     return tuple(labels), tuple(splits)
 
 
-def _photos(root: Path) -> list[str]:
-    def refuse(error: OSError) -> NoReturn:
-        raise DataError(f"cannot list the folder {error.filename}: {error.strerror}") from None
+def _photos(root: Path) -> Iterator[str]:
+    """Paths below ``root``. Folders wait in a list: they may lie deeper in each other than Python recurses."""
+    waiting = [""]
+    while waiting:
+        above = waiting.pop()
+        try:
+            with os.scandir(root / above) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    path = f"{above}/{entry.name}" if above else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and not _is_folder(entry):
+                        yield path
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG or not above:
+                raise DataError(f"cannot list the folder {root / above}: {error.strerror}") from None
+            yield above  # nothing below it can be opened, and that must not stop the others
 
-    found = []
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        above = os.path.relpath(folder, root).replace(os.sep, "/")
-        for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
-                found.append(inside(f"{above}/{name}", str(root)))
-    return found
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a link leads to a folder."""
+    try:
+        return entry.is_dir()
+    except OSError:  # in a circle
+        return False

@@ -1,17 +1,22 @@
-"""The one table of photos: id, path, label, split. Every reader makes one; nothing downstream knows the layout."""
+"""The one table of photos: id, path, label, split, and what else a list says of them.
+
+Every reader makes one; nothing downstream knows the layout.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.data.columns import Cells, Column
+from milvus_fghash.data.paths import inside
 from milvus_fghash.data.places import Source, Url
 from milvus_fghash.errors import ConfigError, DataError, nearest
 
@@ -41,11 +46,14 @@ class Listing:
     """(n,) where they are, when they are not all files below ``root``."""
     url: Url | None = None
     """Where the listing comes from, when that is not here."""
+    cells: Cells = field(default_factory=Cells)
+    """What a list says of them beyond that."""
 
     def __post_init__(self) -> None:
         if not self.ids:
             raise DataError(f"no photos found in {self.origin}")
         sizes = {len(self.ids), len(self.paths), len(self.labels), len(self.splits)}
+        sizes |= {len(column) for column in self.cells.values.values()}
         if len(sizes) != 1:
             raise DataError(f"the columns of the listing of {self.origin} differ in length: {sorted(sizes)}")
         if self.places and len(self.places) != len(self.ids):
@@ -87,6 +95,26 @@ class Listing:
     def place(self, row: int) -> Source:
         """Where one photo is, be it a file or not."""
         return self.places[row] if self.places else self.file(row)
+
+    def check_paths(self) -> None:
+        """`check_path` of each.
+
+        Raises:
+            DataError: for the first.
+        """
+        for row in range(len(self)):
+            self.check_path(row, str(self.origin))
+
+    def check_path(self, row: int, where: str) -> None:
+        """Refuse a name that others may stumble over: no UTF-8, or a path that leads away on another system.
+
+        Where there are `places`, their reader has done so: a photo of such a name is barred, and URLs are no paths.
+
+        Raises:
+            DataError: begins with ``where``.
+        """
+        if not self.places:
+            inside(self.paths[row], where)
 
     def keep_apart(self, out: Path) -> None:
         """For what writes files: they must not replace a photo, nor be taken for photos.
@@ -139,7 +167,12 @@ class Listing:
             labels=pick(self.labels),
             splits=pick(self.splits),
             places=pick(self.places) if self.places else (),
+            cells=self.cells.take([int(row) for row in rows]),
         )
+
+    def as_columns(self, columns: Sequence[Column]) -> Listing:
+        """The photos as a collection with these columns takes them, see `Cells.as_columns`."""
+        return replace(self, cells=self.cells.as_columns(columns))
 
     def label_numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """(n,) position of each photo's class in ``classes``.

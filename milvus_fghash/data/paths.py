@@ -33,6 +33,28 @@ def inside(path: str, where: str) -> str:
     return "/".join(names)
 
 
+class Below:
+    """Whether files lie below a folder, with all links followed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.path.realpath(root)
+        self._folders: dict[str, bool] = {}
+
+    def __contains__(self, path: str) -> bool:
+        """Of a POSIX path relative to the folder; each folder in between is looked up once."""
+        parent = path.rpartition("/")[0]
+        if parent not in self._folders:
+            self._folders[parent] = self._holds(parent)
+        return self._folders[parent] and (not os.path.islink(f"{self.root}/{path}") or self._holds(path))
+
+    def _holds(self, path: str) -> bool:
+        try:
+            real = os.path.realpath(f"{self.root}/{path}")
+        except ValueError:  # no file can be called that, so none leads away
+            return True
+        return os.path.commonpath([self.root, real]) == self.root
+
+
 def check_present(root: Path, paths: Iterable[tuple[str, str]], hint: str) -> None:
     """See that all photos of a list are there, reading each folder once.
 

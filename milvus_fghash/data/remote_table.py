@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ def read(url: Url) -> Listing:
         file = Path(folder) / f"list{url.suffix}"
         file.write_bytes(raw)
         try:
-            return table.read(file, url.parent)
+            listing = table.read(file, url.parent)
         except DataError as error:
             raise DataError(str(error).replace(str(file), str(url))) from None
+    return replace(listing, cells=replace(listing.cells, unit=listing.cells.unit.replace(str(file), str(url))))

@@ -1,11 +1,15 @@
-"""A CSV or Parquet file that lists photos: path, and optionally id, label, split."""
+"""A CSV or Parquet file that lists photos: path, optionally id, label, split, and whatever else is known of them."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from milvus_fghash.data.columns import Cells, ColumnType
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Source, Url, located
 from milvus_fghash.errors import DataError, optional_part
@@ -13,14 +17,30 @@ from milvus_fghash.errors import DataError, optional_part
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("path", "id", "label", "split")
 
-_Row = tuple[str, ...]
+
+@dataclass(frozen=True)
+class _Table:
+    """What stands in a file, before it is understood.
+
+    Attributes:
+        rows: where each stands, and its cells in the order of ``header``.
+        unit: what is counted by where they stand, such as "line".
+        types: of the columns whose cells have one.
+    """
+
+    header: Sequence[str]
+    rows: Iterable[tuple[int, Sequence[Any]]]
+    unit: str
+    types: dict[str, ColumnType]
 
 
 def read(file: Path, root: Path | Url | None = None) -> Listing:
     """The rows of ``file`` in their order; paths are relative to its folder, or to ``root``, or are URLs.
 
-    Without a column ``id`` the paths are the ids; without ``label`` or ``split`` they are "". Other columns are
-    ignored. Photos need not be there: a missing one is refused when it is opened.
+    Without a column ``id`` the paths are the ids; without ``label`` or ``split`` they are "". Other columns become the
+    listing's `cells`: texts of a CSV file, values of a Parquet file, whose times become texts and decimals doubles. An
+    empty text, null and NaN are a missing cell. Columns without a name, and those of Parquet that JSON cannot hold,
+    such as bytes, are passed over. Photos need not be there: a missing one is refused when it is opened.
 
     Raises:
         DataError: when the file cannot be read, has no column ``path``, or a row is malformed; with its line.
@@ -31,45 +51,78 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
         raise DataError(f"{file} is no table this project reads; expected a file ending in {' or '.join(SUFFIXES)}")
     if not file.is_file():
         raise DataError(f"there is no file {file}")
-    rows = _read_csv(file) if suffix == ".csv" else _read_parquet(file)
+    table = _read_csv(file) if suffix == ".csv" else _read_parquet(file)
     root = root or file.parent
+    positions = {name: table.header.index(name) for name in table.header if name}
+    more = {name: at for name, at in positions.items() if name not in COLUMNS}
+    ids, paths, lines = [], [], []
     places: list[Source] = []
-    ids, paths, labels, splits = [], [], [], []
-    for (path, key, label, split), where in rows:
-        path, place = located(path, root, where)
+    cells: list[list[Any]] = [[] for _ in more]
+    told: dict[str, list[str]] = {"label": [], "split": []}
+    for line, row in table.rows:
+        path, place = located(_text(row[positions["path"]]), root, f"{file}, {table.unit} {line}")
         paths.append(path)
         places.append(place)
-        ids.append(key or paths[-1])
-        labels.append(label)
-        splits.append(split)
-    elsewhere = tuple(places) if any(not isinstance(place, Path) for place in places) else ()
-    url = root if isinstance(root, Url) else None
-    return Listing(file.parent, tuple(ids), tuple(paths), tuple(labels), tuple(splits), places=elsewhere, url=url)
+        ids.append((_text(row[positions["id"]]) if "id" in positions else "") or path)
+        for name, texts in told.items():
+            texts.append(_text(row[positions[name]]) if name in positions else "")
+        for column, at in zip(cells, more.values(), strict=True):
+            column.append(None if _is_missing(row[at]) else row[at])
+        lines.append(line)
+    return Listing(
+        file.parent,
+        tuple(ids),
+        tuple(paths),
+        tuple(told["label"]),
+        tuple(told["split"]),
+        places=tuple(places) if any(not isinstance(place, Path) for place in places) else (),
+        url=root if isinstance(root, Url) else None,
+        cells=Cells(
+            dict(zip(more, map(tuple, cells), strict=True)),
+            table.types,
+            tuple(lines),
+            f"{file}, {table.unit}",
+        ),
+    )
 
 
-def _positions(file: Path, header: Sequence[str]) -> list[int | None]:
-    """Where each of COLUMNS stands in the header."""
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell)
+
+
+def _is_missing(cell: object) -> bool:
+    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _check_header(file: Path, header: Sequence[str]) -> None:
     if "path" not in header:
         raise DataError(f"{file} has no column 'path'; found the columns {', '.join(map(repr, header)) or 'none'}")
-    for name in COLUMNS:
-        if header.count(name) > 1:
+    for name in header:
+        if name and header.count(name) > 1:
             raise DataError(f"{file} has the column {name!r} twice")
-    return [header.index(name) if name in header else None for name in COLUMNS]
 
 
-def _read_csv(file: Path) -> Iterator[tuple[_Row, str]]:
+def _read_csv(file: Path) -> _Table:
+    rows = _csv_rows(file)
+    _, header = next(rows)
+    names = [name.strip() for name in header]
+    _check_header(file, names)
+    return _Table(names, rows, "line", dict.fromkeys(names, "text"))
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The header and every row below it, each as long as the header."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            positions = _positions(file, header)
+            header = next(reader, [])
+            yield reader.line_num, header
             for row in reader:
-                where = f"{file}, line {reader.line_num}"
                 if not row:
                     continue
                 if len(row) != len(header):
-                    raise DataError(f"{where}: expected {len(header)} fields, got {len(row)}")
-                yield tuple("" if place is None else row[place] for place in positions), where
+                    raise DataError(f"{file}, line {reader.line_num}: expected {len(header)} fields, got {len(row)}")
+                yield reader.line_num, row
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num}: {error}") from None
     except UnicodeDecodeError:
@@ -78,17 +131,12 @@ def _read_csv(file: Path) -> Iterator[tuple[_Row, str]]:
         raise DataError(f"cannot read {file}: {error.strerror}") from None
 
 
-def _read_parquet(file: Path) -> Iterator[tuple[_Row, str]]:
+def _read_parquet(file: Path) -> _Table:
     with optional_part("parquet"):
-        from pyarrow import lib, parquet
-    try:
-        with parquet.ParquetFile(file) as content:  # type: ignore[no-untyped-call]
-            header = content.schema_arrow.names
-            positions = _positions(file, header)
-            wanted = [header[place] for place in positions if place is not None]
-            table = content.read(columns=wanted)
-    except (lib.ArrowException, OSError) as error:
-        raise DataError(f"{file} cannot be read as Parquet: {error}") from None
-    columns = [table[name].to_pylist() if name in wanted else [""] * len(table) for name in COLUMNS]
-    for number, row in enumerate(zip(*columns, strict=True), start=1):
-        yield tuple("" if value is None else str(value) for value in row), f"{file}, row {number}"
+        import pyarrow  # noqa: F401 - once it was imported, the next line works without it
+
+        from milvus_fghash.data import parquet
+    header = parquet.header(file)
+    _check_header(file, header)
+    names, columns, types = parquet.columns(file, as_they_are=COLUMNS)
+    return _Table(names, enumerate(zip(*columns, strict=True), start=1), "row", types)

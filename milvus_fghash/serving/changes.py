@@ -8,19 +8,23 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Url, protocol_of
+from milvus_fghash.errors import DataError
 from milvus_fghash.serving import journal_rows, journal_sources
+from milvus_fghash.serving.file_versions import versions_in_parts
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.rows import photo_id
-from milvus_fghash.serving.versions import versions_in_parts
 
 LOOKED_UP: Final = 1000
 """Photos of the listing that are looked up in the journal at once."""
-PASSING: Final = ("timeout", "crash", "unreachable")
-"""Reasons for which a photo is tried again though it is the same: the next time a machine may be less busy."""
+OUTSIDE: Final = "outside"
+"""Reason of a photo that a link brings in from outside the folder."""
+PASSING: Final = ("timeout", "crash", "unreachable", OUTSIDE)
+"""Reasons for which a photo is tried again though it is the same: the next time a machine may be less busy, or links
+be followed."""
 UNKNOWN: Final = "-"
 """In a stamp, in place of a version that nobody tells: such a photo is read again, and compared by its content."""
 MOVED: Final = 0.5
@@ -34,8 +38,8 @@ class Todo:
     Attributes:
         row: its place in the listing.
         id: primary key of its row in Milvus.
-        stamp: version of the photo (of a file, size and time) before it is read, and a digest of its label and meta;
-            "" when there is no file.
+        stamp: version of the photo (of a file, size and time) before it is read, and a digest of what the listing says
+            of it; "" when there is no file.
         deleted_sha: content whose row was deleted on purpose, and that is not taken in again; "" when none was.
         stored_sha: content of its row, where that has the same label and meta; "" when there is none.
     """
@@ -49,7 +53,11 @@ class Todo:
 
 @dataclass
 class Changes:
-    """A listing beside the journal of its collection."""
+    """A listing beside the journal of its collection.
+
+    Raises:
+        DataError: when the listing has a column of a name that `meta` keeps.
+    """
 
     listing: Listing
     namespace: str
@@ -76,6 +84,10 @@ class Changes:
     _rivals: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        if "namespace" in self.listing.cells.values:
+            raise DataError(
+                "the list of photos has a column 'namespace', a name that `meta` keeps for --namespace; rename it"
+            )
         self.source = self.journal.source(json.dumps(self.described))
         self._rivals = [number for number, other in self._alike() if _is_there(other)]
         self.journal.begin_listing()
@@ -118,8 +130,11 @@ class Changes:
         """Primary key of a photo's row in Milvus."""
         return photo_id(self.namespace, self.listing.paths[row])
 
-    def meta(self, row: int) -> dict[str, str]:
+    def meta(self, row: int) -> dict[str, Any]:
         """What goes into the column `meta`."""
+        return {**self.listing.cells.meta(row), **self._own_meta(row)}
+
+    def _own_meta(self, row: int) -> dict[str, str]:
         known = {"split": self.listing.splits[row], "namespace": self.namespace}
         return {name: value for name, value in known.items() if value}
 
@@ -162,7 +177,8 @@ class Changes:
         return not entry.reason or not (self.retry_refused or entry.reason in PASSING)
 
     def _stamp(self, row: int, version: str) -> str:
-        facts = json.dumps([self.listing.labels[row], self.meta(row)]).encode()
+        told = self.listing.cells.known(row)  # as it was read: whether it becomes columns or `meta` is no change
+        facts = json.dumps([self.listing.labels[row], self._own_meta(row), *([told] if told else [])]).encode()
         if isinstance(place := self.listing.place(row), Path):
             try:
                 status = place.stat()

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.bits import check_codes, code_bytes, to_hex
-from milvus_fghash.bundle import BundleManifest
+from milvus_fghash.bits import check_codes, code_bytes
+from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import CodeError, StoreError, nearest
+from milvus_fghash.serving.aliases import check_unused, exists, resolve
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import check_brackets, check_deletable, id_is_one_of
-from milvus_fghash.serving.milvus_calls import milvus_call
-from milvus_fghash.serving.rows import Rows, read_codes
+from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_call
+from milvus_fghash.serving.paging import query_pages
+from milvus_fghash.serving.replacing import replace_rows
+from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.scalar_columns import check_columns, checked_values, read_columns
 from milvus_fghash.serving.schema import (
     COLUMNS,
     IndexType,
+    Model,
     ModelNote,
     check_index,
     check_name,
@@ -31,10 +36,6 @@ from milvus_fghash.serving.target import probe
 
 Consistency = Literal["Strong", "Session", "Bounded", "Eventually"]
 
-TIMEOUT: Final = 60.0
-"""Seconds a call may take, repeats of pymilvus included."""
-LOAD_TIMEOUT: Final = 600.0
-"""Seconds for loading a collection or building an index, which grow with its rows."""
 IDS_A_CALL: Final = 1000
 """Ids named in one call; each may have 64 bytes."""
 
@@ -53,23 +54,36 @@ class HashCollection:
     """Level of reads that name none."""
     has_code_hex: bool
     embedding_dim: int | None
+    columns: tuple[Column, ...] = ()
+    """Typed columns of its own, which each row has a value of."""
+    partition_key: str | None = None
+    """That of these columns by which Milvus parts the rows."""
+    upserts: bool = True
+    """Whether Milvus replaces rows in one call; else they are deleted, then inserted."""
 
     @property
     def bits(self) -> int:
         return self.note.bits
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Of the typed columns."""
+        return tuple(column.name for column in self.columns)
 
     @classmethod
     def create(
         cls,
         client: MilvusClient,
         name: str,
-        manifest: BundleManifest,
+        manifest: Model,
         *,
         index: IndexType = "BIN_FLAT",
         nlist: int = 128,
         code_hex: bool = False,
         embedding_dim: int | None = None,
         consistency: Consistency = "Bounded",
+        columns: Sequence[Column] = (),
+        partition_key: str | None = None,
     ) -> HashCollection:
         """Make an empty collection for the codes of one model, with its index, ready for rows and searches.
 
@@ -78,17 +92,20 @@ class HashCollection:
             nlist: number of clusters of BIN_IVF_FLAT.
             code_hex: keep the code as text too, which is cheaper to fetch than the vector.
             embedding_dim: length of a float vector kept with each row.
+            columns: typed columns beside those that every collection has.
+            partition_key: that of ``columns`` by whose values a server parts the rows.
 
         Raises:
-            ConfigError: when the name or nlist cannot be.
+            ConfigError: when a name, nlist or the partition key cannot be.
             StoreError: when the name is taken, or Milvus refuses; nothing half-made is left behind.
         """
         check_name(name)
-        check_index(probe(client), index, nlist, embedding_dim)
-        with milvus_call(f"cannot create {name}"):
-            if client.has_collection(name, timeout=TIMEOUT):
-                raise StoreError(f"the collection {name} exists; open it, drop it, or choose another name")
-        schema = row_schema(ModelNote.of(manifest), code_hex, embedding_dim)
+        able = probe(client)
+        check_index(able, index, nlist, embedding_dim)
+        check_columns(able, columns, partition_key, len(COLUMNS) + 1 + code_hex + bool(embedding_dim))
+        if exists(client, name):
+            raise StoreError(f"the collection {name} exists; open it, drop it, or choose another name")
+        schema = row_schema(ModelNote.of(manifest), code_hex, embedding_dim, columns, partition_key)
         with milvus_call(f"cannot create {name}"):
             client.create_collection(name, schema=schema, consistency_level=consistency, timeout=TIMEOUT)
         try:
@@ -101,13 +118,15 @@ class HashCollection:
         return cls.open(client, name, manifest)
 
     @classmethod
-    def open(cls, client: MilvusClient, name: str, manifest: BundleManifest | None = None) -> HashCollection:
+    def open(cls, client: MilvusClient, name: str, manifest: Model | None = None) -> HashCollection:
         """Open a collection this project made; with a manifest, only if the same model made its codes.
+
+        Of an alias, the collection it stands for now: whatever becomes of the alias, this one stays open.
 
         Raises:
             StoreError: when it is not there, not ours, half-made, or filled by another model.
         """
-        check_name(name)
+        name = resolve(client, check_name(name))
         with milvus_call(f"cannot open the collection {name}"):
             if not client.has_collection(name, timeout=TIMEOUT):
                 known = client.list_collections(timeout=TIMEOUT)
@@ -123,6 +142,7 @@ class HashCollection:
         widths = {one["name"]: one["params"].get("dim") for one in described["fields"]}
         if int(widths["code"]) != 8 * code_bytes(note.bits):
             raise StoreError(f"the collection {name} says {note.bits} bits, but its field `code` has {widths['code']}")
+        columns, partition_key = read_columns(described["fields"])
         collection = cls(
             client=client,
             name=name,
@@ -132,6 +152,9 @@ class HashCollection:
             consistency=described["consistency_level_name"],
             has_code_hex="code_hex" in widths,
             embedding_dim=int(widths["embedding"]) if "embedding" in widths else None,
+            columns=columns,
+            partition_key=partition_key,
+            upserts=partition_key is None or probe(client).keyed_upsert,
         )
         if manifest is not None:
             collection.check_model(manifest)
@@ -140,23 +163,19 @@ class HashCollection:
         return collection
 
     @classmethod
-    def open_or_create(
-        cls, client: MilvusClient, name: str, manifest: BundleManifest, **options: Any
-    ) -> HashCollection:
+    def open_or_create(cls, client: MilvusClient, name: str, manifest: Model, **options: Any) -> HashCollection:
         """Open the collection, or `create` it with the options when there is none; an open one keeps its own."""
-        check_name(name)
-        with milvus_call(f"cannot open the collection {name}"):
-            exists = client.has_collection(name, timeout=TIMEOUT)
-        return cls.open(client, name, manifest) if exists else cls.create(client, name, manifest, **options)
+        there = exists(client, check_name(name))
+        return cls.open(client, name, manifest) if there else cls.create(client, name, manifest, **options)
 
     @staticmethod
     def drop(client: MilvusClient, name: str) -> None:
         """Delete a collection of ours with all its rows, a half-made one too.
 
         Raises:
-            StoreError: when it is not there, or not ours.
+            StoreError: when it is not there, not ours, or what an alias stands for.
         """
-        check_name(name)
+        check_unused(client, check_name(name))
         with milvus_call(f"cannot drop {name}"):
             if not client.has_collection(name, timeout=TIMEOUT):
                 raise StoreError(f"there is no collection {name}")
@@ -164,7 +183,7 @@ class HashCollection:
                 raise StoreError(f"the collection {name} was not made by milvus-fghash, so it is not dropped")
             client.drop_collection(name, timeout=TIMEOUT)
 
-    def check_model(self, manifest: BundleManifest) -> None:
+    def check_model(self, manifest: Model) -> None:
         """Refuse a model whose codes cannot be compared with those in here.
 
         Raises:
@@ -179,62 +198,53 @@ class HashCollection:
 
         Raises:
             CodeError: when the codes have another width than the collection's.
-            StoreError: when a text is too long, or Milvus refuses.
+            StoreError: when a value does not fit its column, or Milvus refuses.
         """
+        records = self.records(rows, embeddings)
+        self.write(records)
+        return len(records)
+
+    def records(self, rows: Rows, embeddings: NDArray[np.float32] | None = None) -> list[dict[str, Any]]:
+        """What `upsert` writes of rows, checked and as Milvus takes it; raises as that."""
         check_codes(rows.codes, self.bits)
         self._check_embeddings(rows, embeddings)
-        last: dict[str, dict[str, Any]] = {}  # Milvus may keep both rows of an id that stands twice in one upsert
-        for row, (code, text) in enumerate(zip(rows.codes, to_hex(rows.codes), strict=True)):
-            values = {**rows.texts(row), "code": code.tobytes()}
-            if self.has_code_hex:
-                values["code_hex"] = text
-            if embeddings is not None:
-                values["embedding"] = embeddings[row]
-            last[rows.ids[row]] = values
-        if last:
+        rows = replace(rows, columns=checked_values(self.columns, rows.columns))
+        return rows.records(self.has_code_hex, embeddings)
+
+    def write(self, records: Sequence[dict[str, Any]]) -> None:
+        """The other half of `upsert`: write what `records` made.
+
+        Raises:
+            StoreError: when Milvus refuses.
+        """
+        step = len(records) if self.upserts else IDS_A_CALL
+        for start in range(0, len(records), step or 1):
             with milvus_call(f"cannot write to {self.name}"):
-                self.client.upsert(self.name, list(last.values()), timeout=TIMEOUT)
-        return len(last)
+                replace_rows(self.client, self.name, records[start : start + step], self.upserts, TIMEOUT)
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
-        by_id = {one["id"]: one for one in self._with_ids(ids, [*COLUMNS, "code"])}
-        return self._rows([by_id[key] for key in dict.fromkeys(ids) if key in by_id])
+        by_id = {one["id"]: one for one in self.with_ids(ids, [*COLUMNS, *self.column_names, "code"])}
+        found = [by_id[key] for key in dict.fromkeys(ids) if key in by_id]
+        return Rows.of_records(found, self.bits, self.column_names)
 
     def scan(self, batch: int = 1000, filter: str = "") -> Iterator[Rows]:
         """Every row that fits ``filter``, a batch at a time, in no particular order; reads what was just written."""
-        for page in self.pages([*COLUMNS, "code"], batch, filter):
-            yield self._rows(page)
+        for page in self.pages([*COLUMNS, *self.column_names, "code"], batch, filter):
+            yield Rows.of_records(page, self.bits, self.column_names)
 
     def pages(self, columns: Sequence[str], batch: int = 1000, filter: str = "") -> Iterator[list[dict[str, Any]]]:
         """`scan` for those who want some columns only, as Milvus gives them: a code is a list of one `bytes`."""
         check_brackets(filter)
         self.count()  # waits for the last writes: the iterator of Milvus 2.3 does not, whatever level it is given
-        with milvus_call(f"cannot read {self.name}"):
-            pages = self.client.query_iterator(
-                self.name,
-                batch,
-                filter=filter,
-                output_fields=list(columns),
-                consistency_level="Strong",
-                timeout=TIMEOUT,
-            )
-        try:
-            while True:
-                with milvus_call(f"cannot read {self.name}"):
-                    page = pages.next()
-                if not page:
-                    return
-                yield page
-        finally:
-            pages.close()
+        yield from query_pages(self.client, self.name, columns, batch, filter, TIMEOUT)
 
     def present(self, ids: Sequence[str]) -> Iterator[list[str]]:
         """Those of ``ids`` that are there, each once, at most 1,000 at a time; reads what was just written."""
         asked = list(dict.fromkeys(ids))
         for start in range(0, len(asked), IDS_A_CALL):
             part = asked[start : start + IDS_A_CALL]
-            there = {one["id"] for one in self._with_ids(part, ["id"])}
+            there = {one["id"] for one in self.with_ids(part, ["id"])}
             if there:
                 yield [key for key in part if key in there]
 
@@ -256,25 +266,15 @@ class HashCollection:
         """Number of rows, those just written included."""
         return count_rows(self.client, self.name)
 
-    def _with_ids(self, ids: Sequence[str], columns: Sequence[str]) -> list[Any]:
+    def with_ids(self, ids: Sequence[str], columns: Sequence[str], consistency: Consistency = "Strong") -> list[Any]:
         """Rows with these ids as Milvus gives them, in no particular order."""
         if not ids:
             return []
         with milvus_call(f"cannot read from {self.name}"):
             found: list[Any] = self.client.query(
-                self.name, id_is_one_of(ids), list(columns), consistency_level="Strong", timeout=TIMEOUT
+                self.name, id_is_one_of(ids), list(columns), consistency_level=consistency, timeout=TIMEOUT
             )
         return found
-
-    def _rows(self, found: Sequence[Any]) -> Rows:
-        return Rows(
-            ids=tuple(one["id"] for one in found),
-            codes=read_codes(found, self.bits),
-            paths=tuple(one["path"] for one in found),
-            labels=tuple(one["label"] for one in found),
-            content_shas=tuple(one["content_sha"] for one in found),
-            metas=tuple(one["meta"] for one in found),
-        )
 
     def _check_embeddings(self, rows: Rows, embeddings: NDArray[np.float32] | None) -> None:
         wanted = None if self.embedding_dim is None else (len(rows), self.embedding_dim)

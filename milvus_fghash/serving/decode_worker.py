@@ -159,12 +159,19 @@ def bound_memory(more: int) -> None:
             Path("/proc/self/oom_score_adj").write_text("500")
 
 
+def silence() -> None:
+    """Nothing more goes to stderr: codecs write there what they think of a photo, in words that it may choose."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+
+
 def main(pipe: str, pixels: str, setup: str) -> None:
     """Run as a process, see above."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the parent decides
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     told = Setup.model_validate_json(setup)
     bound_memory(memory_for(told.limits))
+    silence()
     with suppress(EOFError, ConnectionError), Connection(int(pipe)) as ours:
         ours.send_bytes(READY)
         serve(ours, int(pixels), told)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from milvus_fghash.errors import ConfigError, StoreError
-from milvus_fghash.serving.collection import TIMEOUT, HashCollection
+from milvus_fghash.serving import versions
+from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.expressions import check_brackets
+from milvus_fghash.serving.expressions import check_brackets, check_deletable
 from milvus_fghash.serving.journal import Journal, journal_file
-from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
+from milvus_fghash.serving.reindex_record import record_file
 from milvus_fghash.serving.rows import check_fits
 from milvus_fghash.serving.target import probe
 
@@ -55,7 +57,9 @@ def delete_ids(
     for key in asked:
         check_fits("id", key)
     there = list(itertools.chain.from_iterable(collection.present(asked)))
-    if yes and journal:  # first, and all: whatever stops this in the middle, nothing of it comes back
+    if yes:
+        check_deletable(collection.client, there)  # before the journal is told of rows that will stay
+    if yes and journal:  # before they go, and all: whatever stops this in the middle, nothing of it comes back
         journal.mark_deleted(asked)
     deleted = collection.delete(there) if yes else 0
     return Deletion(collection.name, len(there), len(asked) - len(there), deleted, collection.count())
@@ -84,6 +88,8 @@ def delete_where(
 def drop_with_journal(client: MilvusClient, name: str, folder: Path) -> None:
     """Drop a collection of ours and its journal in ``folder``; not while a run is writing to it.
 
+    If it is a previous version of an alias, that is forgotten.
+
     Raises:
         ConfigError: when another process has the journal open.
         StoreError: as `HashCollection.drop`.
@@ -94,8 +100,10 @@ def drop_with_journal(client: MilvusClient, name: str, folder: Path) -> None:
         HashCollection.drop(client, name)
         return
     with Journal.if_there(folder, born):
+        versions.forget(client, name)
         HashCollection.drop(client, name)
-        journal_file(folder, born).unlink(missing_ok=True)
+    for file in (journal_file(folder, born), record_file(folder, born)):  # closed, so that SQLite leaves none beside it
+        file.unlink(missing_ok=True)
 
 
 def _check_understood(collection: HashCollection, filter: str) -> None:

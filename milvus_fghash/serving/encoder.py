@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,7 @@ from milvus_fghash.bundle import Bundle, read_bundle
 from milvus_fghash.data.places import Place, Source, name_of, protocol_of
 from milvus_fghash.errors import BundleError, CodeError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
-from milvus_fghash.serving.decoding import TIMEOUT, Refused, batches, decode, workers_for
+from milvus_fghash.serving.decoding import TIMEOUT, Photo, Refused, batches, decode, workers_for
 from milvus_fghash.serving.runtime import one_line, open_session
 
 if TYPE_CHECKING:
@@ -56,18 +59,37 @@ class Encoder:
 
     bundle: Bundle
     session: InferenceSession
-    batch_size: int = 8
-    """Photos computed at once. More costs memory and gains little on a CPU."""
+    batch_size: int = 4
+    """Photos computed together. More costs memory and loses speed on a CPU."""
+    streams: int = 1
+    """Batches computed side by side in `encode_batches`."""
 
     @classmethod
-    def open(cls, bundle_path: Path, provider: str | None = None, threads: int = 0, batch_size: int = 8) -> Encoder:
-        """Read, verify and load a bundle; `open_session` explains ``provider`` and ``threads``.
+    def open(
+        cls,
+        bundle_path: Path,
+        provider: str | None = None,
+        threads: int = 0,
+        batch_size: int | None = None,
+        *,
+        for_many: bool = False,
+    ) -> Encoder:
+        """Read, verify and load a bundle; `open_session` explains ``provider``.
+
+        Args:
+            threads: that compute on a CPU; 0: one for each core.
+            batch_size: photos computed together; by default 4 on a CPU, 64 elsewhere.
+            for_many: for a catalog: each thread computes photos of its own, which is faster for many than if all
+                share in every photo, and slower for a single one.
 
         Raises:
             BundleError, ConfigError, MissingExtra: as `read_bundle` and `open_session`.
         """
         bundle = read_bundle(Path(bundle_path))
-        return cls(bundle, open_session(bundle, provider, threads), batch_size)
+        session = open_session(bundle, provider, 1 if for_many else threads)
+        if session.get_providers()[0] == "CPUExecutionProvider":
+            return cls(bundle, session, batch_size or 4, (threads or os.cpu_count() or 1) if for_many else 1)
+        return cls(bundle, session, batch_size or 64, 2 if for_many else 1)  # one is brought there as one computes
 
     @property
     def bits(self) -> int:
@@ -112,6 +134,9 @@ class Encoder:
         parts = [self._run_batch(images[start : start + self.batch_size], more) for start in starts]
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
+    def _run_photos(self, photos: Sequence[Photo], more: Sequence[str]) -> tuple[NDArray[Any], ...]:
+        return self.run(np.stack([photo.pixels for photo in photos]), *more)
+
     def _run_batch(self, images: NDArray[np.uint8], more: Sequence[str]) -> list[NDArray[Any]]:
         try:
             outputs = cast(list[NDArray[Any]], self.session.run(["codes", *more], {"images": images}))
@@ -124,6 +149,30 @@ class Encoder:
         if len(codes) != len(images):
             raise BundleError(f"{self.bundle.path} gives {len(codes)} codes for {len(images)} images")
         return [codes, *outputs[1:]]
+
+    def encode_batches(
+        self, groups: Iterable[Sequence[Photo]], *more: str, ahead: int | None = None
+    ) -> Generator[tuple[Sequence[Photo], tuple[NDArray[Any], ...]], None, None]:
+        """Groups of photos beside what `run` makes of each, in order, ``streams`` of them computed side by side.
+
+        Args:
+            more: further outputs, as in `run`.
+            ahead: groups that are asked for before the first of them is given; by default one more than streams, so
+                that none of these waits while the next group is decoded.
+        """
+        ahead = self.streams + 1 if ahead is None else ahead
+        waiting: deque[tuple[Sequence[Photo], Future[tuple[NDArray[Any], ...]]]] = deque()
+        pool = ThreadPoolExecutor(self.streams, "encode")
+        try:
+            for photos in groups:
+                waiting.append((photos, pool.submit(self._run_photos, photos, more)))
+                if len(waiting) >= ahead:
+                    first, computed = waiting.popleft()
+                    yield first, computed.result()
+            for first, computed in waiting:
+                yield first, computed.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def encode_files(
         self,
@@ -147,9 +196,12 @@ class Encoder:
         codes = [np.zeros((0, code_bytes(self.bits)), np.uint8)]
         rows: list[int] = []
         shas: list[str] = []
-        with closing(decode(paths, self.bundle.manifest.preprocessing, limits, workers, timeout)) as decoded:
-            for photos in batches(decoded, self.batch_size, refused.append):
-                codes.append(self.encode_pixels(np.stack([photo.pixels for photo in photos])))
+        with (
+            closing(decode(paths, self.bundle.manifest.preprocessing, limits, workers, timeout)) as decoded,
+            closing(self.encode_batches(batches(decoded, self.batch_size, refused.append))) as encoded,
+        ):
+            for photos, outputs in encoded:
+                codes.append(outputs[0])
                 rows.extend(photo.row for photo in photos)
                 shas.extend(photo.content_sha for photo in photos)
         return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(shas), tuple(refused))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from milvus_fghash.errors import ImageRefused
 from milvus_fghash.images import open_rgb
@@ -21,6 +22,9 @@ from milvus_fghash.whole_file import write_whole
 
 SIDE: Final = 256
 """Longest side of a thumbnail in pixels: sharp on screens of double density."""
+
+MAX_FACT: Final = 80
+"""Letters of a value of `meta` or of a column."""
 
 STYLE: Final = """
 :root { color-scheme: light dark; --line: #8883; --dim: #777; --right: #1a9850; --wrong: #d73027; }
@@ -113,7 +117,15 @@ def opening(title: str, more_style: str = "") -> str:
 
 def _caption(hit: Hit) -> str:
     name = text(PurePosixPath(hit.path).name)
-    return f'<b>{bits_apart(hit.distance)}</b>{text(hit.label)}<span title="{escape(hit.path)}">{name}</span>'
+    facts = "".join(f"<span>{text(fact)}</span>" for fact in _facts({**hit.columns, **hit.meta}))
+    return f'<b>{bits_apart(hit.distance)}</b>{text(hit.label)}<span title="{escape(hit.path)}">{name}</span>{facts}'
+
+
+def _facts(values: Mapping[str, Any]) -> Iterator[str]:
+    """Names and values as in JSON, texts without quotes; long ones are cut."""
+    for name, value in values.items():
+        words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield f"{name}: {words if len(words) <= MAX_FACT else words[:MAX_FACT] + '...'}"
 
 
 def bits_apart(distance: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from milvus_fghash.data.listing import Listing
@@ -15,14 +15,14 @@ from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.ingest_run import IngestRun, Progress
-from milvus_fghash.serving.journal import Entry, Journal
+from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.patience import Tell
 from milvus_fghash.serving.rows import photo_id
 from milvus_fghash.serving.run_record import RunRecord
 from milvus_fghash.serving.writing import Writer
 from milvus_fghash.whole_file import write_whole, written
 
-__all__ = ["IngestOptions", "IngestResult", "ingest"]
+__all__ = ["IngestOptions", "IngestResult", "ingest", "write_report"]
 
 USUAL = IngestOptions()
 
@@ -60,11 +60,13 @@ def ingest(
 
     Raises:
         ConfigError: when the namespace cannot be, or no worker starts.
-        DataError: when the report or the journal cannot be written, or too much would be pruned.
+        DataError: when the listing lacks a value of a column of the collection, the report or the journal cannot be
+            written, or too much would be pruned.
         StoreError: when another model filled the collection, or Milvus refuses; `StoreBusy` when it did not come back.
         Stopped: see ``stop``.
     """
     collection.check_model(encoder.bundle.manifest)
+    listing = listing.as_columns(collection.columns)
     photo_id(namespace, "")  # refuses a namespace that cannot be before any work
     if report:
         write_whole(report, b"")  # a report that cannot be written is known before the work, not after it
@@ -82,13 +84,18 @@ def ingest(
     finally:  # an interrupted run tells what it did, too
         record.write(journal)
         if report:
-            _write_report(report, journal.refused())
+            write_report(report, ((one.path, one.reason, one.message) for one in journal.refused()))
 
 
-def _write_report(report: Path, refused: Iterator[Entry]) -> None:
+def write_report(report: Path, refused: Iterable[tuple[str, str, str]]) -> None:
+    """One line of JSON for each (path, reason, message).
+
+    Raises:
+        DataError: when it cannot be written; nothing is left behind.
+    """
     try:
         with written(report) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
-            for one in refused:
-                file.write(json.dumps({"path": one.path, "reason": one.reason, "message": one.message}) + "\n")
+            for path, reason, message in refused:
+                file.write(json.dumps({"path": path, "reason": reason, "message": message}) + "\n")
     except OSError as error:
         raise DataError(f"cannot write {report}: {error.strerror}") from error

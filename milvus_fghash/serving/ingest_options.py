@@ -22,6 +22,8 @@ class IngestOptions:
     """Seconds for one photo, where there are workers."""
     retry_refused: bool = False
     """Try again what was refused before, or whose row was deleted on purpose, though the file is the same."""
+    follow_links: bool = False
+    """Take photos in that a link brings in from outside the listing's folder. Else they are refused."""
     prune: bool = False
     """Delete the rows of photos that the listing no longer has."""
     prune_at_most: float = 0.5

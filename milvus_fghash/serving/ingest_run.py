@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.paths import Below
 from milvus_fghash.data.places import Source
-from milvus_fghash.errors import DataError, FghashError, Stopped, StoreError
+from milvus_fghash.errors import DataError, FghashError, Stopped
 from milvus_fghash.serving import journal_sources
-from milvus_fghash.serving.changes import Changes, Todo
+from milvus_fghash.serving.changes import OUTSIDE, Changes, Todo
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.decoding import Photo, Refused, batches, decode
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.journal import DELETED, Entry
 from milvus_fghash.serving.journal_rows import count_stored
-from milvus_fghash.serving.rows import Rows, check_fits
+from milvus_fghash.serving.rows import Rows, why_not_kept
 from milvus_fghash.serving.writing import Batch, Writer
 
 T = TypeVar("T")
@@ -39,6 +41,25 @@ class _Coded:
     content_sha: str
     code: NDArray[np.uint8]
     embedding: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many photos are encoded together and ahead, so that with those that wait they are one batch at the most."""
+
+    together: int
+    """Photos computed together."""
+    ahead: int
+    """So many such groups are under way."""
+    enough: int
+    """Encoded photos that are handed over to be written."""
+
+    @classmethod
+    def of(cls, batch_rows: int, batch_size: int, streams: int) -> Self:
+        """For batches of at most ``batch_rows`` rows, and an encoder's ``batch_size`` and ``streams``."""
+        together = min(batch_size, max(1, batch_rows // 2))
+        ahead = max(1, min(streams + 1, batch_rows // together - 1))
+        return cls(together, ahead, max(1, batch_rows - ahead * together + 1))
 
 
 @dataclass
@@ -117,21 +138,38 @@ class IngestRun:
         return self.options.patience.until_it_works(call, self.changes.stop, self.writer.tell)
 
     def _encode_all(self) -> None:
-        options, preprocessing = self.options, self.encoder.bundle.manifest.preprocessing
-        with closing(decode(self._files(), preprocessing, options.limits, options.workers, options.timeout)) as decoded:
-            for photos in batches(decoded, self.encoder.batch_size, self._refuse):
-                self.coded += self._encode([photo for photo in photos if self._is_wanted(photo)])
-                if len(self.coded) >= options.batch_rows:
+        options, encoder = self.options, self.encoder
+        pace = Pace.of(options.batch_rows, encoder.batch_size, encoder.streams)
+        preprocessing = encoder.bundle.manifest.preprocessing
+        more = () if self.collection.embedding_dim is None else ("embedding",)
+        with (
+            closing(decode(self._files(), preprocessing, options.limits, options.workers, options.timeout)) as decoded,
+            closing(
+                encoder.encode_batches(
+                    batches(filter(self._is_wanted, decoded), pace.together, self._refuse), *more, ahead=pace.ahead
+                )
+            ) as encoded,
+        ):
+            for photos, outputs in encoded:
+                self._take(photos, *outputs)
+                if len(self.coded) >= pace.enough:
                     self._hand_over()
                 self._report_progress()
         self._report_progress()
 
     def _files(self) -> Iterator[Source]:
         """Those to be decoded; which ones, is looked up as they are asked for."""
+        below = Below(self.listing.root)
         for todo in self.changes.todo():
+            path = self.listing.paths[todo.row]
+            place = self.listing.place(todo.row)
+            if isinstance(place, Path) and not self.options.follow_links and path not in below:
+                message = f"{path} is a link that leads out of the folder of the photos; --follow-links takes it in"
+                self._set_aside(Entry(todo.id, path, todo.stamp, reason=OUTSIDE, message=message))
+                continue
             self.begun[self.looked_into] = todo
             self.looked_into += 1
-            yield self.listing.place(todo.row)
+            yield place
 
     def _report_progress(self) -> None:
         self.progress(self.changes.skipped + self.looked_into - len(self.begun), len(self.listing))
@@ -147,11 +185,13 @@ class IngestRun:
             self._hand_over()
             self._report_progress()
 
-    def _is_wanted(self, photo: Photo) -> bool:
-        """Whether it goes in: its row is of another content, or was not deleted on purpose; path and label fit.
+    def _is_wanted(self, photo: Photo | Refused) -> bool:
+        """Whether a photo goes in: its row is of another content, or was not deleted on purpose; all of it fits.
 
-        One that does not must not stop the others.
+        One that does not must not stop the others. Refused ones pass, to be told of in their place.
         """
+        if isinstance(photo, Refused):
+            return True
         todo = self.begun[photo.row]
         row = todo.row
         if photo.content_sha in (todo.deleted_sha, todo.stored_sha):
@@ -160,25 +200,17 @@ class IngestRun:
             reason = DELETED if todo.deleted_sha else ""
             self._set_aside(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, reason))
             return False
-        try:
-            check_fits("path", self.listing.paths[row])
-            check_fits("label", self.listing.labels[row])
-        except StoreError as error:
-            self._refuse(Refused(self.listing.paths[row], "name", str(error), photo.row))
+        if misfit := why_not_kept(self.listing, row, self.changes.meta(row)):
+            self._refuse(Refused(self.listing.paths[row], *misfit, photo.row))
             return False
         return True
 
-    def _encode(self, photos: list[Photo]) -> list[_Coded]:
-        if not photos:
-            return []
-        pixels = np.stack([photo.pixels for photo in photos])
-        wanted = () if self.collection.embedding_dim is None else ("embedding",)
-        codes, *more = self.encoder.run(pixels, *wanted)
-        embeddings = more[0] if more else [None] * len(photos)
-        return [
-            _Coded(self.begun.pop(photo.row), photo.content_sha, code, embedding)
-            for photo, code, embedding in zip(photos, codes, embeddings, strict=True)
-        ]
+    def _take(
+        self, photos: Sequence[Photo], codes: NDArray[np.uint8], embeddings: NDArray[np.float32] | None = None
+    ) -> None:
+        for number, photo in enumerate(photos):
+            embedding = None if embeddings is None else embeddings[number]
+            self.coded.append(_Coded(self.begun.pop(photo.row), photo.content_sha, codes[number], embedding))
 
     def _hand_over(self) -> None:
         """What waits, to the writer."""
@@ -201,6 +233,7 @@ class IngestRun:
             labels=tuple(listing.labels[row] for row in rows),
             content_shas=tuple(one.content_sha for one in self.coded),
             metas=tuple(self.changes.meta(row) for row in rows),
+            columns={name: tuple(values[row] for row in rows) for name, values in listing.cells.typed.items()},
         )
 
     def _prune(self) -> tuple[int, int]:

@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from milvus_fghash.errors import StoreError
-from milvus_fghash.serving.collection import TIMEOUT, count_rows
+from milvus_fghash.serving.aliases import all_aliases
+from milvus_fghash.serving.collection import count_rows
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 from milvus_fghash.serving.schema import read_note
 
 
@@ -25,6 +26,7 @@ class CollectionInfo(BaseModel):
     consistency: str | None = None
     lineage: str | None = None
     fingerprint: str | None = None
+    aliases: list[str] = []
     problem: str | None = None
     """Why it cannot be described, such as that a newer version made it."""
 
@@ -39,10 +41,12 @@ def list_collections(client: MilvusClient) -> list[CollectionInfo]:
     """
     with milvus_call("cannot list the collections"):
         names: list[str] = sorted(client.list_collections(timeout=TIMEOUT))
-    return [info for name in names if (info := _info(client, name))]
+    known = all_aliases(client)
+    aliases = {name: [alias for alias, collection in known.items() if collection == name] for name in names}
+    return [info for name in names if (info := _info(client, name, aliases[name]))]
 
 
-def _info(client: MilvusClient, name: str) -> CollectionInfo | None:
+def _info(client: MilvusClient, name: str, aliases: list[str]) -> CollectionInfo | None:
     try:
         with milvus_call("cannot be described"):
             described: dict[str, Any] = client.describe_collection(name, timeout=TIMEOUT)
@@ -55,10 +59,11 @@ def _info(client: MilvusClient, name: str) -> CollectionInfo | None:
                 rows=_count_if_loaded(client, name),
                 index=index.get("index_type"),
                 consistency=described["consistency_level_name"],
+                aliases=aliases,
                 **note.model_dump(include={"method", "bits", "lineage", "fingerprint"}),
             )
     except StoreError as error:
-        return CollectionInfo(name=name, problem=str(error))
+        return CollectionInfo(name=name, aliases=aliases, problem=str(error))
 
 
 def _count_if_loaded(client: MilvusClient, name: str) -> int | None:

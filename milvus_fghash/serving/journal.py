@@ -42,7 +42,9 @@ CREATE INDEX members_by_id ON members (id);
 """
 COLUMNS: Final = "id, path, stamp, content_sha, reason, message"
 MOST_IDS: Final = 500
-"""Of one SQL statement; SQLite takes 999 and more."""
+"""Of one SQL statement; SQLite takes 999 values and more."""
+MOST_ROWS: Final = 150
+"""Of six values, in one statement."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +191,15 @@ class Journal:
         """
         rows = [(one.id, _bytes(one.path), one.stamp, one.content_sha, one.reason, one.message) for one in entries]
         with self.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "path = excluded.path, stamp = excluded.stamp, message = excluded.message, "
-                f"reason = iif(excluded.content_sha = '' AND reason = '{DELETED}', reason, excluded.reason), "
-                "content_sha = iif(excluded.content_sha = '', content_sha, excluded.content_sha)",
-                rows,
-            )
+            for start in range(0, len(rows), MOST_ROWS):  # not one by one: each waits for the other threads of Python
+                part = rows[start : start + MOST_ROWS]
+                connection.execute(
+                    f"INSERT INTO photos VALUES {','.join(['(?, ?, ?, ?, ?, ?)'] * len(part))} ON CONFLICT (id) DO "
+                    "UPDATE SET path = excluded.path, stamp = excluded.stamp, message = excluded.message, "
+                    f"reason = iif(excluded.content_sha = '' AND reason = '{DELETED}', reason, excluded.reason), "
+                    "content_sha = iif(excluded.content_sha = '', content_sha, excluded.content_sha)",
+                    [value for row in part for value in row],
+                )
 
     def forget(self, ids: Sequence[str]) -> None:
         """Photos that no longer have a row: the next run takes them for new."""

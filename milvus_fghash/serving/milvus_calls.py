@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
 from milvus_fghash.errors import StoreBusy, StoreError
 from milvus_fghash.serving.driver import MilvusException
 
+TIMEOUT: Final = 60.0
+"""Seconds a call may take, repeats of pymilvus included."""
+LOAD_TIMEOUT: Final = 600.0
+"""Seconds for loading a collection or building an index, which grow with its rows."""
 LONGEST = 300
 
 HINTS = (

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from milvus_fghash.bits import Codes, check_codes, code_bytes
-from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.bits import Codes, check_codes, code_bytes, to_hex
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import ConfigError, DataError, StoreError
 
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
 """Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
@@ -28,6 +30,7 @@ class Rows:
         labels: (n,) class names; "" where a photo has none.
         content_shas: (n,) SHA-256 of the files, hexadecimal; "" where it is not known.
         metas: (n,) whatever else is known, as JSON objects.
+        columns: name -> (n,) values of the collection's typed columns.
     """
 
     ids: tuple[str, ...]
@@ -36,28 +39,55 @@ class Rows:
     labels: tuple[str, ...]
     content_shas: tuple[str, ...]
     metas: tuple[Mapping[str, Any], ...]
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = (self.ids, self.codes, self.paths, self.labels, self.content_shas, self.metas)
+        columns = (self.ids, self.codes, self.paths, self.labels, self.content_shas, self.metas, *self.columns.values())
         if len({len(column) for column in columns}) != 1:
             raise StoreError(f"the columns of the rows differ in length: {[len(column) for column in columns]}")
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def texts(self, row: int) -> dict[str, Any]:
-        """Everything of one row but its code, by column.
+    def records(self, code_hex: bool, embeddings: NDArray[np.float32] | None) -> list[dict[str, Any]]:
+        """The rows as Milvus takes them; of an id that stands twice, the last one.
 
         Raises:
-            StoreError: when something does not fit its column.
+            StoreError: when a text does not fit its column.
         """
-        return {
-            "id": check_fits("id", self.ids[row]),
-            "path": check_fits("path", self.paths[row]),
-            "label": check_fits("label", self.labels[row]),
-            "content_sha": check_fits("content_sha", self.content_shas[row]),
-            "meta": dict(check_meta(self.metas[row])),
+        values: dict[str, Iterable[Any]] = {
+            "id": check_all_fit("id", self.ids),
+            "path": check_all_fit("path", self.paths),
+            "label": check_all_fit("label", self.labels),
+            "content_sha": check_all_fit("content_sha", self.content_shas),
+            "meta": map(dict, check_metas(self.metas)),
+            **self.columns,
+            "code": [code.tobytes() for code in self.codes],
         }
+        if code_hex:
+            values["code_hex"] = to_hex(self.codes)
+        if embeddings is not None:
+            values["embedding"] = embeddings
+        # Milvus may keep both rows of an id that stands twice in one upsert.
+        last = {row[0]: dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)}
+        return list(last.values())
+
+    @staticmethod
+    def of_records(found: Sequence[Mapping[str, Any]], n_bits: int, columns: Sequence[str] = ()) -> Rows:
+        """Rows as a query of Milvus gives them, with their typed columns.
+
+        Raises:
+            CodeError: when a code is of another length than ``n_bits`` needs.
+        """
+        return Rows(
+            ids=tuple(one["id"] for one in found),
+            codes=read_codes(found, n_bits),
+            paths=tuple(one["path"] for one in found),
+            labels=tuple(one["label"] for one in found),
+            content_shas=tuple(one["content_sha"] for one in found),
+            metas=tuple(one["meta"] for one in found),
+            columns={name: tuple(one[name] for one in found) for name in columns},
+        )
 
     @staticmethod
     def joined(parts: Sequence[Rows], n_bytes: int) -> Rows:
@@ -70,6 +100,10 @@ class Rows:
             tuple(label for part in parts for label in part.labels),
             tuple(sha for part in parts for sha in part.content_shas),
             tuple(meta for part in parts for meta in part.metas),
+            {
+                name: tuple(v for part in parts for v in part.columns[name])
+                for name in (parts[0].columns if parts else ())
+            },
         )
 
 
@@ -115,14 +149,42 @@ def check_fits(column: str, value: str) -> str:
     return value
 
 
-def check_meta(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return ``meta`` if it is JSON that the column can hold.
+def why_not_kept(listing: Listing, row: int, meta: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why Milvus cannot keep the row of a photo: reason and message, as of a refused one; None when it can."""
+    reason = "name"
+    try:
+        listing.check_path(row, "the name cannot be kept")
+        check_fits("path", listing.paths[row])
+        check_fits("label", listing.labels[row])
+        reason = "meta"
+        check_metas([meta])
+    except (DataError, StoreError) as error:
+        return reason, str(error)
+    return None
+
+
+def check_all_fit(column: str, texts: Sequence[str]) -> Sequence[str]:
+    """`check_fits` of many, which is quick where all are short and plain."""
+    if max(map(len, texts), default=0) > MAX_BYTES[column] or not "".join(texts).isascii():
+        for text in texts:
+            check_fits(column, text)
+    return texts
+
+
+def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return ``metas`` if each is JSON that the column can hold.
 
     Raises:
         StoreError: otherwise.
     """
     try:
-        check_fits("meta", json.dumps(meta, ensure_ascii=False, allow_nan=False))
+        together = json.dumps(metas, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"meta must be a JSON object: {error}") from None
-    return meta
+    if len(metas) == 1:
+        check_fits("meta", together[1:-1])
+    elif len(together) > MAX_BYTES["meta"] or not together.isascii():
+        middle = len(metas) // 2
+        check_metas(metas[:middle])
+        check_metas(metas[middle:])
+    return metas

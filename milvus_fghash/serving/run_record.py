@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
 from milvus_fghash._version import __version__
@@ -20,6 +21,15 @@ from milvus_fghash.serving.target import probe
 from milvus_fghash.whole_file import write_whole
 
 PACKAGES = ("numpy", "Pillow", "pymilvus", "onnxruntime", "onnxruntime-gpu", "milvus-lite")
+
+
+def places_of_photos(folder: Path) -> set[Path]:
+    """Folders and lists that the runs with a record in the journal's folder took photos from."""
+    found = set()
+    for file in folder.glob("runs/*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # made by another version, or damaged
+            found.add(Path(json.loads(file.read_bytes())["source"]["photos"]))
+    return found
 
 
 @dataclass

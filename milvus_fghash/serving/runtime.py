@@ -22,7 +22,7 @@ def open_session(bundle: Bundle, provider: str | None = None, threads: int = 0) 
 
     Args:
         provider: such as "cpu", "cuda" or CUDAExecutionProvider; None takes CUDA where it works, else the CPU.
-        threads: for one operator; 0 lets ONNX Runtime choose.
+        threads: that share in one batch; 0 lets ONNX Runtime choose.
 
     Raises:
         BundleError: when the graph cannot be loaded, or its inputs and outputs are not those of an encoder.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from typing import Any, Final, Literal, Self
+from collections.abc import Sequence
+from typing import Any, Final, Literal, Protocol, Self
 
 from milvus_fghash.bits import code_bytes
-from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.config import Frozen, read_model
+from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError, StoreError, nearest
 from milvus_fghash.serving.driver import DataType, MilvusClient
 from milvus_fghash.serving.rows import MAX_BYTES
+from milvus_fghash.serving.scalar_columns import add_columns
 from milvus_fghash.serving.target import Capabilities
 
 IndexType = Literal["BIN_FLAT", "BIN_IVF_FLAT"]
@@ -21,6 +23,19 @@ COLUMNS: Final = ("id", "path", "label", "content_sha", "meta")
 """Everything of a row but its vectors."""
 MAX_NLIST: Final = 65_536
 MAX_NAME: Final = 255
+
+
+class Model(Protocol):
+    """What tells a model from others: a bundle's manifest, or the note of a collection or of shards."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def lineage(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
 
 
 class ModelNote(Frozen):
@@ -36,8 +51,8 @@ class ModelNote(Frozen):
     """Drawn when the collection is made: tells it from one of the same name that was dropped."""
 
     @classmethod
-    def of(cls, manifest: BundleManifest) -> Self:
-        """The note for a new collection of a bundle's codes."""
+    def of(cls, manifest: Model) -> Self:
+        """The note for a new collection of a model's codes."""
         return cls(
             method=manifest.method,
             lineage=manifest.lineage,
@@ -46,7 +61,7 @@ class ModelNote(Frozen):
             born=uuid.uuid4().hex,
         )
 
-    def check(self, manifest: BundleManifest, collection: str) -> None:
+    def check(self, manifest: Model, collection: str) -> None:
         """Refuse a model whose codes cannot be compared with those in the collection.
 
         Raises:
@@ -111,7 +126,13 @@ def check_index(able: Capabilities, index: str, nlist: int, embedding_dim: int |
         raise StoreError(f"{where} holds one vector a row; embeddings beside codes need Milvus 2.4 or Milvus Lite")
 
 
-def row_schema(note: ModelNote, code_hex: bool, embedding_dim: int | None) -> Any:
+def row_schema(
+    note: ModelNote,
+    code_hex: bool,
+    embedding_dim: int | None,
+    columns: Sequence[Column] = (),
+    partition_key: str | None = None,
+) -> Any:
     """The columns, with the note as description."""
     description = json.dumps({"milvus_fghash": note.model_dump()})
     n_bytes = code_bytes(note.bits)
@@ -125,6 +146,7 @@ def row_schema(note: ModelNote, code_hex: bool, embedding_dim: int | None) -> An
         schema.add_field("code_hex", DataType.VARCHAR, max_length=2 * n_bytes)
     if embedding_dim:
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
+    add_columns(schema, columns, partition_key)
     return schema
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from milvus_fghash.bits import Codes, check_codes, from_hex
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
-from milvus_fghash.serving.collection import TIMEOUT, Consistency, HashCollection
+from milvus_fghash.serving.collection import Consistency, HashCollection
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 
 MAX_HITS: Final = 16_384
 """Most rows Milvus returns for one query, and most queries in one call."""
@@ -32,6 +32,8 @@ class Hit:
     label: str
     content_sha: str
     meta: Mapping[str, Any]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the collection's typed columns."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def queries_a_call(k: int) -> int:
 
 
 def _ask(collection: HashCollection, codes: Codes, wanted: Wanted) -> list[tuple[Hit, ...]]:
-    return [_ordered(answer, wanted.max_distance) for answer in _answers(collection, codes, wanted, OUTPUT)]
+    answers = _answers(collection, codes, wanted, [*OUTPUT, *collection.column_names])
+    return [_ordered(answer, wanted.max_distance, collection.column_names) for answer in answers]
 
 
 def _answers(collection: HashCollection, codes: Codes, wanted: Wanted, columns: list[str]) -> Any:
@@ -204,13 +207,19 @@ def _answers(collection: HashCollection, codes: Codes, wanted: Wanted, columns: 
         )
 
 
-def _ordered(answer: Iterable[Mapping[str, Any]], within: int | None) -> tuple[Hit, ...]:
-    hits = (hit for hit in map(_hit, answer) if within is None or hit.distance <= within)
+def _ordered(answer: Iterable[Mapping[str, Any]], within: int | None, columns: Sequence[str] = ()) -> tuple[Hit, ...]:
+    hits = (_hit(found, columns) for found in answer if within is None or round(found["distance"]) <= within)
     return tuple(sorted(hits, key=lambda hit: (hit.distance, hit.id)))
 
 
-def _hit(found: Mapping[str, Any]) -> Hit:
-    return Hit(found["id"], round(found["distance"]), **{name: found["entity"][name] for name in OUTPUT})
+def _hit(found: Mapping[str, Any], columns: Sequence[str]) -> Hit:
+    entity = found["entity"]
+    return Hit(
+        found["id"],
+        round(found["distance"]),
+        **{name: entity[name] for name in OUTPUT},
+        columns={name: entity[name] for name in columns},
+    )
 
 
 def _check_nprobe(collection: HashCollection, nprobe: int | None) -> None:

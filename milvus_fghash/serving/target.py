@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +24,7 @@ from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
 
 SCHEMES = ("http", "https", "tcp")
 LITE_FIX = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
+LITE_LOG_LEVEL = "GLOG_minloglevel"
 LITE_NAME = re.compile(r"[a-zA-Z0-9.\-_]{1,36}")  # milvus-lite 2.5.1 takes no other file names
 
 
@@ -93,6 +94,14 @@ class Capabilities:
     """Search iterators over binary vectors."""
     ids_search: bool
     """Search by primary key inside the server."""
+    partition_keys: bool
+    """Lite takes one, and then no filter that names it."""
+    keyed_upsert: bool
+    """Whether rows that are upserted are found by their partition key."""
+    bulk_import: Literal["none", "grpc", "rest"] = "none"
+    """How files are imported."""
+    import_keys: bool = False
+    """Whether an import that is asked for again under the same key is the same import."""
 
 
 def journal_folder(target: Target, collection: str) -> Path:
@@ -131,7 +140,7 @@ def connect(target: Target) -> MilvusClient:
             return MilvusClient(**options)
     path = _lite_file(target.uri)
     _check_lite()
-    with _said_by_lite(path), milvus_call(f"cannot open {path}"):
+    with _said_by_lite(path), _quiet_lite(), _one_start_at_a_time(), milvus_call(f"cannot open {path}"):
         return MilvusClient(str(path), timeout=target.timeout, grpc_options=SELDOM_PING)
 
 
@@ -147,7 +156,9 @@ def probe(client: MilvusClient) -> Capabilities:
         except grpc.RpcError as error:
             if not is_unimplemented(error):
                 raise
-            return Capabilities("lite", metadata.version("milvus-lite"), ("BIN_FLAT",), True, False, False, True, False)
+            return Capabilities(
+                "lite", metadata.version("milvus-lite"), ("BIN_FLAT",), True, False, False, True, False, False, False
+            )
     if version.startswith("milvus_lite"):
         raise StoreError(_no_binary_vectors(version))
     at = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
@@ -160,6 +171,10 @@ def probe(client: MilvusClient) -> Capabilities:
         databases=at >= (2, 2, 9),
         iterators=at >= (2, 6, 8),  # earlier ones fail on binary vectors (milvus#46339)
         ids_search=at >= (2, 6, 9),
+        partition_keys=at >= (2, 2, 9),
+        keyed_upsert=at >= (2, 4),  # before, it took the partition from another field (milvus#30607)
+        bulk_import="rest" if at >= (2, 4) else "grpc",
+        import_keys=(2, 6, 24) <= at < (3,) or at >= (3, 0, 2),
     )
 
 
@@ -226,6 +241,32 @@ def _check_lite() -> None:
 
 def _no_binary_vectors(version: str) -> str:
     return f"Milvus Lite {version} has no binary vectors; only Milvus Lite 2 has. Mend it with: {LITE_FIX}"
+
+
+@contextmanager
+def _one_start_at_a_time() -> Iterator[None]:
+    """Milvus Lites that start at the same moment all make a folder below the home folder, and some fail over it."""
+    import fcntl  # not on Windows, where there is no Milvus Lite
+
+    home = os.open(Path.home(), os.O_RDONLY)  # milvus-lite#305
+    try:
+        with suppress(OSError):  # a file system that has no locks
+            fcntl.flock(home, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(home)
+
+
+@contextmanager
+def _quiet_lite() -> Iterator[None]:
+    """The process of Milvus Lite writes to stderr where in its code an error was, and raises the error as well."""
+    given = os.environ.get(LITE_LOG_LEVEL)
+    os.environ[LITE_LOG_LEVEL] = given or "3"  # fatal ones alone
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[LITE_LOG_LEVEL]
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from milvus_fghash.bits import differing_bits
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving import journal_rows
 from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import IDS_A_CALL, TIMEOUT, HashCollection, count_rows
+from milvus_fghash.serving.collection import IDS_A_CALL, HashCollection, count_rows
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.expressions import id_is_one_of
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
-from milvus_fghash.serving.milvus_calls import milvus_call
+from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 from milvus_fghash.serving.search import Wanted, search_codes
 
 SHOWN: Final = 5
@@ -159,7 +159,7 @@ def _write_once(collection: HashCollection, ids: Sequence[str]) -> None:
             collection.name, id_is_one_of(ids), ["*"], consistency_level="Strong", timeout=TIMEOUT
         )
         once = {row["id"]: {**row, "code": row["code"][0]} for row in rows}  # a query gives a code as a list of one
-        collection.client.upsert(collection.name, list(once.values()), timeout=TIMEOUT)
+        collection.write(list(once.values()))
 
 
 def _read_rows(collection: HashCollection, changes: Changes) -> tuple[Finding, int, int]:

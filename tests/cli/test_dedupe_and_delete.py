@@ -57,6 +57,31 @@ def test_a_table_and_its_counts(filled: Run) -> None:
     assert "deleted" not in result.stdout
 
 
+@pytest.mark.parametrize("option", ["--out", "--csv", "--html"])
+@pytest.mark.parametrize("named", [True, False])
+def test_nothing_is_written_among_the_photos(filled: Run, birds: Path, option: str, named: bool) -> None:
+    """The folder is known from --photos, and from the run that took the photos in."""
+    photos = ("--photos", birds) if named or option == "--html" else ()
+    photo = min(birds.glob("test/*/*.jpg"))
+    before = files(birds), photo.read_bytes()
+    for place in (photo, birds / "groups.json", birds / "test" / "new" / "groups.json"):
+        result = filled("dedupe", option, place, *photos)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "lies among the photos" in result.stderr
+    assert (files(birds), photo.read_bytes()) == before
+    assert filled("dedupe", option, birds / ".work" / "groups", *photos).exit_code == 0
+
+
+def test_the_list_of_the_photos_stays(run: Run, birds: Path, tmp_path: Path) -> None:
+    paths = [path.relative_to(tmp_path).as_posix() for path in sorted(birds.glob("*/*/*.jpg"))]
+    (tmp_path / "photos.csv").write_text("\n".join(["path", *paths]))
+    assert run("ingest", GOLDEN, "photos.csv").exit_code == 0
+    result = run("dedupe", "--csv", "photos.csv")
+    assert (result.exit_code, "is the list of the photos" in result.stderr) == (1, True)
+    assert run("dedupe", "--csv", "groups.csv").exit_code == 0
+    assert (tmp_path / "photos.csv").read_text().startswith("path\n")
+
+
 def test_files_hold_what_was_found(filled: Run, birds: Path, tmp_path: Path) -> None:
     before = files(birds)
     words = ["--max-distance", "1", "--out", "g.json", "--csv", "g.csv", "--html", "g.html", "--photos", str(birds)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.at_hand import GOLDEN, Run, document
+from tests.serving.small_bundle import write_small_bundle
 
 
 def pack(birds: Path) -> Path:
@@ -86,3 +87,17 @@ def test_a_file_url_is_a_path(run: Run, birds: Path) -> None:
     assert document(run("ingest", GOLDEN, birds.as_uri(), "--json"))["stored"] == 36
     result = run("ingest", GOLDEN, f"{birds.as_uri()}/none")
     assert (result.exit_code, "does not exist" in result.stderr) == (2, True)
+
+
+def test_another_model_for_a_tar_with_a_name_that_cannot_be_kept(run: Run, birds: Path, tmp_path: Path) -> None:
+    tar = pack(birds)
+    with tarfile.open(tar, "a") as archive:
+        archive.add(min(birds.rglob("*.jpg")), "../wren.jpg")
+    stored = document(run("ingest", GOLDEN, tar, "--max-errors", "1", "--json"))
+    second = write_small_bundle(tmp_path / "second", bits=24, seed=3)
+    done = document(run("reindex", second, tar, "--max-errors", "1", "--json"))
+    for told in (stored, done["ingest"]):
+        assert (told["rows_in_collection"], told["reasons"]) == (36, {"name": 1})
+    assert (done["whole"], done["missing"]["count"]) == (True, 0)
+    assert document(run("verify", GOLDEN, tar, "--json"))["whole"]
+    assert document(run("evaluate", GOLDEN, "--data", tar, "--json"))["encoded"]["map_exact"] > 0

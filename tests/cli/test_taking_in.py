@@ -6,6 +6,8 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from milvus_fghash.serving.target import Target, connect
 from tests.cli.at_hand import GOLDEN, Run, document
 
@@ -83,3 +85,73 @@ def test_duplicates_that_were_deleted_stay_away(run: Run, birds: Path) -> None:
     assert document(run("dedupe", "--delete", "exact", "--yes", "--json"))["deletion"]["deleted"] == 1
     told = document(run("ingest", GOLDEN, birds, "--json"))
     assert (told["stored"], told["refused"], told["rows_in_collection"]) == (0, 0, 36)
+
+
+@pytest.fixture
+def catalog(birds: Path, tmp_path: Path) -> Path:
+    """A list of the birds: prices 0, 0.5, 1 and so on, every third one out of stock."""
+    lines = ["path,label,price,in_stock,brand"]
+    for number, file in enumerate(sorted(birds.rglob("*.jpg"))):
+        brand = "acme" if number % 2 else ""
+        lines.append(f"{file.relative_to(tmp_path)},{file.parent.name},{number / 2},{number % 3 > 0},{brand}")
+    (tmp_path / "catalog.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "catalog.csv"
+
+
+TYPED = ("--column", "price:double", "--column", "in_stock:bool")
+
+
+def test_columns_of_a_list_can_be_filtered_by(run: Run, catalog: Path, tmp_path: Path) -> None:
+    for stored in (36, 0):
+        assert document(run("ingest", GOLDEN, catalog, *TYPED, "--json"))["stored"] == stored
+    words = ["search", "--code", "fff0", "-k", "36", "--filter", "price < 3 and in_stock == true"]
+    page = ("--html", "hits.html", "--photos", str(tmp_path))
+    (answer,) = document(run(*words, *page, "--json"))
+    assert sorted(hit["columns"]["price"] for hit in answer["hits"]) == [0.5, 1, 2, 2.5]
+    assert {hit["columns"]["in_stock"] for hit in answer["hits"]} == {True}
+    assert [hit["meta"] for hit in answer["hits"] if hit["columns"]["price"] == 0.5] == [{"brand": "acme"}]
+    assert all(f"price: {price}<" in (tmp_path / "hits.html").read_text() for price in (0.5, 1.0, 2.0, 2.5))
+    header, *_ = run(*words).stdout.splitlines()[1:]
+    assert header.split() == ["distance", "label", "path", "id", "price", "in_stock", "meta"]
+    told = document(run("inspect", "--json"))
+    assert (told["columns"], told["partition_key"]) == ({"price": "double", "in_stock": "bool"}, None)
+    assert document(run("delete", "--filter", "price >= 9", "--yes", "--json"))["deleted"] == 18
+    assert document(run("verify", GOLDEN, catalog, "--json"))["whole"]
+    assert document(run("ingest", GOLDEN, catalog, "--retry-refused", "--json"))["stored"] == 18
+    assert document(run("inspect", "--json"))["rows"] == 36
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--column", "brand:double"], "catalog.csv, line 2, column 'brand': there is no value"),
+        (["--column", "price:int64"], "catalog.csv, line 2, column 'price': '0.0' is no int64"),
+        (["--column", "prize"], "no column 'prize'. Did you mean price?"),
+        (["--column", "label"], "a column cannot be called 'label'"),
+        (["--partition-key", "brand"], "the partition key 'brand' must be one of the columns asked for"),
+        (["--column", "brand", "--partition-key", "brand"], "Milvus Lite cannot search by a partition key"),
+    ],
+)
+def test_columns_that_cannot_be_are_one_line_and_leave_nothing(
+    run: Run, catalog: Path, words: list[str], said: str
+) -> None:
+    result = run("ingest", GOLDEN, catalog, *words)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    listed = run("collections", "list", "--json")
+    assert listed.stdout.strip() == "[]" or "there is no Milvus Lite file" in listed.stderr
+
+
+def test_an_open_collection_keeps_its_columns(run: Run, catalog: Path, birds: Path) -> None:
+    assert run("ingest", GOLDEN, catalog, *TYPED).exit_code == 0
+    for data, words, said in (
+        (birds, [], "no column 'price', which each photo of the collection needs"),
+        (catalog, ["--column", "brand"], "was made with no column brand:text, which cannot be changed"),
+        (catalog, ["--column", "price:text"], "was made with the column price:double, which cannot be changed"),
+        (catalog, [*TYPED, "--partition-key", "price"], "was made with the partition key (none)"),
+    ):
+        result = run("ingest", GOLDEN, data, *words)
+        assert result.exit_code == 1
+        assert said in result.stderr
+    assert document(run("ingest", GOLDEN, catalog, "--json"))["unchanged"] == 36

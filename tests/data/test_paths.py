@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milvus_fghash.data.paths import inside
+from milvus_fghash.data.paths import Below, inside
 from milvus_fghash.errors import DataError
 
 ESCAPES = [
@@ -39,6 +39,28 @@ def test_paths_that_leave_the_folder(path: str) -> None:
 @pytest.mark.parametrize("path", ["a.jpg", "..a/b", "a/...", "grün/鳥.jpg", " a ", "a/b:c.jpg"])
 def test_paths_that_stay(path: str) -> None:
     assert inside(path, "here") == path
+
+
+def test_files_below_a_folder_with_links_followed(tmp_path: Path) -> None:
+    photos, outside = tmp_path / "photos", tmp_path / "photos-2"
+    for folder in (photos / "in", outside):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").touch()
+    links: dict[str, str | Path] = {
+        "up.jpg": "../photos-2/a.jpg", "in.jpg": "in/a.jpg", "round.jpg": "round.jpg", "gone.jpg": "/gone",
+        "away": outside, "here": "in", "in/back.jpg": "../../photos/in/a.jpg", "in/top.jpg": "../up.jpg",
+    }  # fmt: skip
+    for name, target in links.items():
+        (photos / name).symlink_to(target)
+    (tmp_path / "link").symlink_to(photos)
+    for root in (photos, tmp_path / "link"):
+        below = Below(root)
+        held = ("in/a.jpg", "in.jpg", "round.jpg", "here/a.jpg", "in/back.jpg", "nothing.jpg")
+        assert [path for path in held if path not in below] == []
+        led_out = ("up.jpg", "gone.jpg", "away/a.jpg", "away/nothing.jpg", "in/top.jpg")
+        assert [path for path in led_out if path in below] == []
+    assert "etc/passwd" in Below(Path("/"))
+    assert "a\0b/c.jpg" in Below(photos)
 
 
 @given(

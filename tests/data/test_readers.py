@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from milvus_fghash.data import detect, read
+from milvus_fghash.errors import DataError, ImageRefused
+from milvus_fghash.images import open_rgb
 from tests.data.layouts import CUB, FOOD, fault, plant
 
 
@@ -143,16 +146,47 @@ def test_folders_without_photos(tmp_path: Path) -> None:
 
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     plant(tmp_path, {"jay/a.jpg": ""})
-    (tmp_path / "jay" / "loop").symlink_to(tmp_path)
+    (tmp_path / "jay" / "loop.jpg").symlink_to(tmp_path)
     (tmp_path / "jay" / "b.jpg").symlink_to("a.jpg")
-    assert read("folder", tmp_path).paths == ("jay/a.jpg", "jay/b.jpg")
+    (tmp_path / "jay" / "round.jpg").symlink_to("round.jpg")
+    assert read("folder", tmp_path).paths == ("jay/a.jpg", "jay/b.jpg", "jay/round.jpg")
 
 
-def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).touch()
-    said = fault("folder", tmp_path)
-    assert r"caf\udce9.jpg" in said
-    assert "rename" in said
+@pytest.mark.parametrize(("name", "told"), [(b"caf\xe9.jpg", "rename"), (b"a\\..\\b.jpg", "must be relative")])
+def test_a_name_that_cannot_be_kept_is_listed_and_can_be_asked_for(tmp_path: Path, name: bytes, told: str) -> None:
+    (tmp_path / os.fsdecode(name)).touch()
+    listing = read("folder", tmp_path)
+    assert listing.paths == (os.fsdecode(name),)
+    with pytest.raises(DataError, match=told) as caught:
+        listing.check_paths()
+    assert str(caught.value).isascii()
+
+
+def nested(root: Path, part: str, levels: int) -> None:
+    """A photo below so many folders, made from where each lies, for the whole path may be too long."""
+    handle = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(part, dir_fd=handle)
+        below = os.open(part, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = below
+    os.close(os.open("a.jpg", os.O_CREAT, dir_fd=handle))
+    os.close(handle)
+
+
+@pytest.mark.parametrize(("part", "levels", "found"), [("d", 1200, "d/" * 1200 + "a.jpg"), ("x" * 250, 20, "x")])
+def test_folders_deep_in_each_other(tmp_path: Path, part: str, levels: int, found: str) -> None:
+    """One photo lies deeper than Python recurses; the other below a folder that no path leads to, which is listed."""
+    nested(tmp_path, part, levels)
+    (tmp_path / "b.jpg").touch()
+    try:
+        listing = read("folder", tmp_path)
+        assert listing.paths[0] == "b.jpg"
+        assert listing.paths[1].startswith(found)
+        with pytest.raises(ImageRefused):
+            open_rgb(listing.file(1))
+    finally:
+        subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)  # too deep for what pytest cleans up with
 
 
 def test_unknown_data_set(tmp_path: Path) -> None:

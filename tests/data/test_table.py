@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from milvus_fghash.data import read
+from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import DataError, MissingExtra
 
 FULL = "id,path,label,split,camera\nx,jay/a.jpg,jay,train,old\ny,./wren//b.jpg,wren,test,\n"
@@ -124,3 +130,92 @@ def test_many_rows_take_time_in_proportion(tmp_path: Path) -> None:
     start = time.process_time()
     assert len(read("table", file)) == 100_000
     assert time.process_time() - start < 10  # 0.3 s; comparing all pairs takes minutes
+
+
+MORE = ",path,label,price,brand,,note\n0,a.jpg,jay,1.50,acme,0,\n1,b.jpg,jay,,'é',1,x y\n"
+
+
+def test_further_columns_of_csv_are_texts_and_empty_ones_are_missing(tmp_path: Path) -> None:
+    listing = read("table", csv(tmp_path, MORE))
+    assert listing.cells.values == {"price": ("1.50", None), "brand": ("acme", "'é'"), "note": (None, "x y")}
+    assert [listing.cells.known(row) for row in (0, 1)] == [
+        {"price": "1.50", "brand": "acme"},
+        {"brand": "'é'", "note": "x y"},
+    ]
+    assert listing.cells.column("price") == Column("price", "text")
+    assert listing.take([1]).cells.known(0) == {"brand": "'é'", "note": "x y"}
+    with pytest.raises(DataError, match=r"photos.csv, line 3, column 'price': there is no value"):
+        listing.as_columns([Column("price", "double")])
+
+
+def test_a_line_number_counts_blank_lines_and_breaks_inside_quotes(tmp_path: Path) -> None:
+    listing = read("table", csv(tmp_path, 'path,price,note\na.jpg,1,"two\nlines"\n\nb.jpg,x,\n'))
+    with pytest.raises(DataError, match=r"photos.csv, line 5, column 'price': 'x' is no int64"):
+        listing.as_columns([Column("price", "int64")])
+
+
+def test_a_further_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    assert "the column 'price' twice" in fault(csv(tmp_path, "path,price,price\na.jpg,1,2\n"))
+
+
+def test_columns_of_parquet_keep_their_types(tmp_path: Path) -> None:
+    noon = datetime(2024, 5, 1, 12, 30)
+    columns: dict[str, list[object]] = {
+        "path": ["a.jpg", "b.jpg"],
+        "stock": [2**63 - 1, None],
+        "price": [0.1, float("nan")],
+        "sold": [True, False],
+        "brand": ["acme", ""],
+        "taken": [noon, None],
+        "day": [noon.date(), None],
+        "cost": [Decimal("9.90"), None],
+        "tags": [["a", "b"], []],
+        "box": [{"x": 1, "y": None}, None],
+        "nothing": [None, None],
+        "thumbnail": [b"\xff\xd8", b""],
+        "times": [[noon], []],
+    }
+    cells = read("table", parquet(tmp_path, columns)).cells
+    assert cells.known(0) == {
+        "stock": 2**63 - 1,
+        "price": 0.1,
+        "sold": True,
+        "brand": "acme",
+        "taken": "2024-05-01 12:30:00.000000",
+        "day": "2024-05-01",
+        "cost": 9.9,
+        "tags": ["a", "b"],
+        "box": {"x": 1, "y": None},
+    }
+    assert cells.known(1) == {"sold": False, "tags": []}
+    kinds = {"stock": "int64", "price": "double", "sold": "bool", "brand": "text", "taken": "text", "cost": "double"}
+    for name, kind in kinds.items():
+        assert cells.column(name).type == kind
+    with pytest.raises(DataError, match=r"photos.parquet, row 2, column 'stock': there is no value"):
+        cells.as_columns([Column("stock", "int64")])
+
+
+def test_a_nanosecond_is_read_without_pandas(tmp_path: Path) -> None:
+    from pyarrow import lib
+    from pyarrow import parquet as writer
+
+    times = lib.array([1_714_557_600_000_000_001], lib.timestamp("ns"))
+    words = lib.array(["acme"]).dictionary_encode()
+    table = lib.table({"path": ["a.jpg"], "taken": times, "brand": words})
+    writer.write_table(table, tmp_path / "photos.parquet")  # type: ignore[no-untyped-call]
+    cells = read("table", tmp_path / "photos.parquet").cells
+    assert cells.known(0) == {"taken": "2024-05-01 10:00:00.000000001", "brand": "acme"}
+    assert cells.column("brand").type == "text"
+
+
+CELL = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))
+
+
+@given(st.lists(CELL, min_size=1, max_size=8), st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=8))
+def test_parquet_gives_back_what_was_written(numbers: list[int | None], texts: list[str]) -> None:
+    texts = texts[: len(numbers)]
+    with TemporaryDirectory() as folder:
+        columns: dict[str, list[object]] = {"path": [f"{row}.jpg" for row in range(len(numbers))]}
+        cells = read("table", parquet(Path(folder), {**columns, "n": [*numbers], "t": [*texts]})).cells
+    assert cells.values["n"] == tuple(numbers)
+    assert cells.values["t"] == tuple(text or None for text in texts)

@@ -68,6 +68,14 @@ def test_any_place_comes_through(place: Place) -> None:
     assert source_from_bytes(source_to_bytes(place)) == place
 
 
+def test_what_codecs_say_of_a_photo_is_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    raw = encode(noise(40, 40), "TIFF", compression="tiff_lzw")
+    damaged = raw[:100] + b"\xff\0" * 500 + raw[1100:]  # libtiff: Using code not yet in table
+    (tmp_path / "damaged.tif").write_bytes(damaged)
+    assert summary(decode([tmp_path / "damaged.tif"], SMALL, DEFAULT_LIMITS, 1)) == ["broken"]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_worker_loads_little() -> None:
     probe = "import milvus_fghash.serving.decode_worker, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()

@@ -13,6 +13,7 @@ from milvus_fghash.bundle import read_bundle
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.deleting import Deletion, delete_ids, delete_where, read_ids
+from milvus_fghash.serving.journal import Entry, Journal
 from milvus_fghash.serving.rows import Rows
 
 
@@ -128,6 +129,19 @@ def test_an_id_is_never_read_as_a_condition(ten: HashCollection, key: str) -> No
             ten.delete([key])
     assert len(ten.get([key, "7"])) == 1
     assert left(ten) == "0123456789"
+
+
+def test_what_cannot_be_deleted_is_not_written_down_as_deleted(ten: HashCollection) -> None:
+    """Milvus Lite deletes no id with a single quote; then nothing goes, and the journal keeps what it says."""
+    row = {"id": "it's", "code": bytes(2), "path": "p", "label": "", "content_sha": "", "meta": {}}
+    ten.client.insert(ten.name, [row])  # an upsert of it fails there, too
+    journal = Journal.in_memory()
+    journal.put([Entry(key, key, "stamp", "sha") for key in ("it's", "7")])
+    with pytest.raises(StoreError, match="holds a single quote"):
+        delete_ids(ten, ["7", "it's"], yes=True, journal=journal)
+    assert left(ten).replace("it's", "") == "0123456789"
+    assert [entry.reason for entry in journal.entries("true")] == ["", ""]
+    journal.close()
 
 
 def test_odd_ids_that_are_there_can_go(ten: HashCollection) -> None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +19,7 @@ from PIL import Image
 from milvus_fghash.bits import Codes, pack
 from milvus_fghash.errors import BundleError, CodeError, ImageRefused
 from milvus_fghash.images import load
+from milvus_fghash.serving.decoding import Photo
 from milvus_fghash.serving.encoder import Encoder, ImageLike
 from tests.serving.small_bundle import SIDE, directions, write_small_bundle
 
@@ -90,6 +97,61 @@ def test_files_keep_their_order_and_refused_ones_are_listed(bundle: Path, tmp_pa
         (str(paths[20]), "format", 20),
         (str(paths[39]), "missing", 39),
     ]
+
+
+@pytest.mark.parametrize(("streams", "ahead"), [(1, None), (1, 1), (3, None), (3, 2), (3, 7)])
+def test_batches_come_back_in_order_and_are_computed_side_by_side(
+    bundle: Path, streams: int, ahead: int | None
+) -> None:
+    images = random_images(41)
+    photos = [Photo(row, image, "") for row, image in enumerate(images)]
+    asked, given, running, most = 0, 0, 0, 0
+    lock = threading.Lock()
+
+    class Watched(Encoder):
+        def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.01 * (int(images[0, 0, 0, 0]) % 3))  # some are overtaken
+            with lock:
+                running -= 1
+            return super().run(images, *more)
+
+    def groups() -> Iterator[list[Photo]]:
+        nonlocal asked
+        for start in range(0, 41, 4):
+            asked += 1
+            assert asked - given <= (streams + 1 if ahead is None else ahead)
+            yield photos[start : start + 4]
+
+    encoder = Watched(**vars(replace(Encoder.open(bundle), streams=streams)))
+    rows, codes = [], []
+    for group, outputs in encoder.encode_batches(groups(), "logits", ahead=ahead):
+        given += 1
+        rows += [photo.row for photo in group]
+        codes += outputs[0].tolist()
+        assert pack(outputs[1]).tolist() == outputs[0].tolist()
+    assert rows == list(range(41))
+    assert codes == reference(images, 12).tolist()
+    assert most == min(streams, ahead or streams)
+
+
+def test_an_error_of_a_batch_is_raised_and_ends_the_others(bundle: Path) -> None:
+    photos = [Photo(row, image, "") for row, image in enumerate(random_images(8))]
+    photos[5] = replace(photos[5], pixels=np.zeros((3, 3, 3), np.uint8))
+    encoder = replace(Encoder.open(bundle), streams=2)
+    with pytest.raises(CodeError, match="images must be uint8"):
+        list(encoder.encode_batches([photo] for photo in photos))
+
+
+def test_threads_take_photos_of_their_own_for_many(bundle: Path) -> None:
+    assert Encoder.open(bundle, threads=3).streams == 1
+    assert Encoder.open(bundle, threads=3, for_many=True).streams == 3
+    many = Encoder.open(bundle, for_many=True)
+    assert many.streams == os.cpu_count()
+    assert many.session.get_session_options().intra_op_num_threads == 1
 
 
 def test_no_files_give_no_codes(bundle: Path) -> None:

@@ -93,6 +93,17 @@ def test_names_cannot_break_out(tmp_path: Path, photos: Path) -> None:
     assert "3 bits" in page.text
 
 
+def test_columns_and_meta_stand_below_a_hit(tmp_path: Path, photos: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    known = Hit(
+        "a", 0, "a.png", "", "", {"tags": ["é", 1], "note": "y" * 100, evil: evil}, {"price": 9.5, "sold": True}
+    )
+    page = page_of(tmp_path, photos, Query("q", Found((known,), True)))
+    for words in ("price: 9.5", "sold: true", 'tags: ["é", 1]', f"note: {'y' * 80}...", f"{evil}: {evil}"):
+        assert words in page.text
+    assert "script" not in page.tags
+
+
 def test_missing_broken_and_outside_photos_get_a_blank_tile(tmp_path: Path, photos: Path) -> None:
     Image.new("RGB", (5, 5)).save(tmp_path / "outside.png")
     paths = ("gone.png", "broken.png", "../outside.png", str(tmp_path / "outside.png"), "", "caf\udce9.png")

@@ -22,6 +22,7 @@ from milvus_fghash.serving.rows import photo_id
 from milvus_fghash.serving.search import Wanted, search_file
 from tests.serving.decoders import Processes
 from tests.serving.small_bundle import write_small_bundle
+from tests.serving.small_catalog import Catalog
 
 N = 30
 
@@ -115,6 +116,19 @@ def test_a_file_name_that_is_no_utf8_stops_only_itself(
     )
     assert (result.stored, result.reasons) == (N - 1, {"name": 1})
     assert json.loads((tmp_path / "refused.jsonl").read_text())["path"] == strange
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused_unless_it_is_followed(catalog: Catalog, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    Image.new("RGB", (20, 20), "red").save(outside)
+    (catalog.photos / "link.png").symlink_to(outside)
+    (catalog.photos / "twin.png").symlink_to("00.png")
+    result = catalog.ingest(report=tmp_path / "refused.jsonl")
+    assert (result.stored, result.reasons) == (len(list(catalog.photos.iterdir())) - 1, {"outside": 1})
+    assert "--follow-links" in (tmp_path / "refused.jsonl").read_text()
+    followed = catalog.ingest(IngestOptions(8, workers=0, follow_links=True))
+    assert (followed.stored, followed.refused) == (1, 0)
+    assert "link.png" in catalog.contents()
 
 
 def test_nothing_refused_leaves_an_empty_report(

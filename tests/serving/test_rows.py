@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvus_fghash.errors import ConfigError, StoreError
-from milvus_fghash.serving.rows import check_fits, check_meta, photo_id
+from milvus_fghash.serving.rows import check_all_fit, check_fits, check_metas, photo_id
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 
@@ -40,6 +40,32 @@ def test_bytes_count_not_letters() -> None:
 
 
 @pytest.mark.parametrize("meta", [{"x": float("inf")}, {"x": object()}, {"x": "y" * 70_000}, {"x": "\udcff"}])
-def test_meta_that_is_no_json_or_too_long_is_refused(meta: dict[str, object]) -> None:
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_meta_that_is_no_json_or_too_long_is_refused(meta: dict[str, object], place: int) -> None:
+    metas: list[dict[str, object]] = [{}] * 5
+    metas[place] = meta
     with pytest.raises(StoreError):
-        check_meta(meta)
+        check_metas(metas)
+
+
+def test_each_meta_may_have_all_the_bytes() -> None:
+    large = {"x": "é" * 32_763}
+    assert check_metas([large] * 3) == [large] * 3
+    with pytest.raises(StoreError, match="65,537 bytes"):
+        check_metas([large, {"x": "é" * 32_764}, large])
+    assert check_metas([]) == []
+
+
+@given(st.lists(st.text(max_size=80) | st.text("é", min_size=30, max_size=34)))
+def test_many_texts_are_checked_as_each_is(texts: list[str]) -> None:
+    def fits(text: str) -> bool:
+        try:
+            return check_fits("content_sha", text) == text
+        except StoreError:
+            return False
+
+    if all(map(fits, texts)):
+        assert check_all_fit("content_sha", texts) == texts
+    else:
+        with pytest.raises(StoreError):
+            check_all_fit("content_sha", texts)

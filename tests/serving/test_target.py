@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
@@ -202,6 +205,8 @@ def test_what_a_server_can_do_follows_from_its_version(version: str, several: bo
     assert able.kind == "server"
     assert (able.several_vectors, able.iterators, able.ids_search) == (several, iterators, ids)
     assert able.index_types == ("BIN_FLAT", "BIN_IVF_FLAT")
+    assert able.partition_keys
+    assert able.keyed_upsert is not version.startswith("v2.3"), "2.3.5 loses rows by their key (milvus#30607)"
 
 
 def test_lite_3_behind_a_uri_is_refused_too() -> None:
@@ -224,3 +229,16 @@ def test_the_fix_names_what_the_extra_pins() -> None:
         (told,) = [part for part in target.LITE_FIX.split("'") if part.startswith(name)]
         assert sorted(told.removeprefix(name).split(",")) == sorted(pin.removeprefix(name).split(","))
     assert len(pins) == 2
+
+
+def test_milvus_lites_start_one_after_the_other(tmp_path: Path) -> None:
+    home = os.open(Path.home(), os.O_RDONLY)
+    fcntl.flock(home, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(connect, Target(str(tmp_path / "second.db")))
+        try:
+            with pytest.raises(TimeoutError):
+                opened.result(timeout=2)
+        finally:
+            os.close(home)
+        opened.result(timeout=60).close()

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from milvus_fghash.errors import Stopped, StoreBusy
@@ -17,9 +19,9 @@ from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions
+from milvus_fghash.serving.ingest_run import Pace
 from milvus_fghash.serving.patience import Patience
-from milvus_fghash.serving.rows import Rows, photo_id
-from milvus_fghash.serving.writing import HANDED_OVER
+from milvus_fghash.serving.rows import photo_id
 from tests.serving.small_catalog import Catalog, N, paint
 
 
@@ -70,10 +72,10 @@ def test_stopping_finishes_what_was_begun_and_the_next_run_does_the_rest(catalog
 class Broken(HashCollection):
     """A collection of which Milvus goes away at the third write."""
 
-    def upsert(self, rows: Rows, embeddings: object = None) -> int:
+    def write(self, records: Sequence[dict[str, Any]]) -> None:
         if self.count() >= 16:
             raise StoreBusy("cannot write: the server cannot be reached")
-        return super().upsert(rows)
+        super().write(records)
 
 
 def test_what_goes_wrong_with_the_last_batch_is_told_too(catalog: Catalog) -> None:
@@ -88,8 +90,8 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
     tried: list[str] = []
 
     class Failing(HashCollection):
-        def upsert(self, rows: Rows, embeddings: object = None) -> int:
-            tried.append(rows.paths[0])
+        def write(self, records: Sequence[dict[str, Any]]) -> None:
+            tried.append(records[0]["path"])
             raise StoreBusy("gone")
 
     catalog.collection = Failing(**vars(catalog.collection))
@@ -98,15 +100,26 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
     assert set(tried) == {"00.png"}
 
 
-def test_no_more_than_two_batches_wait_for_a_slow_milvus(catalog: Catalog) -> None:
+@given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 128))
+def test_what_waits_and_what_is_encoded_is_one_batch_at_the_most(batch_rows: int, size: int, streams: int) -> None:
+    pace = Pace.of(batch_rows, size, streams)
+    assert 1 <= pace.together <= size
+    assert 1 <= pace.ahead <= streams + 1
+    assert pace.enough >= 1
+    assert pace.enough - 1 + pace.ahead * pace.together <= batch_rows
+    assert batch_rows < 2 * size or pace.together == size  # large batches slow nobody down
+    assert batch_rows < (streams + 2) * size or pace.ahead == streams + 1
+
+
+@pytest.mark.parametrize(("batch_rows", "streams"), [(2, 3), (4, 1), (4, 3), (8, 1), (8, 3)])
+def test_no_more_than_three_batches_are_under_way(catalog: Catalog, batch_rows: int, streams: int) -> None:
     encoded, written, ahead = 0, 0, []
 
     class Slow(HashCollection):
-        def upsert(self, rows: Rows, embeddings: object = None) -> int:
+        def write(self, records: Sequence[dict[str, Any]]) -> None:
             nonlocal written
             time.sleep(0.05)
-            written += len(rows)
-            return len(rows)
+            written += len(records)
 
     class Counting(Encoder):
         def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
@@ -116,9 +129,9 @@ def test_no_more_than_two_batches_wait_for_a_slow_milvus(catalog: Catalog) -> No
             return super().run(images, *more)
 
     catalog.collection = Slow(**vars(catalog.collection))
-    catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4)))
-    catalog.ingest(IngestOptions(batch_rows=4))
-    assert max(ahead) == (HANDED_OVER + 1) * 4
+    catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4, streams=streams)))
+    catalog.ingest(IngestOptions(batch_rows=batch_rows))
+    assert batch_rows < max(ahead) <= 3 * batch_rows
 
 
 def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(catalog: Catalog) -> None:

@@ -193,3 +193,20 @@ def test_good_photos_stay_photos_beside_failing_ones(site: Site) -> None:
     seen = list(decode(places(site, *site.files), SMALL, DEFAULT_LIMITS, 2))
     expected = [number for number in range(30) if number not in (3, 4, 7)]
     assert [one.row for one in seen if isinstance(one, Photo)] == expected
+
+
+def test_columns_of_a_list_at_a_url(site: Site, tmp_path: Path) -> None:
+    text = f"path,price\na.png,1.5\n{site.url}/b.png?id=5,cheap\n"
+    site.files = {"/birds.csv": text.encode(), "/a.png": grey(1), "/b.png": grey(2)}
+    (tmp_path / "birds.csv").write_text(text)
+    (tmp_path / "a.png").write_bytes(grey(3))
+    url, here = Url(f"{site.url}/birds.csv?signature=0f3a"), tmp_path / "birds.csv"
+    for place, shown, first in ((url, f"{site.url}/birds.csv", 1), (here, str(here), 3)):
+        listing = read("table", place)
+        assert listing.cells.values == {"price": ("1.5", "cheap")}
+        assert summary(decode(listing.places, SMALL, DEFAULT_LIMITS, 0)) == [first, 2]
+        column = listing.cells.column("price", "double")
+        assert listing.take([0]).as_columns([column]).cells.typed == {"price": (1.5,)}
+        with pytest.raises(DataError, match=r"line 3, column 'price': 'cheap' is no double") as caught:
+            listing.as_columns([column])
+        assert str(caught.value).startswith(f"{shown}, line 3")

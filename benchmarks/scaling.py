@@ -1,0 +1,115 @@
+"""What a catalog of any size costs: machines, hours, bytes in Milvus, seconds a search. Arithmetic, nothing is run.
+
+    python benchmarks/scaling.py --photos 1e6,1e8,1e10
+
+The figures of one unit are defaults measured on two cores (docs/scaling.md names the commands); give your own. What
+they cannot tell, a GPU for instance, is given by an option too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass, fields
+
+HOUR = 3600
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Measured on one unit of each thing."""
+
+    encode: float = 127.0
+    """Photos a second that one core computes (MobileNetV2, 224 pixels)."""
+    decode: float = 545.0
+    """Photos a second that one core decodes and prepares (files of 227 x 227; photos of a camera: 50 to 80)."""
+    upsert: float = 17_000.0
+    """Rows a second that one client writes, one server beside it on two cores."""
+    bulk: float = 100_000.0
+    """Rows a second that a server's own import takes in."""
+    parquet_bytes: float = 110.0
+    """Of a row in a shard."""
+    disk_bytes: float = 230.0
+    """Of a row in the storage of Milvus, indexes included."""
+    memory_bytes: float = 420.0
+    """Of a row in a loaded collection, all columns."""
+    code_bytes: float = 60.0
+    """Of a row of which only id and code are loaded."""
+    scan: float = 2.4e8
+    """Codes of 64 bits a second that BIN_FLAT compares on one core."""
+    share: float = 1 / 16
+    """Part of the rows that BIN_IVF_FLAT compares with (nprobe / nlist)."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What is there to work with."""
+
+    encoders: int
+    """Machines that encode."""
+    cores: int
+    """Of each machine."""
+    node_memory: float
+    """Bytes of a query node that rows may take."""
+
+
+def costs(photos: float, figures: Figures, cluster: Cluster, gpu: float = 0.0) -> dict[str, str]:
+    """Each quantity by name, for a person.
+
+    Args:
+        gpu: photos a second that one GPU computes, one to each machine; 0: none, cores compute.
+    """
+    decoding, computing = 1 / figures.decode, 0 if gpu else 1 / figures.encode
+    machine = min(cluster.cores / (decoding + computing), gpu or math.inf)  # photos a second
+    nodes = math.ceil(photos * figures.memory_bytes / cluster.node_memory)
+    lean = math.ceil(photos * figures.code_bytes / cluster.node_memory)
+    scan = photos / (figures.scan * cluster.cores * lean)
+    return {
+        "photos": f"{photos:,.0f}",
+        "one machine encodes, hours": _number(photos / machine / HOUR),
+        f"{cluster.encoders} machines, hours": _number(photos / machine / cluster.encoders / HOUR),
+        "one client upserts, hours": _number(photos / figures.upsert / HOUR),
+        "bulk import, hours of one data node": _number(photos / figures.bulk / HOUR),
+        "shards of 100,000 rows": f"{math.ceil(photos / 1e5):,}",
+        "Parquet, GB": _number(photos * figures.parquet_bytes / GB),
+        "storage of Milvus, GB": _number(photos * figures.disk_bytes / GB),
+        "memory, all columns loaded, GB": _number(photos * figures.memory_bytes / GB),
+        "query nodes for that": f"{nodes:,}",
+        "memory, id and code loaded, GB": _number(photos * figures.code_bytes / GB),
+        "query nodes for this": f"{lean:,}",
+        "BIN_FLAT, ms a query on these": _number(1000 * scan),
+        "BIN_IVF_FLAT, ms a query on these": _number(1000 * scan * figures.share),
+        "BIN_FLAT, queries/s on these": _number(1 / scan),
+        "BIN_IVF_FLAT, queries/s on these": _number(1 / scan / figures.share),
+    }
+
+
+def _number(value: float) -> str:
+    """Two digits that count."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", default="1e6,1e8,1e10")
+    parser.add_argument("--encoders", type=int, default=10, help="Machines that encode.")
+    parser.add_argument("--cores", type=int, default=16, help="Of each machine.")
+    parser.add_argument("--node-memory", type=float, default=64e9, help="Bytes of a query node that rows may take.")
+    parser.add_argument("--gpu", type=float, default=0.0, help="Photos a second that one GPU computes; 0: none.")
+    for one in fields(Figures):
+        parser.add_argument(f"--{one.name.replace('_', '-')}", type=float, default=one.default)
+    arguments = parser.parse_args()
+    figures = Figures(**{one.name: getattr(arguments, one.name) for one in fields(Figures)})
+    cluster = Cluster(arguments.encoders, arguments.cores, arguments.node_memory)
+    columns = [costs(float(photos), figures, cluster, arguments.gpu) for photos in arguments.photos.split(",")]
+    for number, name in enumerate(columns[0]):
+        print("| " + " | ".join([name, *(column[name] for column in columns)]) + " |")
+        if not number:
+            print("|---" * (len(columns) + 1) + "|")
+
+
+if __name__ == "__main__":
+    main()

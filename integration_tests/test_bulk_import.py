@@ -1,0 +1,134 @@
+"""Shards into a real Milvus server by its own import, as commands and with answers that are lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from pymilvus import MilvusClient
+
+from integration_tests.losing_proxy import losing_proxy
+from milvus_fghash.bulk import importing
+from milvus_fghash.bulk.folder import ShardFolder
+from milvus_fghash.bulk.grpc_jobs import GrpcJobs
+from milvus_fghash.bulk.importing import ImportOptions, ImportRun
+from milvus_fghash.bulk.jobs import Jobs, jobs_of
+from milvus_fghash.bulk.upload import in_place
+from milvus_fghash.data.drawings import draw_birds
+from milvus_fghash.errors import StoreError
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.target import Target, connect, probe
+
+PROGRAM = Path(sys.executable).parent / "milvus-fghash"
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "bundle-v1"
+
+
+def command(folder: Path, *words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *words], cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+
+
+def document(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 birds, in four shards."""
+    folder = tmp_path_factory.mktemp("road")
+    draw_birds(folder / "birds", classes=4, train_per_class=6, test_per_class=3, size=64, seed=1)
+    words = ("ingest", str(GOLDEN), "birds", "--sink", "parquet", "--shards", "shards", "--shard-rows", "10", "--json")
+    assert document(command(folder, *words, env={}))["made"] == 4
+    return folder
+
+
+@pytest.fixture
+def milvus(server_uri: str) -> dict[str, str]:
+    token = os.environ.get("MILVUS_TEST_TOKEN")
+    return {"MILVUS_URI": server_uri, **({"MILVUS_TOKEN": token} if token else {})}
+
+
+@pytest.fixture
+def collection(server: MilvusClient, new_name: str, road: Path) -> Iterator[HashCollection]:
+    manifest = ShardFolder(road / "shards").manifest()
+    assert manifest
+    yield HashCollection.create(server, new_name, manifest.model)
+    server.drop_collection(new_name)
+
+
+def test_shards_go_in_once_and_are_found(
+    road: Path, milvus: dict[str, str], server: MilvusClient, new_name: str
+) -> None:
+    words = ("bulk-import", "shards", "--collection-name", new_name, "--json")
+    first = document(command(road, *words, env=milvus))
+    assert (first["shards"], first["imported"], first["compared"], first["rows_in_collection"]) == (4, 4, 36, 36)
+    again = document(command(road, *words, env=milvus))
+    assert (again["imported"], again["rows_in_collection"]) == (0, 36)
+    (answer,) = document(command(
+        road, "search", str(GOLDEN), "--image", str(min((road / "birds/test").glob("*/*.jpg"))), "-k", "36",
+        "--collection-name", new_name, "--json", env=milvus,
+    ))  # fmt: skip
+    assert len(answer["hits"]) == 36
+    verified = document(command(
+        road, "verify", str(GOLDEN), "birds", "--collection-name", new_name, "--json", env=milvus
+    ))  # fmt: skip
+    assert (verified["whole"], verified["rows"], verified["unacknowledged"]) == (True, 36, 36)
+    server.drop_collection(new_name)
+
+
+def an_import(road: Path, collection: HashCollection, jobs: Jobs, place: Callable[[Path], str] = in_place) -> ImportRun:
+    folder, told = ShardFolder(road / "shards"), (threading.Event(), print, lambda done, total: None)
+    return ImportRun(folder, folder.whole(), collection, jobs, place, ImportOptions(), *told)
+
+
+def test_lost_answers_and_failures_leave_each_row_once(
+    road: Path, collection: HashCollection, server_target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the client and the server stands a proxy that lets requests through and keeps answers back."""
+    parts = urlsplit(server_target.uri)
+    if probe(collection.client).bulk_import != "grpc":
+        pytest.skip("this server imports by REST, which tests/bulk covers")
+    monkeypatch.setattr(importing, "UNANSWERED", 3.0)
+    with (
+        losing_proxy(str(parts.hostname), int(parts.port or 0)) as (proxy, uri),
+        closing(connect(Target(uri, server_target.token))) as client,
+    ):
+
+        class Losing(GrpcJobs):
+            def create(self, file: str, key: str) -> str | None:
+                if "shard-00003" in file:
+                    proxy.lose(1.0)
+                return super().create(file, key)
+
+        def place(path: Path) -> str:
+            return f"/nowhere/{path.name}" if "shard-00001" in path.name else in_place(path)
+
+        either = "there may be a job or none|1 of 4 shards could not be imported.*shard-00001.*no such file"
+        with pytest.raises(StoreError, match=either):
+            an_import(road, collection, Losing(client, collection.name), place).result()
+        assert proxy.lost
+    result = an_import(road, collection, jobs_of(server_target, collection.client, collection.name)).result()
+    assert (result.rows, result.rows_in_collection) == (36, 36)
+
+
+def test_rows_that_are_there_are_not_imported_again(
+    road: Path, milvus: dict[str, str], server: MilvusClient, new_name: str
+) -> None:
+    name = ("--collection-name", new_name)
+    assert command(road, "ingest", str(GOLDEN), "birds", "--split", "test", *name, env=milvus).returncode == 0
+    done = command(road, "bulk-import", "shards", *name, env=milvus)
+    assert done.returncode == 1
+    assert "already, and Milvus would import them a second time; nothing was sent" in done.stderr
+    assert HashCollection.open(server, new_name).count() == 12
+    server.drop_collection(new_name)

@@ -1,0 +1,1 @@
+"""Photos -> shards of ready rows as Parquet files -> Milvus' bulk import."""

@@ -1,0 +1,198 @@
+"""A listing into a folder of shards. What is there already is left alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.bulk.folder import Marker, PlannedShard, RefusedPhoto, ShardFolder, ShardsManifest
+from milvus_fghash.bulk.making import Decoding, Maker, Tick, write_behind
+from milvus_fghash.bulk.parquet import arrow_schema
+from milvus_fghash.bulk.plan import Plan, ShardTask, plan_shards
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Url
+from milvus_fghash.errors import ConfigError, Stopped
+from milvus_fghash.serving.changes import Changes
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.ingest_run import Progress
+from milvus_fghash.serving.journal import Journal
+from milvus_fghash.serving.rows import photo_id
+from milvus_fghash.serving.schema import ModelNote
+
+SHARD_ROWS: Final = 100_000
+Engine = Callable[[Maker, Iterable[ShardTask], Tick], Iterator[Marker]]
+"""Makes shards somewhere, and gives the marker of each as it is done, in any order."""
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """Which shards are made, and how."""
+
+    shard_rows: int = SHARD_ROWS
+    code_hex: bool = False
+    """Keep the code as text too."""
+    embedding: bool = False
+    """Keep the bundle's embedding too."""
+    decoding: Decoding = field(default_factory=Decoding)
+    retry_refused: bool = False
+    """Make shards again that lack photos which were refused."""
+    prune: bool = False
+    """Delete shards that are not planned any more."""
+
+
+@dataclass(frozen=True)
+class ShardsResult:
+    """What came of it."""
+
+    photos: int
+    rows: int
+    """In all shards."""
+    shards: int
+    made: int
+    """How many shards this run made; the others were there."""
+    refused: int
+    reasons: dict[str, int]
+    """Reason -> number of refused photos."""
+    outdated: int
+    """Shards in the folder that are not planned any more: photos have changed, come or gone."""
+    pruned: int
+    """How many of these were deleted."""
+    seconds: float
+    images_per_second: float
+    """Photos of the shards that this run made, per second."""
+
+
+USUAL: Final = ShardOptions()
+
+
+def here(maker: Maker, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
+    """The engine that makes shards in this process, one after the other."""
+    return write_behind(maker, (maker.encode(task, tick) for task in tasks))
+
+
+def build_shards(
+    encoder: Encoder,
+    listing: Listing,
+    folder: ShardFolder,
+    namespace: str = "",
+    options: ShardOptions = USUAL,
+    *,
+    photos: Path | Url | None = None,
+    part: str = "",
+    engine: Engine = here,
+    stop: threading.Event | None = None,
+    progress: Progress = lambda done, total: None,
+) -> ShardsResult:
+    """Make the shards that are missing. `ShardFolder.refused` has the photos that are in none.
+
+    The same listing, model, namespace and columns give the same names and the same bytes. A run that was killed lost
+    the shards under way, and the same call makes just these.
+
+    Args:
+        photos, part: where the listing comes from, and the split that was asked for.
+        stop: when it is set, the shard under way is given up, and the run ends with `Stopped`.
+
+    Raises:
+        ConfigError: when the folder holds shards of other photos or another model, or another process works on it.
+        DataError: when the disk refuses.
+        Stopped: see ``stop``.
+    """
+    photo_id(namespace, "")  # refuses a namespace that cannot be before any work
+    stop = stop or threading.Event()
+    embedding_dim = encoder.embedding_dim if options.embedding else None
+    note = ModelNote.of(encoder.bundle.manifest).model_copy(update={"born": ""})  # tells collections from each other
+    schema = arrow_schema(note, options.code_hex, embedding_dim)
+    columns = {field.name: str(field.type) for field in schema}
+    changes = Changes(listing, namespace, Journal.in_memory(), photos, part, stop=stop)
+    source = {name: changes.described[name] for name in ("photos", "part")}
+    with folder.held():
+        plan = plan_shards(
+            changes, options.shard_rows, {"fingerprint": note.fingerprint, "namespace": namespace, "columns": columns}
+        )
+        manifest = ShardsManifest(
+            model=note,
+            namespace=namespace,
+            source=source,
+            shard_rows=options.shard_rows,
+            code_hex=options.code_hex,
+            embedding_dim=embedding_dim,
+            columns=columns,
+            shards=tuple(PlannedShard(name=one.name, photos=len(one.places)) for one in plan.shards),
+            twice=tuple(RefusedPhoto(path=one.path, reason=one.reason, message=one.message) for one in plan.twice),
+        )
+        _check_same(folder, manifest)
+        folder.put_manifest(manifest)
+        maker = Maker(encoder, folder, schema, options.decoding, stop)
+        return _build(maker, plan, manifest, options, engine, progress)
+
+
+def _check_same(folder: ShardFolder, manifest: ShardsManifest) -> None:
+    """Refuse a folder that holds other shards: they are not to be mixed, nor to be lost."""
+    there = folder.manifest()
+    if there is None:
+        return
+    if there.model != manifest.model:
+        what = f"of another model ({there.model.method}, {there.model.bits} bits)"
+    else:
+        names = ("source", "namespace", "shard_rows", "code_hex", "embedding_dim", "columns")
+        unlike = [name for name in names if getattr(there, name) != getattr(manifest, name)]
+        if not unlike:
+            return
+        name = unlike[0]
+        what = f"whose {name.replace('_', ' ')} is {getattr(there, name)!r}, not {getattr(manifest, name)!r}"
+    raise ConfigError(f"{folder.path} holds shards {what}; give another folder")
+
+
+def _build(
+    maker: Maker, plan: Plan, manifest: ShardsManifest, options: ShardOptions, engine: Engine, progress: Progress
+) -> ShardsResult:
+    folder, started = maker.folder, time.monotonic()
+    missing = [
+        one
+        for one in plan.shards
+        if (marker := folder.marker(one.name)) is None or (options.retry_refused and marker.refused)
+    ]
+    looked_into = sum(len(one.places) for one in missing)
+    done = manifest.photos - looked_into
+
+    def tick(photos: int) -> None:
+        nonlocal done
+        done += photos
+        progress(done, manifest.photos)
+
+    tick(0)
+    try:
+        made = sum(1 for _ in engine(maker, (plan.task(one) for one in missing), tick))
+    except Stopped:
+        left, of = sum(not folder.marker(one.name) for one in plan.shards), len(plan.shards)
+        raise Stopped(f"stopped; {left} of {of} shards are missing, and the same command goes on") from None
+    finished = [_there(folder, one.name) for one in plan.shards]
+    reasons = Counter(one.reason for one in folder.refused())
+    outdated = folder.outdated({one.name for one in plan.shards})
+    for name in outdated if options.prune else ():
+        folder.remove(name)
+    seconds = time.monotonic() - started
+    return ShardsResult(
+        photos=manifest.photos,
+        rows=sum(one.rows for one in finished),
+        shards=len(plan.shards),
+        made=made,
+        refused=reasons.total(),
+        reasons=dict(reasons),
+        outdated=len(outdated),
+        pruned=len(outdated) if options.prune else 0,
+        seconds=seconds,
+        images_per_second=looked_into / seconds,
+    )
+
+
+def _there(folder: ShardFolder, name: str) -> Marker:
+    marker = folder.marker(name)
+    if marker is None:
+        raise ConfigError(f"the shard {name} was made, and is not in {folder.path}: can all machines see that folder?")
+    return marker

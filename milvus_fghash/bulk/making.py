@@ -1,0 +1,181 @@
+"""One shard from its photos: decoded, encoded, written, and marked as done."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash._version import __version__
+from milvus_fghash.bulk.folder import Marker, RefusedPhoto, ShardFolder, sha256_of
+from milvus_fghash.bulk.parquet import to_table, write_table
+from milvus_fghash.bulk.plan import ShardTask
+from milvus_fghash.errors import DataError, Stopped
+from milvus_fghash.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.packages import installed
+from milvus_fghash.serving.decoding import TIMEOUT, WORKERS, Photo, Refused, batches, decode
+from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.rows import Rows, why_not_kept
+from milvus_fghash.whole_file import written
+
+Tick = Callable[[int], object]
+"""Called with a number of photos that are done."""
+WRITERS: Final = 2
+"""One makes a table, which Python does alone; the other writes one, which Arrow does beside it."""
+PACKAGES: Final = ("numpy", "Pillow", "pyarrow", "onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How photos are decoded, as in `decode`."""
+
+    limits: Limits = DEFAULT_LIMITS
+    workers: int = WORKERS
+    timeout: float = TIMEOUT
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A shard that is encoded, and not written yet.
+
+    Attributes:
+        embeddings: (n, dim), where the shards have them.
+    """
+
+    name: str
+    rows: Rows
+    embeddings: NDArray[np.float32] | None = None
+    refused: tuple[RefusedPhoto, ...] = ()
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes shards with one open encoder."""
+
+    encoder: Encoder
+    folder: ShardFolder
+    schema: Any
+    """Columns of the files, as `arrow_schema` gives them."""
+    decoding: Decoding
+    stop: threading.Event
+    """When it is set, the shard under way is given up."""
+
+    def encode(self, task: ShardTask, tick: Tick = lambda photos: None) -> Ready:
+        """Photos -> rows; those that cannot be taken are set aside.
+
+        Raises:
+            Stopped: when ``stop`` was set.
+            CodeError, BundleError, ConfigError: as `Encoder.run` and `decode`.
+        """
+        listing, decoding = task.listing, self.decoding
+        preprocessing = self.encoder.bundle.manifest.preprocessing
+        wanted = ("embedding",) if "embedding" in self.schema.names else ()
+        files = [listing.place(row) for row in range(len(listing))]
+        refused: list[Refused] = []
+        kept: list[tuple[int, str]] = []
+        outputs: list[tuple[NDArray[Any], ...]] = [self.encoder.run(self._no_pixels(), *wanted)]
+        done = 0
+
+        def fits(photo: Photo | Refused) -> bool:
+            if self.stop.is_set():
+                raise Stopped("stopped")
+            return isinstance(photo, Refused) or self._fits(task, photo, refused)
+
+        with (
+            closing(decode(files, preprocessing, decoding.limits, decoding.workers, decoding.timeout)) as decoded,
+            closing(
+                self.encoder.encode_batches(
+                    batches(filter(fits, decoded), self.encoder.batch_size, refused.append), *wanted
+                )
+            ) as encoded,
+        ):
+            for photos, made in encoded:
+                outputs.append(made)
+                kept += [(photo.row, photo.content_sha) for photo in photos]
+                tick(len(kept) + len(refused) - done)
+                done = len(kept) + len(refused)
+        tick(len(listing) - done)
+        codes, *more = (np.concatenate(column) for column in zip(*outputs, strict=True))
+        places = [row for row, _ in kept]
+        rows = Rows(
+            ids=tuple(task.ids[row] for row in places),
+            codes=codes,
+            paths=tuple(listing.paths[row] for row in places),
+            labels=tuple(listing.labels[row] for row in places),
+            content_shas=tuple(sha for _, sha in kept),
+            metas=tuple(task.metas[row] for row in places),
+        )
+        reported = (
+            RefusedPhoto(path=listing.paths[one.row], reason=one.reason, message=one.message)
+            for one in sorted(refused, key=lambda one: one.row)
+        )
+        return Ready(task.name, rows, more[0] if more else None, tuple(reported))
+
+    def write(self, ready: Ready) -> Marker:
+        """Rows -> file, then its marker. Threads may share this.
+
+        Raises:
+            StoreError: when a text does not fit its column.
+            DataError: when the disk refuses; nothing is left behind.
+        """
+        path = self.folder.data(ready.name)
+        table = to_table(ready.rows, ready.embeddings, self.schema)
+        try:
+            with written(path) as unfinished:
+                write_table(table, unfinished)
+                digest, size = sha256_of(unfinished), unfinished.stat().st_size
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+        marker = Marker(
+            sha256=digest,
+            size=size,
+            rows=len(ready.rows),
+            refused=ready.refused,
+            fingerprint=self.encoder.bundle.manifest.fingerprint,
+            provider=self.encoder.provider,
+            versions=versions(),
+        )
+        self.folder.put_marker(ready.name, marker)
+        return marker
+
+    def _no_pixels(self) -> NDArray[np.uint8]:
+        side = self.encoder.bundle.manifest.preprocessing.size
+        return np.zeros((0, side, side, 3), np.uint8)
+
+    def _fits(self, task: ShardTask, photo: Photo, refused: list[Refused]) -> bool:
+        """Whether Milvus could hold its row; one that does not fit must not stop the others."""
+        path = task.listing.paths[photo.row]
+        if misfit := why_not_kept(task.listing, photo.row, task.metas[photo.row]):
+            refused.append(Refused(path, *misfit, photo.row))
+            return False
+        return True
+
+
+def write_behind(maker: Maker, shards: Iterable[Ready]) -> Iterator[Marker]:
+    """Write shards in threads, while the next ones are made ready; the marker of each, in order.
+
+    At the most `WRITERS` are in memory beside the one that is made ready. Those begun are finished, whatever happens.
+    """
+    with ThreadPoolExecutor(WRITERS, "shard") as pool:
+        begun: deque[Future[Marker]] = deque()
+        for ready in shards:
+            begun.append(pool.submit(maker.write, ready))
+            if len(begun) > WRITERS:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of the programs that decide what is in a shard."""
+    known = {package: version for package in PACKAGES if (version := installed(package))}
+    return {"milvus-fghash": __version__, **known}

@@ -1,0 +1,202 @@
+"""`milvus-fghash reindex`: a catalog under a new model, beside the old one."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.options import (
+    PHOTOS,
+    READABLE_FOLDER,
+    batch_size_option,
+    dataset_option,
+    decoding_options,
+    encoder_options,
+    journal_option,
+    json_option,
+    keep_apart,
+    max_errors_option,
+    namespace_option,
+    patience_option,
+    read_photos,
+    report_option,
+    split_option,
+)
+from milvus_fghash.cli.output import progress_bar, show_json, show_record, show_table
+from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.cli.verify import facts_of
+from milvus_fghash.errors import NotWhole, TooManyRefused
+
+if TYPE_CHECKING:
+    from milvus_fghash.data import Url
+    from milvus_fghash.serving.reindex import Reindexed
+    from milvus_fghash.serving.side_by_side import Comparison
+
+
+@click.command()
+@click.argument("bundle", type=READABLE_FOLDER)
+@click.argument("data", type=PHOTOS)
+@click.option("--into", metavar="NAME", help="The new collection.  [default: the old one's name and the fingerprint]")
+@dataset_option
+@split_option
+@namespace_option
+@batch_size_option
+@encoder_options
+@decoding_options
+@report_option
+@max_errors_option
+@patience_option
+@click.option("--verify-sample", type=click.IntRange(0, 10_000), default=100,
+              help="Photos that are encoded again and searched for.")  # fmt: skip
+@click.option("--compare-sample", type=click.IntRange(0, 50_000), default=5000,
+              help="Labelled rows on which both models are measured.")  # fmt: skip
+@click.option("--compare-split", default="", show_default=False,
+              help="Draw them from this split only, such as test.  [default: from all]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Draws both samples.")
+@journal_option
+@milvus_options
+@json_option
+def reindex(
+    bundle: Path,
+    data: Path | Url,
+    into: str | None,
+    dataset: str | None,
+    split: str | None,
+    namespace: str,
+    batch_size: int,
+    provider: str | None,
+    threads: int,
+    workers: int | None,
+    decode_timeout: float,
+    report: Path | None,
+    max_errors: int,
+    patience: float,
+    verify_sample: int,
+    compare_sample: int,
+    compare_split: str,
+    seed: int,
+    journal: Path | None,
+    connection: Connection,
+    as_json: bool,
+) -> None:
+    """Fill a new collection by a new BUNDLE, beside the old one.
+
+    --collection-name is the old one, or better its alias; it is searched meanwhile, and stays as it is. The new one
+    is of the same kind. When the photos in DATA are in, it is verified, and both are measured on the same labelled
+    rows. Nothing changes for searches before `promote`.
+
+    It can be killed and run again like ingest: only what is new or changed since is encoded. Where the old collection
+    has photos of several folders or namespaces, run it for each. Rows that are missing still are counted.
+
+    Codes find the photos well that their model was trained on: --compare-split test, where there is one, compares on
+    others.
+
+    \b
+    Example: milvus-fghash reindex bundles/birds-2 photos --collection-name birds
+    """
+    from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.decoding import WORKERS
+    from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.serving.ingest import IngestOptions
+    from milvus_fghash.serving.patience import Patience
+    from milvus_fghash.serving.reindex import Sample, new_name, open_beside
+    from milvus_fghash.serving.reindex import reindex as run
+
+    listing = read_photos(data, dataset, any_path=True)
+    keep_apart(listing, data, report)
+    listing = listing.split(split) if split else listing
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
+    name = connection.collection_name
+    options = IngestOptions(
+        batch_rows=batch_size,
+        workers=WORKERS if workers is None else workers,
+        timeout=decode_timeout,
+        patience=Patience(patience),
+    )
+    with closing(connection.connect()) as client, progress_bar("reindexing") as update:
+        old = HashCollection.open(client, name)
+        new = open_beside(client, old, into or new_name(name, old.note, encoder.bundle.manifest), encoder)
+        with finishing_when_interrupted() as stop:
+            done = run(
+                encoder,
+                listing,
+                old,
+                new,
+                (connection.journal_folder(old.name, journal), connection.journal_folder(new.name, journal)),
+                namespace,
+                options,
+                Sample(verify_sample, compare_sample, compare_split, seed),
+                photos=data,
+                part=split or "",
+                report=report,
+                stop=stop,
+                tell=tell,
+                progress=update,
+            )
+    alias = name if name != old.name else None
+    _show(done, _next_step(done, alias), as_json)
+    if not done.verification.is_whole:
+        raise NotWhole(f"the collection {done.new} is not whole: verify it with --mend, and reindex again")
+    if done.ingest.refused > max_errors:
+        raise TooManyRefused(
+            f"{done.ingest.refused} of {len(listing)} photos were refused, {max_errors} are allowed (--max-errors); "
+            f"{f'see {report}' if report else '--report FILE lists them'}"
+        )
+
+
+def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
+    facts = {
+        "old": done.old,
+        "new": done.new,
+        "ingest": asdict(done.ingest),
+        "verification": facts_of(done.verification),
+        "whole": done.verification.is_whole,
+        "missing": asdict(done.missing),
+    }
+    found = done.comparison
+    if as_json:
+        compared = {"comparison": None, "not_compared": found} if isinstance(found, str) else {
+            "comparison": asdict(found), "not_compared": None}  # fmt: skip
+        show_json({**facts, **compared, "next": next_step})
+        return
+    show_record(facts)
+    if isinstance(found, str):
+        click.echo(f"\nThe models could not be compared: {found}")
+    else:
+        click.echo()
+        show_table(_rows(done, found), _said(found))
+    click.echo(f"\nNext: {next_step}")
+
+
+def _rows(done: Reindexed, found: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "collection": name,
+            "fingerprint": one.fingerprint[:12],
+            "bits": one.bits,
+            "mAP": one.map_exact,
+            **{f"P@{k}": value for k, value in one.precision_at.items()},
+        }
+        for name, one in ((done.old, found.old), (done.new, found.new))
+    ]
+
+
+def _said(found: Comparison) -> str:
+    return (
+        f"{found.photos:,} labelled photos of {found.classes:,} classes, each asks for the others: the new model's mAP "
+        f"less the old one's is {found.difference:+.4f} (95 %: +-{found.uncertainty:.4f})"
+    )
+
+
+def _next_step(done: Reindexed, alias: str | None) -> str:
+    if not done.verification.is_whole:
+        return f"milvus-fghash verify ... --collection-name {done.new} --mend, and this again"
+    if done.missing.count:
+        return f"{done.missing.count:,} rows of {done.old} are not in {done.new}: reindex their photos too"
+    return f"milvus-fghash promote {alias or 'ALIAS'} {done.new}"

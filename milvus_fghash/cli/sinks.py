@@ -1,0 +1,134 @@
+"""Where `ingest` writes: into Milvus, or into shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from milvus_fghash.cli.connection import NAMES
+from milvus_fghash.cli.options import NEW_PATH, Command, all_of
+from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.errors import TooManyRefused
+
+if TYPE_CHECKING:
+    from milvus_fghash.data import Listing, Url
+    from milvus_fghash.serving.encoder import Encoder
+
+OF_MILVUS = {
+    *NAMES, "index", "nlist", "batch_size", "prune_at_most", "patience", "journal", "consistency", "drop_if_exists",
+    "yes",
+}  # fmt: skip
+"""Parameters that mean nothing to shards."""
+OF_RAY = {"ray_actors", "gpus_per_actor", "ray_address"}
+OF_SHARDS = {"shards", "shard_rows", "engine", *OF_RAY}
+
+sink_options: Callable[[Command], Command] = all_of(
+    click.option("--sink", type=click.Choice(["milvus", "parquet"]), default="milvus",
+                 help="parquet writes shards for bulk-import, and needs no Milvus."),
+    click.option("--shards", type=NEW_PATH, help="Folder of the shards."),
+    click.option("--shard-rows", type=click.IntRange(1, 10_000_000), default=100_000, help="Photos of a shard."),
+    click.option("--engine", type=click.Choice(["local", "ray"]), default="local",
+                 help="Where shards are made: here, or by actors on Ray, which must see the photos and the shards."),
+    click.option("--ray-actors", type=click.IntRange(min=1),
+                 help="Actors.  [default: one for each CPU but one, or as many as there are GPUs for]"),
+    click.option("--gpus-per-actor", type=click.FloatRange(min=0), default=0.0, help="GPUs that an actor takes."),
+    click.option("--ray-address", envvar="RAY_ADDRESS", show_envvar=True,
+                 help="Ray cluster.  [default: Ray is started on this machine]"),
+)  # fmt: skip
+
+
+def check_sink(ctx: click.Context) -> None:
+    """Refuse options that the sink would pass over.
+
+    Raises:
+        click.UsageError: names the first.
+    """
+    sink = ctx.params["sink"]
+    others = OF_MILVUS if sink == "parquet" else OF_SHARDS
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name in others:
+            raise click.UsageError(f"{parameter.opts[0]} does not go with --sink {sink}")
+        if given and parameter.name in OF_RAY and ctx.params["engine"] != "ray":
+            raise click.UsageError(f"{parameter.opts[0]} does not go with --engine {ctx.params['engine']}")
+    if sink == "parquet" and ctx.params["shards"] is None:
+        raise click.UsageError("--sink parquet needs --shards FOLDER")
+
+
+def into_shards(
+    encoder: Encoder, listing: Listing, data: Path | Url, report: Path | None, asked: Mapping[str, Any]
+) -> None:
+    """`ingest --sink parquet`; ``asked`` are all its options, by name."""
+    from milvus_fghash.bulk.building import Engine, ShardOptions, build_shards, here
+    from milvus_fghash.bulk.folder import ShardFolder
+    from milvus_fghash.bulk.making import Decoding
+    from milvus_fghash.serving.decoding import WORKERS
+    from milvus_fghash.serving.ingest import write_report
+
+    engine: Engine = here
+    workers = WORKERS
+    if asked["engine"] == "ray":
+        from milvus_fghash.bulk.ray_engine import RayPool
+
+        pool = RayPool(
+            bundle=encoder.bundle.path,
+            provider=asked["provider"],
+            threads=asked["threads"] or 1,
+            actors=asked["ray_actors"],
+            gpus_per_actor=asked["gpus_per_actor"],
+            address=asked["ray_address"],
+        )
+        engine, workers = pool.engine(), 1  # in each actor
+    options = ShardOptions(
+        shard_rows=asked["shard_rows"],
+        code_hex=asked["code_hex"],
+        embedding=asked["embedding"],
+        decoding=Decoding(
+            workers=workers if asked["workers"] is None else asked["workers"], timeout=asked["decode_timeout"]
+        ),
+        retry_refused=asked["retry_refused"],
+        prune=asked["prune"],
+    )
+    folder = ShardFolder(asked["shards"])
+    with finishing_when_interrupted() as stop, progress_bar("encoding") as update:
+        try:
+            result = build_shards(
+                encoder,
+                listing,
+                folder,
+                asked["namespace"],
+                options,
+                photos=data,
+                part=asked["split"] or "",
+                engine=engine,
+                stop=stop,
+                progress=update,
+            )
+        finally:  # an interrupted run tells what it did, too
+            if report:
+                write_report(report, ((one.path, one.reason, one.message) for one in folder.refused()))
+    facts = {"folder": str(folder.path), **asdict(result)}
+    if asked["as_json"]:
+        show_json(facts)
+    else:
+        show_record(facts)
+    refuse_too_many(result.refused, len(listing), asked["max_errors"], report, "All others are in the shards")
+
+
+def refuse_too_many(refused: int, photos: int, max_errors: int, report: Path | None, rest: str) -> None:
+    """End a run that is done, but for photos that it refused.
+
+    Raises:
+        TooManyRefused: when there are more of them than are allowed.
+    """
+    if refused > max_errors:
+        where = f"see {report}" if report else "--report FILE lists them"
+        raise TooManyRefused(
+            f"{refused} of {photos} photos were refused, {max_errors} are allowed (--max-errors); {where}. {rest}"
+        )

@@ -1,0 +1,73 @@
+"""For what searches for days: the collection an alias stands for at the moment, and the bundle that fits it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from milvus_fghash.bundle import MANIFEST, is_bundle
+from milvus_fghash.errors import BundleError
+from milvus_fghash.serving.aliases import resolve
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.driver import MilvusClient
+from milvus_fghash.serving.encoder import Encoder
+
+
+@dataclass
+class Following:
+    """Asks Milvus before each search, and opens anew only when the alias has moved.
+
+    A model change needs no restart: put the new bundle beside the old one before the alias moves.
+    """
+
+    client: MilvusClient
+    alias: str
+    bundles: Path
+    """A bundle, or a folder of bundles."""
+    provider: str | None = None
+    threads: int = 0
+    _opened: tuple[HashCollection, Encoder] | None = field(default=None, init=False)
+
+    def now(self) -> tuple[HashCollection, Encoder]:
+        """What to search in, and with. It stays right for searches that begin now, wherever the alias goes.
+
+        Raises:
+            BundleError: when no bundle fits.
+            StoreError: when there is no such collection, or Milvus does not answer.
+        """
+        opened = self._opened
+        if opened is None or opened[0].name != resolve(self.client, self.alias):
+            collection = HashCollection.open(self.client, self.alias)
+            bundle = bundle_for(collection, self.bundles)
+            opened = self._opened = (collection, Encoder.open(bundle, self.provider, self.threads))
+        return opened
+
+
+def bundle_for(collection: HashCollection, path: Path) -> Path:
+    """The bundle that made the codes of a collection: ``path`` itself, or one of those in that folder.
+
+    One that is named is given back as it is; `HashCollection.check_model` says whether it fits.
+
+    Raises:
+        BundleError: when none of those in the folder does.
+    """
+    if is_bundle(path):
+        return path
+    there = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
+    for bundle in there:
+        if _fingerprint(bundle) == collection.note.fingerprint:
+            return bundle
+    found = f"none of the {len(there)} bundles in {path}" if there else f"{path}, where no bundle is,"
+    raise BundleError(
+        f"{found} made the codes of {collection.name} (fingerprint {collection.note.fingerprint[:12]}...); put the "
+        "bundle there that did"
+    )
+
+
+def _fingerprint(bundle: Path) -> str | None:
+    """As the manifest says; whoever opens the bundle checks it."""
+    try:
+        return str(json.loads((bundle / MANIFEST).read_bytes())["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
