@@ -231,6 +231,15 @@ def test_a_later_run_that_is_stopped_takes_the_word_back(change: Change, alias: 
     change.promote(alias, unverified=True)
 
 
+def test_what_was_served_before_is_known_to_be_whole(change: Change, alias: str) -> None:
+    client, old = change.catalog.collection.client, change.catalog.collection.name
+    change.catalog.ingest()
+    change.run()
+    change.promote(alias)
+    moved = promote(client, alias, old, lambda name: change.folder)
+    assert (moved.collection, moved.before, moved.previous) == (old, change.name, (change.name,))
+
+
 def test_no_run_writes_while_an_alias_moves(change: Change, alias: str) -> None:
     change.catalog.ingest()
     change.run()
