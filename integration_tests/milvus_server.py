@@ -10,6 +10,7 @@ soon as its standard input closes. So nothing is left behind even when the proce
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -34,6 +35,8 @@ log-level: error
 """
 
 
+LISTENING: Final = (15_000, 32_000)
+"""Ports to choose from: below those that Linux takes for connections."""
 TRIES: Final = 3
 """Starts of a server, before it is given up."""
 
@@ -117,12 +120,16 @@ def milvus_server() -> Iterator[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on."""
+    """Different ports that nobody listens on, and that no connection is given while a killed server is away."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            one = stack.enter_context(socket.socket())
+            port = random.randrange(*LISTENING)
+            with suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+        return found
 
 
 def _bound(port: int) -> socket.socket | None:
@@ -154,8 +161,8 @@ def serve(folder: Path, ports: Sequence[int]) -> None:
     settings: Any = server.config
     settings.try_bind_port = _bound
     server.webservice_port = web
+    server.start()  # where that fails, the data stays for another try
     try:
-        server.start()
         print(f"http://127.0.0.1:{server.listen_port}", flush=True)
         sys.stdin.read()
     finally:

@@ -108,6 +108,8 @@ def kind_of(old: HashCollection, encoder: Encoder) -> dict[str, Any]:
         "code_hex": old.has_code_hex,
         "embedding_dim": None if old.embedding_dim is None else encoder.embedding_dim,
         "consistency": old.consistency,
+        "columns": old.columns,
+        "partition_key": old.partition_key,
     }
 
 

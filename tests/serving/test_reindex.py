@@ -14,6 +14,7 @@ import pytest
 
 from milvus_fghash.bundle import read_bundle
 from milvus_fghash.data import read
+from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import BundleError, ConfigError, DataError, NotWhole, Stopped, StoreError
 from milvus_fghash.serving import lite_aliases, side_by_side
 from milvus_fghash.serving.collection import HashCollection
@@ -88,13 +89,14 @@ def test_the_kind_is_carried_over(catalog: Catalog, tmp_path: Path) -> None:
     client, name = catalog.collection.client, f"{catalog.collection.name}_kind"
     outputs = ("logits", "codes", "embedding")
     first = read_bundle(write_small_bundle(tmp_path / "first", seed=1, outputs=outputs)).manifest
-    old = HashCollection.create(client, name, first, code_hex=True, embedding_dim=3)
+    columns = (Column("price", "double"), Column("brand", "text"))
+    old = HashCollection.create(client, name, first, code_hex=True, embedding_dim=3, columns=columns)
     with pytest.raises(ConfigError, match=r"keeps embeddings, and .* gives none"):
         open_beside(client, old, f"{name}_2", Encoder.open(write_small_bundle(tmp_path / "without", seed=2)))
     assert not client.has_collection(f"{name}_2")
     second = Encoder.open(write_small_bundle(tmp_path / "with", seed=2, outputs=outputs))
     new = open_beside(client, old, f"{name}_2", second)
-    assert (new.has_code_hex, new.embedding_dim) == (True, 3)
+    assert (new.has_code_hex, new.embedding_dim, new.columns) == (True, 3, columns)
 
 
 def test_the_same_model_and_the_old_name_are_refused(change: Change) -> None:
