@@ -15,6 +15,7 @@ from milvus_fghash.bulk.making import Decoding, Maker, Tick, write_behind
 from milvus_fghash.bulk.parquet import arrow_schema
 from milvus_fghash.bulk.plan import Plan, ShardTask, plan_shards
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Url
 from milvus_fghash.errors import ConfigError, Stopped
 from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.encoder import Encoder
@@ -81,7 +82,7 @@ def build_shards(
     namespace: str = "",
     options: ShardOptions = USUAL,
     *,
-    photos: Path | None = None,
+    photos: Path | Url | None = None,
     part: str = "",
     engine: Engine = here,
     stop: threading.Event | None = None,

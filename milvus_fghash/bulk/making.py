@@ -18,12 +18,12 @@ from milvus_fghash._version import __version__
 from milvus_fghash.bulk.folder import Marker, RefusedPhoto, ShardFolder, sha256_of
 from milvus_fghash.bulk.parquet import to_table, write_table
 from milvus_fghash.bulk.plan import ShardTask
-from milvus_fghash.errors import DataError, Stopped, StoreError
+from milvus_fghash.errors import DataError, Stopped
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.packages import installed
 from milvus_fghash.serving.decoding import TIMEOUT, WORKERS, Photo, Refused, batches, decode
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.rows import Rows, check_fits, check_metas
+from milvus_fghash.serving.rows import Rows, why_not_kept
 from milvus_fghash.whole_file import written
 
 Tick = Callable[[int], object]
@@ -78,7 +78,7 @@ class Maker:
         listing, decoding = task.listing, self.decoding
         preprocessing = self.encoder.bundle.manifest.preprocessing
         wanted = ("embedding",) if "embedding" in self.schema.names else ()
-        files = [listing.file(row) for row in range(len(listing))]
+        files = [listing.place(row) for row in range(len(listing))]
         refused: list[Refused] = []
         kept: list[tuple[int, str]] = []
         outputs: list[tuple[NDArray[Any], ...]] = [self.encoder.run(self._no_pixels(), *wanted)]
@@ -153,12 +153,8 @@ class Maker:
     def _fits(self, task: ShardTask, photo: Photo, refused: list[Refused]) -> bool:
         """Whether Milvus could hold its row; one that does not fit must not stop the others."""
         path = task.listing.paths[photo.row]
-        try:
-            check_fits("path", path)
-            check_fits("label", task.listing.labels[photo.row])
-            check_metas([task.metas[photo.row]])
-        except StoreError as error:
-            refused.append(Refused(path, "name", str(error), photo.row))
+        if misfit := why_not_kept(task.listing, photo.row, task.metas[photo.row]):
+            refused.append(Refused(path, *misfit, photo.row))
             return False
         return True
 

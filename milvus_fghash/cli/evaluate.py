@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import (
     NEW_PATH,
-    READABLE,
+    PHOTOS,
     READABLE_FOLDER,
     dataset_option,
     encoder_options,
@@ -26,6 +26,7 @@ from milvus_fghash.cli.output import show_json, show_table
 from milvus_fghash.errors import TooManyRefused
 
 if TYPE_CHECKING:
+    from milvus_fghash.data import Url
     from milvus_fghash.evaluate import Evaluation
 
 SHOWN_PLACES = (1, 10, 100)
@@ -34,7 +35,7 @@ SHOWN_PLACES = (1, 10, 100)
 
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
-@click.option("--data", type=READABLE, required=True, help="Photos of the queries, and of the gallery.")
+@click.option("--data", type=PHOTOS, required=True, help="Photos of the queries, and of the gallery.")
 @dataset_option
 @click.option("--query-split", default="test", help="Part of the photos that asks.")
 @click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
@@ -49,7 +50,7 @@ SHOWN_PLACES = (1, 10, 100)
 def evaluate(
     ctx: click.Context,
     bundle: Path,
-    data: Path,
+    data: Path | Url,
     dataset: str | None,
     query_split: str,
     gallery_split: str,
@@ -91,7 +92,7 @@ def evaluate(
     listing = read_photos(data, dataset)
     keep_apart(listing, data, out, plots)
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
-    name = f"{layout_of(data, dataset)} {data.resolve().name}"
+    name = f"{layout_of(data, dataset)} {(data.resolve() if isinstance(data, Path) else data).name}"
     if in_milvus:
         from milvus_fghash.serving.collection import HashCollection
 

@@ -16,7 +16,7 @@ from milvus_fghash.cli.options import (
     json_option,
     layout_of,
     max_errors_option,
-    read_photos,
+    read_files,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
 from milvus_fghash.errors import TooManyRefused
@@ -75,7 +75,7 @@ def explain(
     from milvus_fghash.explaining.explain import explain as run
     from milvus_fghash.explaining.model import open_model
 
-    listing = read_photos(data, dataset)
+    listing = read_files(data, dataset)
     paths = [model, *([against] if against else [])]
     models = [open_model(path, provider=provider, threads=threads, device=device) for path in paths]
     wanted = Wanted(query_split, gallery_split, queries, images, k, bits, maps_shown)

@@ -17,7 +17,7 @@ from milvus_fghash.cli.options import (
     json_option,
     keep_apart,
     layout_of_recipe,
-    read_photos,
+    read_files,
     training_options,
     with_weights,
 )
@@ -116,7 +116,7 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
 
     recipe = compose(plan.setting, plan.rows[0].method, plan.changes)
     shared, dataset = recipe.data, layout_of_recipe(options.data, options.dataset, recipe)
-    listing = read_photos(options.data, dataset)
+    listing = read_files(options.data, dataset)
     held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
     keep_apart(listing, options.data, options.out)
     splits = split_photos(listing, shared.train_split, options.query_split, held_out)

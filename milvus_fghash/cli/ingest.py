@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -12,7 +13,7 @@ from click.core import ParameterSource
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
-    READABLE,
+    PHOTOS,
     READABLE_FOLDER,
     batch_size_option,
     consistency_option,
@@ -36,10 +37,13 @@ from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.whole_file import write_whole
 
+if TYPE_CHECKING:
+    from milvus_fghash.data import Url
+
 
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
-@click.argument("data", type=READABLE)
+@click.argument("data", type=PHOTOS)
 @dataset_option
 @split_option
 @sink_options
@@ -76,7 +80,7 @@ from milvus_fghash.whole_file import write_whole
 def ingest(
     ctx: click.Context,
     bundle: Path,
-    data: Path,
+    data: Path | Url,
     dataset: str | None,
     split: str | None,
     sink: str,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -13,11 +14,39 @@ from milvus_fghash.errors import ConfigError
 
 if TYPE_CHECKING:
     from milvus_fghash.config import Recipe
-    from milvus_fghash.data import Listing
+    from milvus_fghash.data import Listing, Url
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-READABLE = click.Path(exists=True, path_type=Path)
+
+class _Local(click.Path):
+    """A path of something that is there. Of a URL it says what is the matter."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from milvus_fghash.data.places import protocol_of, without_secrets
+
+        if isinstance(value, str) and protocol_of(value):
+            self.fail(f"{without_secrets(value)} is a URL, and this command reads files; download it first", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Place(_Local):
+    """A path of something that is there, or a URL; where folders are taken, shards by their braces too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from milvus_fghash.data.places import Url, protocol_of
+
+        if isinstance(value, Path | Url):
+            return value
+        if (protocol := protocol_of(value)) not in ("", "file"):
+            return Url(value)
+        path = unquote(urlsplit(value).path) if protocol else value
+        return Path(path) if "{" in path and self.dir_okay else super().convert(path, param, ctx)
+
+
+PHOTOS = _Place(exists=True, path_type=Path)
+PHOTO = _Place(exists=True, dir_okay=False, path_type=Path)
+READABLE = _Local(exists=True, path_type=Path)
 READABLE_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 READABLE_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_PATH = click.Path(path_type=Path)
@@ -111,7 +140,7 @@ def consistency_option(default: str | None) -> Callable[[Command], Command]:
     )
 
 
-def layout_of(data: Path, dataset: str | None) -> str:
+def layout_of(data: Path | Url, dataset: str | None) -> str:
     """What the ``--dataset`` option means: a named layout, or the one that ``data`` looks like."""
     from milvus_fghash.data import detect
 
@@ -130,7 +159,7 @@ def layout_of_recipe(data: Path, dataset: str | None, recipe: Recipe) -> str:
     return layout_of(data, dataset or named)
 
 
-def keep_apart(listing: Listing, data: Path, *outputs: Path | None) -> None:
+def keep_apart(listing: Listing, data: Path | Url, *outputs: Path | None) -> None:
     """Refuse an output that would replace the photos' list or a photo, or be taken for one.
 
     Raises:
@@ -138,8 +167,10 @@ def keep_apart(listing: Listing, data: Path, *outputs: Path | None) -> None:
     """
     for out in outputs:
         if out is not None:
-            if out.resolve() == data.resolve() and data.is_file():
-                raise ConfigError(f"{out} is the list of the photos; give another file for what is written")
+            if isinstance(data, Path) and out.resolve() == data.resolve() and data.is_file():
+                raise ConfigError(
+                    f"{out} is the list of the photos, or their archive; give another file for what is written"
+                )
             listing.keep_apart(out)
 
 
@@ -154,12 +185,14 @@ def keep_away(place: Path, *outputs: Path | None) -> None:
             continue
         inside = out.resolve().relative_to(place.resolve())
         if not place.is_dir():
-            raise ConfigError(f"{out} is the list of the photos; give another file for what is written")
+            raise ConfigError(
+                f"{out} is the list of the photos, or their archive; give another file for what is written"
+            )
         if not any(part.startswith(".") for part in inside.parts):
             raise ConfigError(f"{out} lies among the photos of {place}; give a place beside them for what is written")
 
 
-def read_photos(data: Path, dataset: str | None, any_path: bool = False) -> Listing:
+def read_photos(data: Path | Url, dataset: str | None, any_path: bool = False) -> Listing:
     """The photos in ``data``, read in the layout that `layout_of` says.
 
     Args:
@@ -167,10 +200,22 @@ def read_photos(data: Path, dataset: str | None, any_path: bool = False) -> List
 
     Raises:
         DataError: when there are none, or something about them is wrong.
+        MissingExtra: for a URL, without the packages it needs.
     """
     from milvus_fghash.data import read
 
     listing = read(layout_of(data, dataset), data)
     if not any_path:
         listing.check_paths()
+    return listing
+
+
+def read_files(data: Path, dataset: str | None) -> Listing:
+    """The same, for what needs each photo as a file.
+
+    Raises:
+        DataError: also when they are in an archive, or behind URLs.
+    """
+    listing = read_photos(data, dataset)
+    assert listing.folder  # which raises
     return listing

@@ -12,7 +12,7 @@ import click
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
-    READABLE,
+    PHOTOS,
     READABLE_FOLDER,
     batch_size_option,
     dataset_option,
@@ -34,13 +34,14 @@ from milvus_fghash.cli.verify import facts_of
 from milvus_fghash.errors import NotWhole, TooManyRefused
 
 if TYPE_CHECKING:
+    from milvus_fghash.data import Url
     from milvus_fghash.serving.reindex import Reindexed
     from milvus_fghash.serving.side_by_side import Comparison
 
 
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
-@click.argument("data", type=READABLE)
+@click.argument("data", type=PHOTOS)
 @click.option("--into", metavar="NAME", help="The new collection.  [default: the old one's name and the fingerprint]")
 @dataset_option
 @split_option
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 @json_option
 def reindex(
     bundle: Path,
-    data: Path,
+    data: Path | Url,
     into: str | None,
     dataset: str | None,
     split: str | None,

@@ -13,7 +13,7 @@ from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.messages import printable
 from milvus_fghash.cli.options import (
     NEW_PATH,
-    READABLE_FILE,
+    PHOTO,
     READABLE_FOLDER,
     consistency_option,
     encoder_options,
@@ -22,6 +22,7 @@ from milvus_fghash.cli.options import (
 from milvus_fghash.cli.output import show_json, show_table
 
 if TYPE_CHECKING:
+    from milvus_fghash.data import Url
     from milvus_fghash.serving.collection import Consistency
     from milvus_fghash.serving.search import Found
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER, required=False)
 @click.option(
-    "--image", "images", type=READABLE_FILE, multiple=True, help="Search by this photo; needs BUNDLE; may be repeated."
+    "--image", "images", type=PHOTO, multiple=True, help="Search by this photo; needs BUNDLE; may be repeated."
 )
 @click.option("--id", "ids", multiple=True, help="Search by a row that is in the collection; may be repeated.")
 @click.option(
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 @json_option
 def search(
     bundle: Path | None,
-    images: tuple[Path, ...],
+    images: tuple[Path | Url, ...],
     ids: tuple[str, ...],
     codes: tuple[str, ...],
     k: int,
@@ -80,10 +81,12 @@ def search(
     if html and photos is None:
         raise click.UsageError("--html needs --photos, the folder the photos were ingested from")
     from milvus_fghash.bundle import read_bundle
+    from milvus_fghash.data.reading import photo_at
     from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.following import bundle_for
     from milvus_fghash.serving.search import Wanted, search_file, search_hex, search_id
 
+    photo_of = {str(image): photo_at(image) for image in images}
     wanted = Wanted(k, filter, max_distance, complete_ties, nprobe, consistency)
     found: list[tuple[str, str, Found]] = []
     with closing(connection.connect()) as client:
@@ -95,13 +98,17 @@ def search(
             from milvus_fghash.serving.encoder import Encoder
 
             encoder = Encoder.open(bundle, provider=provider, threads=threads)
-            found += [("image", str(image), search_file(collection, encoder, image, wanted)) for image in images]
+            found += [
+                ("image", name, search_file(collection, encoder, photo, wanted)) for name, photo in photo_of.items()
+            ]
         found += [("id", key, search_id(collection, key, wanted)) for key in ids]
         found += [("code", text, search_hex(collection, text, wanted)) for text in codes]
     if html and photos:
         from milvus_fghash.serving.gallery import Query, write_gallery
 
-        pages = [Query(query, answer, Path(query) if kind == "image" else None) for kind, query, answer in found]
+        pages = [
+            Query(query, answer, photo_of.get(query) if kind == "image" else None) for kind, query, answer in found
+        ]
         write_gallery(html, pages, photos)
     if as_json:
         show_json([{"by": kind, "query": query, **asdict(answer)} for kind, query, answer in found])

@@ -17,7 +17,7 @@ from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import TooManyRefused
 
 if TYPE_CHECKING:
-    from milvus_fghash.data.listing import Listing
+    from milvus_fghash.data import Listing, Url
     from milvus_fghash.serving.encoder import Encoder
 
 OF_MILVUS = {
@@ -61,7 +61,9 @@ def check_sink(ctx: click.Context) -> None:
         raise click.UsageError("--sink parquet needs --shards FOLDER")
 
 
-def into_shards(encoder: Encoder, listing: Listing, data: Path, report: Path | None, asked: Mapping[str, Any]) -> None:
+def into_shards(
+    encoder: Encoder, listing: Listing, data: Path | Url, report: Path | None, asked: Mapping[str, Any]
+) -> None:
     """`ingest --sink parquet`; ``asked`` are all its options, by name."""
     from milvus_fghash.bulk.building import Engine, ShardOptions, build_shards, here
     from milvus_fghash.bulk.folder import ShardFolder

@@ -13,7 +13,7 @@ from milvus_fghash.cli.options import (
     NEW_PATH,
     json_option,
     layout_of_recipe,
-    read_photos,
+    read_files,
     training_options,
     with_weights,
 )
@@ -64,7 +64,7 @@ def train(
         from milvus_fghash.training.run import train as run
     if seed is not None:
         loaded = with_seed(loaded, seed)
-    listing = read_photos(data, layout_of_recipe(data, dataset, loaded))
+    listing = read_files(data, layout_of_recipe(data, dataset, loaded))
     if resume and find_checkpoint(out) is None:
         tell(f"{out} holds nothing to go on with; a new training begins.")
     try:

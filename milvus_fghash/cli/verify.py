@@ -12,7 +12,7 @@ import click
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
-    READABLE,
+    PHOTOS,
     READABLE_FOLDER,
     dataset_option,
     encoder_options,
@@ -27,12 +27,13 @@ from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import NotWhole
 
 if TYPE_CHECKING:
+    from milvus_fghash.data import Url
     from milvus_fghash.serving.verify import Verification
 
 
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
-@click.argument("data", type=READABLE)
+@click.argument("data", type=PHOTOS)
 @dataset_option
 @split_option
 @namespace_option
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 @json_option
 def verify(
     bundle: Path,
-    data: Path,
+    data: Path | Url,
     dataset: str | None,
     split: str | None,
     namespace: str,

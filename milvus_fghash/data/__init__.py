@@ -6,11 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from milvus_fghash.data import aircraft, cifar, cub, dogs, flowers, folder, food101, nabirds, table, vegfru
+from milvus_fghash.data import (
+    aircraft,
+    archives,
+    cifar,
+    cub,
+    dogs,
+    flowers,
+    folder,
+    food101,
+    nabirds,
+    remote_folder,
+    remote_table,
+    table,
+    vegfru,
+)
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Url
 from milvus_fghash.errors import DataError, nearest
 
-__all__ = ["DATASETS", "DatasetCard", "Listing", "detect", "read"]
+__all__ = ["DATASETS", "DatasetCard", "Listing", "Url", "detect", "read"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,8 @@ class DatasetCard:
     read: Callable[[Path], Listing]
     marks: frozenset[str] = frozenset()
     """Files and folders that tell `detect` the layout; without any, it never does."""
+    read_url: Callable[[Url], Listing] | None = None
+    """Reads it behind a URL; None: it is read in a folder here only."""
 
 
 _CUB_MARKS = frozenset({"images.txt", "train_test_split.txt"})
@@ -91,28 +108,45 @@ DATASETS = {
         "CLASS/*.jpg, or train/CLASS/*.jpg and test/ or val/ beside it, or photos without classes",
         "your own photos, ImageNet, and whatever torchvision's ImageFolder reads",
         folder.read,
+        read_url=remote_folder.read,
+    ),
+    "archive": DatasetCard(
+        "Tars and zips of photos, read where they lie",
+        "one .tar or .zip as folder is; or a folder of them, or shard-{000..099}.tar: KEY.jpg, KEY.cls, KEY.json",
+        "your own photos, and WebDataset",
+        archives.read,
+        read_url=archives.read,
     ),
     "table": DatasetCard(
         "A CSV or Parquet file that lists photos",
-        "columns path (relative to the file's folder) optionally id, label, split, and what else Milvus should know",
+        "columns path (relative to the file's folder, or a URL), optionally id, label, split, and what else Milvus "
+        "should know",
         "your own list",
         table.read,
+        read_url=remote_table.read,
     ),
 }
 
 
-def read(dataset: str, root: Path) -> Listing:
-    """List the photos below ``root`` (for `table`: in the file ``root``).
+def read(dataset: str, root: Path | Url) -> Listing:
+    """List the photos below ``root`` (for `table` and `archive`: in the file ``root``).
 
     Raises:
         DataError: when there is no such data set, or ``root`` does not hold its layout.
+        MissingExtra: for a URL or a Parquet file, without the packages it needs.
     """
     if dataset not in DATASETS:
         raise DataError(f"no data set named {dataset!r}. {nearest(dataset, DATASETS)}")
-    return DATASETS[dataset].read(root)
+    card = DATASETS[dataset]
+    if isinstance(root, Path):
+        return card.read(root)
+    if card.read_url is None:
+        able = ", ".join(name for name, card in DATASETS.items() if card.read_url)
+        raise DataError(f"the layout {dataset} is read in a folder here only; behind a URL: {able}")
+    return card.read_url(root)
 
 
-def detect(root: Path) -> str:
+def detect(root: Path | Url) -> str:
     """The data set whose layout ``root`` has; `folder` when it looks like no other.
 
     A layout that asks for all that another does and more, as NABirds does of CUB's, wins over it.
@@ -120,8 +154,13 @@ def detect(root: Path) -> str:
     Raises:
         DataError: when ``root`` looks like several.
     """
-    if root.suffix.lower() in table.SUFFIXES and not root.is_dir():
+    is_folder = isinstance(root, Path) and root.is_dir()
+    if root.suffix.lower() in table.SUFFIXES and not is_folder:
         return "table"
+    if archives.is_archive(root) and not is_folder:
+        return "archive"
+    if isinstance(root, Url):
+        return "folder"
     fitting = {
         name: card.marks
         for name, card in DATASETS.items()
@@ -130,4 +169,6 @@ def detect(root: Path) -> str:
     names = [name for name, marks in fitting.items() if not any(marks < more for more in fitting.values())]
     if len(names) > 1:
         raise DataError(f"{root} looks like {' and like '.join(names)}; name the data set that is meant")
+    if not names and archives.are_all_of(root):
+        return "archive"
     return names[0] if names else "folder"

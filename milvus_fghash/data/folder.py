@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Url
 from milvus_fghash.errors import DataError
 from milvus_fghash.images import SUFFIXES
 
@@ -29,6 +30,16 @@ def read(root: Path) -> Listing:
     if not root.is_dir():
         raise DataError(f"{root} is no folder; expected a folder of photos")
     paths = sorted(_photos(root))
+    labels, splits = labels_and_splits(root, paths)
+    return Listing(root, tuple(paths), tuple(paths), labels, splits, walked=True)
+
+
+def labels_and_splits(root: Path | Url, paths: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Class and split of each photo by the folders above it, as `read` says.
+
+    Raises:
+        DataError: when there are splits and other folders beside each other.
+    """
     tops = {path.partition("/")[0] for path in paths if "/" in path}
     split_tops, other_tops = tops.intersection(SPLITS), sorted(tops.difference(SPLITS))
     if len(split_tops) > 1 and other_tops:
@@ -42,7 +53,7 @@ def read(root: Path) -> Listing:
         *folders, _ = path.split("/")
         splits.append(folders[0] if depth and folders else "")
         labels.append(folders[depth] if len(folders) > depth else "")
-    return Listing(root, tuple(paths), tuple(paths), tuple(labels), tuple(splits), walked=True)
+    return tuple(labels), tuple(splits)
 
 
 def _photos(root: Path) -> Iterator[str]:

@@ -10,13 +10,17 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.columns import Cells, Column
 from milvus_fghash.data.paths import inside
+from milvus_fghash.data.places import Source, Url
 from milvus_fghash.errors import ConfigError, DataError, nearest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Listing:
     """Photos of one data set, in a fixed order.
 
     Attributes:
-        root: folder the paths are relative to.
+        root: folder the paths are relative to, or the archive or archives; of no meaning where there is a ``url``.
         ids: (n,) the data set's own ids, or the relative paths; unique.
         paths: (n,) POSIX paths relative to ``root``.
         labels: (n,) class names; "" where a photo has none.
@@ -38,19 +42,25 @@ class Listing:
     splits: tuple[str, ...]
     walked: bool = False
     """Whether they were found by looking for pictures below ``root``, so that a new one there would be a photo too."""
+    places: tuple[Source, ...] = ()
+    """(n,) where they are, when they are not all files below ``root``."""
+    url: Url | None = None
+    """Where the listing comes from, when that is not here."""
     cells: Cells = field(default_factory=Cells)
     """What a list says of them beyond that."""
 
     def __post_init__(self) -> None:
         if not self.ids:
-            raise DataError(f"no photos found in {self.root}")
+            raise DataError(f"no photos found in {self.origin}")
         sizes = {len(self.ids), len(self.paths), len(self.labels), len(self.splits)}
         sizes |= {len(column) for column in self.cells.values.values()}
         if len(sizes) != 1:
-            raise DataError(f"the columns of the listing of {self.root} differ in length: {sorted(sizes)}")
+            raise DataError(f"the columns of the listing of {self.origin} differ in length: {sorted(sizes)}")
+        if self.places and len(self.places) != len(self.ids):
+            raise DataError(f"the listing of {self.origin} has {len(self.ids)} photos and {len(self.places)} places")
         if len(set(self.ids)) != len(self.ids):
             twice = Counter(self.ids).most_common(1)[0][0]
-            raise DataError(f"id {twice!r} stands twice in the listing of {self.root}; ids must be unique")
+            raise DataError(f"id {twice!r} stands twice in the listing of {self.origin}; ids must be unique")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,18 +70,51 @@ class Listing:
         """Class names, sorted."""
         return tuple(sorted(set(self.labels)))
 
+    @property
+    def origin(self) -> Path | Url:
+        """Where the listing comes from, as messages name it."""
+        return self.url or self.root
+
+    @property
+    def folder(self) -> Path:
+        """The folder the paths are relative to.
+
+        Raises:
+            DataError: when the photos are not all files below it.
+        """
+        if self.places:
+            raise DataError(
+                f"the photos of {self.origin} are not files in a folder here, which this asks for; copy or unpack them"
+            )
+        return self.root
+
     def file(self, row: int) -> Path:
-        """Full path of one photo."""
-        return self.root / self.paths[row]
+        """Full path of one photo; raises as `folder`."""
+        return self.folder / self.paths[row]
+
+    def place(self, row: int) -> Source:
+        """Where one photo is, be it a file or not."""
+        return self.places[row] if self.places else self.file(row)
 
     def check_paths(self) -> None:
-        """Refuse names that others may stumble over: no UTF-8, or a path that leads away on another system.
+        """`check_path` of each.
 
         Raises:
             DataError: for the first.
         """
-        for path in self.paths:
-            inside(path, str(self.root))
+        for row in range(len(self)):
+            self.check_path(row, str(self.origin))
+
+    def check_path(self, row: int, where: str) -> None:
+        """Refuse a name that others may stumble over: no UTF-8, or a path that leads away on another system.
+
+        Where there are `places`, their reader has done so: a photo of such a name is barred, and URLs are no paths.
+
+        Raises:
+            DataError: begins with ``where``.
+        """
+        if not self.places:
+            inside(self.paths[row], where)
 
     def keep_apart(self, out: Path) -> None:
         """For what writes files: they must not replace a photo, nor be taken for photos.
@@ -79,6 +122,8 @@ class Listing:
         Raises:
             ConfigError: when ``out`` is the folder of the photos, one of them, or stands where new ones are looked for.
         """
+        if self.url:
+            return
         place, root = out.resolve(), self.root.resolve()
         if place == root:
             raise ConfigError(f"{out} is the folder of the photos; give another one for what is written")
@@ -89,7 +134,7 @@ class Listing:
             raise ConfigError(f"{out} is one of the photos; give another file for what is written")
         if self.walked and not any(part.startswith(".") for part in inside.parts):
             raise ConfigError(
-                f"{out} lies among the photos of {self.root}; give a place beside them for what is written"
+                f"{out} lies among the photos of {self.origin}; give a place beside them for what is written"
             )
 
     def split(self, name: str) -> Listing:
@@ -106,13 +151,13 @@ class Listing:
                 if known
                 else "It has no splits; expected folders such as train/ and test/, or a column split"
             )
-            raise DataError(f"no photo belongs to the split {name!r} in {self.root}. {hint}")
+            raise DataError(f"no photo belongs to the split {name!r} in {self.origin}. {hint}")
         return self.take(rows)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Listing:
         """Some of the photos, in the order of ``rows``."""
 
-        def pick(column: tuple[str, ...]) -> tuple[str, ...]:
+        def pick(column: tuple[T, ...]) -> tuple[T, ...]:
             return tuple(column[row] for row in rows)
 
         return replace(
@@ -121,6 +166,7 @@ class Listing:
             paths=pick(self.paths),
             labels=pick(self.labels),
             splits=pick(self.splits),
+            places=pick(self.places) if self.places else (),
             cells=self.cells.take([int(row) for row in rows]),
         )
 
@@ -138,7 +184,9 @@ class Listing:
         try:
             return np.array([number[label] for label in self.labels], np.int64)
         except KeyError as error:
-            raise DataError(f"class {error.args[0]!r} in {self.root} is not one of the {len(classes)} known") from None
+            raise DataError(
+                f"class {error.args[0]!r} in {self.origin} is not one of the {len(classes)} known"
+            ) from None
 
 
 def split_by_class(listing: Listing, test_fraction: float, seed: int) -> Listing:

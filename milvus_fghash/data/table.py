@@ -11,7 +11,7 @@ from typing import Any
 
 from milvus_fghash.data.columns import Cells, ColumnType
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.paths import inside
+from milvus_fghash.data.places import Source, Url, located
 from milvus_fghash.errors import DataError, optional_part
 
 SUFFIXES = (".csv", ".parquet")
@@ -34,8 +34,8 @@ class _Table:
     types: dict[str, ColumnType]
 
 
-def read(file: Path) -> Listing:
-    """The rows of ``file`` in their order; paths are relative to its folder.
+def read(file: Path, root: Path | Url | None = None) -> Listing:
+    """The rows of ``file`` in their order; paths are relative to its folder, or to ``root``, or are URLs.
 
     Without a column ``id`` the paths are the ids; without ``label`` or ``split`` they are "". Other columns become the
     listing's `cells`: texts of a CSV file, values of a Parquet file, whose times become texts and decimals doubles. An
@@ -52,18 +52,22 @@ def read(file: Path) -> Listing:
     if not file.is_file():
         raise DataError(f"there is no file {file}")
     table = _read_csv(file) if suffix == ".csv" else _read_parquet(file)
-    places = {name: table.header.index(name) for name in table.header if name}
-    more = {name: place for name, place in places.items() if name not in COLUMNS}
+    root = root or file.parent
+    positions = {name: table.header.index(name) for name in table.header if name}
+    more = {name: at for name, at in positions.items() if name not in COLUMNS}
     ids, paths, lines = [], [], []
+    places: list[Source] = []
     cells: list[list[Any]] = [[] for _ in more]
     told: dict[str, list[str]] = {"label": [], "split": []}
     for line, row in table.rows:
-        paths.append(inside(_text(row[places["path"]]), f"{file}, {table.unit} {line}"))
-        ids.append((_text(row[places["id"]]) if "id" in places else "") or paths[-1])
+        path, place = located(_text(row[positions["path"]]), root, f"{file}, {table.unit} {line}")
+        paths.append(path)
+        places.append(place)
+        ids.append((_text(row[positions["id"]]) if "id" in positions else "") or path)
         for name, texts in told.items():
-            texts.append(_text(row[places[name]]) if name in places else "")
-        for column, place in zip(cells, more.values(), strict=True):
-            column.append(None if _is_missing(row[place]) else row[place])
+            texts.append(_text(row[positions[name]]) if name in positions else "")
+        for column, at in zip(cells, more.values(), strict=True):
+            column.append(None if _is_missing(row[at]) else row[at])
         lines.append(line)
     return Listing(
         file.parent,
@@ -71,8 +75,13 @@ def read(file: Path) -> Listing:
         tuple(paths),
         tuple(told["label"]),
         tuple(told["split"]),
+        places=tuple(places) if any(not isinstance(place, Path) for place in places) else (),
+        url=root if isinstance(root, Url) else None,
         cells=Cells(
-            dict(zip(more, map(tuple, cells), strict=True)), table.types, tuple(lines), f"{file}, {table.unit}"
+            dict(zip(more, map(tuple, cells), strict=True)),
+            table.types,
+            tuple(lines),
+            f"{file}, {table.unit}",
         ),
     )
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Url, protocol_of
 from milvus_fghash.errors import DataError
 from milvus_fghash.serving import journal_rows, journal_sources
+from milvus_fghash.serving.file_versions import versions_in_parts
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.rows import photo_id
 
@@ -20,9 +22,11 @@ LOOKED_UP: Final = 1000
 """Photos of the listing that are looked up in the journal at once."""
 OUTSIDE: Final = "outside"
 """Reason of a photo that a link brings in from outside the folder."""
-PASSING: Final = ("timeout", "crash", OUTSIDE)
-"""Reasons for which a file is tried again though it is the same: the next time the machine may be less busy, or links
+PASSING: Final = ("timeout", "crash", "unreachable", OUTSIDE)
+"""Reasons for which a photo is tried again though it is the same: the next time a machine may be less busy, or links
 be followed."""
+UNKNOWN: Final = "-"
+"""In a stamp, in place of a version that nobody tells: such a photo is read again, and compared by its content."""
 MOVED: Final = 0.5
 """Part of its photos that a folder which is no more must share with a listing to be taken for the same, moved."""
 
@@ -34,15 +38,17 @@ class Todo:
     Attributes:
         row: its place in the listing.
         id: primary key of its row in Milvus.
-        stamp: size and time of the file before it is read, and a digest of what the listing says of the photo; ""
-            when there is no file.
+        stamp: version of the photo (of a file, size and time) before it is read, and a digest of what the listing says
+            of it; "" when there is no file.
         deleted_sha: content whose row was deleted on purpose, and that is not taken in again; "" when none was.
+        stored_sha: content of its row, where that has the same label and meta; "" when there is none.
     """
 
     row: int
     id: str
     stamp: str
     deleted_sha: str = ""
+    stored_sha: str = ""
 
 
 @dataclass
@@ -56,7 +62,7 @@ class Changes:
     listing: Listing
     namespace: str
     journal: Journal
-    photos: Path | None = None
+    photos: Path | Url | None = None
     """Where the listing comes from, which tells it from others of the collection; None: its folder."""
     part: str = ""
     """The split that was asked for. A photo of another part is not missed in this one."""
@@ -83,32 +89,38 @@ class Changes:
                 "the list of photos has a column 'namespace', a name that `meta` keeps for --namespace; rename it"
             )
         self.source = self.journal.source(json.dumps(self.described))
-        self._rivals = [number for number, other in self._alike() if other.exists()]
+        self._rivals = [number for number, other in self._alike() if _is_there(other)]
         self.journal.begin_listing()
 
     @property
     def described(self) -> dict[str, str]:
         """The source of the photos, as journal and records have it."""
-        folder = (self.photos or self.listing.root).resolve()
-        return {"photos": str(folder), "part": self.part, "namespace": self.namespace}
+        place = self.photos or self.listing.origin
+        photos = str(place.resolve() if isinstance(place, Path) else place)
+        return {"photos": photos, "part": self.part, "namespace": self.namespace}
 
     def todo(self) -> Iterator[Todo]:
         """Photos that are new, changed, or to be tried again, in the order of the listing."""
-        for start in range(0, len(self.listing), LOOKED_UP):
-            rows = range(start, min(start + LOOKED_UP, len(self.listing)))
+        for rows, versions in versions_in_parts(self.listing, LOOKED_UP):
             ids = [self.id(row) for row in rows]
             sight, shared = self.journal.see(self.source, ids), self._shared(ids)
-            for row, key, twice in zip(rows, ids, sight.again, strict=True):
+            for row, key, twice, version in zip(rows, ids, sight.again, versions, strict=True):
                 if self.stop.is_set():
                     self.cut_short = True
                     return
-                stamp, entry = self._stamp(row), sight.known.get(key)
+                stamp, entry = self._stamp(row, version), sight.known.get(key)
                 if twice:
                     self._refuse_again(row, key, stamp)
                 elif entry is None or not self._is_done(entry, stamp):
                     self.replacing += key in shared
                     was_deleted = entry is not None and entry.reason == DELETED and not self.retry_refused
-                    yield Todo(row, key, stamp, entry.content_sha if entry and was_deleted else "")
+                    yield Todo(
+                        row,
+                        key,
+                        stamp,
+                        deleted_sha=entry.content_sha if entry and was_deleted else "",
+                        stored_sha=entry.content_sha if entry and _tells_the_same(entry, stamp) else "",
+                    )
                     continue
                 else:
                     self.unchanged += not entry.reason
@@ -137,14 +149,14 @@ class Changes:
         journal_sources.leave(self.journal, self.source, [key for key in lost if key not in acknowledged])
         return [key for key in lost if key in acknowledged]
 
-    def _alike(self, *, same_part: bool = False) -> Iterator[tuple[int, Path]]:
+    def _alike(self, *, same_part: bool = False) -> Iterator[tuple[int, str]]:
         """Numbers and places of the sources that lie elsewhere and share our namespace."""
         mine = self.described
         for number, description in journal_sources.sources(self.journal).items():
             other = json.loads(description)
             same = other["namespace"] == mine["namespace"] and (other["part"] == mine["part"] or not same_part)
             if same and other["photos"] != mine["photos"]:
-                yield number, Path(other["photos"])
+                yield number, other["photos"]
 
     def _shared(self, ids: list[str]) -> set[str]:
         """Those of the ids that a place which is still there has too."""
@@ -156,22 +168,24 @@ class Changes:
     def _adopt(self) -> None:
         """A folder that was moved: what the old place had is missed in the new one."""
         for number, place in self._alike(same_part=True):
-            if not place.exists() and journal_sources.share_seen(self.journal, number) >= MOVED:
+            if not _is_there(place) and journal_sources.share_seen(self.journal, number) >= MOVED:
                 journal_sources.adopt(self.journal, number, self.source)
 
     def _is_done(self, entry: Entry, stamp: str) -> bool:
-        if entry.stamp != stamp or not stamp:
+        if entry.stamp != stamp or not stamp or stamp.startswith(UNKNOWN):
             return False
         return not entry.reason or not (self.retry_refused or entry.reason in PASSING)
 
-    def _stamp(self, row: int) -> str:
+    def _stamp(self, row: int, version: str) -> str:
         told = self.listing.cells.known(row)  # as it was read: whether it becomes columns or `meta` is no change
         facts = json.dumps([self.listing.labels[row], self._own_meta(row), *([told] if told else [])]).encode()
-        try:
-            status = self.listing.file(row).stat()
-        except (OSError, ValueError):  # decoding tells what is the matter with it
-            return ""
-        return f"{status.st_size} {status.st_mtime_ns} {hashlib.blake2b(facts, digest_size=8).hexdigest()}"
+        if isinstance(place := self.listing.place(row), Path):
+            try:
+                status = place.stat()
+            except (OSError, ValueError):  # decoding tells what is the matter with it
+                return ""
+            version = f"{status.st_size} {status.st_mtime_ns}"
+        return f"{version or UNKNOWN} {hashlib.blake2b(facts, digest_size=8).hexdigest()}"
 
     def _refuse_again(self, row: int, key: str, stamp: str) -> None:
         """The journal has one entry for an id, so that of a photo listed again stands under another."""
@@ -180,3 +194,13 @@ class Changes:
         self.journal.see(self.source, [key])
         message = f"{path} stands in the list more than once; its first line counts"
         self.refuse(Entry(key, path, stamp, reason="twice", message=message))
+
+
+def _is_there(photos: str) -> bool:
+    """Whether the place of a source still exists; of one behind a URL that is taken for granted."""
+    return bool(protocol_of(photos)) or Path(photos).exists()
+
+
+def _tells_the_same(entry: Entry, stamp: str) -> bool:
+    """Whether a photo with a row has the same label and meta as then."""
+    return not entry.reason and bool(stamp) and entry.stamp.rpartition(" ")[2] == stamp.rpartition(" ")[2]

@@ -20,10 +20,11 @@ from typing import Final
 
 import numpy as np
 
+from milvus_fghash.data.places import Barred, Place, Source
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.images import Limits, Preprocessing
-from milvus_fghash.serving.decode_worker import READY, Setup, path_to_bytes
-from milvus_fghash.serving.decoded import Photo, Refused, decode_one
+from milvus_fghash.serving.decode_worker import READY, Setup, source_to_bytes
+from milvus_fghash.serving.decoded import Photo, Refused, decode_one, shown
 
 AHEAD: Final = 8
 """Photos held for each worker, waiting or decoded; as many as are encoded together."""
@@ -37,8 +38,9 @@ WORKER: Final[tuple[str, str]] = ("-m", "milvus_fghash.serving.decode_worker")
 
 _START_SECONDS = 120.0
 """For a worker to be ready; imports from a slow disk included."""
-_LONGEST_PATH = 4096
-"""Bytes; no system opens longer ones. `AHEAD` of them fit into the socket's buffer, so that sending never waits."""
+_LONGEST = 1 << 14
+"""Bytes of a path or a place; there are no longer ones. `AHEAD` of them fit into the socket's buffer, so that sending
+never waits."""
 _LONGEST_ANSWER = 1 << 16
 _BUFFER = 1 << 18
 _LOOK_UP = 1.0
@@ -48,7 +50,7 @@ _LOOK_UP = 1.0
 @dataclass(eq=False)
 class _Task:
     row: int
-    path: Path
+    source: Path | Place
     deaths: int = 0
     """Workers that died of it."""
 
@@ -94,12 +96,12 @@ class Pool:
         self._failed_starts = 0
         self._done: list[Photo | Refused] = []
 
-    def add(self, row: int, path: Path) -> None:
+    def add(self, row: int, source: Source) -> None:
         """Have a photo decoded; `step` gives it in time."""
-        if len(path_to_bytes(path)) > _LONGEST_PATH:
-            self._done.append(decode_one(row, path, self.preprocessing, self.limits))  # which can only refuse it
+        if isinstance(source, Barred) or len(source_to_bytes(source)) > _LONGEST:
+            self._done.append(decode_one(row, source, self.preprocessing, self.limits))  # which can only refuse it
         else:
-            self._waiting.append(_Task(row, path))
+            self._waiting.append(_Task(row, source))
 
     def step(self, patient: bool) -> list[Photo | Refused]:
         """Hand out photos and gather what is done, in any order.
@@ -143,7 +145,7 @@ class Pool:
             worker.since = time.monotonic()
         worker.tasks.append(task)
         with suppress(ConnectionError):  # a worker that is gone is found out when it is listened to
-            worker.pipe.send_bytes(path_to_bytes(task.path))
+            worker.pipe.send_bytes(source_to_bytes(task.source))
 
     def _seconds_to_wait(self) -> float:
         ends = (self._deadline(worker) for worker in self._workers)
@@ -220,7 +222,7 @@ class Pool:
             self._give(fresh, again)
 
     def _refuse(self, task: _Task, reason: str, message: str) -> None:
-        self._done.append(Refused(str(task.path), reason, message, task.row))
+        self._done.append(Refused(shown(task.source), reason, message, task.row))
 
     def _start(self) -> _Worker:
         with ExitStack() as undone:

@@ -2,9 +2,10 @@
 
     python -m milvus_fghash.serving.decode_worker PIPE PIXELS SETUP
 
-PIPE (a socket) and PIXELS (a file) are descriptors it was born with, SETUP is JSON. Paths come through the socket. The
-pixels of the n-th photo go into place n modulo ``slots`` of the file, the rest of the answer through the socket: as
-JSON and no pickle, for a process that a hostile photo has damaged must not be able to say more than nonsense.
+PIPE (a socket) and PIXELS (a file) are descriptors it was born with, SETUP is JSON. Paths and places come through the
+socket; what is behind URLs is fetched while other photos are decoded. The pixels of the n-th photo go into place n
+modulo ``slots`` of the file, the rest of the answer through the socket: as JSON and no pickle, for a process that a
+hostile photo has damaged must not be able to say more than nonsense.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import json
 import os
 import signal
 import sys
+from collections import deque
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from dataclasses import astuple
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from milvus_fghash.data.places import Place
+from milvus_fghash.data.reading import Begun, begin
 from milvus_fghash.images import Limits, Preprocessing
 from milvus_fghash.serving.decoded import Refused, decode_one
 
@@ -31,6 +37,12 @@ BYTES_PER_PIXEL: Final = 32
 MEMORY: Final = 100_000_000
 """Bytes beside those of the photo; Pillow loads its decoders when it needs them."""
 
+MEMORY_FETCHING: Final = 500_000_000
+"""More of it, once something is behind a URL: threads and their stacks, connections."""
+FETCHING: Final = 0.8
+"""Part of the time for one photo its bytes may take: a server that hangs costs the photo, a decoder the process."""
+
+_PATH, _PLACE = b"f", b"p"
 _LOOK_UP = 5.0
 """Seconds between two looks for the parent, by whom the socket is not always closed: others may have a copy of it."""
 
@@ -55,25 +67,70 @@ def memory_for(limits: Limits) -> int:
     return MEMORY + BYTES_PER_PIXEL * limits.max_pixels + 2 * limits.max_bytes
 
 
-def path_to_bytes(path: Path) -> bytes:
-    """Any path, also one that is no UTF-8 and one that no file can have; `path_from_bytes` gives it back."""
-    return str(path).encode("utf-8", "surrogatepass")
+def source_to_bytes(source: Path | Place) -> bytes:
+    """Any path, also one that is no UTF-8 and one that no file can have, or a place; turned round by the next."""
+    if isinstance(source, Path):
+        return _PATH + str(source).encode("utf-8", "surrogatepass")
+    return _PLACE + json.dumps(astuple(source), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def path_from_bytes(raw: bytes) -> Path:
-    """Turns `path_to_bytes` round."""
-    return Path(raw.decode("utf-8", "surrogatepass"))
+def source_from_bytes(raw: bytes) -> Path | Place:
+    """Turns `source_to_bytes` round."""
+    text = raw[1:].decode("utf-8", "surrogatepass")
+    if raw[:1] == _PATH:
+        return Path(text)
+    where, shown, version, start, size, zipped = json.loads(text)
+    return Place(where, shown, version, start, size, zipped and tuple(zipped))
+
+
+class Inbox:
+    """What a worker has been asked for, in order. What is behind URLs is on its way as soon as it is asked for.
+
+    Without a thread of its own, whose stack would count as memory.
+    """
+
+    def __init__(self, pipe: Connection, setup: Setup) -> None:
+        self.pipe, self.setup = pipe, setup
+        self._asked: deque[Path | Begun] = deque()
+        self._woken, self._wake = Pipe(duplex=False)
+        self._fetches = False
+
+    def next(self) -> Path | Begun | None:
+        """The next photo, when its bytes are here; None when the other side is gone."""
+        while os.getppid() == self.setup.parent:
+            while self.pipe.poll():
+                self._asked.append(self._begun(source_from_bytes(self.pipe.recv_bytes())))
+            if self._asked and _is_here(self._asked[0]):
+                return self._asked.popleft()
+            if self._woken in wait([self.pipe, self._woken], _LOOK_UP):
+                self._woken.recv_bytes()
+        return None
+
+    def _begun(self, source: Path | Place) -> Path | Begun:
+        if isinstance(source, Path):
+            return source
+        limits = self.setup.limits
+        begun = begin(source, limits.max_bytes, FETCHING * self.setup.timeout)
+        if begun.coming:
+            begun.coming.add_done_callback(lambda _: self._wake.send_bytes(b"."))
+            if not self._fetches:  # now that all is loaded which that takes
+                self._fetches = True
+                bound_memory(memory_for(limits) + MEMORY_FETCHING + self.setup.slots * limits.max_bytes)
+        return begun
+
+
+def _is_here(source: Path | Begun) -> bool:
+    return isinstance(source, Path) or source.coming is None or source.coming.done()
 
 
 def serve(pipe: Connection, pixels: int, setup: Setup) -> None:
-    """Paths in, answers out, until the other side is gone."""
+    """Places in, answers out, until the other side is gone."""
+    inbox = Inbox(pipe, setup)
     for number in itertools.count():
-        while not pipe.poll(_LOOK_UP):
-            if os.getppid() != setup.parent:
-                return
-        path = path_from_bytes(pipe.recv_bytes())
+        if (source := inbox.next()) is None:
+            return
         signal.setitimer(signal.ITIMER_REAL, 2 * setup.timeout)  # its signal ends a process in C code, too
-        result = decode_one(number, path, setup.preprocessing, setup.limits)
+        result = decode_one(number, source, setup.preprocessing, setup.limits)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(result, Refused):
             answer = [result.reason, result.message]

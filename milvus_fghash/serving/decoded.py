@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.data.places import Source
+from milvus_fghash.data.reading import Begun
 from milvus_fghash.errors import ImageRefused
 from milvus_fghash.images import Limits, Preprocessing, load, read_file
 
@@ -18,7 +20,7 @@ class Refused:
     """A file that was not taken.
 
     Attributes:
-        path: as it was given.
+        path: as it was given; of a place, how it is shown.
         reason: one word, as in `ImageRefused`; or `timeout` (over the time for one photo) or `crash` (two processes
             died of it), which only workers know.
         message: one sentence.
@@ -46,13 +48,18 @@ class Photo:
     content_sha: str
 
 
-def decode_one(row: int, path: Path, preprocessing: Preprocessing, limits: Limits) -> Photo | Refused:
+def decode_one(row: int, source: Source | Begun, preprocessing: Preprocessing, limits: Limits) -> Photo | Refused:
     """A photo that takes more memory than there is, or than a worker may take, is refused as `broken`."""
     try:
-        data = read_file(path, limits)
+        data = read_file(source, limits) if isinstance(source, Path) else source.read(limits.max_bytes)
         pixels = load(data, preprocessing, limits)
     except ImageRefused as error:
-        return Refused(str(path), error.reason, str(error), row)
+        return Refused(shown(source), error.reason, str(error), row)
     except MemoryError:  # outside Pillow's decoders, whose own `load` refuses
-        return Refused(str(path), "broken", "the image cannot be decoded: it takes more memory than there is", row)
+        return Refused(shown(source), "broken", "the image cannot be decoded: it takes more memory than there is", row)
     return Photo(row, pixels, hashlib.sha256(data).hexdigest())
+
+
+def shown(source: Source | Begun) -> str:
+    """How a photo's place is called in reports."""
+    return str(source) if isinstance(source, Path) else source.shown

@@ -1,4 +1,4 @@
-"""Photo files -> pixels, in order: here, or in processes that are a bounded way ahead of who takes them."""
+"""Photos -> pixels, in order: here, or in processes that are a bounded way ahead of who takes them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Final
 
+from milvus_fghash.data.places import Source
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.images import Limits, Preprocessing
 from milvus_fghash.serving.decode_pool import AHEAD, Pool
@@ -31,9 +31,9 @@ def workers_for(count: int) -> int:
 
 
 def decode(
-    paths: Iterable[Path], preprocessing: Preprocessing, limits: Limits, workers: int = 0, timeout: float = TIMEOUT
+    sources: Iterable[Source], preprocessing: Preprocessing, limits: Limits, workers: int = 0, timeout: float = TIMEOUT
 ) -> Generator[Photo | Refused, None, None]:
-    """One `Photo` or `Refused` for each path, in their order.
+    """One `Photo` or `Refused` for each source, in their order.
 
     With workers, a photo that crashes its decoder, hangs it or fills its memory (`decode_worker.memory_for`) costs only
     itself. At most ``AHEAD`` photos for each worker are asked for before they are taken; whoever stops early closes the
@@ -52,18 +52,18 @@ def decode(
             f"{workers} and {timeout}"
         )
     if workers:
-        return _decode_ahead(paths, Pool(preprocessing, limits, workers, timeout))
-    return (decode_one(row, path, preprocessing, limits) for row, path in enumerate(paths))
+        return _decode_ahead(sources, Pool(preprocessing, limits, workers, timeout))
+    return (decode_one(row, source, preprocessing, limits) for row, source in enumerate(sources))
 
 
-def _decode_ahead(paths: Iterable[Path], pool: Pool) -> Generator[Photo | Refused, None, None]:
-    numbered = enumerate(paths)
+def _decode_ahead(sources: Iterable[Source], pool: Pool) -> Generator[Photo | Refused, None, None]:
+    numbered = enumerate(sources)
     asked = 0
     done: dict[int, Photo | Refused] = {}
     with closing(pool):
         for row in itertools.count():
-            for next_row, path in itertools.islice(numbered, row + pool.most * AHEAD - asked):
-                pool.add(next_row, path)
+            for next_row, source in itertools.islice(numbered, row + pool.most * AHEAD - asked):
+                pool.add(next_row, source)
                 asked += 1
             if row == asked:
                 return

@@ -17,6 +17,7 @@ from PIL import Image
 
 from milvus_fghash.bits import Codes, check_codes, code_bytes
 from milvus_fghash.bundle import Bundle, read_bundle
+from milvus_fghash.data.places import Place, Source, name_of, protocol_of
 from milvus_fghash.errors import BundleError, CodeError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
 from milvus_fghash.serving.decoding import TIMEOUT, Photo, Refused, batches, decode, workers_for
@@ -25,8 +26,8 @@ from milvus_fghash.serving.runtime import one_line, open_session
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-ImageLike = Path | str | bytes | Image.Image | NDArray[np.uint8]
-"""A file, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
+ImageLike = Path | str | Place | bytes | Image.Image | NDArray[np.uint8]
+"""A file, a URL, a place, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
 
 Files follow all `RULES`; of an image or pixels, all of them are used, which may change a few bits of a large photo.
 """
@@ -175,12 +176,12 @@ class Encoder:
 
     def encode_files(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Source],
         limits: Limits = DEFAULT_LIMITS,
         workers: int | None = None,
         timeout: float = TIMEOUT,
     ) -> Encoded:
-        """Files -> codes; those that cannot be decoded are listed, not raised.
+        """Files and places -> codes; those that cannot be decoded are listed, not raised.
 
         Args:
             workers: processes that decode, as in `decode`; by default none for a few files (`workers_for`).
@@ -233,4 +234,8 @@ class Encoder:
             return prepare(Image.fromarray(image), preprocessing)
         if isinstance(image, Image.Image):
             return prepare(upright_rgb(image), preprocessing)
-        return load(image if isinstance(image, bytes) else Path(image), preprocessing, limits)
+        if isinstance(image, str):
+            image = Place(image, name_of(image)) if protocol_of(image) else Path(image)
+        if isinstance(image, Place):
+            image = image.read(limits.max_bytes)
+        return load(image, preprocessing, limits)

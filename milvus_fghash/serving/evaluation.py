@@ -205,7 +205,7 @@ def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Co
 
 
 def _encode(encoder: Encoder, photos: Listing, limits: Limits, role: str) -> _Coded:
-    encoded = encoder.encode_files([photos.file(row) for row in range(len(photos))], limits)
+    encoded = encoder.encode_files([photos.place(row) for row in range(len(photos))], limits)
     if not len(encoded.codes):
         first = encoded.refused[0]
         raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")

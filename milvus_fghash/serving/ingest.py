@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Url
 from milvus_fghash.errors import DataError
 from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.collection import HashCollection
@@ -34,7 +35,7 @@ def ingest(
     options: IngestOptions = USUAL,
     *,
     journal: Journal | None = None,
-    photos: Path | None = None,
+    photos: Path | Url | None = None,
     part: str = "",
     report: Path | None = None,
     stop: threading.Event | None = None,

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.paths import Below, inside
-from milvus_fghash.errors import DataError, FghashError, Stopped, StoreError
+from milvus_fghash.data.paths import Below
+from milvus_fghash.data.places import Source
+from milvus_fghash.errors import DataError, FghashError, Stopped
 from milvus_fghash.serving import journal_sources
 from milvus_fghash.serving.changes import OUTSIDE, Changes, Todo
 from milvus_fghash.serving.collection import HashCollection
@@ -24,7 +25,7 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.journal import DELETED, Entry
 from milvus_fghash.serving.journal_rows import count_stored
-from milvus_fghash.serving.rows import Rows, check_fits, check_metas
+from milvus_fghash.serving.rows import Rows, why_not_kept
 from milvus_fghash.serving.writing import Batch, Writer
 
 T = TypeVar("T")
@@ -156,18 +157,19 @@ class IngestRun:
                 self._report_progress()
         self._report_progress()
 
-    def _files(self) -> Iterator[Path]:
+    def _files(self) -> Iterator[Source]:
         """Those to be decoded; which ones, is looked up as they are asked for."""
         below = Below(self.listing.root)
         for todo in self.changes.todo():
             path = self.listing.paths[todo.row]
-            if not self.options.follow_links and path not in below:
+            place = self.listing.place(todo.row)
+            if isinstance(place, Path) and not self.options.follow_links and path not in below:
                 message = f"{path} is a link that leads out of the folder of the photos; --follow-links takes it in"
                 self._set_aside(Entry(todo.id, path, todo.stamp, reason=OUTSIDE, message=message))
                 continue
             self.begun[self.looked_into] = todo
             self.looked_into += 1
-            yield self.listing.file(todo.row)
+            yield place
 
     def _report_progress(self) -> None:
         self.progress(self.changes.skipped + self.looked_into - len(self.begun), len(self.listing))
@@ -184,7 +186,7 @@ class IngestRun:
             self._report_progress()
 
     def _is_wanted(self, photo: Photo | Refused) -> bool:
-        """Whether a photo goes in: its row was not deleted on purpose, and path, label and meta fit the columns.
+        """Whether a photo goes in: its row is of another content, or was not deleted on purpose; all of it fits.
 
         One that does not must not stop the others. Refused ones pass, to be told of in their place.
         """
@@ -192,18 +194,14 @@ class IngestRun:
             return True
         todo = self.begun[photo.row]
         row = todo.row
-        if photo.content_sha == todo.deleted_sha:
+        if photo.content_sha in (todo.deleted_sha, todo.stored_sha):
             del self.begun[photo.row]
-            self._set_aside(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, DELETED))
+            self.changes.unchanged += not todo.deleted_sha
+            reason = DELETED if todo.deleted_sha else ""
+            self._set_aside(Entry(todo.id, self.listing.paths[row], todo.stamp, photo.content_sha, reason))
             return False
-        reason = "name"
-        try:
-            check_fits("path", inside(self.listing.paths[row], "the name cannot be kept"))
-            check_fits("label", self.listing.labels[row])
-            reason = "meta"
-            check_metas([self.changes.meta(row)])
-        except (DataError, StoreError) as error:
-            self._refuse(Refused(self.listing.paths[row], reason, str(error), photo.row))
+        if misfit := why_not_kept(self.listing, row, self.changes.meta(row)):
+            self._refuse(Refused(self.listing.paths[row], *misfit, photo.row))
             return False
         return True
 

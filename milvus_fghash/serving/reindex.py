@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Url
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.changes import Changes
@@ -122,7 +123,7 @@ def reindex(
     options: IngestOptions = USUAL,
     sample: Sample = Sample(),
     *,
-    photos: Path | None = None,
+    photos: Path | Url | None = None,
     part: str = "",
     report: Path | None = None,
     stop: threading.Event | None = None,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.bits import Codes, check_codes, code_bytes, to_hex
-from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.errors import ConfigError, DataError, StoreError
 
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
 """Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
@@ -146,6 +147,20 @@ def check_fits(column: str, value: str) -> str:
     if size > MAX_BYTES[column]:
         raise StoreError(f"the {column} {value[:40]!r}... has {size:,} bytes; at most {MAX_BYTES[column]:,} fit")
     return value
+
+
+def why_not_kept(listing: Listing, row: int, meta: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why Milvus cannot keep the row of a photo: reason and message, as of a refused one; None when it can."""
+    reason = "name"
+    try:
+        listing.check_path(row, "the name cannot be kept")
+        check_fits("path", listing.paths[row])
+        check_fits("label", listing.labels[row])
+        reason = "meta"
+        check_metas([meta])
+    except (DataError, StoreError) as error:
+        return reason, str(error)
+    return None
 
 
 def check_all_fit(column: str, texts: Sequence[str]) -> Sequence[str]:

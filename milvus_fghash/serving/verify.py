@@ -235,7 +235,7 @@ def _look(encoder: Encoder, listing: Listing, collection: HashCollection, ids: M
     code_of = dict(zip(stored.ids, stored.codes, strict=True))
     sha_of = dict(zip(stored.ids, stored.content_shas, strict=True))
     rows = [row for row, key in ids.items() if key in code_of]
-    encoded = encoder.encode_files([listing.file(row) for row in rows])
+    encoded = encoder.encode_files([listing.place(row) for row in rows])
     same = [
         (place, ids[rows[at]])
         for place, (at, sha) in enumerate(zip(encoded.rows, encoded.content_shas, strict=True))

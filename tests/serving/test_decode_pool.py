@@ -15,6 +15,7 @@ from milvus_fghash.errors import ConfigError
 from milvus_fghash.images import DEFAULT_LIMITS
 from milvus_fghash.serving import decode_pool
 from milvus_fghash.serving.decode_pool import AHEAD, STARTS, Pool
+from milvus_fghash.serving.decoded import shown
 from milvus_fghash.serving.decoding import Photo, Refused, decode
 from tests.serving.decoders import SMALL, Processes, summary, until
 
@@ -75,7 +76,7 @@ def test_the_second_try_is_made_alone(pictures: list[Path], monkeypatch: pytest.
     give = Pool._give
 
     def watched(pool: Pool, worker: decode_pool._Worker, task: decode_pool._Task) -> None:
-        given_to.setdefault(worker.process.pid, []).append(task.path.name)
+        given_to.setdefault(worker.process.pid, []).append(Path(shown(task.source)).name)
         assert not worker.tasks or worker.tasks[0].deaths == 0
         give(pool, worker, task)
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from milvus_fghash.data.places import Place
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, Preprocessing
-from milvus_fghash.serving.decode_worker import BYTES_PER_PIXEL, MEMORY, memory_for, path_from_bytes, path_to_bytes
+from milvus_fghash.serving.decode_worker import BYTES_PER_PIXEL, MEMORY, memory_for, source_from_bytes, source_to_bytes
 from milvus_fghash.serving.decoding import Photo, Refused, decode
 from tests.image_bytes import encode, noise
 from tests.serving.decoders import SMALL, Processes, summary
@@ -59,7 +60,12 @@ def test_memory_worked_by_hand() -> None:
 
 @given(st.text(st.characters(codec=None)).map(Path))
 def test_any_path_comes_through(path: Path) -> None:
-    assert path_from_bytes(path_to_bytes(path)) == path
+    assert source_from_bytes(source_to_bytes(path)) == path
+
+
+@given(st.builds(Place, st.text(), st.text(), st.text(), zipped=st.none() | st.tuples(*[st.integers(0)] * 3)))
+def test_any_place_comes_through(place: Place) -> None:
+    assert source_from_bytes(source_to_bytes(place)) == place
 
 
 def test_what_codecs_say_of_a_photo_is_not_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

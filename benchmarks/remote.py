@@ -1,0 +1,99 @@
+"""Photos behind a web server on this machine that lets each answer wait: how many a second are decoded.
+
+    python benchmarks/remote.py [--photos 1500] [--wait 0.05] [--repeats 3]
+
+Drawn JPEGs of 500 x 375 pixels. Beside each other: one request after the other; the pipeline's workers, each of which
+has `AHEAD` photos under way while it decodes; and the same photos as files, as if there were no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from milvus_fghash.data.places import Place, Source
+from milvus_fghash.images import DEFAULT_LIMITS, Preprocessing
+from milvus_fghash.serving.decoding import AHEAD, WORKERS, Photo, decode
+
+SERVER = """
+import http.server, sys, time
+
+class Slow(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        time.sleep(float(sys.argv[1]))
+        super().do_GET()
+
+with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+    print(server.server_port, flush=True)
+    server.serve_forever()
+"""
+
+
+def draw(folder: Path, count: int) -> list[Path]:
+    generator = np.random.default_rng(0)
+    files = []
+    for number in range(count):
+        pixels = generator.integers(0, 256, (375, 500, 3), np.uint8)
+        raw = io.BytesIO()
+        Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(2)).save(raw, "JPEG", quality=90)
+        files.append(folder / f"{number}.jpg")
+        files[-1].write_bytes(raw.getvalue())
+    return files
+
+
+def rate(sources: Sequence[Source], workers: int) -> float:
+    """Photos a second over the second half: by then, workers have started."""
+    half = len(sources) // 2
+    with closing(decode(sources, Preprocessing(), DEFAULT_LIMITS, workers)) as decoded:
+        assert all(isinstance(one, Photo) for one in itertools.islice(decoded, half))
+        start = time.monotonic()
+        assert all(isinstance(one, Photo) for one in decoded)
+    return (len(sources) - half) / (time.monotonic() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=1500)
+    parser.add_argument("--wait", type=float, default=0.05)
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        files = list(itertools.islice(itertools.cycle(draw(Path(folder), 100)), asked.photos))
+        command = [sys.executable, "-c", SERVER, str(asked.wait)]
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout
+            url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+            places = [Place(f"{url}/{file.name}", file.name) for file in files]
+            ways: dict[str, tuple[Sequence[Source], int]] = {"one after the other": (places[:60], 0)}
+            ways |= {f"{workers} workers": (places, workers) for workers in (1, 2, 4, 8, 16)}
+            ways[f"files, {WORKERS} workers"] = (files, WORKERS)
+            rates: dict[str, list[float]] = {name: [] for name in ways}
+            for _ in range(asked.repeats):
+                for name, (sources, workers) in ways.items():
+                    rates[name].append(rate(sources, workers))
+            server.terminate()
+    print(f"{asked.photos} photos, {asked.wait * 1000:.0f} ms an answer, {AHEAD} under way for each worker")
+    for name, seen in rates.items():
+        print(f"{name:>22}: {statistics.median(seen):7.1f} photos/s  ({min(seen):.1f} to {max(seen):.1f})")
+
+
+if __name__ == "__main__":
+    main()

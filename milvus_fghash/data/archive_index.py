@@ -1,0 +1,73 @@
+"""The members of an archive, here or behind a URL. A remote one is gone through once; what was found is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from milvus_fghash.data import tar_index, zip_index
+from milvus_fghash.data.members import Member
+from milvus_fghash.data.places import Place, Url
+from milvus_fghash.errors import DataError
+from milvus_fghash.whole_file import write_whole
+
+BLOCK: Final = 8 << 20
+"""Bytes that are fetched at once while a remote archive is gone through."""
+
+
+def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
+    """Members, and the version of the archive; "" when none can be known.
+
+    Raises:
+        DataError: when it cannot be read, or is no archive.
+        MissingExtra: for a URL, without the packages it needs.
+    """
+    if isinstance(archive, Path):
+        try:
+            with open(archive, "rb") as file:
+                status = os.fstat(file.fileno())
+                return list(_index(file, str(archive))), f"{status.st_size} {status.st_mtime_ns}"
+        except OSError as error:
+            raise DataError(f"cannot read {archive}: {error.strerror}") from None
+    from milvus_fghash.data.fetching import ask_versions, opened
+
+    (version,) = ask_versions([Place(archive.full, str(archive))])()
+    memory = _file_of(archive, version)
+    if version and (known := _remembered(memory)) is not None:
+        return known, version
+    with opened(archive, BLOCK) as remote:
+        members = list(_index(remote, str(archive)))
+    if version:
+        with suppress(DataError):  # a full disk costs only time
+            write_whole(memory, json.dumps([_facts(member) for member in members]).encode())
+    return members, version
+
+
+def _index(file: BinaryIO, shown: str) -> Iterable[Member]:
+    return zip_index.index(file, shown) if file.read(2) == b"PK" else tar_index.index(file, shown)
+
+
+def _file_of(archive: Url, version: str) -> Path:
+    """Where its members are kept; the URL's secrets are not in the name."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    digest = hashlib.blake2b(f"{archive} {version}".encode(), digest_size=16).hexdigest()
+    return Path(state) / "milvus-fghash" / "archives" / f"{digest}.json"
+
+
+def _facts(member: Member) -> tuple[dict[str, object], tuple[int, ...] | None]:
+    facts = asdict(member)
+    return facts, facts.pop("zipped")
+
+
+def _remembered(file: Path) -> list[Member] | None:
+    try:
+        rows = json.loads(file.read_bytes())
+        return [Member(**row, zipped=zipped and tuple(zipped)) for row, zipped in rows]
+    except (OSError, ValueError, TypeError):
+        return None

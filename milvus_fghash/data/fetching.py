@@ -1,0 +1,215 @@
+"""What is behind URLs, by fsspec: many at once, each in its time, and told without what grants access."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Final, TypeVar
+
+from milvus_fghash.data.places import Place, Url, protocol_of, without_secrets
+from milvus_fghash.errors import DataError, ImageRefused, MissingExtra, optional_part
+
+T = TypeVar("T")
+FileSystem = Any
+"""One of fsspec's, which tells no types of what its file systems do in the background."""
+
+EXTRAS: Final = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Protocol -> part of this package that brings it. What other protocols need, fsspec itself says."""
+TRIES: Final = 3
+"""Requests for one photo, where a server says that it is busy or breaks off. Of S3 and others, fsspec counts."""
+AT_ONCE: Final = 32
+"""Versions that are asked for side by side."""
+
+_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ASK_SECONDS = 10.0
+_WAIT = 0.3
+"""Seconds before the second try, on average; twice as many before the third."""
+_SECRET = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s'\")>]*")
+
+
+class _AnsweredError(OSError):
+    """A server that did not give what was asked for."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the server answered {status}")
+        self.status = status
+
+
+def filesystem(where: str) -> tuple[FileSystem, str]:
+    """The fsspec file system for a URL, and what the URL is called there. Nothing is connected.
+
+    Options and credentials come from fsspec's own configuration and from the environment. A chain of file systems
+    (``::``) is not followed.
+
+    Raises:
+        MissingExtra: when packages for it are not installed.
+        DataError: when there is no such protocol.
+    """
+    protocol = protocol_of(where)
+    with optional_part(EXTRAS.get(protocol, "http")):
+        import fsspec
+    try:
+        kind = fsspec.get_filesystem_class(protocol)
+        return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(where)), str(kind._strip_protocol(where))
+    except ImportError as error:
+        hint = f"pip install 'milvus-fghash[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
+        raise MissingExtra(f"{protocol}:// needs packages that are not installed: {hint}") from error
+    except ValueError:
+        raise DataError(
+            f"nothing can be read from {without_secrets(where)}: expected s3://, gs://, https:// or another protocol "
+            "that fsspec knows"
+        ) from None
+
+
+def fetch(place: Place, wanted: int, seconds: float) -> Future[bytes]:
+    """Begin to fetch at the most ``wanted`` bytes of a place.
+
+    Raises:
+        MissingExtra, DataError: as `filesystem`. The result raises `ImageRefused`: `missing`, `timeout`, `unreachable`.
+    """
+    files, path = filesystem(place.where)
+
+    async def in_time() -> bytes:
+        try:
+            return await asyncio.wait_for(_bytes_of(files, path, place, wanted), seconds)
+        except Exception as error:  # aiohttp, botocore and others have trees of their own
+            raise told(place.shown, error) from None
+
+    return _in_background(in_time())
+
+
+@contextmanager
+def opened(url: Url, block: int) -> Iterator[BinaryIO]:
+    """A file behind a URL, to be read in parts, ``block`` bytes at a time.
+
+    Raises:
+        MissingExtra, DataError: as `filesystem`, and when it cannot be opened.
+    """
+    files, path = filesystem(url.full)
+    try:
+        file = files.open(path, "rb", block_size=block, cache_type="readahead")
+    except Exception as error:
+        raise DataError(str(told(str(url), error))) from None
+    with file:
+        yield file
+
+
+def ask_versions(places: Sequence[Place]) -> Callable[[], list[str]]:
+    """Begin to ask for the versions of places behind URLs, without reading them; "" where none can be known."""
+    opened = [filesystem(place.where) for place in places]
+
+    async def ask_all() -> list[str]:
+        turn = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(files: FileSystem, path: str) -> str:
+            async with turn:
+                try:
+                    return version_of(await asyncio.wait_for(_facts(files, path), _ASK_SECONDS))
+                except Exception:  # fetching tells what is the matter with it
+                    return ""
+
+        return await asyncio.gather(*(ask(files, path) for files, path in opened))
+
+    return _in_background(ask_all()).result
+
+
+def version_of(facts: Mapping[str, Any]) -> str:
+    """What fsspec knows of a file, as a version: its ETag or time of change, with its size. A size alone is none.
+
+    >>> version_of({"ETag": '"0f3a"', "size": 7}), version_of({"size": 7})
+    ('"0f3a" 7', '')
+    """
+    known = {name.lower().replace("-", "").replace("_", ""): value for name, value in facts.items()}
+    for name in ("etag", "generation", "md5hash", "contentmd5", "lastmodified", "updated", "mtime", "modified"):
+        if known.get(name):
+            return f"{known[name]} {known.get('size')}"
+    return ""
+
+
+def told(shown: str, error: BaseException) -> ImageRefused:
+    """What happened on the way to a place, as a refusal."""
+    match error:
+        case ImageRefused():
+            return error
+        case FileNotFoundError():
+            return ImageRefused("missing", f"{shown} does not exist")
+        case TimeoutError():
+            return ImageRefused("timeout", f"{shown} did not come in time")
+    text = " ".join(str(error).split()) or type(error).__name__
+    return ImageRefused("unreachable", f"{shown} cannot be fetched: {_SECRET.sub('', text)[:200]}")
+
+
+def _in_background(work: Coroutine[Any, Any, T]) -> Future[T]:
+    from fsspec.asyn import get_loop
+
+    return asyncio.run_coroutine_threadsafe(work, get_loop())
+
+
+async def _bytes_of(files: FileSystem, path: str, place: Place, wanted: int) -> bytes:
+    if place.size == 0:
+        return b""
+    if protocol_of(place.where) in {"http", "https"}:
+        return await _trying(lambda: _get(files, place, wanted))
+    start, end = place.start, place.start + wanted
+    if not files.async_impl:
+        return bytes(await asyncio.to_thread(files.cat_file, path, start=start, end=end))
+    try:
+        return bytes(await files._cat_file(path, start=start, end=end))
+    except OSError as error:
+        if error.errno == errno.EINVAL and (await files._info(path))["size"] <= start:  # no range has nothing in it
+            return b""
+        raise
+
+
+async def _trying(request: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+    from aiohttp import ClientError
+
+    for number in range(TRIES):
+        try:
+            return await request()
+        except FileNotFoundError:
+            raise
+        except (ClientError, OSError) as error:
+            if number == TRIES - 1 or (isinstance(error, _AnsweredError) and error.status not in _BUSY):
+                raise
+        await asyncio.sleep(_WAIT * 2**number * random.uniform(0.5, 1.5))
+    raise AssertionError("the last try returns or raises")
+
+
+async def _get(files: FileSystem, place: Place, wanted: int) -> bytes:
+    """One GET, of no more bytes than are wanted, whatever the server sends."""
+    session, options = await files.set_session(), dict(files.kwargs)
+    headers = {**options.pop("headers", {}), "Accept-Encoding": "identity"}
+    if in_part := place.size is not None:
+        headers["Range"] = f"bytes={place.start}-{place.start + wanted - 1}"
+    async with session.get(files.encode_url(place.where), headers=headers, **options) as answer:
+        if answer.status in (404, 410):
+            raise FileNotFoundError
+        if answer.status == 416:
+            return b""
+        if answer.status >= 400:
+            raise _AnsweredError(answer.status)
+        if in_part and answer.status != 206:
+            raise OSError("the server gives whole files only, so nothing can be read out of an archive there")
+        data = bytearray()
+        async for chunk in answer.content.iter_any():
+            data += chunk
+            if len(data) >= wanted:
+                break
+        return bytes(data[:wanted])
+
+
+async def _facts(files: FileSystem, path: str) -> Mapping[str, Any]:
+    if not files.async_impl:
+        return dict(await asyncio.to_thread(files.info, path))
+    if not hasattr(files, "set_session") or not hasattr(files, "encode_url"):
+        return dict(await files._info(path))
+    session = await files.set_session()  # the file system itself would also try GET where HEAD fails
+    options = {"headers": {**files.kwargs.get("headers", {}), "Accept-Encoding": "identity"}}
+    async with session.head(files.encode_url(path), allow_redirects=True, **{**files.kwargs, **options}) as answer:
+        return {**answer.headers, "size": answer.headers.get("Content-Length")} if answer.status == 200 else {}

@@ -1,0 +1,65 @@
+"""Photos found elsewhere than in a folder here, gathered into a listing that is as a folder's would be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.data.folder import labels_and_splits
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.paths import inside
+from milvus_fghash.data.places import Barred, Source, Url
+from milvus_fghash.errors import DataError
+
+LONGEST_SHOWN: Final = 200
+"""Letters of a name that cannot be a path."""
+
+
+@dataclass
+class Photos:
+    """Grows by `add`; `listing` gives them in the order of their paths."""
+
+    root: Path | Url
+    _rows: list[tuple[str, Source, str, str]] = field(default_factory=list)
+
+    def add(self, path: str, place: Source, folder: str = "", sample: str = "") -> None:
+        """One photo.
+
+        Args:
+            path: relative to the root. One that leads out of it, or is no text, bars the photo.
+            folder: the path that says class and split, where it is another one.
+            sample: what the photo shares with the file that says its class.
+        """
+        try:
+            path = inside(path, str(self.root))
+        except DataError as error:
+            path = path.encode(errors="backslashreplace").decode()[:LONGEST_SHOWN]
+            version = "" if isinstance(place, Path) else place.version
+            self._rows.append((path, Barred(path, version, "name", str(error)), "", ""))
+        else:
+            self._rows.append((path, place, folder or path, sample))
+
+    def listing(self, label_of: Mapping[str, str] = {}, *, walked: bool = True) -> Listing:
+        """All of them. Of several of one path each has an id of its own, and the first one counts.
+
+        Args:
+            label_of: sample -> class, where the folder does not say it.
+
+        Raises:
+            DataError: when there is none, or their folders contradict each other.
+        """
+        self._rows.sort(key=lambda row: row[0])
+        paths = tuple(row[0] for row in self._rows)
+        labels, splits = labels_and_splits(self.root, [row[2] for row in self._rows])
+        said = tuple(label_of.get(row[3], label) for row, label in zip(self._rows, labels, strict=True))
+        times: Counter[str] = Counter()
+        ids = []
+        for path in paths:
+            times[path] += 1
+            ids.append(path if times[path] == 1 else f"{path} #{times[path]}")
+        places = tuple(row[1] for row in self._rows)
+        root, url = (Path(), self.root) if isinstance(self.root, Url) else (self.root, None)
+        return Listing(root, tuple(ids), paths, said, splits, walked, places, url)

@@ -1,0 +1,65 @@
+"""A zip -> its members. Python's `zipfile` reads the directory; nothing it says is believed unseen."""
+
+from __future__ import annotations
+
+import itertools
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, BinaryIO, Final, cast
+
+from milvus_fghash.data.members import Careful, Member, TooMuch, barred, kind_of
+from milvus_fghash.data.reading import ZIP_HEADER
+from milvus_fghash.data.tar_index import LONGEST_LABEL
+from milvus_fghash.errors import DataError
+
+MOST: Final = 1 << 29
+"""Bytes of a directory; some 5 million members."""
+
+_ENCRYPTED = 0x1
+_LONGEST_HEADER = ZIP_HEADER + 2 * 0xFFFF
+
+
+def index(file: BinaryIO, shown: str) -> Iterator[Member]:
+    """Photos and labels of a zip, in the order of its directory, and what cannot be had, each with its reason.
+
+    Raises:
+        DataError: when it is no zip, or cut off: its directory stands at its end.
+    """
+    careful = Careful(file, shown, MOST)
+    try:
+        archive = zipfile.ZipFile(cast(IO[bytes], careful))
+        infos = archive.infolist()
+    except (zipfile.BadZipFile, TooMuch, ValueError, NotImplementedError, OverflowError, MemoryError) as error:
+        raise DataError(f"{shown} is no zip that can be read: {error}; is it complete?") from None
+    starts = sorted({info.header_offset for info in infos} | {archive.start_dir})
+    end_of = dict(itertools.pairwise(starts))
+    for info in infos:
+        yield from _member(info, archive, end_of.get(info.header_offset, 0))
+
+
+def _member(info: zipfile.ZipInfo, archive: zipfile.ZipFile, end: int) -> Iterator[Member]:
+    name, kind = info.filename, kind_of(info.filename)
+    if info.is_dir() or not kind:
+        return
+    room, mode = end - info.header_offset, info.external_attr >> 16
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        yield barred(name, "format", "is a link or a device in the archive, and only plain files are read")
+    elif kind == "nested":
+        yield barred(name, "format", "is an archive inside an archive, which is not opened; unpack it")
+    elif info.flag_bits & _ENCRYPTED:
+        yield barred(name, "format", "is encrypted; make the archive again without a password")
+    elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        yield barred(name, "format", "is compressed by another method than deflate; make the archive again")
+    elif room < ZIP_HEADER + info.compress_size:
+        yield barred(name, "broken", "overlaps with the next member of its archive")
+    elif kind == "photo":
+        packed = (info.compress_type, info.compress_size, info.CRC)
+        size = min(room, _LONGEST_HEADER + info.compress_size)
+        yield Member(name, info.header_offset, size, packed, version=f"{info.CRC:08x} {info.file_size}")
+    elif info.file_size <= LONGEST_LABEL:
+        try:
+            yield Member(name, text=archive.read(info)[:LONGEST_LABEL].decode(errors="replace"))
+        except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
+            yield barred(name, "broken", f"cannot be unpacked, so the class of its photo is not known: {error}")
