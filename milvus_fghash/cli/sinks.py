@@ -87,6 +87,7 @@ def into_shards(encoder: Encoder, listing: Listing, data: Path, report: Path | N
         shard_rows=asked["shard_rows"],
         code_hex=asked["code_hex"],
         embedding=asked["embedding"],
+        partition_key=asked["partition_key"],
         decoding=Decoding(
             workers=workers if asked["workers"] is None else asked["workers"], timeout=asked["decode_timeout"]
         ),
