@@ -44,7 +44,21 @@ def test_a_killed_actor_costs_nothing_but_time(tmp_path: Path) -> None:
         link = tmp_path / "many" / f"{number:04}.jpg"
         link.parent.mkdir(exist_ok=True)
         os.link(birds.file(number % len(birds)), link)
-    words = [str(PROGRAM), "ingest", str(GOLDEN), "many", "--sink", "parquet", "--shard-rows", str(PHOTOS), "--json"]
+    lines = [f"many/{number:04}.jpg,{number}" for number in range(SHARDS * PHOTOS)]
+    (tmp_path / "many.csv").write_text("\n".join(["path,stock", *lines]))
+    words = [
+        str(PROGRAM),
+        "ingest",
+        str(GOLDEN),
+        "many.csv",
+        "--column",
+        "stock:int64",
+        "--sink",
+        "parquet",
+        "--shard-rows",
+        str(PHOTOS),
+        "--json",
+    ]
     subprocess.run([*words, "--shards", "here", "--threads", "1"], cwd=tmp_path, check=True, capture_output=True)
     whole = contents(tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "ray")

@@ -22,6 +22,7 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_run import Progress
 from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.rows import photo_id
+from milvus_fghash.serving.scalar_columns import check_columns
 from milvus_fghash.serving.schema import ModelNote
 
 SHARD_ROWS: Final = 100_000
@@ -38,6 +39,8 @@ class ShardOptions:
     """Keep the code as text too."""
     embedding: bool = False
     """Keep the bundle's embedding too."""
+    partition_key: str | None = None
+    """That of the listing's typed columns by which the collection is to part the rows."""
     decoding: Decoding = field(default_factory=Decoding)
     retry_refused: bool = False
     """Make shards again that lack photos which were refused."""
@@ -90,15 +93,16 @@ def build_shards(
 ) -> ShardsResult:
     """Make the shards that are missing. `ShardFolder.refused` has the photos that are in none.
 
-    The same listing, model, namespace and columns give the same names and the same bytes. A run that was killed lost
-    the shards under way, and the same call makes just these.
+    The same listing, model, namespace and columns, in whatever order, give the same names and the same bytes. A run
+    that was killed lost the shards under way, and the same call makes just these.
 
     Args:
         photos, part: where the listing comes from, and the split that was asked for.
         stop: when it is set, the shard under way is given up, and the run ends with `Stopped`.
 
     Raises:
-        ConfigError: when the folder holds shards of other photos or another model, or another process works on it.
+        ConfigError: when the folder holds shards of other photos, columns or another model, another process works on
+            it, or no collection can have these columns or this partition key.
         DataError: when the disk refuses.
         Stopped: see ``stop``.
     """
@@ -106,7 +110,9 @@ def build_shards(
     stop = stop or threading.Event()
     embedding_dim = encoder.embedding_dim if options.embedding else None
     note = ModelNote.of(encoder.bundle.manifest).model_copy(update={"born": ""})  # tells collections from each other
-    schema = arrow_schema(note, options.code_hex, embedding_dim)
+    typed = sorted(listing.cells.columns, key=lambda column: column.name)
+    schema = arrow_schema(note, options.code_hex, embedding_dim, typed)
+    check_columns(None, typed, options.partition_key, len(schema) - len(typed))
     columns = {field.name: str(field.type) for field in schema}
     changes = Changes(listing, namespace, Journal.in_memory(), photos, part, stop=stop)
     source = {name: changes.described[name] for name in ("photos", "part")}
@@ -122,6 +128,8 @@ def build_shards(
             code_hex=options.code_hex,
             embedding_dim=embedding_dim,
             columns=columns,
+            typed_columns={column.name: column.type for column in typed},
+            partition_key=options.partition_key,
             shards=tuple(PlannedShard(name=one.name, photos=len(one.places)) for one in plan.shards),
             twice=tuple(RefusedPhoto(path=one.path, reason=one.reason, message=one.message) for one in plan.twice),
         )
@@ -139,7 +147,8 @@ def _check_same(folder: ShardFolder, manifest: ShardsManifest) -> None:
     if there.model != manifest.model:
         what = f"of another model ({there.model.method}, {there.model.bits} bits)"
     else:
-        names = ("source", "namespace", "shard_rows", "code_hex", "embedding_dim", "columns")
+        names = ("source", "namespace", "shard_rows", "code_hex", "embedding_dim")
+        names += ("typed_columns", "partition_key", "columns")
         unlike = [name for name in names if getattr(there, name) != getattr(manifest, name)]
         if not unlike:
             return

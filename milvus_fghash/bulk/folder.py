@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, SkipValidation
 
 from milvus_fghash.config import Frozen, read_model
+from milvus_fghash.data.columns import Column, ColumnType
 from milvus_fghash.errors import ConfigError, DataError, NotWhole
 from milvus_fghash.manifest import Sha256
 from milvus_fghash.serving.schema import ModelNote
@@ -74,10 +75,19 @@ class ShardsManifest(Frozen):
     code_hex: bool
     embedding_dim: int | None
     columns: dict[str, str]
-    """Name -> type of the columns, as Arrow has it."""
+    """Name -> type of all columns, as Arrow has it."""
+    typed_columns: dict[str, ColumnType] = Field(default_factory=dict)
+    """Name -> type of those of them that the list of photos gave, as a collection has it."""
+    partition_key: str | None = None
+    """Of these, the one by which a collection parts the rows."""
     shards: tuple[PlannedShard, ...]
     twice: tuple[RefusedPhoto, ...]
     """Photos that the listing has more than once."""
+
+    @property
+    def collection_columns(self) -> tuple[Column, ...]:
+        """``typed_columns``, for a collection."""
+        return tuple(Column(name, kind) for name, kind in self.typed_columns.items())
 
     @property
     def photos(self) -> int:

@@ -112,6 +112,7 @@ class Maker:
             labels=tuple(listing.labels[row] for row in places),
             content_shas=tuple(sha for _, sha in kept),
             metas=tuple(task.metas[row] for row in places),
+            columns={name: tuple(values[row] for row in places) for name, values in listing.cells.typed.items()},
         )
         reported = (
             RefusedPhoto(path=listing.paths[one.row], reason=one.reason, message=one.message)

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.bits import code_bytes, to_hex
+from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import DataError, StoreError, optional_part
 from milvus_fghash.serving.driver import DataType
 from milvus_fghash.serving.rows import MAX_BYTES, Rows
+from milvus_fghash.serving.scalar_columns import OWN
 from milvus_fghash.serving.schema import ModelNote, row_schema
 
 with optional_part("parquet"):  # without types of its own
@@ -23,20 +25,23 @@ with optional_part("parquet"):  # without types of its own
     pq: Any = import_module("pyarrow.parquet")
 
 REPEATING: Final = ("label", "meta", "code")
-"""Columns of values, or list elements, that repeat: a dictionary makes them small."""
+"""Columns of values, or list elements, that repeat, as those of a list do: a dictionary makes them small."""
 RANDOM: Final = ("id", "content_sha", "code", "code_hex", "embedding")
 """Columns in which compression finds next to nothing."""
 _TYPES: Final[Mapping[DataType, Callable[[], Any]]] = {
     DataType.VARCHAR: pa.string,
+    DataType.INT64: pa.int64,
+    DataType.DOUBLE: pa.float64,
+    DataType.BOOL: pa.bool_,
     DataType.JSON: pa.string,  # Milvus reads JSON from text
     DataType.BINARY_VECTOR: lambda: _list_of(pa.uint8()),  # one number a byte; Milvus takes no other form everywhere
     DataType.FLOAT_VECTOR: lambda: _list_of(pa.float32()),
 }
 
 
-def arrow_schema(note: ModelNote, code_hex: bool, embedding_dim: int | None) -> Any:
+def arrow_schema(note: ModelNote, code_hex: bool, embedding_dim: int | None, columns: Sequence[Column] = ()) -> Any:
     """The columns of a collection (`row_schema`) as those of a file. Nothing may be null, list elements neither."""
-    fields = row_schema(note, code_hex, embedding_dim).fields
+    fields = row_schema(note, code_hex, embedding_dim, columns).fields
     return pa.schema([pa.field(one.name, _TYPES[one.dtype](), nullable=False) for one in fields])
 
 
@@ -55,11 +60,13 @@ def to_table(rows: Rows, embeddings: NDArray[np.float32] | None, schema: Any) ->
         "code_hex": lambda: to_hex(rows.codes),
     }
     lists = {"code": rows.codes, "embedding": embeddings}
-    arrays = [
-        _lists(lists[field.name], field.type) if field.name in lists else _texts(field.name, texts[field.name]())
-        for field in schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+
+    def array(name: str, kind: Any) -> Any:
+        if name in rows.columns:
+            return pa.array(rows.columns[name], kind)
+        return _lists(lists[name], kind) if name in lists else _texts(name, texts[name]())
+
+    return pa.Table.from_arrays([array(field.name, field.type) for field in schema], schema=schema)
 
 
 def write_table(table: Any, path: Path) -> None:
@@ -73,7 +80,7 @@ def write_table(table: Any, path: Path) -> None:
         table,
         path,
         row_group_size=max(1, len(table)),
-        use_dictionary=[leaf[name] for name in REPEATING],
+        use_dictionary=[leaf[name] for name in leaf if name in REPEATING or name not in OWN],
         compression={leaf[name]: "none" if name in RANDOM else "snappy" for name in leaf},
         write_statistics=False,  # an import reads all of it
     )
@@ -90,9 +97,9 @@ def read_ids(path: Path, batch: int) -> Iterator[list[str]]:
         yield ids[start : start + batch].to_pylist()
 
 
-def read_rows(path: Path, places: Sequence[int], n_bits: int) -> Rows:
-    """Some rows of a shard, by their places in it; raises as `read_ids`."""
-    names = ["id", "path", "label", "content_sha", "meta", "code"]
+def read_rows(path: Path, places: Sequence[int], n_bits: int, columns: Sequence[str] = ()) -> Rows:
+    """Some rows of a shard with their typed columns, by their places in it; raises as `read_ids`."""
+    names = ["id", "path", "label", "content_sha", "meta", "code", *columns]
     found = _read(path, names).take(pa.array(places, pa.int64())).to_pydict()
     return Rows(
         ids=tuple(found["id"]),
@@ -101,6 +108,7 @@ def read_rows(path: Path, places: Sequence[int], n_bits: int) -> Rows:
         labels=tuple(found["label"]),
         content_shas=tuple(found["content_sha"]),
         metas=tuple(json.loads(text) for text in found["meta"]),
+        columns={name: tuple(found[name]) for name in columns},
     )
 
 

@@ -50,11 +50,11 @@ def bulk_import(
     \b
     Example: milvus-fghash bulk-import shards --uri http://localhost:19530 --bucket s3://milvus-bucket/shards
     """
+    from milvus_fghash.bulk.destination import collection_for
     from milvus_fghash.bulk.folder import ShardFolder
     from milvus_fghash.bulk.importing import ImportOptions, ImportRun
     from milvus_fghash.bulk.jobs import jobs_of, refuse_lite
     from milvus_fghash.bulk.upload import Bucket, in_place
-    from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.patience import Patience
 
     refuse_lite(connection.target())
@@ -71,14 +71,12 @@ def bulk_import(
             progress_bar("importing") as update,
         ):
             jobs = jobs_of(connection.target(), client, connection.collection_name)
-            collection = HashCollection.open_or_create(
+            collection = collection_for(
+                manifest,
                 client,
                 connection.collection_name,
-                manifest.model,
                 index=index.upper(),
                 nlist=nlist,
-                code_hex=manifest.code_hex,
-                embedding_dim=manifest.embedding_dim,
                 consistency=consistency,
             )
             options = ImportOptions(at_once, deadline, sample, Patience(patience))

@@ -66,10 +66,11 @@ def check_column_name(name: str) -> None:
     raise ConfigError(f"a column cannot be called {name!r}: {why}; rename it in the list, or leave it to `meta`")
 
 
-def check_columns(able: Capabilities, columns: Sequence[Column], partition_key: str | None, n_own: int) -> None:
+def check_columns(able: Capabilities | None, columns: Sequence[Column], partition_key: str | None, n_own: int) -> None:
     """Refuse columns that this Milvus cannot have, before anything is created.
 
     Args:
+        able: None when it is not known yet which Milvus it will be.
         n_own: number of the collection's own fields.
 
     Raises:
@@ -93,7 +94,7 @@ def check_columns(able: Capabilities, columns: Sequence[Column], partition_key: 
             f"the partition key {partition_key!r} must be a column of type {' or '.join(KEY_TYPES)}, "
             f"not {types[partition_key]}"
         )
-    if not able.partition_keys:
+    if able is not None and not able.partition_keys:
         where = "Milvus Lite" if able.kind == "lite" else f"Milvus {able.version}"
         raise StoreError(f"{where} cannot search by a partition key; leave it out, or use a newer Milvus server")
 

@@ -45,6 +45,24 @@ def test_refused_photos_are_told_as_for_milvus(run: Run, birds: Path, tmp_path: 
     assert json.loads(outcomes[0][1])["path"] == bad.relative_to(birds).as_posix()
 
 
+def test_columns_and_the_partition_key_go_into_the_shards(run: Run, birds: Path, tmp_path: Path) -> None:
+    lines = [
+        f"{file.relative_to(tmp_path).as_posix()},{row / 2},b{row}" for row, file in enumerate(birds.rglob("*.jpg"))
+    ]
+    (tmp_path / "catalog.csv").write_text("\n".join(["path,price,brand", *lines]))
+    words = ("ingest", GOLDEN, "catalog.csv", *SHARDS, "--column", "price:double", "--column", "brand", "--json")
+    result = run(*words, "--partition-key", "price")
+    assert result.exit_code == 1
+    assert "the partition key 'price' must be a column of type text or int64" in result.stderr
+    assert not (tmp_path / "shards").exists()
+    assert document(run(*words, "--partition-key", "brand"))["rows"] == 36
+    manifest = json.loads((tmp_path / "shards" / "manifest.json").read_text())
+    assert (manifest["typed_columns"], manifest["partition_key"]) == ({"brand": "text", "price": "double"}, "brand")
+    result = run(*words)
+    assert result.exit_code == 1
+    assert "holds shards whose partition key is 'brand', not None; give another folder" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -57,7 +57,7 @@ class Bench:
     def insert(self, file: str) -> int:
         """As Milvus imports: rows beside those that are there."""
         size = self.shards.folder.whole()[Path(file).stem].rows
-        rows = read_rows(Path(file), range(size), self.collection.bits)
+        rows = read_rows(Path(file), range(size), self.collection.bits, self.collection.column_names)
         self.collection.client.insert(self.collection.name, self.collection.records(rows))
         return size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from milvus_fghash.bits import to_hex
 from milvus_fghash.bulk.parquet import arrow_schema, read_ids, read_rows, to_table, write_table
+from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import DataError, StoreError
 from milvus_fghash.serving.rows import Rows
 from milvus_fghash.serving.schema import ModelNote
@@ -79,6 +81,35 @@ def test_the_file_is_as_milvus_wants_it(tmp_path: Path) -> None:
     assert str(table.schema.field("code").type) == "list<element: uint8 not null>"
     assert str(table.schema.field("embedding").type) == "list<element: float not null>"
     assert not any(field.nullable for field in table.schema)
+
+
+TYPED = (Column("brand", "text"), Column("price", "double"), Column("sold", "bool"), Column("stock", "int64"))
+VALUES_OF = {
+    "brand": TEXT,
+    "price": st.floats(allow_nan=False, allow_infinity=False),
+    "sold": st.booleans(),
+    "stock": st.integers(-(2**63), 2**63 - 1),
+}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(rows=some_rows(), data=st.data())
+def test_typed_columns_come_back_with_their_types(rows: Rows, data: st.DataObject, tmp_path: Path) -> None:
+    count, path, schema = len(rows), tmp_path / "rows.parquet", arrow_schema(NOTE, False, None, TYPED)
+    values = {
+        name: tuple(data.draw(st.lists(drawn, min_size=count, max_size=count))) for name, drawn in VALUES_OF.items()
+    }
+    write_table(to_table(replace(rows, columns=values), None, schema), path)
+    found = read_rows(path, range(count), 20, list(VALUES_OF)).columns
+    assert [types_of(list(found[name])) for name in VALUES_OF] == [types_of(list(values[name])) for name in VALUES_OF]
+    assert read_rows(path, range(count), 20).columns == {}
+
+
+def test_typed_columns_are_as_milvus_wants_them() -> None:
+    schema = arrow_schema(NOTE, False, None, TYPED)
+    types = {"brand": "string", "price": "double", "sold": "bool", "stock": "int64"}
+    assert {field.name: str(field.type) for field in schema if field.name in types} == types
+    assert not any(field.nullable for field in schema)
 
 
 def test_values_that_python_takes_for_equal_stay_apart(tmp_path: Path) -> None:
