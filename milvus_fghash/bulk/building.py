@@ -147,8 +147,8 @@ def _check_same(folder: ShardFolder, manifest: ShardsManifest) -> None:
     if there.model != manifest.model:
         what = f"of another model ({there.model.method}, {there.model.bits} bits)"
     else:
-        names = ("source", "namespace", "shard_rows", "code_hex", "embedding_dim")
-        names += ("typed_columns", "partition_key", "columns")
+        names = ["source", "namespace", "shard_rows", "code_hex", "embedding_dim"]
+        names += ["typed_columns", "partition_key", "columns"]
         unlike = [name for name in names if getattr(there, name) != getattr(manifest, name)]
         if not unlike:
             return
