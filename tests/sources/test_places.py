@@ -14,6 +14,7 @@ from milvus_fghash.data import Url, read
 from milvus_fghash.data.fetching import filesystem, told, version_of
 from milvus_fghash.data.places import LISTED, Place, located, name_of, without_secrets
 from milvus_fghash.errors import DataError, MissingExtra
+from milvus_fghash.serving.rows import why_not_kept
 
 words = st.text("abcXYZ019-_.~%+", min_size=1, max_size=12)
 SIGNED = {
@@ -140,3 +141,11 @@ def test_no_such_protocol(url: str) -> None:
 def test_layouts_that_are_read_here_only() -> None:
     with pytest.raises(DataError, match="cub is read in a folder here only; behind a URL: folder, archive, table"):
         read("cub", Url("s3://b/x"))
+
+
+def test_urls_in_a_list_are_not_judged_as_paths(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path\nhttp://host/jay/../a.jpg\nb.jpg\n")
+    listing = read("table", tmp_path / "list.csv")
+    listing.check_paths()
+    assert why_not_kept(listing, 0, {}) is None
+    assert listing.place(1) == tmp_path / "b.jpg"
