@@ -21,6 +21,7 @@ from milvus_fghash.bulk.plan import ShardTask
 from milvus_fghash.errors import DataError, Stopped
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.packages import installed
+from milvus_fghash.serving import links
 from milvus_fghash.serving.decoding import TIMEOUT, WORKERS, Photo, Refused, batches, decode
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.rows import Rows, why_not_kept
@@ -40,6 +41,8 @@ class Decoding:
     limits: Limits = DEFAULT_LIMITS
     workers: int = WORKERS
     timeout: float = TIMEOUT
+    follow_links: bool = False
+    """As in `IngestOptions`."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Maker:
         listing, decoding = task.listing, self.decoding
         preprocessing = self.encoder.bundle.manifest.preprocessing
         wanted = ("embedding",) if "embedding" in self.schema.names else ()
-        files = [listing.place(row) for row in range(len(listing))]
+        files = map(links.places(listing, decoding.follow_links), range(len(listing)))
         refused: list[Refused] = []
         kept: list[tuple[int, str]] = []
         outputs: list[tuple[NDArray[Any], ...]] = [self.encoder.run(self._no_pixels(), *wanted)]

@@ -91,7 +91,9 @@ def into_shards(
         embedding=asked["embedding"],
         partition_key=asked["partition_key"],
         decoding=Decoding(
-            workers=workers if asked["workers"] is None else asked["workers"], timeout=asked["decode_timeout"]
+            workers=workers if asked["workers"] is None else asked["workers"],
+            timeout=asked["decode_timeout"],
+            follow_links=asked["follow_links"],
         ),
         retry_refused=asked["retry_refused"],
         prune=asked["prune"],

@@ -7,24 +7,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.paths import Below
 from milvus_fghash.data.places import Source
 from milvus_fghash.errors import DataError, FghashError, Stopped
 from milvus_fghash.serving import journal_sources
-from milvus_fghash.serving.changes import OUTSIDE, Changes, Todo
+from milvus_fghash.serving.changes import Changes, Todo
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.decoding import Photo, Refused, batches, decode
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.journal import DELETED, Entry
 from milvus_fghash.serving.journal_rows import count_stored
+from milvus_fghash.serving.links import places
 from milvus_fghash.serving.rows import Rows, why_not_kept
 from milvus_fghash.serving.writing import Batch, Writer
 
@@ -159,17 +158,11 @@ class IngestRun:
 
     def _files(self) -> Iterator[Source]:
         """Those to be decoded; which ones, is looked up as they are asked for."""
-        below = Below(self.listing.root)
+        place = places(self.listing, self.options.follow_links)
         for todo in self.changes.todo():
-            path = self.listing.paths[todo.row]
-            place = self.listing.place(todo.row)
-            if isinstance(place, Path) and not self.options.follow_links and path not in below:
-                message = f"{path} is a link that leads out of the folder of the photos; --follow-links takes it in"
-                self._set_aside(Entry(todo.id, path, todo.stamp, reason=OUTSIDE, message=message))
-                continue
             self.begun[self.looked_into] = todo
             self.looked_into += 1
-            yield place
+            yield place(todo.row)
 
     def _report_progress(self) -> None:
         self.progress(self.changes.skipped + self.looked_into - len(self.begun), len(self.listing))

@@ -45,6 +45,18 @@ def test_refused_photos_are_told_as_for_milvus(run: Run, birds: Path, tmp_path: 
     assert json.loads(outcomes[0][1])["path"] == bad.relative_to(birds).as_posix()
 
 
+def test_a_link_that_leads_out_is_refused_unless_links_are_followed(run: Run, birds: Path, tmp_path: Path) -> None:
+    first = min(birds.rglob("*.jpg"))
+    first.rename(tmp_path / "elsewhere.jpg")
+    first.symlink_to(tmp_path / "elsewhere.jpg")
+    result = run("ingest", GOLDEN, birds, *SHARDS, "--report", "refused.jsonl")
+    assert result.exit_code == 3
+    (told,) = map(json.loads, (tmp_path / "refused.jsonl").read_text().splitlines())
+    assert (told["path"], told["reason"]) == (first.relative_to(birds).as_posix(), "outside")
+    followed = run("ingest", GOLDEN, birds, *SHARDS, "--follow-links", "--retry-refused", "--json")
+    assert document(followed)["rows"] == 36
+
+
 def test_columns_and_the_partition_key_go_into_the_shards(run: Run, birds: Path, tmp_path: Path) -> None:
     lines = [
         f"{file.relative_to(tmp_path).as_posix()},{row / 2},b{row}" for row, file in enumerate(birds.rglob("*.jpg"))
