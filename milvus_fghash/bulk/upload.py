@@ -40,7 +40,8 @@ class Bucket:
         """
         there = f"{self._root.rstrip('/')}/{path.name}"
         try:
-            self._files.makedirs(self._root, exist_ok=True)
+            if self._local:  # elsewhere there are no folders, and a bucket of a misspelt name would be made
+                self._files.makedirs(self._root, exist_ok=True)
             self._files.put_file(str(path), there)
             size = self._files.info(there)["size"]
         except Exception as error:  # each storage has errors of its own

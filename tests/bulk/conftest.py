@@ -10,8 +10,9 @@ from milvus_fghash.serving.encoder import Encoder
 from tests.bulk.small_shards import SmallShards
 from tests.serving.conftest import bundle, lite, new_name
 from tests.serving.small_catalog import draw_photos
+from tests.sources.conftest import bucket, running_store, store
 
-__all__ = ["bundle", "lite", "new_name"]
+__all__ = ["bucket", "bundle", "lite", "new_name", "running_store", "store"]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from milvus_fghash.bulk.upload import Bucket, in_place
 from milvus_fghash.errors import ConfigError, MissingExtra, StoreError
+from tests.sources.s3_server import Store
 
 
 def test_a_name_is_relative_to_the_bucket(tmp_path: Path) -> None:
@@ -18,6 +19,21 @@ def test_a_name_is_relative_to_the_bucket(tmp_path: Path) -> None:
     assert Bucket("memory://milvus-bucket/some/shards").put(tmp_path / "shard.parquet") == "some/shards/shard.parquet"
     files: Any = import_module("fsspec").filesystem("memory")
     assert files.cat_file("/milvus-bucket/some/shards/shard.parquet") == b"rows"
+
+
+def test_a_bucket_of_s3_gets_the_bytes_again_when_asked_again(store: Store, bucket: str, tmp_path: Path) -> None:
+    for rows in (b"rows", b"others"):
+        (tmp_path / "shard.parquet").write_bytes(rows)
+        assert Bucket(f"s3://{bucket}/some/shards/").put(tmp_path / "shard.parquet") == "some/shards/shard.parquet"
+        assert store.fs.cat_file(f"{bucket}/some/shards/shard.parquet") == rows
+    assert Bucket(f"s3://{bucket}").put(tmp_path / "shard.parquet") == "shard.parquet"
+
+
+def test_a_bucket_of_s3_that_is_not_there_is_told_and_not_made(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "shard.parquet").write_bytes(b"rows")
+    with pytest.raises(StoreError, match=r"cannot copy .* to s3://no-such-bucket/shards"):
+        Bucket("s3://no-such-bucket/shards").put(tmp_path / "shard.parquet")
+    assert not store.fs.exists("no-such-bucket")
 
 
 def test_a_folder_is_a_bucket_too(tmp_path: Path) -> None:
