@@ -37,13 +37,13 @@ PROGRAM = "from milvus_fghash.cli import main; main()"
 KILLED = f"""
 import os, signal
 from milvus_fghash.serving.collection import HashCollection
-upsert, calls = HashCollection.upsert, []
+write, calls = HashCollection.write, []
 def killed_after(*args):
-    upsert(*args)
+    write(*args)
     calls.append(1)
     if len(calls) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-HashCollection.upsert = killed_after
+HashCollection.write = killed_after
 {PROGRAM}
 """
 """The same, killed when Milvus has the fifth batch and the journal does not know of it."""
