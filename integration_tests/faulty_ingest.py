@@ -128,8 +128,8 @@ def main(plan: Plan) -> None:
                 begin("decode")
                 yield one
 
-    ingesting: Any = importlib.import_module("milvus_fghash.serving.ingest_run")
-    original_decode, ingesting.decode = ingesting.decode, watched_decode
+    encoding: Any = importlib.import_module("milvus_fghash.serving.encoder")
+    original_decode, encoding.decode = encoding.decode, watched_decode
     if plan.plant == "journal first":
         importlib.import_module("milvus_fghash.serving.ingest").__dict__["Writer"] = HastyWriter
     encoder = replace(Encoder.open(plan.bundle, threads=2, for_many=True), batch_size=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,3 +50,9 @@ def drawn_birds(tmp_path_factory: pytest.TempPathFactory) -> Listing:
     """4 classes of 6 train and 3 test pictures, 64 pixels a side."""
     folder = tmp_path_factory.mktemp("birds")
     return draw_birds(folder, classes=4, train_per_class=6, test_per_class=3, size=64)
+
+
+@pytest.fixture
+def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
+    """36 drawn birds of 4 classes, in train/ and test/."""
+    return Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))

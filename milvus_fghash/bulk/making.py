@@ -18,11 +18,13 @@ from milvus_fghash._version import __version__
 from milvus_fghash.bulk.folder import Marker, RefusedPhoto, ShardFolder, sha256_of
 from milvus_fghash.bulk.parquet import to_table, write_table
 from milvus_fghash.bulk.plan import ShardTask
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Source
 from milvus_fghash.errors import DataError, Stopped
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.packages import installed
 from milvus_fghash.serving import links
-from milvus_fghash.serving.decoding import TIMEOUT, WORKERS, Photo, Refused, batches, decode
+from milvus_fghash.serving.decoding import TIMEOUT, WORKERS, Photo, Refused
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.rows import Rows, why_not_kept
 from milvus_fghash.whole_file import written
@@ -79,27 +81,22 @@ class Maker:
             CodeError, BundleError, ConfigError: as `Encoder.run` and `decode`.
         """
         listing, decoding = task.listing, self.decoding
-        preprocessing = self.encoder.bundle.manifest.preprocessing
-        wanted = ("embedding",) if "embedding" in self.schema.names else ()
-        files = map(links.places(listing, decoding.follow_links), range(len(listing)))
+        also = ("embedding",) if "embedding" in self.schema.names else ()
         refused: list[Refused] = []
         kept: list[tuple[int, str]] = []
-        outputs: list[tuple[NDArray[Any], ...]] = [self.encoder.run(self._no_pixels(), *wanted)]
+        outputs: list[tuple[NDArray[Any], ...]] = [self.encoder.run(self._no_pixels(), *also)]
         done = 0
-
-        def fits(photo: Photo | Refused) -> bool:
-            if self.stop.is_set():
-                raise Stopped("stopped")
-            return isinstance(photo, Refused) or self._fits(task, photo, refused)
-
-        with (
-            closing(decode(files, preprocessing, decoding.limits, decoding.workers, decoding.timeout)) as decoded,
-            closing(
-                self.encoder.encode_batches(
-                    batches(filter(fits, decoded), self.encoder.batch_size, refused.append), *wanted
-                )
-            ) as encoded,
-        ):
+        with closing(
+            self.encoder.encode_sources(
+                self._files(listing),
+                *also,
+                refuse=refused.append,
+                wanted=lambda photo: self._fits(task, photo, refused),
+                limits=decoding.limits,
+                workers=decoding.workers,
+                timeout=decoding.timeout,
+            )
+        ) as encoded:
             for photos, made in encoded:
                 outputs.append(made)
                 kept += [(photo.row, photo.content_sha) for photo in photos]
@@ -122,6 +119,13 @@ class Maker:
             for one in sorted(refused, key=lambda one: one.row)
         )
         return Ready(task.name, rows, more[0] if more else None, tuple(reported))
+
+    def _files(self, listing: Listing) -> Iterator[Source]:
+        place = links.places(listing, self.decoding.follow_links)
+        for row in range(len(listing)):
+            if self.stop.is_set():
+                raise Stopped("stopped")
+            yield place(row)
 
     def write(self, ready: Ready) -> Marker:
         """Rows -> file, then its marker. Threads may share this.

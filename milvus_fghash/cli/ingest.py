@@ -23,16 +23,16 @@ from milvus_fghash.cli.options import (
     index_options,
     journal_option,
     json_option,
-    keep_apart,
     max_errors_option,
     namespace_option,
     patience_option,
-    read_photos,
+    read_part,
+    refuse_too_many,
     report_option,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
-from milvus_fghash.cli.sinks import check_sink, into_shards, refuse_too_many, sink_options
+from milvus_fghash.cli.sinks import check_sink, into_shards, sink_options
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.whole_file import write_whole
@@ -140,9 +140,7 @@ def ingest(
     from milvus_fghash.serving.patience import Patience
     from milvus_fghash.serving.scalar_columns import asked_columns
 
-    listing = read_photos(data, dataset, any_path=True)
-    keep_apart(listing, data, report, shards)
-    listing = listing.split(split) if split else listing
+    listing = read_part(data, dataset, split, report, shards)
     asked_for = asked_columns(columns, listing.cells)
     listing = listing.as_columns(asked_for)
     # Where actors encode, this process only looks into the bundle.

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from milvus_fghash.errors import ConfigError
+from milvus_fghash.errors import ConfigError, TooManyRefused
 
 if TYPE_CHECKING:
     from milvus_fghash.config import Recipe
@@ -210,6 +210,17 @@ def read_photos(data: Path | Url, dataset: str | None, any_path: bool = False) -
     return listing
 
 
+def read_part(data: Path | Url, dataset: str | None, split: str | None, *outputs: Path | None) -> Listing:
+    """The photos that ``--split`` asks for, those too whose path cannot be kept; raises as `read_photos`.
+
+    Args:
+        outputs: files that are written, as in `keep_apart`.
+    """
+    listing = read_photos(data, dataset, any_path=True)
+    keep_apart(listing, data, *outputs)
+    return listing.split(split) if split else listing
+
+
 def read_files(data: Path, dataset: str | None) -> Listing:
     """The same, for what needs each photo as a file.
 
@@ -219,3 +230,18 @@ def read_files(data: Path, dataset: str | None) -> Listing:
     listing = read_photos(data, dataset)
     assert listing.folder  # which raises
     return listing
+
+
+def refuse_too_many(refused: int, photos: int, max_errors: int, report: Path | None, rest: str = "") -> None:
+    """What ``--max-errors`` means at the end of a run: it is done, but for photos that it refused.
+
+    Args:
+        rest: a sentence on the others.
+
+    Raises:
+        TooManyRefused: when there are more of them than are allowed.
+    """
+    if refused > max_errors:
+        where = f"see {report}" if report else "--report FILE lists them"
+        said = f"{refused} of {photos} photos were refused, {max_errors} are allowed (--max-errors); {where}"
+        raise TooManyRefused(f"{said}. {rest}" if rest else said)

@@ -20,18 +20,18 @@ from milvus_fghash.cli.options import (
     encoder_options,
     journal_option,
     json_option,
-    keep_apart,
     max_errors_option,
     namespace_option,
     patience_option,
-    read_photos,
+    read_part,
+    refuse_too_many,
     report_option,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record, show_table
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.cli.verify import facts_of
-from milvus_fghash.errors import NotWhole, TooManyRefused
+from milvus_fghash.errors import NotWhole
 
 if TYPE_CHECKING:
     from milvus_fghash.data import Url
@@ -108,9 +108,7 @@ def reindex(
     from milvus_fghash.serving.reindex import Sample, new_name, open_beside
     from milvus_fghash.serving.reindex import reindex as run
 
-    listing = read_photos(data, dataset, any_path=True)
-    keep_apart(listing, data, report)
-    listing = listing.split(split) if split else listing
+    listing = read_part(data, dataset, split, report)
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     name = connection.collection_name
     options = IngestOptions(
@@ -143,11 +141,7 @@ def reindex(
     _show(done, _next_step(done, alias), as_json)
     if not done.verification.is_whole:
         raise NotWhole(f"the collection {done.new} is not whole: verify it with --mend, and reindex again")
-    if done.ingest.refused > max_errors:
-        raise TooManyRefused(
-            f"{done.ingest.refused} of {len(listing)} photos were refused, {max_errors} are allowed (--max-errors); "
-            f"{f'see {report}' if report else '--report FILE lists them'}"
-        )
+    refuse_too_many(done.ingest.refused, len(listing), max_errors, report)
 
 
 def _show(done: Reindexed, next_step: str, as_json: bool) -> None:

@@ -11,10 +11,9 @@ import click
 from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import NAMES
-from milvus_fghash.cli.options import NEW_PATH, Command, all_of
+from milvus_fghash.cli.options import NEW_PATH, Command, all_of, refuse_too_many
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
 from milvus_fghash.cli.stopping import finishing_when_interrupted
-from milvus_fghash.errors import TooManyRefused
 
 if TYPE_CHECKING:
     from milvus_fghash.data import Listing, Url
@@ -122,16 +121,3 @@ def into_shards(
     else:
         show_record(facts)
     refuse_too_many(result.refused, len(listing), asked["max_errors"], report, "All others are in the shards")
-
-
-def refuse_too_many(refused: int, photos: int, max_errors: int, report: Path | None, rest: str) -> None:
-    """End a run that is done, but for photos that it refused.
-
-    Raises:
-        TooManyRefused: when there are more of them than are allowed.
-    """
-    if refused > max_errors:
-        where = f"see {report}" if report else "--report FILE lists them"
-        raise TooManyRefused(
-            f"{refused} of {photos} photos were refused, {max_errors} are allowed (--max-errors); {where}. {rest}"
-        )

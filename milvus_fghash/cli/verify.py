@@ -19,7 +19,7 @@ from milvus_fghash.cli.options import (
     journal_option,
     json_option,
     namespace_option,
-    read_photos,
+    read_part,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
@@ -82,8 +82,7 @@ def verify(
     from milvus_fghash.serving.verify import mend as make_whole
     from milvus_fghash.serving.verify import verify as run
 
-    listing = read_photos(data, dataset, any_path=True)
-    listing = listing.split(split) if split else listing
+    listing = read_part(data, dataset, split)
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     part = split or ""
     seed = random.randrange(2**32) if seed is None else seed

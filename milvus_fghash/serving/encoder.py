@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -174,6 +174,33 @@ class Encoder:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def encode_sources(
+        self,
+        sources: Iterable[Source],
+        *more: str,
+        refuse: Callable[[Refused], object],
+        wanted: Callable[[Photo], bool] = lambda photo: True,
+        limits: Limits = DEFAULT_LIMITS,
+        workers: int = 0,
+        timeout: float = TIMEOUT,
+        together: int | None = None,
+        ahead: int | None = None,
+    ) -> Generator[tuple[Sequence[Photo], tuple[NDArray[Any], ...]], None, None]:
+        """`encode_batches` of photos that are decoded meanwhile, as by `decode`.
+
+        Args:
+            refuse: called with each that cannot be decoded.
+            wanted: asked of each that is; what is not wanted is not encoded.
+            together: photos of a batch; by default ``batch_size``.
+            more, ahead: as in `encode_batches`.
+        """
+        preprocessing = self.bundle.manifest.preprocessing
+        with closing(decode(sources, preprocessing, limits, workers, timeout)) as decoded:
+            kept = (one for one in decoded if isinstance(one, Refused) or wanted(one))
+            groups = batches(kept, together or self.batch_size, refuse)
+            with closing(self.encode_batches(groups, *more, ahead=ahead)) as encoded:
+                yield from encoded
+
     def encode_files(
         self,
         paths: Sequence[Source],
@@ -196,10 +223,9 @@ class Encoder:
         codes = [np.zeros((0, code_bytes(self.bits)), np.uint8)]
         rows: list[int] = []
         shas: list[str] = []
-        with (
-            closing(decode(paths, self.bundle.manifest.preprocessing, limits, workers, timeout)) as decoded,
-            closing(self.encode_batches(batches(decoded, self.batch_size, refused.append))) as encoded,
-        ):
+        with closing(
+            self.encode_sources(paths, refuse=refused.append, limits=limits, workers=workers, timeout=timeout)
+        ) as encoded:
             for photos, outputs in encoded:
                 codes.append(outputs[0])
                 rows.extend(photo.row for photo in photos)

@@ -18,7 +18,7 @@ from milvus_fghash.errors import DataError, FghashError, Stopped
 from milvus_fghash.serving import journal_sources
 from milvus_fghash.serving.changes import Changes, Todo
 from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.decoding import Photo, Refused, batches, decode
+from milvus_fghash.serving.decoding import Photo, Refused
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.journal import DELETED, Entry
@@ -139,16 +139,20 @@ class IngestRun:
     def _encode_all(self) -> None:
         options, encoder = self.options, self.encoder
         pace = Pace.of(options.batch_rows, encoder.batch_size, encoder.streams)
-        preprocessing = encoder.bundle.manifest.preprocessing
         more = () if self.collection.embedding_dim is None else ("embedding",)
-        with (
-            closing(decode(self._files(), preprocessing, options.limits, options.workers, options.timeout)) as decoded,
-            closing(
-                encoder.encode_batches(
-                    batches(filter(self._is_wanted, decoded), pace.together, self._refuse), *more, ahead=pace.ahead
-                )
-            ) as encoded,
-        ):
+        with closing(
+            encoder.encode_sources(
+                self._files(),
+                *more,
+                refuse=self._refuse,
+                wanted=self._is_wanted,
+                limits=options.limits,
+                workers=options.workers,
+                timeout=options.timeout,
+                together=pace.together,
+                ahead=pace.ahead,
+            )
+        ) as encoded:
             for photos, outputs in encoded:
                 self._take(photos, *outputs)
                 if len(self.coded) >= pace.enough:
@@ -178,13 +182,11 @@ class IngestRun:
             self._hand_over()
             self._report_progress()
 
-    def _is_wanted(self, photo: Photo | Refused) -> bool:
+    def _is_wanted(self, photo: Photo) -> bool:
         """Whether a photo goes in: its row is of another content, or was not deleted on purpose; all of it fits.
 
-        One that does not must not stop the others. Refused ones pass, to be told of in their place.
+        One that does not must not stop the others.
         """
-        if isinstance(photo, Refused):
-            return True
         todo = self.begun[photo.row]
         row = todo.row
         if photo.content_sha in (todo.deleted_sha, todo.stored_sha):

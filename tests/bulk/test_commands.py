@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from milvus_fghash.data.listing import Listing
 from tests.cli.at_hand import GOLDEN, Run, document
 
 SHARDS = ("--sink", "parquet", "--shards", "shards", "--shard-rows", "10", "--workers", "0")
-
-
-@pytest.fixture
-def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
-    """36 drawn birds of 4 classes, in train/ and test/."""
-    return Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))
 
 
 def test_shards_need_no_milvus_and_are_made_once(run: Run, birds: Path, tmp_path: Path) -> None:
