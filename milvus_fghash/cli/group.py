@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from milvus_fghash.cli.messages import is_json, tell
+from milvus_fghash.cli.messages import is_json, settle, tell
 from milvus_fghash.errors import FghashError, nearest
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -43,5 +43,6 @@ class Group(click.Group):
 
 def _tell(message: str, kind: str, exit_code: int) -> None:
     """The last line of a run that failed."""
+    settle()
     line = message if is_json() else f"Error: {message}"
     tell(line, logging.ERROR, "error", kind=kind, exit_code=exit_code)

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -102,12 +103,13 @@ class _JsonHandler(logging.StreamHandler[Any]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.settle: Callable[[], None] = lambda: None
         try:
             self._file: int | None = self.stream.fileno()
         except OSError:
             self._file = None
         else:
-            self._file = catch_stray_lines(self._file, lambda line: tell(line, logging.WARNING, "stderr"))
+            self._file, self.settle = catch_stray_lines(self._file, lambda line: tell(line, logging.WARNING, "stderr"))
             sys.excepthook = _tell_bug
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -129,6 +131,13 @@ def write_messages(secrets: Secrets, style: str) -> None:
         handler.setFormatter(MaskedFormatter(secrets))
     logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def settle() -> None:
+    """Wait, for a second at the most, until what libraries wrote to stderr so far stands there: an error comes last."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _JsonHandler):
+            handler.settle()
 
 
 def is_json() -> bool:

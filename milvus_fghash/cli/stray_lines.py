@@ -15,9 +15,13 @@ ROOM: Final = 1 << 20
 """Bytes that wait to be read."""
 LAST: Final = b"\0\n"
 """Put behind the last line: other processes may hold the pipe open for longer than this one lives."""
+SO_FAR: Final = b"\1\n"
+"""Put behind the lines that were written so far."""
+PATIENCE: Final = 1.0
+"""Seconds to wait for lines that are being handed over."""
 
 
-def catch_stray_lines(descriptor: int, caught: Callable[[str], object]) -> int:
+def catch_stray_lines(descriptor: int, caught: Callable[[str], object]) -> tuple[int, Callable[[], None]]:
     """From now on, what this process and those it starts write to a descriptor is handed over, a line at a time.
 
     What is written faster than it is handed over, is lost.
@@ -26,7 +30,8 @@ def catch_stray_lines(descriptor: int, caught: Callable[[str], object]) -> int:
         caught: called in a thread of its own.
 
     Returns:
-        Another descriptor, for the file that the given one stood for. At the end of Python the given one is that again.
+        Another descriptor, for the file that the given one stood for; at the end of Python the given one is that again.
+        And what waits until all that was written so far is handed over.
     """
     real = os.dup(descriptor)
     reading, writing = os.pipe()
@@ -38,16 +43,26 @@ def catch_stray_lines(descriptor: int, caught: Callable[[str], object]) -> int:
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, ROOM)
     os.dup2(writing, descriptor)
     os.close(writing)
-    thread = threading.Thread(target=_hand_over, args=(reading, caught), name="stray lines", daemon=True)
+    handed_over = threading.Event()
+    thread = threading.Thread(target=_hand_over, args=(reading, caught, handed_over), name="stray lines", daemon=True)
     thread.start()
     atexit.register(_stop, descriptor, real, thread)
-    return real
+
+    def settle() -> None:
+        handed_over.clear()
+        with suppress(OSError):  # no room: then lines are lost anyway
+            os.write(descriptor, b"\n" + SO_FAR)
+            handed_over.wait(PATIENCE)
+
+    return real, settle
 
 
-def _hand_over(reading: int, caught: Callable[[str], object]) -> None:
+def _hand_over(reading: int, caught: Callable[[str], object], handed_over: threading.Event) -> None:
     with open(reading, "rb") as stream:
         while (line := stream.readline(LONGEST)) not in (LAST, b""):
-            if text := line.decode(errors="backslashreplace").strip():
+            if line == SO_FAR:
+                handed_over.set()
+            elif text := line.decode(errors="backslashreplace").strip():
                 caught(text)
 
 

@@ -166,6 +166,21 @@ def test_what_is_said_in_a_signal_handler_is_an_object_too() -> None:
     assert told[0]["message"].startswith("Finishing what was begun")
 
 
+def test_an_error_comes_after_what_libraries_wrote_before_it() -> None:
+    code, _, told = python("""
+        import os
+        from milvus_fghash.cli.methods import methods
+        from milvus_fghash.errors import DataError
+        def failing(**_):
+            os.write(2, b"stray\\n" * 2000)
+            raise DataError("no more")
+        methods.callback = failing
+        main(["--log-format", "json", "methods"])
+        """)
+    assert code == 1
+    assert [one["event"] for one in told] == ["stderr"] * 2000 + ["error"]
+
+
 def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: Path) -> None:
     """It writes them from a process of its own; usually none, for what it writes is raised as well."""
     pytest.importorskip("milvus_lite")
