@@ -11,24 +11,24 @@ A shard is done when its marker is there. All files appear whole or not at all.
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SkipValidation
 
-from milvus_fghash.config import Frozen, read_model
+from milvus_fghash.config import Frozen
 from milvus_fghash.data.columns import Column, ColumnType
 from milvus_fghash.errors import ConfigError, DataError, NotWhole
+from milvus_fghash.json_file import read_json, write_json
 from milvus_fghash.manifest import Sha256
 from milvus_fghash.serving.schema import ModelNote
-from milvus_fghash.whole_file import write_whole
 
-M = TypeVar("M", bound=Frozen)
+NEWER: Final = ". It was changed, or made by a newer milvus-fghash"
+"""End of the message on a file that is not understood."""
 
 
 class RefusedPhoto(Frozen):
@@ -111,7 +111,7 @@ class ShardFolder:
         Raises:
             DataError: when it cannot be read or understood.
         """
-        return read_json(self.path / "manifest.json", ShardsManifest)
+        return read_json(self.path / "manifest.json", ShardsManifest, NEWER)
 
     def put_manifest(self, manifest: ShardsManifest) -> None:
         """Write it; raises DataError when the disk refuses."""
@@ -123,7 +123,7 @@ class ShardFolder:
         Raises:
             DataError: when it cannot be read or understood.
         """
-        marker = read_json(self.path / f"{name}.json", Marker)
+        marker = read_json(self.path / f"{name}.json", Marker, NEWER)
         try:
             return marker if marker and self.data(name).stat().st_size == marker.size else None
         except FileNotFoundError:
@@ -211,26 +211,6 @@ class ShardFolder:
                 except OSError:  # a file system without locks: then nobody is kept out
                     pass
             yield
-
-
-def read_json(path: Path, model: type[M]) -> M | None:
-    """A file that `write_json` wrote; None where there is none.
-
-    Raises:
-        DataError: when it cannot be read or understood.
-    """
-    try:
-        values: Any = json.loads(path.read_bytes())
-        return read_model(model, values, str(path))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, ConfigError) as error:
-        raise DataError(f"cannot read {path}: {error}. It was changed, or made by a newer milvus-fghash") from None
-
-
-def write_json(path: Path, model: Frozen) -> None:
-    """Write it whole; raises DataError when the disk refuses."""
-    write_whole(path, (json.dumps(model.model_dump(), indent=1, allow_nan=False) + "\n").encode())
 
 
 def sha256_of(path: Path) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from milvus_fghash.bulk.folder import ShardFolder, read_json, write_json
+from milvus_fghash.bulk.folder import NEWER, ShardFolder
 from milvus_fghash.config import Frozen
+from milvus_fghash.json_file import read_json, write_json
 
 
 class Import(Frozen):
@@ -32,7 +33,7 @@ class ImportLog:
 
     def get(self, shard: str) -> Import | None:
         """None for a shard that was never asked for; raises DataError when it cannot be read."""
-        return read_json(self._folder / f"{shard}.json", Import)
+        return read_json(self._folder / f"{shard}.json", Import, NEWER)
 
     def put(self, shard: str, entry: Import) -> None:
         """Write it down; raises DataError when the disk refuses."""

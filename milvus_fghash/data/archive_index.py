@@ -15,6 +15,7 @@ from milvus_fghash.data import tar_index, zip_index
 from milvus_fghash.data.members import Member
 from milvus_fghash.data.places import Place, Url
 from milvus_fghash.errors import DataError
+from milvus_fghash.state_folder import state_folder
 from milvus_fghash.whole_file import write_whole
 
 BLOCK: Final = 8 << 20
@@ -55,9 +56,8 @@ def _index(file: BinaryIO, shown: str) -> Iterable[Member]:
 
 def _file_of(archive: Url, version: str) -> Path:
     """Where its members are kept; the URL's secrets are not in the name."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     digest = hashlib.blake2b(f"{archive} {version}".encode(), digest_size=16).hexdigest()
-    return Path(state) / "milvus-fghash" / "archives" / f"{digest}.json"
+    return state_folder() / "archives" / f"{digest}.json"
 
 
 def _facts(member: Member) -> tuple[dict[str, object], tuple[int, ...] | None]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from milvus_fghash.config import Frozen, read_model
-from milvus_fghash.errors import ConfigError, DataError
-from milvus_fghash.whole_file import write_whole
+from milvus_fghash.config import Frozen
+from milvus_fghash.json_file import read_json, write_json
 
 
 class ReindexRecord(Frozen):
@@ -32,13 +30,7 @@ class ReindexRecord(Frozen):
         Raises:
             DataError: when it cannot be understood.
         """
-        file = record_file(folder, born)
-        try:
-            return read_model(cls, json.loads(file.read_bytes()), str(file))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, ConfigError) as error:
-            raise DataError(f"cannot read {file}: {error}; reindex again writes it anew") from None
+        return read_json(record_file(folder, born), cls, "; reindex again writes it anew")
 
     def finished(self, whole: bool) -> Self:
         """The record of a run that came to its end."""
@@ -50,7 +42,7 @@ class ReindexRecord(Frozen):
         Raises:
             DataError: when the disk refuses.
         """
-        write_whole(record_file(folder, born), (self.model_dump_json(indent=2) + "\n").encode())
+        write_json(record_file(folder, born), self)
 
 
 def record_file(folder: Path, born: str) -> Path:

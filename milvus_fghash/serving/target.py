@@ -21,6 +21,7 @@ from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, optional
 from milvus_fghash.packages import installed
 from milvus_fghash.serving.driver import MilvusClient, log_like_others
 from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
+from milvus_fghash.state_folder import state_folder
 
 SCHEMES = ("http", "https", "tcp")
 LITE_FIX = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
@@ -107,16 +108,15 @@ class Capabilities:
 def journal_folder(target: Target, collection: str) -> Path:
     """Where the journal of a collection is kept, unless someone says otherwise.
 
-    Beside the file of Milvus Lite; for a server below $XDG_STATE_HOME, which is ~/.local/state where it is not set.
+    Beside the file of Milvus Lite; for a server in the `state_folder`.
     """
     if target.is_lite:
         file = Path(target.uri).expanduser().resolve()
         return file.with_name(f"{file.name}.journals") / collection
     parts = urlsplit(target.uri)
     where = f"{parts.hostname}:{parts.port}{parts.path} {target.db_name or ''}"
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     digest = hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
-    return Path(state) / "milvus-fghash" / f"{parts.hostname}-{digest}" / collection
+    return state_folder() / f"{parts.hostname}-{digest}" / collection
 
 
 SELDOM_PING: Final = {"grpc.keepalive_time_ms": 3_600_000}
