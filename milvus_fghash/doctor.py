@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from milvus_fghash._version import __version__
-from milvus_fghash.errors import FghashError, MissingExtra
+from milvus_fghash.errors import FghashError, MissingExtra, one_line
 from milvus_fghash.packages import installed
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _torch() -> Iterator[Finding]:
         torch = importlib.import_module("torch")
         devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     except Exception as error:
-        yield Finding("training", "warning", f"torch does not load: {_one_line(error)}")
+        yield Finding("training", "warning", f"torch does not load: {one_line(f'{type(error).__name__}: {error}')}")
         return
     yield Finding("training", "ok", f"torch {torch.__version__}, GPU: {', '.join(devices) or 'none'}")
 
@@ -145,7 +145,3 @@ def _milvus(part: str, target: Target) -> Finding:
 def is_broken(findings: list[Finding]) -> bool:
     """Whether something that is needed does not work."""
     return any(finding.state == "broken" for finding in findings)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

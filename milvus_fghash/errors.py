@@ -131,3 +131,12 @@ def optional_part(extra: str) -> Iterator[None]:
         raise MissingExtra(
             f"this needs {missing}, which is not installed. Install it with: pip install 'milvus-fghash[{extra}]'"
         ) from error
+
+
+def one_line(error: object) -> str:
+    r"""The text of an error, or of what a server says, without its line breaks.
+
+    >>> one_line(ValueError("no such\n  file"))
+    'no such file'
+    """
+    return " ".join(str(error).split())

@@ -22,7 +22,7 @@ from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Source
 from milvus_fghash.errors import DataError, Stopped
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
-from milvus_fghash.packages import installed
+from milvus_fghash.packages import versions_of
 from milvus_fghash.serving import links
 from milvus_fghash.serving.decoding import TIMEOUT, WORKERS, Photo, Refused
 from milvus_fghash.serving.encoder import Encoder
@@ -185,5 +185,4 @@ def write_behind(maker: Maker, shards: Iterable[Ready]) -> Iterator[Marker]:
 @functools.cache
 def versions() -> dict[str, str]:
     """Of the programs that decide what is in a shard."""
-    known = {package: version for package in PACKAGES if (version := installed(package))}
-    return {"milvus-fghash": __version__, **known}
+    return {"milvus-fghash": __version__, **versions_of(PACKAGES)}

@@ -24,7 +24,7 @@ from milvus_fghash.bulk.building import Engine
 from milvus_fghash.bulk.folder import Marker, ShardFolder
 from milvus_fghash.bulk.making import Decoding, Maker, Tick
 from milvus_fghash.bulk.plan import ShardTask
-from milvus_fghash.errors import ConfigError, DataError, FghashError, Stopped, optional_part
+from milvus_fghash.errors import ConfigError, DataError, FghashError, Stopped, one_line, optional_part
 from milvus_fghash.serving.encoder import Encoder
 
 LOOK: Final = 0.2
@@ -131,7 +131,7 @@ class RayPool:
                     cpus = (self.actors or os.cpu_count() or 1) + 1
                     ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **common)
             except Exception as error:  # Ray raises what its parts raise
-                said = " ".join(str(error).split())[:300]
+                said = one_line(error)[:300]
                 raise ConfigError(f"cannot start Ray, or connect to {self.address or 'it'}: {said}") from error
             stack.callback(ray.shutdown)
             stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of killed actors, and stdout is for the result
@@ -186,7 +186,7 @@ def _made(dataset: Any, stop: threading.Event, tick: Tick) -> Iterator[Marker]:
         if row is None:
             break
         if isinstance(row, Exception):
-            raise DataError(f"Ray gave up: {' '.join(str(row).split())[:300]}") from row
+            raise DataError(f"Ray gave up: {one_line(row)[:300]}") from row
         tick(row["photos"])
         if row["error"]:
             failed.append(row["error"])

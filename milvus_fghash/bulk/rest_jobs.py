@@ -20,7 +20,7 @@ from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 from milvus_fghash.bulk.jobs import Job
-from milvus_fghash.errors import StoreBusy, StoreError
+from milvus_fghash.errors import StoreBusy, StoreError, one_line
 from milvus_fghash.serving.target import Target
 
 TIMEOUT: Final = 60.0
@@ -121,7 +121,7 @@ def _data(doing: str, status: int, raw: bytes) -> Any:
         code, message, data = answer.get("code", status), answer.get("message", ""), answer.get("data")
     except (ValueError, AttributeError):
         code, message, data = status, raw.decode("utf-8", "replace"), None
-    message = " ".join(str(message).split())[:LONGEST]
+    message = one_line(message)[:LONGEST]
     if status >= 500 or status == 429:
         # A server, or what stands before it, that fails half-way may have done what was asked.
         raise (_NoAnswer if status >= 500 else StoreBusy)(f"{doing}: the server answers {status} ({message})")

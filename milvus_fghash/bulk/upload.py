@@ -5,10 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from milvus_fghash.errors import ConfigError, MissingExtra, StoreError
-
-EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
-"""Scheme of a URL -> what has to be installed for it."""
+from milvus_fghash.data.fetching import EXTRAS
+from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, one_line
 
 
 class Bucket:
@@ -45,7 +43,7 @@ class Bucket:
             self._files.put_file(str(path), there)
             size = self._files.info(there)["size"]
         except Exception as error:  # each storage has errors of its own
-            raise StoreError(f"cannot copy {path} to {self.url}: {' '.join(str(error).split())[:300]}") from error
+            raise StoreError(f"cannot copy {path} to {self.url}: {one_line(error)[:300]}") from error
         if size != path.stat().st_size:
             raise StoreError(f"{there} has {size:,} bytes after copying {path} of {path.stat().st_size:,}")
         return there if self._local else there.lstrip("/").partition("/")[2]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from milvus_fghash.cli.messages import is_json, settle, tell
-from milvus_fghash.errors import FghashError, nearest
+from milvus_fghash.errors import FghashError, nearest, one_line
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -20,7 +20,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except FghashError as error:
-            _tell(" ".join(str(error).split()), type(error).__name__, error.exit_code)
+            _tell(one_line(error), type(error).__name__, error.exit_code)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             tell("Interrupted.", logging.ERROR, "error", kind="KeyboardInterrupt", exit_code=INTERRUPTED)

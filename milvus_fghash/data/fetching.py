@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, TypeVar
 
 from milvus_fghash.data.places import Place, Url, protocol_of, without_secrets
-from milvus_fghash.errors import DataError, ImageRefused, MissingExtra, optional_part
+from milvus_fghash.errors import DataError, ImageRefused, MissingExtra, one_line, optional_part
 
 T = TypeVar("T")
 FileSystem = Any
@@ -140,7 +140,7 @@ def told(shown: str, error: BaseException) -> ImageRefused:
             return ImageRefused("missing", f"{shown} does not exist")
         case TimeoutError():
             return ImageRefused("timeout", f"{shown} did not come in time")
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error) or type(error).__name__
     return ImageRefused("unreachable", f"{shown} cannot be fetched: {_SECRET.sub('', text)[:200]}")
 
 

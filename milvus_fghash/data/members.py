@@ -13,6 +13,8 @@ NESTED: Final = (".tar", ".zip", ".tgz", ".tar.gz")
 """Endings of archives."""
 LABELS: Final = (".cls", ".json")
 """Endings of the members that may say the class of their sample."""
+LONGEST_LABEL: Final = 1 << 16
+"""Bytes of such a one."""
 LONGEST_NAME: Final = 1024
 """Letters of a member's name."""
 
@@ -66,6 +68,11 @@ def kind_of(name: str) -> str:
 def barred(name: str, reason: str, message: str) -> Member:
     """A member that cannot be had. ``message`` goes on after its name."""
     return Member(name[:LONGEST_NAME], reason=reason, message=message)
+
+
+def nested(name: str) -> Member:
+    """An archive as a member."""
+    return barred(name, "format", "is an archive inside an archive, which is not opened; unpack it")
 
 
 class Careful:

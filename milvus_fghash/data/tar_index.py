@@ -6,12 +6,11 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, Any, BinaryIO, Final, cast
 
-from milvus_fghash.data.members import Careful, Member, TooMuch, barred, kind_of
+from milvus_fghash.data.members import LONGEST_LABEL, Careful, Member, TooMuch, barred, kind_of, nested
 from milvus_fghash.errors import DataError
 
 MOST: Final = 1 << 20
 """Bytes of one header, long names and all."""
-LONGEST_LABEL: Final = 1 << 16
 PADDING: Final = 1 << 20
 """Bytes that may follow the end of an archive."""
 
@@ -73,7 +72,7 @@ def _member(info: tarfile.TarInfo, file: Careful) -> Iterator[Member]:
         what = "a link" if info.islnk() or info.issym() else "no plain file"
         yield barred(name, "format", f"is {what} in the archive, and only plain files are read")
     elif kind == "nested":
-        yield barred(name, "format", "is an archive inside an archive, which is not opened; unpack it")
+        yield nested(name)
     elif kind == "photo":
         yield Member(name, info.offset_data, info.size, version=f"{info.mtime:.0f}")
     elif info.size <= LONGEST_LABEL:

@@ -9,9 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, BinaryIO, Final, cast
 
-from milvus_fghash.data.members import Careful, Member, TooMuch, barred, kind_of
+from milvus_fghash.data.members import LONGEST_LABEL, Careful, Member, TooMuch, barred, kind_of, nested
 from milvus_fghash.data.reading import ZIP_HEADER
-from milvus_fghash.data.tar_index import LONGEST_LABEL
 from milvus_fghash.errors import DataError
 
 MOST: Final = 1 << 29
@@ -47,7 +46,7 @@ def _member(info: zipfile.ZipInfo, archive: zipfile.ZipFile, end: int) -> Iterat
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         yield barred(name, "format", "is a link or a device in the archive, and only plain files are read")
     elif kind == "nested":
-        yield barred(name, "format", "is an archive inside an archive, which is not opened; unpack it")
+        yield nested(name)
     elif info.flag_bits & _ENCRYPTED:
         yield barred(name, "format", "is encrypted; make the archive again without a password")
     elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -18,10 +18,10 @@ from PIL import Image
 from milvus_fghash.bits import Codes, check_codes, code_bytes
 from milvus_fghash.bundle import Bundle, read_bundle
 from milvus_fghash.data.places import Place, Source, name_of, protocol_of
-from milvus_fghash.errors import BundleError, CodeError
+from milvus_fghash.errors import BundleError, CodeError, one_line
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
 from milvus_fghash.serving.decoding import TIMEOUT, Photo, Refused, batches, decode, workers_for
-from milvus_fghash.serving.runtime import one_line, open_session
+from milvus_fghash.serving.runtime import open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from milvus_fghash._version import __version__
 from milvus_fghash.errors import FghashError, Stopped
-from milvus_fghash.packages import installed
+from milvus_fghash.packages import versions_of
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.journal import Journal
@@ -61,7 +61,7 @@ class RunRecord:
                 "milvus-fghash": __version__,
                 "python": platform.python_version(),
                 "milvus": f"{able.kind} {able.version}",
-                **{package: version for package in PACKAGES if (version := installed(package))},
+                **versions_of(PACKAGES),
             },
         }
         return cls(what, facts, datetime.now(UTC))

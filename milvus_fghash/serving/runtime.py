@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from milvus_fghash.bits import code_bytes
 from milvus_fghash.bundle import Bundle
-from milvus_fghash.errors import BundleError, ConfigError, nearest
+from milvus_fghash.errors import BundleError, ConfigError, nearest, one_line
 from milvus_fghash.onnx_runtime import load_runtime
 
 if TYPE_CHECKING:
@@ -67,11 +67,6 @@ def choose_provider(asked: str | None, available: list[str]) -> str:
             f"this ONNX Runtime has no provider {asked!r}. {nearest(asked.lower(), short)} "
             "CUDA needs pip install 'milvus-fghash[gpu]'"
         ) from None
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an error of ONNX Runtime without its line breaks."""
-    return " ".join(str(error).split())
 
 
 def _check_interface(session: InferenceSession, bundle: Bundle) -> None:
