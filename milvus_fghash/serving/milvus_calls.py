@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import grpc
 
-from milvus_fghash.errors import StoreBusy, StoreError
+from milvus_fghash.errors import StoreBusy, StoreError, one_line
 from milvus_fghash.serving.driver import MilvusException
 
 TIMEOUT: Final = 60.0
@@ -82,5 +82,5 @@ def _words(error: Any) -> str:
         text = f"{error.code().name} {error.details() or ''}"
     else:
         text = str(error) or type(error).__name__
-    text = " ".join(text.split())
+    text = one_line(text)
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
