@@ -153,15 +153,15 @@ def test_the_time_begins_with_the_photo(pictures: list[Path]) -> None:
 
 
 def test_an_answer_that_comes_at_the_last_moment_counts(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(Pool(SMALL, DEFAULT_LIMITS, 1, 0.5)) as pool:
+    with closing(Pool(SMALL, DEFAULT_LIMITS, 1, 1)) as pool:
         for row in range(2):
             pool.add(row, pictures[row])
             finished(pool, 1)
         pool.add(2, pictures[2])
-        pool.step(patient=False)
-        time.sleep(0.6)
-        with monkeypatch.context() as patch:  # it comes when the pool has just listened
+        with monkeypatch.context() as patch:  # the answer comes when the pool has just listened
             patch.setattr(decode_pool, "wait", lambda pipes, seconds: [])
+            assert pool.step(patient=False) == []
+            time.sleep(1.2)
             assert pool.step(patient=False) == []
         assert isinstance(finished(pool, 1)[2], Photo)
 
