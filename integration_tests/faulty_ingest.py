@@ -17,7 +17,6 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from pydantic import BaseModel
 from milvus_fghash.data import read
 from milvus_fghash.serving import writing
 from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.driver import lower_calls
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions, ingest
 from milvus_fghash.serving.journal import Journal
@@ -78,11 +78,17 @@ def decode_worker() -> int:
 
 def main(plan: Plan) -> None:
     begun: Counter[str] = Counter()
+    one_at_a_time = threading.Lock()
 
-    def begin(stage: Stage) -> None:
-        begun[stage] += 1
-        if stage != plan.stage or begun[stage] != plan.number:
-            return
+    def begin(stage: Stage) -> int:
+        with one_at_a_time:
+            begun[stage] += 1
+            number = begun[stage]
+        if stage == plan.stage and number == plan.number:
+            kill()
+        return number
+
+    def kill() -> None:
         if plan.victim == "server":
             print("kill", flush=True)
             return
@@ -101,13 +107,12 @@ def main(plan: Plan) -> None:
 
     class WatchedCollection(HashCollection):
         def write(self, records: Sequence[dict[str, Any]]) -> None:
-            begin("sink")
-            if begun["sink"] == plan.lose_answers:
+            if begin("sink") == plan.lose_answers:
                 print("lose", flush=True)
                 sys.stdin.readline()  # until the proxy is ready to
             if plan.plant == "insert":
-                client: Any = self.client
-                client.upsert = client.insert
+                calls, _ = lower_calls(self.client)
+                calls.upsert = calls.batch_insert
             super().write(records)
 
     class WatchedJournal(Journal):
@@ -118,9 +123,9 @@ def main(plan: Plan) -> None:
     class HastyWriter(writing.Writer):
         """Writes down first, and writes then."""
 
-        def _write(self, records: Sequence[dict[str, Any]], batch: writing.Batch) -> Future[None]:
+        def _write(self, records: Sequence[dict[str, Any]], batch: writing.Batch) -> None:
             self.journal.put(batch.entries)
-            return super()._write(records, batch)
+            super()._write(records, batch)
 
     def watched_decode(*arguments: Any, **options: Any) -> Iterator[Any]:
         with closing(original_decode(*arguments, **options)) as decoded:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -141,6 +142,25 @@ def test_typed_columns_are_found_by_after_the_import(
         assert (done.returncode, "was not made for these shards" in done.stderr) == (1, True)
     finally:
         server.drop_collection(new_name)
+
+
+@pytest.mark.parametrize("by", ["bulk-import", "ingest"])
+def test_rows_go_into_the_database_that_was_named(
+    road: Path, milvus: dict[str, str], server: MilvusClient, server_target: Target, new_name: str, by: str
+) -> None:
+    if not probe(server).databases:
+        pytest.skip("this server has no databases")
+    server.create_database(new_name)
+    words = ("shards",) if by == "bulk-import" else (str(GOLDEN), "birds")
+    try:
+        with closing(connect(replace(server_target, db_name=new_name))) as inside:
+            done = command(road, by, *words, "--collection-name", "photos", "--db-name", new_name, env=milvus)
+            assert done.returncode == 0, done.stderr
+            assert not server.has_collection("photos")
+            assert HashCollection.open(inside, "photos").count() == 36
+            inside.drop_collection("photos")
+    finally:
+        server.drop_database(new_name)
 
 
 def an_import(road: Path, collection: HashCollection, jobs: Jobs, place: Callable[[Path], str] = in_place) -> ImportRun:

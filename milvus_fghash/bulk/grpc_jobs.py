@@ -9,7 +9,7 @@ import grpc
 
 from milvus_fghash.bulk.jobs import Job
 from milvus_fghash.errors import StoreBusy
-from milvus_fghash.serving.driver import MilvusClient, MilvusException
+from milvus_fghash.serving.driver import MilvusClient, MilvusException, lower_calls
 from milvus_fghash.serving.milvus_calls import milvus_call
 
 TIMEOUT = 60.0
@@ -22,15 +22,18 @@ class GrpcJobs:
     keyed = False
 
     def __init__(self, client: MilvusClient, collection: str) -> None:
-        # The only public way is `utility` of the ORM, which pymilvus 3.1 drops.
-        self._handler: Any = client._get_connection()
+        self._handler, self._of_database = lower_calls(client)
         self._collection = collection
 
     def create(self, file: str, key: str) -> str | None:
         try:
             with milvus_call(f"cannot import {file}"):
                 # Given by its place, the timeout does not make pymilvus ask again, which could import twice.
-                return str(self._handler.do_bulk_insert(self._collection, "", [file], TIMEOUT, retry_times=0))
+                return str(
+                    self._handler.do_bulk_insert(
+                        self._collection, "", [file], TIMEOUT, retry_times=0, **self._of_database
+                    )
+                )
         except StoreBusy as error:
             if _answered(error.__cause__):
                 raise
@@ -39,7 +42,7 @@ class GrpcJobs:
     def get(self, job: str) -> Job | None:
         try:
             with milvus_call(f"cannot ask for the import {job}"):
-                return _job(self._handler.get_bulk_insert_state(int(job), timeout=TIMEOUT))
+                return _job(self._handler.get_bulk_insert_state(int(job), timeout=TIMEOUT, **self._of_database))
         except Exception as error:
             if isinstance(error.__cause__, MilvusException) and "not found" in str(error.__cause__):
                 return None
@@ -47,7 +50,7 @@ class GrpcJobs:
 
     def under_way(self) -> Iterator[Job]:
         with milvus_call(f"cannot list the imports into {self._collection}"):
-            found = self._handler.list_bulk_insert_tasks(0, self._collection, timeout=TIMEOUT)
+            found = self._handler.list_bulk_insert_tasks(0, self._collection, timeout=TIMEOUT, **self._of_database)
         yield from (job for job in map(_job, found) if job.state == "under way")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import CodeError, StoreError, nearest
 from milvus_fghash.serving.aliases import check_unused, exists, resolve
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.expressions import check_brackets, check_deletable, id_is_one_of
+from milvus_fghash.serving.expressions import IDS_A_CALL, check_brackets, check_deletable, id_is_one_of
 from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.serving.paging import query_pages
 from milvus_fghash.serving.replacing import replace_rows
@@ -36,9 +36,6 @@ from milvus_fghash.serving.target import probe
 
 Consistency = Literal["Strong", "Session", "Bounded", "Eventually"]
 
-IDS_A_CALL: Final = 1000
-"""Ids named in one call; each may have 64 bytes."""
-
 
 @dataclass(frozen=True)
 class HashCollection:
@@ -54,6 +51,8 @@ class HashCollection:
     """Level of reads that name none."""
     has_code_hex: bool
     embedding_dim: int | None
+    fields: tuple[Mapping[str, Any], ...]
+    """All of them, as Milvus describes them."""
     columns: tuple[Column, ...] = ()
     """Typed columns of its own, which each row has a value of."""
     partition_key: str | None = None
@@ -152,6 +151,7 @@ class HashCollection:
             consistency=described["consistency_level_name"],
             has_code_hex="code_hex" in widths,
             embedding_dim=int(widths["embedding"]) if "embedding" in widths else None,
+            fields=tuple(described["fields"]),
             columns=columns,
             partition_key=partition_key,
             upserts=partition_key is None or probe(client).keyed_upsert,
@@ -217,10 +217,8 @@ class HashCollection:
         Raises:
             StoreError: when Milvus refuses.
         """
-        step = len(records) if self.upserts else IDS_A_CALL
-        for start in range(0, len(records), step or 1):
-            with milvus_call(f"cannot write to {self.name}"):
-                replace_rows(self.client, self.name, records[start : start + step], self.upserts, TIMEOUT)
+        with milvus_call(f"cannot write to {self.name}"):
+            replace_rows(self.client, self.name, self.fields, records, self.upserts, TIMEOUT)
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""

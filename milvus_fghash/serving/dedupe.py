@@ -12,7 +12,8 @@ from milvus_fghash.components import RowNumbers
 from milvus_fghash.duplicates import Census, Kind, compare_here, find_groups
 from milvus_fghash.duplicates_record import Duplicates, Group, Member, tally
 from milvus_fghash.errors import ConfigError, StoreError
-from milvus_fghash.serving.collection import IDS_A_CALL, HashCollection
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.expressions import IDS_A_CALL
 from milvus_fghash.serving.rows import Rows, read_codes
 from milvus_fghash.serving.search import ids_within, queries_a_call
 

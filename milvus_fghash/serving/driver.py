@@ -10,8 +10,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["DataType", "MilvusClient", "MilvusException", "log_like_others"]
+__all__ = ["DataType", "MilvusClient", "MilvusException", "log_like_others", "lower_calls"]
 
 
 @contextmanager
@@ -34,6 +35,16 @@ def _without_milvus_uri() -> Iterator[None]:
 with _without_milvus_uri():
     from pymilvus import DataType, MilvusClient
     from pymilvus.exceptions import MilvusException
+
+
+def lower_calls(client: MilvusClient) -> tuple[Any, dict[str, Any]]:
+    """The object whose calls `MilvusClient` makes, for those that it lacks, and what names the client's database to it.
+
+    No other public way leads to them but the ORM, which pymilvus 3.1 drops.
+    """
+    handler = client._get_connection()
+    context = getattr(client, "_generate_call_context", None)  # since 3.0; before, the handler knows the database
+    return handler, {"context": context()} if context else {}
 
 
 def log_like_others() -> None:

@@ -11,6 +11,8 @@ from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.target import probe
 
+IDS_A_CALL: Final = 1000
+"""Ids named in one call; each may have 64 bytes."""
 TEXT: Final = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
 """A text between quotes, as a regular expression."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from milvus_fghash.errors import ConfigError, DataError, StoreError
 
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
 """Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
+
+LONG_NUMBER: Final = re.compile(r"\d{19}")
+"""Found in every JSON that has a number Milvus cannot keep, and in few others."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,8 @@ def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any
     """
     try:
         together = json.dumps(metas, ensure_ascii=False, allow_nan=False)
+        if LONG_NUMBER.search(together):
+            json.loads(together, parse_int=_int64)
     except (TypeError, ValueError) as error:
         raise StoreError(f"meta must be a JSON object: {error}") from None
     if len(metas) == 1:
@@ -188,3 +194,10 @@ def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any
         check_metas(metas[:middle])
         check_metas(metas[middle:])
     return metas
+
+
+def _int64(digits: str) -> int:
+    number = int(digits)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"the number {number} does not fit into 64 bits; give it as text")
+    return number

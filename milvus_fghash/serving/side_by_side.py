@@ -14,7 +14,8 @@ import numpy as np
 from milvus_fghash.bits import Codes
 from milvus_fghash.errors import StoreError
 from milvus_fghash.metrics import Histogram, average_precisions, distance_histogram, precision_at
-from milvus_fghash.serving.collection import IDS_A_CALL, HashCollection
+from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.expressions import IDS_A_CALL
 from milvus_fghash.serving.rows import Rows
 from milvus_fghash.serving.verify import SHOWN
 

@@ -13,9 +13,9 @@ from milvus_fghash.bits import differing_bits
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving import journal_rows
 from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import IDS_A_CALL, HashCollection, count_rows
+from milvus_fghash.serving.collection import HashCollection, count_rows
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.expressions import id_is_one_of
+from milvus_fghash.serving.expressions import IDS_A_CALL, id_is_one_of
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 from milvus_fghash.serving.search import Wanted, search_codes

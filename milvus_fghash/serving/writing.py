@@ -1,6 +1,7 @@
-"""Rows into Milvus in a thread of its own, while the next photos are decoded and encoded; then into the journal.
+"""Rows into Milvus in threads of their own, while the next photos are decoded and encoded; then into the journal.
 
-A batch is written down, by another thread, when Milvus has said that it is in, while Milvus is at the next one.
+Two batches are under way at once: one is made ready to be sent, or written down, while Milvus is at the other. No photo
+stands in two batches of a run, so that it does not matter which is in first.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,8 +23,8 @@ from milvus_fghash.serving.patience import Patience, Tell
 from milvus_fghash.serving.rows import Rows
 
 HANDED_OVER: Final = 2
-"""Batches that may be with the writer at once: one on its way to Milvus, one that is written down or waits. With the
-one that is being filled, three are lost to a kill at the most, which is to say encoded again."""
+"""Batches that may be with the writer at once. With the one that is being filled, three are lost to a kill at the most,
+which is to say encoded again."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Batch:
 
 @dataclass
 class Writer:
-    """Takes batches in order. Use it in a ``with`` block, whose end waits for what was handed over.
+    """Takes batches. Use it in a ``with`` block, whose end waits for what was handed over.
 
-    What goes wrong in the thread is raised by the next `put`, or by the end of the block; nothing is written after it.
+    What goes wrong in a thread is raised by the next `put`, or by the end of the block; nothing is sent after it.
     """
 
     collection: HashCollection
@@ -55,14 +55,15 @@ class Writer:
     stop: threading.Event
     stored: int = 0
     """Rows that are in, and in the journal."""
-    failed: bool = False
-    """Whether a batch could not be written; those behind it are not tried."""
-    _write_thread: ThreadPoolExecutor = field(init=False)
-    _note_thread: ThreadPoolExecutor = field(init=False)
-    _under_way: deque[Future[Future[None]]] = field(default_factory=deque)
+    _error: BaseException | None = None
+    """What went wrong first."""
+    _told: str = ""
+    _threads: ThreadPoolExecutor = field(init=False)
+    _under_way: deque[Future[None]] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Writer:
-        self._write_thread, self._note_thread = ThreadPoolExecutor(1, "write"), ThreadPoolExecutor(1, "note")
+        self._threads = ThreadPoolExecutor(HANDED_OVER, "write")
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
@@ -72,8 +73,7 @@ class Writer:
             if error is None:  # an error that ended the block is the one to tell
                 raise
         finally:
-            self._write_thread.shutdown(cancel_futures=True)
-            self._note_thread.shutdown()
+            self._threads.shutdown(cancel_futures=True)
 
     def put(self, batch: Batch) -> None:
         """Hand over a batch; waits while `HANDED_OVER` are with the writer.
@@ -85,32 +85,30 @@ class Writer:
         rows = batch.rows
         records = [] if rows is None else self.collection.records(rows, batch.embeddings)  # while Milvus is at others
         self._wait_until(HANDED_OVER - 1)
-        self._under_way.append(self._write_thread.submit(self._write, records, batch))
+        self._under_way.append(self._threads.submit(self._write, records, batch))
 
     def _wait_until(self, left: int) -> None:
         while len(self._under_way) > left:
-            self._under_way.popleft().result().result()
+            self._under_way.popleft().result()
 
-    def _write(self, records: Sequence[dict[str, Any]], batch: Batch) -> Future[None]:
-        with self._failing():
-            if records and not self.failed:
-                write = functools.partial(self.collection.write, records)
-                self.patience.until_it_works(write, self.stop, self.tell)
-            elif records:
-                raise CancelledError
-        return self._note_thread.submit(self._note, batch)
-
-    def _note(self, batch: Batch) -> None:
-        """What is in is written down, also when a later batch has failed meanwhile."""
-        with self._failing():
-            self.journal.put(batch.entries)
-        self.stored += 0 if batch.rows is None else len(batch.rows)
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Nothing is sent after something went wrong."""
+    def _write(self, records: Sequence[dict[str, Any]], batch: Batch) -> None:
+        """Into Milvus, and what is in into the journal, also when another batch has failed meanwhile."""
         try:
-            yield
-        except BaseException:
-            self.failed = True
+            if records:
+                if self._error is not None:
+                    raise self._error
+                write = functools.partial(self.collection.write, records)
+                self.patience.until_it_works(write, self.stop, self._tell_once)
+            self.journal.put(batch.entries)
+        except BaseException as error:
+            self._error = self._error or error
             raise
+        with self._lock:
+            self.stored += len(records)
+
+    def _tell_once(self, line: str) -> None:
+        """Two batches that wait for the same Milvus have the same to say."""
+        with self._lock:
+            if line != self._told:
+                self._told = line
+                self.tell(line)

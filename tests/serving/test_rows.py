@@ -39,7 +39,10 @@ def test_bytes_count_not_letters() -> None:
         check_fits("label", "é" * 513)
 
 
-@pytest.mark.parametrize("meta", [{"x": float("inf")}, {"x": object()}, {"x": "y" * 70_000}, {"x": "\udcff"}])
+@pytest.mark.parametrize(
+    "meta",
+    [{"x": float("inf")}, {"x": object()}, {"x": "y" * 70_000}, {"x": "\udcff"}, {"x": [2**63]}, {"x": -(2**63) - 1}],
+)
 @pytest.mark.parametrize("place", [0, 2, 4])
 def test_meta_that_is_no_json_or_too_long_is_refused(meta: dict[str, object], place: int) -> None:
     metas: list[dict[str, object]] = [{}] * 5
@@ -54,6 +57,8 @@ def test_each_meta_may_have_all_the_bytes() -> None:
     with pytest.raises(StoreError, match="65,537 bytes"):
         check_metas([large, {"x": "é" * 32_764}, large])
     assert check_metas([]) == []
+    whole = [{"x": 2**63 - 1, "y": -(2**63), "z": str(2**70), "u": 0.1234567890123456789}]
+    assert check_metas(whole) == whole
 
 
 @given(st.lists(st.text(max_size=80) | st.text("é", min_size=30, max_size=34)))

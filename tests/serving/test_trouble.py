@@ -97,7 +97,8 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
     catalog.collection = Failing(**vars(catalog.collection))
     with pytest.raises(StoreBusy):
         catalog.ingest(IngestOptions(8, patience=Patience(0.2, 0.05)))
-    assert set(tried) == {"00.png"}
+    assert "00.png" in tried
+    assert set(tried) <= {"00.png", "08.png"}  # two are under way at once
 
 
 @given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 128))
