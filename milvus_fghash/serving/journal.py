@@ -118,6 +118,8 @@ class Journal:
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")  # a power cut loses the last batches, no more
+                # 64 MB: ids lie anywhere, so that a checkpoint writes a page for almost every row since the last one
+                connection.execute("PRAGMA wal_autocheckpoint = 16000")
                 connection.execute("BEGIN IMMEDIATE")  # takes the lock, which stays
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 connection.execute("COMMIT")
