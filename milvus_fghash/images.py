@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from milvus_fghash.errors import ImageRefused, nearest
-from milvus_fghash.jpeg_scale import MARGIN, reduce
+from milvus_fghash.jpeg_scale import MARGIN, picture_of, reduce, turn_picture
 
 RULES: Final[dict[str, str]] = {
     "exif": "the EXIF orientation is applied",
@@ -32,7 +32,7 @@ RULES: Final[dict[str, str]] = {
     "alpha": "composited on white",
     "16-bit": "grey divided by 257 and rounded to nearest; colour as Pillow reduces it, by its high bytes",
     "animation": "first frame",
-    "scale": f"JPEG at 1/2, 1/4 or 1/8 by libjpeg, where it divides both sides and {MARGIN} x `resize` are left",
+    "scale": f"JPEG at 1/2, 1/4 or 1/8 by libjpeg, where {MARGIN} x `resize` are left; placed as with all pixels",
     "resize": "Pillow, antialiased; shorter side to `resize`, the longer side rounded down; then the centre crop",
 }
 """What was decided about odd images. Part of every bundle."""
@@ -171,9 +171,13 @@ def upright_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
         ImageRefused: `format`, when its pixels are of a mode that is not taken.
     """
     image.load()  # first: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF itself as it loads
-    turn = _TRANSPOSED.get(_orientation(image))
+    orientation = _orientation(image)
     rgb = _to_rgb(image, name)
-    return rgb if turn is None else rgb.transpose(turn)
+    if orientation not in _TRANSPOSED:
+        return rgb
+    upright = rgb.transpose(_TRANSPOSED[orientation])
+    turn_picture(upright, rgb.size, orientation)
+    return upright
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -184,17 +188,19 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
     another order and round differently in between.
     """
     crop, resize, method = preprocessing.size, preprocessing.resize, _FILTERS[preprocessing.interpolation]
+    picture = picture_of(image)
     if preprocessing.resize_mode == "stretch":
         width = height = resize
     else:
-        shorter = min(image.size)
-        width, height = (int(resize * side / shorter) for side in image.size)
+        shorter = min(picture.size)
+        width, height = (int(resize * side / shorter) for side in picture.size)
     left, top = round((width - crop) / 2), round((height - crop) / 2)  # half to even, as torchvision
     if max(width, height) > _WIDEST * resize:
-        across, down = image.width / width, image.height / height
-        box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
+        x, y, right, bottom = picture.box
+        across, down = (right - x) / width, (bottom - y) / height
+        box = (x + left * across, y + top * down, x + (left + crop) * across, y + (top + crop) * down)
         return np.array(image.resize((crop, crop), method, box=box))
-    return np.array(image.resize((width, height), method).crop((left, top, left + crop, top + crop)))
+    return np.array(image.resize((width, height), method, box=picture.box).crop((left, top, left + crop, top + crop)))
 
 
 def _shown(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from PIL import Image
 
@@ -13,27 +13,62 @@ With 3, about half as many bits of the codes differ from those of all pixels, an
 (`benchmarks/reduced_scale.py`). With 2 there are as many as saving a photo again at quality 80 changes.
 """
 
+_KEY = "picture"
+"""Of `Image.info`, which Pillow hands on as an image is converted and turned."""
 _COSINE = {0xC0, 0xC1, 0xC2}
 """Frames of baseline, extended and progressive JPEG. Lossless ones (0xC3) have no scale to be reduced."""
+
+
+class Picture(NamedTuple):
+    """What the pixels of a decoded image stand for."""
+
+    size: tuple[int, int]
+    """Width and height that the file says."""
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom of the picture among the pixels. Where the scale does not divide a side, the last
+    pixel stands for less than the others, and the picture ends inside it."""
+
+    def turned(self, pixels: tuple[int, int], orientation: int) -> Picture:
+        """After an image of so many pixels across and down was turned upright from an EXIF orientation, 1 to 8."""
+        (left, top, right, bottom), (across, down), size = self.box, pixels, self.size
+        if orientation >= 5:
+            left, top, right, bottom, across, down, size = top, left, bottom, right, down, across, size[::-1]
+        if orientation in (2, 3, 6, 7):
+            left, right = across - right, across - left
+        if orientation in (3, 4, 7, 8):
+            top, bottom = down - bottom, down - top
+        return Picture(size, (left, top, right, bottom))
+
+
+def picture_of(image: Image.Image) -> Picture:
+    """Of an image that `reduce` has seen, or any other."""
+    picture = image.info.get(_KEY)
+    return picture if isinstance(picture, Picture) else Picture(image.size, (0, 0, *image.size))
+
+
+def turn_picture(image: Image.Image, pixels: tuple[int, int], orientation: int) -> None:
+    """Note in an upright image what became of the picture as it was turned; arguments as of `Picture.turned`."""
+    picture = image.info.get(_KEY)
+    if isinstance(picture, Picture):
+        image.info[_KEY] = picture.turned(pixels, orientation)
 
 
 def reduce(image: Image.Image, data: bytes, least: int) -> None:
     """Have a JPEG decoded at 1/2, 1/4 or 1/8, so that its shorter side keeps at least ``least`` pixels.
 
-    The scale divides both sides: a last pixel that stands for less than the others would shift the whole picture, and
-    rounding the longer side of the resized photo another way shifts it by half a pixel. What is too small for that, a
-    lossless JPEG and every other format are left as they are.
+    What is too small for that, a lossless JPEG and every other format are left as they are.
 
     Args:
-        image: open, not loaded yet. Its size changes.
+        image: open, not loaded yet. Its size changes, and `picture_of` knows what it was.
         data: the bytes it is read from.
         least: pixels.
     """
     if image.format in {"JPEG", "MPO"} and _frame(data) in _COSINE:
         width, height = image.size
         for scale in (8, 4, 2):
-            if min(width, height) >= scale * least and width % scale == height % scale == 0:
+            if min(width, height) >= scale * least:
                 image.draft(None, (width // scale, height // scale))
+                image.info[_KEY] = Picture((width, height), (0, 0, width / scale, height / scale))
                 return
 
 
