@@ -42,9 +42,7 @@ def lower_calls(client: MilvusClient) -> tuple[Any, dict[str, Any]]:
 
     No other public way leads to them but the ORM, which pymilvus 3.1 drops.
     """
-    handler = client._get_connection()
-    context = getattr(client, "_generate_call_context", None)  # since 3.0; before, the handler knows the database
-    return handler, {"context": context()} if context else {}
+    return client._get_connection(), {"context": client._generate_call_context()}
 
 
 def log_like_others() -> None:

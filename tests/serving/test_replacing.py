@@ -116,6 +116,9 @@ def test_vectors_and_fields_that_may_be_null_are_sent_alike() -> None:
         def _get_connection(self) -> Handler:
             return Handler()
 
+        def _generate_call_context(self) -> None:
+            return None
+
     client: Any = Client()
     replace_rows(client, "shop", fields, records, upserts=True, timeout=1)
     sent.append(Prepare.row_upsert_param("shop", records, "", fields, [], enable_dynamic=False))
