@@ -53,6 +53,8 @@ _TRANSPOSED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ORIENTED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where `Image.info` may say how an image is to be turned."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WIDEST = 8
 """Aspect ratio above which only the crop is resized. Below, the pixels are torchvision's bit for bit."""
@@ -176,16 +178,18 @@ def upright_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     if orientation not in _TRANSPOSED:
         return rgb
     upright = rgb.transpose(_TRANSPOSED[orientation])
-    turn_picture(upright, rgb.size, orientation)
+    turn_picture(upright, orientation)
+    for key in _ORIENTED:
+        upright.info.pop(key, None)
     return upright
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Resize an RGB image and cut out its centre: (size, size, 3).
 
-    Equals torchvision's Resize (on Pillow images) and CenterCrop bit for bit up to an aspect ratio of 8. Longer
-    images are resized only where the crop lies, which bounds the memory. Pillow may then take the two directions in
-    another order and round differently in between.
+    Equals torchvision's Resize (on Pillow images) and CenterCrop bit for bit up to an aspect ratio of 8, unless the
+    picture ends inside a pixel after decoding at a reduced scale. Longer images are resized only where the crop lies,
+    which bounds the memory. Pillow may then take the two directions in another order and round differently in between.
     """
     crop, resize, method = preprocessing.size, preprocessing.resize, _FILTERS[preprocessing.interpolation]
     picture = picture_of(image)

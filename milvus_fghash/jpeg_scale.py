@@ -24,33 +24,37 @@ class Picture(NamedTuple):
 
     size: tuple[int, int]
     """Width and height that the file says."""
+    pixels: tuple[int, int]
+    """Width and height as decoded."""
     box: tuple[float, float, float, float]
     """Left, top, right and bottom of the picture among the pixels. Where the scale does not divide a side, the last
     pixel stands for less than the others, and the picture ends inside it."""
 
-    def turned(self, pixels: tuple[int, int], orientation: int) -> Picture:
-        """After an image of so many pixels across and down was turned upright from an EXIF orientation, 1 to 8."""
-        (left, top, right, bottom), (across, down), size = self.box, pixels, self.size
+    def turned(self, orientation: int) -> Picture:
+        """After its image was turned upright from an EXIF orientation, 1 to 8."""
+        (left, top, right, bottom), (across, down), size = self.box, self.pixels, self.size
         if orientation >= 5:
             left, top, right, bottom, across, down, size = top, left, bottom, right, down, across, size[::-1]
         if orientation in (2, 3, 6, 7):
             left, right = across - right, across - left
         if orientation in (3, 4, 7, 8):
             top, bottom = down - bottom, down - top
-        return Picture(size, (left, top, right, bottom))
+        return Picture(size, (across, down), (left, top, right, bottom))
 
 
 def picture_of(image: Image.Image) -> Picture:
-    """Of an image that `reduce` has seen, or any other."""
+    """Of an image that `reduce` has seen, or any other; one that was cropped or resized since is any other."""
     picture = image.info.get(_KEY)
-    return picture if isinstance(picture, Picture) else Picture(image.size, (0, 0, *image.size))
+    if isinstance(picture, Picture) and picture.pixels == image.size:
+        return picture
+    return Picture(image.size, image.size, (0, 0, *image.size))
 
 
-def turn_picture(image: Image.Image, pixels: tuple[int, int], orientation: int) -> None:
-    """Note in an upright image what became of the picture as it was turned; arguments as of `Picture.turned`."""
+def turn_picture(image: Image.Image, orientation: int) -> None:
+    """Note in an image that was turned upright from an EXIF orientation what became of the picture."""
     picture = image.info.get(_KEY)
     if isinstance(picture, Picture):
-        image.info[_KEY] = picture.turned(pixels, orientation)
+        image.info[_KEY] = picture.turned(orientation)
 
 
 def reduce(image: Image.Image, data: bytes, least: int) -> None:
@@ -67,8 +71,9 @@ def reduce(image: Image.Image, data: bytes, least: int) -> None:
         width, height = image.size
         for scale in (8, 4, 2):
             if min(width, height) >= scale * least:
-                image.draft(None, (width // scale, height // scale))
-                image.info[_KEY] = Picture((width, height), (0, 0, width / scale, height / scale))
+                drawn = image.draft(None, (width // scale, height // scale))
+                if drawn:
+                    image.info[_KEY] = Picture((width, height), image.size, drawn[1])
                 return
 
 

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from milvus_fghash.bundle import read_bundle
 from milvus_fghash.errors import ImageRefused
-from milvus_fghash.images import Limits, Preprocessing, load, open_rgb, prepare
+from milvus_fghash.images import Limits, Preprocessing, load, open_rgb, prepare, upright_rgb
 from milvus_fghash.jpeg_scale import MARGIN, _frame
 from tests.image_bytes import BLUE, RED, encode, noise
 
@@ -196,6 +196,21 @@ def test_a_bundle_that_says_nothing_of_scale_decodes_every_pixel() -> None:
     assert open_rgb(raw, preprocessing=older.preprocessing).size == (2048, 1024)
     newer = older.preprocessing.model_copy(update={"scale": "reduced"})
     assert open_rgb(raw, preprocessing=newer).size != (2048, 1024)
+
+
+def test_a_part_of_a_reduced_image_is_an_image_like_any_other() -> None:
+    reduced = open_rgb(encode(picture(403, 301), "JPEG"), preprocessing=TINY)
+    assert reduced.size == (51, 38)
+    part = reduced.crop((0, 0, 30, 20))
+    assert np.array_equal(prepare(part, TINY), prepare(Image.fromarray(np.asarray(part)), TINY))
+
+
+def test_an_upright_image_is_not_turned_again() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = open_rgb(encode(picture(40, 30), "JPEG", exif=exif))
+    assert upright.size == (30, 40)
+    assert upright_rgb(upright) == upright
 
 
 def test_a_file_cannot_say_where_its_picture_lies() -> None:

@@ -40,7 +40,7 @@ with _without_milvus_uri():
 def lower_calls(client: MilvusClient) -> tuple[Any, dict[str, Any]]:
     """The object whose calls `MilvusClient` makes, for those that it lacks, and what names the client's database to it.
 
-    No other public way leads to them but the ORM, which pymilvus 3.1 drops.
+    The only public way to them is the ORM, which pymilvus 3.1 drops.
     """
     return client._get_connection(), {"context": client._generate_call_context()}
 

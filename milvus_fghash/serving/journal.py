@@ -117,8 +117,8 @@ class Journal:
             with _told(folder):
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")  # a power cut loses the last batches, no more
-                # 64 MB: ids lie anywhere, so that a checkpoint writes a page for almost every row since the last one
+                connection.execute("PRAGMA synchronous = NORMAL")  # a power cut loses what is not checkpointed yet
+                # 64 MB, which is some 16,000 rows of a large catalog: ids lie anywhere, and each row writes a page
                 connection.execute("PRAGMA wal_autocheckpoint = 16000")
                 connection.execute("BEGIN IMMEDIATE")  # takes the lock, which stays
                 version = connection.execute("PRAGMA user_version").fetchone()[0]

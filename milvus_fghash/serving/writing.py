@@ -45,7 +45,8 @@ class Batch:
 class Writer:
     """Takes batches. Use it in a ``with`` block, whose end waits for what was handed over.
 
-    What goes wrong in a thread is raised by the next `put`, or by the end of the block; nothing is sent after it.
+    What goes wrong in a thread is raised by one of the next calls of `put`, or by the end of the block. No batch is
+    begun after it, and none goes on to wait for Milvus.
     """
 
     collection: HashCollection
@@ -53,6 +54,7 @@ class Writer:
     patience: Patience
     tell: Tell
     stop: threading.Event
+    """Ends waiting for Milvus. It is also set here, when something goes wrong."""
     stored: int = 0
     """Rows that are in, and in the journal."""
     _error: BaseException | None = None
@@ -73,7 +75,7 @@ class Writer:
             if error is None:  # an error that ended the block is the one to tell
                 raise
         finally:
-            self._threads.shutdown(cancel_futures=True)
+            self._threads.shutdown()
 
     def put(self, batch: Batch) -> None:
         """Hand over a batch; waits while `HANDED_OVER` are with the writer.
@@ -102,6 +104,7 @@ class Writer:
             self.journal.put(batch.entries)
         except BaseException as error:
             self._error = self._error or error
+            self.stop.set()
             raise
         with self._lock:
             self.stored += len(records)

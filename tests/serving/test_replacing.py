@@ -95,12 +95,13 @@ def test_what_is_sent_is_what_milvus_client_sends(
 
 
 def test_vectors_and_fields_that_may_be_null_are_sent_alike() -> None:
-    """Of fields that this Milvus Lite lacks, and columns that someone else added."""
+    """Of columns that someone else added, and that Milvus computes, which no Milvus here has."""
     fields: list[dict[str, Any]] = [
         {"name": "id", "type": DataType.VARCHAR, "params": {"max_length": 64}, "is_primary": True},
         {"name": "code", "type": DataType.BINARY_VECTOR, "params": {"dim": 16}},
         {"name": "embedding", "type": DataType.FLOAT_VECTOR, "params": {"dim": 3}},
         {"name": "added", "type": DataType.INT64, "params": {}, "nullable": True},
+        {"name": "computed", "type": DataType.FLOAT_VECTOR, "params": {"dim": 8}, "is_function_output": True},
     ]
     embeddings = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
     records = [
@@ -124,6 +125,19 @@ def test_vectors_and_fields_that_may_be_null_are_sent_alike() -> None:
     sent.append(Prepare.row_upsert_param("shop", records, "", fields, [], enable_dynamic=False))
     ours, theirs = map(contents, sent)
     assert ours == theirs
+
+
+def test_a_field_that_others_have_added_since_keeps_its_value() -> None:
+    fields: list[dict[str, Any]] = [{"name": "id", "type": DataType.VARCHAR}]
+    sent: list[Any] = []
+
+    class Client:
+        def upsert(self, name: str, data: list[dict[str, Any]], timeout: float) -> None:
+            sent.append(data)
+
+    client: Any = Client()
+    replace_rows(client, "shop", fields, [{"id": "a", "added": 7}], upserts=True, timeout=1)
+    assert sent == [[{"id": "a", "added": 7}]]
 
 
 def test_no_rows_are_no_call() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from milvus_fghash.errors import Stopped, StoreBusy
+from milvus_fghash.errors import Stopped, StoreBusy, StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.encoder import Encoder
@@ -69,13 +69,17 @@ def test_stopping_finishes_what_was_begun_and_the_next_run_does_the_rest(catalog
     assert (result.stored, result.unchanged, result.vanished) == (N - first, first, 0)
 
 
+ONE_AT_A_TIME = threading.Lock()
+
+
 class Broken(HashCollection):
     """A collection of which Milvus goes away at the third write."""
 
     def write(self, records: Sequence[dict[str, Any]]) -> None:
-        if self.count() >= 16:
-            raise StoreBusy("cannot write: the server cannot be reached")
-        super().write(records)
+        with ONE_AT_A_TIME:
+            if self.count() >= 16:
+                raise StoreBusy("cannot write: the server cannot be reached")
+            super().write(records)
 
 
 def test_what_goes_wrong_with_the_last_batch_is_told_too(catalog: Catalog) -> None:
@@ -101,6 +105,49 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
     assert set(tried) <= {"00.png", "08.png"}  # two are under way at once
 
 
+@pytest.mark.parametrize("older", ["goes in", "waits"])
+def test_what_goes_wrong_with_one_batch_ends_the_others_too(catalog: Catalog, older: str) -> None:
+    """The second is refused for good, while the first is on its way, or waits for a Milvus that is gone."""
+    tried: list[str] = []
+    refused = threading.Event()
+
+    class Refusing(HashCollection):
+        def write(self, records: Sequence[dict[str, Any]]) -> None:
+            tried.append(records[0]["path"])
+            if tried[-1] == "08.png":
+                time.sleep(1)  # the third waits to be handed over by then
+                refused.set()
+                raise StoreError("it is refused")
+            if older == "waits":
+                raise StoreBusy("it is gone")
+            refused.wait(30)
+            time.sleep(0.1)
+
+    catalog.collection = Refusing(**vars(catalog.collection))
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="it is"):
+        catalog.ingest(IngestOptions(8, patience=Patience(120, 0.5)))
+    assert time.monotonic() - started < 60
+    assert set(tried) == {"00.png", "08.png"}
+
+
+def test_two_batches_that_wait_for_the_same_milvus_say_so_once(catalog: Catalog) -> None:
+    away, told = threading.Barrier(2, timeout=30), list[str]()
+    failed: set[str] = set()
+
+    class Away(HashCollection):
+        def write(self, records: Sequence[dict[str, Any]]) -> None:
+            if (first := records[0]["path"]) in ("00.png", "08.png") and first not in failed:
+                failed.add(first)
+                away.wait()
+                raise StoreBusy("gone")
+            super().write(records)
+
+    catalog.collection = Away(**vars(catalog.collection))
+    assert catalog.ingest(IngestOptions(8, patience=Patience(60, 0.5)), tell=told.append).stored == N
+    assert told == ["gone; trying again for 60 s", "Milvus is back"]
+
+
 @given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 128))
 def test_what_waits_and_what_is_encoded_is_one_batch_at_the_most(batch_rows: int, size: int, streams: int) -> None:
     pace = Pace.of(batch_rows, size, streams)
@@ -120,7 +167,8 @@ def test_no_more_than_three_batches_are_under_way(catalog: Catalog, batch_rows: 
         def write(self, records: Sequence[dict[str, Any]]) -> None:
             nonlocal written
             time.sleep(0.05)
-            written += len(records)
+            with ONE_AT_A_TIME:
+                written += len(records)
 
     class Counting(Encoder):
         def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
