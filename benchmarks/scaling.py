@@ -24,8 +24,8 @@ class Figures:
     """Photos a second that one core computes (MobileNetV2, 224 pixels)."""
     decode: float = 545.0
     """Photos a second that one core decodes and prepares (files of 227 x 227; of a camera: 50 to 80)."""
-    upsert: float = 19_600.0
-    """Rows a second that one client writes, one server beside it on two cores."""
+    upsert: float = 13_100.0
+    """Rows a second that one client writes, of a million, one server beside it on two cores."""
     bulk: float = 100_000.0
     """Rows a second that a server's own import takes in."""
     parquet_bytes: float = 118.0
