@@ -22,6 +22,13 @@ def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> b
     return stream.getvalue()
 
 
+def turned_by(orientation: int) -> Image.Exif:
+    """EXIF that says how a viewer is to turn the image."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
 def noise(width: int, height: int) -> Image.Image:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)

@@ -11,20 +11,18 @@ import pytest
 from PIL import Image
 
 from milvus_fghash.images import FORMATS, Preprocessing, load, open_rgb, read_file, upright_rgb
-from tests.image_bytes import BLUE, RED, encode, noise, pixels_of, reason_of
+from tests.image_bytes import BLUE, RED, encode, noise, pixels_of, reason_of, turned_by
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_once(orientation: int, file_format: str) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
     upright = Image.new("RGB", (32, 16), BLUE)
     upright.paste(RED, (0, 0, 16, 8))
     # How a camera stores an upright picture under each orientation: the inverse of the turn a viewer makes
     turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = upright.transpose(Image.Transpose(turns[orientation])) if orientation > 1 else upright
-    shown = pixels_of(encode(stored, file_format, exif=exif, quality=95)).astype(int)
+    shown = pixels_of(encode(stored, file_format, exif=turned_by(orientation), quality=95)).astype(int)
     assert shown.shape == (16, 32, 3)
     assert shown[4, 8] == pytest.approx(RED, abs=12)
     assert shown[4, 24] == pytest.approx(BLUE, abs=12)
@@ -33,9 +31,7 @@ def test_exif_orientation_is_applied_once(orientation: int, file_format: str) ->
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
 def test_an_image_that_is_only_open_is_turned_once_too(file_format: str) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encode(noise(8, 5), file_format, exif=exif)
+    data = encode(noise(8, 5), file_format, exif=turned_by(6))
     assert (np.asarray(upright_rgb(Image.open(io.BytesIO(data)))) == pixels_of(data)).all()
     assert open_rgb(data).size == (5, 8)
 

@@ -16,7 +16,7 @@ from milvus_fghash.bundle import read_bundle
 from milvus_fghash.errors import ImageRefused
 from milvus_fghash.images import Limits, Preprocessing, load, open_rgb, prepare, upright_rgb
 from milvus_fghash.jpeg_scale import MARGIN, _frame
-from tests.image_bytes import BLUE, RED, encode, noise
+from tests.image_bytes import BLUE, RED, encode, noise, turned_by
 
 TINY = Preprocessing(size=8, resize=8)
 ENOUGH = 8 * MARGIN
@@ -75,9 +75,9 @@ def test_the_picture_is_cut_out_at_the_same_place(
     width: int, height: int, resize: int, orientation: int, mode: str
 ) -> None:
     across, down = np.linspace(0, 160, width)[None], np.linspace(0, 95, height)[:, None]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encode(Image.fromarray((across + down).round().astype(np.uint8)), "JPEG", quality=98, exif=exif)
+    data = encode(
+        Image.fromarray((across + down).round().astype(np.uint8)), "JPEG", quality=98, exif=turned_by(orientation)
+    )
     preprocessing = Preprocessing.model_validate({"size": 8, "resize": resize, "resize_mode": mode})
     assert np.abs(load(data, preprocessing).astype(int) - prepare(open_rgb(data), preprocessing)).max() <= 3
 
@@ -87,9 +87,7 @@ def test_of_a_panorama_too(orientation: int) -> None:
     """Only the crop of it is resized. The scale is 1/8, and divides neither side."""
     across, down = np.arange(1101)[None], np.arange(8 * ENOUGH + 1)[:, None]
     waves = np.abs(across % 200 - 100) + np.abs(down - 64)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encode(Image.fromarray(waves.astype(np.uint8)), "JPEG", quality=98, exif=exif)
+    data = encode(Image.fromarray(waves.astype(np.uint8)), "JPEG", quality=98, exif=turned_by(orientation))
     assert min(open_rgb(data, preprocessing=TINY).size) == ENOUGH + 1
     assert np.abs(load(data, TINY).astype(int) - prepare(open_rgb(data), TINY)).max() <= 3
 
@@ -105,9 +103,7 @@ def test_no_side_gets_shorter_than_what_is_needed(width: int, height: int, resiz
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("size", "scale"), [((400, 300), 4), ((1600, 1208), 8), ((403, 301), 4)])
 def test_a_turned_photo_is_reduced_and_turned(orientation: int, size: tuple[int, int], scale: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encode(picture(*size), "JPEG", exif=exif, quality=95)
+    data = encode(picture(*size), "JPEG", exif=turned_by(orientation), quality=95)
     preprocessing = Preprocessing(size=25, resize=25)
     whole, reduced = open_rgb(data), open_rgb(data, preprocessing=preprocessing)
     assert reduced.size == tuple(-(-side // scale) for side in whole.size)
@@ -206,9 +202,7 @@ def test_a_part_of_a_reduced_image_is_an_image_like_any_other() -> None:
 
 
 def test_an_upright_image_is_not_turned_again() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    upright = open_rgb(encode(picture(40, 30), "JPEG", exif=exif))
+    upright = open_rgb(encode(picture(40, 30), "JPEG", exif=turned_by(6)))
     assert upright.size == (30, 40)
     assert upright_rgb(upright) == upright
 
@@ -217,7 +211,5 @@ def test_a_file_cannot_say_where_its_picture_lies() -> None:
     """Pillow puts texts of a PNG beside what it knows of the image itself."""
     texts = PngInfo()
     texts.add_text("picture", "of a bird")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    told, plain = (encode(picture(400, 300), "PNG", exif=exif, **more) for more in ({"pnginfo": texts}, {}))
+    told, plain = (encode(picture(400, 300), "PNG", exif=turned_by(6), **more) for more in ({"pnginfo": texts}, {}))
     assert np.array_equal(load(told, TINY), load(plain, TINY))

@@ -51,6 +51,11 @@ class Column:
         return value
 
 
+def is_int64(number: int) -> bool:
+    """Whether Milvus can keep a whole number."""
+    return -(2**63) <= number < 2**63
+
+
 def _text(cell: object) -> str | None:
     if isinstance(cell, bool | int | float):
         return json.dumps(cell)
@@ -60,7 +65,7 @@ def _text(cell: object) -> str | None:
 def _int64(cell: object) -> int | None:
     if isinstance(cell, str) and _WHOLE.fullmatch(cell.strip()):
         cell = int(cell)
-    return cell if isinstance(cell, int) and not isinstance(cell, bool) and -(2**63) <= cell < 2**63 else None
+    return cell if isinstance(cell, int) and not isinstance(cell, bool) and is_int64(cell) else None
 
 
 def _double(cell: object) -> float | None:

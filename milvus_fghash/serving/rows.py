@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.bits import Codes, check_codes, code_bytes, to_hex
+from milvus_fghash.data.columns import is_int64
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import ConfigError, DataError, StoreError
 
@@ -198,6 +199,6 @@ def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any
 
 def _int64(digits: str) -> int:
     number = int(digits)
-    if not -(2**63) <= number < 2**63:
+    if not is_int64(number):
         raise ValueError(f"the number {number} does not fit into 64 bits; give it as text")
     return number

@@ -15,7 +15,7 @@ from milvus_fghash.data.places import Place
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, Preprocessing
 from milvus_fghash.serving.decode_worker import BYTES_PER_PIXEL, MEMORY, memory_for, source_from_bytes, source_to_bytes
 from milvus_fghash.serving.decoding import Photo, Refused, decode
-from tests.image_bytes import encode, noise
+from tests.image_bytes import encode, noise, turned_by
 from tests.serving.decoders import SMALL, Processes, summary
 
 
@@ -32,8 +32,7 @@ def test_a_photo_that_fills_the_memory_is_refused_and_the_worker_goes_on(tmp_pat
     assert len(started) == 1
 
 
-TURNED = Image.Exif()
-TURNED[0x0112] = 6
+TURNED = turned_by(6)
 
 
 @pytest.mark.parametrize(

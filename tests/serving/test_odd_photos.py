@@ -14,11 +14,10 @@ from milvus_fghash.images import Limits
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions, ingest
-from tests.image_bytes import encode, noise
+from tests.image_bytes import encode, noise, turned_by
 
 TALL = Image.fromarray(np.repeat(np.array([[[255, 0, 0]], [[0, 0, 255]]], np.uint8), 24, axis=0).repeat(32, axis=1))
-TURNED = Image.Exif()
-TURNED[0x0112] = 6
+TURNED = turned_by(6)
 LEVELS = Image.fromarray(np.linspace(0, 65535, 32 * 24).reshape(24, 32).astype(np.uint16))
 
 TAKEN = {
