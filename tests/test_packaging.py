@@ -54,12 +54,12 @@ def facts(wheel: zipfile.ZipFile) -> Message:
     return Parser().parsestr(wheel.read(name).decode())
 
 
-def test_no_file_passes_three_hundred_lines() -> None:
+def test_no_file_passes_four_hundred_lines() -> None:
     """Rule 1 of CONTRIBUTING.md."""
     folders = ("milvus_fghash", "exporters", "tests", "integration_tests", "benchmarks")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > 200
-    assert [file.name for file in files if len(file.read_text(encoding="utf-8").splitlines()) > 300] == []
+    assert [file.name for file in files if len(file.read_text(encoding="utf-8").splitlines()) > 400] == []
 
 
 def test_each_source_file_is_in_the_wheel_once(wheel: zipfile.ZipFile) -> None:
