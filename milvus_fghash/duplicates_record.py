@@ -14,6 +14,7 @@ from pydantic import Field
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.duplicates import Earlier, Kind
 from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.outside_text import csv_cell
 from milvus_fghash.whole_file import write_whole
 
 Count = Annotated[int, Field(ge=0)]
@@ -148,7 +149,7 @@ def spare_rows(groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "fir
 
 
 def write_csv(path: Path, groups: Sequence[Group]) -> None:
-    """One line a member; groups are numbered from 1.
+    """One line a member; groups are numbered from 1. Texts that a spreadsheet would compute are marked by `csv_cell`.
 
     Raises:
         DataError: when the disk refuses.
@@ -157,5 +158,5 @@ def write_csv(path: Path, groups: Sequence[Group]) -> None:
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["group", "kind", *Member.model_fields])
     for number, group in enumerate(groups, 1):
-        lines.writerows([number, group.kind, *one.model_dump().values()] for one in group.members)
+        lines.writerows([number, group.kind, *map(csv_cell, one.model_dump().values())] for one in group.members)
     write_whole(path, text.getvalue().encode(errors="backslashreplace"))

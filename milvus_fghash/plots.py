@@ -16,6 +16,7 @@ import numpy as np
 
 from milvus_fghash.errors import DataError, optional_part
 from milvus_fghash.evaluate import Evaluation, EvaluationRecord
+from milvus_fghash.outside_text import printable_lines
 from milvus_fghash.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -102,14 +103,14 @@ def line_chart(
         if not marks:
             style["marker"] = ""
         if line.spread:
-            axes.errorbar(line.x, line.y, line.spread, label=name, markersize=4.5, capsize=2.5, **style)
+            axes.errorbar(line.x, line.y, line.spread, label=_words(name), markersize=4.5, capsize=2.5, **style)
         else:
-            axes.plot(line.x, line.y, label=name, markersize=3.5, **style)
+            axes.plot(line.x, line.y, label=_words(name), markersize=3.5, **style)
     if ticks:
         axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     elif whole:
         axes.locator_params(axis="x", integer=True)
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=_words(title))
     if len(lines) > FEW:
         figure.set_size_inches(10.5, 6)
         figure.legend(loc="outside right upper", fontsize=9)
@@ -123,11 +124,11 @@ def bar_chart(bars: Mapping[str, float], title: str, xlabel: str) -> Figure:
     figure, (axes,) = _figure(1)
     figure.set_size_inches(8, 1.5 + 0.3 * len(bars))
     axes.grid(visible=False, axis="y")
-    drawn = axes.barh(list(bars), list(bars.values()), color=COLOURS[0])
+    drawn = axes.barh(list(map(_words, bars)), list(bars.values()), color=COLOURS[0])
     axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize=9)
     axes.margins(x=0.12, y=0.02)
     axes.invert_yaxis()
-    axes.set(xlabel=xlabel, title=title)
+    axes.set(xlabel=xlabel, title=_words(title))
     return figure
 
 
@@ -138,7 +139,7 @@ def precision_recall(records: Records) -> Figure:
         curve = record.pr_curve
         points = [(r, p) for r, p in zip(curve.recall, curve.precision, strict=True) if p is not None]
         recall, precision = zip(*points, strict=True)
-        label = f"{name} (mAP@all {100 * record.map_exact:.1f} %)"
+        label = f"{_words(name)} (mAP@all {100 * record.map_exact:.1f} %)"
         axes.plot(100 * np.array(recall), 100 * np.array(precision), label=label, markersize=3.5, **_style(position))
     axes.set(xlabel="Recall of same-class pairs (%)", ylabel="Precision (%)", xlim=(-2, 102), ylim=(-2, 104))
     axes.set_title("Precision and recall within a Hamming radius (one mark a radius)")
@@ -151,7 +152,7 @@ def precision_at_k(records: Records) -> Figure:
     figure, (axes,) = _figure(1)
     for position, (name, record) in enumerate(records.items()):
         places, shares = list(record.precision_at), 100 * np.array(list(record.precision_at.values()))
-        axes.plot(places, shares, label=name, markersize=5, **_style(position))
+        axes.plot(places, shares, label=_words(name), markersize=5, **_style(position))
     ticks = sorted({k for record in records.values() for k in record.precision_at})
     axes.set_xscale("log")
     axes.set_xticks(ticks, labels=[f"{k:,}" for k in ticks])
@@ -177,7 +178,7 @@ def distances(records: Records) -> Figure:
             xlabel="Hamming distance (bits)",
             ylabel="Pairs of each kind (%)",
             xlim=(-0.7, record.bits + 0.7),
-            title=name,
+            title=_words(name),
         )
         _legend(axes)
     return figure
@@ -191,7 +192,7 @@ def bit_balance(records: Records) -> Figure:
         axes.bar(np.arange(record.bits), 100 * np.array(health.bit_balance), width=0.8, color=COLOURS[0])
         axes.axhline(50, color=COLOURS[6], linewidth=1, linestyle="--", label="balanced (50 %)")
         axes.set(xlabel="Bit", ylabel="Ones in the gallery (%)", xlim=(-0.7, record.bits - 0.3), ylim=(0, 104))
-        axes.set_title(f"{name}: {health.distinct_codes:,} distinct codes of {health.n_codes:,}")
+        axes.set_title(f"{_words(name)}: {health.distinct_codes:,} distinct codes of {health.n_codes:,}")
         _legend(axes)
     return figure
 
@@ -208,6 +209,11 @@ def _figure(rows: int) -> tuple[Figure, list[Axes]]:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, list(panels.flat)
+
+
+def _words(text: str) -> str:
+    """Names come from outside: control characters are written as escapes, and no dollar begins a formula."""
+    return printable_lines(text).replace("$", r"\$")
 
 
 def _style(position: int) -> dict[str, Any]:

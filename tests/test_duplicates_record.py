@@ -110,3 +110,14 @@ def test_csv_has_a_line_for_each_member(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert lines[-1]["path"] == ODD
     assert lines[-1]["distance"] == "1"
+
+
+def test_a_formula_stays_a_text_in_csv_and_json_stays_exact(tmp_path: Path) -> None:
+    formula = '=HYPERLINK("http://x/","robin")'
+    evil = group("near", "ab", formula)
+    write_csv(tmp_path / "groups.csv", [evil])
+    with open(tmp_path / "groups.csv", newline="") as file:
+        assert [line["path"] for line in csv.DictReader(file)] == [f"'{formula}"] * 2
+    duplicates([evil]).write(tmp_path / "groups.json")
+    (read,) = Duplicates.read(tmp_path / "groups.json").groups
+    assert read.members[0].path == formula

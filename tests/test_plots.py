@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,17 @@ from PIL import Image
 from milvus_fghash.bits import pack
 from milvus_fghash.errors import DataError, MissingExtra
 from milvus_fghash.evaluate import Evaluation, EvaluationRecord, Subject, evaluate_codes
-from milvus_fghash.plots import bit_balance, distances, precision_at_k, precision_recall, write_plots
+from milvus_fghash.plots import (
+    Line,
+    bar_chart,
+    bit_balance,
+    distances,
+    line_chart,
+    precision_at_k,
+    precision_recall,
+    write_figure,
+    write_plots,
+)
 from tests.conftest import Run
 
 NAMES = ["precision_recall.png", "precision_at_k.png", "distances.png", "bit_balance.png"]
@@ -62,6 +73,18 @@ def test_panels_show_pairs_and_bits() -> None:
     for axes, made in zip(bit_balance(records).axes, records.values(), strict=True):
         heights = [bar.get_height() for bar in axes.containers[0]]
         assert heights == pytest.approx([100 * share for share in made.gallery_health.bit_balance])
+
+
+def test_names_are_shown_as_they_are_and_nothing_of_them_acts(tmp_path: Path) -> None:
+    """Neither a formula (which would fail), nor control characters (of which the font has none, with a warning)."""
+    name, shown = "a$\\frac{$b\x1b\u202e", r"a\$\frac{\$b\x1b\u202e"
+    charts = [precision_recall({name: record("lsh")}), line_chart({name: Line((0, 1), (0, 1))}, name, "x", "y")]
+    for chart in charts:
+        assert [text.get_text().partition(" (")[0] for text in chart.axes[0].get_legend().get_texts()] == [shown]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_plots({name: record("lsh")}, tmp_path)
+        write_figure(bar_chart({name: 1.0}, f"of\n{name}", "x"), tmp_path / "bars.png")
 
 
 def test_no_record_is_an_error(tmp_path: Path) -> None:

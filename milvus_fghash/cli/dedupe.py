@@ -34,7 +34,9 @@ PATHS_SHOWN = 4
 @click.option("--previous", type=READABLE_FILE,
               help="What an earlier run wrote with --out: only what changed since then is searched.")  # fmt: skip
 @click.option("--out", type=NEW_PATH, help="Write the result as JSON, for --previous too.")
-@click.option("--csv", "csv_file", type=NEW_PATH, help="Write one line for each row of a group.")
+@click.option("--csv", "csv_file", type=NEW_PATH,
+              help="Write one line for each row of a group. A text that a spreadsheet would compute (=1+1) gets an "
+              "apostrophe in front; --out and --json have it as it is.")  # fmt: skip
 @click.option("--html", type=NEW_PATH, help="Write the groups as one HTML page, photos inside.")
 @click.option("--photos", type=READABLE_FOLDER, help="Folder the photos were ingested from, for --html.")
 @click.option("--delete", "kinds", type=click.Choice(["exact", "near"]), multiple=True,

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import click
 
 from milvus_fghash.cli.stray_lines import catch_stray_lines
+from milvus_fghash.outside_text import printable, printable_lines
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
@@ -56,18 +57,6 @@ class Secrets:
         self._texts |= {text for text in (whole, part if len(part) >= SHORTEST_PART else "") if text}
 
 
-def printable(value: object) -> str:
-    r"""File names may hold anything; what would move the cursor or cannot be encoded is written as an escape.
-
-    >>> printable("robin\x1b[2J.jpg")
-    'robin\\x1b[2J.jpg'
-    """
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
-        for letter in str(value)
-    )
-
-
 class MaskedFormatter(logging.Formatter):
     """Masks the finished line, tracebacks included."""
 
@@ -76,7 +65,7 @@ class MaskedFormatter(logging.Formatter):
         self.secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, self.secrets.mask(super().format(record)).split("\n")))
+        return printable_lines(self.secrets.mask(super().format(record)))
 
 
 class JsonFormatter(MaskedFormatter):

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import click
 
-from milvus_fghash.cli.messages import is_json, printable, tell
+from milvus_fghash.cli.messages import is_json, tell
+from milvus_fghash.outside_text import printable, printable_lines
 
 WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
@@ -113,4 +114,4 @@ def _print(table: Any, note: str) -> None:
 
     Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(table)
     if note:
-        click.echo(note)
+        click.echo(printable_lines(note))

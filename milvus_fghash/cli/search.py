@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import printable
 from milvus_fghash.cli.options import (
     NEW_PATH,
     PHOTO,
@@ -20,6 +19,7 @@ from milvus_fghash.cli.options import (
     json_option,
 )
 from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.outside_text import printable
 
 if TYPE_CHECKING:
     from milvus_fghash.data import Url

@@ -17,6 +17,7 @@ from milvus_fghash.comparing.grid import Results, Row
 from milvus_fghash.comparing.records import Record
 from milvus_fghash.comparing.trials import factors
 from milvus_fghash.evaluate import GalleryKind
+from milvus_fghash.outside_text import csv_cell, printable_lines
 
 DASH = "–"
 GALLERIES: tuple[GalleryKind, ...] = ("encoded", "learned")
@@ -55,7 +56,7 @@ def markdown(results: Results, title: str, notes: Sequence[str] = ()) -> str:
         parts.append("## Failed\n\n" + "\n".join(failed))
     if results.trials:
         parts.append("## Learning rates\n\n" + trial_table(results))
-    return "\n\n".join(parts) + "\n"
+    return printable_lines("\n\n".join(parts) + "\n")
 
 
 def gallery_table(results: Results, gallery: GalleryKind, group: str = "") -> str:
@@ -129,7 +130,7 @@ def long_csv(results: Results, gallery: GalleryKind) -> str:
         figures = (score.source, score.map_exact, score.map_sorted, score.precision_at[1]) if score else ("",) * 4
         known = (row.group, row.label, row.method, row.head or "", bits, seed)
         rate = record.learning_rate if record.curve else ""
-        writer.writerow((*known, *figures, rate, f"{record.seconds:.2f}", record.failed or ""))
+        writer.writerow(map(csv_cell, (*known, *figures, rate, f"{record.seconds:.2f}", record.failed or "")))
     return text.getvalue()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from milvus_fghash.explaining.bit_facts import BitFacts
 from milvus_fghash.explaining.contents import BitPart, Contents
-from milvus_fghash.explaining.tags import figure, file_name, percent, readable, text
+from milvus_fghash.explaining.tags import figure, file_name, percent, readable
+from milvus_fghash.outside_text import html_name
 
 NAMED = 3
 """Classes named in the title of a bit, on each side."""
@@ -22,9 +23,9 @@ INTRODUCTION = (
 
 def bits_part(contents: Contents) -> Iterator[str]:
     """HTML of all bits that are shown: a table, then a section for each."""
-    yield f'<h2 id="bits">What each bit of {text(contents.names[0])} stands for</h2>\n'
+    yield f'<h2 id="bits">What each bit of {html_name(contents.names[0])} stands for</h2>\n'
     yield from (f"<p>{paragraph}</p>\n" for paragraph in INTRODUCTION)
-    evidence = text(contents.models[0].evidence_is)
+    evidence = html_name(contents.models[0].evidence_is)
     yield f"<p>Shown are the photos with the largest and the smallest {evidence}, each on the side of its code, one of "
     yield "each class before a second of any.</p>\n"
     if any(part.heats for part in contents.bits):
@@ -35,7 +36,7 @@ def bits_part(contents: Contents) -> Iterator[str]:
         facts = part.facts
         bar = f'<span class="bar"><i style="width:{100 * facts.on:.0f}%"></i></span>'
         yield f'<tr><td><a href="#bit-{facts.bit}">bit {facts.bit}</a></td><td>{bar} {percent(facts.on)}</td>'
-        yield f"<td>{percent(facts.agreement)}</td><td>{text(sides(facts))}</td></tr>\n"
+        yield f"<td>{percent(facts.agreement)}</td><td>{html_name(sides(facts))}</td></tr>\n"
     yield "</table>\n"
     for part in contents.bits:
         yield from _bit(contents, part)
@@ -43,14 +44,14 @@ def bits_part(contents: Contents) -> Iterator[str]:
 
 def _bit(contents: Contents, part: BitPart) -> Iterator[str]:
     facts = part.facts
-    yield f'<section id="bit-{facts.bit}">\n<h3>Bit {facts.bit}: {text(sides(facts))}</h3>\n'
+    yield f'<section id="bit-{facts.bit}">\n<h3>Bit {facts.bit}: {html_name(sides(facts))}</h3>\n'
     agreement = f", agreement {percent(facts.agreement)}" if facts.agreement is not None else ""
     yield f"<p>On in {percent(facts.on)} of the photos{agreement}.</p>\n"
     yield from _side(contents, part, "on", facts.typical_on)
     yield from _side(contents, part, "off", facts.typical_off)
     if facts.classes:
         yield f"<details><summary>On, class by class ({len(facts.classes):,})</summary>\n<p>"
-        yield " \u00b7 ".join(f"{text(readable(one.label))} {percent(one.on)}" for one in facts.classes)
+        yield " \u00b7 ".join(f"{html_name(readable(one.label))} {percent(one.on)}" for one in facts.classes)
         yield "</p></details>\n"
     yield f'<p><a href="{part.picture}">Both sides as one picture</a></p>\n</section>\n'
 
@@ -63,7 +64,7 @@ def _side(contents: Contents, part: BitPart, side: str, rows: Sequence[int]) -> 
         pictures = [(contents.photos[row], f"{readable(label) or 'a photo'}, bit {part.facts.bit} {side}")]
         if row in part.heats:
             pictures.append((part.heats[row], f"heat map: what holds bit {part.facts.bit} {side}"))
-        caption = f"<b>{text(readable(label))}</b>on in {share[label]} of them" if label else ""
+        caption = f"<b>{html_name(readable(label))}</b>on in {share[label]} of them" if label else ""
         yield figure(pictures, "", caption + file_name(contents.gallery, row))
     if not rows:
         yield f"<p>No photo has it {side}.</p>\n"

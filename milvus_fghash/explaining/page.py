@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import Final
 
 from milvus_fghash.explaining.bit_page import bits_part
 from milvus_fghash.explaining.contents import Contents
 from milvus_fghash.explaining.query_page import queries_part
-from milvus_fghash.explaining.tags import text
+from milvus_fghash.outside_text import html, html_name
 from milvus_fghash.serving.decoding import Refused
 from milvus_fghash.serving.gallery import STYLE as TILES
 
@@ -56,9 +55,9 @@ def page(contents: Contents) -> bytes:
 
 def _page(contents: Contents) -> Iterator[str]:
     title = "What " + " and ".join(contents.names) + " learned"
-    yield f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n{MARK}\n<title>{escape(title)}</title>\n'
+    yield f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n{MARK}\n<title>{html(title)}</title>\n'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield f"<style>{STYLE}</style>\n<h1>{text(title)}</h1>\n"
+    yield f"<style>{STYLE}</style>\n<h1>{html_name(title)}</h1>\n"
     yield "<p>A model turns each photo into a code: a row of bits, each on or off. Photos whose codes differ in few "
     yield "bits count as alike. This page shows where the codes come from, and what they find.</p>\n"
     yield from _facts(contents)
@@ -81,12 +80,12 @@ def _facts(contents: Contents) -> Iterator[str]:
         ("Gallery", f"{contents.n_gallery:,} photos of {classes:,} classes: {contents.gallery_name}"),
         ("Queries", f"{len(contents.queries):,} photos: {contents.queries_name}"),
     ]
-    yield "<dl>\n" + "".join(f"<dt>{term}</dt><dd>{text(said)}</dd>\n" for term, said in facts) + "</dl>\n"
+    yield "<dl>\n" + "".join(f"<dt>{term}</dt><dd>{html_name(said)}</dd>\n" for term, said in facts) + "</dl>\n"
 
 
 def _refused(refused: Sequence[Refused]) -> Iterator[str]:
     if not refused:
         return
     yield '<h2 id="refused">Photos that could not be read</h2>\n<p>They are in nothing above.</p>\n<ul>\n'
-    yield from (f"<li>{text(one.path)}: {text(one.message)} ({text(one.reason)})</li>\n" for one in refused)
+    yield from (f"<li>{html_name(f'{one.path}: {one.message} ({one.reason})')}</li>\n" for one in refused)
     yield "</ul>\n"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from milvus_fghash.explaining.model import Heat, Pixels
+from milvus_fghash.outside_text import printable
 
 RIGHT: Final = (26, 152, 80)
 WRONG: Final = (215, 48, 39)
@@ -80,7 +81,7 @@ def montage(
     lead = 2 * gap if apart else 0
     step = TILE + 2 * frame + gap
     # Names hold parts of paths: any character, also line breaks and bytes that are no UTF-8
-    lines = [" ".join(name.encode(errors="backslashreplace").decode().split()) for name in names]
+    lines = [printable(" ".join(name.split())) for name in names]
     above = LETTERS + gap if lines else 0
     photos_end = max(len(row) for row in rows) * step + lead
     width = max([photos_end, *(gap + math.ceil(font.getlength(line)) for line in lines)]) + gap

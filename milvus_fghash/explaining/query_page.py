@@ -8,7 +8,8 @@ from milvus_fghash.explaining.contents import Contents, QueryPart
 from milvus_fghash.explaining.model import Model
 from milvus_fghash.explaining.queries import Query
 from milvus_fghash.explaining.retrieval import Found
-from milvus_fghash.explaining.tags import figure, file_name, readable, text
+from milvus_fghash.explaining.tags import figure, file_name, readable
+from milvus_fghash.outside_text import html_name
 
 ROWS = (
     "Nearest photos: in the order of their distance, the number of bits that differ from the query's code; equally "
@@ -24,7 +25,7 @@ def queries_part(contents: Contents) -> Iterator[str]:
     yield "the nearest photos of the gallery.</p>\n<ul>\n"
     for reading in dict.fromkeys(_readings(contents)):
         kind, _, rest = reading.partition(":")
-        yield f"<li><b>{text(kind)}</b>:{text(rest)}</li>\n"
+        yield f"<li><b>{html_name(kind)}</b>:{html_name(rest)}</li>\n"
     yield "</ul>\n"
     for number, part in enumerate(contents.queries, 1):
         yield from _query(contents, number, part)
@@ -41,18 +42,18 @@ def _readings(contents: Contents) -> Iterator[str]:
 def _query(contents: Contents, number: int, part: QueryPart) -> Iterator[str]:
     query, names = part.query, contents.names
     subject = readable(query.label) or "a photo whose class is not known"
-    yield f'<section id="query-{number}">\n<h3>Query {number}: {text(subject)}</h3>\n'
-    yield f'<p class="dim">{text(query.name)}</p>\n'
+    yield f'<section id="query-{number}">\n<h3>Query {number}: {html_name(subject)}</h3>\n'
+    yield f'<p class="dim">{html_name(query.name)}</p>\n'
     for name, views, left_out in zip(names, part.views, part.left_out, strict=True):
         if len(names) > 1:
-            yield f"<h4>Where {text(name)} looks</h4>\n"
+            yield f"<h4>Where {html_name(name)} looks</h4>\n"
         yield '<div class="maps">\n' + figure([(part.photo, f"the query, {subject}")], "", "<b>Photo</b>")
         for view in views:
-            caption = f"<b>{text(view.kind.capitalize())}</b>{text(view.caption)}"
+            caption = f"<b>{html_name(view.kind.capitalize())}</b>{html_name(view.caption)}"
             yield figure([(view.file, f"{view.kind} over the query: {view.caption}")], "", caption)
         yield "</div>\n"
         if left_out:
-            yield f'<p class="dim">{text(left_out)}</p>\n'
+            yield f'<p class="dim">{html_name(left_out)}</p>\n'
     for name, model, found in zip(names, contents.models, part.found, strict=True):
         yield from _row(contents, name, model, query, found)
     yield f'<p><a href="{part.picture}">What it finds, as one picture</a></p>\n</section>\n'
@@ -63,13 +64,13 @@ def _row(contents: Contents, name: str, model: Model, query: Query, found: Found
     right = sum(labels[hit.row] == query.label for hit in found.hits)
     said = f"{right} of the {len(found.hits)} nearest are of its class" if query.label else "the nearest"
     said = said if found.hits else "the gallery holds no other photo"
-    yield f'<h4>{text(name)}: {said}</h4>\n<div class="found">\n'
+    yield f'<h4>{html_name(name)}: {said}</h4>\n<div class="found">\n'
     for hit in found.hits:
         label = labels[hit.row]
         kind = verdict(query.label, label)
         distance = f"{hit.distance} of {model.bits} bits"
         alt = f"{readable(label) or 'a photo'}, {distance} differ" + (f", {kind} class" if kind else "")
-        caption = f"<b>{distance}</b>{text(readable(label))}{file_name(contents.gallery, hit.row)}"
+        caption = f"<b>{distance}</b>{html_name(readable(label))}{file_name(contents.gallery, hit.row)}"
         yield figure([(contents.photos[hit.row], alt)], kind, caption)
     yield "</div>\n"
     if found.cut:

@@ -1,13 +1,13 @@
-"""Pieces of HTML that the parts of the page share. Whatever comes from outside is escaped here."""
+"""Pieces of HTML that the parts of the page share."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import PurePosixPath
 
 from milvus_fghash.data.listing import Listing
+from milvus_fghash.outside_text import html, html_name
 
 
 def readable(label: str) -> str:
@@ -17,11 +17,6 @@ def readable(label: str) -> str:
     ('Red faced Cormorant', '007.')
     """
     return re.sub(r"^\d+[._]|_", " ", label).strip() or label
-
-
-def text(words: str) -> str:
-    """Escaped, and free to break after the marks that join words in names."""
-    return re.sub(r"(?<=[_/\-])(?=[^\W_])", "<wbr>", escape(words))
 
 
 def percent(share: float | None) -> str:
@@ -38,12 +33,12 @@ def percent(share: float | None) -> str:
 def file_name(gallery: Listing, row: int) -> str:
     """The name of a photo's file; its path when pointed at."""
     path = gallery.paths[row]
-    return f'<span title="{escape(path)}">{text(PurePosixPath(path).name)}</span>'
+    return f'<span title="{html(path)}">{html_name(PurePosixPath(path).name)}</span>'
 
 
 def figure(pictures: Sequence[tuple[str, str]], kind: str, caption: str) -> str:
     """Pictures above each other, each a file and what it shows in words; ``caption`` is HTML."""
     tiles = "".join(
-        f'<div class="tile"><img loading="lazy" alt="{escape(alt)}" src="{file}"></div>' for file, alt in pictures
+        f'<div class="tile"><img loading="lazy" alt="{html(alt)}" src="{file}"></div>' for file, alt in pictures
     )
     return f'<figure class="{kind}">{tiles}<figcaption>{caption}</figcaption></figure>\n'

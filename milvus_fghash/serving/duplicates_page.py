@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from milvus_fghash.duplicates_record import Duplicates, Group, Member
-from milvus_fghash.serving.gallery import bits_apart, figure, inside, opening, text
+from milvus_fghash.outside_text import html_name
+from milvus_fghash.serving.gallery import bits_apart, figure, inside, opening
 from milvus_fghash.whole_file import write_whole
 
 PHOTOS: Final = 2000
@@ -37,7 +38,7 @@ def _page(found: Duplicates, photos: Path) -> Iterator[str]:
     yield f"when at most {found.max_distance} of their {found.bits} bits differ, and joins go on from row to row. "
     yield "Distances are those from the first photo.</p>\n"
     if found.note:
-        yield f"<p>{text(found.note)}.</p>\n"
+        yield f"<p>{html_name(found.note)}.</p>\n"
     room = PHOTOS
     for number, group in enumerate(found.groups):
         if room <= 0:
@@ -67,4 +68,4 @@ def _section(group: Group, photos: Path) -> Iterator[str]:
 
 def _named(one: Member) -> str:
     """Class and whole path: copies often have one name in two folders."""
-    return f"{text(one.label)}<span>{text(one.path)}</span>"
+    return f"{html_name(one.label)}<span>{html_name(one.path)}</span>"

@@ -1,6 +1,6 @@
 """Search results as one HTML page that needs nothing else: photos are inside, nothing is loaded or run.
 
-Its parts (`opening`, `figure`, `inside`, `text`) make the page of duplicates too.
+Its parts (`opening`, `figure`, `inside`) make the page of duplicates too.
 """
 
 from __future__ import annotations
@@ -8,15 +8,14 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from milvus_fghash.errors import ImageRefused
 from milvus_fghash.images import open_rgb
+from milvus_fghash.outside_text import html, html_name
 from milvus_fghash.serving.search import Found, Hit
 from milvus_fghash.whole_file import write_whole
 
@@ -94,7 +93,9 @@ def _page(queries: Sequence[Query], photos: Path, title: str) -> Iterator[str]:
     yield "<p>The number of bits that differ, nearest first. The folder is shown when you point at a name.</p>\n"
     for query in queries:
         yield "<section>\n"
-        yield figure(query.photo, "query", f"<b>{text(query.label or 'Query')}</b><span>{text(query.name)}</span>")
+        yield figure(
+            query.photo, "query", f"<b>{html_name(query.label or 'Query')}</b><span>{html_name(query.name)}</span>"
+        )
         yield "<div>\n"
         for hit in query.found.hits:
             yield figure(inside(photos, hit.path), _verdict(query.label, hit), _caption(hit))
@@ -102,23 +103,23 @@ def _page(queries: Sequence[Query], photos: Path, title: str) -> Iterator[str]:
             yield "<p>Nothing was found.</p>\n"
         yield "</div>\n</section>\n"
         if told := query.found.told:
-            yield f"<p>{escape(told)}</p>\n"
+            yield f"<p>{html(told)}</p>\n"
     yield "</html>\n"
 
 
 def opening(title: str, more_style: str = "") -> str:
     """A page from its first line to its heading."""
     return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}{more_style}</style>\n<h1>{escape(title)}</h1>\n"
+        f"<style>{STYLE}{more_style}</style>\n<h1>{html(title)}</h1>\n"
     )
 
 
 def _caption(hit: Hit) -> str:
-    name = text(PurePosixPath(hit.path).name)
-    facts = "".join(f"<span>{text(fact)}</span>" for fact in _facts({**hit.columns, **hit.meta}))
-    return f'<b>{bits_apart(hit.distance)}</b>{text(hit.label)}<span title="{escape(hit.path)}">{name}</span>{facts}'
+    name = html_name(PurePosixPath(hit.path).name)
+    facts = "".join(f"<span>{html_name(fact)}</span>" for fact in _facts({**hit.columns, **hit.meta}))
+    return f'<b>{bits_apart(hit.distance)}</b>{html_name(hit.label)}<span title="{html(hit.path)}">{name}</span>{facts}'
 
 
 def _facts(values: Mapping[str, Any]) -> Iterator[str]:
@@ -135,11 +136,6 @@ def bits_apart(distance: int) -> str:
     ('0 bits', '1 bit')
     """
     return f"{distance} bit" if distance == 1 else f"{distance} bits"
-
-
-def text(words: str) -> str:
-    """Escaped, and free to break after the marks that join words in names."""
-    return re.sub(r"(?<=[_/\-])(?=[^\W_])", "<wbr>", escape(words))
 
 
 def _verdict(label: str | None, hit: Hit) -> str:
@@ -160,7 +156,7 @@ def _tile(photo: Path | bytes | None) -> str:
     try:
         image = open_rgb(photo)
     except ImageRefused as error:
-        return f"no photo<br>({escape(error.reason)})"
+        return f"no photo<br>({html(error.reason)})"
     image.thumbnail((SIDE, SIDE))
     raw = io.BytesIO()
     image.save(raw, "JPEG", quality=80)

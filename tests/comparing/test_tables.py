@@ -120,6 +120,13 @@ def test_each_gallery_has_a_csv_with_a_line_for_each_cell() -> None:
     assert {one["learning_rate"] for one in encoded if one["method"] == "lsh"} == {""}
 
 
+def test_a_message_that_reads_as_a_formula_stays_a_text_in_csv() -> None:
+    made = results()
+    made.cells[BASELINE, 12, 1] = record("baseline-12-1", None).model_copy(update={"failed": "=1+1"})
+    (line,) = [one for one in csv.DictReader(io.StringIO(tables.long_csv(made, "encoded"))) if one["failed"]]
+    assert line["failed"] == "'=1+1"
+
+
 def test_the_document_says_all_that_the_tables_say() -> None:
     values = json.loads(json.dumps(tables.document(results(), "Comparison", ["note"])))
     (entry,) = [

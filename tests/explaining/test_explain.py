@@ -129,7 +129,7 @@ def test_photos_by_name_with_and_without_a_class(listing: Listing, tmp_path: Pat
 
 
 def test_names_cannot_break_out(tmp_path: Path) -> None:
-    evil = '"><script>alert(1)</script><img src="http://x/ onerror=alert(2)>&<b>'
+    evil = '"><script>alert(1)</script><img src="http://x/ onerror=alert(2)>&<b>\x1b[2J\x1f\u202e'
     name = "'\"><b onclick=x>\udce9.png"
     folder = tmp_path / "photos"
     write_photos(folder, [(0, "a", "", ""), (1, "b", "", "")])
@@ -148,6 +148,9 @@ def test_names_cannot_break_out(tmp_path: Path) -> None:
     for section in page.sections.values():
         assert "alert(1)" in section.text
     assert "\\udce9.png" in page.text
+    assert "<b>\\x1b[2J\\x1f\\u202e" in page.text
+    raw = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert all(line.isprintable() for line in raw.replace("\xa0", " ").split("\n"))
 
 
 def test_photos_that_cannot_be_read_are_listed_and_in_nothing_else(listing: Listing, tmp_path: Path) -> None:

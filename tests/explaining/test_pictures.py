@@ -105,6 +105,8 @@ def test_names_of_rows_may_hold_anything() -> None:
     sheets = [np.asarray(montage([[(GREY, None)]], names=[name])) for name in ("a b", "a\nb", "\udce9\u732b")]
     np.testing.assert_array_equal(sheets[0], sheets[1])
     assert (sheets[2] < 128).any(axis=(0, 2)).any()
+    shown, meant = (np.asarray(montage([[(GREY, None)]], names=[name])) for name in ("a\x1b\u202eb", r"a\x1b\u202eb"))
+    np.testing.assert_array_equal(shown, meant)
 
 
 def test_files_decode_to_what_was_given() -> None:

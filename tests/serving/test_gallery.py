@@ -83,7 +83,7 @@ def test_frames_tell_right_from_wrong_where_the_label_is_known(tmp_path: Path, p
 
 
 def test_names_cannot_break_out(tmp_path: Path, photos: Path) -> None:
-    evil = '"><script>alert(1)</script><img src="http://x/'
+    evil = '"><script>alert(1)</script><img src="http://x/\x1b]0;a\0\u202e'
     found = Found((hit(evil, 3, evil),), True, note=evil)
     write_gallery(tmp_path / "page.html", [Query(evil, found, label=evil)], photos, title=evil)
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
@@ -91,6 +91,9 @@ def test_names_cannot_break_out(tmp_path: Path, photos: Path) -> None:
     assert not page.sources
     assert page.text.count("alert(1)") == 6  # title, heading, query's label and name, hit's label, note
     assert "3 bits" in page.text
+    raw = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert all(line.isprintable() for line in raw.split("\n"))
+    assert page.text.count("\\x1b]0;a\\x00\\u202e") == 7  # the same, and the name of the photo
 
 
 def test_columns_and_meta_stand_below_a_hit(tmp_path: Path, photos: Path) -> None:
