@@ -80,7 +80,9 @@ def test_names_are_shown_as_they_are_and_nothing_of_them_acts(tmp_path: Path) ->
     name, shown = "a$\\frac{$b\x1b\u202e", r"a\$\frac{\$b\x1b\u202e"
     charts = [precision_recall({name: record("lsh")}), line_chart({name: Line((0, 1), (0, 1))}, name, "x", "y")]
     for chart in charts:
-        assert [text.get_text().partition(" (")[0] for text in chart.axes[0].get_legend().get_texts()] == [shown]
+        legend = chart.axes[0].get_legend()
+        assert legend is not None
+        assert [text.get_text().partition(" (")[0] for text in legend.get_texts()] == [shown]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         write_plots({name: record("lsh")}, tmp_path)
