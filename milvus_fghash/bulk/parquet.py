@@ -15,7 +15,7 @@ from milvus_fghash.bits import code_bytes, to_hex
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import DataError, StoreError, optional_part
 from milvus_fghash.serving.driver import DataType
-from milvus_fghash.serving.rows import MAX_BYTES, Rows
+from milvus_fghash.serving.rows import MAX_BYTES, Rows, check_ids
 from milvus_fghash.serving.scalar_columns import OWN
 from milvus_fghash.serving.schema import ModelNote, row_schema
 
@@ -49,10 +49,10 @@ def to_table(rows: Rows, embeddings: NDArray[np.float32] | None, schema: Any) ->
     """Rows as a table.
 
     Raises:
-        StoreError: when a text does not fit its column in Milvus.
+        StoreError: when a text does not fit its column in Milvus, or an id cannot be one.
     """
     texts: dict[str, Callable[[], Sequence[str]]] = {
-        "id": lambda: rows.ids,
+        "id": lambda: check_ids(rows.ids),
         "path": lambda: rows.paths,
         "label": lambda: rows.labels,
         "content_sha": lambda: rows.content_shas,

@@ -15,11 +15,11 @@ from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import CodeError, StoreError, nearest
 from milvus_fghash.serving.aliases import check_unused, exists, resolve
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.expressions import IDS_A_CALL, check_brackets, check_deletable, id_is_one_of
+from milvus_fghash.serving.expressions import IDS_A_CALL, check_brackets, check_quotes, id_is_one_of
 from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.serving.paging import query_pages
 from milvus_fghash.serving.replacing import replace_rows
-from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.rows import Rows, check_records
 from milvus_fghash.serving.scalar_columns import check_columns, checked_values, read_columns
 from milvus_fghash.serving.schema import (
     COLUMNS,
@@ -198,7 +198,7 @@ class HashCollection:
 
         Raises:
             CodeError: when the codes have another width than the collection's.
-            StoreError: when a value does not fit its column, or Milvus refuses.
+            StoreError: when a value does not fit its column, an id cannot be one, or Milvus refuses.
         """
         records = self.records(rows, embeddings)
         self.write(records)
@@ -215,8 +215,11 @@ class HashCollection:
         """The other half of `upsert`: write what `records` made.
 
         Raises:
-            StoreError: when Milvus refuses.
+            CodeError: when a vector has another width than the collection's: Milvus may take it, and shift the others.
+            StoreError: when an id cannot be one or stands twice, or Milvus refuses.
         """
+        check_records(records, self.bits, self.embedding_dim)
+        check_quotes(self.client, [one["id"] for one in records], "write")
         with milvus_call(f"cannot write to {self.name}"):
             replace_rows(self.client, self.name, self.fields, records, self.upserts, TIMEOUT)
 
@@ -252,7 +255,7 @@ class HashCollection:
         Raises:
             StoreError: when Milvus refuses; batches before that one are gone. Milvus Lite deletes no id with a '.
         """
-        check_deletable(self.client, ids)
+        check_quotes(self.client, ids, "delete")
         deleted = 0
         for there in self.present(ids):  # Milvus counts the ids it was given, there or not
             with milvus_call(f"cannot delete from {self.name}"):

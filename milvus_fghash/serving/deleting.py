@@ -12,7 +12,7 @@ from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving import versions
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.expressions import check_brackets, check_deletable
+from milvus_fghash.serving.expressions import check_brackets, check_quotes
 from milvus_fghash.serving.journal import Journal, journal_file
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 from milvus_fghash.serving.reindex_record import record_file
@@ -58,7 +58,7 @@ def delete_ids(
         check_fits("id", key)
     there = list(itertools.chain.from_iterable(collection.present(asked)))
     if yes:
-        check_deletable(collection.client, there)  # before the journal is told of rows that will stay
+        check_quotes(collection.client, there, "delete")  # before the journal is told of rows that will stay
     if yes and journal:  # before they go, and all: whatever stops this in the middle, nothing of it comes back
         journal.mark_deleted(asked)
     deleted = collection.delete(there) if yes else 0

@@ -49,15 +49,21 @@ def check_brackets(filter: str) -> None:
         raise ConfigError(f"the filter {filter!r} has a round bracket too {'many' if depth < 0 else 'few'}")
 
 
-def check_deletable(client: MilvusClient, ids: Sequence[str]) -> None:
-    """Refuse ids that this Milvus would not delete as they are.
+def check_quotes(client: MilvusClient, ids: Sequence[str], doing: str) -> None:
+    """Refuse ids that this Milvus would not write or delete as they are.
 
     Milvus Lite 2 puts ids into a statement of SQL between single quotes, unescaped: one with a quote in it fails at
     best, and deletes other rows at worst.
+
+    Args:
+        doing: what is about to be done, such as "delete".
 
     Raises:
         StoreError: names the first.
     """
     odd = [key for key in ids if "'" in key]
     if odd and probe(client).kind == "lite":
-        raise StoreError(f"Milvus Lite cannot delete the row {odd[0]!r}: its id holds a single quote")
+        raise StoreError(
+            f"Milvus Lite cannot {doing} the row {odd[0]!r}: its id holds a single quote. Use another id, or a Milvus "
+            "server"
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from milvus_fghash.bits import Codes, check_codes, code_bytes, to_hex
 from milvus_fghash.data.columns import is_int64
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.errors import ConfigError, DataError, StoreError
+from milvus_fghash.errors import CodeError, ConfigError, DataError, StoreError
 
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
 """Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
+
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+"""Letters that no id has: Milvus Lite stores such a row and never finds it again, and a list of ids has one a line."""
 
 LONG_NUMBER: Final = re.compile(r"\d{19}")
 """Found in every JSON that has a number Milvus cannot keep, and in few others."""
@@ -58,10 +62,10 @@ class Rows:
         """The rows as Milvus takes them; of an id that stands twice, the last one.
 
         Raises:
-            StoreError: when a text does not fit its column.
+            StoreError: when a text does not fit its column, or an id cannot be one.
         """
         values: dict[str, Iterable[Any]] = {
-            "id": check_all_fit("id", self.ids),
+            "id": check_ids(self.ids),
             "path": check_all_fit("path", self.paths),
             "label": check_all_fit("label", self.labels),
             "content_sha": check_all_fit("content_sha", self.content_shas),
@@ -174,6 +178,48 @@ def check_all_fit(column: str, texts: Sequence[str]) -> Sequence[str]:
         for text in texts:
             check_fits(column, text)
     return texts
+
+
+def check_ids(ids: Sequence[str]) -> Sequence[str]:
+    """Return ``ids`` if rows can be written under them and found again.
+
+    Raises:
+        StoreError: names the first that is no text, too long, not UTF-8, or holds a control character.
+    """
+    if wrong := next((key for key in ids if not isinstance(key, str)), None):
+        raise StoreError(f"an id must be a text, got {wrong!r}")
+    check_all_fit("id", ids)
+    if CONTROL.search("".join(ids)):
+        odd = next(key for key in ids if CONTROL.search(key))
+        raise StoreError(f"the id {odd!r} holds a control character, by which its row would not be found again")
+    return ids
+
+
+def check_records(records: Sequence[Mapping[str, Any]], n_bits: int, embedding_dim: int | None) -> None:
+    """Refuse records that Milvus may take, but not for what they are.
+
+    Raises:
+        CodeError: when a vector is of another width: the bytes of all are sent as one, so the others would be shifted.
+        StoreError: when an id cannot be one, or stands twice: Milvus may keep both rows.
+    """
+    ids = check_ids([one["id"] for one in records])
+    if len(set(ids)) != len(ids):
+        ((twice, _),) = Counter(ids).most_common(1)
+        raise StoreError(f"the id {twice!r} stands twice among rows that are written together; write it once")
+    for one in records:
+        _check_width(one, "code", code_bytes(n_bits), "bytes")
+        if embedding_dim:
+            _check_width(one, "embedding", embedding_dim, "numbers")
+    codes = np.frombuffer(b"".join(one["code"] for one in records), np.uint8)
+    check_codes(codes.reshape(-1, code_bytes(n_bits)), n_bits)
+
+
+def _check_width(record: Mapping[str, Any], name: str, width: int, unit: str) -> None:
+    vector = record.get(name)
+    got = len(vector) if isinstance(vector, bytes if name == "code" else Sized) else None
+    if got != width:
+        found = f"{got} {unit}" if got is not None else f"no {unit}: {vector!r}"
+        raise CodeError(f"the {name} of the row {record['id']!r} has {found}; {width} are expected")
 
 
 def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

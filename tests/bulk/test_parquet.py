@@ -24,6 +24,7 @@ pq: Any = import_module("pyarrow.parquet")
 NOTE = ModelNote(method="lsh", lineage="ab12", fingerprint="0" * 64, bits=20)
 PLAIN = arrow_schema(NOTE, code_hex=False, embedding_dim=None)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=16)
 VALUES = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
 METAS = st.dictionaries(TEXT, VALUES | st.lists(VALUES, max_size=2), max_size=3)
 
@@ -36,7 +37,7 @@ def some_rows(draw: st.DrawFn) -> Rows:
     def column(values: st.SearchStrategy[Any]) -> tuple[Any, ...]:
         return tuple(draw(st.lists(values, min_size=count, max_size=count)))
 
-    return Rows(column(TEXT), codes, column(TEXT), column(TEXT), column(TEXT), column(METAS))
+    return Rows(column(IDS), codes, column(TEXT), column(TEXT), column(TEXT), column(METAS))
 
 
 def types_of(value: Any) -> Any:
@@ -136,8 +137,13 @@ def test_what_fits_is_counted_in_bytes(column: str, most: int) -> None:
 
     fits, over = (value(most),), (value(most + 1),)
     to_table(one_row(**{f"{column}s": fits}), None, PLAIN)
-    with pytest.raises(StoreError, match=rf"a {column} has {most + 1:,} bytes; at most {most:,} fit"):
+    with pytest.raises(StoreError, match=rf"{column} .*has {most + 1:,} bytes; at most {most:,} fit"):
         to_table(one_row(**{f"{column}s": over}), None, PLAIN)
+
+
+def test_an_id_that_would_not_be_found_is_refused() -> None:
+    with pytest.raises(StoreError, match="control character"):
+        to_table(one_row(ids=("a\nb",)), None, PLAIN)
 
 
 def test_what_is_no_parquet_is_told(tmp_path: Path) -> None:
