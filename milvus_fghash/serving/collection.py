@@ -59,6 +59,8 @@ class HashCollection:
     """That of these columns by which Milvus parts the rows."""
     upserts: bool = True
     """Whether Milvus replaces rows in one call; else they are deleted, then inserted."""
+    number: int = 0
+    """By which a server knows it, whatever it is called; 0 on Milvus Lite, which has none."""
 
     @property
     def bits(self) -> int:
@@ -133,9 +135,7 @@ class HashCollection:
                 raise StoreError(f"there is no collection {name}. {hint}")
             described = client.describe_collection(name, timeout=TIMEOUT)
             index = client.describe_index(name, "code", timeout=TIMEOUT) or {}
-        note = read_note(name, described["description"])
-        if note is None:
-            raise StoreError(f"the collection {name} was not made by milvus-fghash; choose another name")
+        note = _note(name, described)
         if not index:
             raise StoreError(f"the collection {name} has no index: it was left half-made. Drop it and ingest again")
         widths = {one["name"]: one["params"].get("dim") for one in described["fields"]}
@@ -155,9 +155,10 @@ class HashCollection:
             columns=columns,
             partition_key=partition_key,
             upserts=partition_key is None or probe(client).keyed_upsert,
+            number=described["collection_id"],
         )
         if manifest is not None:
-            collection.check_model(manifest)
+            note.check(manifest, name)
         with milvus_call(f"cannot load the collection {name}"):
             client.load_collection(name, timeout=LOAD_TIMEOUT)
         return collection
@@ -184,12 +185,32 @@ class HashCollection:
             client.drop_collection(name, timeout=TIMEOUT)
 
     def check_model(self, manifest: Model) -> None:
-        """Refuse a model whose codes cannot be compared with those in here.
+        """Refuse a model whose codes cannot be compared with those in here now.
+
+        Milvus is asked, for the collection may have been dropped and filled by another model since it was opened.
 
         Raises:
-            StoreError: when the fingerprints differ.
+            StoreError: when the fingerprints differ, or the collection is gone.
         """
-        self.note.check(manifest, self.name)
+        _note(self.name, self._described(self.name)).check(manifest, self.name)
+
+    def is_called(self, name: str) -> bool:
+        """Whether ``name``, which may be an alias, stands for this very collection now.
+
+        Not so for another one that was made under the same name. It is one call to a server.
+
+        Raises:
+            StoreError: when there is nothing of that name, or Milvus does not answer.
+        """
+        by_server = name == self.name or self.number
+        described = self._described(name if by_server else resolve(self.client, name))
+        note = read_note(self.name, described["description"])
+        return (described["collection_id"], note) == (self.number, self.note)
+
+    def _described(self, name: str) -> dict[str, Any]:
+        with milvus_call(f"cannot look at the collection {name}"):
+            described: dict[str, Any] = self.client.describe_collection(name, timeout=TIMEOUT)
+        return described
 
     def upsert(self, rows: Rows, embeddings: NDArray[np.float32] | None = None) -> int:
         """Write rows, replacing those with the same ids; the number written.
@@ -216,10 +237,13 @@ class HashCollection:
 
         Raises:
             CodeError: when a vector has another width than the collection's: Milvus may take it, and shift the others.
-            StoreError: when an id cannot be one or stands twice, or Milvus refuses.
+            StoreError: when an id cannot be one or stands twice, Milvus refuses, or the collection was dropped and made
+                anew since it was opened: this one's codes may be of another model.
         """
         check_records(records, self.bits, self.embedding_dim)
         check_quotes(self.client, [one["id"] for one in records], "write")
+        if not self.is_called(self.name):
+            raise StoreError(f"the collection {self.name} was dropped and made anew since it was opened; open it again")
         with milvus_call(f"cannot write to {self.name}"):
             replace_rows(self.client, self.name, self.fields, records, self.upserts, TIMEOUT)
 
@@ -282,6 +306,13 @@ class HashCollection:
         got = None if embeddings is None else embeddings.shape
         if wanted != got:
             raise CodeError(f"{self.name} takes embeddings of shape {wanted}, got {got}")
+
+
+def _note(name: str, described: Mapping[str, Any]) -> ModelNote:
+    note = read_note(name, described["description"])
+    if note is None:
+        raise StoreError(f"the collection {name} was not made by milvus-fghash; choose another name")
+    return note
 
 
 def _drop_half_made(client: MilvusClient, name: str) -> None:

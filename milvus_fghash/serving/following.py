@@ -1,4 +1,4 @@
-"""For what searches for days: the collection an alias stands for at the moment, and the bundle that fits it."""
+"""For what searches for days: the collection a name stands for at the moment, and the bundle that fits it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milvus_fghash.bundle import MANIFEST, is_bundle
-from milvus_fghash.errors import BundleError
-from milvus_fghash.serving.aliases import resolve
+from milvus_fghash.errors import BundleError, StoreBusy, StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.encoder import Encoder
@@ -16,13 +15,16 @@ from milvus_fghash.serving.encoder import Encoder
 
 @dataclass
 class Following:
-    """Asks Milvus before each search, and opens anew only when the alias has moved.
+    """Asks Milvus before each search, and opens anew only when the name stands for another collection than before.
+
+    An alias may have moved, or the collection was dropped and made anew. It is one call to a server each time.
 
     A model change needs no restart: put the new bundle beside the old one before the alias moves.
     """
 
     client: MilvusClient
     alias: str
+    """Or the name of a collection."""
     bundles: Path
     """A bundle, or a folder of bundles."""
     provider: str | None = None
@@ -32,16 +34,26 @@ class Following:
     def now(self) -> tuple[HashCollection, Encoder]:
         """What to search in, and with. It stays right for searches that begin now, wherever the alias goes.
 
+        A collection that is dropped and made anew in the very moment is refused by `search_file` if its model differs.
+
         Raises:
             BundleError: when no bundle fits.
             StoreError: when there is no such collection, or Milvus does not answer.
         """
         opened = self._opened
-        if opened is None or opened[0].name != resolve(self.client, self.alias):
+        if opened is None or not self._is_current(opened[0]):
             collection = HashCollection.open(self.client, self.alias)
             bundle = bundle_for(collection, self.bundles)
             opened = self._opened = (collection, Encoder.open(bundle, self.provider, self.threads))
         return opened
+
+    def _is_current(self, collection: HashCollection) -> bool:
+        try:
+            return collection.is_called(self.alias)
+        except StoreBusy:
+            raise
+        except StoreError:  # nothing has that name, says Milvus in its words; `open` has better ones
+            return False
 
 
 def bundle_for(collection: HashCollection, path: Path) -> Path:
