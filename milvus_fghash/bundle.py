@@ -21,6 +21,7 @@ from milvus_fghash.config import read_model
 from milvus_fghash.errors import BundleError, CodeError, ConfigError
 from milvus_fghash.manifest import FORMAT_VERSION, BundleManifest, Description, LearnedInfo, fingerprint
 from milvus_fghash.onnx_file import check_self_contained
+from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import written
 
 __all__ = [
@@ -209,8 +210,8 @@ def _parse_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(f"{constant} is no JSON number")
 
     try:
-        values = json.loads(_read(path), object_pairs_hook=unique, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(_read(path), object_pairs_hook=unique, parse_constant=refuse)
+    except ValueError as error:
         raise BundleError(f"{path} is no valid JSON: {error}. Export the model again") from None
     if not isinstance(values, dict):
         raise BundleError(f"{path} must hold one JSON object, got {type(values).__name__}. Export the model again")

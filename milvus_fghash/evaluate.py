@@ -24,6 +24,7 @@ from milvus_fghash.bits import Codes
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.errors import DataError
 from milvus_fghash.health import CodeHealth, code_health
+from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
 
 GalleryKind = Literal["learned", "encoded"]
@@ -144,7 +145,7 @@ def read_evaluation(path: Path) -> Evaluation:
         ConfigError: when it is no evaluation, or one of a newer version.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(Path(path).read_bytes())
     except OSError as error:
         raise DataError(f"cannot read the evaluation {path}: {error.strerror}") from None
     except ValueError as error:

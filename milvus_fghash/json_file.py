@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
 
 M = TypeVar("M", bound=Frozen)
@@ -23,7 +24,7 @@ def read_json(path: Path, model: type[M], next_step: str) -> M | None:
         DataError: when it cannot be read or understood.
     """
     try:
-        values: Any = json.loads(path.read_bytes())
+        values: Any = parse_json(path.read_bytes())
         return read_model(model, values, str(path))
     except FileNotFoundError:
         return None

@@ -7,7 +7,6 @@ What a setting says wins, at every code length. Any other recipe is one TOML fil
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from milvus_fghash.config import Recipe, merge, read_model
 from milvus_fghash.errors import ConfigError, guess, nearest
+from milvus_fghash.text_file import parse_toml, read_text
 
 FOLDER = resources.files("milvus_fghash.recipes")
 OVERRIDES = ("family", "only")
@@ -147,7 +147,7 @@ def comments(name: str) -> str:
         return ""
     setting, method = parts
     place, own = _shipped("settings", setting)[0].replace("METHOD", method), _shipped("methods", method)[0]
-    names = {"family": tomllib.loads(own)["family"], "only": method}
+    names = {"family": parse_toml(own)["family"], "only": method}
     told = [
         line
         for text in (place, own)
@@ -185,18 +185,13 @@ def _shipped(kind: str, name: str) -> tuple[str, str]:
 
 
 def _file_text(path: Path) -> tuple[str, str]:
-    try:
-        return path.read_text(encoding="utf-8"), str(path)
-    except OSError as error:
-        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is no recipe: it is no UTF-8 text") from None
+    return read_text(path, "the recipe"), str(path)
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(text)
+    except ValueError as error:
         raise ConfigError(f"{where} is no valid TOML: {error}") from None
 
 
@@ -212,8 +207,8 @@ def _parse_change(change: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set wants KEY=VALUE such as training.rounds=3, got {change!r}")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
     for part in reversed(key.split(".")):
         value = {part: value}

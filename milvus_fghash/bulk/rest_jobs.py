@@ -22,6 +22,7 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Re
 from milvus_fghash.bulk.jobs import Job
 from milvus_fghash.errors import StoreBusy, StoreError, one_line
 from milvus_fghash.serving.target import Target
+from milvus_fghash.text_file import parse_json
 
 TIMEOUT: Final = 60.0
 LONGEST: Final = 300
@@ -117,7 +118,7 @@ def _opener(target: Target) -> OpenerDirector:
 def _data(doing: str, status: int, raw: bytes) -> Any:
     """The ``data`` of an answer, or what it says instead as an error."""
     try:
-        answer = json.loads(raw)
+        answer = parse_json(raw)
         code, message, data = answer.get("code", status), answer.get("message", ""), answer.get("data")
     except (ValueError, AttributeError):
         code, message, data = status, raw.decode("utf-8", "replace"), None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from click.core import ParameterSource
 from milvus_fghash.cli.messages import Secrets
 from milvus_fghash.cli.options import READABLE_FILE, all_of
 from milvus_fghash.errors import ConfigError, StoreError, nearest
+from milvus_fghash.text_file import parse_toml, read_text
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -83,8 +83,8 @@ def _read_file(ctx: click.Context, _parameter: click.Parameter, path: Path | Non
     if path is None:
         return
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = parse_toml(read_text(path, "the settings file"))
+    except ValueError as error:
         raise ConfigError(f"cannot read the settings file {path}: {error}") from None
     for table in tables:
         if table != "milvus":
@@ -161,10 +161,7 @@ def _resolve(ctx: click.Context, values: dict[str, Any]) -> Connection:
 
 
 def _read_token(path: Path) -> str:
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"cannot read the token file {path}: it must be readable UTF-8 text") from None
+    token = read_text(path, "the token file").strip()
     if not token:
         raise ConfigError(f"the token file {path} is empty")
     return token

@@ -6,7 +6,6 @@ the grid goes on. A line that a kill left half written is dropped when the file 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field
 from milvus_fghash.config import Frozen, Recipe, differences, read_model
 from milvus_fghash.errors import ConfigError, DataError, FghashError
 from milvus_fghash.evaluate import GalleryKind, RadiusCurve
+from milvus_fghash.text_file import parse_json
 
 try:
     import fcntl
@@ -167,7 +167,7 @@ class Store:
         for number, line in enumerate(raw[:whole].splitlines(), 1):
             where = f"line {number} of {self.path}"
             try:
-                values = json.loads(line)
+                values = parse_json(line)
             except ValueError as error:
                 raise DataError(f"{where} is damaged ({error}); delete it to train that cell anew") from None
             if not isinstance(values, dict):

@@ -16,6 +16,7 @@ from milvus_fghash.data.members import Member
 from milvus_fghash.data.places import Place, Url
 from milvus_fghash.errors import DataError
 from milvus_fghash.state_folder import state_folder
+from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
 
 BLOCK: Final = 8 << 20
@@ -67,7 +68,7 @@ def _facts(member: Member) -> tuple[dict[str, object], tuple[int, ...] | None]:
 
 def _remembered(file: Path) -> list[Member] | None:
     try:
-        rows = json.loads(file.read_bytes())
+        rows = parse_json(file.read_bytes())
         return [Member(**row, zipped=zipped and tuple(zipped)) for row, zipped in rows]
     except (OSError, ValueError, TypeError):
         return None

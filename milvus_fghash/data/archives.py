@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import posixpath
 import re
@@ -18,6 +17,7 @@ from milvus_fghash.data.members import Member, barred
 from milvus_fghash.data.places import Url, protocol_of
 from milvus_fghash.data.remote_folder import remote_archives
 from milvus_fghash.errors import DataError
+from milvus_fghash.text_file import parse_json
 
 ENDINGS: Final = (".tar", ".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Of archives. The compressed ones are refused with a reason, not for their names."""
@@ -153,8 +153,8 @@ def _label(member: Member) -> str:
     if not member.name.lower().endswith(".json"):
         return text
     try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
+        said = parse_json(text)
+    except ValueError:
         return ""
     label = said.get("label", "") if isinstance(said, dict) else ""
     return str(label) if isinstance(label, str | int) else ""

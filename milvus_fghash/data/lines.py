@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from milvus_fghash.errors import DataError
+from milvus_fghash.text_file import open_text
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -14,17 +15,12 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         DataError: when the file is missing, cannot be read or is no UTF-8 text.
     """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield line.rstrip("\n"), f"{path}, line {number}"
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}; is {path.parent} the folder of the data set?") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is no UTF-8 text") from None
+    if not path.exists():
+        raise DataError(f"there is no {path}; is {path.parent} the folder of the data set?")
+    with open_text(path, "the list", DataError) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield line.rstrip("\n"), f"{path}, line {number}"
 
 
 def read_pairs(path: Path) -> dict[str, tuple[str, str]]:

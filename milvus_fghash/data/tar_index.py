@@ -8,6 +8,7 @@ from typing import IO, Any, BinaryIO, Final, cast
 
 from milvus_fghash.data.members import LONGEST_LABEL, Careful, Member, TooMuch, barred, kind_of, nested
 from milvus_fghash.errors import DataError
+from milvus_fghash.text_file import ENCODING
 
 MOST: Final = 1 << 20
 """Bytes of one header, long names and all."""
@@ -77,4 +78,4 @@ def _member(info: tarfile.TarInfo, file: Careful) -> Iterator[Member]:
         yield Member(name, info.offset_data, info.size, version=f"{info.mtime:.0f}")
     elif info.size <= LONGEST_LABEL:
         file.seek(info.offset_data)
-        yield Member(name, text=file.read(info.size).decode(errors="replace"))
+        yield Member(name, text=file.read(info.size).decode(ENCODING, errors="replace"))

@@ -12,6 +12,7 @@ from typing import IO, BinaryIO, Final, cast
 from milvus_fghash.data.members import LONGEST_LABEL, Careful, Member, TooMuch, barred, kind_of, nested
 from milvus_fghash.data.reading import ZIP_HEADER
 from milvus_fghash.errors import DataError
+from milvus_fghash.text_file import ENCODING
 
 MOST: Final = 1 << 29
 """Bytes of a directory; some 5 million members."""
@@ -59,6 +60,6 @@ def _member(info: zipfile.ZipInfo, archive: zipfile.ZipFile, end: int) -> Iterat
         yield Member(name, info.header_offset, size, packed, version=f"{info.CRC:08x} {info.file_size}")
     elif info.file_size <= LONGEST_LABEL:
         try:
-            yield Member(name, text=archive.read(info)[:LONGEST_LABEL].decode(errors="replace"))
+            yield Member(name, text=archive.read(info)[:LONGEST_LABEL].decode(ENCODING, errors="replace"))
         except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
             yield barred(name, "broken", f"cannot be unpacked, so the class of its photo is not known: {error}")

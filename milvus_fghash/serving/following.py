@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from milvus_fghash.errors import BundleError, StoreBusy, StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.text_file import parse_json
 
 
 @dataclass
@@ -80,6 +80,6 @@ def bundle_for(collection: HashCollection, path: Path) -> Path:
 def _fingerprint(bundle: Path) -> str | None:
     """As the manifest says; whoever opens the bundle checks it."""
     try:
-        return str(json.loads((bundle / MANIFEST).read_bytes())["fingerprint"])
+        return str(parse_json((bundle / MANIFEST).read_bytes())["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

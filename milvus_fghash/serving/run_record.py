@@ -18,6 +18,7 @@ from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.target import probe
+from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
 
 PACKAGES = ("numpy", "Pillow", "pymilvus", "onnxruntime", "onnxruntime-gpu", "milvus-lite")
@@ -28,7 +29,7 @@ def places_of_photos(folder: Path) -> set[Path]:
     found = set()
     for file in folder.glob("runs/*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # made by another version, or damaged
-            found.add(Path(json.loads(file.read_bytes())["source"]["photos"]))
+            found.add(Path(parse_json(file.read_bytes())["source"]["photos"]))
     return found
 
 

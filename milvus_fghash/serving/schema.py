@@ -16,6 +16,7 @@ from milvus_fghash.serving.driver import DataType, MilvusClient
 from milvus_fghash.serving.rows import MAX_BYTES
 from milvus_fghash.serving.scalar_columns import add_columns
 from milvus_fghash.serving.target import Capabilities
+from milvus_fghash.text_file import parse_json
 
 IndexType = Literal["BIN_FLAT", "BIN_IVF_FLAT"]
 
@@ -87,7 +88,7 @@ def read_note(collection: str, description: str) -> ModelNote | None:
         StoreError: when it is ours but cannot be understood.
     """
     try:
-        values = json.loads(description)["milvus_fghash"]
+        values = parse_json(description)["milvus_fghash"]
     except (ValueError, TypeError, KeyError):
         return None
     try:

@@ -6,7 +6,6 @@ not at all, and the one before it goes only when the new one stands.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from milvus_fghash.config import Frozen, Recipe, read_model
 from milvus_fghash.errors import ConfigError, TrainingError
 from milvus_fghash.methods import load
 from milvus_fghash.methods.base import HashMethod, Sizes, Trunk
+from milvus_fghash.text_file import parse_json
 from milvus_fghash.training.trunks import build_trunk
 from milvus_fghash.whole_file import written
 
@@ -124,7 +124,7 @@ def read_state(path: Path) -> CheckpointRecord:
         TrainingError: when it is no checkpoint of this format.
     """
     try:
-        values = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        values = parse_json((path / "checkpoint.json").read_bytes())
         if values.get("format", 0) > FORMAT:
             raise TrainingError(f"{path} was written by a newer milvus-fghash; upgrade to read it")
         return CheckpointRecord.model_validate(values)
