@@ -15,6 +15,7 @@ from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.duplicates import Earlier, Kind
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.outside_text import csv_cell
+from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
 
 Count = Annotated[int, Field(ge=0)]
@@ -31,6 +32,8 @@ class Member(Frozen):
     content_sha: str
     distance: Count
     """Number of bits in which its code differs from that of the group's first row."""
+    own_id: str = ""
+    """The id that the list of photos gave it, or ""."""
 
 
 class Group(Frozen):
@@ -102,7 +105,7 @@ class Duplicates(Frozen):
             DataError: when it cannot be read.
         """
         try:
-            values = json.loads(path.read_bytes())
+            values = parse_json(path.read_bytes())
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
         except ValueError as error:

@@ -124,7 +124,7 @@ def _rows(found: Duplicates) -> list[dict[str, Any]]:
     """One line a group."""
     rows = []
     for group in found.groups:
-        paths = [one.path for one in group.members[:PATHS_SHOWN]]
+        paths = [f"{one.path} ({one.own_id})" if one.own_id else one.path for one in group.members[:PATHS_SHOWN]]
         more = len(group.members) - len(paths)
         rows.append(
             {

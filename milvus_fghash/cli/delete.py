@@ -9,13 +9,16 @@ from pathlib import Path
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.options import READABLE_FILE, journal_option, json_option
+from milvus_fghash.cli.options import READABLE_FILE, journal_option, json_option, own_namespace_option
 from milvus_fghash.cli.output import show_json, show_record
 
 
 @click.command()
-@click.option("--id", "ids", multiple=True, help="Delete this row; may be repeated.")
-@click.option("--ids-file", type=READABLE_FILE, help="Delete the rows whose ids stand here, one a line.")
+@click.option(
+    "--id", "ids", multiple=True, help="Delete this row: its own id, such as a SKU, or its id; may be repeated."
+)
+@click.option("--ids-file", type=READABLE_FILE, help="Delete the rows whose ids or own ids stand here, one a line.")
+@own_namespace_option
 @click.option("--filter", help="Delete the rows that fit a Milvus expression such as 'label == \"robin\"'.")
 @click.option("--yes", is_flag=True, help="Really delete them.")
 @journal_option
@@ -24,6 +27,7 @@ from milvus_fghash.cli.output import show_json, show_record
 def delete(
     ids: tuple[str, ...],
     ids_file: Path | None,
+    namespace: str | None,
     filter: str | None,
     yes: bool,
     journal: Path | None,
@@ -31,6 +35,9 @@ def delete(
     as_json: bool,
 ) -> None:
     """Delete rows of a collection by id or filter.
+
+    An id of 32 hexadecimal digits is a row's; any other is looked for among the own ids of the rows first, those of the
+    column `id` of a list of photos.
 
     Without --yes it counts the rows and deletes none. Photo files are never touched, and ingest does not take them in
     again until they change (or --retry-refused). An id that is not there is no error; it is counted as missing.
@@ -42,8 +49,10 @@ def delete(
     by_id = bool(ids or ids_file)
     if by_id == (filter is not None):
         raise click.UsageError("say which rows: either by --id and --ids-file, or by --filter")
+    if namespace is not None and not by_id:
+        raise click.UsageError('--namespace goes with --id and --ids-file; in a --filter say meta["namespace"]')
     from milvus_fghash.serving.collection import HashCollection
-    from milvus_fghash.serving.deleting import delete_ids, delete_where, read_ids
+    from milvus_fghash.serving.deleting import delete_named, delete_where, read_ids
     from milvus_fghash.serving.journal import Journal
 
     wanted = [*ids, *(read_ids(ids_file) if ids_file else [])]
@@ -51,7 +60,7 @@ def delete(
         collection = HashCollection.open(client, connection.collection_name)
         with Journal.if_there(connection.journal_folder(collection.name, journal), collection.note.born) as opened:
             if filter is None:
-                result = delete_ids(collection, wanted, yes, opened)
+                result = delete_named(collection, wanted, yes, opened, namespace)
             else:
                 result = delete_where(collection, filter, yes, opened)
     if as_json:

@@ -70,6 +70,7 @@ namespace_option = click.option(
     show_default=False,
     help="Part of every id: lets folders with equal file names share a collection.",
 )
+own_namespace_option = click.option("--namespace", help="Where --id looks for own ids.  [default: all]")
 split_option = click.option("--split", help="Take this part of the photos only, such as train.  [default: all]")
 max_errors_option = click.option(
     "--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3."

@@ -17,6 +17,7 @@ from milvus_fghash.cli.options import (
     consistency_option,
     encoder_options,
     json_option,
+    own_namespace_option,
 )
 from milvus_fghash.cli.output import show_json, show_table
 from milvus_fghash.outside_text import printable
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 @click.option(
     "--image", "images", type=PHOTO, multiple=True, help="Search by this photo; needs BUNDLE; may be repeated."
 )
-@click.option("--id", "ids", multiple=True, help="Search by a row that is in the collection; may be repeated.")
+@click.option(
+    "--id", "ids", multiple=True, help="Search by this row: its own id, such as a SKU, or its id; may be repeated."
+)
+@own_namespace_option
 @click.option(
     "--code", "codes", multiple=True, metavar="HEX", help="Search by a code in hexadecimal digits; may be repeated."
 )
@@ -51,6 +55,7 @@ def search(
     bundle: Path | None,
     images: tuple[Path | Url, ...],
     ids: tuple[str, ...],
+    namespace: str | None,
     codes: tuple[str, ...],
     k: int,
     filter: str,
@@ -101,7 +106,7 @@ def search(
             found += [
                 ("image", name, search_file(collection, encoder, photo, wanted)) for name, photo in photo_of.items()
             ]
-        found += [("id", key, search_id(collection, key, wanted)) for key in ids]
+        found += [("id", key, search_id(collection, key, wanted, namespace)) for key in ids]
         found += [("code", text, search_hex(collection, text, wanted)) for text in codes]
     if html and photos:
         from milvus_fghash.serving.gallery import Query, write_gallery
@@ -118,9 +123,20 @@ def search(
 
 
 def _show(kind: str, query: str, answer: Found) -> None:
+    from milvus_fghash.data.columns import OWN_ID
+
     click.echo(f"{kind} {printable(query)}")
+    own_ids = any(hit.own_id for hit in answer.hits)
     rows: list[dict[str, Any]] = [
-        {"distance": hit.distance, "label": hit.label, "path": hit.path, "id": hit.id, **hit.columns, "meta": hit.meta}
+        {
+            "distance": hit.distance,
+            "label": hit.label,
+            "path": hit.path,
+            **({"own id": hit.own_id} if own_ids else {}),
+            "id": hit.id,
+            **hit.columns,
+            "meta": {name: value for name, value in hit.meta.items() if name != OWN_ID or not hit.own_id},
+        }
         for hit in answer.hits
     ]
     show_table(rows, answer.told)

@@ -149,7 +149,13 @@ def facts_of(found: Verification) -> dict[str, Any]:
     """Numbers, and examples where something is wrong."""
     counts = {name: value for name, value in vars(found).items() if name not in found.findings}
     wrong = {
-        name: {"count": one.count, "examples": list(one.examples)} if one.count else 0
+        name: {
+            "count": one.count,
+            "examples": list(one.examples),
+            **({"own_ids": list(one.own_ids)} if any(one.own_ids) else {}),
+        }
+        if one.count
+        else 0
         for name, one in found.findings.items()
     }
     return {**counts, **wrong}

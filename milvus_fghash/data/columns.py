@@ -15,6 +15,9 @@ ColumnType = Literal["text", "int64", "double", "bool"]
 TYPES: Final[tuple[ColumnType, ...]] = get_args(ColumnType)
 MAX_TEXT: Final = 65_535
 """Longest text of a column in bytes of UTF-8: what Milvus takes."""
+OWN_ID: Final = "id"
+"""Column of the ids that a list gives its photos, such as article numbers, and their key in `meta`. No other cells can
+have that name."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -34,13 +37,13 @@ class Column:
     def value(self, cell: object) -> str | int | float | bool:
         """The cell as a value of the column's type.
 
-        A missing cell (None) of a text column is "", as in the labels of photos. Other types have no value that means
-        nothing: 0 would be found by ``price < 10``.
+        A cell that `is_missing` is "" in a text column, as in the labels of photos. Other types have no value that
+        means nothing: 0 would be found by ``price < 10``.
 
         Raises:
             ValueError: says why there is none.
         """
-        if cell is None:
+        if is_missing(cell):
             if self.type == "text":
                 return ""
             raise ValueError(f"there is no value, and a column of type {self.type} needs one for each photo")
@@ -49,6 +52,11 @@ class Column:
             shown = repr(cell) if len(repr(cell)) <= 60 else f"{repr(cell)[:60]}..."
             raise ValueError(f"{shown} is no {self.type}; expected {expected}")
         return value
+
+
+def is_missing(cell: object) -> bool:
+    """Whether a cell holds no value: None, an empty text, or NaN, by which many programs write that."""
+    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
 
 
 def is_int64(number: int) -> bool:
@@ -117,7 +125,8 @@ class Cells:
             ConfigError: when there is no such column or type, or its cells have none.
         """
         if name not in self.values:
-            known = nearest(name, self.values) if self.values else "There is none beyond path, id, label and split."
+            others = self.values.keys() - {OWN_ID}
+            known = nearest(name, others) if others else "There is none beyond path, id, label and split."
             raise ConfigError(f"the list of photos has no column {name!r}. {known}")
         if not type and name not in self.types:
             raise ConfigError(

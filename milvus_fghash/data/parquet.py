@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,25 +26,28 @@ def header(file: Path) -> list[str]:
         return list(content.schema_arrow.names)
 
 
-def columns(file: Path, as_they_are: Collection[str]) -> tuple[list[str], list[list[Any]], dict[str, ColumnType]]:
+def columns(file: Path, as_texts: Collection[str]) -> tuple[list[str], list[list[Any]], dict[str, ColumnType]]:
     """Names, cells and types of the columns that JSON can hold, in the file's order.
 
-    Dates and times become texts (2024-05-01 10:00:00), decimals doubles. Columns of lists or structures have no type.
-    What JSON has no form for, such as bytes, is not read, nor what has no name.
+    Dates and times become texts (2024-05-01 10:00:00), decimals doubles. Columns of lists or structures have no type;
+    NaN in them becomes None. What JSON has no form for, such as bytes, is not read, nor what has no name.
 
     Args:
-        as_they_are: columns that are read whatever they hold, and not changed.
+        as_texts: columns that must have values which `str` makes texts of; they are read as they are.
 
     Raises:
-        DataError: when the file cannot be read.
+        DataError: when the file cannot be read, or one of ``as_texts`` holds bytes, lists or the like.
     """
     with _opened(file) as content:
         kinds = dict(zip(content.schema_arrow.names, content.schema_arrow.types, strict=True))
-        names = [name for name, kind in kinds.items() if name in as_they_are or (name and _is_json(kind))]
+        for name in as_texts:
+            if name in kinds and not _is_single(kinds[name]):
+                raise DataError(f"{file}: the column {name!r} holds {kinds[name]}; expected texts or numbers")
+        names = [name for name, kind in kinds.items() if name in as_texts or (name and _is_json(kind))]
         table = content.read(columns=names)
-        cells = [table[name] if name in as_they_are else _plain(table[name]) for name in names]
+        cells = [table[name] if name in as_texts else _plain(table[name]) for name in names]
         known = {name: kind for name, column in zip(names, cells, strict=True) if (kind := _column_type(column.type))}
-        return names, [column.to_pylist() for column in cells], known
+        return names, [_values(column) for column in cells], known
 
 
 @contextmanager
@@ -57,7 +61,13 @@ def _opened(file: Path) -> Iterator[Any]:
 
 def _is_json(kind: Any) -> bool:
     """Whether JSON can hold the values of an Arrow type, once `_plain` has seen to them."""
-    return _is_time(kind) or types.is_decimal(kind) or _is_nested_json(kind)
+    return _is_single(kind) or _is_nested_json(kind)
+
+
+def _is_single(kind: Any) -> bool:
+    """Whether values of an Arrow type are texts, numbers or times."""
+    single = _is_time(kind) or types.is_decimal(kind) or types.is_null(kind) or _column_type(kind) is not None
+    return bool(single)
 
 
 def _is_nested_json(kind: Any) -> bool:
@@ -78,6 +88,20 @@ def _plain(column: Any) -> Any:
     return column.cast(lib.float64()) if types.is_decimal(column.type) else column
 
 
+def _values(column: Any) -> list[Any]:
+    """The cells; JSON has no NaN, so that of a nested column is a missing value there."""
+    cells: list[Any] = column.to_pylist()
+    return [_without_nan(cell) for cell in cells] if types.is_nested(column.type) else cells
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def _column_type(kind: Any) -> ColumnType | None:
     if types.is_dictionary(kind):
         return _column_type(kind.value_type)
@@ -87,4 +111,9 @@ def _column_type(kind: Any) -> ColumnType | None:
         return "int64"
     if types.is_floating(kind):
         return "double"
-    return "text" if types.is_string(kind) or types.is_large_string(kind) else None
+    return "text" if types.is_string(kind) or types.is_large_string(kind) or _is_string_view(kind) else None
+
+
+def _is_string_view(kind: Any) -> bool:
+    """The texts of newer Arrow writers, such as polars; older pyarrow has no such type."""
+    return bool(getattr(types, "is_string_view", lambda kind: False)(kind))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from milvus_fghash.data.columns import Cells, ColumnType
+from milvus_fghash.data.columns import OWN_ID, Cells, ColumnType, is_missing
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Source, Url, located
 from milvus_fghash.errors import DataError, optional_part
+from milvus_fghash.text_file import open_text
 
 SUFFIXES = (".csv", ".parquet")
-COLUMNS = ("path", "id", "label", "split")
+COLUMNS = ("path", OWN_ID, "label", "split")
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ class _Table:
 def read(file: Path, root: Path | Url | None = None) -> Listing:
     """The rows of ``file`` in their order; paths are relative to its folder, or to ``root``, or are URLs.
 
-    Without a column ``id`` the paths are the ids; without ``label`` or ``split`` they are "". Other columns become the
-    listing's `cells`: texts of a CSV file, values of a Parquet file, whose times become texts and decimals doubles. An
-    empty text, null and NaN are a missing cell. Columns without a name, and those of Parquet that JSON cannot hold,
-    such as bytes, are passed over. Photos need not be there: a missing one is refused when it is opened.
+    Without a column ``id``, or where its cell is missing, the path is the id; without ``label`` or ``split`` they are
+    "". Other columns become the listing's `cells`: texts of a CSV file, values of a Parquet file, whose times become
+    texts and decimals doubles. The cells of ``id`` are among them, as texts. An empty text, null and NaN are a missing
+    cell. Columns without a name, and those of Parquet that JSON cannot hold, such as bytes, are passed over. Photos
+    need not be there: a missing one is refused when it is opened.
 
     Raises:
         DataError: when the file cannot be read, has no column ``path``, or a row is malformed; with its line.
@@ -54,7 +55,7 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
     table = _read_csv(file) if suffix == ".csv" else _read_parquet(file)
     root = root or file.parent
     positions = {name: table.header.index(name) for name in table.header if name}
-    more = {name: at for name, at in positions.items() if name not in COLUMNS}
+    more = {name: at for name, at in positions.items() if name == OWN_ID or name not in COLUMNS}
     ids, paths, lines = [], [], []
     places: list[Source] = []
     cells: list[list[Any]] = [[] for _ in more]
@@ -63,11 +64,13 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
         path, place = located(_text(row[positions["path"]]), root, f"{file}, {table.unit} {line}")
         paths.append(path)
         places.append(place)
-        ids.append((_text(row[positions["id"]]) if "id" in positions else "") or path)
+        own_id = _text(row[positions[OWN_ID]]) if OWN_ID in positions else ""
+        ids.append(own_id or path)
         for name, texts in told.items():
             texts.append(_text(row[positions[name]]) if name in positions else "")
-        for column, at in zip(cells, more.values(), strict=True):
-            column.append(None if _is_missing(row[at]) else row[at])
+        for column, (name, at) in zip(cells, more.items(), strict=True):
+            cell = own_id if name == OWN_ID else row[at]
+            column.append(None if is_missing(cell) else cell)
         lines.append(line)
     return Listing(
         file.parent,
@@ -79,7 +82,7 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
         url=root if isinstance(root, Url) else None,
         cells=Cells(
             dict(zip(more, map(tuple, cells), strict=True)),
-            table.types,
+            {**table.types, OWN_ID: "text"},
             tuple(lines),
             f"{file}, {table.unit}",
         ),
@@ -87,11 +90,7 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
 
 
 def _text(cell: object) -> str:
-    return "" if cell is None else str(cell)
-
-
-def _is_missing(cell: object) -> bool:
-    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+    return "" if is_missing(cell) else str(cell)
 
 
 def _check_header(file: Path, header: Sequence[str]) -> None:
@@ -113,7 +112,7 @@ def _read_csv(file: Path) -> _Table:
 def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     """The header and every row below it, each as long as the header."""
     try:
-        with open(file, encoding="utf-8-sig", newline="") as stream:
+        with open_text(file, "the list", DataError, newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = next(reader, [])
             yield reader.line_num, header
@@ -125,10 +124,6 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, row
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num}: {error}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{file} is no UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}") from None
 
 
 def _read_parquet(file: Path) -> _Table:
@@ -138,5 +133,5 @@ def _read_parquet(file: Path) -> _Table:
         from milvus_fghash.data import parquet
     header = parquet.header(file)
     _check_header(file, header)
-    names, columns, types = parquet.columns(file, as_they_are=COLUMNS)
+    names, columns, types = parquet.columns(file, as_texts=COLUMNS)
     return _Table(names, enumerate(zip(*columns, strict=True), start=1), "row", types)

@@ -14,6 +14,7 @@ from milvus_fghash.duplicates_record import Duplicates, Group, Member, tally
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.expressions import IDS_A_CALL
+from milvus_fghash.serving.own_ids import own_id
 from milvus_fghash.serving.rows import Rows, read_codes
 from milvus_fghash.serving.search import ids_within, queries_a_call
 
@@ -154,6 +155,7 @@ def _described(collection: HashCollection, census: Census, found: list[tuple[Kin
                 label=rows.labels[row],
                 content_sha=rows.content_shas[row],
                 distance=distance,
+                own_id=own_id(rows.metas[row]),
             )
             for row, distance in zip(at, distances, strict=True)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +15,11 @@ from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import check_brackets, check_quotes
 from milvus_fghash.serving.journal import Journal, journal_file
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
+from milvus_fghash.serving.own_ids import row_ids
 from milvus_fghash.serving.reindex_record import record_file
-from milvus_fghash.serving.rows import check_fits
+from milvus_fghash.serving.rows import MAX_BYTES, check_fits, is_utf8
 from milvus_fghash.serving.target import probe
+from milvus_fghash.text_file import read_text
 
 IDS_A_PAGE: Final = 10_000
 """Ids read in one call; Milvus gives 16,384 rows at most."""
@@ -63,6 +65,26 @@ def delete_ids(
         journal.mark_deleted(asked)
     deleted = collection.delete(there) if yes else 0
     return Deletion(collection.name, len(there), len(asked) - len(there), deleted, collection.count())
+
+
+def delete_named(
+    collection: HashCollection,
+    texts: Sequence[str],
+    yes: bool = False,
+    journal: Journal | None = None,
+    namespace: str | None = None,
+) -> Deletion:
+    """`delete_ids` of the rows that texts name by their ids or own ids, as `row_ids` takes them.
+
+    Raises:
+        StoreError: when several rows have an own id, or Milvus refuses; nothing was deleted then.
+    """
+    named = row_ids(collection, texts, namespace)
+    # What names no row is counted as missing; as the id of a row the journal is told of it, if it can be one.
+    unknown = [text for text in dict.fromkeys(texts) if text not in named]
+    possible = [text for text in unknown if is_utf8(text) and len(text.encode()) <= MAX_BYTES["id"]]
+    found = delete_ids(collection, [*named.values(), *possible], yes, journal)
+    return replace(found, missing=len(unknown))
 
 
 def delete_where(
@@ -132,12 +154,7 @@ def read_ids(path: Path) -> list[str]:
     Raises:
         ConfigError: when the file cannot be read, is not UTF-8, or holds no id.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise ConfigError(f"cannot read the ids in {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"cannot read the ids in {path}: it must be UTF-8 text, one id a line") from None
+    lines = read_text(path, "the ids in").split("\n")
     ids = [line.rstrip("\r") for line in lines if line.strip()]
     if not ids:
         raise ConfigError(f"there is no id in {path}; one id a line is expected")

@@ -67,5 +67,6 @@ def _section(group: Group, photos: Path) -> Iterator[str]:
 
 
 def _named(one: Member) -> str:
-    """Class and whole path: copies often have one name in two folders."""
-    return f"{html_name(one.label)}<span>{html_name(one.path)}</span>"
+    """Class, whole path (copies often have one name in two folders), and own id."""
+    own_id = f"<span>id: {html_name(one.own_id)}</span>" if one.own_id else ""
+    return f"{html_name(one.label)}<span>{html_name(one.path)}</span>{own_id}"

@@ -16,17 +16,30 @@ IDS_A_CALL: Final = 1000
 TEXT: Final = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
 """A text between quotes, as a regular expression."""
 
+_ENDS: Final = r'["\\\n\r]'
+"""Letters that cannot stand between double quotes as they are."""
+
 
 def id_is_one_of(ids: Sequence[str]) -> str:
     """The condition that holds for rows with these ids.
 
-    pymilvus puts ids between single quotes as they are, so an id with a quote in it would become part of the condition.
-    Milvus reads the escapes of JSON; Milvus Lite all but ``\\uXXXX``, so letters beyond ASCII stand as they are.
-
     >>> id_is_one_of(["7", 'a"b'])
     'id in ["7", "a\\\\"b"]'
     """
-    return f"id in {json.dumps(list(ids), ensure_ascii=False)}"
+    return is_one_of("id", ids)
+
+
+def is_one_of(what: str, texts: Sequence[str]) -> str:
+    """The condition that ``what``, such as ``meta["id"]``, is one of the texts.
+
+    pymilvus puts ids between single quotes as they are, so an id with a quote in it would become part of the condition.
+    Here are the escapes of JSON, and only those without which a text would end: Milvus Lite knows few of them.
+    """
+    return f"{what} in [{', '.join(map(_quoted, texts))}]"
+
+
+def _quoted(text: str) -> str:
+    return f'"{re.sub(_ENDS, lambda found: json.dumps(found[0])[1:-1], text)}"'
 
 
 def check_brackets(filter: str) -> None:

@@ -23,6 +23,9 @@ MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 6
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 """Letters that no id has: Milvus Lite stores such a row and never finds it again, and a list of ids has one a line."""
+MAX_DEPTH: Final = 500
+"""Most levels of `meta`: what reads JSON in Milvus and its clients stops at some 1,000."""
+TOO_DEEP: Final = f"meta must be a JSON object of at most {MAX_DEPTH} levels; this one is nested deeper"
 
 LONG_NUMBER: Final = re.compile(r"\d{19}")
 """Found in every JSON that has a number Milvus cannot keep, and in few others."""
@@ -143,16 +146,24 @@ def photo_id(namespace: str, path: str) -> str:
     return hashlib.blake2b(key, digest_size=16).hexdigest()
 
 
+def is_utf8(text: str) -> bool:
+    """Whether Milvus can hold a text: file names and arguments of a command may have bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_fits(column: str, value: str) -> str:
     """Return ``value`` if the column can hold it.
 
     Raises:
         StoreError: when it is too long, or not UTF-8.
     """
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise StoreError(f"the {column} {value!r} is no valid UTF-8; rename the file") from None
+    if not is_utf8(value):
+        raise StoreError(f"the {column} {value!r} is no valid UTF-8; rename the file")
+    size = len(value.encode())
     if size > MAX_BYTES[column]:
         raise StoreError(f"the {column} {value[:40]!r}... has {size:,} bytes; at most {MAX_BYTES[column]:,} fit")
     return value
@@ -228,19 +239,42 @@ def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any
     Raises:
         StoreError: otherwise.
     """
+    _check_metas_fit(metas)
+    for meta in metas:
+        if not isinstance(meta, dict):
+            raise StoreError(f"meta must be a JSON object, got {type(meta).__name__}")
+        if _depth(meta) > MAX_DEPTH:
+            raise StoreError(TOO_DEEP)
+    return metas
+
+
+def _check_metas_fit(metas: Sequence[Mapping[str, Any]]) -> None:
     try:
         together = json.dumps(metas, ensure_ascii=False, allow_nan=False)
         if LONG_NUMBER.search(together):
             json.loads(together, parse_int=_int64)
+    except RecursionError:
+        raise StoreError(TOO_DEEP) from None
     except (TypeError, ValueError) as error:
         raise StoreError(f"meta must be a JSON object: {error}") from None
     if len(metas) == 1:
         check_fits("meta", together[1:-1])
     elif len(together) > MAX_BYTES["meta"] or not together.isascii():
         middle = len(metas) // 2
-        check_metas(metas[:middle])
-        check_metas(metas[middle:])
-    return metas
+        _check_metas_fit(metas[:middle])
+        _check_metas_fit(metas[middle:])
+
+
+def _depth(value: Any) -> int:
+    """Levels of objects and lists in each other, as far as `MAX_DEPTH` asks."""
+    level, depth = [value], 0
+    while depth <= MAX_DEPTH:
+        level = [one for one in level if isinstance(one, dict | list | tuple)]
+        if not level:
+            break
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        depth += 1
+    return depth
 
 
 def _int64(digits: str) -> int:

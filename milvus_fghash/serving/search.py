@@ -13,6 +13,7 @@ from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.serving.collection import Consistency, HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
+from milvus_fghash.serving.own_ids import ROW_ID, own_id, row_ids
 
 MAX_HITS: Final = 16_384
 """Most rows Milvus returns for one query, and most queries in one call."""
@@ -34,6 +35,8 @@ class Hit:
     meta: Mapping[str, Any]
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Values of the collection's typed columns."""
+    own_id: str = ""
+    """The id that the list of photos gave it, see `own_ids`."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +107,20 @@ def search_file(
     return search_codes(collection, encoder.encode_image(source, limits), wanted)[0]
 
 
-def search_id(collection: HashCollection, key: str, wanted: Wanted = Wanted()) -> Found:
+def search_id(collection: HashCollection, key: str, wanted: Wanted = Wanted(), namespace: str | None = None) -> Found:
     """Search by a row that is in the collection; it finds itself too.
 
+    Args:
+        key: the row's id, or its own id; `row_ids` says which it is taken for, and what ``namespace`` is.
+
     Raises:
-        StoreError: when there is no such row, or Milvus refuses.
+        StoreError: when there is no such row, several rows have the own id, or Milvus refuses.
     """
-    rows = collection.get([key])
+    rows = collection.get([key] if ROW_ID.fullmatch(key) else [])
+    rows = rows if len(rows) else collection.get(list(row_ids(collection, [key], namespace).values()))
     if not len(rows):
-        raise StoreError(f"the collection {collection.name} has no row with the id {key!r}")
+        inside = f" in the namespace {namespace!r}" if namespace else ""
+        raise StoreError(f"the collection {collection.name} has no row with the id {key!r}{inside}")
     return search_codes(collection, rows.codes, wanted)[0]
 
 
@@ -219,6 +227,7 @@ def _hit(found: Mapping[str, Any], columns: Sequence[str]) -> Hit:
         round(found["distance"]),
         **{name: entity[name] for name in OUTPUT},
         columns={name: entity[name] for name in columns},
+        own_id=own_id(entity["meta"]),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import numpy as np
 
 from milvus_fghash.bits import differing_bits
+from milvus_fghash.data.columns import OWN_ID
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving import journal_rows
 from milvus_fghash.serving.changes import Changes
@@ -18,6 +19,7 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.expressions import IDS_A_CALL, id_is_one_of
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
+from milvus_fghash.serving.own_ids import own_id
 from milvus_fghash.serving.search import Wanted, search_codes
 
 SHOWN: Final = 5
@@ -35,6 +37,8 @@ class Finding:
     examples: tuple[str, ...] = ()
     """Paths, or ids where no path is known."""
     ids: tuple[str, ...] = field(default=(), repr=False)
+    own_ids: tuple[str, ...] = ()
+    """Of the examples, those that the list of photos gave them; "" where there is none."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def verify(
     looked_at = _look(encoder, listing, collection, _drawn(changes, set(wrong), sample, seed))
     reasons = journal.reasons()
     deleted = reasons.pop(DELETED, 0)
-    return Verification(
+    found = Verification(
         photos=len(listing),
         acknowledged=journal_rows.count_stored(journal),
         rows=rows,
@@ -132,6 +136,10 @@ def verify(
         flipped_bits=looked_at.flipped / max(1, looked_at.n_photos * collection.bits),
         of_others=len(wrong) - len(journal_rows.listed(journal, wrong)),
     )
+    named: dict[str, Any] = {
+        name: _with_own_ids(one, collection, changes) for name, one in found.findings.items() if one.count
+    }
+    return replace(found, **named)
 
 
 def mend(collection: HashCollection, journal: Journal, found: Verification, *, delete_extra: bool = False) -> None:
@@ -189,7 +197,20 @@ def _of_entries(entries: Iterable[Entry]) -> Finding:
 
 def _finding(paths: Mapping[str, str]) -> Finding:
     """Of ids and their paths."""
-    return Finding(len(paths), tuple(sorted(paths.values())[:SHOWN]), tuple(paths))
+    ids = sorted(paths, key=lambda key: (paths[key], key))
+    return Finding(len(paths), tuple(paths[key] for key in ids[:SHOWN]), tuple(ids))
+
+
+def _with_own_ids(found: Finding, collection: HashCollection, changes: Changes) -> Finding:
+    """As their rows say, or where there is none, the listing."""
+    shown, paths = found.ids[:SHOWN], changes.listing.paths
+    rows = collection.get(shown)
+    known = {key: own_id(meta) for key, meta in zip(rows.ids, rows.metas, strict=True)}
+    listed = changes.listing.cells.values.get(OWN_ID)
+    for key, path in zip(shown, found.examples, strict=True):
+        if listed and key not in known and path in paths and changes.id(row := paths.index(path)) == key:
+            known[key] = listed[row] or ""
+    return replace(found, own_ids=tuple(known.get(key, "") for key in shown))
 
 
 def _duplicates(collection: HashCollection) -> Finding:

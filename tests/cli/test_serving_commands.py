@@ -58,6 +58,26 @@ def test_what_an_existing_collection_does_not_have_is_told(filled: Run, birds: P
     assert filled("ingest", GOLDEN, birds, "--index", "bin_flat").exit_code == 0
 
 
+def test_the_own_ids_of_a_list_are_searched_by_and_deleted(run: Run, birds: Path, tmp_path: Path) -> None:
+    photos = sorted(birds.rglob("test/*/*.jpg"))[:3]
+    lines = [f"{path.relative_to(tmp_path)},{own}" for path, own in zip(photos, ("SKU-1", "1002", ""), strict=True)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,id", *lines]))
+    for space in ("", "shop"):
+        assert document(run("ingest", GOLDEN, "list.csv", "--namespace", space, "--json"))["stored"] == 3
+    words = ["search", "--id", "SKU-1", "--id", "1002", "--namespace", "shop", "--max-distance", "0"]
+    found = document(run(*words, "--json"))
+    for one, path in zip(found, photos, strict=False):
+        (hit,) = (h for h in one["hits"] if (h["own_id"], h["meta"].get("namespace")) == (one["query"], "shop"))
+        assert hit["path"] == path.relative_to(tmp_path).as_posix()
+    assert "own id" in (shown := run(*words).stdout)
+    assert "SKU-1" in shown
+    assert "2 rows of photos have the own id 'SKU-1'" in run("search", "--id", "SKU-1").stderr
+    (tmp_path / "ids").write_text("SKU-1\r\n1002\r\nSKU-3\r\n", encoding="utf-8-sig")
+    gone = document(run("delete", "--ids-file", "ids", "--namespace", "", "--yes", "--json"))
+    assert (gone["deleted"], gone["missing"], gone["rows_in_collection"]) == (2, 1, 4)
+    assert run("delete", "--filter", 'label == ""', "--namespace", "shop").exit_code == 2
+
+
 def test_an_evaluation_knows_before_the_work_where_it_cannot_write(run: Run, birds: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for words in (["--out", tmp_path], ["--plots", tmp_path / "file"]):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from milvus_fghash.data import read
 from milvus_fghash.data.columns import Column
-from milvus_fghash.errors import DataError, MissingExtra
+from milvus_fghash.errors import ConfigError, DataError, MissingExtra
 
 FULL = "id,path,label,split,camera\nx,jay/a.jpg,jay,train,old\ny,./wren//b.jpg,wren,test,\n"
 
@@ -90,6 +90,54 @@ def test_parquet(tmp_path: Path) -> None:
     listing = read("table", parquet(tmp_path, columns))
     assert listing.ids == listing.paths == ("a.jpg", "b/c.jpg")
     assert listing.labels == ("3", "")
+
+
+@pytest.mark.parametrize("column", ["label", "split", "id"])
+def test_a_missing_number_is_no_text(column: str, tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {"path": ["a.jpg", "b.jpg", "c.jpg"], column: [1.5, float("nan"), None]}
+    listing = read("table", parquet(tmp_path, columns))
+    missing = ("b.jpg", "c.jpg") if column == "id" else ("", "")
+    assert getattr(listing, f"{column}s") == ("1.5", *missing)
+    assert listing.cells.known(1) == listing.cells.known(2) == {}
+
+
+def test_a_missing_path_is_said(tmp_path: Path) -> None:
+    assert "row 2: the path ''" in fault(parquet(tmp_path, {"path": [1.5, float("nan")]}))
+
+
+@pytest.mark.parametrize("cell", [b"jay", ["jay"], {"name": "jay"}], ids=["bytes", "list", "structure"])
+@pytest.mark.parametrize("column", ["path", "id", "label", "split"])
+def test_what_no_text_can_be_made_of_is_refused(column: str, cell: object, tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {"path": ["a.jpg"], column: [cell]}
+    assert f"the column {column!r} holds" in (said := fault(parquet(tmp_path, columns)))
+    assert said.endswith("expected texts or numbers")
+
+
+def test_a_missing_number_inside_a_cell_is_none(tmp_path: Path) -> None:
+    nan = float("nan")
+    columns: dict[str, list[object]] = {"path": ["a.jpg"], "size": [[1.5, nan]], "box": [{"x": nan, "y": [nan]}]}
+    cells = read("table", parquet(tmp_path, columns)).cells
+    assert cells.known(0) == {"size": [1.5, None], "box": {"x": None, "y": [None]}}
+
+
+def test_own_ids_are_kept_as_texts(tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {"path": ["a.jpg", "b.jpg"], "id": [1001, None]}
+    listing = read("table", parquet(tmp_path, columns))
+    assert listing.ids == ("1001", "b.jpg")
+    assert (listing.cells.known(0), listing.cells.known(1)) == ({"id": "1001"}, {})
+    with pytest.raises(ConfigError, match=r"no column 'ids'\. There is none beyond path, id, label and split"):
+        listing.cells.column("ids")
+
+
+def test_texts_of_newer_writers_are_texts(tmp_path: Path) -> None:
+    from pyarrow import lib
+    from pyarrow import parquet as writer
+
+    if not hasattr(lib, "string_view"):
+        pytest.skip("pyarrow knows no such type")
+    words = lib.array(["a.jpg"], lib.string_view())
+    writer.write_table(lib.table({"path": words, "brand": words}), tmp_path / "photos.parquet")  # type: ignore[no-untyped-call]
+    assert read("table", tmp_path / "photos.parquet").cells.known(0) == {"brand": "a.jpg"}
 
 
 def test_csv_and_parquet_give_the_same(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from milvus_fghash.errors import ConfigError, StoreError
-from milvus_fghash.serving.rows import check_all_fit, check_fits, check_metas, photo_id
+from milvus_fghash.serving.rows import MAX_DEPTH, check_all_fit, check_fits, check_metas, photo_id
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 
@@ -49,6 +50,23 @@ def test_meta_that_is_no_json_or_too_long_is_refused(meta: dict[str, object], pl
     metas[place] = meta
     with pytest.raises(StoreError):
         check_metas(metas)
+
+
+def nested(levels: int) -> dict[str, object]:
+    meta: dict[str, object] = {}
+    for level in range(levels - 1):
+        meta = {"x": meta} if level % 2 else {"x": [meta]}
+    return meta
+
+
+@pytest.mark.parametrize("meta", [[], ["x"], "x", None, 7, nested(MAX_DEPTH), nested(5000)])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_meta_that_is_no_object_or_too_deep_is_refused(meta: Any, place: int) -> None:
+    metas: list[Any] = [{}] * 5
+    metas[place] = meta
+    with pytest.raises(StoreError, match=r"^meta must be a JSON object"):
+        check_metas(metas)
+    assert check_metas([nested(MAX_DEPTH // 2)])
 
 
 def test_each_meta_may_have_all_the_bytes() -> None:
