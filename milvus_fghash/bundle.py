@@ -19,6 +19,7 @@ from milvus_fghash._version import __version__
 from milvus_fghash.bits import Codes, check_codes
 from milvus_fghash.config import read_model
 from milvus_fghash.errors import BundleError, CodeError, ConfigError
+from milvus_fghash.lfs_pointer import refuse_pointer
 from milvus_fghash.manifest import FORMAT_VERSION, BundleManifest, Description, LearnedInfo, fingerprint
 from milvus_fghash.onnx_file import check_self_contained
 from milvus_fghash.text_file import parse_json
@@ -184,6 +185,7 @@ def _sha256(raw: bytes) -> str:
 
 
 def _read(path: Path) -> bytes:
+    refuse_pointer(path, BundleError)
     try:
         return path.read_bytes()
     except OSError as error:

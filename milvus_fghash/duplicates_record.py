@@ -14,6 +14,7 @@ from pydantic import Field
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.duplicates import Earlier, Kind
 from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.lfs_pointer import refuse_pointer
 from milvus_fghash.outside_text import csv_cell
 from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
@@ -104,6 +105,7 @@ class Duplicates(Frozen):
             ConfigError: when it is another document, or a newer one.
             DataError: when it cannot be read.
         """
+        refuse_pointer(path, DataError)
         try:
             values = parse_json(path.read_bytes())
         except OSError as error:

@@ -47,7 +47,8 @@ class ImageRefused(DataError):  # noqa: N818
     """One image cannot or may not be decoded.
 
     Attributes:
-        reason: one word for reports: `missing`, `empty`, `too-large`, `format`, `truncated`, `bomb`, `broken`.
+        reason: one word for reports: `missing`, `empty`, `too-large`, `format`, `extra`, `pointer`,
+            `truncated`, `bomb`, `broken`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

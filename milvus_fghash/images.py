@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import io
 import os
+import re
 import stat
 import threading
 import warnings
@@ -17,11 +17,13 @@ from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from milvus_fghash.errors import ImageRefused, nearest
+from milvus_fghash.errors import ImageRefused, nearest, one_line
+from milvus_fghash.image_formats import FORMATS, open_image
 from milvus_fghash.jpeg_scale import MARGIN, picture_of, reduce, turn_picture
+from milvus_fghash.pixel_modes import to_rgb
 
 RULES: Final[dict[str, str]] = {
     "exif": "the EXIF orientation is applied",
@@ -31,17 +33,12 @@ RULES: Final[dict[str, str]] = {
     "cmyk": "Pillow's conversion without a profile; Adobe's inverted JPEGs are turned back first",
     "alpha": "composited on white",
     "16-bit": "grey divided by 257 and rounded to nearest; colour as Pillow reduces it, by its high bytes",
-    "animation": "first frame",
+    "tiff": "12-bit grey stretched to the whole range; where white is zero, turned; a palette of 8 bits as it is",
+    "animation": "first frame; of a HEIC file the primary image",
     "scale": f"JPEG at 1/2, 1/4 or 1/8 by libjpeg, where {MARGIN} x `resize` are left; placed as with all pixels",
     "resize": "Pillow, antialiased; shorter side to `resize`, the longer side rounded down; then the centre crop",
 }
 """What was decided about odd images. Part of every bundle."""
-
-FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""Image formats that can be allowed, by Pillow's names."""
-
-SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""File name endings, in lower case, of those formats."""
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSED = {
@@ -61,6 +58,9 @@ _WIDEST = 8
 
 LONGEST_SIDE: Final = 2**31
 """Of no image that can be opened."""
+
+_CUT_OFF = re.compile("truncated|unexpected end of file", re.IGNORECASE)
+"""What Pillow and libheif say of an image whose end is missing."""
 
 _one_at_a_time = threading.Lock()
 
@@ -136,8 +136,9 @@ def open_rgb(
 
     Raises:
         ImageRefused: `missing` (no such file), `empty` (zero bytes), `too-large` (more than ``max_bytes``), `bomb`
-            (more than ``max_pixels``), `format` (no image, or of a kind that is not taken), `truncated` (cut off),
-            `broken` (anything else: damaged data, a folder, a file that may not be read).
+            (more than ``max_pixels``), `format` (no image, or of a kind that is not taken), `extra` (of a kind for
+            which an extra is not installed), `pointer` (of Git LFS), `truncated` (cut off), `broken` (anything else:
+            damaged data, a folder, a file that may not be read).
     """
     name = "the image" if isinstance(source, bytes) else _shown(source)
     data = _read(source, name, limits.max_bytes)
@@ -145,15 +146,11 @@ def open_rgb(
         return _decode(data, name, limits, preprocessing)
     except ImageRefused:
         raise
-    except UnidentifiedImageError:
-        raise ImageRefused(
-            "format", f"{name} is no image, or none of the allowed formats ({', '.join(limits.formats)})"
-        ) from None
     except Image.DecompressionBombError as error:
         raise ImageRefused("bomb", f"{name} is refused: {error}") from None
     except Exception as error:  # Pillow's decoders let through whatever hostile bytes provoke, even SyntaxError
-        reason = "truncated" if "truncated" in str(error).lower() else "broken"
-        detail = str(error) or type(error).__name__
+        detail = one_line(error) or type(error).__name__
+        reason = "truncated" if _CUT_OFF.search(detail) else "broken"
         raise ImageRefused(reason, f"{name} cannot be decoded: {detail}. Is it complete?") from None
 
 
@@ -172,9 +169,8 @@ def upright_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     Raises:
         ImageRefused: `format`, when its pixels are of a mode that is not taken.
     """
-    image.load()  # first: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF itself as it loads
-    orientation = _orientation(image)
-    rgb = _to_rgb(image, name)
+    rgb = to_rgb(image, name)
+    orientation = _orientation(image)  # now: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF itself
     if orientation not in _TRANSPOSED:
         return rgb
     upright = rgb.transpose(_TRANSPOSED[orientation])
@@ -243,12 +239,7 @@ def _too_large(name: str, max_bytes: int) -> ImageRefused:
 
 def _decode(data: bytes, name: str, limits: Limits, preprocessing: Preprocessing | None) -> Image.Image:
     with _without_warnings():
-        image: Image.Image = Image.open(io.BytesIO(data), formats=limits.formats)  # reads the header alone
-        width, height = image.size
-        if width * height > limits.max_pixels:
-            raise ImageRefused(
-                "bomb", f"{name} has {width} x {height} pixels, more than the allowed {limits.max_pixels:,}"
-            )
+        image = open_image(data, name, limits.formats, limits.max_pixels)
         if preprocessing:
             reduce(image, data, preprocessing.enough)
     return upright_rgb(image, name)
@@ -269,25 +260,3 @@ def _orientation(image: Image.Image) -> int:
             return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # as for the decoders: hostile bytes provoke anything
         return 1
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_16_bits(image, name)
-    if image.mode == "F" or image.mode == "LAB":
-        raise ImageRefused("format", f"{name} has pixels of mode {image.mode}; expected grey or colour of 8 or 16 bits")
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
-    """Pillow's own conversion would clip everything above 255 to white."""
-    values = np.asarray(image).astype(np.int32)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise ImageRefused("format", f"{name} has grey values beyond 16 bits; expected 0 to 65535")
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        values[values == transparent] = 0xFFFF
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")

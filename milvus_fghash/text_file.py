@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from milvus_fghash.errors import ConfigError, FghashError
+from milvus_fghash.lfs_pointer import refuse_pointer
 
 ENCODING: Final = "utf-8-sig"
 """UTF-8; the byte order mark that editors and spreadsheets of Windows put before it is no part of the text."""
@@ -29,6 +30,7 @@ def open_text(
     Raises:
         FghashError: of the kind ``error``, when the file cannot be read or is no UTF-8.
     """
+    refuse_pointer(path, error)
     try:
         with open(path, encoding=ENCODING, newline=newline) as stream:
             yield stream

@@ -17,6 +17,12 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+    if file_format == "HEIF":
+        import pillow_heif  # pi-heif, which the package uses, writes none
+
+        pillow_heif.register_heif_opener()
+        if isinstance(exif := options.get("exif"), Image.Exif):
+            options["exif"] = exif.tobytes()  # of an object it takes no notice
     stream = io.BytesIO()
     image.save(stream, file_format, **options)
     return stream.getvalue()

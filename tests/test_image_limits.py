@@ -14,7 +14,8 @@ from PIL import Image, ImageFile
 from pydantic import ValidationError
 
 from milvus_fghash.errors import ImageRefused
-from milvus_fghash.images import FORMATS, Limits, open_rgb
+from milvus_fghash.image_formats import FORMATS
+from milvus_fghash.images import Limits, open_rgb
 from tests.image_bytes import encode, noise, reason_of
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from milvus_fghash.images import FORMATS, Preprocessing, load, open_rgb, read_file, upright_rgb
+from milvus_fghash.image_formats import FORMATS
+from milvus_fghash.images import Preprocessing, load, open_rgb, read_file, upright_rgb
 from tests.image_bytes import BLUE, RED, encode, noise, pixels_of, reason_of, turned_by
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_once(orientation: int, file_format: str) -> None:
     upright = Image.new("RGB", (32, 16), BLUE)

@@ -21,6 +21,7 @@ ALWAYS = {"numpy", "pydantic"}
 IMPORT_NAMES = {"Pillow": "PIL"}
 ONLY_IN = {
     "matplotlib": {"milvus_fghash/plots.py"},
+    "pi_heif": {"milvus_fghash/image_formats.py"},
     "fsspec": {"milvus_fghash/data/fetching.py", "milvus_fghash/bulk/upload.py"},
     "aiohttp": {"milvus_fghash/data/fetching.py"},
 }

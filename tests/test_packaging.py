@@ -23,11 +23,12 @@ EXTRAS = {
     "train": {"torch", "torchvision", "safetensors", "tensorboard", "onnx", "onnxscript"},
     "plot": {"matplotlib"},
     "parquet": {"pyarrow"},
+    "heif": {"pi-heif", "Pillow"},
     "http": {"fsspec", "aiohttp"},
     "s3": {"s3fs"},
     "gcs": {"gcsfs"},
     "ray": {"ray[data]", "pyarrow"},
-    "all": {"milvus-fghash[cpu,lite,train,plot,parquet,http,s3]"},
+    "all": {"milvus-fghash[cpu,lite,train,plot,parquet,heif,http,s3]"},
 }
 BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w"}
 

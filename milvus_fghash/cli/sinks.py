@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import NAMES
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import NEW_PATH, Command, all_of, refuse_too_many
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
 from milvus_fghash.cli.stopping import finishing_when_interrupted
@@ -67,6 +68,7 @@ def into_shards(
     from milvus_fghash.bulk.building import Engine, ShardOptions, build_shards, here
     from milvus_fghash.bulk.folder import ShardFolder
     from milvus_fghash.bulk.making import Decoding
+    from milvus_fghash.serving.decoded import advice
     from milvus_fghash.serving.decoding import WORKERS
     from milvus_fghash.serving.ingest import write_report
 
@@ -120,4 +122,6 @@ def into_shards(
         show_json(facts)
     else:
         show_record(facts)
+    for line in advice(result.reasons):
+        tell(line)
     refuse_too_many(result.refused, len(listing), asked["max_errors"], report, "All others are in the shards")

@@ -15,6 +15,7 @@ from milvus_fghash.data import tar_index, zip_index
 from milvus_fghash.data.members import Member
 from milvus_fghash.data.places import Place, Url
 from milvus_fghash.errors import DataError
+from milvus_fghash.lfs_pointer import LONGEST, is_pointer, told
 from milvus_fghash.state_folder import state_folder
 from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
@@ -52,7 +53,10 @@ def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
 
 
 def _index(file: BinaryIO, shown: str) -> Iterable[Member]:
-    return zip_index.index(file, shown) if file.read(2) == b"PK" else tar_index.index(file, shown)
+    start = file.read(LONGEST)
+    if is_pointer(start):
+        raise DataError(told(shown))
+    return zip_index.index(file, shown) if start.startswith(b"PK") else tar_index.index(file, shown)
 
 
 def _file_of(archive: Url, version: str) -> Path:

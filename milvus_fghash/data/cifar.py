@@ -18,6 +18,7 @@ from milvus_fghash.data.entries import Entry, listing_of
 from milvus_fghash.data.lines import read_lines
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import DataError
+from milvus_fghash.lfs_pointer import refuse_pointer
 
 _PHOTOS = "png"
 """Folder that is made beside the batches."""
@@ -56,6 +57,7 @@ def read(root: Path) -> Listing:
 
 def _records(file: Path) -> _Records:
     """(n, 3073) bytes."""
+    refuse_pointer(file, DataError)
     try:
         content = np.fromfile(file, np.uint8)
     except FileNotFoundError:

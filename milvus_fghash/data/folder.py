@@ -10,7 +10,7 @@ from pathlib import Path
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Url
 from milvus_fghash.errors import DataError
-from milvus_fghash.images import SUFFIXES
+from milvus_fghash.image_formats import SUFFIXES
 
 SPLITS = ("train", "test", "val", "valid", "validation")
 

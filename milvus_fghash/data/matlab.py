@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from milvus_fghash.errors import DataError
+from milvus_fghash.lfs_pointer import refuse_pointer
 
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
@@ -88,6 +89,7 @@ def _faults_explained(path: Path) -> Iterator[None]:
 
 def _find(path: Path, name: str) -> tuple[_Matrix, str]:
     """The variable and the file's byte order."""
+    refuse_pointer(path, DataError)
     raw = path.read_bytes()
     order = _ORDERS.get(raw[_HEADER - 4 : _HEADER])
     if order is None:

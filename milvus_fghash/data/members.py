@@ -7,7 +7,7 @@ from typing import BinaryIO, Final
 
 from milvus_fghash.data.places import Barred, Place
 from milvus_fghash.errors import DataError
-from milvus_fghash.images import SUFFIXES
+from milvus_fghash.image_formats import SUFFIXES
 
 NESTED: Final = (".tar", ".zip", ".tgz", ".tar.gz")
 """Endings of archives."""

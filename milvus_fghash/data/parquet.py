@@ -14,6 +14,7 @@ from pyarrow.parquet import ParquetFile
 
 from milvus_fghash.data.columns import ColumnType
 from milvus_fghash.errors import DataError
+from milvus_fghash.lfs_pointer import refuse_pointer
 
 
 def header(file: Path) -> list[str]:
@@ -52,6 +53,7 @@ def columns(file: Path, as_texts: Collection[str]) -> tuple[list[str], list[list
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
+    refuse_pointer(file, DataError)
     try:
         with ParquetFile(file) as content:  # type: ignore[no-untyped-call]
             yield content

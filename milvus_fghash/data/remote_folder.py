@@ -12,7 +12,7 @@ from milvus_fghash.data.found import Photos
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Place, Url, name_of
 from milvus_fghash.errors import DataError
-from milvus_fghash.images import SUFFIXES
+from milvus_fghash.image_formats import SUFFIXES
 
 
 def read(root: Url) -> Listing:

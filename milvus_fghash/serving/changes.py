@@ -22,9 +22,9 @@ LOOKED_UP: Final = 1000
 """Photos of the listing that are looked up in the journal at once."""
 OUTSIDE: Final = "outside"
 """Reason of a photo that a link brings in from outside the folder."""
-PASSING: Final = ("timeout", "crash", "unreachable", OUTSIDE)
-"""Reasons for which a photo is tried again though it is the same: the next time a machine may be less busy, or links
-be followed."""
+PASSING: Final = ("timeout", "crash", "unreachable", "extra", OUTSIDE)
+"""Reasons for which a photo is tried again though it is the same: the next time a machine may be less busy, an extra be
+installed, or links be followed."""
 UNKNOWN: Final = "-"
 """In a stamp, in place of a version that nobody tells: such a photo is read again, and compared by its content."""
 MOVED: Final = 0.5

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from milvus_fghash.data.places import Place
 from milvus_fghash.data.reading import Begun, begin
+from milvus_fghash.image_formats import use_one_thread
 from milvus_fghash.images import Limits, Preprocessing
 from milvus_fghash.serving.decoded import Refused, decode_one
 
@@ -170,6 +171,7 @@ def main(pipe: str, pixels: str, setup: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the parent decides
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     told = Setup.model_validate_json(setup)
+    use_one_thread()
     bound_memory(memory_for(told.limits))
     silence()
     with suppress(EOFError, ConnectionError), Connection(int(pipe)) as ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from milvus_fghash.data.places import Source
 from milvus_fghash.data.reading import Begun
 from milvus_fghash.errors import ImageRefused
+from milvus_fghash.image_formats import EXTRA
 from milvus_fghash.images import Limits, Preprocessing, load, read_file
 
 
@@ -58,6 +60,18 @@ def decode_one(row: int, source: Source | Begun, preprocessing: Preprocessing, l
     except MemoryError:  # outside Pillow's decoders, whose own `load` refuses
         return Refused(shown(source), "broken", "the image cannot be decoded: it takes more memory than there is", row)
     return Photo(row, pixels, hashlib.sha256(data).hexdigest())
+
+
+def advice(reasons: Mapping[str, int]) -> Iterator[str]:
+    """What a person can do about photos that were refused, where it is the same for all of a reason.
+
+    Args:
+        reasons: how many photos were refused for which reason.
+    """
+    if extra := reasons.get("extra"):
+        yield f"{extra:,} photos are HEIC or AVIF; to take them: pip install 'milvus-fghash[{EXTRA}]', and run it again"
+    if pointers := reasons.get("pointer"):
+        yield f"{pointers:,} files are Git LFS pointers; run git lfs pull in their repository, and this again"
 
 
 def shown(source: Source | Begun) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
@@ -18,6 +18,7 @@ from milvus_fghash.errors import DataError, FghashError, Stopped
 from milvus_fghash.serving import journal_sources
 from milvus_fghash.serving.changes import Changes, Todo
 from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.decoded import advice
 from milvus_fghash.serving.decoding import Photo, Refused
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
@@ -105,7 +106,7 @@ class IngestRun:
         reasons = self.changes.journal.reasons()
         deleted = reasons.pop(DELETED, 0)
         rows = self._patiently(self.collection.count)
-        self._warn(rows)
+        self._warn(rows, reasons)
         return IngestResult(
             stored=self.writer.stored,
             unchanged=self.changes.unchanged,
@@ -119,8 +120,10 @@ class IngestRun:
             rows_in_collection=rows,
         )
 
-    def _warn(self, rows: int) -> None:
+    def _warn(self, rows: int, reasons: Mapping[str, int]) -> None:
         """Tell what a person should look into."""
+        for line in advice(reasons):
+            self.writer.tell(line)
         acknowledged = count_stored(self.changes.journal)
         if acknowledged > rows:
             self.writer.tell(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from milvus_fghash.bundle import is_bundle
 from milvus_fghash.config import Frozen, Recipe, read_model
 from milvus_fghash.errors import ConfigError, TrainingError
+from milvus_fghash.lfs_pointer import refuse_pointer
 from milvus_fghash.methods import load
 from milvus_fghash.methods.base import HashMethod, Sizes, Trunk
 from milvus_fghash.text_file import parse_json
@@ -123,6 +124,7 @@ def read_state(path: Path) -> CheckpointRecord:
     Raises:
         TrainingError: when it is no checkpoint of this format.
     """
+    refuse_pointer(path / "checkpoint.json", TrainingError)
     try:
         values = parse_json((path / "checkpoint.json").read_bytes())
         if values.get("format", 0) > FORMAT:
@@ -156,6 +158,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def restore(method: nn.Module, path: Path) -> dict[str, Tensor]:
     """Load a checkpoint's weights into ``method``; gives the optimiser's momenta by parameter name."""
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        refuse_pointer(path / file, TrainingError)
     try:
         method.load_state_dict(load_file(path / "model.safetensors"))
         return load_file(path / "optimizer.safetensors")

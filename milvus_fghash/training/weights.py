@@ -17,6 +17,7 @@ from torch import Tensor
 
 from milvus_fghash.config import Recipe
 from milvus_fghash.errors import ConfigError
+from milvus_fghash.lfs_pointer import refuse_pointer
 
 OFFICIAL = {"imagenet": "IMAGENET1K_V1", "imagenet-v2": "IMAGENET1K_V2"}
 OFFICIAL_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose photos are for non-commercial research"
@@ -59,6 +60,7 @@ def load_weights(trunk: str, weights: str) -> Weights:
         raise ConfigError(
             f"no weights file {weights!r}; weights are 'imagenet', 'imagenet-v2', 'none', or the path of a file"
         )
+    refuse_pointer(path, ConfigError)
     return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
 
 
