@@ -35,6 +35,8 @@ _HEIF_BRANDS: Final = frozenset(
 )
 _TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LONGEST_BRANDS: Final = 256
+_PADDING: Final = 63
+"""Pixels that a coded side may have more than the picture: it is a multiple of a block, and cropped."""
 
 
 def open_image(data: bytes, name: str, formats: Sequence[str], max_pixels: int) -> Image.Image:
@@ -140,7 +142,7 @@ def _refuse_hidden_size(data: bytes, name: str, max_pixels: int) -> None:
         at = data.find(b"ispe", start, end)
         while at >= 0:
             width, height = (int.from_bytes(data[at + skip : at + skip + 4]) for skip in (8, 12))
-            if width * height > max_pixels:
+            if max(0, width - _PADDING) * max(0, height - _PADDING) > max_pixels:
                 raise _bomb(name, width, height, max_pixels)
             at = data.find(b"ispe", at + 4, end)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from milvus_fghash.data import read
 from milvus_fghash.errors import ImageRefused
 from milvus_fghash.image_formats import SUFFIXES
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, Preprocessing, open_rgb
+from milvus_fghash.serving import decode_pool
 from milvus_fghash.serving.decoding import Photo, decode
 from tests.image_bytes import RED, encode, noise, pixels_of, reason_of, turned_by
 from tests.serving.decoders import SMALL, summary
@@ -89,6 +89,7 @@ def test_what_is_cut_off(file_format: str) -> None:
 @BOTH
 def test_caps_hold_before_anything_is_decoded(file_format: str) -> None:
     data = encode(noise(40, 30), file_format)
+    assert open_rgb(data, Limits(max_pixels=1200)).size == (40, 30)
     assert reason_of(data, Limits(max_pixels=1199)) == "bomb"
     assert reason_of(data, Limits(max_bytes=len(data) - 1)) == "too-large"
     assert reason_of(data, Limits(formats=("JPEG",))) == "format"
@@ -105,25 +106,26 @@ def test_a_small_worker_decodes_them(file_format: str, tmp_path: Path) -> None:
     assert isinstance(photo, Photo)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep to no such limit")
-def test_a_worker_on_a_machine_of_many_cores_has_the_memory_for_an_avif(tmp_path: Path) -> None:
-    """Each thread of a decoder would count with its whole stack."""
-    (tmp_path / "photo").write_bytes(encode(noise(64, 48), "AVIF"))
-    worker = f"""
+MANY_CORES = """
 import os, sys
+from milvus_fghash.serving import decode_worker
+
 os.sched_getaffinity = lambda pid: set(range(128))
-from pathlib import Path
-from milvus_fghash.images import Limits, open_rgb
-from milvus_fghash.serving.decode_worker import memory_for, bound_memory, use_one_thread
-if len(sys.argv) == 1:
-    use_one_thread()
-limits = Limits(max_pixels=64 * 48, max_bytes=100_000)
-bound_memory(memory_for(limits))
-print(open_rgb(Path({str(tmp_path / "photo")!r}), limits).size)
+decode_worker.main(*sys.argv[1:])
 """
-    done = subprocess.run([sys.executable, "-c", worker], capture_output=True, text=True, check=False)
-    assert done.stdout == "(64, 48)\n", done.stderr
-    assert subprocess.run([sys.executable, "-c", worker, "many"], capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep to no such limit")
+def test_a_worker_on_a_machine_of_many_cores_has_the_memory_for_an_avif(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread of a decoder would count with its whole stack."""
+    monkeypatch.setattr(decode_pool, "WORKER", ("-c", MANY_CORES))
+    raw = encode(noise(64, 48), "AVIF")
+    (tmp_path / "photo").write_bytes(raw)
+    limits = Limits(max_pixels=64 * 48, max_bytes=len(raw))
+    (photo,) = decode([tmp_path / "photo"], SMALL, limits, 1)
+    assert isinstance(photo, Photo)
 
 
 def test_phones_names_are_listed_in_folders_and_archives(tmp_path: Path) -> None:
