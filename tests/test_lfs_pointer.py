@@ -85,8 +85,8 @@ def test_photos_are_refused_one_by_one_and_the_end_says_what_to_do(tmp_path: Pat
             open_rgb(source)
         assert caught.value.reason == "pointer"
     assert [line.partition(";")[0] for line in advice({"pointer": 3, "extra": 1200, "broken": 1})] == [
-        "1,200 photos are HEIC or AVIF",
-        "3 files are Git LFS pointers",
+        "photos refused as HEIC or AVIF: 1,200",
+        "files that are Git LFS pointers: 3",
     ]
 
 

@@ -69,9 +69,9 @@ def advice(reasons: Mapping[str, int]) -> Iterator[str]:
         reasons: how many photos were refused for which reason.
     """
     if extra := reasons.get("extra"):
-        yield f"{extra:,} photos are HEIC or AVIF; to take them: pip install 'milvus-fghash[{EXTRA}]', and run it again"
+        yield f"photos refused as HEIC or AVIF: {extra:,}; to take them: pip install 'milvus-fghash[{EXTRA}]', and run it again"
     if pointers := reasons.get("pointer"):
-        yield f"{pointers:,} files are Git LFS pointers; run git lfs pull in their repository, and this again"
+        yield f"files that are Git LFS pointers: {pointers:,}; run git lfs pull in their repository, and this again"
 
 
 def shown(source: Source | Begun) -> str:
