@@ -17,6 +17,7 @@ from milvus_fghash.duplicates_record import Duplicates
 from milvus_fghash.errors import FghashError, ImageRefused
 from milvus_fghash.images import open_rgb
 from milvus_fghash.lfs_pointer import refuse_pointer
+from milvus_fghash.recipe_book import load_recipe
 from milvus_fghash.serving.decoded import advice
 from milvus_fghash.serving.deleting import read_ids
 from milvus_fghash.training.checkpoint import read_state, restore
@@ -39,7 +40,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "weights.pt": lambda file: load_weights("mobilenet_v2", str(file)),
     "checkpoint.json": lambda file: read_state(file.parent),
     "ids.txt": read_ids,
-    "recipe.toml": load_recipe,
+    "recipe.toml": lambda file: load_recipe(str(file)),
     "groups.json": Duplicates.read,
 }
 

@@ -69,7 +69,8 @@ def advice(reasons: Mapping[str, int]) -> Iterator[str]:
         reasons: how many photos were refused for which reason.
     """
     if extra := reasons.get("extra"):
-        yield f"photos refused as HEIC or AVIF: {extra:,}; to take them: pip install 'milvus-fghash[{EXTRA}]', and run it again"
+        install = f"pip install 'milvus-fghash[{EXTRA}]'"
+        yield f"photos refused as HEIC or AVIF: {extra:,}; to take them: {install}, and run it again"
     if pointers := reasons.get("pointer"):
         yield f"files that are Git LFS pointers: {pointers:,}; run git lfs pull in their repository, and this again"
 
