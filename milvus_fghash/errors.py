@@ -24,11 +24,16 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from milvus_fghash.masking import masked
+
 
 class FghashError(Exception):
-    """Base class of all errors raised on purpose."""
+    """Base class of all errors raised on purpose. What grants access is masked in its text, wherever that goes."""
 
     exit_code = 1
+
+    def __init__(self, *texts: str) -> None:
+        super().__init__(*map(masked, texts))
 
 
 class ConfigError(FghashError):
@@ -135,9 +140,9 @@ def optional_part(extra: str) -> Iterator[None]:
 
 
 def one_line(error: object) -> str:
-    r"""The text of an error, or of what a server says, without its line breaks.
+    r"""The text of an error, or of what a server says, without its line breaks and without what grants access.
 
     >>> one_line(ValueError("no such\n  file"))
     'no such file'
     """
-    return " ".join(str(error).split())
+    return masked(" ".join(str(error).split()))

@@ -22,8 +22,9 @@ IMPORT_NAMES = {"Pillow": "PIL"}
 ONLY_IN = {
     "matplotlib": {"milvus_fghash/plots.py"},
     "pi_heif": {"milvus_fghash/image_formats.py"},
-    "fsspec": {"milvus_fghash/data/fetching.py", "milvus_fghash/bulk/upload.py"},
-    "aiohttp": {"milvus_fghash/data/fetching.py"},
+    "fsspec": {"milvus_fghash/data/file_systems.py", "milvus_fghash/data/fetching.py", "milvus_fghash/bulk/upload.py"},
+    "aiohttp": {"milvus_fghash/data/fetching.py", "milvus_fghash/data/http_session.py"},
+    "yarl": {"milvus_fghash/data/http_session.py"},
 }
 """Packages whose rows in the table say `in FILE only`."""
 LIGHT = {"milvus_fghash/methods/__init__.py": {"torch"}}

@@ -24,7 +24,7 @@ EXTRAS = {
     "plot": {"matplotlib"},
     "parquet": {"pyarrow"},
     "heif": {"pi-heif", "Pillow"},
-    "http": {"fsspec", "aiohttp"},
+    "http": {"fsspec", "aiohttp", "yarl"},
     "s3": {"s3fs"},
     "gcs": {"gcsfs"},
     "ray": {"ray[data]", "pyarrow"},

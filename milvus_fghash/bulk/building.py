@@ -16,7 +16,7 @@ from milvus_fghash.bulk.parquet import arrow_schema
 from milvus_fghash.bulk.plan import Plan, ShardTask, plan_shards
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Url
-from milvus_fghash.errors import ConfigError, Stopped
+from milvus_fghash.errors import ConfigError, DataError, Stopped
 from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_run import Progress
@@ -103,7 +103,7 @@ def build_shards(
     Raises:
         ConfigError: when the folder holds shards of other photos, columns or another model, another process works on
             it, or no collection can have these columns or this partition key.
-        DataError: when the disk refuses.
+        DataError: when the disk refuses, or shards would be pruned though the listing does not know all that is there.
         Stopped: see ``stop``.
     """
     photo_id(namespace, "")  # refuses a namespace that cannot be before any work
@@ -183,6 +183,12 @@ def _build(
     finished = [_there(folder, one.name) for one in plan.shards]
     reasons = Counter(one.reason for one in folder.refused())
     outdated = folder.outdated({one.name for one in plan.shards})
+    listing = plan.changes.listing
+    if options.prune and outdated and listing.unknown:
+        raise DataError(
+            f"{len(outdated):,} shards are outdated, and none was pruned (all others are there): {listing.doubt}. "
+            "Mend or remove that folder, or delete the shards by hand"
+        )
     for name in outdated if options.prune else ():
         folder.remove(name)
     seconds = time.monotonic() - started

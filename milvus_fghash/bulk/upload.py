@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from milvus_fghash.data.fetching import EXTRAS
+from milvus_fghash.data.file_systems import EXTRAS
+from milvus_fghash.data.places import problem_of
 from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, one_line
+from milvus_fghash.masking import KNOWN
 
 
 class Bucket:
@@ -17,6 +19,9 @@ class Bucket:
         scheme, found, _ = url.partition("://")
         if not found:
             raise ConfigError(f"the bucket must be a URL such as s3://milvus-bucket/shards, got {url!r}")
+        KNOWN.add_url(url)
+        if problem := problem_of(url):
+            raise ConfigError(f"cannot use the bucket {problem}")
         try:
             self._files, self._root = import_module("fsspec.core").url_to_fs(url)
         except ImportError as error:
@@ -25,8 +30,8 @@ class Bucket:
                 f"the bucket {url} needs packages that are not installed ({error}). Install them with: "
                 f"pip install 'milvus-fghash[{extra}]'"
             ) from None
-        except ValueError as error:
-            raise ConfigError(f"cannot use the bucket {url}: {error}") from None
+        except Exception as error:  # of a malformed URL, or of a storage that connects at once
+            raise ConfigError(f"cannot use the bucket {url}: {one_line(error)}") from None
         self.url = url
         self._local = scheme in ("file", "local")
 

@@ -26,7 +26,7 @@ from milvus_fghash.cli.export import export
 from milvus_fghash.cli.group import Group
 from milvus_fghash.cli.ingest import ingest
 from milvus_fghash.cli.inspect import inspect
-from milvus_fghash.cli.messages import FORMATS, LEVELS, Secrets, write_messages
+from milvus_fghash.cli.messages import FORMATS, LEVELS, write_messages
 from milvus_fghash.cli.methods import methods
 from milvus_fghash.cli.promote import promote, rollback
 from milvus_fghash.cli.recipes import recipes
@@ -34,14 +34,15 @@ from milvus_fghash.cli.reindex import reindex
 from milvus_fghash.cli.search import search
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
+from milvus_fghash.masking import KNOWN
 
 __all__ = ["main"]
 
 
-def _begin_messages(ctx: click.Context, _parameter: click.Parameter, style: str) -> None:
+def _begin_messages(_ctx: click.Context, _parameter: click.Parameter, style: str) -> None:
     """While options are read, for a command that does not exist is a message, too."""
-    ctx.obj = Secrets()
-    write_messages(ctx.obj, style)
+    KNOWN.clear()
+    write_messages(style)
 
 
 @click.group(cls=Group, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})

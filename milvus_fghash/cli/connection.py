@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from milvus_fghash.cli.messages import Secrets
 from milvus_fghash.cli.options import READABLE_FILE, all_of
 from milvus_fghash.errors import ConfigError, StoreError, nearest
+from milvus_fghash.masking import KNOWN, masked
 from milvus_fghash.text_file import parse_toml, read_text
 
 if TYPE_CHECKING:
@@ -72,10 +72,8 @@ class Connection:
 
     def shown(self) -> dict[str, str]:
         """Settings that have a value, fit to be printed: a token is only `set`."""
-        secrets = Secrets()
-        secrets.add_uri(self.values["uri"])
         known = {name: value for name, value in self.values.items() if value not in (None, "", False)}
-        return {name: "set" if name == "token" else secrets.mask(str(value)) for name, value in known.items()}
+        return {name: "set" if name == "token" else masked(str(value)) for name, value in known.items()}
 
 
 def _read_file(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
@@ -153,10 +151,8 @@ def _resolve(ctx: click.Context, values: dict[str, Any]) -> Connection:
         if sources["token"] == file_source:
             raise click.UsageError("--token and --token-file cannot both be given")
         values["token"], sources["token"] = _read_token(token_file), f"{file_source} (token file)"
-    secrets = ctx.find_object(Secrets)
-    if secrets is not None:
-        secrets.add_token(values["token"] or "")
-        secrets.add_uri(values["uri"])
+    KNOWN.add_token(values["token"] or "")
+    KNOWN.add_url(values["uri"])
     return Connection(values, sources)
 
 

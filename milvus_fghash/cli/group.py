@@ -9,6 +9,7 @@ import click
 
 from milvus_fghash.cli.messages import is_json, settle, tell
 from milvus_fghash.errors import FghashError, nearest, one_line
+from milvus_fghash.masking import masked
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -26,10 +27,19 @@ class Group(click.Group):
             tell("Interrupted.", logging.ERROR, "error", kind="KeyboardInterrupt", exit_code=INTERRUPTED)
             ctx.exit(INTERRUPTED)
         except click.ClickException as error:
+            vars(error)["message"] = masked(error.message)  # final, says click
             if not is_json():
                 raise
             _tell(error.format_message(), type(error).__name__, error.exit_code)
             ctx.exit(error.exit_code)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Options before the command's name can be wrong, too, and hold what is secret."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.ClickException as error:
+            vars(error)["message"] = masked(error.message)  # final, says click
+            raise
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):

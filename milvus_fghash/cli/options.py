@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from milvus_fghash.errors import ConfigError, TooManyRefused
+from milvus_fghash.masking import KNOWN, without_secrets
 
 if TYPE_CHECKING:
     from milvus_fghash.config import Recipe
@@ -23,7 +24,7 @@ class _Local(click.Path):
     """A path of something that is there. Of a URL it says what is the matter."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from milvus_fghash.data.places import protocol_of, without_secrets
+        from milvus_fghash.data.places import protocol_of
 
         if isinstance(value, str) and protocol_of(value):
             self.fail(f"{without_secrets(value)} is a URL, and this command reads files; download it first", param, ctx)
@@ -39,6 +40,7 @@ class _Place(_Local):
         if isinstance(value, Path | Url):
             return value
         if (protocol := protocol_of(value)) not in ("", "file"):
+            KNOWN.add_url(value)
             return Url(value)
         path = unquote(urlsplit(value).path) if protocol else value
         return Path(path) if "{" in path and self.dir_okay else super().convert(path, param, ctx)

@@ -24,6 +24,7 @@ from milvus_fghash.data import (
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Url
 from milvus_fghash.errors import DataError, nearest
+from milvus_fghash.masking import KNOWN
 
 __all__ = ["DATASETS", "DatasetCard", "Listing", "Url", "detect", "read"]
 
@@ -140,6 +141,7 @@ def read(dataset: str, root: Path | Url) -> Listing:
     card = DATASETS[dataset]
     if isinstance(root, Path):
         return card.read(root)
+    KNOWN.add_url(root.full)
     if card.read_url is None:
         able = ", ".join(name for name, card in DATASETS.items() if card.read_url)
         raise DataError(f"the layout {dataset} is read in a folder here only; behind a URL: {able}")

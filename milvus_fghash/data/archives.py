@@ -15,7 +15,7 @@ from milvus_fghash.data.found import Photos
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.members import Member, barred
 from milvus_fghash.data.places import Url, protocol_of
-from milvus_fghash.data.remote_folder import remote_archives
+from milvus_fghash.data.remote_folder import Found, find
 from milvus_fghash.errors import DataError
 from milvus_fghash.text_file import parse_json
 
@@ -57,10 +57,13 @@ def read(root: Path | Url) -> Listing:
         DataError: when there is no archive, a single one cannot be read, or no photo is found.
         MissingExtra: for a URL, without the packages it needs.
     """
-    archives = list(_archives(root))
+    archives, found = _archives(root)
     alone = archives[0][0] == ""
     photos = Photos(root)
     samples: dict[str, str] = {}
+    unknown = list(found.unknown)
+    for path, place in found.barred(root) if isinstance(root, Url) else ():
+        photos.add(path, place)
     for prefix, archive in archives:
         where = archive.full if isinstance(archive, Url) else str(archive.resolve())
         try:
@@ -75,17 +78,20 @@ def read(root: Path | Url) -> Listing:
                 if label and (member.name.lower().endswith(".cls") or _sample(prefix, member.name) not in samples):
                     samples[_sample(prefix, member.name)] = label
                 continue
+            if not member.name:  # it speaks of the archive: what else is in it, or was, is not known
+                unknown.append(prefix)
             path = posixpath.join(prefix, member.name) if member.name else prefix or archive.name
             sample = _sample(prefix, member.name)
             folder = posixpath.join(posixpath.dirname(prefix), member.name)
             photos.add(path, member.place(where, str(archive), version), folder, sample)
-    return photos.listing(samples, walked=not alone)
+    return photos.listing(samples, walked=not alone, unknown=unknown)
 
 
-def _archives(root: Path | Url) -> list[tuple[str, Path | Url]]:
-    """The archives and what comes before the paths in them: for a single one, nothing."""
+def _archives(root: Path | Url) -> tuple[list[tuple[str, Path | Url]], Found]:
+    """The archives and what comes before the paths in them, for a single one nothing; what a walk to them found."""
+    below = Found()
     if isinstance(root, Url) and root.protocol in _CHAINED:
-        return [("", _target(root))]
+        return [("", _target(root))], below
     text = root.full if isinstance(root, Url) else str(root)
     if _BRACES.search(text):
         names = list(expanded(text))
@@ -94,7 +100,8 @@ def _archives(root: Path | Url) -> list[tuple[str, Path | Url]]:
     elif is_archive(root) and not (isinstance(root, Path) and root.is_dir()):
         found = [("", root)]
     elif isinstance(root, Url):
-        found = [(path, place) for path, place in remote_archives(root, ENDINGS)]
+        below = find(root, lambda path: path.lower().endswith(ENDINGS))
+        found = [(path, Url(where)) for path, (where, _) in sorted(below.files.items())]
     else:
         names = sorted(file.relative_to(root).as_posix() for file in root.rglob("[!.]*") if is_archive(file))
         found = [(name, root / name) for name in names]
@@ -103,7 +110,7 @@ def _archives(root: Path | Url) -> list[tuple[str, Path | Url]]:
             raise DataError(f"there is no file {archive}; expected a .tar or a .zip")
     if not found:
         raise DataError(f"{root} holds no archives; expected files ending in .tar or .zip")
-    return found
+    return found, below
 
 
 def _target(root: Url) -> Path | Url:

@@ -5,31 +5,31 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeVar
 
-from milvus_fghash.data.places import Place, Url, protocol_of, without_secrets
-from milvus_fghash.errors import DataError, ImageRefused, MissingExtra, one_line, optional_part
+from milvus_fghash.data.file_systems import FileSystem, filesystem, told
+from milvus_fghash.data.places import Place, Url, protocol_of
+from milvus_fghash.errors import DataError, ImageRefused
+from milvus_fghash.masking import without_secrets
 
 T = TypeVar("T")
-FileSystem = Any
-"""One of fsspec's, which tells no types of what its file systems do in the background."""
-
-EXTRAS: Final = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""Protocol -> part of this package that brings it. What other protocols need, fsspec itself says."""
 TRIES: Final = 3
 """Requests for one photo, where a server says that it is busy or breaks off. Of S3 and others, fsspec counts."""
 AT_ONCE: Final = 32
-"""Versions that are asked for side by side."""
+"""Versions and pages that are asked for side by side."""
+LARGEST_PAGE: Final = 256 << 20
+"""Bytes of a page of links; some million links."""
+PAGE_SECONDS: Final = 60.0
+"""For it to come."""
 
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ASK_SECONDS = 10.0
 _WAIT = 0.3
 """Seconds before the second try, on average; twice as many before the third."""
-_SECRET = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s'\")>]*")
 
 
 class _AnsweredError(OSError):
@@ -38,32 +38,6 @@ class _AnsweredError(OSError):
     def __init__(self, status: int) -> None:
         super().__init__(f"the server answered {status}")
         self.status = status
-
-
-def filesystem(where: str) -> tuple[FileSystem, str]:
-    """The fsspec file system for a URL, and what the URL is called there. Nothing is connected.
-
-    Options and credentials come from fsspec's own configuration and from the environment. A chain of file systems
-    (``::``) is not followed.
-
-    Raises:
-        MissingExtra: when packages for it are not installed.
-        DataError: when there is no such protocol.
-    """
-    protocol = protocol_of(where)
-    with optional_part(EXTRAS.get(protocol, "http")):
-        import fsspec
-    try:
-        kind = fsspec.get_filesystem_class(protocol)
-        return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(where)), str(kind._strip_protocol(where))
-    except ImportError as error:
-        hint = f"pip install 'milvus-fghash[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
-        raise MissingExtra(f"{protocol}:// needs packages that are not installed: {hint}") from error
-    except ValueError:
-        raise DataError(
-            f"nothing can be read from {without_secrets(where)}: expected s3://, gs://, https:// or another protocol "
-            "that fsspec knows"
-        ) from None
 
 
 def fetch(place: Place, wanted: int, seconds: float) -> Future[bytes]:
@@ -78,9 +52,46 @@ def fetch(place: Place, wanted: int, seconds: float) -> Future[bytes]:
         try:
             return await asyncio.wait_for(_bytes_of(files, path, place, wanted), seconds)
         except Exception as error:  # aiohttp, botocore and others have trees of their own
-            raise told(place.shown, error) from None
+            raise told(place.shown, error, place.where) from None
 
     return _in_background(in_time())
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a web server gave for a URL.
+
+    Attributes:
+        url: where it came from, after redirects.
+        kind: its media type, such as text/html; "" when the server tells none.
+    """
+
+    url: str
+    kind: str
+    text: str
+
+
+def pages(urls: Sequence[str]) -> list[Page | ImageRefused]:
+    """Pages behind URLs of HTTP, side by side; for one that does not come, why.
+
+    Raises:
+        MissingExtra, ConfigError, DataError: as `filesystem`.
+    """
+    opened = [filesystem(url)[0] for url in urls]
+
+    async def ask_all() -> list[Page | ImageRefused]:
+        turn = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(files: FileSystem, url: str) -> Page | ImageRefused:
+            async with turn:
+                try:
+                    return await asyncio.wait_for(_trying(lambda: _page(files, url)), PAGE_SECONDS)
+                except Exception as error:
+                    return told(without_secrets(url), error, url)
+
+        return await asyncio.gather(*(ask(files, url) for files, url in zip(opened, urls, strict=True)))
+
+    return _in_background(ask_all()).result()
 
 
 @contextmanager
@@ -94,7 +105,7 @@ def opened(url: Url, block: int) -> Iterator[BinaryIO]:
     try:
         file = files.open(path, "rb", block_size=block, cache_type="readahead")
     except Exception as error:
-        raise DataError(str(told(str(url), error))) from None
+        raise DataError(str(told(str(url), error, url.full))) from None
     with file:
         yield file
 
@@ -131,19 +142,6 @@ def version_of(facts: Mapping[str, Any]) -> str:
     return ""
 
 
-def told(shown: str, error: BaseException) -> ImageRefused:
-    """What happened on the way to a place, as a refusal."""
-    match error:
-        case ImageRefused():
-            return error
-        case FileNotFoundError():
-            return ImageRefused("missing", f"{shown} does not exist")
-        case TimeoutError():
-            return ImageRefused("timeout", f"{shown} did not come in time")
-    text = one_line(error) or type(error).__name__
-    return ImageRefused("unreachable", f"{shown} cannot be fetched: {_SECRET.sub('', text)[:200]}")
-
-
 def _in_background(work: Coroutine[Any, Any, T]) -> Future[T]:
     from fsspec.asyn import get_loop
 
@@ -166,7 +164,7 @@ async def _bytes_of(files: FileSystem, path: str, place: Place, wanted: int) -> 
         raise
 
 
-async def _trying(request: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+async def _trying(request: Callable[[], Coroutine[Any, Any, T]]) -> T:
     from aiohttp import ClientError
 
     for number in range(TRIES):
@@ -181,6 +179,33 @@ async def _trying(request: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
     raise AssertionError("the last try returns or raises")
 
 
+async def _page(files: FileSystem, url: str) -> Page:
+    session = await files.set_session()
+    async with session.get(files.encode_url(url), **files.kwargs) as answer:
+        _check_status(answer.status)
+        raw = await _up_to(LARGEST_PAGE + 1, answer)
+        if len(raw) > LARGEST_PAGE:
+            raise OSError(f"the page has more than {LARGEST_PAGE:,} bytes")
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Page(str(answer.url), kind, raw.decode(errors="replace"))
+
+
+def _check_status(status: int) -> None:
+    if status in (404, 410):
+        raise FileNotFoundError
+    if status >= 400:
+        raise _AnsweredError(status)
+
+
+async def _up_to(wanted: int, answer: Any) -> bytes:
+    data = bytearray()
+    async for chunk in answer.content.iter_any():
+        data += chunk
+        if len(data) >= wanted:
+            break
+    return bytes(data[:wanted])
+
+
 async def _get(files: FileSystem, place: Place, wanted: int) -> bytes:
     """One GET, of no more bytes than are wanted, whatever the server sends."""
     session, options = await files.set_session(), dict(files.kwargs)
@@ -188,20 +213,12 @@ async def _get(files: FileSystem, place: Place, wanted: int) -> bytes:
     if in_part := place.size is not None:
         headers["Range"] = f"bytes={place.start}-{place.start + wanted - 1}"
     async with session.get(files.encode_url(place.where), headers=headers, **options) as answer:
-        if answer.status in (404, 410):
-            raise FileNotFoundError
         if answer.status == 416:
             return b""
-        if answer.status >= 400:
-            raise _AnsweredError(answer.status)
+        _check_status(answer.status)
         if in_part and answer.status != 206:
             raise OSError("the server gives whole files only, so nothing can be read out of an archive there")
-        data = bytearray()
-        async for chunk in answer.content.iter_any():
-            data += chunk
-            if len(data) >= wanted:
-                break
-        return bytes(data[:wanted])
+        return await _up_to(wanted, answer)
 
 
 async def _facts(files: FileSystem, path: str) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -42,11 +42,12 @@ class Photos:
         else:
             self._rows.append((path, place, folder or path, sample))
 
-    def listing(self, label_of: Mapping[str, str] = {}, *, walked: bool = True) -> Listing:
+    def listing(self, label_of: Mapping[str, str] = {}, *, walked: bool = True, unknown: Sequence[str] = ()) -> Listing:
         """All of them. Of several of one path each has an id of its own, and the first one counts.
 
         Args:
             label_of: sample -> class, where the folder does not say it.
+            unknown: as in `Listing`.
 
         Raises:
             DataError: when there is none, or their folders contradict each other.
@@ -62,4 +63,4 @@ class Photos:
             ids.append(path if times[path] == 1 else f"{path} #{times[path]}")
         places = tuple(row[1] for row in self._rows)
         root, url = (Path(), self.root) if isinstance(self.root, Url) else (self.root, None)
-        return Listing(root, tuple(ids), paths, said, splits, walked, places, url)
+        return Listing(root, tuple(ids), paths, said, splits, walked, places, url, unknown=tuple(unknown))

@@ -48,6 +48,8 @@ class Listing:
     """Where the listing comes from, when that is not here."""
     cells: Cells = field(default_factory=Cells)
     """What a list says of them beyond that."""
+    unknown: tuple[str, ...] = ()
+    """Paths of folders and archives below ``root`` of which nobody can tell what is in them; "" stands for all."""
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -87,6 +89,17 @@ class Listing:
                 f"the photos of {self.origin} are not files in a folder here, which this asks for; copy or unpack them"
             )
         return self.root
+
+    def knows(self, path: str) -> bool:
+        """Whether a photo of this path would be in the listing if it were there."""
+        return not any(path == folder or not folder or path.startswith(f"{folder}/") for folder in self.unknown)
+
+    @property
+    def doubt(self) -> str:
+        """Where the listing does not know what is there, for messages."""
+        some = ", ".join(folder or str(self.origin) for folder in self.unknown[:3])
+        more = f" and {len(self.unknown) - 3:,} more" if len(self.unknown) > 3 else ""
+        return f"{some}{more} could not be listed, or came back empty"
 
     def file(self, row: int) -> Path:
         """Full path of one photo; raises as `folder`."""

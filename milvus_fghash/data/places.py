@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from milvus_fghash.data.paths import inside
 from milvus_fghash.errors import DataError, ImageRefused
+from milvus_fghash.masking import without_secrets
 
 LISTED: Final = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 """Protocols that a list may name. None of them leads to a file here, whoever wrote the list."""
@@ -39,19 +40,6 @@ def protocol_of(text: str) -> str:
     return match[1].lower() if match else ""
 
 
-def without_secrets(url: str) -> str:
-    """A URL fit to be shown and kept: no user, no password, and of HTTP no query and no fragment.
-
-    >>> without_secrets("https://me:secret@host/a%20b.jpg?X-Amz-Signature=0f3a")
-    'https://host/a%20b.jpg'
-    """
-    start, _, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    if protocol_of(url) in {"http", "https"}:
-        authority, path = re.split("[?#]", authority)[0], re.split("[?#]", path)[0]
-    return f"{start}://{authority.rpartition('@')[2]}{slash}{path}"
-
-
 def name_of(url: str) -> str:
     """What a photo behind a URL is called in ids and in the column `path`: the URL `without_secrets`.
 
@@ -72,11 +60,42 @@ def name_of(url: str) -> str:
     return f"{shown}?{hashlib.blake2b(repr(telling).encode(), digest_size=8).hexdigest()}"
 
 
+def problem_of(url: str) -> str:
+    """What is wrong with a URL, as a sentence that shows nothing secret of it; "" for a good one.
+
+    >>> problem_of("s3://KEY:SECRET@birds/a.jpg")
+    's3://birds/a.jpg: credentials cannot stand in an s3:// URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY'
+    """
+    shown, protocol = without_secrets(url), protocol_of(url)
+    if protocol in {"s3", "s3a"} and shown != url:
+        return (
+            f"{shown}: credentials cannot stand in an {protocol}:// URL; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        )
+    if protocol in {"http", "https"}:
+        try:
+            parts = urlsplit(url)
+            good = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            return f"{shown} is no URL: expected {protocol}://HOST[:PORT]/PATH"
+    return ""
+
+
 @dataclass(frozen=True)
 class Url:
-    """Where a listing comes from, when that is no file and no folder here. Shown without what grants access."""
+    """Where a listing comes from, when that is no file and no folder here. Shown without what grants access.
 
-    full: str
+    Raises:
+        DataError: for a malformed URL, and one that holds what it must not.
+    """
+
+    full: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if problem := problem_of(self.full):
+            raise DataError(problem)
 
     def __str__(self) -> str:
         return without_secrets(self.full)
@@ -121,7 +140,7 @@ class Place:
         zipped: where the part is the member of a zip, its header included: method (0 or 8), packed bytes, CRC-32.
     """
 
-    where: str
+    where: str = field(repr=False)
     shown: str
     version: str = ""
     start: int = 0
@@ -185,6 +204,8 @@ def located(text: str, root: Path | Url, where: str) -> tuple[str, Source]:
         return path, place if isinstance(place, Path) else Place(place.full, name_of(place.full))
     if protocol not in LISTED:
         raise DataError(f"{where}: a list cannot name {protocol}:// URLs; expected one of {', '.join(sorted(LISTED))}")
+    if problem := problem_of(text):
+        raise DataError(f"{where}: {problem}")
     if len(text.encode(errors="replace")) > LONGEST or not text.isprintable():
         raise DataError(f"{where}: the URL has more than {LONGEST:,} bytes, or unprintable characters")
     return name_of(text), Place(text, name_of(text))

@@ -3,52 +3,146 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from milvus_fghash.data.fetching import filesystem, told, version_of
+from milvus_fghash.data.fetching import version_of
+from milvus_fghash.data.file_systems import filesystem, finds_all, told
 from milvus_fghash.data.found import Photos
+from milvus_fghash.data.http_folder import listings, with_slash
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.places import Place, Url, name_of
-from milvus_fghash.errors import DataError
+from milvus_fghash.data.places import Barred, Place, Url, name_of
+from milvus_fghash.errors import DataError, ImageRefused
 from milvus_fghash.image_formats import SUFFIXES
+
+MOST_FOLDERS: Final = 100_000
+"""Below one URL. Some web servers answer whatever is asked for with links to more."""
+
+Entries = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""What lies below a folder: relative path, of a folder with a slash behind it -> where, and what is known of it."""
+
+
+@dataclass
+class Found:
+    """What lies below a URL, hidden things left out.
+
+    Attributes:
+        files: path -> URL, and what is known of it.
+        failed: path of a folder that could not be listed -> why.
+        silent: paths of folders whose listing names no such file and no folder. Whether such a one is empty, or
+            something else answered in its place, nobody can tell.
+    """
+
+    files: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    failed: dict[str, ImageRefused] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Paths of folders of which nobody can tell what is in them."""
+        return (*self.failed, *self.silent)
+
+    def barred(self, root: Url) -> Iterator[tuple[str, Barred]]:
+        """The folders that could not be listed, as a listing has them."""
+        for path, error in self.failed.items():
+            yield path, Barred(f"{str(root).rstrip('/')}/{path}", "", error.reason, str(error))
 
 
 def read(root: Url) -> Listing:
     """Photos below ``root`` by their suffix, as the layout `folder` reads them: sorted, hidden ones left out.
 
-    Of HTTP, a page that links what lies below it is needed.
+    Of HTTP, pages that link what lies below are needed, see `http_folder.listings`. A folder that cannot be listed is
+    refused like a photo, and the listing says that it does not know what is in it.
 
     Raises:
-        DataError: when it cannot be listed, or holds no photos.
-        MissingExtra: without the packages for the URL.
+        DataError: when ``root`` itself cannot be listed, or holds no photos.
+        MissingExtra, ConfigError: as `fetching.filesystem`.
     """
+    found = find(root, is_photo)
     photos = Photos(root)
-    for path, facts in _below(root):
-        if posixpath.splitext(path)[1].lower() in SUFFIXES:
-            where = (root / path).full
-            photos.add(path, Place(where, name_of(where), version_of(facts)))
-    return photos.listing()
+    for path, (where, facts) in found.files.items():
+        photos.add(path, Place(where, name_of(where), version_of(facts)))
+    for path, barred in found.barred(root):
+        photos.add(path, barred)
+    return photos.listing(unknown=found.unknown)
 
 
-def remote_archives(root: Url, suffixes: tuple[str, ...]) -> list[tuple[str, Url]]:
-    """Relative path and URL of what ends like an archive; raises as `read`."""
-    return [(path, root / path) for path, _ in sorted(_below(root)) if path.lower().endswith(suffixes)]
+def is_photo(path: str) -> bool:
+    """Whether something is a photo by its suffix."""
+    return posixpath.splitext(path)[1].lower() in SUFFIXES
 
 
-def _below(root: Url) -> Iterator[tuple[str, dict[str, Any]]]:
-    is_web = root.protocol in {"http", "https"}
-    files, base = filesystem(root.full.rstrip("/") + "/" * is_web)
-    try:
-        found = files.find(base, detail=True)
-    except Exception as error:  # of fsspec's file systems, which have trees of their own
-        raise DataError(f"cannot list {root}: {told(str(root), error)}") from None
-    start = base.rstrip("/") + "/"
-    for name, facts in found.items():
-        path = str(name).removeprefix(start)
-        path = unquote(path) if is_web else path
-        hidden = any(part.startswith(".") for part in path.split("/"))
-        if str(name).startswith(start) and path and not hidden:
-            yield path, facts
+def find(root: Url, wanted: Callable[[str], bool]) -> Found:
+    """The files below ``root`` whose paths are wanted; raises as `read`, but for photos."""
+    if root.protocol in {"http", "https"}:
+        return _walk(root, with_slash(root.full), _pages, wanted)
+    files, base = filesystem(root.full.rstrip("/"))
     files.invalidate_cache()
+    if finds_all(files):
+        try:
+            names = files.find(base, detail=True)
+        except Exception as error:  # of fsspec's file systems, which have trees of their own
+            raise DataError(f"cannot list {root}: {told(str(root), error, root.full)}") from None
+        start = base.rstrip("/") + "/"
+        below = {str(name).removeprefix(start): facts for name, facts in names.items() if str(name).startswith(start)}
+        found = Found({path: ("", facts) for path, facts in below.items() if not _is_hidden(path) and wanted(path)})
+    else:
+        found = _walk(root, base, lambda folders: [_folder(files, one, root) for one in folders], wanted)
+    found.files = {path: ((root / path).full, facts) for path, (_, facts) in found.files.items()}
+    return found
+
+
+def _walk(
+    root: Url,
+    base: str,
+    listed: Callable[[Sequence[str]], Sequence[Entries | ImageRefused]],
+    wanted: Callable[[str], bool],
+) -> Found:
+    """Go down level by level: the folders of one are asked for together."""
+    found, seen, level = Found(), 0, {"": base}
+    while level:
+        seen += len(level)
+        if seen > MOST_FOLDERS:
+            raise DataError(f"{root} leads to more than {MOST_FOLDERS:,} folders; expected a folder of photos")
+        deeper: dict[str, str] = {}
+        for folder, entries in zip(level, listed(list(level.values())), strict=True):
+            if isinstance(entries, ImageRefused):
+                if not folder:
+                    raise DataError(f"cannot list {root}: {entries}")
+                found.failed[folder] = entries
+                continue
+            below = {f"{folder}/{path}".lstrip("/"): entry for path, entry in entries.items() if not _is_hidden(path)}
+            folders = {path.rstrip("/"): where for path, (where, _) in below.items() if path.endswith("/")}
+            files = {path: entry for path, entry in below.items() if not path.endswith("/") and wanted(path)}
+            if not folders and not files:
+                found.silent.append(folder)
+            deeper |= folders
+            found.files |= files
+        level = deeper
+    return found
+
+
+def _pages(urls: Sequence[str]) -> list[Entries | ImageRefused]:
+    return [
+        answer if isinstance(answer, ImageRefused) else {path: (url, {}) for path, url in answer.items()}
+        for answer in listings(urls)
+    ]
+
+
+def _folder(files: Any, folder: str, root: Url) -> Entries | ImageRefused:
+    try:
+        infos = files.ls(folder, detail=True)
+    except Exception as error:
+        return told(f"{root.protocol}://{folder.lstrip('/')}", error, root.full)
+    start = folder.rstrip("/") + "/"
+    names = {str(info["name"]).rstrip("/"): info for info in infos}
+    return {
+        name.removeprefix(start) + "/" * (info["type"] == "directory"): (name, info)
+        for name, info in names.items()
+        if name.startswith(start)
+    }
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))

@@ -77,6 +77,8 @@ class Changes:
     """Photos so far that need no look: unchanged ones, and those refused or deleted before, or listed again."""
     replacing: int = 0
     """Changed photos so far that another place has too, under the same name: each undoes the row of the other."""
+    unknown: int = 0
+    """Photos with a row that lie where the listing does not know what is there; counted by `gone`."""
     cut_short: bool = False
     """Whether ``stop`` came before the end of the listing."""
     source: int = field(init=False)
@@ -141,10 +143,16 @@ class Changes:
     def gone(self) -> list[str]:
         """Ids with a row whose photos the listing no longer has; ask when all of it has been seen.
 
-        A photo that is gone and has no row is forgotten, unless its row was deleted on purpose.
+        Those are not among them that lie where the listing does not know what is there (`Listing.unknown`). A photo
+        that is gone and has no row is forgotten, unless its row was deleted on purpose.
         """
         self._adopt()
         lost = journal_sources.lost(self.journal, self.source)
+        if self.listing.unknown:
+            paths = journal_rows.paths(self.journal, lost)
+            hidden = {key for key in lost if not self.listing.knows(paths.get(key, ""))}
+            self.unknown = len(journal_rows.acknowledged(self.journal, list(hidden)))
+            lost = [key for key in lost if key not in hidden]
         acknowledged = journal_rows.acknowledged(self.journal, lost)
         journal_sources.leave(self.journal, self.source, [key for key in lost if key not in acknowledged])
         return [key for key in lost if key in acknowledged]

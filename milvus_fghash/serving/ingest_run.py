@@ -238,6 +238,11 @@ class IngestRun:
         """How many photos of earlier runs are gone, and how many of their rows were deleted."""
         changes, there = self.changes, len(self.listing)
         gone = changes.gone()
+        if changes.unknown:
+            self.writer.tell(
+                f"{changes.unknown:,} photos of earlier runs may be gone or not: {self.listing.doubt}. Their rows "
+                "stay; to have them pruned, mend or remove the folder, or delete them by their ids"
+            )
         if not gone or not self.options.prune:
             return len(gone), 0
         if len(gone) > self.options.prune_at_most * (len(gone) + there):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from milvus_fghash.serving.journal import DELETED, HAS_ROW, Entry, Journal
+from milvus_fghash.serving.journal import DELETED, HAS_ROW, MOST_IDS, Entry, Journal
 
 
 def begin(journal: Journal) -> None:
@@ -39,6 +39,17 @@ def welcome(journal: Journal, ids: Sequence[str]) -> set[str]:
 def acknowledged(journal: Journal, ids: Sequence[str]) -> set[str]:
     """Those of the ids that should have a row."""
     return journal.among(ids, f"SELECT id FROM photos WHERE {HAS_ROW} AND id IN")
+
+
+def paths(journal: Journal, ids: Sequence[str]) -> dict[str, str]:
+    """Id -> path as in the listing, of those of the ids that the journal knows."""
+    found: dict[str, str] = {}
+    with journal.transaction() as connection:
+        for start in range(0, len(ids), MOST_IDS):
+            part = ids[start : start + MOST_IDS]
+            sql = f"SELECT id, path FROM photos WHERE id IN ({','.join('?' * len(part))})"
+            found |= {key: path.decode("utf-8", "surrogateescape") for key, path in connection.execute(sql, part)}
+    return found
 
 
 def listed(journal: Journal, ids: Sequence[str]) -> set[str]:

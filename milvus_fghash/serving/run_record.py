@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from milvus_fghash._version import __version__
 from milvus_fghash.errors import FghashError, Stopped
+from milvus_fghash.masking import masked
 from milvus_fghash.packages import versions_of
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
@@ -79,7 +80,7 @@ class RunRecord:
             self.ended = f"failed: {error}"
             raise
         except BaseException as error:
-            self.ended = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error!r}"
+            self.ended = "interrupted" if isinstance(error, KeyboardInterrupt) else masked(f"failed: {error!r}")
             raise
         self.ended = "done"
 

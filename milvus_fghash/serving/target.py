@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import grpc
 
 from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, optional_part
+from milvus_fghash.masking import KNOWN
 from milvus_fghash.packages import installed
 from milvus_fghash.serving.driver import MilvusClient, log_like_others
 from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
@@ -59,6 +60,7 @@ class Target:
         elif self.db_name:
             raise ConfigError(f"Milvus Lite has no databases; leave out the database name {self.db_name!r}")
         if self.token:
+            KNOWN.add_token(self.token)
             _check_token(self.token)
         for name in ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path"):
             path = getattr(self, name)
@@ -71,6 +73,7 @@ class Target:
         return "://" not in self.uri and self.uri.endswith(".db")
 
     def _split_uri(self) -> None:
+        KNOWN.add_url(self.uri)
         parts = _parse(self.uri)
         if parts.username is not None:
             host = parts.netloc.rpartition("@")[2]
@@ -180,16 +183,14 @@ def probe(client: MilvusClient) -> Capabilities:
 
 def _parse(uri: str) -> SplitResult:
     """The URI of a server; the message shows none of it, for it may hold a password."""
-    try:
+    with suppress(ValueError):
         parts = urlsplit(uri)
-        good = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise ConfigError(
-            "the Milvus URI must be http(s)://host:port, or the path of a Milvus Lite file that ends in .db"
-        )
-    return parts
+        plain = not (parts.query or parts.fragment)  # which pymilvus would pass over
+        if parts.scheme in SCHEMES and parts.hostname and parts.port != 0 and plain:
+            return parts
+    raise ConfigError(
+        "the Milvus URI must be http(s)://host:port, without ? or #, or the path of a Milvus Lite file that ends in .db"
+    )
 
 
 def _check_token(token: str) -> None:

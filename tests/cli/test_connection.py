@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from milvus_fghash.cli.messages import MaskedFormatter, Secrets
+from milvus_fghash.cli.messages import MaskedFormatter
+from milvus_fghash.masking import KNOWN, Secrets
 
 Run = Callable[..., Result]
 
@@ -164,14 +165,13 @@ def test_a_token_of_the_wrong_shape_is_not_repeated(run: Run, token: str) -> Non
 
 
 def test_log_lines_and_their_tracebacks_are_masked() -> None:
-    secrets = Secrets()
-    secrets.add_token(TOKEN)
+    KNOWN.add_token(TOKEN)
     try:
         raise ValueError(f"login with {TOKEN} failed")
     except ValueError as error:
         record = logging.LogRecord("pymilvus", logging.ERROR, "", 0, "password %s", ("hunter2-secret",), None)
         record.exc_info = (ValueError, error, error.__traceback__)
-    line = MaskedFormatter(secrets).format(record)
+    line = MaskedFormatter().format(record)
     assert "password ***" in line
     assert "login with *** failed" in line
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from milvus_fghash.cli import output
-from milvus_fghash.cli.messages import JsonFormatter, MaskedFormatter, Secrets, tell, write_messages
+from milvus_fghash.cli.messages import JsonFormatter, MaskedFormatter, tell, write_messages
 from milvus_fghash.cli.output import PROGRESS_EVERY, progress_bar
 from tests.cli.at_hand import GOLDEN, Run
 
@@ -57,7 +57,7 @@ def python(code: str, **environment: str) -> tuple[int, str, list[dict[str, Any]
 def messages(style: str) -> Iterator[io.StringIO]:
     """What this process says within the block. The fixture `run` puts the handlers back."""
     with redirect_stderr(io.StringIO()) as stream:
-        write_messages(Secrets(), style)
+        write_messages(style)
         yield stream
 
 
@@ -138,8 +138,8 @@ def test_a_flood_from_who_holds_the_lock_of_python_stops_nothing() -> None:
     code, out, told = python(
         """
         import ctypes
-        from milvus_fghash.cli.messages import Secrets, write_messages
-        write_messages(Secrets(), "json")
+        from milvus_fghash.cli.messages import write_messages
+        write_messages("json")
         lines = (b"flood" * 200 + b"\\n") * 6_000
         for start in range(0, len(lines), 60_000):
             ctypes.PyDLL(None).write(2, lines[start:start + 60_000], 60_000)
@@ -154,9 +154,9 @@ def test_what_is_said_in_a_signal_handler_is_an_object_too() -> None:
     code, _, told = python(
         f"""
         import os
-        from milvus_fghash.cli.messages import Secrets, write_messages
+        from milvus_fghash.cli.messages import write_messages
         from milvus_fghash.cli.stopping import finishing_when_interrupted
-        write_messages(Secrets(), "json")
+        write_messages("json")
         with finishing_when_interrupted() as asked:
             os.kill(os.getpid(), {signal.SIGINT.value})
             assert asked.wait(5)
@@ -231,10 +231,10 @@ def test_lines_for_people_keep_no_control_characters(style: str) -> None:
 @given(st.text(st.characters(codec=None)), st.text(st.characters(codec=None)))
 def test_any_message_is_one_line(message: str, name: str) -> None:
     record = logging.LogRecord(name, logging.WARNING, "", 0, "%s", (message,), None)
-    line = JsonFormatter(Secrets()).format(record)
+    line = JsonFormatter().format(record)
     assert "\n" not in line
     assert line.isascii()
     assert json.loads(line)["message"] == message.strip()
-    shown = MaskedFormatter(Secrets()).format(record)
+    shown = MaskedFormatter().format(record)
     shown.encode()
     assert all(letter.isprintable() or letter == "\n" for letter in shown)

@@ -22,6 +22,8 @@ class Site:
         cut: closes the connection in the middle of the body.
         hang: never answers.
         moved: Location of a redirect.
+        kinds: media type; without one, the server tells none.
+        signed: the URL that alone is answered, path and query as they stand in the request; another gets 403.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -30,6 +32,8 @@ class Site:
     cut: set[str] = field(default_factory=set)
     hang: set[str] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    signed: dict[str, str] = field(default_factory=dict)
     etags: bool = True
     ranges: bool = True
     seconds: float = 0
@@ -69,8 +73,9 @@ class Handler(BaseHTTPRequestHandler):
             site.ended.wait(60)
         status = site.once.pop(path, 0) if method == "GET" else 0
         status = status or site.status.get(path, 200 if path in site.files else 404)
+        status = 403 if site.signed.get(path, self.path) != self.path else status
         moved = f"{self.path}/" if f"{path}/" in site.files else site.moved.get(path)
-        if moved:
+        if moved and status != 403:
             self.send_response(302)
             self.send_header("Location", moved)
             self.send_header("Content-Length", "0")
@@ -86,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if status == 206:
             self.send_header("Content-Range", f"bytes {first}-{last}/{whole}")
+        if path in site.kinds:
+            self.send_header("Content-Type", site.kinds[path])
         if site.ranges:
             self.send_header("Accept-Ranges", "bytes")
         if site.etags and path in site.files:

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvus_fghash.data import Url, read
-from milvus_fghash.data.fetching import filesystem, told, version_of
-from milvus_fghash.data.places import LISTED, Place, located, name_of, without_secrets
+from milvus_fghash.data.fetching import version_of
+from milvus_fghash.data.file_systems import filesystem, told
+from milvus_fghash.data.places import LISTED, Place, located, name_of
 from milvus_fghash.errors import DataError, MissingExtra
+from milvus_fghash.masking import without_secrets
 from milvus_fghash.serving.rows import why_not_kept
 
 words = st.text("abcXYZ019-_.~%+", min_size=1, max_size=12)

@@ -1,0 +1,108 @@
+"""The pages of a web server that list what lies in its folders, told from all else that a server answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from typing import Final
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+from milvus_fghash.data.fetching import Page, pages
+from milvus_fghash.data.places import LONGEST
+from milvus_fghash.errors import ImageRefused
+from milvus_fghash.masking import without_secrets
+
+_KINDS: Final = frozenset({"text/html", "application/xhtml+xml", ""})
+_LISTING: Final = re.compile(r"(?i)index of|directory listing|listing directory|parent directory|files within")
+"""What web servers write on the page of a folder, be it empty: nginx, Apache, lighttpd, IIS, Python, Express."""
+_UP: Final = frozenset({"..", "../", "./.."})
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def with_slash(url: str) -> str:
+    """The URL of a folder's page: web servers give it only where a slash ends the path.
+
+    >>> with_slash("https://host/birds?key=1")
+    'https://host/birds/?key=1'
+    """
+    parts = urlsplit(url)
+    return parts._replace(path=parts.path.rstrip("/") + "/", fragment="").geturl()
+
+
+def listings(urls: Sequence[str]) -> list[dict[str, str] | ImageRefused]:
+    """What lies below each of the folders, by the page behind its URL: relative path, of a folder with a slash -> URL.
+
+    A page is the listing of its folder when it comes from where it was asked for and links what lies below, or says
+    that it lists a folder. Of any other, such as a login page or an empty one, the reason is given.
+
+    Raises:
+        MissingExtra, ConfigError, DataError: as `fetching.filesystem`.
+    """
+    answers = zip(pages(urls), urls, strict=True)
+    return [page if isinstance(page, ImageRefused) else _listing(page, url) for page, url in answers]
+
+
+def _listing(page: Page, asked: str) -> dict[str, str] | ImageRefused:
+    shown = without_secrets(asked)
+    if not _is_same(urlsplit(page.url), urlsplit(asked)):
+        return _no_listing(f"{shown} leads elsewhere, to {without_secrets(page.url)}")
+    if page.kind not in _KINDS:
+        return _no_listing(f"{shown} gives {page.kind}; expected a page of links to what lies below it")
+    parser = _Anchors()
+    parser.feed(page.text)
+    parser.close()
+    if parser.asks_for_password:
+        return _no_listing(f"{shown} gives a page that asks for a password")
+    below = dict(filter(None, (_below(link, asked) for link in parser.links)))
+    if not below and not _UP.intersection(parser.links) and not _LISTING.search("".join(parser.texts)):
+        what = "a page without links to what lies below it" if page.text.strip() else "an empty page"
+        return _no_listing(f"{shown} gives {what}, which is no listing of a folder")
+    return below
+
+
+def _below(link: str, asked: str) -> tuple[str, str] | None:
+    """Path and URL of what a link on the page ``asked`` leads to, if that lies below it."""
+    try:
+        base, parts = urlsplit(asked), urlsplit(urljoin(asked, link.strip()))
+        if parts.scheme not in _PORTS or _host(parts) != _host(base) or parts.query:
+            return None
+    except ValueError:
+        return None
+    start, whole = unquote(base.path), unquote(parts.path)
+    url = parts._replace(scheme=base.scheme, netloc=base.netloc, fragment="").geturl()
+    path = whole.removeprefix(start)
+    return (path, url) if whole.startswith(start) and path.strip("/") and len(url) <= LONGEST else None
+
+
+def _is_same(one: SplitResult, other: SplitResult) -> bool:
+    """Whether a page came from where it was asked for; a slash more or less, or https for http, is no difference."""
+    return _host(one) == _host(other) and unquote(one.path).rstrip("/") == unquote(other.path).rstrip("/")
+
+
+def _host(parts: SplitResult) -> tuple[str, int | None]:
+    usual = _PORTS.get(parts.scheme)
+    return (parts.hostname or "").lower(), None if parts.port in (None, usual) else parts.port
+
+
+def _no_listing(message: str) -> ImageRefused:
+    return ImageRefused("unreachable", message)
+
+
+class _Anchors(HTMLParser):
+    """The links of a page and its text, both in its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.texts: list[str] = []
+        self.asks_for_password = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "a" and (link := values.get("href")):
+            self.links.append(link)
+        self.asks_for_password |= tag == "input" and values.get("type") == "password"
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)

@@ -1,0 +1,170 @@
+"""What grants access, and how it is kept out of everything that leaves: messages, logs, reports, journals, records.
+
+Whatever is told passes `masked`: the text of each `FghashError` as it is made, what libraries raise (`one_line`), and
+each line on stderr. Secrets that are known are masked wherever they stand, others where they look like one: in URLs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Final
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+MASK: Final = "***"
+SHORTEST_PART: Final = 4
+"""A password of fewer characters is not masked by itself: that would blot out ordinary words."""
+SHORTEST_SETTING: Final = 8
+"""The same for settings and parameters that may be none."""
+SHORTEST_KEY: Final = 16
+"""The same for a user: those of AWS are keys."""
+PUBLIC: Final = frozenset({"Milvus"})
+"""The password that every new Milvus has; masked by itself it would blot out the name of the program."""
+ENVIRONMENT: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN")
+
+_WEB: Final = r"(?:https?|wss?|tcp)://"
+_IN_URL: Final = r"[^\s'\"<>]"
+_USER: Final = re.compile(
+    # A password that stands there unencoded may hold a slash; then no port follows the colon.
+    rf"(?<=://)(?:[^\s/?#@'\"<>\[]*:(?!\d{{0,5}}(?:[/?#\s'\")\]>,;]|$)){_IN_URL}*?@)?(?:[^\s/?#'\"<>]*@)?"
+)
+_QUERY: Final = re.compile(
+    # A digest that stands for a query (`places.name_of`) is none.
+    rf"(?i)({_WEB}[^\s'\"<>?#]*)[?#](?![0-9a-f]{{16}}(?![\w=&%.+-])){_IN_URL}*[^\s'\"<>).,:;\]}}]"
+)
+_NAMED: Final = re.compile(
+    r"(?i)(\b(?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?"
+    r"|\b(?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|password|passwd|secret|secret[_-]?access"
+    r"[_-]?key|(?:access[_-]?|session[_-]?)?token|api[_-]?key)['\"]?(?:=|:\s*['\"])['\"]?)([^\s'\"<>,;&)}\]*]+)"
+)
+_SECRET_SETTING: Final = re.compile(
+    r"(?i)secret|token|password|passwd|authorization|api.?key|credential|sas|sig|account_key"
+)
+
+
+class Secrets:
+    """Texts that are never to be shown. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._texts: tuple[str, ...] = ()
+
+    def add(self, *texts: str) -> None:
+        """Mask them from now on, as they are."""
+        if new := set(texts).difference(self._texts, {""}):
+            self._texts = tuple(sorted({*self._texts, *new}, key=len, reverse=True))
+
+    def add_token(self, token: str) -> None:
+        """A token, and the password in it when it reads ``user:password``; as gRPC and HTTP send them, too."""
+        self.add(*_with_password(token))
+
+    def add_url(self, url: str) -> None:
+        """What in a URL grants access: user and password, and of HTTP the values of its query."""
+        self.add(*secrets_in(url))
+
+    def add_settings(self, settings: Mapping[str, object]) -> None:
+        """Values of settings that are called after secrets, be they nested, as fsspec's are."""
+        self.add(*_of_settings(settings))
+
+    def clear(self) -> None:
+        """Forget all: another command begins."""
+        self._texts = ()
+
+    def mask(self, text: str) -> str:
+        """The text with each of them replaced by three stars."""
+        return _replaced(text, self._texts)
+
+
+KNOWN: Final = Secrets()
+"""Those of this process."""
+
+
+def masked(text: str, *urls: str) -> str:
+    """The text without what grants access.
+
+    Args:
+        urls: which the text may be about: what is secret in them is masked wherever it stands, too.
+
+    >>> masked("cannot read http://me:secret@host/a.jpg?sig=0f3a: denied")
+    'cannot read http://***@host/a.jpg?***: denied'
+    >>> masked('Invalid bucket name "KEY:SECRET@birds"', "s3://KEY:SECRET@birds/a.jpg")
+    'Invalid bucket name "***@birds"'
+    """
+    own = {secret for url in urls for secret in secrets_in(url)} | set(_of_environment())
+    text = _replaced(KNOWN.mask(text), sorted(own, key=len, reverse=True))
+    if "://" in text:
+        text = _QUERY.sub(rf"\1?{MASK}", _USER.sub(lambda match: match[0] and f"{MASK}@", text))
+    return _NAMED.sub(rf"\1{MASK}", text)
+
+
+def without_secrets(url: str) -> str:
+    """A URL fit to be shown and kept: no user, no password, and of HTTP no query and no fragment.
+
+    >>> without_secrets("https://me:secret@host/a%20b.jpg?X-Amz-Signature=0f3a")
+    'https://host/a%20b.jpg'
+    """
+    url = _USER.sub("", url, count=1)
+    return re.split("[?#]", url)[0] if _is_web(url) else url
+
+
+def secrets_in(url: str) -> set[str]:
+    """What in a URL grants access, as it is written there, decoded, and encoded.
+
+    >>> sorted(secrets_in("http://me:s3cret%21@host/a?id=long-signature"))
+    ['bWU6czNjcmV0IQ==', 'long-signature', 'me:s3cret!', 'me:s3cret%21', 's3cret!', 's3cret%21']
+    """
+    start, found, _ = url.partition("://")
+    if not found:
+        return set()
+    user = (_USER.search(url, len(start)) or [""])[0].rstrip("@")
+    secrets = _with_password(user) | _with_password(unquote(user)) if ":" in user else set()
+    secrets |= {name for name in [user.partition(":")[0]] if len(name) >= SHORTEST_KEY}
+    if _is_web(url):
+        query, _, fragment = url.partition("?")[2].partition("#")
+        for pair in [*re.split("[&;]", query), fragment]:
+            name, _, value = pair.rpartition("=")
+            shortest = SHORTEST_PART if _SECRET_SETTING.search(name) else SHORTEST_SETTING
+            if len(value) >= shortest:
+                decoded = unquote_plus(value)
+                secrets |= {value, decoded, quote(decoded, safe=""), quote_plus(decoded, safe="")}
+    return secrets
+
+
+def _with_password(token: str) -> set[str]:
+    _, _, password = token.partition(":")
+    texts = {token, base64.b64encode(token.encode(errors="replace")).decode()} if token else set()
+    if len(password) >= SHORTEST_PART and password not in PUBLIC:
+        texts.add(password)
+    return texts
+
+
+def _of_environment() -> Iterator[str]:
+    """Credentials for stores, which their libraries read by themselves."""
+    yield from (os.environ[name] for name in ENVIRONMENT if len(os.environ.get(name, "")) >= SHORTEST_SETTING)
+    for name, value in os.environ.items():
+        if name.startswith("FSSPEC_"):
+            with suppress(ValueError):
+                value = json.loads(value)
+            yield from _of_settings({name: value})
+
+
+def _of_settings(settings: Mapping[str, object]) -> Iterator[str]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _of_settings(value)
+        elif isinstance(value, str) and len(value) >= SHORTEST_SETTING and _SECRET_SETTING.search(name):
+            yield value
+            yield value.rpartition(" ")[2]  # of a header, behind Bearer
+
+
+def _replaced(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _is_web(url: str) -> bool:
+    return url.partition("://")[0].lower() in {"http", "https", "ws", "wss", "tcp"}

@@ -1,0 +1,119 @@
+"""--prune deletes no row of a folder or an archive of which nobody can tell what is in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from milvus_fghash.bulk.building import ShardOptions, build_shards
+from milvus_fghash.bulk.folder import ShardFolder
+from milvus_fghash.bulk.making import Decoding
+from milvus_fghash.data import Url, read
+from milvus_fghash.errors import DataError
+from milvus_fghash.serving.encoder import Encoder
+from tests.cli.at_hand import GOLDEN, Run
+from tests.sources.archives import tar_of
+from tests.sources.http_server import Site
+from tests.sources.test_http import grey
+from tests.sources.test_http_folders import LOGIN, NGINX
+
+CLASSES = {"jay": range(5), "wren": range(5, 20)}
+
+
+def index(names: Sequence[str]) -> bytes:
+    return NGINX.format("\n".join(f'<a href="{name}">{name}</a>' for name in names)).encode()
+
+
+def fill(site: Site) -> None:
+    """20 photos in two folders."""
+    site.status, site.moved = {}, {}
+    site.files = {f"/birds/{name}/{n}.png": grey(12 * n) for name, numbers in CLASSES.items() for n in numbers}
+    site.files["/birds/"] = index([f"{name}/" for name in CLASSES])
+    site.files |= {f"/birds/{name}/": index([f"{n}.png" for n in numbers]) for name, numbers in CLASSES.items()}
+
+
+def counts(result: Result) -> tuple[int, int, int]:
+    told = json.loads(result.stdout)
+    return told["vanished"], told["pruned"], told["rows_in_collection"]
+
+
+def test_a_folder_that_is_silent_or_elsewhere_keeps_its_rows(site: Site, run: Run) -> None:
+    fill(site)
+    words = ("ingest", GOLDEN, f"{site.url}/birds", "--prune", "--prune-at-most", "1", "--workers", "0", "--json")
+    assert counts(run(*words)) == (0, 0, 20)
+    faults = {"empty": b"", "login": LOGIN.encode(), "no photos": index(["readme.txt"]), "no links": index([])}
+    for fault, page in faults.items():
+        site.files["/birds/jay/"] = page
+        result = run(*words)
+        assert counts(result) == (0, 0, 20), fault
+        assert (
+            "5 photos of earlier runs may be gone or not: jay could not be listed, or came back empty" in result.stderr
+        )
+        assert result.exit_code == (3 if fault in ("empty", "login") else 0)
+    for fault in ("moved", "broken"):
+        fill(site)
+        site.moved, site.status = ({"/birds/jay/": "/login"}, {}) if fault == "moved" else ({}, {"/birds/jay/": 403})
+        if fault == "moved":
+            del site.files["/birds/jay/"]
+            site.files["/login"] = LOGIN.encode()
+        assert counts(run(*words)) == (0, 0, 20), fault
+    site.files["/birds/wren/"] = index([f"{n}.png" for n in range(7, 20)])  # others go all the same
+    assert counts(run(*words)) == (2, 2, 18)
+    fill(site)
+    assert counts(run(*words)) == (0, 0, 20)
+    site.files["/birds/"] = index(["wren/"])  # a folder that nobody links any more is gone
+    assert counts(run(*words)) == (5, 5, 15)
+
+
+def test_the_whole_folder_elsewhere_ends_the_run(site: Site, run: Run) -> None:
+    fill(site)
+    words = ("ingest", GOLDEN, f"{site.url}/birds", "--prune", "--prune-at-most", "1", "--workers", "0", "--json")
+    assert counts(run(*words)) == (0, 0, 20)
+    for page in (b"", LOGIN.encode(), index([])):
+        site.files["/birds/"] = page
+        result = run(*words)
+        assert (result.exit_code, result.stdout) == (1, "")
+    site.url = "http://127.0.0.1:9"
+    result = run("ingest", GOLDEN, f"{site.url}/birds", "--prune")
+    assert "Cannot connect to host" in result.stderr
+    assert "no photos found" not in result.stderr
+    listed = json.loads(run("collections", "list", "--json").stdout)
+    assert [one["rows"] for one in listed] == [20]
+
+
+def test_an_archive_that_cannot_be_read_keeps_its_rows(tmp_path: Path, run: Run) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    raws = {}
+    for name, numbers in CLASSES.items():
+        raws[name] = tar_of({f"{name}/{n}.png": grey(12 * n) for n in numbers})
+        (shards / f"{name}.tar").write_bytes(raws[name])
+    words = ("ingest", GOLDEN, shards, "--prune", "--prune-at-most", "1", "--workers", "0", "--json")
+    assert counts(run(*words)) == (0, 0, 20)
+    for fault in (b"", b"<html>log in</html>" * 100, raws["jay"][:1500]):
+        (shards / "jay.tar").write_bytes(fault)
+        result = run(*words)
+        assert result.exit_code == 3
+        assert counts(result) == (0, 0, 20)
+        assert "jay.tar could not be listed" in result.stderr
+    (shards / "jay.tar").write_bytes(tar_of({"jay/1.png": grey(12)}))
+    assert counts(run(*words)) == (4, 4, 16)
+
+
+def test_shards_are_not_pruned_either(site: Site, tmp_path: Path) -> None:
+    fill(site)
+    encoder, folder = Encoder.open(GOLDEN), ShardFolder(tmp_path / "shards")
+    options = ShardOptions(shard_rows=5, prune=True, decoding=Decoding(workers=0))
+    url = Url(f"{site.url}/birds")
+    assert build_shards(encoder, read("folder", url), folder, options=options, photos=url).shards == 4
+    site.files["/birds/jay/"] = b""
+    with pytest.raises(DataError, match=r"shards are outdated, and none was pruned .*: jay could not be listed"):
+        build_shards(encoder, read("folder", url), folder, options=options, photos=url)
+    fill(site)
+    result = build_shards(encoder, read("folder", url), folder, options=options, photos=url)
+    assert (result.made, result.rows) == (0, 20)
+    assert result.pruned == result.outdated > 0
