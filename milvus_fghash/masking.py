@@ -26,7 +26,8 @@ PUBLIC: Final = frozenset({"Milvus"})
 """The password that every new Milvus has; masked by itself it would blot out the name of the program."""
 ENVIRONMENT: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN")
 
-_WEB: Final = r"(?:https?|wss?|tcp)://"
+_KEYED: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "local", "unix"})
+"""Protocols whose URLs have no query: a question mark is a letter of a name there."""
 _IN_URL: Final = r"[^\s'\"<>]"
 _USER: Final = re.compile(
     # A password that stands there unencoded may hold a slash; then no port follows the colon.
@@ -34,10 +35,10 @@ _USER: Final = re.compile(
 )
 _QUERY: Final = re.compile(
     # A digest that stands for a query (`places.name_of`) is none.
-    rf"(?i)({_WEB}[^\s'\"<>?#]*)[?#](?![0-9a-f]{{16}}(?![\w=&%.+-])){_IN_URL}*[^\s'\"<>).,:;\]}}]"
+    rf"(?i)(\b(?!(?:{'|'.join(sorted(_KEYED))})://)[a-z][a-z0-9+.-]*://[^\s'\"<>?#]*)[?#](?![0-9a-f]{{16}}(?![\w=&%.+-])){_IN_URL}*[^\s'\"<>).,:;\]}}]"
 )
 _NAMED: Final = re.compile(
-    r"(?i)(\b(?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?"
+    r"(?i)(\b(?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?+"
     r"|\b(?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|password|passwd|secret|secret[_-]?access"
     r"[_-]?key|(?:access[_-]?|session[_-]?)?token|api[_-]?key)['\"]?(?:=|:\s*['\"])['\"]?)([^\s'\"<>,;&)}\]*]+)"
 )
@@ -62,7 +63,7 @@ class Secrets:
         self.add(*_with_password(token))
 
     def add_url(self, url: str) -> None:
-        """What in a URL grants access: user and password, and of HTTP the values of its query."""
+        """What in a URL grants access: user and password, and the values of its query."""
         self.add(*secrets_in(url))
 
     def add_settings(self, settings: Mapping[str, object]) -> None:
@@ -101,13 +102,13 @@ def masked(text: str, *urls: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """A URL fit to be shown and kept: no user, no password, and of HTTP no query and no fragment.
+    """A URL fit to be shown and kept: no user, no password, no query and no fragment; keys of object stores stay.
 
     >>> without_secrets("https://me:secret@host/a%20b.jpg?X-Amz-Signature=0f3a")
     'https://host/a%20b.jpg'
     """
     url = _USER.sub("", url, count=1)
-    return re.split("[?#]", url)[0] if _is_web(url) else url
+    return re.split("[?#]", url)[0] if _has_query(url) else url
 
 
 def secrets_in(url: str) -> set[str]:
@@ -122,10 +123,10 @@ def secrets_in(url: str) -> set[str]:
     user = (_USER.search(url, len(start)) or [""])[0].rstrip("@")
     secrets = _with_password(user) | _with_password(unquote(user)) if ":" in user else set()
     secrets |= {name for name in [user.partition(":")[0]] if len(name) >= SHORTEST_KEY}
-    if _is_web(url):
-        query, _, fragment = url.partition("?")[2].partition("#")
-        for pair in [*re.split("[&;]", query), fragment]:
-            name, _, value = pair.rpartition("=")
+    if _has_query(url):
+        asked, _, fragment = url.partition("#")
+        for pair in [*re.split("[&;]", asked.partition("?")[2]), fragment]:
+            name, _, value = pair.partition("=") if "=" in pair else ("", "", pair)
             shortest = SHORTEST_PART if _SECRET_SETTING.search(name) else SHORTEST_SETTING
             if len(value) >= shortest:
                 decoded = unquote_plus(value)
@@ -166,5 +167,5 @@ def _replaced(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _is_web(url: str) -> bool:
-    return url.partition("://")[0].lower() in {"http", "https", "ws", "wss", "tcp"}
+def _has_query(url: str) -> bool:
+    return url.partition("://")[0].lower() not in _KEYED

@@ -134,4 +134,4 @@ def _tell_bug(kind: type[BaseException], error: BaseException | None, trace: Any
         facts = {"event": "bug", "kind": kind.__name__}
         _TOLD.critical("%s", error, exc_info=(kind, error or kind(), trace), extra={"facts": facts})
     else:
-        sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+        sys.stderr.write(printable_lines(masked("".join(traceback.format_exception(kind, error, trace)))))

@@ -17,6 +17,7 @@ from milvus_fghash.data.members import Member, barred
 from milvus_fghash.data.places import Url, protocol_of
 from milvus_fghash.data.remote_folder import Found, find
 from milvus_fghash.errors import DataError
+from milvus_fghash.masking import without_secrets
 from milvus_fghash.text_file import parse_json
 
 ENDINGS: Final = (".tar", ".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -95,8 +96,8 @@ def _archives(root: Path | Url) -> tuple[list[tuple[str, Path | Url]], Found]:
     text = root.full if isinstance(root, Url) else str(root)
     if _BRACES.search(text):
         names = list(expanded(text))
-        above = text[: text.index("{")].rpartition("/")[0]
-        found = [(name.removeprefix(above).lstrip("/"), type(root)(name)) for name in names]
+        above = without_secrets(text[: text.index("{")].rpartition("/")[0])
+        found = [(without_secrets(name).removeprefix(above).lstrip("/"), type(root)(name)) for name in names]
     elif is_archive(root) and not (isinstance(root, Path) and root.is_dir()):
         found = [("", root)]
     elif isinstance(root, Url):

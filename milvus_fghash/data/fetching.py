@@ -104,6 +104,11 @@ def opened(url: Url, block: int) -> Iterator[BinaryIO]:
     files, path = filesystem(url.full)
     try:
         file = files.open(path, "rb", block_size=block, cache_type="readahead")
+    except FileNotFoundError as error:  # so fsspec calls whatever goes wrong on the way to a web server
+        cause = error.__cause__ or error
+        raise DataError(
+            str(told(str(url), error if getattr(cause, "status", 404) == 404 else cause, url.full))
+        ) from None
     except Exception as error:
         raise DataError(str(told(str(url), error, url.full))) from None
     with file:

@@ -189,7 +189,8 @@ def _parse(uri: str) -> SplitResult:
         if parts.scheme in SCHEMES and parts.hostname and parts.port != 0 and plain:
             return parts
     raise ConfigError(
-        "the Milvus URI must be http(s)://host:port, without ? or #, or the path of a Milvus Lite file that ends in .db"
+        "the Milvus URI must be http(s)://host:port, or the path of a Milvus Lite file that ends in .db; nothing of it "
+        "may follow a ? or #"
     )
 
 

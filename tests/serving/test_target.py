@@ -43,7 +43,10 @@ def test_a_password_is_in_no_text_of_a_target() -> None:
     assert Target("http://root:sesame@localhost:1", "a:better_one").token == "a:better_one"
 
 
-@pytest.mark.parametrize("uri", ["localhost:19530", "ftp://x", "photos.sqlite", "http://", "http://h:port", ""])
+@pytest.mark.parametrize(
+    "uri",
+    ["localhost:19530", "ftp://x", "photos.sqlite", "http://", "http://h:port", "http://h?token=x", "http://h#x", ""],
+)
 def test_a_uri_that_cannot_be_is_refused(uri: str) -> None:
     with pytest.raises(ConfigError, match=r"http\(s\)://host:port, or the path of a Milvus Lite file"):
         Target(uri)
