@@ -147,7 +147,7 @@ def _of_environment() -> Iterator[str]:
     yield from (os.environ[name] for name in ENVIRONMENT if len(os.environ.get(name, "")) >= SHORTEST_SETTING)
     for name, value in os.environ.items():
         if name.startswith("FSSPEC_"):
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 value = json.loads(value)
             yield from _of_settings({name: value})
 

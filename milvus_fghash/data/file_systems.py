@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, Final
 
 from milvus_fghash.data.places import problem_of, protocol_of
 from milvus_fghash.errors import ConfigError, DataError, ImageRefused, MissingExtra, one_line, optional_part
 from milvus_fghash.masking import KNOWN, masked, without_secrets
+from milvus_fghash.text_file import parse_json
 
 FileSystem = Any
 """One of fsspec's, which tells no types of what its file systems do in the background."""
@@ -98,7 +98,7 @@ def _check_variables(protocol: str) -> None:
         if name.count("_") > 1:
             continue
         try:
-            good = isinstance(json.loads(os.environ[name]), dict)
+            good = isinstance(parse_json(os.environ[name]), dict)
         except ValueError:
             good = False
         if not good:  # the value is not shown: it may hold a password

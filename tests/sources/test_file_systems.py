@@ -113,7 +113,7 @@ def test_credentials_in_a_url_of_s3_are_refused_with_what_to_do() -> None:
     assert problem_of("abfs://photos@account.dfs.core.windows.net/a.jpg") == ""
 
 
-@pytest.mark.parametrize("value", ['{"anon": tru}', "[1]", '"x"', "", "key=SECRETSECRET"])
+@pytest.mark.parametrize("value", ['{"anon": tru}', "[1]", '"x"', "", "key=SECRETSECRET", "[" * 100_000])
 @pytest.mark.parametrize(("name", "url"), [("FSSPEC_HTTP", "https://h/x"), ("FSSPEC_HTTPS", "http://h/x")])
 def test_a_malformed_variable_is_named(name: str, url: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
