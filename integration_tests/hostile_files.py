@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from integration_tests.raw_formats import (
-    chunk,
     grey_tags,
     interlaced_png,
     png,
@@ -27,6 +26,8 @@ from integration_tests.raw_formats import (
     tiled_tiff,
     webp_on_canvas,
 )
+from tests.image_bytes import encode
+from tests.png_bytes import chunk
 
 HUGE = 65_000
 """Pixels a side: 4 billion in all."""
@@ -73,6 +74,8 @@ def whole(image: Image.Image) -> dict[str, bytes]:
         "tiled.tiff": tiled_tiff(image),
         "plain.bmp": encoded(image, "BMP"),
         "rle.bmp": rle_bmp(image),
+        "photo.avif": encoded(image, "AVIF"),
+        "photo.heic": encode(image, "HEIF"),
     }
 
 
@@ -121,8 +124,16 @@ def bombs() -> dict[str, bytes]:
         "strips.tif": tiff({**strips, 273: [0xFFFFFFF0] * 100, 279: [0xFFFFFFF0] * 100}),
         "counts.tif": tiff({**strips, 273: [8] * 100, 279: [0] * 100}),
         "deflate.tif": tiff({**grey_tags(9000, 9000), 259: [8], 273: [8], 278: [9000], 279: [len(packed)]}, packed),
+        "hidden.avif": with_hidden_giant(encoded(Image.new("RGB", (64, 64)), "AVIF")),
+        "hidden.heic": with_hidden_giant(encode(Image.new("RGB", (64, 64)), "HEIF")),
         "gzipped.tif": gzip.compress(bytes(10**8)),
     }
+
+
+def with_hidden_giant(raw: bytes) -> bytes:
+    """An AVIF or HEIC that says of the image inside that it is larger than the picture."""
+    place = raw.index(b"ispe") + 8
+    return raw[:place] + struct.pack(">II", 30_000, 30_000) + raw[place + 8 :]
 
 
 def slow() -> dict[str, bytes]:

@@ -11,12 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from tests.png_bytes import chunk
+
 TILE = 16
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    """A part of a PNG."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def png(width: int, height: int, packed: bytes, *, depth: int = 8, more: bytes = b"", interlace: int = 0) -> bytes:

@@ -25,8 +25,9 @@ def png(samples: NDArray[Any], bits: int, kind: int, transparent: bytes = b"", p
     unfiltered = np.concatenate([np.zeros((height, 1), np.uint8), packed], axis=1).tobytes()
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"PLTE", palette), (b"tRNS", transparent), (b"IDAT", zlib.compress(unfiltered))]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*one) for one in chunks if one[1]) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks if one[1]) + chunk(b"IEND", b"")
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
+def chunk(name: bytes, content: bytes) -> bytes:
+    """A part of a PNG."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -72,6 +72,14 @@ def test_of_several_images_the_primary_one_is_shown() -> None:
 
 
 @BOTH
+def test_exif_does_not_turn_what_the_container_does_not(file_format: str) -> None:
+    data = encode(noise(16, 24), file_format, exif=turned_by(6))
+    assert open_rgb(data).size == (24, 16)
+    angle = data.index(b"irot") + 4
+    assert open_rgb(data[:angle] + b"\0" + data[angle + 1 :]).size == (16, 24)
+
+
+@BOTH
 @pytest.mark.parametrize("brand", [b"mif1", b"msf1"])
 def test_a_brand_that_both_may_have_first(brand: bytes, file_format: str) -> None:
     data = encode(noise(16, 12), file_format)
