@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,7 +16,8 @@ from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import CodeError, StoreError, nearest
 from milvus_fghash.serving.aliases import check_unused, exists, resolve
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.expressions import IDS_A_CALL, check_brackets, check_quotes, id_is_one_of
+from milvus_fghash.serving.expressions import IDS_A_CALL, check_quotes, id_is_one_of
+from milvus_fghash.serving.filters import check_filter, told_of_filter
 from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.serving.paging import query_pages
 from milvus_fghash.serving.replacing import replace_rows
@@ -61,6 +63,8 @@ class HashCollection:
     """Whether Milvus replaces rows in one call; else they are deleted, then inserted."""
     number: int = 0
     """By which a server knows it, whatever it is called; 0 on Milvus Lite, which has none."""
+    lite: bool = False
+    """Whether it is in a file of Milvus Lite."""
 
     @property
     def bits(self) -> int:
@@ -156,6 +160,7 @@ class HashCollection:
             partition_key=partition_key,
             upserts=partition_key is None or probe(client).keyed_upsert,
             number=described["collection_id"],
+            lite=probe(client).kind == "lite",
         )
         if manifest is not None:
             note.check(manifest, name)
@@ -202,8 +207,7 @@ class HashCollection:
         Raises:
             StoreError: when there is nothing of that name, or Milvus does not answer.
         """
-        by_server = name == self.name or self.number
-        described = self._described(name if by_server else resolve(self.client, name))
+        described = self._described(resolve(self.client, name) if self.lite and name != self.name else name)
         note = read_note(self.name, described["description"])
         return (described["collection_id"], note) == (self.number, self.note)
 
@@ -259,10 +263,26 @@ class HashCollection:
             yield Rows.of_records(page, self.bits, self.column_names)
 
     def pages(self, columns: Sequence[str], batch: int = 1000, filter: str = "") -> Iterator[list[dict[str, Any]]]:
-        """`scan` for those who want some columns only, as Milvus gives them: a code is a list of one `bytes`."""
-        check_brackets(filter)
-        self.count()  # waits for the last writes: the iterator of Milvus 2.3 does not, whatever level it is given
-        yield from query_pages(self.client, self.name, columns, batch, filter, TIMEOUT)
+        """`scan` for those who want some columns only, as Milvus gives them: a code is a list of one `bytes`.
+
+        Raises:
+            ConfigError: when the filter cannot be read, see `filtered`.
+            StoreError: when Milvus refuses.
+        """
+        with self.filtered(filter):
+            self.count()  # waits for the last writes: the iterator of Milvus 2.3 does not, whatever level it is given
+            yield from query_pages(self.client, self.name, columns, batch, filter.strip(), TIMEOUT)
+
+    @contextmanager
+    def filtered(self, filter: str) -> Iterator[None]:
+        """For calls with a filter: it is checked before them, and what Milvus says of it is told with the columns.
+
+        Raises:
+            ConfigError: when it cannot be read, or Milvus Lite would read it in part.
+        """
+        check_filter(filter, self.fields, self.lite)
+        with told_of_filter(filter, self.fields):
+            yield
 
     def present(self, ids: Sequence[str]) -> Iterator[list[str]]:
         """Those of ``ids`` that are there, each once, at most 1,000 at a time; reads what was just written."""

@@ -12,13 +12,11 @@ from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving import versions
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.expressions import check_brackets, check_quotes
+from milvus_fghash.serving.expressions import check_quotes
 from milvus_fghash.serving.journal import Journal, journal_file
-from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 from milvus_fghash.serving.own_ids import row_ids
 from milvus_fghash.serving.reindex_record import record_file
 from milvus_fghash.serving.rows import MAX_BYTES, check_fits, is_utf8
-from milvus_fghash.serving.target import probe
 from milvus_fghash.text_file import read_text
 
 IDS_A_PAGE: Final = 10_000
@@ -96,13 +94,11 @@ def delete_where(
     are written meanwhile stay.
 
     Raises:
-        ConfigError: when the filter is empty, for that would mean every row.
-        StoreError: when Milvus refuses, for example the filter.
+        ConfigError: when the filter is empty, for that would mean every row, or cannot be read.
+        StoreError: when Milvus refuses.
     """
     if not filter.strip():
         raise ConfigError("an empty filter fits every row; to remove them all, drop the collection")
-    check_brackets(filter)
-    _check_understood(collection, filter)
     ids = sorted({one["id"] for page in collection.pages(["id"], IDS_A_PAGE, filter) for one in page})
     return delete_ids(collection, ids, yes, journal)
 
@@ -126,26 +122,6 @@ def drop_with_journal(client: MilvusClient, name: str, folder: Path) -> None:
         HashCollection.drop(client, name)
     for file in (journal_file(folder, born), record_file(folder, born)):  # closed, so that SQLite leaves none beside it
         file.unlink(missing_ok=True)
-
-
-def _check_understood(collection: HashCollection, filter: str) -> None:
-    """Refuse a filter that Milvus Lite would read only in part, and delete more than was meant.
-
-    Where a filter stops to make sense, Lite takes what stands before that and says nothing; servers refuse it. What is
-    added here fits every row, if it is still read. A stray word inside brackets of the filter's own goes unnoticed.
-
-    Raises:
-        StoreError: when it is not.
-    """
-    if probe(collection.client).kind != "lite":
-        return
-    next(collection.pages(["id"], 1, filter), None)  # what is wrong with it is said in the words of its author
-    with milvus_call(f"cannot read {collection.name}"):
-        (found,) = collection.client.query(
-            collection.name, f'{filter} or id != ""', ["count(*)"], consistency_level="Strong", timeout=TIMEOUT
-        )
-    if found["count(*)"] != collection.count():
-        raise StoreError(f"cannot read {collection.name}: Milvus Lite understands the filter {filter!r} only in part")
 
 
 def read_ids(path: Path) -> list[str]:

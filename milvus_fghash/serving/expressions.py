@@ -7,14 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.errors import StoreError
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.target import probe
 
 IDS_A_CALL: Final = 1000
 """Ids named in one call; each may have 64 bytes."""
-TEXT: Final = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
-"""A text between quotes, as a regular expression."""
 
 _ENDS: Final = r'["\\\n\r]'
 """Letters that cannot stand between double quotes as they are."""
@@ -40,26 +38,6 @@ def is_one_of(what: str, texts: Sequence[str]) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{re.sub(_ENDS, lambda found: json.dumps(found[0])[1:-1], text)}"'
-
-
-def check_brackets(filter: str) -> None:
-    """Refuse a condition whose round brackets do not match; those inside texts are letters.
-
-    Milvus reads a condition up to where it makes sense and passes over the rest, such as a bracket too many. Between
-    the brackets that the iterator of pymilvus puts around it the rest would count, and it would go on for ever.
-
-    >>> check_brackets('label == ")" or (id == "7")')
-
-    Raises:
-        ConfigError: when one is closed that was never opened, or the other way round.
-    """
-    depth = 0
-    for bracket in re.findall(r"[()]", re.sub(TEXT, "", filter)):
-        depth += 1 if bracket == "(" else -1
-        if depth < 0:
-            break
-    if depth:
-        raise ConfigError(f"the filter {filter!r} has a round bracket too {'many' if depth < 0 else 'few'}")
 
 
 def check_quotes(client: MilvusClient, ids: Sequence[str], doing: str) -> None:

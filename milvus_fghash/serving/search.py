@@ -139,8 +139,8 @@ def search_codes(collection: HashCollection, codes: Codes, wanted: Wanted = Want
 
     Raises:
         CodeError: when the codes are of another length than the collection's.
-        ConfigError: when nprobe does not fit the index.
-        StoreError: when Milvus refuses, for example the filter.
+        ConfigError: when nprobe does not fit the index, or the filter cannot be read.
+        StoreError: when Milvus refuses.
     """
     codes = check_codes(codes, collection.bits)
     _check_nprobe(collection, wanted.nprobe)
@@ -201,13 +201,13 @@ def _answers(collection: HashCollection, codes: Codes, wanted: Wanted, columns: 
     # (knowhere#454); the nearest k cut off at the distance are the same rows, found reliably.
     if wanted.nprobe is not None:
         parameters["nprobe"] = wanted.nprobe
-    with milvus_call(f"cannot search in {collection.name}"):
+    with collection.filtered(wanted.filter), milvus_call(f"cannot search in {collection.name}"):
         return collection.client.search(
             collection.name,
             data=[code.tobytes() for code in codes],
             anns_field="code",
             limit=wanted.k,
-            filter=wanted.filter,
+            filter=wanted.filter.strip(),
             output_fields=columns,
             search_params={"metric_type": "HAMMING", "params": parameters},
             consistency_level=wanted.consistency or collection.consistency,

@@ -179,7 +179,7 @@ def test_several_queries_are_one_document(filled: Run) -> None:
         (["--code", "ffff"], "last 4 bits"),
         (["--code", "ff"], "4"),
         (["--id", "nobody"], "no row with the id 'nobody'"),
-        (["--code", "fff0", "--filter", "label ="], "cannot search in photos"),
+        (["--code", "fff0", "--filter", "label ="], "The columns are id, path, label, content_sha, meta"),
         (["--code", "fff0", "--nprobe", "3"], "takes no nprobe"),
         (["--code", "fff0", "--collection-name", "fotos"], "Did you mean photos?"),
     ],
