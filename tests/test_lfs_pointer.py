@@ -22,6 +22,7 @@ from milvus_fghash.serving.decoded import advice
 from milvus_fghash.serving.deleting import read_ids
 from milvus_fghash.training.checkpoint import read_state, restore
 from milvus_fghash.training.weights import load_weights
+from tests.conftest import Run
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 12345\n"
 BUNDLE = Path(__file__).parent / "golden" / "bundle-v1"
@@ -89,6 +90,17 @@ def test_photos_are_refused_one_by_one_and_the_end_says_what_to_do(tmp_path: Pat
         "photos refused as HEIC or AVIF: 1,200",
         "files that are Git LFS pointers: 3",
     ]
+
+
+@pytest.mark.parametrize("into", [("--sink", "parquet", "--shards", "shards"), ("--uri", "new.db")])
+def test_a_run_says_at_its_end_what_to_do(into: tuple[str, ...], run: Run, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / "photos" / name).write_bytes(POINTER)
+    done = run("ingest", BUNDLE, "photos", *into, "--workers", "0", "--json")
+    assert done.exit_code == 3
+    assert "files that are Git LFS pointers: 2; run git lfs pull" in done.stderr
+    assert json.loads(done.stdout)["reasons"] == {"pointer": 2}
 
 
 def test_other_files_are_no_pointers(tmp_path: Path) -> None:

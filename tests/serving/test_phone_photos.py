@@ -179,12 +179,15 @@ def test_a_pillow_without_avif(support: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_once_the_extra_is_there_the_next_run_takes_them(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = tmp_path / "refused.jsonl"
+    report, told = tmp_path / "refused.jsonl", list[str]()
     (catalog.photos / "IMG_1.HEIC").write_bytes(encode(noise(16, 12), "HEIF"))
     with monkeypatch.context() as lacking:
         lacking.setitem(sys.modules, "pi_heif", None)
-        first = catalog.ingest(report=report)
+        first = catalog.ingest(report=report, tell=told.append)
         assert (first.refused, json.loads(report.read_text())["reason"]) == (1, "extra")
+    assert [line for line in told if "heif" in line] == [
+        "photos refused as HEIC or AVIF: 1; to take them: pip install 'milvus-fghash[heif]', and run it again"
+    ]
     second = catalog.ingest()
     assert (second.stored, second.refused) == (1, 0)
 
