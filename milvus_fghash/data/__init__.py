@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from milvus_fghash.data import (
     aircraft,
@@ -23,10 +24,14 @@ from milvus_fghash.data import (
 )
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Url
-from milvus_fghash.errors import DataError, nearest
+from milvus_fghash.data.selection import DEFAULT_SELECTION, Selection, Sieve
+from milvus_fghash.errors import ConfigError, DataError, nearest
 from milvus_fghash.masking import KNOWN
 
-__all__ = ["DATASETS", "DatasetCard", "Listing", "Url", "detect", "read"]
+__all__ = ["DATASETS", "DatasetCard", "Listing", "Selection", "Url", "detect", "read"]
+
+
+Place = TypeVar("Place", Path, Url)
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,29 @@ class DatasetCard:
     """What has to lie in the folder (or file) given."""
     source: str
     """Where the data or the layout comes from."""
-    read: Callable[[Path], Listing]
+    read: Callable[[Path, Selection], Listing]
     marks: frozenset[str] = frozenset()
     """Files and folders that tell `detect` the layout; without any, it never does."""
-    read_url: Callable[[Url], Listing] | None = None
+    read_url: Callable[[Url, Selection], Listing] | None = None
     """Reads it behind a URL; None: it is read in a folder here only."""
+
+
+def _listed(read: Callable[[Place], Listing]) -> Callable[[Place, Selection], Listing]:
+    """A reader of lists, which say the classes; of a selection only the globs count that were asked for."""
+
+    def read_selected(root: Place, selection: Selection) -> Listing:
+        if selection.class_level != "auto":
+            raise ConfigError(
+                f"the lists in {root} say the classes; a class level is for folders and archives of photos"
+            )
+        listing = read(root)
+        if not selection.exclude:
+            return listing
+        sieve = Sieve(selection, usual=False)
+        listing = listing.take([row for row, path in enumerate(listing.paths) if sieve.takes(path, is_photo=True)])
+        return replace(listing, survey=replace(listing.survey, left_out=sieve.left_out))
+
+    return read_selected
 
 
 _CUB_MARKS = frozenset({"images.txt", "train_test_split.txt"})
@@ -52,61 +75,62 @@ DATASETS = {
         "CUB-200-2011 birds",
         "images.txt, image_class_labels.txt, classes.txt, train_test_split.txt, images/CLASS/*.jpg",
         "Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011",
-        cub.read,
+        _listed(cub.read),
         _CUB_MARKS,
     ),
     "nabirds": DatasetCard(
         "NABirds",
         "as cub, and hierarchy.txt",
         "Van Horn et al., Building a Bird Recognition App and Large Scale Dataset With Citizen Scientists, CVPR 2015",
-        nabirds.read,
+        _listed(nabirds.read),
         _CUB_MARKS | {"hierarchy.txt"},
     ),
     "aircraft": DatasetCard(
         "FGVC-Aircraft variants",
         "data/variants.txt, data/images_variant_trainval.txt, data/images_variant_test.txt, data/images/*.jpg",
         "Maji et al., Fine-Grained Visual Classification of Aircraft, 2013",
-        aircraft.read,
+        _listed(aircraft.read),
         frozenset({"data/variants.txt", "data/images_variant_trainval.txt"}),
     ),
     "vegfru": DatasetCard(
         "VegFru vegetables and fruits",
         "vegfru_list/vegfru_train.txt, also _val and _test, veg200_images/CLASS/*.jpg, fru92_images/CLASS/*.jpg",
         "Hou et al., VegFru: A Domain-Specific Dataset for Fine-grained Visual Categorization, ICCV 2017",
-        vegfru.read,
+        _listed(vegfru.read),
         frozenset({"vegfru_list/vegfru_train.txt"}),
     ),
     "food101": DatasetCard(
         "Food-101 dishes",
         "meta/classes.txt, meta/train.txt, meta/test.txt, images/CLASS/ID.jpg",
         "Bossard et al., Food-101: Mining Discriminative Components with Random Forests, ECCV 2014",
-        food101.read,
+        _listed(food101.read),
         frozenset({"meta/train.txt", "images"}),
     ),
     "dogs": DatasetCard(
         "Stanford Dogs",
         "train_list.mat, test_list.mat, Images/CLASS/*.jpg",
         "Khosla et al., Novel Dataset for Fine-Grained Image Categorization: Stanford Dogs, 2011",
-        dogs.read,
+        _listed(dogs.read),
         frozenset({"train_list.mat", "test_list.mat"}),
     ),
     "flowers102": DatasetCard(
         "Oxford Flowers-102",
         "imagelabels.mat, setid.mat, jpg/image_*.jpg",
         "Nilsback & Zisserman, Automated Flower Classification over a Large Number of Classes, 2008",
-        flowers.read,
+        _listed(flowers.read),
         frozenset({"imagelabels.mat", "setid.mat"}),
     ),
     "cifar10": DatasetCard(
         "CIFAR-10",
         "batches.meta.txt, data_batch_1.bin to _5.bin, test_batch.bin; writes the photos to png/",
         "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
-        cifar.read,
+        _listed(cifar.read),
         frozenset({"batches.meta.txt", "test_batch.bin"}),
     ),
     "folder": DatasetCard(
         "A folder of photos",
-        "CLASS/*.jpg, or train/CLASS/*.jpg and test/ or val/ beside it, or photos without classes",
+        "CLASS/*.jpg, or train/CLASS/*.jpg and test/ or val/ beside it, or photos without classes; folders may stand "
+        "above the classes",
         "your own photos, ImageNet, and whatever torchvision's ImageFolder reads",
         folder.read,
         read_url=remote_folder.read,
@@ -114,7 +138,7 @@ DATASETS = {
     "archive": DatasetCard(
         "Tars and zips of photos, read where they lie",
         "one .tar or .zip as folder is; or a folder of them, or shard-{000..099}.tar: KEY.jpg, KEY.cls, KEY.json",
-        "your own photos, and WebDataset",
+        "your own photos, WebDataset, and what img2dataset writes",
         archives.read,
         read_url=archives.read,
     ),
@@ -123,16 +147,21 @@ DATASETS = {
         "columns path (relative to the file's folder, or a URL), optionally id, label, split, and what else Milvus "
         "should know",
         "your own list",
-        table.read,
-        read_url=remote_table.read,
+        _listed(table.read),
+        read_url=_listed(remote_table.read),
     ),
 }
 
 
-def read(dataset: str, root: Path | Url) -> Listing:
+def read(dataset: str, root: Path | Url, selection: Selection = DEFAULT_SELECTION) -> Listing:
     """List the photos below ``root`` (for `table` and `archive`: in the file ``root``).
 
+    Args:
+        selection: what is left out, and where the classes are read from. Lists say their photos and classes themselves:
+            they take no class level.
+
     Raises:
+        ConfigError: for a class level where lists say the classes.
         DataError: when there is no such data set, or ``root`` does not hold its layout.
         MissingExtra: for a URL or a Parquet file, without the packages it needs.
     """
@@ -140,12 +169,15 @@ def read(dataset: str, root: Path | Url) -> Listing:
         raise DataError(f"no data set named {dataset!r}. {nearest(dataset, DATASETS)}")
     card = DATASETS[dataset]
     if isinstance(root, Path):
-        return card.read(root)
+        listing = card.read(root, selection)
+        if listing.survey.classes:
+            return listing
+        return replace(listing, survey=replace(listing.survey, classes=f"as the lists of {dataset} say"))
     KNOWN.add_url(root.full)
     if card.read_url is None:
         able = ", ".join(name for name, card in DATASETS.items() if card.read_url)
         raise DataError(f"the layout {dataset} is read in a folder here only; behind a URL: {able}")
-    return card.read_url(root)
+    return card.read_url(root, selection)
 
 
 def detect(root: Path | Url) -> str:

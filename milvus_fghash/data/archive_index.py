@@ -15,11 +15,14 @@ from milvus_fghash.data import tar_index, zip_index
 from milvus_fghash.data.members import Member
 from milvus_fghash.data.places import Place, Url
 from milvus_fghash.errors import DataError
+from milvus_fghash.image_formats import SUFFIXES
 from milvus_fghash.lfs_pointer import LONGEST, is_pointer, told
 from milvus_fghash.state_folder import state_folder
 from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
 
+FORMAT: Final = 2
+"""Of what is kept. What was kept in another one is not looked at: the archive is gone through again."""
 BLOCK: Final = 8 << 20
 """Bytes that are fetched at once while a remote archive is gone through."""
 
@@ -60,8 +63,9 @@ def _index(file: BinaryIO, shown: str) -> Iterable[Member]:
 
 
 def _file_of(archive: Url, version: str) -> Path:
-    """Where its members are kept; the URL's secrets are not in the name."""
-    digest = hashlib.blake2b(f"{archive} {version}".encode(), digest_size=16).hexdigest()
+    """Where its members are kept, by all that decides what is found; the URL's secrets are not in the name."""
+    rules = f"{FORMAT} {' '.join(sorted(SUFFIXES))}"
+    digest = hashlib.blake2b(f"{archive} {version} {rules}".encode(), digest_size=16).hexdigest()
     return state_folder() / "archives" / f"{digest}.json"
 
 

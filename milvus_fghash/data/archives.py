@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from milvus_fghash.data.archive_index import members_of
+from milvus_fghash.data.folder import files_below
 from milvus_fghash.data.found import Photos
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.members import Member, barred
 from milvus_fghash.data.places import Url, protocol_of
 from milvus_fghash.data.remote_folder import Found, find
+from milvus_fghash.data.selection import DEFAULT_SELECTION, Selection, Sieve
 from milvus_fghash.errors import DataError
+from milvus_fghash.image_formats import SUFFIXES
 from milvus_fghash.masking import without_secrets
 from milvus_fghash.text_file import parse_json
 
@@ -41,26 +44,34 @@ def is_archive(place: Path | Url) -> bool:
 
 
 def are_all_of(folder: Path) -> bool:
-    """Whether a folder holds archives and nothing else, hidden things left aside."""
-    entries = list(folder.glob("[!.]*"))
-    return bool(entries) and all(is_archive(entry) and entry.is_file() for entry in entries)
+    """Whether a folder holds archives and beside them at most files that are no photos; what is never one left aside.
+
+    So do the folders that img2dataset writes: tars, and tables and statistics of them.
+    """
+    sieve = Sieve()
+    entries = [entry for entry in folder.glob("[!.]*") if sieve.enters(entry.name)]
+    return any(map(is_archive, entries)) and all(
+        entry.is_file() and not entry.name.lower().endswith(tuple(SUFFIXES)) for entry in entries
+    )
 
 
-def read(root: Path | Url) -> Listing:
+def read(root: Path | Url, selection: Selection = DEFAULT_SELECTION) -> Listing:
     """The photos of one archive, of all below a folder, or of those that braces in ``root`` name.
 
     In one archive a photo has the path, class and split that the layout `folder` gives it where the archive is
     unpacked. In several, the name of its archive comes first in its path. A class that a sample says itself, by KEY.cls
     or the field "label" of KEY.json beside KEY.jpg, goes before that of the folder. What cannot be had (links, names
-    that lead out, nested archives, what is cut off) is listed with its reason, and refused when its turn comes.
+    that lead out, nested archives, what is cut off) is listed with its reason, and refused when its turn comes. What
+    the selection leaves out, and what is neither photo nor label, is counted in the listing's `survey`.
 
     Raises:
         DataError: when there is no archive, a single one cannot be read, or no photo is found.
         MissingExtra: for a URL, without the packages it needs.
     """
-    archives, found = _archives(root)
+    sieve = Sieve(selection)
+    archives, found = _archives(root, sieve)
     alone = archives[0][0] == ""
-    photos = Photos(root)
+    photos = Photos(root, sieve)
     samples: dict[str, str] = {}
     unknown = list(found.unknown)
     for path, place in found.barred(root) if isinstance(root, Url) else ():
@@ -74,21 +85,24 @@ def read(root: Path | Url) -> Listing:
                 raise
             members, version = [barred("", "broken", f"cannot be read: {error}")], ""
         for member in members:
-            if member.text is not None:
-                label = _label(member)
-                if label and (member.name.lower().endswith(".cls") or _sample(prefix, member.name) not in samples):
-                    samples[_sample(prefix, member.name)] = label
-                continue
             if not member.name:  # it speaks of the archive: what else is in it, or was, is not known
                 unknown.append(prefix)
             path = posixpath.join(prefix, member.name) if member.name else prefix or archive.name
+            if member.passed_over:
+                sieve.left_out.add(member.passed_over, path)
+                continue
+            if member.name and not sieve.takes(path, is_photo=member.passed_over is None):
+                continue
             sample = _sample(prefix, member.name)
-            folder = posixpath.join(posixpath.dirname(prefix), member.name)
-            photos.add(path, member.place(where, str(archive), version), folder, sample)
+            if member.text is None:
+                folder = posixpath.join(posixpath.dirname(prefix), member.name)
+                photos.add(path, member.place(where, str(archive), version), folder, sample)
+            elif (label := _label(member)) and (member.name.lower().endswith(".cls") or sample not in samples):
+                samples[sample] = label
     return photos.listing(samples, walked=not alone, unknown=unknown)
 
 
-def _archives(root: Path | Url) -> tuple[list[tuple[str, Path | Url]], Found]:
+def _archives(root: Path | Url, sieve: Sieve) -> tuple[list[tuple[str, Path | Url]], Found]:
     """The archives and what comes before the paths in them, for a single one nothing; what a walk to them found."""
     below = Found()
     if isinstance(root, Url) and root.protocol in _CHAINED:
@@ -101,11 +115,10 @@ def _archives(root: Path | Url) -> tuple[list[tuple[str, Path | Url]], Found]:
     elif is_archive(root) and not (isinstance(root, Path) and root.is_dir()):
         found = [("", root)]
     elif isinstance(root, Url):
-        below = find(root, lambda path: path.lower().endswith(ENDINGS))
+        below = find(root, sieve, ENDINGS)
         found = [(path, Url(where)) for path, (where, _) in sorted(below.files.items())]
     else:
-        names = sorted(file.relative_to(root).as_posix() for file in root.rglob("[!.]*") if is_archive(file))
-        found = [(name, root / name) for name in names]
+        found = [(name, root / name) for name in sorted(files_below(root, sieve, ENDINGS))]
     for _, archive in found:
         if isinstance(archive, Path) and not archive.is_file():
             raise DataError(f"there is no file {archive}; expected a .tar or a .zip")
@@ -151,8 +164,8 @@ def _choices(part: str) -> list[str]:
 
 
 def _sample(prefix: str, name: str) -> str:
-    """What the members of one sample share: all before the first dot of the file name."""
-    folder, _, file = posixpath.join(prefix, name).rpartition("/")
+    """What the members of one sample share: their folder, and all before the first dot of the file name."""
+    folder, _, file = posixpath.normpath(posixpath.join(prefix, name)).rpartition("/")
     return f"{folder}/{file.partition('.')[0]}"
 
 

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.data.folder import labels_and_splits
+from milvus_fghash.data.classes import read_classes
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.paths import inside
 from milvus_fghash.data.places import Barred, Source, Url
+from milvus_fghash.data.selection import Sieve
+from milvus_fghash.data.survey import Survey
 from milvus_fghash.errors import DataError
 
 LONGEST_SHOWN: Final = 200
 """Letters of a name that cannot be a path."""
+
+_SAMPLES = "from KEY.cls, or the field label of KEY.json, beside each photo"
 
 
 @dataclass
@@ -23,6 +27,8 @@ class Photos:
     """Grows by `add`; `listing` gives them in the order of their paths."""
 
     root: Path | Url
+    sieve: Sieve
+    """What they went through."""
     _rows: list[tuple[str, Source, str, str]] = field(default_factory=list)
 
     def add(self, path: str, place: Source, folder: str = "", sample: str = "") -> None:
@@ -35,12 +41,13 @@ class Photos:
         """
         try:
             path = inside(path, str(self.root))
+            folder = inside(folder, str(self.root)) if folder else path
         except DataError as error:
             path = path.encode(errors="backslashreplace").decode()[:LONGEST_SHOWN]
             version = "" if isinstance(place, Path) else place.version
             self._rows.append((path, Barred(path, version, "name", str(error)), "", ""))
         else:
-            self._rows.append((path, place, folder or path, sample))
+            self._rows.append((path, place, folder, sample))
 
     def listing(self, label_of: Mapping[str, str] = {}, *, walked: bool = True, unknown: Sequence[str] = ()) -> Listing:
         """All of them. Of several of one path each has an id of its own, and the first one counts.
@@ -54,8 +61,11 @@ class Photos:
         """
         self._rows.sort(key=lambda row: row[0])
         paths = tuple(row[0] for row in self._rows)
-        labels, splits = labels_and_splits(self.root, [row[2] for row in self._rows])
-        said = tuple(label_of.get(row[3], label) for row, label in zip(self._rows, labels, strict=True))
+        classes = read_classes(self.root, [row[2] for row in self._rows], self.sieve.selection.class_level)
+        said = tuple(label_of.get(row[3], label) for row, label in zip(self._rows, classes.labels, strict=True))
+        unsaid = any(row[3] not in label_of for row in self._rows)
+        source = f"{_SAMPLES}{f'; else {classes.source}' if unsaid else ''}" if label_of else classes.source
+        survey = Survey(source, classes.warnings if unsaid else (), self.sieve.left_out)
         times: Counter[str] = Counter()
         ids = []
         for path in paths:
@@ -63,4 +73,6 @@ class Photos:
             ids.append(path if times[path] == 1 else f"{path} #{times[path]}")
         places = tuple(row[1] for row in self._rows)
         root, url = (Path(), self.root) if isinstance(self.root, Url) else (self.root, None)
-        return Listing(root, tuple(ids), paths, said, splits, walked, places, url, unknown=tuple(unknown))
+        return Listing(
+            root, tuple(ids), paths, said, classes.splits, walked, places, url, unknown=tuple(unknown), survey=survey
+        )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from milvus_fghash.data.columns import Cells, Column
 from milvus_fghash.data.paths import inside
 from milvus_fghash.data.places import Source, Url
+from milvus_fghash.data.survey import Survey
 from milvus_fghash.errors import ConfigError, DataError, nearest
 
 T = TypeVar("T")
@@ -50,10 +51,14 @@ class Listing:
     """What a list says of them beyond that."""
     unknown: tuple[str, ...] = ()
     """Paths of folders and archives below ``root`` of which nobody can tell what is in them; "" stands for all."""
+    survey: Survey = field(default_factory=Survey, compare=False)
+    """Where the classes come from, and what was left out."""
 
     def __post_init__(self) -> None:
         if not self.ids:
-            raise DataError(f"no photos found in {self.origin}")
+            left_out = self.survey.left_out
+            parts = (f"left out: {left_out}" if left_out.counts else "", left_out.hint)
+            raise DataError("; ".join([f"no photos found in {self.origin}", *filter(None, parts)]))
         sizes = {len(self.ids), len(self.paths), len(self.labels), len(self.splits)}
         sizes |= {len(column) for column in self.cells.values.values()}
         if len(sizes) != 1:
@@ -151,21 +156,21 @@ class Listing:
             )
 
     def split(self, name: str) -> Listing:
-        """The photos of one split.
+        """The photos of one split, or of several between commas.
 
         Raises:
-            DataError: when no photo belongs to it.
+            DataError: when no photo belongs to one of them.
         """
-        rows = [row for row, split in enumerate(self.splits) if split == name]
-        if not rows:
-            known = {split for split in self.splits if split}
+        known = set(self.splits) - {""}
+        names = {name} if name in known else set(split_names(name))
+        for one in sorted(names - known):
             hint = (
-                nearest(name, known)
+                nearest(one, known)
                 if known
                 else "It has no splits; expected folders such as train/ and test/, or a column split"
             )
-            raise DataError(f"no photo belongs to the split {name!r} in {self.origin}. {hint}")
-        return self.take(rows)
+            raise DataError(f"no photo belongs to the split {one!r} in {self.origin}. {hint}")
+        return self.take([row for row, split in enumerate(self.splits) if split in names])
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Listing:
         """Some of the photos, in the order of ``rows``."""
@@ -200,6 +205,15 @@ class Listing:
             raise DataError(
                 f"class {error.args[0]!r} in {self.origin} is not one of the {len(classes)} known"
             ) from None
+
+
+def split_names(text: str) -> list[str]:
+    """Names between commas, each once, in a fixed order.
+
+    >>> split_names("val, train,val")
+    ['train', 'val']
+    """
+    return sorted({name.strip() for name in text.split(",") if name.strip()}) or [text]
 
 
 def split_by_class(listing: Listing, test_fraction: float, seed: int) -> Listing:

@@ -21,14 +21,15 @@ LONGEST_NAME: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A photo in an archive, or what says its class.
+    """A photo in an archive, what says its class, or what is neither.
 
     Attributes:
-        name: as it stands there.
+        name: as it stands there, with slashes between folders.
         start, size, zipped: as in `Place`.
         version: what tells it from another content at the same place, as far as the archive says.
         reason, message: why it cannot be had, as in `Barred`; "" when it can.
         text: content of what says the class.
+        passed_over: what it is called when it is counted, where it is neither; a suffix is not said here.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Member:
     reason: str = ""
     message: str = ""
     text: str | None = None
+    passed_over: str | None = None
 
     def place(self, archive: str, shown: str, version: str) -> Place | Barred:
         """Where it is: ``version`` is the archive's, and what is not known of the archive is not known of it."""
@@ -52,12 +54,10 @@ class Member:
 def kind_of(name: str) -> str:
     """What a member is by its name: `photo`, `label`, `nested`, or "" for what is left alone.
 
-    >>> kind_of("birds/0001.JPG"), kind_of("birds/0001.cls"), kind_of("more.tar"), kind_of("__MACOSX/._0001.jpg")
+    >>> kind_of("birds/0001.JPG"), kind_of("birds/0001.cls"), kind_of("more.tar"), kind_of("birds/notes.txt")
     ('photo', 'label', 'nested', '')
     """
     lower = name.lower()
-    if any(part.startswith(".") and part not in (".", "..") for part in lower.split("/")):
-        return ""
     if lower.endswith(tuple(SUFFIXES)):
         return "photo"
     if lower.endswith(NESTED):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +12,7 @@ from milvus_fghash.data.found import Photos
 from milvus_fghash.data.http_folder import listings, with_slash
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Barred, Place, Url, name_of
+from milvus_fghash.data.selection import DEFAULT_SELECTION, Selection, Sieve
 from milvus_fghash.errors import DataError, ImageRefused
 from milvus_fghash.image_formats import SUFFIXES
 
@@ -25,7 +25,7 @@ Entries = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 @dataclass
 class Found:
-    """What lies below a URL, hidden things left out.
+    """What lies below a URL and went through a sieve.
 
     Attributes:
         files: path -> URL, and what is known of it.
@@ -49,8 +49,8 @@ class Found:
             yield path, Barred(f"{str(root).rstrip('/')}/{path}", "", error.reason, str(error))
 
 
-def read(root: Url) -> Listing:
-    """Photos below ``root`` by their suffix, as the layout `folder` reads them: sorted, hidden ones left out.
+def read(root: Url, selection: Selection = DEFAULT_SELECTION) -> Listing:
+    """Photos below ``root`` by their suffix, as the layout `folder` reads them: sorted, with the same classes.
 
     Of HTTP, pages that link what lies below are needed, see `http_folder.listings`. A folder that cannot be listed is
     refused like a photo, and the listing says that it does not know what is in it.
@@ -59,8 +59,9 @@ def read(root: Url) -> Listing:
         DataError: when ``root`` itself cannot be listed, or holds no photos.
         MissingExtra, ConfigError: as `fetching.filesystem`.
     """
-    found = find(root, is_photo)
-    photos = Photos(root)
+    sieve = Sieve(selection)
+    found = find(root, sieve, tuple(SUFFIXES))
+    photos = Photos(root, sieve)
     for path, (where, facts) in found.files.items():
         photos.add(path, Place(where, name_of(where), version_of(facts)))
     for path, barred in found.barred(root):
@@ -68,15 +69,10 @@ def read(root: Url) -> Listing:
     return photos.listing(unknown=found.unknown)
 
 
-def is_photo(path: str) -> bool:
-    """Whether something is a photo by its suffix."""
-    return posixpath.splitext(path)[1].lower() in SUFFIXES
-
-
-def find(root: Url, wanted: Callable[[str], bool]) -> Found:
-    """The files below ``root`` whose paths are wanted; raises as `read`, but for photos."""
+def find(root: Url, sieve: Sieve, suffixes: tuple[str, ...]) -> Found:
+    """The files below ``root`` that end in one of the suffixes and go through the sieve; raises as `read`."""
     if root.protocol in {"http", "https"}:
-        return _walk(root, with_slash(root.full), _pages, wanted)
+        return _walk(root, with_slash(root.full), _pages, sieve, suffixes)
     files, base = filesystem(root.full.rstrip("/"))
     files.invalidate_cache()
     if finds_all(files):
@@ -86,9 +82,10 @@ def find(root: Url, wanted: Callable[[str], bool]) -> Found:
             raise DataError(f"cannot list {root}: {told(str(root), error, root.full)}") from None
         start = base.rstrip("/") + "/"
         below = {str(name).removeprefix(start): facts for name, facts in names.items() if str(name).startswith(start)}
-        found = Found({path: ("", facts) for path, facts in below.items() if not _is_hidden(path) and wanted(path)})
+        taken = (path for path in below if sieve.takes(path, is_photo=path.lower().endswith(suffixes)))
+        found = Found({path: ("", below[path]) for path in taken})
     else:
-        found = _walk(root, base, lambda folders: [_folder(files, one, root) for one in folders], wanted)
+        found = _walk(root, base, lambda folders: [_folder(files, one, root) for one in folders], sieve, suffixes)
     found.files = {path: ((root / path).full, facts) for path, (_, facts) in found.files.items()}
     return found
 
@@ -97,7 +94,8 @@ def _walk(
     root: Url,
     base: str,
     listed: Callable[[Sequence[str]], Sequence[Entries | ImageRefused]],
-    wanted: Callable[[str], bool],
+    sieve: Sieve,
+    suffixes: tuple[str, ...],
 ) -> Found:
     """Go down level by level: the folders of one are asked for together."""
     found, seen, level = Found(), 0, {"": base}
@@ -112,13 +110,14 @@ def _walk(
                     raise DataError(f"cannot list {root}: {entries}")
                 found.failed[folder] = entries
                 continue
-            below = {f"{folder}/{path}".lstrip("/"): entry for path, entry in entries.items() if not _is_hidden(path)}
-            folders = {path.rstrip("/"): where for path, (where, _) in below.items() if path.endswith("/")}
-            files = {path: entry for path, entry in below.items() if not path.endswith("/") and wanted(path)}
-            if not folders and not files:
+            below = {f"{folder}/{path}".lstrip("/"): entry for path, entry in entries.items()}
+            if not any(path.lower().endswith((*suffixes, "/")) and not _is_hidden(path) for path in entries):
                 found.silent.append(folder)
-            deeper |= folders
-            found.files |= files
+            for path, (where, facts) in below.items():
+                if path.endswith("/"):
+                    deeper |= {path.rstrip("/"): where} if sieve.enters(path.rstrip("/")) else {}
+                elif sieve.takes(path, is_photo=path.lower().endswith(suffixes)):
+                    found.files[path] = where, facts
         level = deeper
     return found
 

@@ -32,4 +32,8 @@ def read(url: Url) -> Listing:
             listing = table.read(file, url.parent)
         except DataError as error:
             raise DataError(str(error).replace(str(file), str(url))) from None
-    return replace(listing, cells=replace(listing.cells, unit=listing.cells.unit.replace(str(file), str(url))))
+    return replace(
+        listing,
+        cells=replace(listing.cells, unit=listing.cells.unit.replace(str(file), str(url))),
+        survey=replace(listing.survey, classes=listing.survey.classes.replace(str(file), str(url))),
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from milvus_fghash.data.columns import OWN_ID, Cells, ColumnType, is_missing
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Source, Url, located
+from milvus_fghash.data.survey import Survey
 from milvus_fghash.errors import DataError, optional_part
 from milvus_fghash.text_file import open_text
 
@@ -72,6 +73,11 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
             cell = own_id if name == OWN_ID else row[at]
             column.append(None if is_missing(cell) else cell)
         lines.append(line)
+    says = (
+        "from the column 'label'"
+        if "label" in positions
+        else (f"{file} has no column 'label', only {', '.join(map(repr, positions))}")
+    )
     return Listing(
         file.parent,
         tuple(ids),
@@ -86,6 +92,7 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
             tuple(lines),
             f"{file}, {table.unit}",
         ),
+        survey=Survey(says),
     )
 
 

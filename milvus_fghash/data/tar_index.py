@@ -67,9 +67,11 @@ def index(file: BinaryIO, shown: str) -> Iterator[Member]:
 
 def _member(info: tarfile.TarInfo, file: Careful) -> Iterator[Member]:
     name, kind = info.name, kind_of(info.name)
-    if info.isdir() or not kind:
+    if info.isdir():
         return
-    if not info.isreg() or info.sparse is not None:
+    if not kind:
+        yield Member(name, passed_over="link" if info.issym() or info.islnk() else "")
+    elif not info.isreg() or info.sparse is not None:
         what = "a link" if info.islnk() or info.issym() else "no plain file"
         yield barred(name, "format", f"is {what} in the archive, and only plain files are read")
     elif kind == "nested":

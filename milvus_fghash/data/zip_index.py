@@ -18,11 +18,15 @@ MOST: Final = 1 << 29
 """Bytes of a directory; some 5 million members."""
 
 _ENCRYPTED = 0x1
+_WINDOWS = (0, 10, 11, 14)
+"""Systems whose file names have no backslash: where they made the zip, it stands between folders."""
 _LONGEST_HEADER = ZIP_HEADER + 2 * 0xFFFF
 
 
 def index(file: BinaryIO, shown: str) -> Iterator[Member]:
     """Photos and labels of a zip, in the order of its directory, and what cannot be had, each with its reason.
+
+    A backslash stands between folders in a zip that was made on Windows, and in one whose names have no slash at all.
 
     Raises:
         DataError: when it is no zip, or cut off: its directory stands at its end.
@@ -35,16 +39,21 @@ def index(file: BinaryIO, shown: str) -> Iterator[Member]:
         raise DataError(f"{shown} is no zip that can be read: {error}; is it complete?") from None
     starts = sorted({info.header_offset for info in infos} | {archive.start_dir})
     end_of = dict(itertools.pairwise(starts))
+    without_slash = not any("/" in info.filename for info in infos)
     for info in infos:
-        yield from _member(info, archive, end_of.get(info.header_offset, 0))
+        from_windows = without_slash or info.create_system in _WINDOWS
+        name = info.filename.replace("\\", "/") if from_windows else info.filename
+        yield from _member(name, info, archive, end_of.get(info.header_offset, 0))
 
 
-def _member(info: zipfile.ZipInfo, archive: zipfile.ZipFile, end: int) -> Iterator[Member]:
-    name, kind = info.filename, kind_of(info.filename)
-    if info.is_dir() or not kind:
+def _member(name: str, info: zipfile.ZipInfo, archive: zipfile.ZipFile, end: int) -> Iterator[Member]:
+    kind = kind_of(name)
+    if name.endswith("/"):
         return
     room, mode = end - info.header_offset, info.external_attr >> 16
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+    if not kind:
+        yield Member(name, passed_over="link" if stat.S_ISLNK(mode) else "")
+    elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         yield barred(name, "format", "is a link or a device in the archive, and only plain files are read")
     elif kind == "nested":
         yield nested(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 import tempfile
@@ -14,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milvus_fghash.data import Listing, Url, detect, read
+from milvus_fghash.data import Listing, Selection, Url, detect, read
 from milvus_fghash.data.archives import expanded
 from milvus_fghash.data.places import Barred, Place
 from milvus_fghash.errors import DataError, ImageRefused
 from milvus_fghash.images import DEFAULT_LIMITS
 from milvus_fghash.serving.decoding import Refused, decode
 from tests.serving.decoders import SMALL, summary
-from tests.sources.archives import Files, tar_of, zip_of
+from tests.sources.archives import Files, member, tar_of, zip_of
 from tests.sources.http_server import Site
 from tests.sources.test_http import grey
 
@@ -184,3 +185,106 @@ def test_places_of_an_archive_are_no_files_for_who_needs_files(tmp_path: Path) -
     assert all(isinstance(place, Place) for place in listing.places)
     with pytest.raises(DataError, match=r"not files in a folder here.*unpack"):
         listing.file(0)
+
+
+def test_members_have_one_form_for_path_class_and_split(tmp_path: Path) -> None:
+    """As ``tar -C photos .`` and zips with ``./`` name them, and by two slashes."""
+    files = {f"./train//{label}/./{label}.png": grey(1) for label in ("jay", "wren")}
+    files |= {"./test/wren/x.png": grey(2), "./test/wren/y.png": grey(3), "test/./wren/y.cls": b"owl"}
+    for name, make in MAKERS.items():
+        (tmp_path / name).write_bytes(make(files))
+        listing = read("archive", tmp_path / name)
+        assert listing.ids == ("test/wren/x.png", "test/wren/y.png", "train/jay/jay.png", "train/wren/wren.png")
+        assert listing.labels == ("wren", "owl", "jay", "wren"), name
+        assert listing.splits == ("test", "test", "train", "train")
+
+
+def windows_zip(*names: str, system: int) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for number, name in enumerate(names):
+            info = zipfile.ZipInfo(name)
+            info.create_system = system
+            archive.writestr(info, b"" if name.endswith("\\") else grey(number))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("system", "names", "paths", "labels"),
+    [
+        (0, ("train\\jay\\", "train\\jay\\0.png", "train/wren/1.png"), ("jay/0.png", "wren/1.png"), ("jay", "wren")),
+        (10, ("train\\jay\\0.png",), ("jay/0.png",), ("jay",)),
+        (3, ("train\\jay\\", "train\\jay\\0.png"), ("jay/0.png",), ("jay",)),  # none has a slash
+        (3, ("train/jay/a\\b.png",), ("jay/a\\b.png",), ("jay",)),  # a name may have one where it is no separator
+    ],
+)
+def test_backslashes_of_windows_stand_between_folders(
+    system: int, names: tuple[str, ...], paths: tuple[str, ...], labels: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "photos.zip").write_bytes(windows_zip(*names, system=system))
+    listing = read("archive", tmp_path / "photos.zip")
+    assert listing.paths == tuple(f"train/{path}" for path in paths)
+    assert (listing.labels, set(listing.splits)) == (labels, {"train"})
+    assert all(isinstance(content, bytes) for content in contents(listing).values())
+    assert listing.survey.left_out.counts == {}
+
+
+@pytest.mark.parametrize("names", [("..\\up.png",), ("\\abs.png",), ("C:\\x.png",), ("a\\..\\..\\up.png",)])
+def test_backslashes_lead_nowhere(names: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(windows_zip(*names, system=0))
+    assert set(contents(read("archive", tmp_path / "photos.zip")).values()) == {"name"}
+
+
+def test_what_is_left_out_of_an_archive_is_counted_as_of_a_folder(tmp_path: Path, site: Site) -> None:
+    out = [
+        "__MACOSX/._0.png",
+        "jay/@eaDir/0.png/thumb.png",
+        "jay/._0.png",
+        ".git/1.png",
+        "jay/old/0.png",
+        "jay/readme.txt",
+    ]
+    files = {"jay/0.png": grey(0), "wren/2.png": grey(2), **dict.fromkeys(out, b"x")}
+    linked = [member("linked", type=tarfile.SYMTYPE, linkname="jay")]
+    selection = Selection("auto", ("jay/old",))
+    left_out = {"__MACOSX": 1, "@eaDir": 1, "hidden": 2, "jay/old": 1, ".txt": 1}
+    (tmp_path / "a.tar").write_bytes(tar_of(files, linked))
+    (tmp_path / "a.zip").write_bytes(zip_of(files))
+    for path, raw in files.items():
+        (tmp_path / "a" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a" / path).write_bytes(raw)
+    site.files = {"/a.zip": zip_of(files)} | {f"/a/{path}": raw for path, raw in files.items()}
+    for folder in {path[: at + 1] for path in files for at, letter in enumerate(path) if letter == "/"} | {""}:
+        below = sorted({path.removeprefix(folder).partition("/")[:2] for path in files if path.startswith(folder)})
+        site.files[f"/a/{folder}"] = "".join(f'<a href="{name}{slash}">' for name, slash in below).encode()
+    urls = (Url(f"{site.url}/a.zip"), Url(f"{site.url}/a"))
+    for place in (tmp_path / "a.tar", tmp_path / "a.zip", tmp_path / "a", *urls):
+        listing = read(detect(place), place, selection)
+        assert (listing.paths, listing.labels) == (("jay/0.png", "wren/2.png"), ("jay", "wren")), place
+        assert listing.survey.left_out.counts == left_out | ({"link": 1} if place.suffix == ".tar" else {})
+
+
+def test_an_img2dataset_folder(tmp_path: Path) -> None:
+    for number in range(2):
+        files = {f"{number}000{n}.{end}": grey(n) for n in range(2) for end in ("png", "txt")}
+        (tmp_path / f"0000{number}.tar").write_bytes(tar_of({**files, f"{number}0000.json": b'{"caption": "a bird"}'}))
+        (tmp_path / f"0000{number}.parquet").write_bytes(b"PAR1")
+        (tmp_path / f"0000{number}_stats.json").write_text("{}")
+    assert detect(tmp_path) == "archive"
+    listing = read("archive", tmp_path)
+    assert (len(listing), listing.paths[0]) == (4, "00000.tar/00000.png")
+    assert listing.survey.left_out.counts == {".txt": 4, ".parquet": 2, ".json": 2}
+
+
+def test_classes_of_samples_go_before_those_of_folders_whatever_the_level(tmp_path: Path) -> None:
+    folder = shards(tmp_path / "shards")
+    listing = read("archive", folder, Selection("top"))
+    assert listing.labels == ("3", "jay", "jay", "", "wren")
+    assert listing.survey.classes.startswith(
+        "from KEY.cls, or the field label of KEY.json, beside each photo; else from"
+    )
+    (tmp_path / "shards" / "@eaDir").mkdir()
+    (tmp_path / "shards" / "@eaDir" / "x.tar").write_bytes(b"no tar")
+    (tmp_path / "shards" / ".old").mkdir()
+    (tmp_path / "shards" / ".old" / "x.tar").write_bytes(b"no tar")
+    assert read("archive", folder).paths == listing.paths
