@@ -128,6 +128,31 @@ class Changes:
                     self.unchanged += not entry.reason
                 self.skipped += 1
 
+    def relabelled(self) -> str:
+        """What to say of rows that a changed class rule gives another class or split; "" when there are none.
+
+        The rule is noted. Photos are compared only when it is another one than was noted, or none was.
+        """
+        rule = self.listing.survey.classes
+        before = journal_sources.class_rule(self.journal, self.source, rule)
+        if before == rule or (before is None and self.listing.cells.lines):  # lists always said the classes
+            return ""
+        count = 0
+        for start in range(0, len(self.listing), LOOKED_UP):
+            row_of = {self.id(row): row for row in range(start, min(start + LOOKED_UP, len(self.listing)))}
+            for key, entry in self.journal.known(list(row_of)).items():
+                has_row = entry.content_sha and not entry.reason
+                count += bool(has_row and entry.stamp and _facts_of(entry.stamp) != self._facts(row_of[key]))
+            if self.stop.is_set():
+                break
+        if not count:
+            return ""
+        was = f"; before: {before}" if before else ""
+        return (
+            f"{count:,} rows of the collection have another class or split than their photos have now, and are written "
+            f"again (classes now: {rule}{was})"
+        )
+
     def id(self, row: int) -> str:
         """Primary key of a photo's row in Milvus."""
         return photo_id(self.namespace, self.listing.paths[row])
@@ -185,15 +210,19 @@ class Changes:
         return not entry.reason or not (self.retry_refused or entry.reason in PASSING)
 
     def _stamp(self, row: int, version: str) -> str:
-        told = self.listing.cells.known(row)  # as it was read: whether it becomes columns or `meta` is no change
-        facts = json.dumps([self.listing.labels[row], self._own_meta(row), *([told] if told else [])]).encode()
         if isinstance(place := self.listing.place(row), Path):
             try:
                 status = place.stat()
             except (OSError, ValueError):  # decoding tells what is the matter with it
                 return ""
             version = f"{status.st_size} {status.st_mtime_ns}"
-        return f"{version or UNKNOWN} {hashlib.blake2b(facts, digest_size=8).hexdigest()}"
+        return f"{version or UNKNOWN} {self._facts(row)}"
+
+    def _facts(self, row: int) -> str:
+        """A digest of what the listing says of a photo."""
+        told = self.listing.cells.known(row)  # as it was read: whether it becomes columns or `meta` is no change
+        facts = json.dumps([self.listing.labels[row], self._own_meta(row), *([told] if told else [])]).encode()
+        return hashlib.blake2b(facts, digest_size=8).hexdigest()
 
     def _refuse_again(self, row: int, key: str, stamp: str) -> None:
         """The journal has one entry for an id, so that of a photo listed again stands under another."""
@@ -211,4 +240,8 @@ def _is_there(photos: str) -> bool:
 
 def _tells_the_same(entry: Entry, stamp: str) -> bool:
     """Whether a photo with a row has the same label and meta as then."""
-    return not entry.reason and bool(stamp) and entry.stamp.rpartition(" ")[2] == stamp.rpartition(" ")[2]
+    return not entry.reason and bool(stamp) and _facts_of(entry.stamp) == _facts_of(stamp)
+
+
+def _facts_of(stamp: str) -> str:
+    return stamp.rpartition(" ")[2]

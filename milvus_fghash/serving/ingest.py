@@ -74,6 +74,8 @@ def ingest(
     stop = stop or threading.Event()
     changes = Changes(listing, namespace, journal, photos, part, options.retry_refused, stop=stop)
     record = RunRecord.begun("ingest", encoder, collection, changes.described)
+    if line := changes.relabelled():
+        tell(line)
     writer = Writer(collection, journal, options.patience, tell, stop)
     run = IngestRun(encoder, collection, options, changes, writer, progress)
     try:

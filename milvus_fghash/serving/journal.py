@@ -171,16 +171,17 @@ class Journal:
 
     def see(self, source: int, ids: Sequence[str]) -> Sight:
         """Note that the listing of a source has these photos; they are its members from now on."""
-        known: dict[str, Entry] = {}
         with self.transaction() as connection:
-            for start in range(0, len(ids), MOST_IDS):
-                part = ids[start : start + MOST_IDS]
-                those = f"id IN ({','.join('?' * len(part))})"
-                known |= {row[0]: _entry(row) for row in connection.execute(f"{_SELECT} WHERE {those}", part)}
+            known = _known(connection, ids)
             connection.executemany("INSERT OR IGNORE INTO members VALUES (?, ?)", [(source, key) for key in ids])
             insert = "INSERT OR IGNORE INTO seen VALUES (?)"
             again = [connection.execute(insert, (key,)).rowcount == 0 for key in ids]
         return Sight(known, again)
+
+    def known(self, ids: Sequence[str]) -> dict[str, Entry]:
+        """Id -> entry, of those that it knows."""
+        with self.transaction() as connection:
+            return _known(connection, ids)
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Write down what became of photos, all or none.
@@ -268,6 +269,15 @@ _SELECT: Final = f"SELECT {COLUMNS} FROM photos"
 def journal_file(folder: Path, born: str) -> Path:
     """Where the journal of a collection lies."""
     return folder / f"journal-{born or 'unnamed'}.sqlite"
+
+
+def _known(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Entry]:
+    known: dict[str, Entry] = {}
+    for start in range(0, len(ids), MOST_IDS):
+        part = ids[start : start + MOST_IDS]
+        rows = connection.execute(f"{_SELECT} WHERE id IN ({','.join('?' * len(part))})", part)
+        known |= {row[0]: _entry(row) for row in rows}
+    return known
 
 
 def _entry(row: Sequence[Any]) -> Entry:

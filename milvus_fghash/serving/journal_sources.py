@@ -35,6 +35,15 @@ def leave(journal: Journal, source: int, ids: Sequence[str]) -> None:
         )
 
 
+def class_rule(journal: Journal, source: int, rule: str) -> str | None:
+    """Note where the classes of a source are read from; gives what was noted before, None when nothing was."""
+    with journal.transaction() as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS class_rules (source INTEGER PRIMARY KEY, rule TEXT NOT NULL)")
+        row = connection.execute("SELECT rule FROM class_rules WHERE source = ?", (source,)).fetchone()
+        connection.execute("INSERT OR REPLACE INTO class_rules VALUES (?, ?)", (source, rule))
+    return str(row[0]) if row else None
+
+
 def share_seen(journal: Journal, source: int) -> float:
     """How much of a source the listing has that was just seen, 0 to 1."""
     sql = "SELECT count(*), coalesce(sum(id IN (SELECT id FROM seen)), 0) FROM members WHERE source = ?"
