@@ -59,7 +59,7 @@ def export(
 
     Args:
         outputs: further outputs of the graph beside logits and codes: "embedding", "attention".
-        check_images: folder of photos to compare network and ONNX file on; drawings when None.
+        check_images: folder, list or archive of photos to compare network and ONNX file on; drawings when None.
         check_count: number of photos to compare on.
         max_flip_rate: share of bits that may differ.
 

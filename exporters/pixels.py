@@ -1,4 +1,4 @@
-"""Photos to compare a network with its ONNX file on: drawn birds, or a folder of the user's own."""
+"""Photos to compare a network with its ONNX file on: drawn birds, or the user's own."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from pathlib import Path
 
 import numpy as np
 
-from milvus_fghash.data import folder as photo_folder
+from milvus_fghash.data import detect, read
 from milvus_fghash.data.drawings import draw_birds
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import DataError, ImageRefused
 from milvus_fghash.exporters.check import Pixels
-from milvus_fghash.images import Preprocessing, load
+from milvus_fghash.images import DEFAULT_LIMITS, Preprocessing, load
 
 CLASSES = 8
 
 
-def check_pixels(preprocessing: Preprocessing, count: int, folder: Path | None = None) -> Pixels:
-    """(count, size, size, 3) uint8: drawings, or photos spread evenly over `folder` (fewer if it holds fewer).
+def check_pixels(preprocessing: Preprocessing, count: int, photos: Path | None = None) -> Pixels:
+    """(count, size, size, 3) uint8: drawings, or photos spread evenly over `photos` (fewer if it holds fewer).
+
+    Args:
+        photos: a folder, a list or an archive, of any layout that can be read.
 
     Raises:
-        DataError: when `folder` holds no photo that can be read.
+        DataError: when `photos` holds no photo that can be read.
     """
-    if folder is not None:
-        return _load(photo_folder.read(folder), preprocessing, count)
+    if photos is not None:
+        return _load(read(detect(photos), photos), preprocessing, count)
     with tempfile.TemporaryDirectory() as temporary:
         size = min(max(preprocessing.resize, 32), 256)
         each = max(math.ceil(count / CLASSES) - 1, 1)
@@ -40,11 +43,13 @@ def _load(listing: Listing, preprocessing: Preprocessing, count: int) -> Pixels:
     pixels: list[Pixels] = []
     for row in np.random.default_rng(0).permutation(len(listing)):
         try:
-            pixels.append(load(listing.file(row), preprocessing))
+            place = listing.place(row)
+            source = place if isinstance(place, Path) else place.read(DEFAULT_LIMITS.max_bytes)
+            pixels.append(load(source, preprocessing))
         except ImageRefused:
             continue  # this is no check of the photos
         if len(pixels) == count:
             break
     if not pixels:
-        raise DataError(f"none of the {len(listing)} photos in {listing.root} can be read; give another folder")
+        raise DataError(f"none of the {len(listing)} photos in {listing.origin} can be read; give others")
     return np.stack(pixels)

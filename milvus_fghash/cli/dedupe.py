@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     NEW_PATH,
     READABLE_FILE,
@@ -90,7 +93,8 @@ def dedupe(
     from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.dedupe import find_duplicates
     from milvus_fghash.serving.deleting import delete_ids
-    from milvus_fghash.serving.duplicates_page import write_duplicates_page
+    from milvus_fghash.serving.duplicates_page import PHOTOS, write_duplicates_page
+    from milvus_fghash.serving.gallery import absent
     from milvus_fghash.serving.journal import Journal
     from milvus_fghash.serving.run_record import places_of_photos
 
@@ -108,6 +112,9 @@ def dedupe(
             write_csv(csv_file, found.groups)
         if html and photos:
             write_duplicates_page(html, found, photos)
+            paths = (one.path for group in found.groups for one in group.members)
+            if line := absent(photos, islice(paths, PHOTOS)):
+                tell(f"Warning: {line} (--photos)", logging.WARNING)
         spare = spare_rows(found.groups, kinds, keep)
         deleted = 0
         if yes:  # last: what was deleted is then on record

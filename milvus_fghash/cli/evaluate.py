@@ -14,15 +14,12 @@ from milvus_fghash.cli.options import (
     NEW_PATH,
     PHOTOS,
     READABLE_FOLDER,
-    dataset_option,
     encoder_options,
     json_option,
-    keep_apart,
-    layout_of,
     max_errors_option,
-    read_photos,
 )
 from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
 from milvus_fghash.errors import TooManyRefused
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ SHOWN_PLACES = (1, 10, 100)
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.option("--data", type=PHOTOS, required=True, help="Photos of the queries, and of the gallery.")
-@dataset_option
+@photo_options()
 @click.option("--query-split", default="test", help="Part of the photos that asks.")
 @click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
 @click.option("--filter", default="", show_default=False, help="With --collection-name: rows that are the gallery.")
@@ -51,7 +48,7 @@ def evaluate(
     ctx: click.Context,
     bundle: Path,
     data: Path | Url,
-    dataset: str | None,
+    reading: PhotoOptions,
     query_split: str,
     gallery_split: str,
     filter: str,
@@ -89,10 +86,11 @@ def evaluate(
     from milvus_fghash.serving.encoder import Encoder
     from milvus_fghash.serving.evaluation import evaluate_bundle, evaluate_collection
 
-    listing = read_photos(data, dataset)
-    keep_apart(listing, data, out, plots)
+    listing = reading.read(data, out, plots)
+    listing.check_paths()
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
-    name = f"{layout_of(data, dataset)} {(data.resolve() if isinstance(data, Path) else data).name}"
+    tell_found(listing)
+    name = f"{reading.layout(data)} {(data.resolve() if isinstance(data, Path) else data).name}"
     if in_milvus:
         from milvus_fghash.serving.collection import HashCollection
 

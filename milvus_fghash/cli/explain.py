@@ -11,21 +11,19 @@ from milvus_fghash.cli.options import (
     READABLE,
     READABLE_FILE,
     READABLE_FOLDER,
-    dataset_option,
     encoder_options,
     json_option,
-    layout_of,
     max_errors_option,
-    read_files,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_doubts
 from milvus_fghash.errors import TooManyRefused
 
 
 @click.command()
 @click.argument("model", type=READABLE_FOLDER)
 @click.option("--data", type=READABLE, required=True, help="Photos of the gallery, and of the queries.")
-@dataset_option
+@photo_options()
 @click.option("--query-split", default="test", help="Part of the photos that asks.")
 @click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
 @click.option("--queries", type=click.IntRange(min=1), default=8, help="Photos that ask, drawn class by class.")
@@ -44,7 +42,7 @@ from milvus_fghash.errors import TooManyRefused
 def explain(
     model: Path,
     data: Path,
-    dataset: str | None,
+    reading: PhotoOptions,
     query_split: str,
     gallery_split: str,
     queries: int,
@@ -75,11 +73,12 @@ def explain(
     from milvus_fghash.explaining.explain import explain as run
     from milvus_fghash.explaining.model import open_model
 
-    listing = read_files(data, dataset)
+    listing = reading.read_files(data)
     paths = [model, *([against] if against else [])]
     models = [open_model(path, provider=provider, threads=threads, device=device) for path in paths]
     wanted = Wanted(query_split, gallery_split, queries, images, k, bits, maps_shown)
-    name = f"{layout_of(data, dataset)} {data.resolve().name}"
+    tell_doubts(listing)
+    name = f"{reading.layout(data)} {data.resolve().name}"
     with progress_bar("encoding the gallery") as report:
         result = run(models, listing, out, wanted, dataset=name, overwrite=overwrite, report=report)
     document = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from milvus_fghash.cli.options import NEW_PATH, READABLE_FOLDER, json_option
+from milvus_fghash.cli.options import NEW_PATH, READABLE, json_option
 from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.errors import optional_part
 
@@ -16,7 +16,8 @@ from milvus_fghash.errors import optional_part
 @click.option("--out", type=NEW_PATH, required=True, help="Folder of the new bundle.")
 @click.option("--output", "more", type=click.Choice(["embedding", "attention"]), multiple=True,
               help="A further output beside logits and codes; may be given twice.")  # fmt: skip
-@click.option("--check-images", type=READABLE_FOLDER, help="Photos to compare torch and ONNX on.  [default: drawings]")
+@click.option("--check-images", type=READABLE,
+              help="Folder, list or archive of photos to compare torch and ONNX on.  [default: drawings]")  # fmt: skip
 @click.option("--max-flip-rate", type=click.FloatRange(0, 1), default=0.001,
               help="Share of bits that may differ between torch and ONNX.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")

@@ -16,12 +16,10 @@ from milvus_fghash.cli.options import (
     all_of,
     json_option,
     keep_apart,
-    layout_of_recipe,
-    read_files,
-    training_options,
-    with_weights,
 )
 from milvus_fghash.cli.output import progress_bar, show_json
+from milvus_fghash.cli.photo_options import PhotoOptions, tell_doubts
+from milvus_fghash.cli.training_options import training_options, with_weights
 from milvus_fghash.errors import ConfigError, optional_part
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ class GridOptions:
     seeds: int
     heads: tuple[str, ...]
     data: Path
-    dataset: str | None
+    reading: PhotoOptions
     changes: tuple[str, ...]
     """``--weights`` is one of them."""
     device: str | None
@@ -115,13 +113,15 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
     from milvus_fghash.comparing.report import write_report
 
     recipe = compose(plan.setting, plan.rows[0].method, plan.changes)
-    shared, dataset = recipe.data, layout_of_recipe(options.data, options.dataset, recipe)
-    listing = read_files(options.data, dataset)
+    shared, dataset = recipe.data, options.reading.layout(options.data, recipe)
+    listing = options.reading.read_files(options.data, recipe)
     held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
     keep_apart(listing, options.data, options.out)
     splits = split_photos(listing, shared.train_split, options.query_split, held_out)
     bench = Bench(splits, options.out, options.feature_cache or options.out / "features", options.device)
     grid = Grid(plan, bench)
+    if not options.table_only:
+        tell_doubts(listing)
     try:
         with progress_bar(what) as update:
             results = (

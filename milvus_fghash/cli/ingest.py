@@ -17,7 +17,6 @@ from milvus_fghash.cli.options import (
     READABLE_FOLDER,
     batch_size_option,
     consistency_option,
-    dataset_option,
     decoding_options,
     encoder_options,
     index_options,
@@ -26,12 +25,12 @@ from milvus_fghash.cli.options import (
     max_errors_option,
     namespace_option,
     patience_option,
-    read_part,
     refuse_too_many,
     report_option,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
 from milvus_fghash.cli.sinks import check_sink, into_shards, sink_options
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import ConfigError
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.argument("data", type=PHOTOS)
-@dataset_option
+@photo_options()
 @split_option
 @sink_options
 @index_options
@@ -65,7 +64,6 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Try photos again that were refused, or whose rows were deleted, though they are the same.",
 )
-@click.option("--follow-links", is_flag=True, help="Take photos in that links bring in from outside DATA.")
 @click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
               help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
@@ -81,7 +79,7 @@ def ingest(
     ctx: click.Context,
     bundle: Path,
     data: Path | Url,
-    dataset: str | None,
+    reading: PhotoOptions,
     split: str | None,
     sink: str,
     shards: Path | None,
@@ -105,7 +103,6 @@ def ingest(
     report: Path | None,
     max_errors: int,
     retry_refused: bool,
-    follow_links: bool,
     prune: bool,
     prune_at_most: float,
     patience: float,
@@ -140,7 +137,8 @@ def ingest(
     from milvus_fghash.serving.patience import Patience
     from milvus_fghash.serving.scalar_columns import asked_columns
 
-    listing = read_part(data, dataset, split, report, shards)
+    found = reading.read(data, report, shards)
+    listing = found.split(split) if split else found
     asked_for = asked_columns(columns, listing.cells)
     listing = listing.as_columns(asked_for)
     # Where actors encode, this process only looks into the bundle.
@@ -153,6 +151,7 @@ def ingest(
     if report:
         write_whole(report, b"")  # before a collection is made for a run that cannot report
     if shards:
+        tell_found(found)
         into_shards(encoder, listing, data, report, ctx.params)
         return
     name = connection.collection_name
@@ -196,11 +195,12 @@ def ingest(
             workers=WORKERS if workers is None else workers,
             timeout=decode_timeout,
             retry_refused=retry_refused,
-            follow_links=follow_links,
+            follow_links=reading.selection.follow_links,
             prune=prune,
             prune_at_most=prune_at_most,
             patience=Patience(patience),
         )
+        tell_found(found)
         with finishing_when_interrupted() as stop, closing(Journal.open(folder, collection.note.born)) as opened:
             result = run(
                 encoder,

@@ -1,7 +1,8 @@
 """What goes to stderr: lines for people, or one JSON object a line. Secrets and control characters never do.
 
 An object has `time` (UTC, ISO 8601), `level`, `event`, `message`, and what belongs to the event: `message` (a line that
-people would read), `progress` (`what`, `done`, `total`), `error` (the end of a run that failed: `kind`, `exit_code`),
+people would read), `photos` (`photos`, `classes`, `splits`, `class_from`, `left_out`: what a command found before it
+begins), `progress` (`what`, `done`, `total`), `error` (the end of a run that failed: `kind`, `exit_code`),
 `log` and `warning` (`logger`), `bug` (`traceback`), `stderr` (what something else wrote there).
 """
 

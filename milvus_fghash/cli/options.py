@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +13,6 @@ from milvus_fghash.errors import ConfigError, TooManyRefused
 from milvus_fghash.masking import KNOWN, without_secrets
 
 if TYPE_CHECKING:
-    from milvus_fghash.config import Recipe
     from milvus_fghash.data import Listing, Url
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -65,6 +63,12 @@ def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comman
     return decorate
 
 
+def _together(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    from milvus_fghash.data.listing import split_names
+
+    return ",".join(split_names(",".join(values))) if values else None
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 namespace_option = click.option(
     "--namespace",
@@ -73,7 +77,14 @@ namespace_option = click.option(
     help="Part of every id: lets folders with equal file names share a collection.",
 )
 own_namespace_option = click.option("--namespace", help="Where --id looks for own ids.  [default: all]")
-split_option = click.option("--split", help="Take this part of the photos only, such as train.  [default: all]")
+split_option = click.option(
+    "--split",
+    multiple=True,
+    callback=_together,
+    help="Take this part of the photos only, such as train; may be repeated, or list several between commas.  "
+    "[default: all]",
+)
+"""The command gets one text, as `Listing.split` takes it, or None."""
 max_errors_option = click.option(
     "--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3."
 )
@@ -93,31 +104,11 @@ patience_option = click.option(
     default=300.0,
     help="Seconds to wait for a Milvus that is gone or overloaded.",
 )
-dataset_option = click.option(
-    "--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: what the folder looks like]"
-)
 index_options: Callable[[Command], Command] = all_of(
     click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
                  help="Index of a new collection; bin_ivf_flat needs a server."),
     click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat."),
 )  # fmt: skip
-patience_option = click.option(
-    "--patience",
-    type=click.FloatRange(min=0),
-    default=300.0,
-    help="Seconds to wait for a Milvus that is gone or overloaded.",
-)
-training_options: Callable[[Command], Command] = all_of(
-    click.option("--data", type=READABLE, required=True, help="Folder (or list) of the photos."),
-    click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  [default: the recipe's]"),
-    click.option("--weights", help="imagenet, imagenet-v2, none, or a file.  [default: the recipe's]"),
-    click.option("--set", "changes", metavar="KEY=VALUE", multiple=True,
-                 help="Change the recipe: training.rounds=3; may be repeated."),
-    click.option("--device", help="cpu, cuda, cuda:1 and so on.  [default: cuda if there is one]"),
-    click.option("--feature-cache", type=NEW_PATH,
-                 help="Folder for the features of a frozen trunk.  [default: in --out]"),
-)  # fmt: skip
-"""Of what trains; `with_weights` and `layout_of_recipe` say what the first four mean."""
 encoder_options: Callable[[Command], Command] = all_of(
     click.option("--provider", help="Where ONNX Runtime computes, such as cpu or cuda.  [default: cuda if it works]"),
     click.option(
@@ -141,25 +132,6 @@ def consistency_option(default: str | None) -> Callable[[Command], Command]:
         help="Bounded may miss rows written a moment ago, Strong never does."
         + ("" if default else "  [default: the collection's]"),
     )
-
-
-def layout_of(data: Path | Url, dataset: str | None) -> str:
-    """What the ``--dataset`` option means: a named layout, or the one that ``data`` looks like."""
-    from milvus_fghash.data import detect
-
-    return dataset or detect(data)
-
-
-def with_weights(changes: tuple[str, ...], weights: str | None) -> tuple[str, ...]:
-    """What ``--set`` and ``--weights`` change of a recipe."""
-    # TOML has no surrogate pairs, which JSON in ASCII is full of.
-    return changes if weights is None else (*changes, f"trunk.weights={json.dumps(weights, ensure_ascii=False)}")
-
-
-def layout_of_recipe(data: Path, dataset: str | None, recipe: Recipe) -> str:
-    """What ``--dataset`` means beside a recipe: `layout_of`, unless the recipe names the layout."""
-    named = recipe.data.dataset if recipe.data.dataset != "auto" else None
-    return layout_of(data, dataset or named)
 
 
 def keep_apart(listing: Listing, data: Path | Url, *outputs: Path | None) -> None:
@@ -193,46 +165,6 @@ def keep_away(place: Path, *outputs: Path | None) -> None:
             )
         if not any(part.startswith(".") for part in inside.parts):
             raise ConfigError(f"{out} lies among the photos of {place}; give a place beside them for what is written")
-
-
-def read_photos(data: Path | Url, dataset: str | None, any_path: bool = False) -> Listing:
-    """The photos in ``data``, read in the layout that `layout_of` says.
-
-    Args:
-        any_path: also those whose path cannot be kept, for who refuses them one by one.
-
-    Raises:
-        DataError: when there are none, or something about them is wrong.
-        MissingExtra: for a URL, without the packages it needs.
-    """
-    from milvus_fghash.data import read
-
-    listing = read(layout_of(data, dataset), data)
-    if not any_path:
-        listing.check_paths()
-    return listing
-
-
-def read_part(data: Path | Url, dataset: str | None, split: str | None, *outputs: Path | None) -> Listing:
-    """The photos that ``--split`` asks for, those too whose path cannot be kept; raises as `read_photos`.
-
-    Args:
-        outputs: files that are written, as in `keep_apart`.
-    """
-    listing = read_photos(data, dataset, any_path=True)
-    keep_apart(listing, data, *outputs)
-    return listing.split(split) if split else listing
-
-
-def read_files(data: Path, dataset: str | None) -> Listing:
-    """The same, for what needs each photo as a file.
-
-    Raises:
-        DataError: also when they are in an archive, or behind URLs.
-    """
-    listing = read_photos(data, dataset)
-    assert listing.folder  # which raises
-    return listing
 
 
 def refuse_too_many(refused: int, photos: int, max_errors: int, report: Path | None, rest: str = "") -> None:

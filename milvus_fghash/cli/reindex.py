@@ -15,7 +15,6 @@ from milvus_fghash.cli.options import (
     PHOTOS,
     READABLE_FOLDER,
     batch_size_option,
-    dataset_option,
     decoding_options,
     encoder_options,
     journal_option,
@@ -23,12 +22,12 @@ from milvus_fghash.cli.options import (
     max_errors_option,
     namespace_option,
     patience_option,
-    read_part,
     refuse_too_many,
     report_option,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record, show_table
+from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.cli.verify import facts_of
 from milvus_fghash.errors import NotWhole
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.argument("data", type=PHOTOS)
 @click.option("--into", metavar="NAME", help="The new collection.  [default: the old one's name and the fingerprint]")
-@dataset_option
+@photo_options()
 @split_option
 @namespace_option
 @batch_size_option
@@ -66,7 +65,7 @@ def reindex(
     bundle: Path,
     data: Path | Url,
     into: str | None,
-    dataset: str | None,
+    reading: PhotoOptions,
     split: str | None,
     namespace: str,
     batch_size: int,
@@ -108,15 +107,18 @@ def reindex(
     from milvus_fghash.serving.reindex import Sample, new_name, open_beside
     from milvus_fghash.serving.reindex import reindex as run
 
-    listing = read_part(data, dataset, split, report)
+    found = reading.read(data, report)
+    listing = found.split(split) if split else found
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     name = connection.collection_name
     options = IngestOptions(
         batch_rows=batch_size,
         workers=WORKERS if workers is None else workers,
         timeout=decode_timeout,
+        follow_links=reading.selection.follow_links,
         patience=Patience(patience),
     )
+    tell_found(found)
     with closing(connection.connect()) as client, progress_bar("reindexing") as update:
         old = HashCollection.open(client, name)
         new = open_beside(client, old, into or new_name(name, old.note, encoder.bundle.manifest), encoder)

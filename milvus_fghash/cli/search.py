@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     NEW_PATH,
     PHOTO,
@@ -109,12 +111,14 @@ def search(
         found += [("id", key, search_id(collection, key, wanted, namespace)) for key in ids]
         found += [("code", text, search_hex(collection, text, wanted)) for text in codes]
     if html and photos:
-        from milvus_fghash.serving.gallery import Query, write_gallery
+        from milvus_fghash.serving.gallery import Query, absent, write_gallery
 
         pages = [
             Query(query, answer, photo_of.get(query) if kind == "image" else None) for kind, query, answer in found
         ]
         write_gallery(html, pages, photos)
+        if line := absent(photos, (hit.path for _, _, answer in found for hit in answer.hits)):
+            tell(f"Warning: {line} (--photos)", logging.WARNING)
     if as_json:
         show_json([{"by": kind, "query": query, **asdict(answer)} for kind, query, answer in found])
     else:

@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from milvus_fghash.cli.messages import tell
-from milvus_fghash.cli.options import (
-    NEW_PATH,
-    json_option,
-    layout_of_recipe,
-    read_files,
-    training_options,
-    with_weights,
-)
+from milvus_fghash.cli.options import NEW_PATH, json_option
 from milvus_fghash.cli.output import Update, progress_bar, show_json, show_record
+from milvus_fghash.cli.photo_options import PhotoOptions, tell_found
+from milvus_fghash.cli.training_options import training_options, with_weights
 from milvus_fghash.errors import optional_part
 
 if TYPE_CHECKING:
@@ -40,7 +35,7 @@ def train(
     recipe: str,
     bits: int,
     data: Path,
-    dataset: str | None,
+    reading: PhotoOptions,
     out: Path,
     changes: tuple[str, ...],
     weights: str | None,
@@ -64,7 +59,8 @@ def train(
         from milvus_fghash.training.run import train as run
     if seed is not None:
         loaded = with_seed(loaded, seed)
-    listing = read_files(data, layout_of_recipe(data, dataset, loaded))
+    listing = reading.read_files(data, loaded)
+    tell_found(listing)
     if resume and find_checkpoint(out) is None:
         tell(f"{out} holds nothing to go on with; a new training begins.")
     try:

@@ -14,15 +14,14 @@ from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     PHOTOS,
     READABLE_FOLDER,
-    dataset_option,
     encoder_options,
     journal_option,
     json_option,
     namespace_option,
-    read_part,
     split_option,
 )
 from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import NotWhole
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.argument("data", type=PHOTOS)
-@dataset_option
+@photo_options()
 @split_option
 @namespace_option
 @click.option(
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 def verify(
     bundle: Path,
     data: Path | Url,
-    dataset: str | None,
+    reading: PhotoOptions,
     split: str | None,
     namespace: str,
     sample: int,
@@ -77,13 +76,15 @@ def verify(
     from milvus_fghash.serving.changes import Changes
     from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.encoder import Encoder
-    from milvus_fghash.serving.ingest import ingest
+    from milvus_fghash.serving.ingest import IngestOptions, ingest
     from milvus_fghash.serving.journal import Journal
     from milvus_fghash.serving.verify import mend as make_whole
     from milvus_fghash.serving.verify import verify as run
 
-    listing = read_part(data, dataset, split)
+    listing = reading.read(data)
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
+    tell_found(listing)
+    listing = listing.split(split) if split else listing
     part = split or ""
     seed = random.randrange(2**32) if seed is None else seed
     mended: dict[str, int] | None = None
@@ -111,6 +112,7 @@ def verify(
                     listing,
                     collection,
                     namespace,
+                    IngestOptions(follow_links=reading.selection.follow_links),
                     journal=opened,
                     photos=data,
                     part=part,

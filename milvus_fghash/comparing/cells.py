@@ -16,7 +16,7 @@ from milvus_fghash import metrics
 from milvus_fghash.bits import Codes, pack
 from milvus_fghash.comparing.records import Identity, Record, Score
 from milvus_fghash.config import Recipe
-from milvus_fghash.data.listing import Listing, split_by_class
+from milvus_fghash.data.listing import Listing, split_by_class, split_names
 from milvus_fghash.errors import DataError, NotFinite
 from milvus_fghash.evaluate import GalleryKind, RadiusCurve
 from milvus_fghash.health import code_health
@@ -92,8 +92,8 @@ def split_photos(listing: Listing, train_split: str, query_split: str, held_out:
     Raises:
         DataError: when a split is empty, both are one, or a query has no class.
     """
-    if query_split == train_split:
-        raise DataError(f"the photos of {train_split!r} are trained on and searched; others must ask (--query-split)")
+    if both := set(split_names(query_split)) & set(split_names(train_split)):
+        raise DataError(f"the photos of {min(both)!r} are trained on and searched; others must ask (--query-split)")
     gallery, queries = (_whole(listing.split(name)) for name in (train_split, query_split))
     unlabelled = sum(not label for label in queries.labels)
     if unlabelled:

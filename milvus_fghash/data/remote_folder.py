@@ -115,7 +115,8 @@ def _walk(
                 found.silent.append(folder)
             for path, (where, facts) in below.items():
                 if path.endswith("/"):
-                    deeper |= {path.rstrip("/"): where} if sieve.enters(path.rstrip("/")) else {}
+                    if sieve.enters(path.rstrip("/")):
+                        deeper[path.rstrip("/")] = where
                 elif sieve.takes(path, is_photo=path.lower().endswith(suffixes)):
                     found.files[path] = where, facts
         level = deeper

@@ -16,7 +16,7 @@ import numpy as np
 
 from milvus_fghash.bits import Codes, code_bytes, hamming
 from milvus_fghash.bundle import LearnedCodes
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.listing import Listing, split_names
 from milvus_fghash.errors import DataError, StoreError
 from milvus_fghash.evaluate import PLACES, Evaluation, EvaluationRecord, GalleryKind, Subject, evaluate_codes
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
@@ -68,9 +68,9 @@ def evaluate_bundle(
         DataError: when a split is missing or empty, both are one, a query has no class, or a learned code has another
             class.
     """
-    if query_split == gallery_split:
+    if both := set(split_names(query_split)) & set(split_names(gallery_split)):
         raise DataError(
-            f"the photos of {query_split!r} would each find themselves; others must ask (--query-split) or be searched "
+            f"the photos of {min(both)!r} would each find themselves; others must ask (--query-split) or be searched "
             "(--gallery-split)"
         )
     stored = listing.split(gallery_split)

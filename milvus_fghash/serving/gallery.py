@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -169,3 +170,14 @@ def inside(photos: Path, path: str) -> Path | None:
     if not path or relative.is_absolute() or ".." in relative.parts:
         return None
     return photos / relative
+
+
+def absent(photos: Path, paths: Iterable[str]) -> str:
+    """A sentence on photos of a page that are not in the folder, which may be the wrong one; "" when all are there."""
+    files = [inside(photos, path) for path in dict.fromkeys(paths)]
+    missing = sum(file is None or not os.path.exists(file) for file in files)
+    if not missing:
+        return ""
+    if missing == len(files):
+        return f"none of the {missing:,} photos of the page is in {photos}; expected the folder that was ingested"
+    return f"{missing:,} of the {len(files):,} photos of the page are not in {photos}; their places are blank"

@@ -197,15 +197,17 @@ def check_classes(photos: Listing, recipe: Recipe) -> None:
     if not card(recipe.method.name).labels:
         return
     nameless = photos.labels.count("")
+    source = photos.survey.classes
     if nameless:
         raise DataError(
-            f"{nameless} of {len(photos)} training photos in {photos.root} have no class, and {recipe.method.name} "
-            "needs one for each: a folder for each class, or a column in a list"
+            f"{nameless} of {len(photos)} training photos in {photos.origin} have no class, and {recipe.method.name} "
+            f"needs one for each: a folder for each class, or a column 'label' in a list{source and f' ({source})'}"
         )
     if len(photos.classes) < 2:
         raise DataError(
-            f"the {len(photos)} training photos in {photos.root} are all of one class ({photos.classes[0]!r}); "
-            f"{recipe.method.name} learns from classes and needs at least two"
+            f"the {len(photos)} training photos in {photos.origin} are all of one class "
+            f"({photos.classes[0]!r}{source and f', {source}'}); {recipe.method.name} learns from classes and needs at "
+            "least two"
         )
 
 
@@ -221,8 +223,14 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: List
                 f"{out} was begun with {place} = {then}, and now it is {now}; go on with what it was begun with, or "
                 "give another --out"
             )
-    if state.train_ids != photos.ids or state.train_labels != photos.labels:
+    if state.train_ids != photos.ids:
         raise ConfigError(f"{out} was begun with other training photos; use another --out")
+    if state.train_labels != photos.labels:
+        changed = sum(then != now for then, now in zip(state.train_labels, photos.labels, strict=True))
+        raise ConfigError(
+            f"{out} was begun with other classes of {changed:,} of these photos: {len(state.classes):,} classes then, "
+            f"{len(photos.classes):,} now ({photos.survey.classes}); read them as then, or use another --out"
+        )
 
 
 def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing) -> CheckpointRecord:

@@ -28,7 +28,7 @@ from milvus_fghash.cli.output import PROGRESS_EVERY, progress_bar
 from tests.cli.at_hand import GOLDEN, Run
 
 TOKEN = "root:hunter2-secret"
-EVENTS = {"message", "progress", "error", "log", "warning", "bug", "stderr"}
+EVENTS = {"message", "photos", "progress", "error", "log", "warning", "bug", "stderr"}
 
 
 def lines_of(said: str) -> list[dict[str, Any]]:
@@ -69,7 +69,11 @@ def test_a_run_is_told_in_objects_and_its_result_stays(run: Run, birds: Path) ->
     result = run("--log-format", "json", "ingest", GOLDEN, birds, "--json")
     told = lines_of(result.stderr)
     assert json.loads(result.stdout).keys() == plain.keys()
-    assert [one["event"] for one in told][0 :: len(told) - 1] == ["progress", "error"]
+    assert [one["event"] for one in told][0 :: len(told) - 1] == ["photos", "error"]
+    assert {name: told[0][name] for name in ("photos", "classes", "splits", "class_from", "left_out")} == {
+        "photos": 38, "classes": 5, "splits": {"test": 12, "train": 26}, "class_from": "from the folder of each photo",
+        "left_out": {},
+    }  # fmt: skip
     progress = [one for one in told if one["event"] == "progress"]
     assert (progress[-1]["what"], progress[-1]["done"]) == ("ingesting", progress[-1]["total"])
     last = told[-1]

@@ -225,7 +225,8 @@ def test_evaluation_counts_what_it_cannot_read(run: Run, birds: Path) -> None:
     words = ["evaluate", str(GOLDEN), "--data", str(birds)]
     result = run(*words, "--json")
     assert result.exit_code == 3
-    named, last = result.stderr.splitlines()
+    found, named, last = result.stderr.splitlines()
+    assert found == f"37 photos in {birds}; 4 classes (from the folder of each photo); splits: test 13, train 24"
     assert "query photo" in named
     assert "empty.jpg refused (empty)" in named
     assert last.startswith("Error: 1 photos could not be read and are not in the figures, 0 are allowed")

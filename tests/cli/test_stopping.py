@@ -41,7 +41,8 @@ def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.startswith("Finishing what was begun; once more leaves after the write under way.\nError: stopped; ")
+    assert err.startswith(f"{N} photos in photos; no classes (no photo lies in a class folder); no splits\n")
+    assert "\nFinishing what was begun; once more leaves after the write under way.\nError: stopped; " in err
     with ingest(tmp_path) as process:
         told = json.loads(process.communicate(timeout=120)[0])
     assert told["unchanged"] > 0

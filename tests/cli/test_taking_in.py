@@ -48,9 +48,11 @@ def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path,
     result = run("ingest", GOLDEN, birds, "--report", "refused.jsonl", "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["rows_in_collection"] == 36
-    assert result.stderr.startswith(
-        "Error: 2 of 38 photos were refused, 0 are allowed (--max-errors); see refused.jsonl"
+    found, error = result.stderr.splitlines()
+    assert found == f"38 photos in {birds}; 4 classes (from the folder of each photo), 2 photos without; " + (
+        "splits: test 12, train 26"
     )
+    assert error.startswith("Error: 2 of 38 photos were refused, 0 are allowed (--max-errors); see refused.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
     assert {line["path"]: line["reason"] for line in lines} == {"train/empty.jpg": "empty", "train/text.jpg": "format"}
     assert run("ingest", GOLDEN, birds, "--max-errors", "2").exit_code == 0

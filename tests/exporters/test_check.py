@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,13 @@ def test_photos_of_a_folder_are_taken_and_broken_ones_passed_over(tmp_path: Path
     expected = {load(drawn_birds.file(row), preprocessing).tobytes() for row in range(3)}
     assert {photo.tobytes() for photo in taken} == expected
     assert len(check_pixels(preprocessing, 2, tmp_path)) == 2
+    (tmp_path / "list.csv").write_text("path\n0.jpg\nbroken.jpg\n2.jpg\n")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in ("0.jpg", "broken.jpg", "2.jpg"):
+            archive.write(tmp_path / name, name)
+    some = {load(drawn_birds.file(row), preprocessing).tobytes() for row in (0, 2)}
+    for name in ("list.csv", "photos.zip"):
+        assert {photo.tobytes() for photo in check_pixels(preprocessing, 10, tmp_path / name)} == some
 
 
 def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:

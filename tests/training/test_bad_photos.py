@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from milvus_fghash.data import read
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.training.run import train
@@ -38,6 +39,9 @@ def test_photos_without_a_class_are_counted(drawn_birds: Listing, tmp_path: Path
     labels = tuple("" if row % 2 else label for row, label in enumerate(drawn_birds.labels))
     with pytest.raises(DataError, match=r"12 of 24 training photos in .* have no class, and fcaenet needs one"):
         train(recipe(), 12, replace(drawn_birds, labels=labels), tmp_path / "run")
+    (tmp_path / "list.csv").write_text("path,class,split\n1.jpg,jay,train\n2.jpg,wren,train\n")
+    with pytest.raises(DataError, match=r"has no column 'label', only 'path', 'class', 'split'"):
+        train(recipe(), 12, read("table", tmp_path / "list.csv"), tmp_path / "run")
 
 
 def test_nothing_is_written_among_the_photos(drawn_birds: Listing) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,10 @@ def test_a_training_goes_on_only_as_it_began(drawn_birds: Listing, tmp_path: Pat
     kept = [row for row in range(len(fewer)) if fewer.splits[row] == "train"][1:]
     with pytest.raises(ConfigError, match="other training photos"):
         train(recipe("fcaenet"), 12, fewer.take(kept), out, resume=True)
+    merged = replace(drawn_birds, labels=tuple(label.partition("-")[0] for label in drawn_birds.labels))
+    said = r"begun with other classes of \d+ of these photos: 4 classes then, 3 now \(from the folder of each photo\)"
+    with pytest.raises(ConfigError, match=said):
+        train(recipe("fcaenet"), 12, merged, out, resume=True)
 
 
 @pytest.mark.parametrize(
