@@ -146,6 +146,7 @@ class HashCollection:
         if int(widths["code"]) != 8 * code_bytes(note.bits):
             raise StoreError(f"the collection {name} says {note.bits} bits, but its field `code` has {widths['code']}")
         columns, partition_key = read_columns(described["fields"])
+        able = probe(client)
         collection = cls(
             client=client,
             name=name,
@@ -158,9 +159,9 @@ class HashCollection:
             fields=tuple(described["fields"]),
             columns=columns,
             partition_key=partition_key,
-            upserts=partition_key is None or probe(client).keyed_upsert,
+            upserts=partition_key is None or able.keyed_upsert,
             number=described["collection_id"],
-            lite=probe(client).kind == "lite",
+            lite=able.kind == "lite",
         )
         if manifest is not None:
             note.check(manifest, name)
@@ -273,6 +274,10 @@ class HashCollection:
             self.count()  # waits for the last writes: the iterator of Milvus 2.3 does not, whatever level it is given
             yield from query_pages(self.client, self.name, columns, batch, filter.strip(), TIMEOUT)
 
+    def check_filter(self, filter: str) -> None:
+        """Refuse a filter that Milvus would not read to the end as it is written; raises as `filtered`."""
+        check_filter(filter, self.fields, self.lite)
+
     @contextmanager
     def filtered(self, filter: str) -> Iterator[None]:
         """For calls with a filter: it is checked before them, and what Milvus says of it is told with the columns.
@@ -280,7 +285,7 @@ class HashCollection:
         Raises:
             ConfigError: when it cannot be read, or Milvus Lite would read it in part.
         """
-        check_filter(filter, self.fields, self.lite)
+        self.check_filter(filter)
         with told_of_filter(filter, self.fields):
             yield
 
@@ -343,6 +348,8 @@ def _drop_half_made(client: MilvusClient, name: str) -> None:
 
 def count_rows(client: MilvusClient, name: str, filter: str = "") -> int:
     """Number of rows that fit a filter, those just written included; of an id that stands twice, both.
+
+    The filter is not checked: it is to be one of `id_is_one_of`.
 
     Raises:
         StoreError: when it is not loaded, or Milvus does not answer.

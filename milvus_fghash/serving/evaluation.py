@@ -114,8 +114,10 @@ def evaluate_collection(
         StoreError: when another model filled the collection, nothing in it fits, it changes meanwhile, or Milvus'
             distances differ from NumPy's.
         DataError: when the split is missing, or a query has no class.
+        ConfigError: when the filter cannot be read.
     """
     collection.check_model(encoder.bundle.manifest)
+    collection.check_filter(filter)  # before all photos are encoded
     queries = _encode(encoder, listing.split(query_split), limits, "query")
     ids, gallery = _read(collection, filter)
     rows = np.unique(np.linspace(0, len(queries.codes) - 1, min(checked_queries, len(queries.codes))).astype(int))

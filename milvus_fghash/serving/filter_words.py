@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from milvus_fghash.errors import ConfigError
 
 TEXT: Final = r'"(?:\\.|[^"\\\r\n])*"|\'(?:\\.|[^\'\\\r\n])*\''
 """A text between quotes, as a regular expression."""
 _TOKEN: Final = re.compile(
-    rf"""(?P<text>{TEXT})
+    rf"""(?:(?P<text>{TEXT})
     |(?P<path>[A-Za-z_]\w*(?:\[(?:{TEXT}|[0-9]+)\])+)
     |(?P<number>0[xXbB]\w+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
     |(?P<word>not\ in\b|[A-Za-z_]\w*)
-    |(?P<sign>\*\*|<=|>=|==|!=|&&|\|\||<<|>>|.)""",
+    |(?P<sign>\*\*|<=|>=|==|!=|&&|\|\||<<|>>|.))[ \t\r\n]*""",
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
 _CLOSING: Final = {")": "(", "]": "[", "}": "{"}
 DEEPEST: Final = 100
 """Brackets inside each other; Milvus reads them by calls inside each other."""
@@ -27,8 +25,7 @@ SHOWN: Final = 60
 """Letters of a filter that a message shows."""
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """One of a filter.
 
     Attributes:
@@ -44,11 +41,11 @@ class Token:
 
 def tokens_of(filter: str) -> list[Token]:
     """All of them, and one of the kind "end"."""
-    found, at = [], _behind_space(filter, 0)
+    found, at = [], len(filter) - len(filter.lstrip(" \t\r\n"))
     while match := _TOKEN.match(filter, at):
         assert match.lastgroup
-        found.append(Token(match.lastgroup, match[0], at))
-        at = _behind_space(filter, match.end())
+        found.append(Token(match.lastgroup, match[match.lastgroup], at))
+        at = match.end()
     return [*found, Token("end", "", at)]
 
 
@@ -90,9 +87,3 @@ def stopped(filter: str, at: int, why: str) -> ConfigError:
 def shown(filter: str) -> str:
     """As it stands in a message, without control characters and cut off where it is long."""
     return repr(filter if len(filter) <= SHOWN else f"{filter[:SHOWN]}...")
-
-
-def _behind_space(filter: str, at: int) -> int:
-    space = _SPACE.match(filter, at)
-    assert space
-    return space.end()

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving.driver import DataType
@@ -48,8 +47,7 @@ SERVERS_ONLY: Final = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class _Operand:
+class _Operand(NamedTuple):
     """What a comparison compares, or the comparison itself."""
 
     form: Literal["condition", "column", "constant", "computed"]
@@ -331,10 +329,12 @@ class LiteFilter:
             raise self._stop('a part of JSON is expected, such as meta["tags"]', operand.at)
 
     def _text(self, token: Token) -> _Operand:
-        escapes = re.findall(r"\\(.)", token.text, re.DOTALL)
-        if wrong := next((letter for letter in escapes if letter not in "\\\"'"), None):
-            raise self._stop(f"Milvus Lite reads \\{wrong} as {wrong}; write the letter itself", token.at)
-        return _Operand("constant", "text", token.at, re.sub(r"\\(.)", r"\1", token.text[1:-1]))
+        inside = token.text[1:-1]
+        if "\\" in inside:
+            if wrong := next((letter for letter in re.findall(r"\\(.)", inside, re.S) if letter not in "\\\"'"), None):
+                raise self._stop(f"Milvus Lite reads \\{wrong} as {wrong}; write the letter itself", token.at)
+            inside = re.sub(r"\\(.)", r"\1", inside)
+        return _Operand("constant", "text", token.at, inside)
 
     def _plain_number(self, token: Token) -> _Operand:
         if re.match(r"0[0-9a-zA-Z]", token.text) and not re.fullmatch(r"0[eE].*", token.text):

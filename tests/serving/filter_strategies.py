@@ -71,9 +71,10 @@ def compared(value: Any, sign: str, constant: Any) -> bool:
 
 
 def like(text: Any, pattern: str) -> bool:
+    """Milvus compares bytes: an `ü` is two of them, and `_` is one."""
     parts = {"%": ".*", "_": "."}
     expression = "".join(parts.get(letter, re.escape(letter)) for letter in pattern)
-    return isinstance(text, str) and re.fullmatch(expression, text, re.DOTALL) is not None
+    return isinstance(text, str) and re.fullmatch(expression.encode(), text.encode(), re.DOTALL) is not None
 
 
 def part(meta: Any, keys: Sequence[str | int]) -> Any:
@@ -169,7 +170,7 @@ def ranges(draw: st.DrawFn) -> Drawn:
 
 @st.composite
 def patterns(draw: st.DrawFn) -> Drawn:
-    letters = st.sampled_from(("%", "_", "r", "ob", "in", "Robin", "'", '"', "(", ".", "[", "*", "ü"))
+    letters = st.sampled_from(("%", "_", "r", "ob", "in", "n", "'", '"', "(", ".", "[", "*", "ü"))
     pattern = "".join(draw(st.lists(letters, max_size=5)))
     if pattern.endswith("_") or (pattern and not pattern.strip("%_")):
         pattern += "b"

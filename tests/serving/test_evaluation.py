@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from milvus_fghash.bits import Codes
 from milvus_fghash.bundle import LearnedCodes
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.errors import DataError, StoreError
+from milvus_fghash.errors import ConfigError, DataError, StoreError
 from milvus_fghash.evaluate import Evaluation, EvaluationRecord, read_evaluation
 from milvus_fghash.serving import evaluation
 from milvus_fghash.serving.collection import HashCollection
@@ -184,6 +184,9 @@ def test_a_filter_makes_a_part_of_the_collection_the_gallery(
     assert (made.n_gallery, made.queries_without_relevant, made.gallery_split) == (12, 6, expression)
     with pytest.raises(StoreError, match="no row of birds fits label"):
         evaluate_collection(collection, encoder, drawn_birds, dataset="birds", filter='label == "dragon"')
+    wrong = f"{expression} AND path == 'x'"
+    with pytest.raises(ConfigError, match="Milvus Lite knows `and` in lower case only"):  # before any photo is read
+        evaluate_collection(collection, encoder, drawn_birds, dataset="birds", query_split="nowhere", filter=wrong)
 
 
 def test_another_model_is_refused(encoder: Encoder, drawn_birds: Listing, tmp_path: Path) -> None:

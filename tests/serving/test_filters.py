@@ -192,6 +192,7 @@ def test_the_rest_is_refused_in_one_sentence_that_names_the_columns(
         ("stock == 1or stock == 2", lambda row: row["stock"] in (1, 2)),
         ("price == 25.e-1 or price == .10e1", lambda row: row["price"] in (2.5, 1)),
         ("price < - 1.4", lambda row: row["price"] < -1.4),
+        ("label == 'a\\\\b'", lambda row: row["label"] == "a\\b"),
         ("sold == TRUE&&stock == 0", lambda row: row["sold"] and row["stock"] == 0),
         ("label in ['and', 'or', ')', '(',]", lambda row: row["label"] == "and"),
         (f"id in {json.dumps([str(number) for number in range(100, 20_000)])}", lambda row: False),
