@@ -11,7 +11,8 @@ import click
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import READABLE_FOLDER, consistency_option, index_options, json_option, patience_option
-from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.output import show_json, show_record
+from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 
 

@@ -20,7 +20,8 @@ from milvus_fghash.cli.options import (
     json_option,
     keep_away,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_table
+from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from milvus_fghash.duplicates import Kind
@@ -111,14 +112,15 @@ def dedupe(
         if csv_file:
             write_csv(csv_file, found.groups)
         if html and photos:
-            write_duplicates_page(html, found, photos)
+            with progress_bar("writing the page"):
+                write_duplicates_page(html, found, photos)
             paths = (one.path for group in found.groups for one in group.members)
             if line := absent(photos, islice(paths, PHOTOS)):
                 tell(f"Warning: {line} (--photos)", logging.WARNING)
         spare = spare_rows(found.groups, kinds, keep)
         deleted = 0
         if yes:  # last: what was deleted is then on record
-            with Journal.if_there(folder, collection.note.born) as opened:
+            with Journal.if_there(folder, collection.note.born) as opened, progress_bar("deleting"):
                 deleted = delete_ids(collection, spare, yes, opened).deleted
     deletion = {"kinds": list(kinds), "keep": keep, "ids": spare, "deleted": deleted} if kinds else None
     if as_json:

@@ -11,6 +11,7 @@ import click
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import READABLE_FILE, journal_option, json_option, own_namespace_option
 from milvus_fghash.cli.output import show_json, show_record
+from milvus_fghash.cli.progress import progress_bar
 
 
 @click.command()
@@ -58,7 +59,8 @@ def delete(
     wanted = [*ids, *(read_ids(ids_file) if ids_file else [])]
     with closing(connection.connect()) as client:
         collection = HashCollection.open(client, connection.collection_name)
-        with Journal.if_there(connection.journal_folder(collection.name, journal), collection.note.born) as opened:
+        folder = connection.journal_folder(collection.name, journal)
+        with Journal.if_there(folder, collection.note.born) as opened, progress_bar("deleting" if yes else "counting"):
             if filter is None:
                 result = delete_named(collection, wanted, yes, opened, namespace)
             else:

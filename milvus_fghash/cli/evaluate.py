@@ -20,6 +20,7 @@ from milvus_fghash.cli.options import (
 )
 from milvus_fghash.cli.output import show_json, show_table
 from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
+from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.errors import TooManyRefused
 
 if TYPE_CHECKING:
@@ -91,16 +92,25 @@ def evaluate(
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
     tell_found(listing)
     name = f"{reading.layout(data)} {(data.resolve() if isinstance(data, Path) else data).name}"
-    if in_milvus:
-        from milvus_fghash.serving.collection import HashCollection
+    with progress_bar("evaluating") as update:
+        if in_milvus:
+            from milvus_fghash.serving.collection import HashCollection
 
-        with closing(connection.connect()) as client:
-            collection = HashCollection.open(client, connection.collection_name)
-            result = evaluate_collection(
-                collection, encoder, listing, dataset=name, query_split=query_split, filter=filter
+            with closing(connection.connect()) as client:
+                collection = HashCollection.open(client, connection.collection_name)
+                result = evaluate_collection(
+                    collection,
+                    encoder,
+                    listing,
+                    dataset=name,
+                    query_split=query_split,
+                    filter=filter,
+                    progress=update,
+                )
+        else:
+            result = evaluate_bundle(
+                encoder, listing, dataset=name, gallery_split=gallery_split, query_split=query_split, progress=update
             )
-    else:
-        result = evaluate_bundle(encoder, listing, dataset=name, gallery_split=gallery_split, query_split=query_split)
     if as_json:  # before the files: whatever becomes of them, the figures have been seen
         show_json(result.model_dump(mode="json"))
     else:
@@ -110,7 +120,8 @@ def evaluate(
     if plots:
         from milvus_fghash.plots import write_plots
 
-        write_plots(result, plots)
+        with progress_bar("drawing the plots"):
+            write_plots(result, plots)
     refused = result.encoded.refused_gallery + result.encoded.refused_queries
     if refused > max_errors:
         raise TooManyRefused(

@@ -15,8 +15,9 @@ from milvus_fghash.cli.options import (
     json_option,
     max_errors_option,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_doubts
+from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.errors import TooManyRefused
 
 

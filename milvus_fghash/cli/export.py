@@ -8,6 +8,7 @@ import click
 
 from milvus_fghash.cli.options import NEW_PATH, READABLE, json_option
 from milvus_fghash.cli.output import show_json, show_record
+from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.errors import optional_part
 
 
@@ -41,14 +42,15 @@ def export(
     """
     with optional_part("train"):
         from milvus_fghash.exporters.onnx_bundle import export as run
-    bundle = run(
-        checkpoint,
-        out,
-        outputs=more,
-        check_images=check_images,
-        max_flip_rate=max_flip_rate,
-        overwrite=overwrite,
-    )
+    with progress_bar("exporting"):
+        bundle = run(
+            checkpoint,
+            out,
+            outputs=more,
+            check_images=check_images,
+            max_flip_rate=max_flip_rate,
+            overwrite=overwrite,
+        )
     manifest = bundle.manifest
     result = {
         "bundle": str(bundle.path),

@@ -17,8 +17,9 @@ from milvus_fghash.cli.options import (
     json_option,
     keep_apart,
 )
-from milvus_fghash.cli.output import progress_bar, show_json
+from milvus_fghash.cli.output import show_json
 from milvus_fghash.cli.photo_options import PhotoOptions, tell_doubts
+from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.training_options import training_options, with_weights
 from milvus_fghash.errors import ConfigError, optional_part
 

@@ -29,8 +29,9 @@ from milvus_fghash.cli.options import (
     report_option,
     split_option,
 )
-from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
+from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.sinks import check_sink, into_shards, sink_options
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.errors import ConfigError

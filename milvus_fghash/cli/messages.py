@@ -2,8 +2,9 @@
 
 An object has `time` (UTC, ISO 8601), `level`, `event`, `message`, and what belongs to the event: `message` (a line that
 people would read), `photos` (`photos`, `classes`, `splits`, `class_from`, `left_out`: what a command found before it
-begins), `progress` (`what`, `done`, `total`), `error` (the end of a run that failed: `kind`, `exit_code`),
-`log` and `warning` (`logger`), `bug` (`traceback`), `stderr` (what something else wrote there).
+begins), `progress` (`what`, `done`, `total`, and `seconds_left` once that can be told), `stage` (`what`, `stage`),
+`error` (the end of a run that failed: `kind`, `exit_code`), `log` and `warning` (`logger`), `bug` (`traceback`),
+`stderr` (what something else wrote there).
 """
 
 from __future__ import annotations

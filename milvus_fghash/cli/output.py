@@ -1,23 +1,18 @@
-"""Results on stdout: a table, or one JSON document. Progress bars on stderr."""
+"""Results on stdout: a table, or one JSON document."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
-from milvus_fghash.cli.messages import is_json, tell
 from milvus_fghash.outside_text import printable, printable_lines
 
 WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
-PROGRESS_EVERY = 10.0
-"""Seconds between two lines of JSON that tell of progress."""
 
 
 def show_json(document: Any) -> None:
@@ -43,47 +38,6 @@ def show_record(record: Mapping[str, Any], note: str = "") -> None:
     for name, value in record.items():
         table.add_row(name.replace("_", " "), _cell(value))
     _print(table, note)
-
-
-class Update(Protocol):
-    """Moves a progress bar."""
-
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
-
-
-@contextmanager
-def progress_bar(label: str) -> Iterator[Update]:
-    """A bar on stderr, gone when done. Silent when stderr is no terminal; where it is JSON, a line now and then."""
-    if is_json():
-        yield _ProgressLines(label)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    note_column = TextColumn("{task.fields[note]}", markup=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note_column)
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(label, total=None, note="")
-
-        def update(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
-
-        yield update
-
-
-class _ProgressLines:
-    """The first state, the last one, and some between."""
-
-    def __init__(self, label: str) -> None:
-        self._label, self._due, self._told = label, 0.0, -1
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        if (now >= self._due or done == total) and done != self._told:
-            self._due, self._told = now + PROGRESS_EVERY, done
-            line = f"{self._label}: {done:,} of {total:,}{note and '; '}{note}"
-            tell(line, event="progress", what=self._label, done=done, total=total)
 
 
 def _cell(value: object) -> Any:

@@ -46,9 +46,7 @@ class PhotoOptions:
             ConfigError: when an output would replace a photo, or the layout takes no class level.
             MissingExtra: for a URL, without the packages it needs.
         """
-        from milvus_fghash.data import read
-
-        listing = read(self.layout(data), data, self.selection)
+        listing = self._read(data)
         keep_apart(listing, data, *outputs)
         return listing
 
@@ -58,12 +56,17 @@ class PhotoOptions:
         Raises:
             DataError: also when they are in an archive, or behind URLs.
         """
-        from milvus_fghash.data import read
-
-        listing = read(self.layout(data, recipe), data, self.selection)
+        listing = self._read(data, recipe)
         listing.check_paths()
         assert listing.folder  # which raises
         return listing
+
+    def _read(self, data: Path | Url, recipe: Recipe | None = None) -> Listing:
+        from milvus_fghash.cli.progress import progress_bar
+        from milvus_fghash.data import read
+
+        with progress_bar("reading the list of photos"):
+            return read(self.layout(data, recipe), data, self.selection)
 
 
 def photo_options(dataset_default: str = "what the folder looks like") -> Callable[[Callable[..., Any]], Any]:

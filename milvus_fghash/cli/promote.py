@@ -12,7 +12,8 @@ import click
 from milvus_fghash.cli.connection import Connection, server_options
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import journal_option, json_option
-from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.output import show_json, show_record
+from milvus_fghash.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from milvus_fghash.serving.promote import Moved

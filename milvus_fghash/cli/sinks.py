@@ -13,7 +13,8 @@ from click.core import ParameterSource
 from milvus_fghash.cli.connection import NAMES
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import NEW_PATH, Command, all_of, refuse_too_many
-from milvus_fghash.cli.output import progress_bar, show_json, show_record
+from milvus_fghash.cli.output import show_json, show_record
+from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 
 if TYPE_CHECKING:

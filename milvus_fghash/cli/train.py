@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,9 @@ import click
 
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import NEW_PATH, json_option
-from milvus_fghash.cli.output import Update, progress_bar, show_json, show_record
+from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.cli.photo_options import PhotoOptions, tell_found
+from milvus_fghash.cli.progress import Update, progress_bar
 from milvus_fghash.cli.training_options import training_options, with_weights
 from milvus_fghash.errors import optional_part
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from milvus_fghash.training.checkpoint import RoundRecord
     from milvus_fghash.training.loop import Progress
     from milvus_fghash.training.run import Watcher
-
-log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -73,7 +71,7 @@ def train(
                 resume=resume,
                 device=device,
                 feature_cache=feature_cache,
-                watcher=_watcher(update),
+                watcher=_watcher(update, loaded.at(bits).training.epochs_per_round),
             )
     except KeyboardInterrupt:
         if find_checkpoint(out) is not None:
@@ -86,7 +84,7 @@ def train(
         show_record(result)
 
 
-def _watcher(update: Update) -> Watcher:
+def _watcher(update: Update, epochs: int) -> Watcher:
     from milvus_fghash.training.run import Watcher
 
     def step(at: Progress) -> None:
@@ -95,6 +93,13 @@ def _watcher(update: Update) -> Watcher:
 
     def finished(record: RoundRecord, rounds: int) -> None:
         quality = "" if record.validation_map is None else f", validation mAP {record.validation_map:.3f}"
-        log.info("round %d of %d: %s%s", record.round, rounds, record.terms, quality)
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in record.terms.items())
+        update.finished(f"round {record.round} of {rounds}: {terms}{quality}", record.round * epochs, rounds * epochs)
 
-    return Watcher(step, finished, lambda done, total: update(done, total, "features of the frozen trunk"))
+    return Watcher(
+        step,
+        finished,
+        features=lambda done, total: update(done, total, "features of the frozen trunk"),
+        checked=lambda done, total: update(done, total, "photos checked"),
+        stage=update.stage,
+    )

@@ -33,6 +33,9 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
     def told(done: int, total: int) -> None:
         report(done, total, "features of the frozen trunk")
 
+    def checked(done: int, total: int) -> None:
+        report(done, total, "photos checked")
+
     trunks: dict[str, StagedTrunk] = {}
     seen: set[str] = set()
     caches: list[FeatureCache] = []
@@ -65,7 +68,7 @@ def prepare(tasks: Sequence[Task], bench: Bench, report: Callable[[int, int, str
                 caches.append(FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain))
                 unread.append((photos, caches[-1].missing()))
     # All of them before hours of work that would end with a photo that cannot be read.
-    check_all(_each_once(unread), workers)
+    check_all(_each_once(unread), workers, checked)
     for features in caches:
         features.fill(told, checked=True)
 

@@ -207,12 +207,14 @@ class Encoder:
         limits: Limits = DEFAULT_LIMITS,
         workers: int | None = None,
         timeout: float = TIMEOUT,
+        progress: Callable[[int, int], object] = lambda done, total: None,
     ) -> Encoded:
         """Files and places -> codes; those that cannot be decoded are listed, not raised.
 
         Args:
             workers: processes that decode, as in `decode`; by default none for a few files (`workers_for`).
             timeout: seconds for one photo, where there are workers.
+            progress: called with the number of photos done, and of all.
 
         Raises:
             ConfigError: when no worker starts.
@@ -230,6 +232,7 @@ class Encoder:
                 codes.append(outputs[0])
                 rows.extend(photo.row for photo in photos)
                 shas.extend(photo.content_sha for photo in photos)
+                progress(len(rows) + len(refused), len(paths))
         return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(shas), tuple(refused))
 
     def encode_image(self, image: ImageLike, limits: Limits = DEFAULT_LIMITS) -> Codes:

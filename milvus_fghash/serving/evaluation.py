@@ -7,7 +7,7 @@ same NumPy code; Milvus' own answers to some of the queries are compared with it
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
@@ -29,6 +29,8 @@ HITS_CHECKED: Final = 100
 """Hits compared for each query that is searched in Milvus too."""
 TOLD: Final = 20
 """Refused photos of a split that are named."""
+
+Progress = Callable[[int, int], object]
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +63,12 @@ def evaluate_bundle(
     query_split: str = "test",
     limits: Limits = DEFAULT_LIMITS,
     places: Sequence[int] = PLACES,
+    progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Encode both splits and judge them; the learned codes too, where the bundle has them for these photos.
+
+    Args:
+        progress: called with the number of photos of a split that are encoded, and of all.
 
     Raises:
         DataError: when a split is missing or empty, both are one, a query has no class, or a learned code has another
@@ -74,8 +80,8 @@ def evaluate_bundle(
             "(--gallery-split)"
         )
     stored = listing.split(gallery_split)
-    queries = _encode(encoder, listing.split(query_split), limits, "query")
-    gallery = _encode(encoder, stored, limits, "gallery")
+    queries = _encode(encoder, listing.split(query_split), limits, "query", progress)
+    gallery = _encode(encoder, stored, limits, "gallery", progress)
     subject = _subject(encoder, dataset, gallery_split, query_split)
     encoded = _judge(queries, gallery, subject, "encoded", "network", places)
     learned = encoder.bundle.learned()
@@ -101,6 +107,7 @@ def evaluate_collection(
     checked_queries: int = 32,
     limits: Limits = DEFAULT_LIMITS,
     places: Sequence[int] = PLACES,
+    progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Judge what stands in Milvus as the gallery; the queries are photos of a listing.
 
@@ -109,6 +116,7 @@ def evaluate_collection(
     Args:
         filter: Milvus expression; only rows that fit it are the gallery.
         checked_queries: queries, evenly spread, that Milvus searches too. Its distances must be NumPy's.
+        progress: called with the number of queries that are encoded, and of all.
 
     Raises:
         StoreError: when another model filled the collection, nothing in it fits, it changes meanwhile, or Milvus'
@@ -118,7 +126,7 @@ def evaluate_collection(
     """
     collection.check_model(encoder.bundle.manifest)
     collection.check_filter(filter)  # before all photos are encoded
-    queries = _encode(encoder, listing.split(query_split), limits, "query")
+    queries = _encode(encoder, listing.split(query_split), limits, "query", progress)
     ids, gallery = _read(collection, filter)
     rows = np.unique(np.linspace(0, len(queries.codes) - 1, min(checked_queries, len(queries.codes))).astype(int))
     compared = check_distances(collection, queries.codes[rows], ids, gallery.codes, filter)
@@ -206,8 +214,8 @@ def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Co
     return tuple(ids[row] for row in order), read.take(order)
 
 
-def _encode(encoder: Encoder, photos: Listing, limits: Limits, role: str) -> _Coded:
-    encoded = encoder.encode_files([photos.place(row) for row in range(len(photos))], limits)
+def _encode(encoder: Encoder, photos: Listing, limits: Limits, role: str, progress: Progress) -> _Coded:
+    encoded = encoder.encode_files([photos.place(row) for row in range(len(photos))], limits, progress=progress)
     if not len(encoded.codes):
         first = encoded.refused[0]
         raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")

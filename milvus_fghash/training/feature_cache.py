@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,15 +28,13 @@ from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
-from milvus_fghash.training.photos import PLAIN, Loader, Photos, View, check
+from milvus_fghash.training.photos import PLAIN, Loader, Photos, Report, View, check
 from milvus_fghash.training.sources import computed_features, in_batches, plain_features, plain_of
 from milvus_fghash.whole_file import written
 
 PER_SHARD = 1024
 """Photos at the most."""
 
-Report = Callable[[int, int], None]
-"""Called with views done and views in all."""
 Places = dict[str, tuple[Path, int]]
 """Stamp of a photo -> its shard, and its place there."""
 
@@ -58,10 +56,18 @@ class FeatureCache:
     plain: bool = False
     """Whether these photos only have the "anchor" of the plain view."""
 
-    def fill(self, report: Report = lambda done, total: None, *, checked: bool = False) -> Places:
+    def fill(
+        self,
+        report: Report = lambda done, total: None,
+        checking: Report = lambda done, total: None,
+        *,
+        checked: bool = False,
+    ) -> Places:
         """Compute what is not there yet; gives where everything lies.
 
         Args:
+            report: called with views done, and views in all.
+            checking: called with photos found to be readable, and photos that are looked at for that.
             checked: the `missing` photos are known to be readable.
 
         Raises:
@@ -73,7 +79,7 @@ class FeatureCache:
         if not missing:
             return known
         if not checked:
-            check(self.photos, missing, self.recipe.training.workers)
+            check(self.photos, missing, self.recipe.training.workers, checking)
         shards = [missing[start : start + PER_SHARD] for start in range(0, len(missing), PER_SHARD)]
         batches = [in_batches(self._views(rows), self.device) for rows in shards]
         computing = computed_features(
@@ -101,9 +107,11 @@ class FeatureCache:
     def _missing(self, known: Places) -> list[int]:
         return [row for row, stamp in enumerate(self._stamps) if stamp not in known]
 
-    def read(self, report: Report = lambda done, total: None) -> dict[str, Tensor]:
-        """Name -> (1 + views, photos, n_features), the plain view first; filled before."""
-        return self._read(self.fill(report), slice(None))
+    def read(
+        self, report: Report = lambda done, total: None, checking: Report = lambda done, total: None
+    ) -> dict[str, Tensor]:
+        """Name -> (1 + views, photos, n_features), the plain view first; filled before, see `fill`."""
+        return self._read(self.fill(report, checking), slice(None))
 
     def read_plain(self) -> Tensor:
         """(photos, n_features) of the plain view, from `represent`; filled before."""

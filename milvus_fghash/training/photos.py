@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from milvus_fghash.images import Preprocessing, open_rgb, prepare
 
 View = tuple[int, int]
 """(row, seed)."""
+
+Report = Callable[[int, int], object]
+"""Called with how much is done, and of how much."""
 
 PLAIN = -1
 """A view's seed that stands for the centre crop of evaluation and serving."""
@@ -105,27 +108,38 @@ class _Faults(Dataset[str]):
         return ""
 
 
-def check(photos: Photos, rows: Sequence[int], workers: int) -> None:
+def check(photos: Photos, rows: Sequence[int], workers: int, report: Report = lambda done, total: None) -> None:
     """Decode photos once: what cannot be read is known at once, and all of it, before any work is lost.
+
+    Args:
+        report: called with the number of photos done, and of all.
 
     Raises:
         DataError: names the first few.
     """
-    check_all([(photos, rows)], workers)
+    check_all([(photos, rows)], workers, report)
 
 
-def check_all(parts: Sequence[tuple[Photos, Sequence[int]]], workers: int) -> None:
+def check_all(
+    parts: Sequence[tuple[Photos, Sequence[int]]], workers: int, report: Report = lambda done, total: None
+) -> None:
     """`check` of the photos of several listings below one folder."""
-    found = [fault for photos, rows in parts for fault in _faults_of(photos, rows, workers)]
+    found: list[str] = []
+    done, total = 0, sum(len(rows) for _, rows in parts)
+    for photos, rows in parts:
+        for faults in _faults_of(photos, rows, workers):
+            found += filter(None, faults)
+            done += len(faults)
+            report(done, total)
     if found:
         told = [*found[:FEW], *([f"and {len(found) - FEW} more"] if len(found) > FEW else [])]
         raise DataError(
-            f"{len(found)} of {sum(len(rows) for _, rows in parts)} photos in {parts[0][0].listing.root} cannot be "
+            f"{len(found)} of {total} photos in {parts[0][0].listing.root} cannot be "
             f"used; remove them (from a list of photos, their lines): {'; '.join(told)}"
         )
 
 
-def _faults_of(photos: Photos, rows: Sequence[int], workers: int) -> list[str]:
+def _faults_of(photos: Photos, rows: Sequence[int], workers: int) -> Iterator[list[str]]:
     loader: DataLoader[str] = DataLoader(
         _Faults(photos, rows),
         batch_size=64,
@@ -133,7 +147,7 @@ def _faults_of(photos: Photos, rows: Sequence[int], workers: int) -> list[str]:
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
     )
-    return [fault for batch in loader for fault in batch if fault]
+    yield from loader
 
 
 class Loader:

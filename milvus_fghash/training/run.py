@@ -52,6 +52,10 @@ class Watcher:
     """Called with what a finished round gave, and the number of rounds."""
     features: Callable[[int, int], None] = lambda done, total: None
     """Called while a frozen trunk's features are computed: views done, views in all."""
+    checked: Callable[[int, int], None] = lambda done, total: None
+    """Called while photos are decoded once, before any work is lost to one that cannot be: photos done, and in all."""
+    stage: Callable[[str], None] = lambda what: None
+    """Called with what begins now, in a few words."""
 
 
 def train(
@@ -104,6 +108,7 @@ def train(
         if found and not resume:
             raise ConfigError(f"{out} already holds a training; give --resume to go on, or another --out")
         state = read_state(found) if found else None
+        watcher.stage(f"building {recipe.method.name} on {recipe.trunk.name}")
         trunk = build_trunk(recipe.trunk.name, "none" if state else recipe.trunk.weights)
         method = build_method(recipe, bits, trunk, len(classes), len(photos))
         if state:
@@ -119,8 +124,11 @@ def train(
             method.trunk.to(memory_format=torch.channels_last)
 
         source = _source(method, photos, recipe, cache, target, watcher, fresh=found is None)
+        if held_out:
+            watcher.stage(f"preparing {len(held_out):,} photos held out for validation")
         validation = hold_out(method, held_out, classes, recipe, target, cache) if held_out else None
         if not found and method.wants_features:
+            watcher.stage(f"fitting {recipe.method.name} to the features")
             method.fit(source.plain().to(target), labels.to(target))
         if not card(recipe.method.name).by_gradient:
             return found or save_checkpoint(out / "checkpoints", state, method, {})
@@ -145,6 +153,10 @@ def _rounds(
     with optional_part("train"):
         from torch.utils.tensorboard import SummaryWriter
     plan = state.recipe.training
+    watcher.stage(
+        f"rounds {state.rounds_done + 1:,} to {plan.rounds:,}, {plan.epochs_per_round:,} passes each, "
+        f"{len(labels):,} photos"
+    )
     with SummaryWriter(str(out / "tensorboard"), purge_step=state.rounds_done + 1) as board:
         for number in range(state.rounds_done, plan.rounds):
             started = time.perf_counter()
@@ -283,8 +295,10 @@ def _source(
     photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
     if not recipe.trunk.frozen:
         if fresh:
-            check(photos, range(len(photos)), recipe.training.workers)
+            watcher.stage(f"checking {len(photos):,} photos")
+            check(photos, range(len(photos)), recipe.training.workers, watcher.checked)
         return PhotoSource(method, photos, recipe, device)
     method.trunk.requires_grad_(False)
-    features = FeatureCache(method, photos, recipe, cache, device).read(watcher.features)
+    watcher.stage(f"features of the frozen trunk for {len(photos):,} photos")
+    features = FeatureCache(method, photos, recipe, cache, device).read(watcher.features, watcher.checked)
     return FeatureSource(features, device)

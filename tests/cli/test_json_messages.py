@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from milvus_fghash.cli import output
+from milvus_fghash.cli import progress
 from milvus_fghash.cli.messages import JsonFormatter, MaskedFormatter, tell, write_messages
-from milvus_fghash.cli.output import PROGRESS_EVERY, progress_bar
+from milvus_fghash.cli.progress import EVERY, progress_bar
 from tests.cli.at_hand import GOLDEN, Run
 
 TOKEN = "root:hunter2-secret"
@@ -214,8 +214,8 @@ def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: P
 
 @pytest.mark.usefixtures("run")
 def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([0, 1, 2, PROGRESS_EVERY, PROGRESS_EVERY + 1, PROGRESS_EVERY + 2, PROGRESS_EVERY + 3])
-    monkeypatch.setattr(output, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    times = iter([0, 0, 1, 2, EVERY, EVERY + 1, EVERY + 2, EVERY + 3])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times)))
     with messages("json") as said, progress_bar("counting") as update:
         for done in (1, 2, 3, 4, 5, 6, 6):
             update(done, 6, "a note")

@@ -98,6 +98,23 @@ def test_the_callers_random_state_is_left_alone(drawn_birds: Listing, tmp_path: 
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize("changes", [(), FROZEN], ids=["whole network", "frozen trunk"])
+def test_off_a_terminal_each_stage_and_each_round_is_a_line(
+    run: Run, drawn_birds: Listing, tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    settings = [word for change in (*QUICK, *changes) for word in ("--set", change)]
+    words = ["train", "demo-fcaenet", "--bits", "12", "--data", drawn_birds.root, *settings, "--out", tmp_path / "out"]
+    result = run(*words)
+    assert result.exit_code == 0, result.stderr
+    said = [line for line in result.stderr.splitlines() if line.startswith("training: ")]
+    looks = "features of the frozen trunk for 24 photos" if changes else "checking 24 photos"
+    assert said[:2] == ["training: building fcaenet on tiny", f"training: {looks}"]
+    assert "training: rounds 1 to 3, 2 passes each, 24 photos" in said
+    rounds = [line for line in said if line.startswith("training: round ")]
+    assert [line.partition(":")[2].partition(":")[0] for line in rounds] == [f" round {n} of 3" for n in (1, 2, 3)]
+    assert said[-1].startswith("training: round 3 of 3: ")
+
+
 def test_validation_is_held_out_of_the_training_photos(drawn_birds: Listing, tmp_path: Path) -> None:
     seen = []
     watcher = Watcher(round=lambda record, rounds: seen.append(record.validation_map))
