@@ -105,10 +105,9 @@ def opened(url: Url, block: int) -> Iterator[BinaryIO]:
     try:
         file = files.open(path, "rb", block_size=block, cache_type="readahead")
     except FileNotFoundError as error:  # so fsspec calls whatever goes wrong on the way to a web server
-        cause = error.__cause__ or error
-        raise DataError(
-            str(told(str(url), error if getattr(cause, "status", 404) == 404 else cause, url.full))
-        ) from None
+        cause = error.__cause__ if url.protocol in {"http", "https"} else None
+        missing = getattr(cause, "status", 0) in (404, 410)
+        raise DataError(str(told(str(url), cause if cause and not missing else error, url.full))) from None
     except Exception as error:
         raise DataError(str(told(str(url), error, url.full))) from None
     with file:

@@ -45,7 +45,7 @@ class Member:
     def place(self, archive: str, shown: str, version: str) -> Place | Barred:
         """Where it is: ``version`` is the archive's, and what is not known of the archive is not known of it."""
         version = version and f"{version} {self.start} {self.size} {self.version}"
-        called = f"{self.name} in {shown}"
+        called = f"{self.name} in {shown}" if self.name else shown
         if self.reason:
             return Barred(called, version, self.reason, f"{called} {self.message}")
         return Place(archive, called, version, self.start, self.size, self.zipped)

@@ -288,3 +288,20 @@ def test_classes_of_samples_go_before_those_of_folders_whatever_the_level(tmp_pa
     (tmp_path / "shards" / ".old").mkdir()
     (tmp_path / "shards" / ".old" / "x.tar").write_bytes(b"no tar")
     assert read("archive", folder).paths == listing.paths
+
+
+def test_an_archive_that_does_not_come_is_told_why(site: Site) -> None:
+    site.files = {"/birds.tar": tar_of({"a.png": b""})}
+    for status, said in ((403, "403, message='Forbidden'"), (404, "/birds.tar does not exist")):
+        site.status["/birds.tar"] = status
+        with pytest.raises(DataError, match=said):
+            read("archive", Url(f"{site.url}/birds.tar"))
+    with pytest.raises(DataError, match=r"birds.tar cannot be fetched: Cannot connect to host"):
+        read("archive", Url("http://127.0.0.1:9/birds.tar"))
+    listing = read("archive", Url("http://127.0.0.1:9/birds-{0..1}.tar?sig=SECRET"))
+    assert listing.paths == ("birds-0.tar", "birds-1.tar")
+    place = listing.place(0)
+    assert isinstance(place, Barred)
+    assert place.message.startswith(
+        "http://127.0.0.1:9/birds-0.tar cannot be read: http://127.0.0.1:9/birds-0.tar cannot be"
+    )
