@@ -39,6 +39,8 @@ class ShardOptions:
     """Keep the code as text too."""
     embedding: bool = False
     """Keep the bundle's embedding too."""
+    phash: bool = True
+    """Keep the perceptual hash of each photo. In a folder whose shards were made without it, the others are too."""
     partition_key: str | None = None
     """That of the listing's typed columns by which the collection is to part the rows."""
     decoding: Decoding = field(default_factory=Decoding)
@@ -111,7 +113,9 @@ def build_shards(
     embedding_dim = encoder.embedding_dim if options.embedding else None
     note = ModelNote.of(encoder.bundle.manifest).model_copy(update={"born": ""})  # tells collections from each other
     typed = sorted(listing.cells.columns, key=lambda column: column.name)
-    schema = arrow_schema(note, options.code_hex, embedding_dim, typed)
+    there = folder.manifest()
+    phash = options.phash and (there is None or there.phash)
+    schema = arrow_schema(note, options.code_hex, embedding_dim, typed, phash)
     check_columns(None, typed, options.partition_key, len(schema) - len(typed))
     columns = {field.name: str(field.type) for field in schema}
     changes = Changes(listing, namespace, Journal.in_memory(), photos, part, stop=stop)

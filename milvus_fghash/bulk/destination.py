@@ -10,6 +10,7 @@ from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
+from milvus_fghash.serving.scalar_columns import PHASH
 
 
 def collection_for(manifest: ShardsManifest, client: MilvusClient, name: str, **options: Any) -> HashCollection:
@@ -27,10 +28,13 @@ def collection_for(manifest: ShardsManifest, client: MilvusClient, name: str, **
         embedding_dim=manifest.embedding_dim,
         columns=manifest.collection_columns,
         partition_key=manifest.partition_key,
+        phash=manifest.phash,
         **options,
     )
-    there = _facts(made.columns, made.has_code_hex, made.embedding_dim, made.partition_key)
-    wanted = _facts(manifest.collection_columns, manifest.code_hex, manifest.embedding_dim, manifest.partition_key)
+    there = _facts(made.columns, made.has_code_hex, made.embedding_dim, made.has_phash, made.partition_key)
+    wanted = _facts(
+        manifest.collection_columns, manifest.code_hex, manifest.embedding_dim, manifest.phash, manifest.partition_key
+    )
     if unlike := [f"{what} {there[what]}, not {wanted[what]}" for what in wanted if there[what] != wanted[what]]:
         raise ConfigError(
             f"the collection {made.name} was not made for these shards: it has {' and '.join(unlike)}; import them "
@@ -40,11 +44,12 @@ def collection_for(manifest: ShardsManifest, client: MilvusClient, name: str, **
 
 
 def _facts(
-    columns: Iterable[Column], code_hex: bool, embedding_dim: int | None, partition_key: str | None
+    columns: Iterable[Column], code_hex: bool, embedding_dim: int | None, phash: bool, partition_key: str | None
 ) -> dict[str, str]:
     names = [*map(str, columns), *(["code_hex"] if code_hex else [])]
     names += [f"embedding:{embedding_dim}"] if embedding_dim else []
     return {
         "the columns": ", ".join(sorted(names)) or "(none)",
+        "the column of perceptual hashes": PHASH if phash else "(none)",
         "the partition key": partition_key or "(none)",
     }

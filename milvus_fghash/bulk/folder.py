@@ -25,6 +25,7 @@ from milvus_fghash.data.columns import Column, ColumnType
 from milvus_fghash.errors import ConfigError, DataError, NotWhole
 from milvus_fghash.json_file import read_json, write_json
 from milvus_fghash.manifest import Sha256
+from milvus_fghash.serving.scalar_columns import PHASH
 from milvus_fghash.serving.schema import ModelNote
 
 NEWER: Final = ". It was changed, or made by a newer milvus-fghash"
@@ -88,6 +89,11 @@ class ShardsManifest(Frozen):
     def collection_columns(self) -> tuple[Column, ...]:
         """``typed_columns``, for a collection."""
         return tuple(Column(name, kind) for name, kind in self.typed_columns.items())
+
+    @property
+    def phash(self) -> bool:
+        """Whether each row keeps the perceptual hash of its photo."""
+        return PHASH in self.columns and PHASH not in self.typed_columns
 
     @property
     def photos(self) -> int:

@@ -251,7 +251,8 @@ class ImportRun:
 
     def _compare(self, name: str, sample: int) -> int:
         places = sorted(random.Random(name).sample(range(self.markers[name].rows), sample))
-        wanted = read_rows(self.folder.data(name), places, self.collection.bits, self.collection.column_names)
+        of = self.collection
+        wanted = read_rows(self.folder.data(name), places, of.bits, of.column_names, of.has_phash)
         found = self._patiently(functools.partial(self.collection.get, wanted.ids))
         as_stored = {one["id"]: one for one in self.collection.records(found)}
         unlike = [one["path"] for one in self.collection.records(wanted) if as_stored.get(one["id"]) != one]

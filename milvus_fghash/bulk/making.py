@@ -83,7 +83,7 @@ class Maker:
         listing, decoding = task.listing, self.decoding
         also = ("embedding",) if "embedding" in self.schema.names else ()
         refused: list[Refused] = []
-        kept: list[tuple[int, str]] = []
+        kept: list[tuple[int, str, int]] = []
         outputs: list[tuple[NDArray[Any], ...]] = [self.encoder.run(self._no_pixels(), *also)]
         done = 0
         with closing(
@@ -99,20 +99,21 @@ class Maker:
         ) as encoded:
             for photos, made in encoded:
                 outputs.append(made)
-                kept += [(photo.row, photo.content_sha) for photo in photos]
+                kept += [(photo.row, photo.content_sha, photo.phash) for photo in photos]
                 tick(len(kept) + len(refused) - done)
                 done = len(kept) + len(refused)
         tick(len(listing) - done)
         codes, *more = (np.concatenate(column) for column in zip(*outputs, strict=True))
-        places = [row for row, _ in kept]
+        places = [row for row, _sha, _phash in kept]
         rows = Rows(
             ids=tuple(task.ids[row] for row in places),
             codes=codes,
             paths=tuple(listing.paths[row] for row in places),
             labels=tuple(listing.labels[row] for row in places),
-            content_shas=tuple(sha for _, sha in kept),
+            content_shas=tuple(sha for _row, sha, _phash in kept),
             metas=tuple(task.metas[row] for row in places),
             columns={name: tuple(values[row] for row in places) for name, values in listing.cells.typed.items()},
+            phashes=tuple(phash for _row, _sha, phash in kept),
         )
         reported = (
             RefusedPhoto(path=listing.paths[one.row], reason=one.reason, message=one.message)

@@ -16,7 +16,7 @@ from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import DataError, StoreError, optional_part
 from milvus_fghash.serving.driver import DataType
 from milvus_fghash.serving.rows import MAX_BYTES, Rows, check_ids
-from milvus_fghash.serving.scalar_columns import OWN
+from milvus_fghash.serving.scalar_columns import OWN, PHASH
 from milvus_fghash.serving.schema import ModelNote, row_schema
 
 with optional_part("parquet"):  # without types of its own
@@ -26,7 +26,7 @@ with optional_part("parquet"):  # without types of its own
 
 REPEATING: Final = ("label", "meta", "code")
 """Columns of values, or list elements, that repeat, as those of a list do: a dictionary makes them small."""
-RANDOM: Final = ("id", "content_sha", "code", "code_hex", "embedding")
+RANDOM: Final = ("id", "content_sha", "code", "code_hex", "embedding", PHASH)
 """Columns in which compression finds next to nothing."""
 _TYPES: Final[Mapping[DataType, Callable[[], Any]]] = {
     DataType.VARCHAR: pa.string,
@@ -39,9 +39,11 @@ _TYPES: Final[Mapping[DataType, Callable[[], Any]]] = {
 }
 
 
-def arrow_schema(note: ModelNote, code_hex: bool, embedding_dim: int | None, columns: Sequence[Column] = ()) -> Any:
+def arrow_schema(
+    note: ModelNote, code_hex: bool, embedding_dim: int | None, columns: Sequence[Column] = (), phash: bool = True
+) -> Any:
     """The columns of a collection (`row_schema`) as those of a file. Nothing may be null, list elements neither."""
-    fields = row_schema(note, code_hex, embedding_dim, columns).fields
+    fields = row_schema(note, code_hex, embedding_dim, columns, phash=phash).fields
     return pa.schema([pa.field(one.name, _TYPES[one.dtype](), nullable=False) for one in fields])
 
 
@@ -64,6 +66,8 @@ def to_table(rows: Rows, embeddings: NDArray[np.float32] | None, schema: Any) ->
     def array(name: str, kind: Any) -> Any:
         if name in rows.columns:
             return pa.array(rows.columns[name], kind)
+        if name == PHASH:
+            return pa.array(rows.known_phashes, kind)
         return _lists(lists[name], kind) if name in lists else _texts(name, texts[name]())
 
     return pa.Table.from_arrays([array(field.name, field.type) for field in schema], schema=schema)
@@ -97,9 +101,10 @@ def read_ids(path: Path, batch: int) -> Iterator[list[str]]:
         yield ids[start : start + batch].to_pylist()
 
 
-def read_rows(path: Path, places: Sequence[int], n_bits: int, columns: Sequence[str] = ()) -> Rows:
-    """Some rows of a shard with their typed columns, by their places in it; raises as `read_ids`."""
-    names = ["id", "path", "label", "content_sha", "meta", "code", *columns]
+def read_rows(path: Path, places: Sequence[int], n_bits: int, columns: Sequence[str] = (), phash: bool = False) -> Rows:
+    """Some rows of a shard with their typed columns, and with ``phash`` their perceptual hashes, by their places in it;
+    raises as `read_ids`."""
+    names = ["id", "path", "label", "content_sha", "meta", "code", *columns, *([PHASH] if phash else [])]
     found = _read(path, names).take(pa.array(places, pa.int64())).to_pydict()
     return Rows(
         ids=tuple(found["id"]),
@@ -109,6 +114,7 @@ def read_rows(path: Path, places: Sequence[int], n_bits: int, columns: Sequence[
         content_shas=tuple(found["content_sha"]),
         metas=tuple(json.loads(text) for text in found["meta"]),
         columns={name: tuple(found[name]) for name in columns},
+        phashes=tuple(found[PHASH]) if phash else (),
     )
 
 

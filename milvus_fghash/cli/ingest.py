@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 @namespace_option
 @click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
 @click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
+@click.option("--phash/--no-phash", default=True,
+              help="Keep a perceptual hash of each photo, 8 bytes: dedupe confirms near duplicates by it.")  # fmt: skip
 @click.option("--column", "columns", metavar="NAME[:TYPE]", multiple=True,
               help="Give a new collection this column of DATA, for filters; TYPE is text, int64, double or bool. The "
               "others go into `meta`. May be repeated.  [default: TYPE of the cells; of CSV: text]")  # fmt: skip
@@ -94,6 +96,7 @@ def ingest(
     namespace: str,
     code_hex: bool,
     embedding: bool,
+    phash: bool,
     columns: tuple[str, ...],
     partition_key: str | None,
     batch_size: int,
@@ -170,6 +173,7 @@ def ingest(
             consistency=consistency,
             columns=asked_for,
             partition_key=partition_key,
+            phash=phash,
         )
         own = {column.name: column for column in collection.columns}
         folder = connection.journal_folder(collection.name, journal)
@@ -178,6 +182,8 @@ def ingest(
             and collection.index != index.upper(),
             "no code_hex": code_hex and not collection.has_code_hex,
             "no embedding": embedding and collection.embedding_dim is None,
+            f"{'a' if collection.has_phash else 'no'} phash": collection.has_phash != phash
+            and ctx.get_parameter_source("phash") is ParameterSource.COMMANDLINE,
             **{
                 f"the column {own[column.name]}" if column.name in own else f"no column {column}": column
                 not in collection.columns

@@ -76,6 +76,7 @@ def _collection(connection: Connection) -> dict[str, Any]:
             "consistency": found.consistency,
             "code_hex": found.has_code_hex,
             "embedding_dim": found.embedding_dim,
+            "phash": found.has_phash,
             "columns": {column.name: column.type for column in found.columns},
             "partition_key": found.partition_key,
         }

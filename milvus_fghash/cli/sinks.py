@@ -91,6 +91,7 @@ def into_shards(
         shard_rows=asked["shard_rows"],
         code_hex=asked["code_hex"],
         embedding=asked["embedding"],
+        phash=asked["phash"],
         partition_key=asked["partition_key"],
         decoding=Decoding(
             workers=workers if asked["workers"] is None else asked["workers"],

@@ -22,7 +22,7 @@ from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_cal
 from milvus_fghash.serving.paging import query_pages
 from milvus_fghash.serving.replacing import replace_rows
 from milvus_fghash.serving.rows import Rows, check_records
-from milvus_fghash.serving.scalar_columns import check_columns, checked_values, read_columns
+from milvus_fghash.serving.scalar_columns import PHASH, check_columns, checked_values, is_phash, read_columns
 from milvus_fghash.serving.schema import (
     COLUMNS,
     IndexType,
@@ -53,6 +53,8 @@ class HashCollection:
     """Level of reads that name none."""
     has_code_hex: bool
     embedding_dim: int | None
+    has_phash: bool
+    """Whether each row keeps the perceptual hash of its photo."""
     fields: tuple[Mapping[str, Any], ...]
     """All of them, as Milvus describes them."""
     columns: tuple[Column, ...] = ()
@@ -75,6 +77,11 @@ class HashCollection:
         """Of the typed columns."""
         return tuple(column.name for column in self.columns)
 
+    @property
+    def _read_names(self) -> list[str]:
+        """Columns that make up `Rows`."""
+        return [*COLUMNS, *self.column_names, *([PHASH] if self.has_phash else []), "code"]
+
     @classmethod
     def create(
         cls,
@@ -89,6 +96,7 @@ class HashCollection:
         consistency: Consistency = "Bounded",
         columns: Sequence[Column] = (),
         partition_key: str | None = None,
+        phash: bool = True,
     ) -> HashCollection:
         """Make an empty collection for the codes of one model, with its index, ready for rows and searches.
 
@@ -99,6 +107,7 @@ class HashCollection:
             embedding_dim: length of a float vector kept with each row.
             columns: typed columns beside those that every collection has.
             partition_key: that of ``columns`` by whose values a server parts the rows.
+            phash: keep a perceptual hash of each photo, 8 bytes, which tells duplicates whatever the codes are.
 
         Raises:
             ConfigError: when a name, nlist or the partition key cannot be.
@@ -107,10 +116,10 @@ class HashCollection:
         check_name(name)
         able = probe(client)
         check_index(able, index, nlist, embedding_dim)
-        check_columns(able, columns, partition_key, len(COLUMNS) + 1 + code_hex + bool(embedding_dim))
+        check_columns(able, columns, partition_key, len(COLUMNS) + 1 + code_hex + bool(embedding_dim) + phash)
         if exists(client, name):
             raise StoreError(f"the collection {name} exists; open it, drop it, or choose another name")
-        schema = row_schema(ModelNote.of(manifest), code_hex, embedding_dim, columns, partition_key)
+        schema = row_schema(ModelNote.of(manifest), code_hex, embedding_dim, columns, partition_key, phash)
         with milvus_call(f"cannot create {name}"):
             client.create_collection(name, schema=schema, consistency_level=consistency, timeout=TIMEOUT)
         try:
@@ -156,6 +165,7 @@ class HashCollection:
             consistency=described["consistency_level_name"],
             has_code_hex="code_hex" in widths,
             embedding_dim=int(widths["embedding"]) if "embedding" in widths else None,
+            has_phash=any(map(is_phash, described["fields"])),
             fields=tuple(described["fields"]),
             columns=columns,
             partition_key=partition_key,
@@ -235,7 +245,7 @@ class HashCollection:
         check_codes(rows.codes, self.bits)
         self._check_embeddings(rows, embeddings)
         rows = replace(rows, columns=checked_values(self.columns, rows.columns))
-        return rows.records(self.has_code_hex, embeddings)
+        return rows.records(self.has_code_hex, embeddings, self.has_phash)
 
     def write(self, records: Sequence[dict[str, Any]]) -> None:
         """The other half of `upsert`: write what `records` made.
@@ -254,14 +264,14 @@ class HashCollection:
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
-        by_id = {one["id"]: one for one in self.with_ids(ids, [*COLUMNS, *self.column_names, "code"])}
+        by_id = {one["id"]: one for one in self.with_ids(ids, self._read_names)}
         found = [by_id[key] for key in dict.fromkeys(ids) if key in by_id]
-        return Rows.of_records(found, self.bits, self.column_names)
+        return Rows.of_records(found, self.bits, self.column_names, self.has_phash)
 
     def scan(self, batch: int = 1000, filter: str = "") -> Iterator[Rows]:
         """Every row that fits ``filter``, a batch at a time, in no particular order; reads what was just written."""
-        for page in self.pages([*COLUMNS, *self.column_names, "code"], batch, filter):
-            yield Rows.of_records(page, self.bits, self.column_names)
+        for page in self.pages(self._read_names, batch, filter):
+            yield Rows.of_records(page, self.bits, self.column_names, self.has_phash)
 
     def pages(self, columns: Sequence[str], batch: int = 1000, filter: str = "") -> Iterator[list[dict[str, Any]]]:
         """`scan` for those who want some columns only, as Milvus gives them: a code is a list of one `bytes`.

@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy as np
 
+from milvus_fghash.data.columns import is_int64
 from milvus_fghash.data.places import Barred, Place, Source
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.images import Limits, Preprocessing
@@ -172,12 +173,12 @@ class Pool:
             self._failed_starts = 0
             return
         match json.loads(said) if worker.tasks else None:
-            case [str(content_sha)]:
+            case [str(content_sha), int(phash)] if is_int64(phash):
                 pixels = np.empty(self._shape, np.uint8)
                 place = worker.answered % AHEAD * pixels.nbytes
                 if os.preadv(worker.pixels, [pixels.data], place) != pixels.nbytes:
                     raise ValueError
-                self._done.append(Photo(worker.tasks[0].row, pixels, content_sha))
+                self._done.append(Photo(worker.tasks[0].row, pixels, content_sha, phash))
             case [str(reason), str(message)]:
                 self._refuse(worker.tasks[0], reason, message)
             case _:

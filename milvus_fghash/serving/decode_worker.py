@@ -134,12 +134,12 @@ def serve(pipe: Connection, pixels: int, setup: Setup) -> None:
         result = decode_one(number, source, setup.preprocessing, setup.limits)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(result, Refused):
-            answer = [result.reason, result.message]
+            answer: list[str | int] = [result.reason, result.message]
         else:
             raw = result.pixels.tobytes()
             if os.pwrite(pixels, raw, number % setup.slots * len(raw)) != len(raw):
                 raise OSError("no room for the pixels")
-            answer = [result.content_sha]
+            answer = [result.content_sha, result.phash]
         pipe.send_bytes(json.dumps(answer).encode())
 
 

@@ -14,7 +14,8 @@ from milvus_fghash.data.places import Source
 from milvus_fghash.data.reading import Begun
 from milvus_fghash.errors import ImageRefused
 from milvus_fghash.image_formats import EXTRA
-from milvus_fghash.images import Limits, Preprocessing, load, read_file
+from milvus_fghash.images import Limits, Preprocessing, open_rgb, prepare, read_file
+from milvus_fghash.perceptual import UNKNOWN, perceptual_hash
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,26 @@ class Photo:
         row: its position among the paths.
         pixels: (size, size, 3) uint8.
         content_sha: SHA-256 of the file, of the same bytes that were decoded.
+        phash: perceptual hash of the whole picture.
     """
 
     row: int
     pixels: NDArray[np.uint8]
     content_sha: str
+    phash: int = UNKNOWN
 
 
 def decode_one(row: int, source: Source | Begun, preprocessing: Preprocessing, limits: Limits) -> Photo | Refused:
     """A photo that takes more memory than there is, or than a worker may take, is refused as `broken`."""
     try:
         data = read_file(source, limits) if isinstance(source, Path) else source.read(limits.max_bytes)
-        pixels = load(data, preprocessing, limits)
+        image = open_rgb(data, limits, preprocessing)
+        pixels, phash = prepare(image, preprocessing), perceptual_hash(image)
     except ImageRefused as error:
         return Refused(shown(source), error.reason, str(error), row)
     except MemoryError:  # outside Pillow's decoders, whose own `load` refuses
         return Refused(shown(source), "broken", "the image cannot be decoded: it takes more memory than there is", row)
-    return Photo(row, pixels, hashlib.sha256(data).hexdigest())
+    return Photo(row, pixels, hashlib.sha256(data).hexdigest(), phash)
 
 
 def advice(reasons: Mapping[str, int]) -> Iterator[str]:

@@ -42,12 +42,14 @@ class Encoded:
         rows: (n_kept,) int64, positions of the kept files in the list.
         content_shas: (n_kept,) SHA-256 of the kept files, hexadecimal.
         refused: the others.
+        phashes: (n_kept,) perceptual hashes of the kept photos.
     """
 
     codes: Codes
     rows: NDArray[np.int64]
     content_shas: tuple[str, ...]
     refused: tuple[Refused, ...]
+    phashes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ class Encoder:
         codes = [np.zeros((0, code_bytes(self.bits)), np.uint8)]
         rows: list[int] = []
         shas: list[str] = []
+        phashes: list[int] = []
         with closing(
             self.encode_sources(paths, refuse=refused.append, limits=limits, workers=workers, timeout=timeout)
         ) as encoded:
@@ -232,8 +235,9 @@ class Encoder:
                 codes.append(outputs[0])
                 rows.extend(photo.row for photo in photos)
                 shas.extend(photo.content_sha for photo in photos)
+                phashes.extend(photo.phash for photo in photos)
                 progress(len(rows) + len(refused), len(paths))
-        return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(shas), tuple(refused))
+        return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(shas), tuple(refused), tuple(phashes))
 
     def encode_image(self, image: ImageLike, limits: Limits = DEFAULT_LIMITS) -> Codes:
         """One photo -> (1, n_bytes).

@@ -39,6 +39,7 @@ class _Coded:
 
     todo: Todo
     content_sha: str
+    phash: int
     code: NDArray[np.uint8]
     embedding: NDArray[np.float32] | None
 
@@ -207,8 +208,8 @@ class IngestRun:
         self, photos: Sequence[Photo], codes: NDArray[np.uint8], embeddings: NDArray[np.float32] | None = None
     ) -> None:
         for number, photo in enumerate(photos):
-            embedding = None if embeddings is None else embeddings[number]
-            self.coded.append(_Coded(self.begun.pop(photo.row), photo.content_sha, codes[number], embedding))
+            todo, embedding = self.begun.pop(photo.row), None if embeddings is None else embeddings[number]
+            self.coded.append(_Coded(todo, photo.content_sha, photo.phash, codes[number], embedding))
 
     def _hand_over(self) -> None:
         """What waits, to the writer."""
@@ -232,6 +233,7 @@ class IngestRun:
             content_shas=tuple(one.content_sha for one in self.coded),
             metas=tuple(self.changes.meta(row) for row in rows),
             columns={name: tuple(values[row] for row in rows) for name, values in listing.cells.typed.items()},
+            phashes=tuple(one.phash for one in self.coded),
         )
 
     def _prune(self) -> tuple[int, int]:

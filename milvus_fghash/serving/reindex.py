@@ -110,6 +110,7 @@ def kind_of(old: HashCollection, encoder: Encoder) -> dict[str, Any]:
         "consistency": old.consistency,
         "columns": old.columns,
         "partition_key": old.partition_key,
+        "phash": True,  # also where the old one was made before there was any
     }
 
 

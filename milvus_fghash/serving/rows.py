@@ -17,6 +17,7 @@ from milvus_fghash.bits import Codes, check_codes, code_bytes, to_hex
 from milvus_fghash.data.columns import is_int64
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import CodeError, ConfigError, DataError, StoreError
+from milvus_fghash.perceptual import UNKNOWN
 
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
 """Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
@@ -43,6 +44,7 @@ class Rows:
         content_shas: (n,) SHA-256 of the files, hexadecimal; "" where it is not known.
         metas: (n,) whatever else is known, as JSON objects.
         columns: name -> (n,) values of the collection's typed columns.
+        phashes: (n,) perceptual hashes of the photos, `perceptual.UNKNOWN` where one is not known; () where none is.
     """
 
     ids: tuple[str, ...]
@@ -52,16 +54,25 @@ class Rows:
     content_shas: tuple[str, ...]
     metas: tuple[Mapping[str, Any], ...]
     columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    phashes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        columns = (self.ids, self.codes, self.paths, self.labels, self.content_shas, self.metas, *self.columns.values())
+        columns = [self.ids, self.codes, self.paths, self.labels, self.content_shas, self.metas, *self.columns.values()]
+        columns += [self.phashes] if self.phashes else []
         if len({len(column) for column in columns}) != 1:
             raise StoreError(f"the columns of the rows differ in length: {[len(column) for column in columns]}")
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def records(self, code_hex: bool, embeddings: NDArray[np.float32] | None) -> list[dict[str, Any]]:
+    @property
+    def known_phashes(self) -> tuple[int, ...]:
+        """(n,) perceptual hashes, also where none is known."""
+        return self.phashes or (UNKNOWN,) * len(self)
+
+    def records(
+        self, code_hex: bool, embeddings: NDArray[np.float32] | None, phash: bool = False
+    ) -> list[dict[str, Any]]:
         """The rows as Milvus takes them; of an id that stands twice, the last one.
 
         Raises:
@@ -78,6 +89,8 @@ class Rows:
         }
         if code_hex:
             values["code_hex"] = to_hex(self.codes)
+        if phash:
+            values["phash"] = self.known_phashes
         if embeddings is not None:
             values["embedding"] = embeddings
         # Milvus may keep both rows of an id that stands twice in one upsert.
@@ -85,8 +98,10 @@ class Rows:
         return list(last.values())
 
     @staticmethod
-    def of_records(found: Sequence[Mapping[str, Any]], n_bits: int, columns: Sequence[str] = ()) -> Rows:
-        """Rows as a query of Milvus gives them, with their typed columns.
+    def of_records(
+        found: Sequence[Mapping[str, Any]], n_bits: int, columns: Sequence[str] = (), phash: bool = False
+    ) -> Rows:
+        """Rows as a query of Milvus gives them, with their typed columns, and with ``phash`` their perceptual hashes.
 
         Raises:
             CodeError: when a code is of another length than ``n_bits`` needs.
@@ -99,6 +114,7 @@ class Rows:
             content_shas=tuple(one["content_sha"] for one in found),
             metas=tuple(one["meta"] for one in found),
             columns={name: tuple(one[name] for one in found) for name in columns},
+            phashes=tuple(one["phash"] for one in found) if phash else (),
         )
 
     @staticmethod
@@ -116,6 +132,7 @@ class Rows:
                 name: tuple(v for part in parts for v in part.columns[name])
                 for name in (parts[0].columns if parts else ())
             },
+            tuple(phash for part in parts for phash in part.known_phashes) if any(p.phashes for p in parts) else (),
         )
 
 

@@ -11,7 +11,11 @@ from milvus_fghash.errors import ConfigError, StoreError, nearest
 from milvus_fghash.serving.driver import DataType
 from milvus_fghash.serving.target import Capabilities
 
-OWN: Final = ("id", "code", "path", "label", "content_sha", "meta", "code_hex", "embedding")
+PHASH: Final = "phash"
+"""Column of perceptual hashes."""
+PHASH_IS: Final = "milvus-fghash perceptual hash 1"
+"""Description of that column: what `perceptual.py` computes. A collection of before may have one of its user's."""
+OWN: Final = ("id", "code", "path", "label", "content_sha", "meta", "code_hex", "embedding", PHASH)
 """Columns that the project itself may give a collection."""
 TAKEN: Final = (*OWN, "split", "namespace", "distance")
 """Words that mean something else in rows and hits."""
@@ -123,6 +127,11 @@ def checked_values(columns: Sequence[Column], given: Mapping[str, Sequence[Any]]
         raise StoreError(f"a column of the rows does not fit: {error}") from None
 
 
+def is_phash(field: Mapping[str, Any]) -> bool:
+    """Whether a field, as Milvus describes it, holds the perceptual hashes of this project."""
+    return (field["name"], field["type"], field.get("description")) == (PHASH, DataType.INT64, PHASH_IS)
+
+
 def read_columns(fields: Sequence[Mapping[str, Any]]) -> tuple[tuple[Column, ...], str | None]:
     """The typed columns and the partition key of a collection, from its fields as Milvus describes them.
 
@@ -132,6 +141,8 @@ def read_columns(fields: Sequence[Mapping[str, Any]]) -> tuple[tuple[Column, ...
     columns = tuple(
         Column(one["name"], type_of[one["type"]])
         for one in fields
-        if one["name"] not in OWN and one["type"] in type_of and not one.get("nullable")
+        if (one["name"] not in OWN or (one["name"] == PHASH and not is_phash(one)))
+        and one["type"] in type_of
+        and not one.get("nullable")
     )
     return columns, next((one["name"] for one in fields if one.get("is_partition_key")), None)

@@ -14,7 +14,7 @@ from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError, StoreError, nearest
 from milvus_fghash.serving.driver import DataType, MilvusClient
 from milvus_fghash.serving.rows import MAX_BYTES
-from milvus_fghash.serving.scalar_columns import add_columns
+from milvus_fghash.serving.scalar_columns import PHASH, PHASH_IS, add_columns
 from milvus_fghash.serving.target import Capabilities
 from milvus_fghash.text_file import parse_json
 
@@ -133,6 +133,7 @@ def row_schema(
     embedding_dim: int | None,
     columns: Sequence[Column] = (),
     partition_key: str | None = None,
+    phash: bool = True,
 ) -> Any:
     """The columns, with the note as description."""
     description = json.dumps({"milvus_fghash": note.model_dump()})
@@ -147,6 +148,8 @@ def row_schema(
         schema.add_field("code_hex", DataType.VARCHAR, max_length=2 * n_bytes)
     if embedding_dim:
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
+    if phash:
+        schema.add_field(PHASH, DataType.INT64, description=PHASH_IS)
     add_columns(schema, columns, partition_key)
     return schema
 

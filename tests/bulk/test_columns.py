@@ -19,12 +19,15 @@ from milvus_fghash.bulk.parquet import read_rows
 from milvus_fghash.data import read
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError, DataError, NotWhole, StoreError
+from milvus_fghash.images import open_rgb
+from milvus_fghash.perceptual import perceptual_hash
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.rows import Rows
 from milvus_fghash.serving.scalar_columns import asked_columns
 from tests.bulk.import_server import ImportServer, import_server
 from tests.bulk.small_shards import SmallShards
 from tests.bulk.test_importing import Bench
+from tests.test_perceptual import scene
 
 COLUMNS = ("price:double", "stock:int64", "sold:bool", "brand")
 NAMES = [word.partition(":")[0] for word in COLUMNS]
@@ -236,3 +239,32 @@ def test_a_milvus_without_partition_keys_is_refused(catalog: Catalog, lite: Milv
 def column_of(word: str) -> Column:
     name, _, kind = word.partition(":")
     return Column(name, kind or "text")  # type: ignore[arg-type]
+
+
+def test_shards_keep_perceptual_hashes_and_folders_made_without_go_on_without(
+    catalog: Catalog, lite: MilvusClient, new_name: str
+) -> None:
+    for number in range(3):
+        scene(number, (40, 30)).save(catalog.shards.photos / f"{number:02}.png")
+    catalog.build(phash=False)
+    before = catalog.shards.files()
+    assert (catalog.manifest.phash, catalog.build().made) == (False, 0)  # nothing is asked for, and nothing remade
+    assert catalog.shards.files() == before
+    assert not collection_for(catalog.manifest, lite, new_name).has_phash
+    shutil.rmtree(catalog.shards.path)
+    assert catalog.build().made == 3
+    rows = Rows.joined(
+        [
+            read_rows(catalog.shards.folder.data(name), range(marker.rows), 12, phash=True)
+            for name, marker in catalog.shards.folder.whole().items()
+        ],
+        2,
+    )
+    photos = (catalog.shards.photos.parent / path for path in rows.paths)
+    assert list(rows.phashes) == [perceptual_hash(open_rgb(photo)) for photo in photos]
+    assert len(set(rows.phashes)) == 4
+    assert collection_for(catalog.manifest, lite, f"{new_name}_b").has_phash
+    with pytest.raises(ConfigError, match=r"the column of perceptual hashes \(none\), not phash"):
+        collection_for(catalog.manifest, lite, new_name)
+    with pytest.raises(ConfigError, match="holds shards whose columns"):
+        catalog.build(phash=False)

@@ -37,7 +37,8 @@ def some_rows(draw: st.DrawFn) -> Rows:
     def column(values: st.SearchStrategy[Any]) -> tuple[Any, ...]:
         return tuple(draw(st.lists(values, min_size=count, max_size=count)))
 
-    return Rows(column(IDS), codes, column(TEXT), column(TEXT), column(TEXT), column(METAS))
+    phashes = column(st.integers(-(2**63), 2**63 - 1))
+    return Rows(column(IDS), codes, column(TEXT), column(TEXT), column(TEXT), column(METAS), phashes=phashes)
 
 
 def types_of(value: Any) -> Any:
@@ -53,9 +54,9 @@ def test_rows_come_back_as_they_went_in(rows: Rows, tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     write_table(to_table(rows, None, PLAIN), path)
     places = list(range(len(rows)))[::-1]
-    found = read_rows(path, places, 20)
+    found = read_rows(path, places, 20, phash=True)
     assert np.array_equal(found.codes, rows.codes[::-1])
-    for name in ("ids", "paths", "labels", "content_shas"):
+    for name in ("ids", "paths", "labels", "content_shas", "phashes"):
         assert getattr(found, name) == getattr(rows, name)[::-1]
     assert [types_of(meta) for meta in found.metas] == [types_of(dict(meta)) for meta in rows.metas[::-1]]
     assert [key for ids in read_ids(path, 5) for key in ids] == list(rows.ids)
@@ -66,7 +67,7 @@ def test_rows_come_back_as_they_went_in(rows: Rows, tmp_path: Path) -> None:
 
 def one_row(**changes: Any) -> Rows:
     facts = {"ids": ("a",), "codes": np.array([[1, 2, 240]], np.uint8), "paths": ("p",), "labels": ("l",)}
-    return Rows(**{**facts, "content_shas": ("s",), "metas": ({"split": "train"},), **changes})
+    return Rows(**{**facts, "content_shas": ("s",), "metas": ({"split": "train"},), "phashes": (-5,), **changes})
 
 
 def test_the_file_is_as_milvus_wants_it(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_the_file_is_as_milvus_wants_it(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "x.parquet")
     assert table.to_pylist() == [
         {"id": "a", "code": [1, 2, 240], "path": "p", "label": "l", "content_sha": "s", "meta": '{"split": "train"}',
-         "code_hex": to_hex(rows.codes)[0], "embedding": [0.5, -1.0]}
+         "code_hex": to_hex(rows.codes)[0], "embedding": [0.5, -1.0], "phash": -5}
     ]  # fmt: skip
     assert str(table.schema.field("code").type) == "list<element: uint8 not null>"
     assert str(table.schema.field("embedding").type) == "list<element: float not null>"

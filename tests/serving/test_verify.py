@@ -26,7 +26,7 @@ def row(catalog: Catalog, photo: str, **changes: Any) -> dict[str, Any]:
     """The row of a photo as pymilvus takes it."""
     (rows,) = [catalog.collection.get([photo_id("", photo)])]
     values = {"id": rows.ids[0], "code": rows.codes[0].tobytes(), "path": photo, "label": rows.labels[0]}
-    return {**values, "content_sha": rows.content_shas[0], "meta": {}, **changes}
+    return {**values, "content_sha": rows.content_shas[0], "meta": {}, "phash": 0, **changes}
 
 
 def test_a_whole_catalog_is_whole(catalog: Catalog) -> None:
