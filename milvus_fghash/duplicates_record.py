@@ -9,13 +9,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
+from milvus_fghash.bits import hamming
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.duplicates import Earlier, Kind
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.lfs_pointer import refuse_pointer
 from milvus_fghash.outside_text import csv_cell
+from milvus_fghash.perceptual import ALIKE, BITS
 from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import write_whole
 
@@ -35,6 +38,8 @@ class Member(Frozen):
     """Number of bits in which its code differs from that of the group's first row."""
     own_id: str = ""
     """The id that the list of photos gave it, or ""."""
+    phash: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = ""
+    """Perceptual hash of its photo, hexadecimal; "" where it is not known."""
 
 
 class Group(Frozen):
@@ -44,6 +49,8 @@ class Group(Frozen):
     distance: Count
     """Largest distance of its members. Joins go on from row to row, so it may pass the `max_distance` of the search."""
     members: Annotated[tuple[Member, ...], Field(min_length=2)]
+    confirmed: Count = 0
+    """Rows that are confirmed copies of others: so many go when the first ones stay."""
 
 
 class Tally(Frozen):
@@ -54,6 +61,8 @@ class Tally(Frozen):
     """Rows that are in a group."""
     spare: Count
     """Rows that could go if one of each group stayed."""
+    confirmed: Count = 0
+    """Of these, how many are confirmed copies of a row that stays: no others are deleted."""
 
 
 class Duplicates(Frozen):
@@ -71,6 +80,8 @@ class Duplicates(Frozen):
     bits: Annotated[int, Field(gt=0)]
     max_distance: Count
     """In bits; near rows differ in at most so many."""
+    confirmed_within: Annotated[int, Field(ge=0, le=BITS)] = ALIKE
+    """In bits of 64; perceptual hashes of confirmed copies differ in at most so many."""
     n_rows: Count
     n_searched: Count
     """Codes that were searched for: one of each kind there is, or what an earlier result left open."""
@@ -78,6 +89,8 @@ class Duplicates(Frozen):
     """How many of them had so many rows near that they were compared here, with all codes, and not in Milvus."""
     exact: Tally
     near: Tally
+    n_without_phash: Count = 0
+    """Rows of near groups whose perceptual hash is not known, so that nothing but an equal file confirms them."""
     note: str = ""
     """What the reader should know, or ""."""
     groups: tuple[Group, ...]
@@ -136,21 +149,50 @@ class Duplicates(Frozen):
 
 def tally(groups: Iterable[Group], kind: Kind) -> Tally:
     """Count the groups of one kind."""
-    sizes = [len(group.members) for group in groups if group.kind == kind]
-    return Tally(groups=len(sizes), rows=sum(sizes), spare=sum(sizes) - len(sizes))
+    parts = [group for group in groups if group.kind == kind]
+    rows = sum(len(group.members) for group in parts)
+    confirmed = sum(group.confirmed for group in parts)
+    return Tally(groups=len(parts), rows=rows, spare=rows - len(parts), confirmed=confirmed)
 
 
-def spare_rows(groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first") -> list[str]:
-    """Ids of all rows but one of each group of these kinds, ascending.
+def copies(members: Sequence[Member], within: int = ALIKE, keep: Keep = "first") -> dict[str, Member]:
+    """Id of each row that is a confirmed copy -> the row it is a copy of, which stays.
 
-    >>> a, b = (Member(id=i, path=p, label="", content_sha="", distance=0) for i, p in [("7", "a.jpg"), ("5", "b.jpg")])
+    A pair is confirmed by equal files, or by perceptual hashes that differ in at most ``within`` bits. Joins by code go
+    on from row to row, and this does not: of a chain whose ends differ, more rows than one stay.
+    """
+    of_content: dict[str, Member] = {}
+    hashed: list[Member] = []
+    """Rows that stay and have a hash."""
+    hashes = np.zeros((len(members), BITS // 8), np.uint8)
+    found = {}
+    for one in members if keep == "first" else members[::-1]:
+        stays = of_content.get(one.content_sha) if one.content_sha else None
+        phash = np.frombuffer(bytes.fromhex(one.phash), np.uint8)
+        if stays is None and len(phash) and hashed:
+            distances = hamming(phash[None], hashes[: len(hashed)])[0]
+            nearest = int(distances.argmin())
+            stays = hashed[nearest] if distances[nearest] <= within else None
+        if stays is not None:
+            found[one.id] = stays
+        elif len(phash):
+            hashes[len(hashed)] = phash
+            hashed.append(one)
+        if one.content_sha:
+            of_content.setdefault(one.content_sha, stays or one)
+    return found
+
+
+def spare_rows(groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first", within: int = ALIKE) -> list[str]:
+    """Ids of all rows of these kinds of groups that are confirmed copies of rows that stay, ascending; see `copies`.
+
+    >>> a, b = (Member(id=key, path="", label="", content_sha="c", distance=0) for key in ("7", "5"))
     >>> group = Group(kind="exact", distance=0, members=(a, b))
     >>> spare_rows([group], ["exact"]), spare_rows([group], ["exact"], "last"), spare_rows([group], ["near"])
     (['5'], ['7'], [])
     """
     wanted = set(kinds)
-    parts = [group.members for group in groups if group.kind in wanted]
-    return sorted({one.id for part in parts for one in (part[1:] if keep == "first" else part[:-1])})
+    return sorted({key for group in groups if group.kind in wanted for key in copies(group.members, within, keep)})
 
 
 def write_csv(path: Path, groups: Sequence[Group]) -> None:

@@ -5,6 +5,7 @@
   - MissingExtra          a command needs packages that are not installed
   - DataError             a listing, a folder or a label is wrong
     - ImageRefused        one image cannot or may not be decoded; `reason` says why in a word
+    - TooManyDeleted      more rows would be deleted than allowed; none was
   - CodeError             codes of the wrong length, type or padding
   - TrainingError         training cannot go on (a checkpoint that does not fit)
   - NotFinite             a loss or an output is not a finite number
@@ -59,6 +60,10 @@ class ImageRefused(DataError):  # noqa: N818
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class TooManyDeleted(DataError):  # noqa: N818
+    """More rows would be deleted than allowed; none was."""
 
 
 class CodeError(FghashError):

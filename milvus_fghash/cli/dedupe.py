@@ -22,6 +22,7 @@ from milvus_fghash.cli.options import (
 )
 from milvus_fghash.cli.output import show_json, show_table
 from milvus_fghash.cli.progress import progress_bar
+from milvus_fghash.errors import TooManyDeleted
 
 if TYPE_CHECKING:
     from milvus_fghash.duplicates import Kind
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 PATHS_SHOWN = 4
 """Of a group in the table; --out, --csv and --json have all."""
+LOOKED_FOR = 2000
+"""Photos of groups that are looked for in --photos, to tell whether it is the right folder."""
 
 
 @click.command()
@@ -41,10 +44,19 @@ PATHS_SHOWN = 4
 @click.option("--csv", "csv_file", type=NEW_PATH,
               help="Write one line for each row of a group. A text that a spreadsheet would compute (=1+1) gets an "
               "apostrophe in front; --out and --json have it as it is.")  # fmt: skip
-@click.option("--html", type=NEW_PATH, help="Write the groups as one HTML page, photos inside.")
-@click.option("--photos", type=READABLE_FOLDER, help="Folder the photos were ingested from, for --html.")
+@click.option("--html", type=NEW_PATH,
+              help="Write the groups as an HTML page, photos inside; large ones go on in PAGE-2.html.")  # fmt: skip
+@click.option("--photos", type=READABLE_FOLDER,
+              help="Folder the photos were ingested from, for --html, and for perceptual hashes that the collection "
+              "does not keep.")  # fmt: skip
+@click.option("--confirm-within", type=click.IntRange(0, 64), default=6,
+              help="Most bits of 64 in which perceptual hashes of copies differ.")  # fmt: skip
 @click.option("--delete", "kinds", type=click.Choice(["exact", "near"]), multiple=True,
-              help="Delete all rows but one of each group of this kind; may be repeated. Needs --yes.")  # fmt: skip
+              help="Delete rows of groups of this kind, if they are confirmed copies of rows that stay; may be "
+              "repeated. Needs --yes.")  # fmt: skip
+@click.option("--delete-at-most", type=click.FloatRange(0, 1), default=0.1,
+              help="Delete nothing when more than this fraction of the rows would go: codes that tell too little look "
+              "like that.")  # fmt: skip
 @click.option("--keep", type=click.Choice(["first", "last"]), default="first",
               help="Row of a group that --delete leaves: the first or the last one by path.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Really delete them.")
@@ -58,7 +70,9 @@ def dedupe(
     csv_file: Path | None,
     html: Path | None,
     photos: Path | None,
+    confirm_within: int,
     kinds: tuple[Kind, ...],
+    delete_at_most: float,
     keep: Keep,
     yes: bool,
     journal: Path | None,
@@ -71,12 +85,13 @@ def dedupe(
     bits; joins go on from row to row. A row may be in a group of each kind.
 
     Near codes are a hint, no proof. Short codes cannot tell photos apart: 12 bits know 4,096 codes. And a model that
-    learned classes gives all photos of a class nearly one code. What helps: a bundle of lsh with 128 bits or more, a
-    smaller --max-distance, and a look at the page (--html) before anything goes. The more rows, the smaller the
-    distance has to be. docs/duplicates.md has figures.
+    learned classes gives all photos of a class nearly one code. So near groups are candidates: of these, copies are
+    confirmed by perceptual hashes of the photos, which ingest keeps; where a collection has none, they are computed
+    from the photos, as far as they lie in --photos or where they were ingested from. docs/duplicates.md has figures.
 
-    Nothing is deleted without --delete and --yes. --delete alone counts the rows. Photo files are never touched; ingest
-    takes them in again when they change, or with --retry-refused.
+    Nothing is deleted without --delete and --yes, nothing that is not confirmed, and nothing at all when it is more
+    than --delete-at-most. --delete alone counts the rows. Look at the page (--html) before. Photo files are never
+    touched; ingest takes them in again when they change, or with --retry-refused.
 
     \b
     Example: milvus-fghash dedupe --out groups.json --html groups.html --photos photos
@@ -92,9 +107,8 @@ def dedupe(
             raise click.UsageError(f"{option} {path} is a folder; give a file")
     from milvus_fghash.duplicates_record import Duplicates, spare_rows, write_csv
     from milvus_fghash.serving.collection import HashCollection
-    from milvus_fghash.serving.dedupe import find_duplicates
-    from milvus_fghash.serving.deleting import delete_ids
-    from milvus_fghash.serving.duplicates_page import PHOTOS, write_duplicates_page
+    from milvus_fghash.serving.dedupe import delete_copies, find_duplicates
+    from milvus_fghash.serving.duplicates_page import write_duplicates_page
     from milvus_fghash.serving.gallery import absent
     from milvus_fghash.serving.journal import Journal
     from milvus_fghash.serving.run_record import places_of_photos
@@ -103,10 +117,18 @@ def dedupe(
     with closing(connection.connect()) as client:
         collection = HashCollection.open(client, connection.collection_name)
         folder = connection.journal_folder(collection.name, journal)
-        for place in sorted({*places_of_photos(folder), *([photos] if photos else [])}):
+        places = [*([photos] if photos else []), *sorted(places_of_photos(folder))]
+        for place in places:
             keep_away(place, out, csv_file, html)
         with progress_bar("searching") as update:
-            found = find_duplicates(collection, max_distance, earlier, update)
+            found = find_duplicates(
+                collection,
+                max_distance,
+                earlier,
+                update,
+                confirm_within=confirm_within,
+                photos=[place for place in dict.fromkeys(places) if place.is_dir()],
+            )
         if out:
             found.write(out)
         if csv_file:
@@ -115,18 +137,22 @@ def dedupe(
             with progress_bar("writing the page"):
                 write_duplicates_page(html, found, photos)
             paths = (one.path for group in found.groups for one in group.members)
-            if line := absent(photos, islice(paths, PHOTOS)):
+            if line := absent(photos, islice(paths, LOOKED_FOR)):
                 tell(f"Warning: {line} (--photos)", logging.WARNING)
-        spare = spare_rows(found.groups, kinds, keep)
+        spare = spare_rows(found.groups, kinds, keep, confirm_within)
         deleted = 0
         if yes:  # last: what was deleted is then on record
             with Journal.if_there(folder, collection.note.born) as opened, progress_bar("deleting"):
-                deleted = delete_ids(collection, spare, yes, opened).deleted
+                try:
+                    deleted = delete_copies(collection, found, kinds, keep, delete_at_most, opened)
+                except TooManyDeleted as error:
+                    raise TooManyDeleted(f"{error} (--delete-at-most)") from None
     deletion = {"kinds": list(kinds), "keep": keep, "ids": spare, "deleted": deleted} if kinds else None
     if as_json:
         show_json({**found.shown(), "deletion": deletion})
     else:
-        show_table(_rows(found), "\n".join(_said(found, len(spare) if kinds else None, deleted if yes else None)))
+        said = _said(found, len(spare) if kinds else None, deleted if yes else None, delete_at_most)
+        show_table(_rows(found), "\n".join(said))
 
 
 def _rows(found: Duplicates) -> list[dict[str, Any]]:
@@ -140,23 +166,33 @@ def _rows(found: Duplicates) -> list[dict[str, Any]]:
                 "kind": group.kind,
                 "photos": len(group.members),
                 "bits apart": group.distance,
+                "copies": group.confirmed,
                 "paths": [*paths, *([f"and {more:,} more"] if more else [])],
             }
         )
     return rows
 
 
-def _said(found: Duplicates, spare: int | None, deleted: int | None) -> list[str]:
+def _said(found: Duplicates, spare: int | None, deleted: int | None, at_most: float) -> list[str]:
     """Lines below the table."""
     lines = [
         f"{found.n_rows:,} rows; exact: {found.exact.groups:,} groups, {found.exact.spare:,} rows to spare; "
         f"near (at most {found.max_distance} of {found.bits} bits): {found.near.groups:,} groups, "
-        f"{found.near.spare:,} rows to spare"
+        f"{found.near.spare:,} rows to spare, {found.near.confirmed:,} of them confirmed copies"
     ]
+    if found.n_without_phash:
+        lines.append(
+            f"{found.n_without_phash:,} rows of near groups have no perceptual hash: the collection was made before it "
+            "kept any and the photos were not found (--photos), or they show nothing. They stay"
+        )
     if found.note:
         lines.append(found.note)
     if deleted is not None:
         lines.append(f"{deleted:,} rows were deleted from the collection")
     elif spare is not None:
         lines.append(f"{spare:,} rows would be deleted; say --yes to do it")
+        if spare > at_most * found.n_rows:
+            lines.append(
+                f"That is more than --delete-at-most {at_most:g} allows: look at the groups before you allow more"
+            )
     return lines

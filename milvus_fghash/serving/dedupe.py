@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from milvus_fghash._version import __version__
 from milvus_fghash.bits import code_bytes, hamming
 from milvus_fghash.components import RowNumbers
 from milvus_fghash.duplicates import Census, Kind, compare_here, find_groups
-from milvus_fghash.duplicates_record import Duplicates, Group, Member, tally
-from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.duplicates_record import Duplicates, Group, Keep, Member, copies, spare_rows, tally
+from milvus_fghash.errors import ConfigError, StoreError, TooManyDeleted
+from milvus_fghash.perceptual import ALIKE, BITS, UNKNOWN, phash_to_hex
 from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.expressions import IDS_A_CALL
+from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.own_ids import own_id
+from milvus_fghash.serving.photo_hashes import read_phashes
 from milvus_fghash.serving.rows import Rows, read_codes
 from milvus_fghash.serving.search import ids_within, queries_a_call
 
@@ -26,6 +31,8 @@ CROWDED: Final = 0.1
 """Share of all rows in one near group from which on the codes are doubted."""
 FEW: Final = 20
 """A smaller near group is never doubted, whatever its share."""
+DELETE_AT_MOST: Final = 0.1
+"""Fraction of the rows that duplicates may be for `delete_copies` to delete them."""
 
 
 def default_distance(bits: int) -> int:
@@ -45,8 +52,13 @@ def find_duplicates(
     max_distance: int | None = None,
     earlier: Duplicates | None = None,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    confirm_within: int = ALIKE,
+    photos: Sequence[Path] = (),
 ) -> Duplicates:
     """Groups of rows with equal contents or near codes; reads what was just written.
+
+    Near codes make candidates. Those are confirmed by the perceptual hashes of the photos, whatever made the codes.
 
     In memory are the id, the code and 16 bytes of every row, and 8 bytes for the groups. Rows that are written
     meanwhile are in the result or not.
@@ -54,10 +66,13 @@ def find_duplicates(
     Args:
         max_distance: in bits, that one included; None means that of the earlier result, else `default_distance`.
         earlier: result of an earlier search in this collection; only what changed since then is searched.
-        progress: called with the number of codes done, and of all.
+        progress: called with the number of codes done, and of all; then of photos, where any are read.
+        confirm_within: largest distance of the perceptual hashes of confirmed copies, in bits of 64.
+        photos: folders that the rows' paths may be relative to. Where a row has no perceptual hash, as in a collection
+            made before there were any, that of its photo is taken, if the photo is still the one the row was made of.
 
     Raises:
-        ConfigError: when the distance is out of range, or the earlier result is about something else.
+        ConfigError: when a distance is out of range, or the earlier result is about something else.
         StoreError: when Milvus refuses, or rows of a group changed meanwhile.
     """
     bits = collection.bits
@@ -65,11 +80,15 @@ def find_duplicates(
     within = usual if max_distance is None else max_distance
     if not 0 <= within <= bits:
         raise ConfigError(f"the largest distance must be 0 to {bits}, the bits of a code; got {within}")
+    if not 0 <= confirm_within <= BITS:
+        raise ConfigError(f"perceptual hashes of copies may differ in 0 to {BITS} bits; got {confirm_within}")
     note = collection.note
     known = earlier.as_earlier(collection.name, note.fingerprint, within) if earlier else None
     census = take_census(collection)
     asking = _Asking(collection, census, within, progress)
-    groups = tuple(_described(collection, census, list(find_groups(census, asking.near, known))))
+    found = list(find_groups(census, asking.near, known))
+    groups = tuple(_described(collection, census, found, confirm_within, photos, progress))
+    near = {one.id: one.phash for group in groups if group.kind == "near" for one in group.members}
     return Duplicates(
         made_by=f"milvus-fghash {__version__}",
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -83,6 +102,8 @@ def find_duplicates(
         n_compared_here=asking.n_compared_here,
         exact=tally(groups, "exact"),
         near=tally(groups, "near"),
+        confirmed_within=confirm_within,
+        n_without_phash=sum(not phash for phash in near.values()),
         note=_doubt(groups, len(census)),
         groups=groups,
         rows={key: census.mark(row) for row, key in enumerate(census.ids)},
@@ -133,7 +154,41 @@ class _Asking:
             self._progress(start + len(part), len(rows))
 
 
-def _described(collection: HashCollection, census: Census, found: list[tuple[Kind, RowNumbers]]) -> Iterator[Group]:
+def delete_copies(
+    collection: HashCollection,
+    found: Duplicates,
+    kinds: Sequence[Kind],
+    keep: Keep = "first",
+    at_most: float = DELETE_AT_MOST,
+    journal: Journal | None = None,
+) -> int:
+    """Delete all rows of groups of these kinds that are confirmed copies of rows that stay; how many there were.
+
+    Args:
+        at_most: fraction of the rows above which nothing is deleted: codes that tell too little look like that.
+        journal: of the collection; it is told, so that no ingest brings the rows back.
+
+    Raises:
+        TooManyDeleted: when more than ``at_most`` would go.
+        StoreError: when Milvus refuses.
+    """
+    spare = spare_rows(found.groups, kinds, keep, found.confirmed_within)
+    if len(spare) > at_most * found.n_rows:
+        raise TooManyDeleted(
+            f"{len(spare):,} of {found.n_rows:,} rows of {collection.name} would go, more than the fraction "
+            f"{at_most:g} that may, so nothing was deleted: look at the groups, and allow more if they are right"
+        )
+    return delete_ids(collection, spare, yes=True, journal=journal).deleted
+
+
+def _described(
+    collection: HashCollection,
+    census: Census,
+    found: list[tuple[Kind, RowNumbers]],
+    confirm_within: int,
+    photos: Sequence[Path],
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Group]:
     """Groups with what people want to know of their rows, in the order that the document has."""
     parts = [(kind, [census.ids[row] for row in rows]) for kind, rows in found]
     wanted = sorted({key for _kind, ids in parts for key in ids})
@@ -143,6 +198,11 @@ def _described(collection: HashCollection, census: Census, found: list[tuple[Kin
         code_bytes(collection.bits),
     )
     _check_unchanged(collection, census, rows, wanted)
+    phashes = list(rows.known_phashes)
+    near = {position[key] for kind, ids in parts if kind == "near" for key in ids}
+    unknown = sorted(row for row in near if phashes[row] == UNKNOWN)
+    for row, phash in read_phashes(rows, unknown, photos, progress):
+        phashes[row] = phash
     groups = []
     for kind, ids in parts:
         order = sorted((rows.paths[position[key]], key, position[key]) for key in ids)
@@ -156,10 +216,12 @@ def _described(collection: HashCollection, census: Census, found: list[tuple[Kin
                 content_sha=rows.content_shas[row],
                 distance=distance,
                 own_id=own_id(rows.metas[row]),
+                phash=phash_to_hex(phashes[row]),
             )
             for row, distance in zip(at, distances, strict=True)
         )
-        groups.append(Group(kind=kind, distance=max(distances), members=members))
+        confirmed = len(copies(members, confirm_within))
+        groups.append(Group(kind=kind, distance=max(distances), members=members, confirmed=confirmed))
     yield from sorted(groups, key=lambda group: (group.kind, group.members[0].path, group.members[0].id))
 
 
@@ -177,5 +239,5 @@ def _doubt(groups: tuple[Group, ...], n_rows: int) -> str:
         return ""
     return (
         f"one near group holds {largest:,} of {n_rows:,} rows: at this distance the codes cannot tell these photos "
-        "apart. Take a smaller --max-distance, or longer codes of a method that learns no classes, such as itq"
+        "apart. Take a smaller distance, or longer codes of a method that learns no classes, such as lsh"
     )

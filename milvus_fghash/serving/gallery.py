@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from milvus_fghash.errors import ImageRefused
-from milvus_fghash.images import open_rgb
+from milvus_fghash.images import Preprocessing, open_rgb
 from milvus_fghash.outside_text import html, html_name
 from milvus_fghash.serving.search import Found, Hit
 from milvus_fghash.whole_file import write_whole
@@ -108,10 +108,10 @@ def _page(queries: Sequence[Query], photos: Path, title: str) -> Iterator[str]:
     yield "</html>\n"
 
 
-def opening(title: str, more_style: str = "") -> str:
-    """A page from its first line to its heading."""
+def opening(title: str, more_style: str = "", mark: str = "") -> str:
+    """A page from its first line to its heading; ``mark`` is a line that tells it from others."""
     return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n{mark}<title>{html(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}{more_style}</style>\n<h1>{html(title)}</h1>\n"
     )
@@ -145,20 +145,21 @@ def _verdict(label: str | None, hit: Hit) -> str:
     return "right" if hit.label == label else "wrong"
 
 
-def figure(photo: Path | bytes | None, kind: str, caption: str) -> str:
-    """A photo as a thumbnail and what stands below it; ``caption`` is HTML."""
-    return f'<figure class="{kind}"><div class="tile">{_tile(photo)}</div><figcaption>{caption}</figcaption></figure>\n'
+def figure(photo: Path | bytes | None, kind: str, caption: str, side: int = SIDE) -> str:
+    """A photo as a thumbnail, its longest side of ``side`` pixels, and what stands below it; ``caption`` is HTML."""
+    tile = _tile(photo, side)
+    return f'<figure class="{kind}"><div class="tile">{tile}</div><figcaption>{caption}</figcaption></figure>\n'
 
 
-def _tile(photo: Path | bytes | None) -> str:
+def _tile(photo: Path | bytes | None, side: int) -> str:
     """A thumbnail inside the page, or why there is none."""
     if photo is None:
         return "no photo"
     try:
-        image = open_rgb(photo)
+        image = open_rgb(photo, preprocessing=Preprocessing(size=side, resize=side))
     except ImageRefused as error:
         return f"no photo<br>({html(error.reason)})"
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     raw = io.BytesIO()
     image.save(raw, "JPEG", quality=80)
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(raw.getvalue()).decode()}">'

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from milvus_fghash.serving.duplicates_page import MEMBERS
 from tests.cli.at_hand import GOLDEN, Run, document
@@ -40,7 +41,7 @@ def test_copies_are_found(filled: Run) -> None:
     found = document(filled("dedupe", "--max-distance", "0", "--json"))
     exact = [group for group in found["groups"] if group["kind"] == "exact"]
     assert [names(group)[1:] for group in exact] == [["z1.jpg", "z2.jpg"], ["z3.jpg"]]
-    assert found["exact"] == {"groups": 2, "rows": 5, "spare": 3}
+    assert found["exact"] == {"groups": 2, "rows": 5, "spare": 3, "confirmed": 3}
     assert (found["n_rows"], found["bits"], found["deletion"]) == (39, 12, None)
     assert "rows" not in found
 
@@ -136,13 +137,63 @@ def test_of_each_group_one_row_stays_and_every_file(filled: Run, birds: Path, ke
     assert (again["exact"]["groups"], again["deletion"]["deleted"]) == (0, 0)
 
 
-def test_near_is_deleted_only_when_near_is_said(filled: Run) -> None:
+def test_of_near_groups_only_confirmed_copies_are_deleted(filled: Run, birds: Path) -> None:
+    """At one bit, codes of 12 bits bring nearly all birds together: 36 of 39 rows went."""
     near = document(filled("dedupe", "--max-distance", "1", "--json"))["near"]
-    assert near["groups"] > 0
+    assert near["spare"] > 30
+    assert near["confirmed"] == 3  # the equal files
+    result = filled("dedupe", "--max-distance", "1")
+    assert f"{near['spare']} rows to spare, 3 of them confirmed copies" in result.stdout
     found = document(filled("dedupe", "--max-distance", "1", "--delete", "near", "--yes", "--json"))
-    assert found["deletion"]["deleted"] == near["spare"]
-    assert n_rows(filled) == 39 - near["spare"]
-    assert document(filled("dedupe", "--max-distance", "1", "--json"))["near"]["groups"] == 0
+    assert found["deletion"]["deleted"] == len(found["deletion"]["ids"]) == 3
+    assert n_rows(filled) == 36
+    assert document(filled("dedupe", "--max-distance", "1", "--json"))["near"]["confirmed"] == 0
+
+
+def test_a_copy_saved_again_is_confirmed(run: Run, birds: Path) -> None:
+    photo = min(birds.glob("train/*/*.jpg"))
+    with Image.open(photo) as image:
+        image.save(photo.with_name("saved again.jpg"), quality=50)
+    assert run("ingest", GOLDEN, birds).exit_code == 0
+    words = ["dedupe", "--max-distance", "12", "--delete", "near", "--json"]
+    found = document(run(*words, "--delete-at-most", "1"))
+    again = [one for group in found["groups"] if group["kind"] == "near" for one in group["members"]]
+    (key,) = [one["id"] for one in again if one["path"].endswith("saved again.jpg")]
+    assert key in found["deletion"]["ids"]
+    assert key not in document(run(*words, "--confirm-within", "0", "--keep", "last"))["deletion"]["ids"]
+
+
+def test_a_brake_on_what_goes(filled: Run, tmp_path: Path) -> None:
+    words = ["dedupe", "--delete", "exact", "--max-distance", "0", "--delete-at-most", "0.05", "--out", "g.json"]
+    result = filled(*words)
+    assert (result.exit_code, n_rows(filled)) == (0, 39)
+    assert "3 rows would be deleted; say --yes to do it\nThat is more than --delete-at-most 0.05" in result.stdout
+    result = filled(*words, "--yes")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "3 of 39 rows of photos would go, more than the fraction 0.05 that may" in result.stderr
+    assert "(--delete-at-most)" in result.stderr
+    assert (tmp_path / "g.json").exists()  # what was found is on record all the same
+    assert n_rows(filled) == 39
+    assert filled(*words, "--yes", "--delete-at-most", "0.08").exit_code == 0
+    assert n_rows(filled) == 36
+
+
+def test_a_collection_made_before_is_confirmed_by_its_photos(run: Run, birds: Path, tmp_path: Path) -> None:
+    """They lie where the run took them from, or in --photos."""
+    assert run("ingest", GOLDEN, birds, "--no-phash").exit_code == 0
+    assert document(run("inspect", "--json"))["phash"] is False
+    words = ["dedupe", "--max-distance", "1", "--json"]
+    assert document(run(*words))["n_without_phash"] == 0
+    moved = birds.rename(tmp_path / "moved")
+    found = document(run(*words))
+    assert found["n_without_phash"] == found["near"]["rows"]
+    assert found["near"]["confirmed"] == 3  # equal files need no photo
+    assert "no perceptual hash" in run("dedupe", "--max-distance", "1").stdout
+    assert document(run(*words, "--photos", moved))["n_without_phash"] == 0
+    result = run("ingest", GOLDEN, moved, "--phash")
+    assert result.exit_code == 1
+    assert "was made with no phash, which cannot be changed" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ class Page(HTMLParser):
         self.kinds: list[str] = []
         self.sources: list[str] = []
         self.links: list[str] = []
+        self.hrefs: list[str] = []
         self.text = ""
         self.feed(html)
 
@@ -31,6 +32,7 @@ class Page(HTMLParser):
         given = dict(attrs)
         self.tags.append(tag)
         self.links += [value or "" for name, value in attrs if name in ("href", "srcset", "action") or name[:2] == "on"]
+        self.hrefs += [given["href"] or ""] if tag == "a" else []
         if tag == "figure":
             self.kinds.append(given.get("class") or "")
         if tag == "img":
