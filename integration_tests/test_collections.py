@@ -58,7 +58,7 @@ def test_rows_of_a_wrong_width_are_refused_on_every_road(client: MilvusClient, d
 def test_12_bits_stand_in_16(client: MilvusClient, dropped: str) -> None:
     HashCollection.create(client, dropped, manifest_of(12))
     fields = {one["name"]: one for one in client.describe_collection(dropped)["fields"]}
-    assert list(fields) == ["id", "code", "path", "label", "content_sha", "meta"]
+    assert list(fields) == ["id", "code", "path", "label", "content_sha", "meta", "phash"]
     assert fields["code"]["params"]["dim"] == 16
     assert fields["code"]["type"] is DataType.BINARY_VECTOR
     assert fields["id"]["is_primary"]

@@ -40,9 +40,11 @@ def perceptual_hash(image: Image.Image) -> int:
     Args:
         image: RGB and upright, as `images.open_rgb` gives it, at a reduced scale or not.
     """
-    # HAMMING: in half the time of LANCZOS, and nearer to itself when a photo is decoded at another scale.
-    grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.HAMMING, box=picture_of(image).box)
-    pixels = np.asarray(grey, np.float64)
+    # HAMMING in two steps takes a quarter of the time of LANCZOS, and a photo that is decoded at another scale stays as
+    # near to itself.
+    grey = image.convert("L")
+    small = grey.resize((SIDE, SIDE), Image.Resampling.HAMMING, box=picture_of(image).box, reducing_gap=2.5)
+    pixels = np.asarray(small, np.float64)
     if pixels.std() < FLAT:
         return UNKNOWN
     frequencies = np.round(_COSINES @ pixels @ _COSINES.T)  # rounded, so that those that are 0 are no noise

@@ -40,7 +40,7 @@ def distance(one: Image.Image, other: Image.Image) -> int:
 
 def test_against_the_dct_written_out() -> None:
     image = scene(0)
-    pixels = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.HAMMING)).tolist()
+    pixels = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.HAMMING, reducing_gap=2.5)).tolist()
     waves = [[math.cos(math.pi * k * (2 * n + 1) / 64) for n in range(32)] for k in range(8)]
     frequencies = [
         round(sum(pixels[y][x] * waves[down][y] * waves[across][x] for y in range(32) for x in range(32)))
