@@ -12,11 +12,13 @@
   - BundleError           an ONNX bundle is missing a part, was changed, or does not match
   - StoreError            Milvus refused, cannot be reached, or the collection does not fit the bundle
     - StoreBusy           Milvus is gone or overloaded for now; the same call may go through later
+    - RowsTooLarge        single rows are larger than a message that Milvus takes; all others are in
   - NotWhole              a collection does not hold what it should
   - Stopped               someone asked a run to stop; what is done is kept; exit code 130
   - TooManyRefused        the work is done, but more files were refused than allowed; exit code 3
 
-A message says what was found, what was expected, and what to do next.
+A message says what was found, what was expected, and what to do next. It names no option of the command line; where a
+setting helps, the error carries its name, and the command line adds the option.
 """
 
 from __future__ import annotations
@@ -29,12 +31,17 @@ from milvus_fghash.masking import masked
 
 
 class FghashError(Exception):
-    """Base class of all errors raised on purpose. What grants access is masked in its text, wherever that goes."""
+    """Base class of all errors raised on purpose. What grants access is masked in its text, wherever that goes.
+
+    Attributes:
+        setting: name of the setting that helps, as the library calls it, such as `batch_rows`; "" where none does.
+    """
 
     exit_code = 1
 
-    def __init__(self, *texts: str) -> None:
+    def __init__(self, *texts: str, setting: str = "") -> None:
         super().__init__(*map(masked, texts))
+        self.setting = setting
 
 
 class ConfigError(FghashError):
@@ -88,6 +95,18 @@ class StoreError(FghashError):
 
 class StoreBusy(StoreError):  # noqa: N818
     """Milvus cannot be reached or is overloaded just now; the same call may go through later."""
+
+
+class RowsTooLarge(StoreError):  # noqa: N818
+    """Single rows are larger than a message that Milvus takes; all others of the call are in.
+
+    Attributes:
+        ids: of these rows.
+    """
+
+    def __init__(self, message: str, ids: Iterable[str]) -> None:
+        super().__init__(message)
+        self.ids = frozenset(ids)
 
 
 class NotWhole(FghashError):  # noqa: N818

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
-from typing import Any
+import sys
+from typing import Any, Final
 
 import click
 
@@ -12,16 +14,25 @@ from milvus_fghash.errors import FghashError, nearest, one_line
 from milvus_fghash.masking import masked
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+CALLED_OTHERWISE: Final = {"batch_rows": "batch_size"}
+"""Setting of the library -> parameter of the commands, where the two have different names."""
 
 
 class Group(click.Group):
     """Errors raised on purpose become one line; anything else is a bug and shows its traceback."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command; what the encoding of stdout lacks, such as a letter of a file name, is written as an escape."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except FghashError as error:
-            _tell(one_line(error), type(error).__name__, error.exit_code)
+            option = _option_for(error.setting, self.get_command(ctx, ctx.invoked_subcommand or ""))
+            _tell(one_line(error) + option, type(error).__name__, error.exit_code)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             tell("Interrupted.", logging.ERROR, "error", kind="KeyboardInterrupt", exit_code=INTERRUPTED)
@@ -49,6 +60,20 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of the road, not of the alphabet."""
         return list(self.commands)
+
+
+def _option_for(setting: str, command: click.Command | None) -> str:
+    """How the message of an error goes on where the command has an option for the setting that helps.
+
+    Of a command with commands of its own, these are looked through: one name means one thing in all of them.
+    """
+    if setting and command is not None:
+        wanted = CALLED_OTHERWISE.get(setting, setting)
+        inner = command.commands.values() if isinstance(command, click.Group) else ()
+        for parameter in (parameter for one in (command, *inner) for parameter in one.params):
+            if parameter.name == wanted and isinstance(parameter, click.Option):
+                return f" ({max(parameter.opts, key=len)})"
+    return ""
 
 
 def _tell(message: str, kind: str, exit_code: int) -> None:

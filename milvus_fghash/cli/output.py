@@ -51,16 +51,22 @@ def _cell(value: object) -> Any:
         return Text("\n".join(_lines(value)))
     if isinstance(value, list | tuple):
         return Text(", ".join(str(_cell(part)) for part in value))
-    return Text(printable(value), overflow="fold")
+    return Text(_shown(value), overflow="fold")
+
+
+def _shown(value: object) -> str:
+    """`printable`, and in letters that stdout has: a column is as wide as what stands in it."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return printable(value).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            yield f"{indent}{printable(name)}:"
+            yield f"{indent}{_shown(name)}:"
             yield from _lines(value, indent + "  ")
         else:
-            yield f"{indent}{printable(name)}: {_cell(value)}"
+            yield f"{indent}{_shown(name)}: {_cell(value)}"
 
 
 def _print(table: Any, note: str) -> None:

@@ -185,8 +185,7 @@ class Changes:
     def _alike(self, *, same_part: bool = False) -> Iterator[tuple[int, str]]:
         """Numbers and places of the sources that lie elsewhere and share our namespace."""
         mine = self.described
-        for number, description in journal_sources.sources(self.journal).items():
-            other = json.loads(description)
+        for number, other in journal_sources.sources(self.journal).items():
             same = other["namespace"] == mine["namespace"] and (other["part"] == mine["part"] or not same_part)
             if same and other["photos"] != mine["photos"]:
                 yield number, other["photos"]

@@ -45,6 +45,13 @@ MOST_IDS: Final = 500
 """Of one SQL statement; SQLite takes 999 values and more."""
 MOST_ROWS: Final = 150
 """Of six values, in one statement."""
+HELD: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""What SQLite says where another process has the file open."""
+REFUSED_BY_DISK: Final = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS,
+}  # fmt: skip
+"""What it says where the file may be whole. Anything else means that the file is not what this module wrote."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,13 @@ class Sight:
 class Journal:
     """An open journal. Threads may share it."""
 
-    def __init__(self, folder: Path | None, connection: sqlite3.Connection) -> None:
-        self.folder, self._connection, self._lock = folder, connection, threading.Lock()
+    def __init__(self, file: Path | None, connection: sqlite3.Connection) -> None:
+        self._file, self._connection, self._lock = file, connection, threading.Lock()
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies; None of one in memory."""
+        return self._file and self._file.parent
 
     @classmethod
     def in_memory(cls) -> Self:
@@ -109,12 +121,15 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"cannot make the folder of the journal {folder}: {error.strerror}") from None
-        with _told(folder):
-            file = journal_file(folder, born)
+            raise DataError(
+                f"cannot make the folder of the journal {folder}: {error.strerror}; name a folder that can be written",
+                setting="journal",
+            ) from None
+        file = journal_file(folder, born)
+        with _told(file):
             connection = sqlite3.connect(file, timeout=0.5, check_same_thread=False, isolation_level=None)
         try:
-            with _told(folder):
+            with _told(file):
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")  # a power cut loses what is not checkpointed yet
@@ -125,7 +140,7 @@ class Journal:
                 connection.execute("COMMIT")
             if version > VERSION:
                 raise DataError(f"the journal {file} was made by a newer milvus-fghash; use that, or delete it")
-            journal = cls(folder, connection)
+            journal = cls(file, connection)
             if not version:
                 journal._make()
         except BaseException:
@@ -235,7 +250,8 @@ class Journal:
         while True:
             with self.transaction() as connection:
                 rows = connection.execute(sql, (last, *values)).fetchall()
-            yield from map(_entry, rows)
+                found = list(map(_entry, rows))
+            yield from found
             if len(rows) < MOST_IDS:
                 return
             last = rows[-1][-1]
@@ -252,7 +268,7 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of the block or nothing; other threads wait meanwhile. For this part's own files."""
-        with self._lock, _told(self.folder):
+        with self._lock, _told(self._file):
             try:
                 self._connection.execute("BEGIN")
                 yield self._connection
@@ -282,6 +298,8 @@ def _known(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Entr
 
 def _entry(row: Sequence[Any]) -> Entry:
     key, path, *others = row[:6]
+    if not isinstance(path, bytes) or not all(isinstance(one, str) for one in (key, *others)):
+        raise sqlite3.DatabaseError("a photo has a value of another type")
     return Entry(key, path.decode("utf-8", "surrogateescape"), *others)
 
 
@@ -291,18 +309,26 @@ def _bytes(path: str) -> bytes:
 
 
 @contextmanager
-def _told(folder: Path | None) -> Iterator[None]:
+def _told(file: Path | None) -> Iterator[None]:
     """What SQLite raises, as one line that says what to do."""
     try:
         yield
+    except UnicodeDecodeError as error:  # raised where the words of SQLite hold bytes of a damaged file
+        raise _damaged(file, error.object.decode(errors="backslashreplace")) from None
     except sqlite3.Error as error:
-        said = str(error)
-        if "locked" in said:
+        code = getattr(error, "sqlite_errorcode", None)  # what Python itself finds wrong with a value has none
+        kind = None if code in (None, sqlite3.SQLITE_IOERR_SHORT_READ) else code & 0xFF
+        if kind in HELD:
             raise ConfigError(
-                f"another process has the journal {folder} open, most likely a run into this collection; wait for it"
+                f"another process has the journal {file} open, most likely a run into this collection; wait for it"
             ) from None
-        if isinstance(error, sqlite3.OperationalError):
-            raise DataError(f"cannot write the journal {folder}: {said}; mend that, and go on") from None
-        raise DataError(
-            f"the journal {folder} is damaged ({said}); delete it, and all photos are encoded again"
-        ) from None
+        if kind in REFUSED_BY_DISK:
+            raise DataError(f"cannot read or write the journal {file}: {error}; mend that, and go on") from None
+        raise _damaged(file, str(error)) from None
+
+
+def _damaged(file: Path | None, why: str) -> DataError:
+    return DataError(
+        f"the journal {file} is damaged ({why}); delete it, and the next run encodes all photos again, also those whose "
+        "rows were deleted on purpose"
+    )

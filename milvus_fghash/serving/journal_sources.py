@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Sequence
+from typing import Final
 
 from milvus_fghash.serving.journal import DELETED, Journal
 
 
-def sources(journal: Journal) -> dict[int, str]:
-    """Number -> description, of all sources."""
+PARTS: Final = {"photos", "part", "namespace"}
+
+
+def sources(journal: Journal) -> dict[int, dict[str, str]]:
+    """Number -> description (`photos`, `part`, `namespace`), of all sources."""
     with journal.transaction() as connection:
-        return dict(connection.execute("SELECT number, description FROM sources"))
+        return {number: _description(text) for number, text in connection.execute("SELECT * FROM sources")}
+
+
+def _description(text: str) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads(text)
+        if found.keys() >= PARTS and all(isinstance(found[part], str) for part in PARTS):
+            return found
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise sqlite3.DatabaseError("the description of a source cannot be read")
 
 
 def lost(journal: Journal, source: int) -> list[str]:

@@ -140,9 +140,10 @@ def train_round(
         progress.terms = _means(sums, batches)
         report(progress)
         if not all(math.isfinite(value) for value in progress.terms.values()):
+            instead = "" if plan.precision == "float32" else ", or use training.precision = 'float32'"
             raise NotFinite(
                 f"the loss is not finite in round {number + 1}, epoch {epoch + 1}: {progress.terms}. "
-                "Lower training.learning_rate, or use training.precision = 'float32'"
+                f"Lower training.learning_rate, which is {plan.learning_rate:g}{instead}"
             )
     with torch.no_grad():
         method.after_round(at)

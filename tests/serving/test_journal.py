@@ -6,13 +6,14 @@ import inspect
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from milvus_fghash.errors import ConfigError, DataError
-from milvus_fghash.serving import journal_sources
+from milvus_fghash.serving import journal_rows, journal_sources
 from milvus_fghash.serving.journal import DELETED, HAS_ROW, MOST_IDS, Entry, Journal, Sight, journal_file
 from milvus_fghash.serving.target import Target, journal_folder
 
@@ -115,7 +116,7 @@ def test_all_of_a_batch_or_none(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_in_its_own_words(tmp_path: Path) -> None:
     with closing(filled(tmp_path)) as journal:
         journal._connection.execute("PRAGMA max_page_count = 30")
-        with pytest.raises(DataError, match=r"cannot write the journal .*: database or disk is full; mend that"):
+        with pytest.raises(DataError, match=r"cannot read or write the journal .*one.sqlite: database or disk is full; mend that"):
             journal.put([Entry(f"{number}", "p" * 1000, "", "sha") for number in range(500)])
         assert not stored(journal)
 
@@ -173,6 +174,55 @@ def test_a_damaged_and_a_newer_journal_are_named(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(DataError, match="newer milvus-fghash"):
         Journal.open(tmp_path, "one")
+
+
+def used(folder: Path) -> None:
+    """Open a journal and do with it what an ingest and a verification do."""
+    with closing(Journal.open(folder, "one")) as journal:
+        source = journal.source('{"photos": "/other", "part": "", "namespace": ""}')
+        journal_sources.sources(journal)
+        journal.begin_listing()
+        journal.see(source, IDS)
+        journal.put([Entry(key, f"{key}.jpg", "2 3", "sha", "truncated") for key in IDS[40:]])
+        journal.reasons()
+        assert [*journal.refused(), *journal.entries("1")]
+        journal_rows.begin(journal)
+        journal_rows.note(journal, [("a", "b")])
+        assert [*journal_rows.without_row(journal), *journal_rows.unlike_row(journal)]
+        journal_sources.leave(journal, source, journal_sources.lost(journal, 1))
+
+
+IDS = [f"{number:032x}" for number in range(50)]
+PAGE = 4096
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    **{f"page {page} is gone": lambda raw, at=page: raw[: at * PAGE] + bytes(PAGE) + raw[(at + 1) * PAGE :]  # type: ignore[misc]
+       for page in range(0, 10, 2)},
+    "the second half is gone": lambda raw: raw[: len(raw) // 2],
+    "the end is gone": lambda raw: raw[:-1000],
+    "a table has another name": lambda raw: raw.replace(b"TABLE photos", b"TABLE phones"),
+    "a column has another name": lambda raw: raw.replace(b"stamp TEXT", b"stomp TEXT"),
+    "the schema is no text": lambda raw: raw.replace(b"reason TEXT", b"re\xfason TEXT"),
+    "a description is no JSON": lambda raw: raw.replace(b'{"photos"', b"{'photos'"),
+    "a value is no text": lambda raw: raw.replace(b"truncated-by-copy", b"truncated\xff\xfe\xfdcopy?"),
+    "it says that it is new": lambda raw: raw[:60] + bytes(4) + raw[64:],  # user_version
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_partly_damaged_journal_is_called_damaged(tmp_path: Path, damage: str) -> None:
+    with closing(Journal.open(tmp_path, "one")) as journal:
+        source = journal.source('{"photos": "/p", "part": "", "namespace": ""}')
+        journal.begin_listing()
+        journal.see(source, IDS)
+        journal.put([Entry(key, f"{key}.jpg", "1 2", "sha", message="truncated-by-copy") for key in IDS])
+    file = journal_file(tmp_path, "one")
+    whole = file.read_bytes()
+    file.write_bytes(DAMAGES[damage](whole))
+    assert file.read_bytes() != whole
+    with pytest.raises(DataError, match=r"journal-one\.sqlite is damaged \(.+\); delete it, and the next run encodes"):
+        used(tmp_path)
+    file.write_bytes(whole)
+    used(tmp_path)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
