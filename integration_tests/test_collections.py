@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +16,15 @@ from pymilvus import DataType, MilvusClient
 from integration_tests.random_rows import manifest_of, random_rows
 from milvus_fghash.bits import to_hex
 from milvus_fghash.errors import CodeError, StoreError
+from milvus_fghash.serving import collection as collection_module
+from milvus_fghash.serving import indexes
+from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.inventory import list_collections
+from milvus_fghash.serving.inventory import CollectionInfo, list_collections
 from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.schema import index_params
 from milvus_fghash.serving.search import Wanted, search_codes, search_hex
-from milvus_fghash.serving.target import probe
+from milvus_fghash.serving.target import Target, connect, probe
 
 
 def test_a_second_upsert_adds_nothing_and_the_last_one_counts(client: MilvusClient, dropped: str) -> None:
@@ -92,9 +99,9 @@ def test_a_collection_that_is_not_ours_is_left_alone(client: MilvusClient, dropp
 
 def test_what_failed_half_way_is_dropped(client: MilvusClient, dropped: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong_index(*_: object) -> Any:
-        indexes = MilvusClient.prepare_index_params()
-        indexes.add_index("code", index_type="NO_SUCH_INDEX", metric_type="HAMMING")
-        return indexes
+        wrong = MilvusClient.prepare_index_params()
+        wrong.add_index("code", index_type="NO_SUCH_INDEX", metric_type="HAMMING")
+        return wrong
 
     with monkeypatch.context() as patch:
         patch.setattr("milvus_fghash.serving.collection.index_params", wrong_index)
@@ -113,15 +120,97 @@ def test_lite_refuses_ivf_before_anything_is_created(lite: MilvusClient, new_nam
     assert not lite.has_collection(new_name)
 
 
-def test_a_half_made_collection_is_named_as_such_and_can_be_dropped(lite: MilvusClient, new_name: str) -> None:
-    HashCollection.create(lite, new_name, manifest_of(12))
-    lite.release_collection(new_name)
-    lite.drop_index(new_name, "code")
-    with pytest.raises(StoreError, match="left half-made"):
-        HashCollection.open(lite, new_name)
-    assert {info.name: info.index for info in list_collections(lite)}[new_name] is None
-    HashCollection.drop(lite, new_name)
-    assert not lite.has_collection(new_name)
+def test_an_index_that_was_dropped_is_named_and_built_again_beside_the_rows(
+    client: MilvusClient, dropped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding_dim = 4 if probe(client).several_vectors else None
+    monkeypatch.setattr(indexes, "BEING_MADE", 0.5)
+    rows, another = random_rows(30, 12), manifest_of(12).model_copy(update={"fingerprint": "f" * 64})
+    collection = HashCollection.create(client, dropped, manifest_of(12), embedding_dim=embedding_dim)
+    collection.upsert(rows, np.ones((30, 4), np.float32) if embedding_dim else None)
+    lost = ["code", "embedding"] if embedding_dim else ["code"]
+    for fields in (lost, lost[-1:]):
+        client.release_collection(dropped)
+        for field in fields:
+            client.drop_index(dropped, field)
+        named = " and ".join(fields)
+        with pytest.raises(
+            StoreError, match=f"has no index of {named}: it was dropped.* The rows are all there; ingest"
+        ):
+            HashCollection.open(client, dropped)
+        assert describe(client, dropped).problem == "an index was dropped, or not built yet; ingest builds it"
+        told: list[str] = []
+        with pytest.raises(StoreError, match="another state of the same training"):
+            HashCollection.open_or_create(client, dropped, another, tell=told.append)
+        again = HashCollection.open_or_create(client, dropped, manifest_of(12), tell=told.append)
+        assert told == [f"the collection {dropped} had no index of {named}; it was built again, and all rows are there"]
+        assert (again.count(), again.index, describe(client, dropped).problem) == (30, "BIN_FLAT", None)
+        assert search_codes(again, rows.codes[:1], Wanted(1, consistency="Strong"))[0].hits[0].distance == 0
+
+
+def test_one_without_an_index_can_be_dropped_and_one_that_measures_otherwise_is_named(
+    client: MilvusClient, dropped: str
+) -> None:
+    HashCollection.create(client, dropped, manifest_of(12))
+    client.release_collection(dropped)
+    client.drop_index(dropped, "code")
+    other = MilvusClient.prepare_index_params()
+    other.add_index("code", index_type="BIN_FLAT", metric_type="JACCARD")
+    client.create_index(dropped, other)
+    with pytest.raises(StoreError, match="measures by JACCARD instead of HAMMING"):
+        HashCollection.open_or_create(client, dropped, manifest_of(12))
+    client.drop_index(dropped, "code")
+    HashCollection.drop(client, dropped)
+    assert not client.has_collection(dropped)
+
+
+def describe(client: MilvusClient, name: str) -> CollectionInfo:
+    return next(info for info in list_collections(client) if info.name == name)
+
+
+def test_a_run_that_comes_second_opens_what_the_first_has_made(
+    client: MilvusClient, dropped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = HashCollection.create(client, dropped, manifest_of(12))
+    seen = iter([False, False])  # by both looks before it was there
+    monkeypatch.setattr(collection_module, "exists", lambda *asked: next(seen, None) is not False and exists(*asked))
+    assert HashCollection.open_or_create(client, dropped, manifest_of(12)).note == first.note
+    with pytest.raises(StopIteration):
+        next(seen)
+
+
+def test_several_first_runs_at_once_use_one_collection(
+    server_target: Target, client: MilvusClient, dropped: str
+) -> None:
+    at_once = threading.Barrier(3)
+
+    def run(_: int) -> str:
+        with closing(connect(server_target)) as own:
+            at_once.wait()
+            made = HashCollection.open_or_create(own, dropped, manifest_of(12))
+            made.upsert(random_rows(5, 12))
+            return made.note.born
+
+    if probe(client).kind == "server":
+        with ThreadPoolExecutor(3) as pool:
+            assert len(set(pool.map(run, range(3)))) == 1
+        assert HashCollection.open(client, dropped).count() == 5
+
+
+def test_who_fails_does_not_drop_what_another_run_has_completed(
+    client: MilvusClient, dropped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_another(*asked: Any) -> Any:
+        client.create_index(dropped, index_params(*asked))
+        wrong = MilvusClient.prepare_index_params()
+        wrong.add_index("code", index_type="NO_SUCH_INDEX", metric_type="HAMMING")
+        return wrong
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection_module, "index_params", of_another)
+        with pytest.raises(StoreError, match="cannot create"):
+            HashCollection.create(client, dropped, manifest_of(12))
+    assert HashCollection.open(client, dropped).count() == 0
 
 
 def test_the_code_as_text_beside_the_vector(client: MilvusClient, dropped: str) -> None:

@@ -16,6 +16,8 @@ from milvus_fghash.serving.scalar_columns import PHASH
 def collection_for(manifest: ShardsManifest, client: MilvusClient, name: str, **options: Any) -> HashCollection:
     """Open the collection, or create it for the shards with the options (index, nlist, consistency) if there is none.
 
+    ``tell`` among them is called with a line when an index was built again.
+
     Raises:
         ConfigError: when the collection has other columns or another partition key than the shards.
         StoreError: as `HashCollection.open` and `HashCollection.create`.

@@ -79,6 +79,7 @@ def bulk_import(
                 index=index.upper(),
                 nlist=nlist,
                 consistency=consistency,
+                tell=tell,
             )
             options = ImportOptions(at_once, deadline, sample, Patience(patience))
             result = ImportRun(shards, markers, collection, jobs, place, options, stop, tell, update).result()

@@ -22,7 +22,7 @@ class Group(click.Group):
     """Errors raised on purpose become one line; anything else is a bug and shows its traceback."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command; what the encoding of stdout lacks, such as a letter of a file name, is written as an escape."""
+        """Run the command; letters that stdout cannot encode, such as those of a file name, become escapes."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)

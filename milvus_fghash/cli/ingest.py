@@ -174,6 +174,7 @@ def ingest(
             columns=asked_for,
             partition_key=partition_key,
             phash=phash,
+            tell=tell,
         )
         own = {column.name: column for column in collection.columns}
         folder = connection.journal_folder(collection.name, journal)

@@ -122,7 +122,7 @@ def reindex(
     tell_found(found)
     with closing(connection.connect()) as client, progress_bar("reindexing") as update:
         old = HashCollection.open(client, name)
-        new = open_beside(client, old, into or new_name(name, old.note, encoder.bundle.manifest), encoder)
+        new = open_beside(client, old, into or new_name(name, old.note, encoder.bundle.manifest), encoder, tell)
         with finishing_when_interrupted() as stop:
             done = run(
                 encoder,

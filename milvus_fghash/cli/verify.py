@@ -74,9 +74,11 @@ def verify(
     """
     if delete_extra and not mend:
         raise click.UsageError("--delete-extra goes with --mend")
+    from milvus_fghash.serving.aliases import exists
     from milvus_fghash.serving.changes import Changes
     from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.serving.indexes import build_missing
     from milvus_fghash.serving.ingest import IngestOptions, ingest
     from milvus_fghash.serving.journal import Journal
     from milvus_fghash.serving.verify import mend as make_whole
@@ -90,6 +92,8 @@ def verify(
     seed = random.randrange(2**32) if seed is None else seed
     mended: dict[str, int] | None = None
     with closing(connection.connect()) as client, progress_bar("verifying") as update:
+        if mend and exists(client, connection.collection_name):
+            build_missing(client, connection.collection_name, encoder.bundle.manifest, tell=tell)
         collection = HashCollection.open(client, connection.collection_name, encoder.bundle.manifest)
         folder = connection.journal_folder(collection.name, journal)
 

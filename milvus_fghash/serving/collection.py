@@ -18,19 +18,23 @@ from milvus_fghash.serving.aliases import check_unused, exists, resolve
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import IDS_A_CALL, check_quotes, id_is_one_of
 from milvus_fghash.serving.filters import check_filter, told_of_filter
+from milvus_fghash.serving.indexes import build_missing, check_indexes, indexes_of
 from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.serving.paging import query_pages
+from milvus_fghash.serving.patience import Tell
 from milvus_fghash.serving.replacing import replace_rows
 from milvus_fghash.serving.rows import Rows, check_records
 from milvus_fghash.serving.scalar_columns import PHASH, check_columns, checked_values, is_phash, read_columns
 from milvus_fghash.serving.schema import (
     COLUMNS,
+    VECTORS,
     IndexType,
     Model,
     ModelNote,
     check_index,
     check_name,
     index_params,
+    note_of,
     read_note,
     row_schema,
 )
@@ -111,7 +115,7 @@ class HashCollection:
 
         Raises:
             ConfigError: when a name, nlist or the partition key cannot be.
-            StoreError: when the name is taken, or Milvus refuses; nothing half-made is left behind.
+            StoreError: when the name is taken, or Milvus refuses; no collection without an index is left behind.
         """
         check_name(name)
         able = probe(client)
@@ -122,10 +126,10 @@ class HashCollection:
         schema = row_schema(ModelNote.of(manifest), code_hex, embedding_dim, columns, partition_key, phash)
         with milvus_call(f"cannot create {name}"):
             client.create_collection(name, schema=schema, consistency_level=consistency, timeout=TIMEOUT)
+        vectors = VECTORS if embedding_dim else VECTORS[:1]
         try:
             with milvus_call(f"cannot create {name}"):
-                client.create_index(name, index_params(index, nlist, embedding_dim), timeout=LOAD_TIMEOUT)
-                client.load_collection(name, timeout=LOAD_TIMEOUT)
+                client.create_index(name, index_params(index, nlist, vectors), timeout=LOAD_TIMEOUT)
         except BaseException:
             _drop_half_made(client, name)
             raise
@@ -138,7 +142,7 @@ class HashCollection:
         Of an alias, the collection it stands for now: whatever becomes of the alias, this one stays open.
 
         Raises:
-            StoreError: when it is not there, not ours, half-made, or filled by another model.
+            StoreError: when it is not there, not ours, without an index, or filled by another model.
         """
         name = resolve(client, check_name(name))
         with milvus_call(f"cannot open the collection {name}"):
@@ -147,10 +151,10 @@ class HashCollection:
                 hint = nearest(name, known) if known else "There are none yet; ingest makes one."
                 raise StoreError(f"there is no collection {name}. {hint}")
             described = client.describe_collection(name, timeout=TIMEOUT)
-            index = client.describe_index(name, "code", timeout=TIMEOUT) or {}
         note = _note(name, described)
-        if not index:
-            raise StoreError(f"the collection {name} has no index: it was left half-made. Drop it and ingest again")
+        indexes = indexes_of(client, name, described["fields"])
+        check_indexes(name, indexes)
+        index = indexes["code"]
         widths = {one["name"]: one["params"].get("dim") for one in described["fields"]}
         if int(widths["code"]) != 8 * code_bytes(note.bits):
             raise StoreError(f"the collection {name} says {note.bits} bits, but its field `code` has {widths['code']}")
@@ -180,14 +184,33 @@ class HashCollection:
         return collection
 
     @classmethod
-    def open_or_create(cls, client: MilvusClient, name: str, manifest: Model, **options: Any) -> HashCollection:
-        """Open the collection, or `create` it with the options when there is none; an open one keeps its own."""
-        there = exists(client, check_name(name))
-        return cls.open(client, name, manifest) if there else cls.create(client, name, manifest, **options)
+    def open_or_create(
+        cls, client: MilvusClient, name: str, manifest: Model, *, tell: Tell = lambda line: None, **options: Any
+    ) -> HashCollection:
+        """Open the collection, or `create` it with the options when there is none; an open one keeps its own.
+
+        Where several runs do so at once, one creates it and all of them open it. An index that was dropped is built
+        again, of the kind that the options say.
+
+        Args:
+            tell: called with a line when an index was built again.
+
+        Raises:
+            ConfigError, StoreError: as `create` and `open`.
+        """
+        if not exists(client, check_name(name)):
+            try:
+                return cls.create(client, name, manifest, **options)
+            except StoreError:
+                if not exists(client, name):  # else another run has made it since we looked
+                    raise
+        kind = {option: options[option] for option in ("index", "nlist") if option in options}
+        build_missing(client, name, manifest, **kind, tell=tell)
+        return cls.open(client, name, manifest)
 
     @staticmethod
     def drop(client: MilvusClient, name: str) -> None:
-        """Delete a collection of ours with all its rows, a half-made one too.
+        """Delete a collection of ours with all its rows, one without an index too.
 
         Raises:
             StoreError: when it is not there, not ours, or what an alias stands for.
@@ -196,7 +219,7 @@ class HashCollection:
         with milvus_call(f"cannot drop {name}"):
             if not client.has_collection(name, timeout=TIMEOUT):
                 raise StoreError(f"there is no collection {name}")
-            if read_note(name, client.describe_collection(name, timeout=TIMEOUT)["description"]) is None:
+            if note_of(client, name) is None:
                 raise StoreError(f"the collection {name} was not made by milvus-fghash, so it is not dropped")
             client.drop_collection(name, timeout=TIMEOUT)
 
@@ -351,9 +374,13 @@ def _note(name: str, described: Mapping[str, Any]) -> ModelNote:
 
 
 def _drop_half_made(client: MilvusClient, name: str) -> None:
-    """After a failure that is about to be raised: a second one must not hide it."""
+    """After a failure that is about to be raised: a second one must not hide it.
+
+    One that has an index all the same was completed by another run, which may write to it.
+    """
     with contextlib.suppress(StoreError), milvus_call(f"cannot drop {name}"):
-        client.drop_collection(name, timeout=TIMEOUT)
+        if not client.list_indexes(name, timeout=TIMEOUT):
+            client.drop_collection(name, timeout=TIMEOUT)
 
 
 def count_rows(client: MilvusClient, name: str, filter: str = "") -> int:

@@ -10,6 +10,7 @@ from typing import Final
 
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.serving import versions
+from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import check_quotes
@@ -17,6 +18,7 @@ from milvus_fghash.serving.journal import Journal, journal_file
 from milvus_fghash.serving.own_ids import row_ids
 from milvus_fghash.serving.reindex_record import record_file
 from milvus_fghash.serving.rows import MAX_BYTES, check_fits, is_utf8
+from milvus_fghash.serving.schema import check_name, note_of
 from milvus_fghash.text_file import read_text
 
 IDS_A_PAGE: Final = 10_000
@@ -112,11 +114,11 @@ def drop_with_journal(client: MilvusClient, name: str, folder: Path) -> None:
         ConfigError: when another process has the journal open.
         StoreError: as `HashCollection.drop`.
     """
-    try:
-        born = HashCollection.open(client, name).note.born
-    except StoreError:  # half-made, or not ours: dropping decides
-        HashCollection.drop(client, name)
+    note = note_of(client, name) if exists(client, check_name(name)) else None
+    if note is None:
+        HashCollection.drop(client, name)  # which says why not
         return
+    born = note.born
     with Journal.if_there(folder, born):
         versions.forget(client, name)
         HashCollection.drop(client, name)

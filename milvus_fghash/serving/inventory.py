@@ -10,6 +10,7 @@ from milvus_fghash.errors import StoreError
 from milvus_fghash.serving.aliases import all_aliases
 from milvus_fghash.serving.collection import count_rows
 from milvus_fghash.serving.driver import MilvusClient
+from milvus_fghash.serving.indexes import indexes_of
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 from milvus_fghash.serving.schema import read_note
 
@@ -53,13 +54,14 @@ def _info(client: MilvusClient, name: str, aliases: list[str]) -> CollectionInfo
             note = read_note(name, described["description"])
             if note is None:
                 return None
-            index = client.describe_index(name, "code", timeout=TIMEOUT) or {}
+            indexes = indexes_of(client, name, described["fields"])
             return CollectionInfo(
                 name=name,
                 rows=_count_if_loaded(client, name),
-                index=index.get("index_type"),
+                index=indexes["code"].get("index_type"),
                 consistency=described["consistency_level_name"],
                 aliases=aliases,
+                problem=None if all(indexes.values()) else "an index was dropped, or not built yet; ingest builds it",
                 **note.model_dump(include={"method", "bits", "lineage", "fingerprint"}),
             )
     except StoreError as error:

@@ -329,6 +329,6 @@ def _told(file: Path | None) -> Iterator[None]:
 
 def _damaged(file: Path | None, why: str) -> DataError:
     return DataError(
-        f"the journal {file} is damaged ({why}); delete it, and the next run encodes all photos again, also those whose "
-        "rows were deleted on purpose"
+        f"the journal {file} is damaged ({why}); delete it, and the next run encodes all photos again, also those "
+        "whose rows were deleted on purpose"
     )

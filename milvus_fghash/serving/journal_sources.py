@@ -9,7 +9,6 @@ from typing import Final
 
 from milvus_fghash.serving.journal import DELETED, Journal
 
-
 PARTS: Final = {"photos", "part", "namespace"}
 
 

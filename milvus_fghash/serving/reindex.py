@@ -77,8 +77,10 @@ def new_name(name: str, old: ModelNote, manifest: BundleManifest) -> str:
     return check_name(f"{stem}_{manifest.fingerprint[:DIGITS]}")
 
 
-def open_beside(client: MilvusClient, old: HashCollection, name: str, encoder: Encoder) -> HashCollection:
-    """Open the new collection, or make one of the old one's kind.
+def open_beside(
+    client: MilvusClient, old: HashCollection, name: str, encoder: Encoder, tell: Tell = lambda line: None
+) -> HashCollection:
+    """Open the new collection, or make one of the old one's kind. ``tell`` as `HashCollection.open_or_create`.
 
     Raises:
         ConfigError: when it is the old one, or the old one keeps embeddings and the bundle gives none.
@@ -90,14 +92,12 @@ def open_beside(client: MilvusClient, old: HashCollection, name: str, encoder: E
             f"the collection {old.name} was filled by this very bundle; ingest takes in what is new, and --into names "
             "another collection for another model"
         )
-    if exists(client, name):
-        return HashCollection.open(client, name, manifest)
-    if old.embedding_dim is not None and encoder.embedding_dim is None:
+    if old.embedding_dim is not None and encoder.embedding_dim is None and not exists(client, name):
         raise ConfigError(
             f"the collection {old.name} keeps embeddings, and {encoder.bundle.path} gives none; export it again with "
             "--output embedding"
         )
-    return HashCollection.create(client, name, manifest, **kind_of(old, encoder))
+    return HashCollection.open_or_create(client, name, manifest, tell=tell, **kind_of(old, encoder))
 
 
 def kind_of(old: HashCollection, encoder: Encoder) -> dict[str, Any]:

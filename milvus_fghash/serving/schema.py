@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, Protocol, Self
 
 from milvus_fghash.bits import code_bytes
@@ -13,6 +13,7 @@ from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError, StoreError, nearest
 from milvus_fghash.serving.driver import DataType, MilvusClient
+from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 from milvus_fghash.serving.rows import MAX_BYTES
 from milvus_fghash.serving.scalar_columns import PHASH, PHASH_IS, add_columns
 from milvus_fghash.serving.target import Capabilities
@@ -22,6 +23,9 @@ IndexType = Literal["BIN_FLAT", "BIN_IVF_FLAT"]
 
 COLUMNS: Final = ("id", "path", "label", "content_sha", "meta")
 """Everything of a row but its vectors."""
+METRIC: Final = {"code": "HAMMING", "embedding": "COSINE"}
+"""Vector field -> what its index measures by."""
+VECTORS: Final = tuple(METRIC)
 MAX_NLIST: Final = 65_536
 MAX_NAME: Final = 255
 
@@ -97,6 +101,17 @@ def read_note(collection: str, description: str) -> ModelNote | None:
         raise StoreError(f"{error}. It was changed, or made by a newer milvus-fghash") from error
 
 
+def note_of(client: MilvusClient, name: str) -> ModelNote | None:
+    """The note of a collection that is there, loaded and indexed or not; None when it is not ours.
+
+    Raises:
+        StoreError: when it cannot be understood, or Milvus refuses.
+    """
+    with milvus_call(f"cannot look at the collection {name}"):
+        described = client.describe_collection(name, timeout=TIMEOUT)
+    return read_note(name, described["description"])
+
+
 def check_name(name: str) -> str:
     """Return ``name`` if Milvus takes it for a collection.
 
@@ -154,12 +169,11 @@ def row_schema(
     return schema
 
 
-def index_params(index: IndexType, nlist: int, embedding_dim: int | None) -> Any:
-    """One index for each vector field: Milvus loads no collection that lacks one."""
+def index_params(index: IndexType, nlist: int, fields: Iterable[str]) -> Any:
+    """One index for each of the vector fields: Milvus loads no collection that lacks one."""
     indexes = MilvusClient.prepare_index_params()
-    indexes.add_index(
-        "code", index_type=index, metric_type="HAMMING", params={"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
-    )
-    if embedding_dim:
-        indexes.add_index("embedding", index_type="AUTOINDEX", metric_type="COSINE")
+    for field in fields:
+        kind = index if field == "code" else "AUTOINDEX"
+        params = {"nlist": nlist} if kind == "BIN_IVF_FLAT" else {}
+        indexes.add_index(field, index_type=kind, metric_type=METRIC[field], params=params)
     return indexes

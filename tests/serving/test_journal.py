@@ -116,7 +116,9 @@ def test_all_of_a_batch_or_none(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_in_its_own_words(tmp_path: Path) -> None:
     with closing(filled(tmp_path)) as journal:
         journal._connection.execute("PRAGMA max_page_count = 30")
-        with pytest.raises(DataError, match=r"cannot read or write the journal .*one.sqlite: database or disk is full; mend that"):
+        with pytest.raises(
+            DataError, match=r"cannot read or write the journal .*: database or disk is full; mend that"
+        ):
             journal.put([Entry(f"{number}", "p" * 1000, "", "sha") for number in range(500)])
         assert not stored(journal)
 
