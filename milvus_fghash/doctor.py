@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from milvus_fghash._version import __version__
@@ -110,18 +109,24 @@ def _milvus_lite() -> Finding:
 
     if not installed("milvus-lite"):
         return Finding("Milvus Lite", "missing", "needed only for .db files: pip install 'milvus-fghash[lite]'")
-    with tempfile.TemporaryDirectory() as folder:
-        found = _milvus("Milvus Lite", Target(f"{folder}/doctor.db"))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = _milvus("Milvus Lite", Target(f"{folder}/doctor.db"))
+    except OSError as error:  # no folder for temporary files
+        return Finding("Milvus Lite", "warning", f"cannot be tried: {error.strerror or error}")
     return replace(found, state="ok" if found.state == "ok" else "warning")
 
 
 def _configured_milvus(target: Target, asked_for: bool) -> Finding:
+    from milvus_fghash.serving.lite import check_file
+
     part = f"Milvus at {target.uri}"
-    if target.is_lite and not Path(target.uri).expanduser().exists():  # opening it would make it
-        folder = Path(target.uri).expanduser().parent
-        if folder.is_dir():
+    try:
+        if target.is_lite and not target.file.exists():  # opening it would make it
+            check_file(target.uri)
             return Finding(part, "ok", "no such file yet; the first ingest makes it")
-        return Finding(part, "broken" if asked_for else "warning", f"there is no folder {folder}; make it first")
+    except FghashError as error:
+        return Finding(part, "broken" if asked_for else "warning", str(error))
     found = _milvus(part, target)
     return found if asked_for or found.state == "ok" else replace(found, state="warning")
 

@@ -17,10 +17,12 @@ from collections.abc import Iterator, Mapping
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 from milvus_fghash.bulk.jobs import Job
 from milvus_fghash.errors import StoreBusy, StoreError, one_line
+from milvus_fghash.serving.proxies import http_proxy
 from milvus_fghash.serving.target import Target
 from milvus_fghash.text_file import parse_json
 
@@ -93,7 +95,8 @@ class RestJobs:
             with error:
                 raw, status = error.read(), error.code
         except (OSError, HTTPException) as error:
-            raise _NoAnswer(f"{doing}: {self._target.uri} does not answer: {error}") from None
+            proxy = http_proxy(urlsplit(url).scheme, urlsplit(url).hostname or "")
+            raise _NoAnswer(f"{doing}: {self._target.uri} does not answer: {error}{proxy and '. '}{proxy}") from None
         return _data(doing, status, raw)
 
 

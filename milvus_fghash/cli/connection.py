@@ -66,7 +66,7 @@ class Connection:
         from milvus_fghash.serving.target import connect
 
         target = self.target()
-        if target.is_lite and not may_create and not Path(target.uri).expanduser().exists():
+        if target.is_lite and not may_create and not target.file.exists():
             raise StoreError(f"there is no Milvus Lite file {target.uri}; ingest makes one, or name another by --uri")
         return connect(target)
 

@@ -44,12 +44,14 @@ def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
     from milvus_fghash.data.fetching import ask_versions, opened
 
     (version,) = ask_versions([Place(archive.full, str(archive))])()
-    memory = _file_of(archive, version)
-    if version and (known := _remembered(memory)) is not None:
+    memory = None
+    with suppress(DataError):  # there is no home folder to remember it in
+        memory = _file_of(archive, version)
+    if version and memory and (known := _remembered(memory)) is not None:
         return known, version
     with opened(archive, BLOCK) as remote:
         members = list(_index(remote, str(archive)))
-    if version:
+    if version and memory:
         with suppress(DataError):  # a full disk costs only time
             write_whole(memory, json.dumps([_facts(member) for member in members]).encode())
     return members, version

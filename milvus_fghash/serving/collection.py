@@ -71,6 +71,8 @@ class HashCollection:
     """By which a server knows it, whatever it is called; 0 on Milvus Lite, which has none."""
     lite: bool = False
     """Whether it is in a file of Milvus Lite."""
+    timeout: float = TIMEOUT
+    """Seconds that a call may take to write, read or delete rows, repeats of pymilvus included."""
 
     @property
     def bits(self) -> int:
@@ -258,6 +260,7 @@ class HashCollection:
         Raises:
             CodeError: when the codes have another width than the collection's.
             StoreError: when a value does not fit its column, an id cannot be one, or Milvus refuses.
+            RowsTooLarge: as `write`.
         """
         records = self.records(rows, embeddings)
         self.write(records)
@@ -277,13 +280,14 @@ class HashCollection:
             CodeError: when a vector has another width than the collection's: Milvus may take it, and shift the others.
             StoreError: when an id cannot be one or stands twice, Milvus refuses, or the collection was dropped and made
                 anew since it was opened: this one's codes may be of another model.
+            RowsTooLarge: when Milvus takes no message of the size of single rows; all others are in.
         """
         check_records(records, self.bits, self.embedding_dim)
         check_quotes(self.client, [one["id"] for one in records], "write")
         if not self.is_called(self.name):
             raise StoreError(f"the collection {self.name} was dropped and made anew since it was opened; open it again")
         with milvus_call(f"cannot write to {self.name}"):
-            replace_rows(self.client, self.name, self.fields, records, self.upserts, TIMEOUT)
+            replace_rows(self.client, self.name, self.fields, records, self.upserts, self.timeout)
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
@@ -305,7 +309,7 @@ class HashCollection:
         """
         with self.filtered(filter):
             self.count()  # waits for the last writes: the iterator of Milvus 2.3 does not, whatever level it is given
-            yield from query_pages(self.client, self.name, columns, batch, filter.strip(), TIMEOUT)
+            yield from query_pages(self.client, self.name, columns, batch, filter.strip(), self.timeout)
 
     def check_filter(self, filter: str) -> None:
         """Refuse a filter that Milvus would not read to the end as it is written; raises as `filtered`."""
@@ -341,13 +345,13 @@ class HashCollection:
         deleted = 0
         for there in self.present(ids):  # Milvus counts the ids it was given, there or not
             with milvus_call(f"cannot delete from {self.name}"):
-                self.client.delete(self.name, filter=id_is_one_of(there), timeout=TIMEOUT)
+                self.client.delete(self.name, filter=id_is_one_of(there), timeout=self.timeout)
             deleted += len(there)
         return deleted
 
     def count(self) -> int:
         """Number of rows, those just written included."""
-        return count_rows(self.client, self.name)
+        return count_rows(self.client, self.name, timeout=self.timeout)
 
     def with_ids(self, ids: Sequence[str], columns: Sequence[str], consistency: Consistency = "Strong") -> list[Any]:
         """Rows with these ids as Milvus gives them, in no particular order."""
@@ -355,7 +359,7 @@ class HashCollection:
             return []
         with milvus_call(f"cannot read from {self.name}"):
             found: list[Any] = self.client.query(
-                self.name, id_is_one_of(ids), list(columns), consistency_level=consistency, timeout=TIMEOUT
+                self.name, id_is_one_of(ids), list(columns), consistency_level=consistency, timeout=self.timeout
             )
         return found
 
@@ -383,7 +387,7 @@ def _drop_half_made(client: MilvusClient, name: str) -> None:
             client.drop_collection(name, timeout=TIMEOUT)
 
 
-def count_rows(client: MilvusClient, name: str, filter: str = "") -> int:
+def count_rows(client: MilvusClient, name: str, filter: str = "", timeout: float = TIMEOUT) -> int:
     """Number of rows that fit a filter, those just written included; of an id that stands twice, both.
 
     The filter is not checked: it is to be one of `id_is_one_of`.
@@ -392,5 +396,5 @@ def count_rows(client: MilvusClient, name: str, filter: str = "") -> int:
         StoreError: when it is not loaded, or Milvus does not answer.
     """
     with milvus_call(f"cannot count the rows of {name}"):
-        rows = client.query(name, filter, output_fields=["count(*)"], consistency_level="Strong", timeout=TIMEOUT)
+        rows = client.query(name, filter, output_fields=["count(*)"], consistency_level="Strong", timeout=timeout)
     return int(rows[0]["count(*)"])

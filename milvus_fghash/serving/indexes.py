@@ -45,9 +45,10 @@ def check_indexes(name: str, indexes: Mapping[str, Mapping[str, Any]]) -> None:
         )
     for field, index in indexes.items():
         if index["metric_type"] != METRIC[field]:
+            measure = f"by {index['metric_type']}, not by {METRIC[field]}"
             raise StoreError(
-                f"the index of {field} in the collection {name} measures by {index['metric_type']} instead of "
-                f"{METRIC[field]}: release the collection and drop that index in Milvus, and ingest builds the right one"
+                f"the index of {field} in the collection {name} measures {measure}: "
+                "release the collection and drop that index in Milvus, and ingest builds the right one"
             )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Url
@@ -25,6 +27,8 @@ from milvus_fghash.whole_file import write_whole, written
 __all__ = ["IngestOptions", "IngestResult", "ingest", "write_report"]
 
 USUAL = IngestOptions()
+SHORTEST: Final = 10.0
+"""Seconds that a call to Milvus may take for who has no patience."""
 
 
 def ingest(
@@ -66,6 +70,8 @@ def ingest(
         Stopped: see ``stop``.
     """
     collection.check_model(encoder.bundle.manifest)
+    # pymilvus waits by itself as long as a call may take, and that must not be long where nobody wants to wait
+    collection = replace(collection, timeout=min(collection.timeout, max(SHORTEST, options.patience.seconds)))
     listing = listing.as_columns(collection.columns)
     photo_id(namespace, "")  # refuses a namespace that cannot be before any work
     if report:

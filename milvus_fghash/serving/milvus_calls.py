@@ -11,6 +11,7 @@ import grpc
 
 from milvus_fghash.errors import StoreBusy, StoreError, one_line
 from milvus_fghash.serving.driver import MilvusException
+from milvus_fghash.serving.lite import why_it_failed
 
 TIMEOUT: Final = 60.0
 """Seconds a call may take, repeats of pymilvus included."""
@@ -18,7 +19,15 @@ LOAD_TIMEOUT: Final = 600.0
 """Seconds for loading a collection or building an index, which grow with its rows."""
 LONGEST = 300
 
+LITE_FAILED = re.compile(r"Unexpected error in RPC handling|\Ainternal error\Z")
+"""What Milvus Lite says when it fails for a reason that it keeps to itself; no server does."""
+LITE_GONE = re.compile(r"(UNAVAILABLE|Fail connecting).* unix:")
+TOO_LARGE = re.compile(r"larger than max|with status: 413")
+"""A message that Milvus, or what stands before it, takes for too large."""
+
 HINTS = (
+    (LITE_GONE, "the process of Milvus Lite has ended; the same command starts it again"),
+    (TOO_LARGE, "the message was too large for Milvus, or for what stands before it; ask for less at a time"),
     (r"UNAUTHENTICATED|auth check failure|invalid credential", "the server refused the token; it must be "
      "user:password, or an API key that is still valid"),
     (r"PERMISSION_DENIED|PrivilegeNotPermitted|permission deny", "this user may not do that; ask for the right"),
@@ -26,7 +35,7 @@ HINTS = (
     (r"Fail connecting|UNAVAILABLE", "the server cannot be reached; is it running, and are host, port and TLS right?"),
     (r"Received UNIMPLEMENTED|HTTP/proxy port", "something answers there, but it is no Milvus (usual port: 19530)"),
     (r"database not found", "there is no such database on the server"),
-    (r"RESOURCE_EXHAUSTED", "the message was too large, or the server limits the rate; send fewer rows at a time"),
+    (r"RESOURCE_EXHAUSTED", "the server limits the rate, or has no room left"),
 )  # fmt: skip
 """What the text of an error matches -> what to tell; the server's own words follow."""
 
@@ -57,13 +66,26 @@ def milvus_call(doing: str) -> Iterator[None]:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether Milvus is only gone or overloaded for now. A message that is too large never gets smaller."""
-    return isinstance(error, grpc.FutureTimeoutError) or bool(BUSY.search(_words(error)))
+    """Whether Milvus is only gone or overloaded for now.
+
+    A message that is too large never gets smaller, and a Milvus Lite that failed or ended stays so.
+    """
+    said = _words(error)
+    if any(one.search(said) for one in (LITE_FAILED, LITE_GONE, TOO_LARGE)):
+        return False
+    return isinstance(error, grpc.FutureTimeoutError) or bool(BUSY.search(said))
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Whether a call failed for the size of its message."""
+    return bool(TOO_LARGE.search(_words(error)))
 
 
 def explain(error: BaseException) -> str:
     """One line: a hint where the error is a known one, and what was said."""
     said = _words(error)
+    if LITE_FAILED.search(said):
+        return f"{why_it_failed()} ({said})"
     for pattern, hint in HINTS:
         if re.search(pattern, said):
             return f"{hint} ({said})"

@@ -50,7 +50,7 @@ class Patience:
                     tell(f"{error}; trying again for {self.seconds:.0f} s")
                 left = failed_first + self.seconds - now
                 if left <= 0:
-                    raise StoreBusy(f"{error}; gave up after {self.seconds:.0f} s") from error
+                    raise StoreBusy(f"{error}; gave up after {self.seconds:.0f} s", setting="patience") from error
                 if stop.wait(min(left, pause * random.uniform(0.5, 1))):
                     raise
                 pause = min(2 * pause, self.longest)

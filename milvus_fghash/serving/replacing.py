@@ -1,21 +1,33 @@
-"""Rows into Milvus, each in place of the one that had its id before."""
+"""Rows into Milvus, each in place of the one that had its id before, in messages that Milvus takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
+import grpc
 import numpy as np
 
-from milvus_fghash.serving.driver import DataType, MilvusClient, lower_calls
+from milvus_fghash.errors import RowsTooLarge
+from milvus_fghash.serving.driver import DataType, MilvusClient, MilvusException, is_lite, lower_calls
 from milvus_fghash.serving.expressions import IDS_A_CALL, id_is_one_of
+from milvus_fghash.serving.milvus_calls import is_too_large
+
+Record = Mapping[str, Any]
+LARGEST: Final = 32 << 20
+"""Bytes of the rows in one message. Milvus takes 64 MB, unless it was set up otherwise."""
+NUMBER: Final = 10
+"""Bytes of the largest number in a message."""
+HEAD: Final = 8
+"""Bytes before a value in a message, at the most."""
 
 
 def replace_rows(
     client: MilvusClient,
     name: str,
     fields: Sequence[Mapping[str, Any]],
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
     upserts: bool,
     timeout: float,
 ) -> None:
@@ -24,31 +36,112 @@ def replace_rows(
     They are sent column by column, which costs pymilvus a fraction of what sending them row by row does, as
     ``benchmarks/sink.py`` shows; Milvus gets the same.
 
+    Rows that are more than `LARGEST` together are sent in parts, and a part that is too large all the same in halves.
+
     Args:
         fields: of the collection, as Milvus described them when it was opened.
         records: values by field, all of the same fields; one that may be null may be left out.
         upserts: whether rows that are upserted are found afterwards, see `Capabilities.keyed_upsert`. Else they are
             deleted and inserted: when that fails in between they are gone, and whoever repeats the call writes them.
+
+    Raises:
+        RowsTooLarge: when single rows are more than this Milvus takes in a message; all others are in.
     """
-    if not records:
-        return
+
+    def send(part: Sequence[Record]) -> None:
+        _send(client, name, fields, part, upserts, timeout)
+
+    parts = _parts(records, len(records) if upserts else IDS_A_CALL)
+    if refused := [key for part in parts for key in _send_halving(send, part)]:
+        raise RowsTooLarge(
+            f"{len(refused):,} rows, such as {refused[0]}, are larger than a message that this Milvus takes; all "
+            "others are in",
+            refused,
+        )
+
+
+def _send_halving(send: Callable[[Sequence[Record]], object], records: Sequence[Record]) -> list[str]:
+    """Send rows in one message, or halves of them where that is too large; ids of the rows that are so alone."""
+    try:
+        send(records)
+    except (MilvusException, grpc.RpcError) as error:
+        if not is_too_large(error):
+            raise
+        if len(records) == 1:
+            return [records[0]["id"]]
+        middle = len(records) // 2
+        return _send_halving(send, records[:middle]) + _send_halving(send, records[middle:])
+    return []
+
+
+def _send(
+    client: MilvusClient,
+    name: str,
+    fields: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
+    upserts: bool,
+    timeout: float,
+) -> None:
     if not records[0].keys() <= {field["name"] for field in fields}:  # others have added some: pymilvus looks again
         client.upsert(name, [dict(one) for one in records], timeout=timeout)
         return
     calls, of_database = lower_calls(client)
     more = {"schema": {"fields": fields}, **of_database}
+    # pymilvus repeats what failed until the time limit, whatever it was, and without a limit as often as it is told. A
+    # Milvus Lite whose disk is full needs no repetition; that its process has ended is noticed without a limit.
+    once = {"retry_times": 0}
     if upserts:
-        calls.upsert(name, _columns(fields, records), timeout=timeout, **more)
+        calls.upsert(name, _columns(fields, records), **(once if is_lite(calls) else {"timeout": timeout}), **more)
         return
-    for start in range(0, len(records), IDS_A_CALL):
-        part = records[start : start + IDS_A_CALL]
-        client.delete(name, filter=id_is_one_of([one["id"] for one in part]), timeout=timeout)
-        # pymilvus repeats a call whose answer was lost, and the rows would be there twice. Only without a time limit it
-        # can be told not to; a connection that is gone is noticed all the same.
-        calls.batch_insert(name, _columns(fields, part), retry_times=0, **more)
+    client.delete(name, filter=id_is_one_of([one["id"] for one in records]), timeout=timeout)
+    # What was repeated because its answer was lost would be there twice. A server that is gone is noticed as well.
+    calls.batch_insert(name, _columns(fields, records), **once, **more)
 
 
-def _columns(fields: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _parts(records: Sequence[Record], most: int) -> Iterator[Sequence[Record]]:
+    """Rows in runs of at most ``most``, and of `LARGEST` bytes unless a single one is more."""
+    if len(records) <= most and _at_most(records) <= LARGEST:
+        if records:
+            yield records
+        return
+    start = size = 0
+    for at, record in enumerate(records):
+        more = sum(map(_size, record.values()))
+        if at > start and (size + more > LARGEST or at - start >= most):
+            yield records[start:at]
+            start, size = at, 0
+        size += more
+    yield records[start:]
+
+
+def _at_most(records: Sequence[Record]) -> int:
+    """Bytes that rows cannot exceed, quickly: a letter of UTF-8 has four bytes at the most."""
+    total = 0
+    for name in records[0] if records else ():
+        values = [one[name] for one in records]
+        if all(isinstance(one, str) for one in values):
+            total += HEAD * len(values) + 4 * sum(map(len, values))
+        elif all(isinstance(one, dict) for one in values):
+            total += HEAD * len(values) + len(json.dumps(values))
+        else:
+            total += sum(map(_size, values))
+    return total
+
+
+def _size(value: Any) -> int:
+    """Bytes of one value in a message, or somewhat more."""
+    if isinstance(value, str):
+        return HEAD + (len(value) if value.isascii() else len(value.encode()))
+    if isinstance(value, bytes):
+        return HEAD + len(value)
+    if isinstance(value, np.ndarray):
+        return HEAD + value.nbytes
+    if isinstance(value, dict | list):
+        return HEAD + len(json.dumps(value))
+    return HEAD + NUMBER
+
+
+def _columns(fields: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> list[dict[str, Any]]:
     """What Milvus computes itself is left out."""
     return [
         {"name": field["name"], "type": field["type"], "values": _values(field, records)}
@@ -57,7 +150,7 @@ def _columns(fields: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str,
     ]
 
 
-def _values(field: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _values(field: Mapping[str, Any], records: Sequence[Record]) -> list[Any]:
     name = field["name"]
     if name not in records[0]:
         return []

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -17,17 +13,15 @@ from urllib.parse import SplitResult, urlsplit
 
 import grpc
 
-from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, optional_part
+from milvus_fghash.errors import ConfigError, StoreBusy, StoreError
 from milvus_fghash.masking import KNOWN
-from milvus_fghash.packages import installed
 from milvus_fghash.serving.driver import MilvusClient, log_like_others
+from milvus_fghash.serving.lite import check_file, check_installed, lite_path, no_binary_vectors, opening
 from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
+from milvus_fghash.serving.proxies import grpc_proxy
 from milvus_fghash.state_folder import state_folder
 
 SCHEMES = ("http", "https", "tcp")
-LITE_FIX = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
-LITE_LOG_LEVEL = "GLOG_minloglevel"
-LITE_NAME = re.compile(r"[a-zA-Z0-9.\-_]{1,36}")  # milvus-lite 2.5.1 takes no other file names
 
 
 @dataclass(frozen=True)
@@ -72,6 +66,15 @@ class Target:
         """Whether this is a file rather than a server."""
         return "://" not in self.uri and self.uri.endswith(".db")
 
+    @property
+    def file(self) -> Path:
+        """Of Milvus Lite.
+
+        Raises:
+            StoreError: when it lies in a home folder, and there is none.
+        """
+        return lite_path(self.uri)
+
     def _split_uri(self) -> None:
         KNOWN.add_url(self.uri)
         parts = _parse(self.uri)
@@ -114,7 +117,7 @@ def journal_folder(target: Target, collection: str) -> Path:
     Beside the file of Milvus Lite; for a server in the `state_folder`.
     """
     if target.is_lite:
-        file = Path(target.uri).expanduser().resolve()
+        file = target.file.resolve()
         return file.with_name(f"{file.name}.journals") / collection
     parts = urlsplit(target.uri)
     where = f"{parts.hostname}:{parts.port}{parts.path} {target.db_name or ''}"
@@ -139,11 +142,16 @@ def connect(target: Target) -> MilvusClient:
         name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value
     }
     if not target.is_lite:
-        with milvus_call(f"cannot connect to {target.uri}"):
-            return MilvusClient(**options)
-    path = _lite_file(target.uri)
-    _check_lite()
-    with _said_by_lite(path), _quiet_lite(), _one_start_at_a_time(), milvus_call(f"cannot open {path}"):
+        try:
+            with milvus_call(f"cannot connect to {target.uri}"):
+                return MilvusClient(**options)
+        except StoreBusy as error:
+            if proxy := grpc_proxy(urlsplit(target.uri).hostname or ""):
+                raise StoreBusy(f"{error}. {proxy}", setting=error.setting) from error
+            raise
+    path = check_file(target.uri)
+    check_installed()
+    with opening(path), milvus_call(f"cannot open {path}"):
         return MilvusClient(str(path), timeout=target.timeout, grpc_options=SELDOM_PING)
 
 
@@ -163,7 +171,7 @@ def probe(client: MilvusClient) -> Capabilities:
                 "lite", metadata.version("milvus-lite"), ("BIN_FLAT",), True, False, False, True, False, False, False
             )
     if version.startswith("milvus_lite"):
-        raise StoreError(_no_binary_vectors(version))
+        raise StoreError(no_binary_vectors(version))
     at = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
     return Capabilities(
         kind="server",
@@ -205,95 +213,3 @@ def _check_token(token: str) -> None:
     else:
         return
     raise ConfigError(f"the token has the wrong shape: {problem}; expected user:password or an API key")
-
-
-def _lite_file(uri: str) -> Path:
-    path = Path(uri).expanduser()
-    if not path.parent.is_dir():
-        raise StoreError(f"cannot open {path}: there is no folder {path.parent}; make it first")
-    if not LITE_NAME.fullmatch(path.name):
-        raise StoreError(
-            f"cannot open {path}: Milvus Lite wants a file name of at most 36 letters, digits, dots, dashes and "
-            "underscores"
-        )
-    return path
-
-
-def _check_lite() -> None:
-    """Tell a usable Milvus Lite from what pip may have installed instead."""
-    version = installed("milvus-lite")
-    if version is None:
-        raise MissingExtra(
-            "a .db file needs Milvus Lite, which is not installed. Install it with: pip install 'milvus-fghash[lite]' "
-            "(Linux and macOS), or give the URI of a Milvus server"
-        )
-    if int(version.split(".")[0]) >= 3:
-        raise StoreError(_no_binary_vectors(version))
-    try:
-        with optional_part("lite"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pkg_resources announces its own end
-            import milvus_lite  # noqa: F401
-    except MissingExtra as error:
-        if getattr(error.__cause__, "name", None) != "pkg_resources":
-            raise
-        raise MissingExtra(
-            f"Milvus Lite {version} needs pkg_resources, which setuptools 82 and later lack. Mend it with: {LITE_FIX}"
-        ) from error
-
-
-def _no_binary_vectors(version: str) -> str:
-    return f"Milvus Lite {version} has no binary vectors; only Milvus Lite 2 has. Mend it with: {LITE_FIX}"
-
-
-@contextmanager
-def _one_start_at_a_time() -> Iterator[None]:
-    """Milvus Lites that start at the same moment all make a folder below the home folder, and some fail over it."""
-    import fcntl  # not on Windows, where there is no Milvus Lite
-
-    home = os.open(Path.home(), os.O_RDONLY)  # milvus-lite#305
-    try:
-        with suppress(OSError):  # a file system that has no locks
-            fcntl.flock(home, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(home)
-
-
-@contextmanager
-def _quiet_lite() -> Iterator[None]:
-    """The process of Milvus Lite writes to stderr where in its code an error was, and raises the error as well."""
-    given = os.environ.get(LITE_LOG_LEVEL)
-    os.environ[LITE_LOG_LEVEL] = given or "3"  # fatal ones alone
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[LITE_LOG_LEVEL]
-
-
-@contextmanager
-def _said_by_lite(path: Path) -> Iterator[None]:
-    """Milvus Lite logs why a file does not open and raises only that it does not; put the two together."""
-    said: list[str] = []
-
-    def keep(record: logging.LogRecord) -> bool:
-        if "milvus_lite" not in record.pathname:
-            return True
-        said.append(record.getMessage())
-        return False
-
-    root = logging.getLogger()
-    root.addFilter(keep)
-    try:
-        yield
-    except StoreError as error:
-        if any("opened by another program" in line for line in said):
-            raise StoreError(
-                f"cannot open {path}: another process has it open, and Milvus Lite serves one at a time; "
-                "stop that process, or use a Milvus server"
-            ) from error
-        if said:
-            raise StoreError(f"cannot open {path}: {said[-1]}; is it a Milvus Lite 2 file, and not damaged?") from error
-        raise
-    finally:
-        root.removeFilter(keep)

@@ -11,12 +11,13 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.errors import RowsTooLarge
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.journal import Entry, Journal
 from milvus_fghash.serving.patience import Patience, Tell
@@ -25,6 +26,9 @@ from milvus_fghash.serving.rows import Rows
 HANDED_OVER: Final = 2
 """Batches that may be with the writer at once. With the one that is being filled, three are lost to a kill at the most,
 which is to say encoded again."""
+
+TOO_LARGE: Final = "row-too-large"
+"""Reason of a photo with more text beside it than Milvus takes in a message."""
 
 
 @dataclass(frozen=True)
@@ -95,19 +99,23 @@ class Writer:
 
     def _write(self, records: Sequence[dict[str, Any]], batch: Batch) -> None:
         """Into Milvus, and what is in into the journal, also when another batch has failed meanwhile."""
+        refused: frozenset[str] = frozenset()
         try:
             if records:
                 if self._error is not None:
                     raise self._error
                 write = functools.partial(self.collection.write, records)
-                self.patience.until_it_works(write, self.stop, self._tell_once)
-            self.journal.put(batch.entries)
+                try:
+                    self.patience.until_it_works(write, self.stop, self._tell_once)
+                except RowsTooLarge as error:
+                    refused = error.ids
+            self.journal.put([_refused(one) if one.id in refused else one for one in batch.entries])
         except BaseException as error:
             self._error = self._error or error
             self.stop.set()
             raise
         with self._lock:
-            self.stored += len(records)
+            self.stored += len(records) - len(refused)
 
     def _tell_once(self, line: str) -> None:
         """Two batches that wait for the same Milvus have the same to say."""
@@ -115,3 +123,9 @@ class Writer:
             if line != self._told:
                 self._told = line
                 self.tell(line)
+
+
+def _refused(entry: Entry) -> Entry:
+    """Of a photo whose row Milvus does not take."""
+    message = f"the row of {entry.path} is larger than a message that this Milvus takes; keep fewer or shorter columns"
+    return replace(entry, content_sha="", reason=TOO_LARGE, message=message)

@@ -18,7 +18,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from milvus_fghash.errors import ConfigError, MissingExtra, StoreError
-from milvus_fghash.serving import target
+from milvus_fghash.serving.lite import LITE_FIX
 from milvus_fghash.serving.target import Target, connect, probe
 
 
@@ -229,7 +229,7 @@ def test_the_fix_names_what_the_extra_pins() -> None:
     pins = [line.split(";")[0].strip() for line in wanted if 'extra == "lite"' in line]
     for pin in pins:
         name = "milvus-lite" if pin.startswith("milvus-lite") else "setuptools"
-        (told,) = [part for part in target.LITE_FIX.split("'") if part.startswith(name)]
+        (told,) = [part for part in LITE_FIX.split("'") if part.startswith(name)]
         assert sorted(told.removeprefix(name).split(",")) == sorted(pin.removeprefix(name).split(","))
     assert len(pins) == 2
 

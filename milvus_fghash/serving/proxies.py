@@ -1,0 +1,57 @@
+"""Variables of the environment that send a connection through a proxy, for those that fail."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
+
+OF_GRPC: Final = ("grpc_proxy", "https_proxy", "http_proxy")
+"""In the order in which gRPC asks for them, whether there is TLS or not; the first that is set counts."""
+NOT_OF_GRPC: Final = ("no_grpc_proxy", "no_proxy")
+"""Likewise: hosts, endings of names and networks to which it goes without."""
+
+
+def grpc_proxy(host: str) -> str:
+    """Which variable sends gRPC to a host through a proxy, as a sentence; "" where none does."""
+    variable = next((name for name in OF_GRPC if name in os.environ), "")
+    if not variable or not os.environ[variable]:  # an empty one means no proxy
+        return ""
+    exceptions = next((os.environ[name] for name in NOT_OF_GRPC if name in os.environ), "").split(",")
+    around = _goes_around(host, [one.strip() for one in exceptions if one.strip()])
+    return "" if around else _told(variable, host)
+
+
+def http_proxy(scheme: str, host: str) -> str:
+    """The same for HTTP, as `urllib.request` does it."""
+    names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+    variable = next((name for name in names if os.environ.get(name)), "")
+    return _told(variable, host) if variable and not proxy_bypass(host) else ""
+
+
+def _goes_around(host: str, excepted: Sequence[str]) -> bool:
+    return any(host.endswith(one) or _is_in(host, one) for one in excepted)
+
+
+def _is_in(host: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def _told(variable: str, host: str) -> str:
+    """The proxy's name and port alone: its URL may hold a password."""
+    try:
+        parts = urlsplit(os.environ[variable])
+        proxy = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+    except ValueError:
+        proxy = None
+    named = f"the proxy {proxy}" if proxy else "a proxy"
+    return (
+        f"The variable {variable} sends this connection through {named}: is that meant, and does it let it through? "
+        f"Else unset it, or add {host} to the variable no_proxy"
+    )
