@@ -127,3 +127,20 @@ def test_a_torch_that_does_not_load_is_a_warning(
 def test_installed() -> None:
     assert installed("numpy") == metadata.version("numpy")
     assert installed("no-such-package") is None
+
+
+def test_proxies_homes_and_folders_that_are_in_the_way_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:sesame@127.0.0.1:9")
+    monkeypatch.setenv("HOME", "/proc/nohome")
+    found = look(NOBODY, asked_for=True)
+    told = "The variable http_proxy sends this connection through the proxy 127.0.0.1:9"
+    assert told in found[f"Milvus at {NOBODY}"].detail
+    assert "sesame" not in str(found)
+    assert found["Milvus Lite"].state == "ok"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    found = look("~/x.db", asked_for=True)
+    assert "there is no home folder" in found["Milvus at ~/x.db"].detail
+    assert "No usable temporary directory" in found["Milvus Lite"].detail

@@ -104,13 +104,15 @@ def opening(path: Path) -> Iterator[None]:
     Raises:
         StoreError: when the file does not open; says why.
     """
-    home = _home()
+    try:
+        tempfile.gettempdir()  # where its socket is made
+        home = _home()
+    except OSError as error:
+        raise StoreError(f"cannot open {path}, for Milvus Lite needs one: {error.strerror}") from error
     with _said_by_lite(path), _one_start_at_a_time(home), _environment(home):
         try:
             yield
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and not error.filename:  # no folder for temporary files
-                raise StoreError(f"cannot open {path}: {error.strerror or error}") from error
             raise _not_writable(path) from error
     _opened.add(path)
 
@@ -138,10 +140,7 @@ def _home() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         if os.access(cache, os.W_OK | os.X_OK):
             return home
-    try:
-        return _home_of_its_own()
-    except OSError as error:
-        raise StoreError(f"Milvus Lite needs a home folder, or one for temporary files: {error.strerror}") from error
+    return _home_of_its_own()
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from milvus_fghash.cli.group import Group
-from milvus_fghash.errors import ConfigError, FghashError, StoreError, TooManyRefused
+from milvus_fghash.cli import main
+from milvus_fghash.cli.group import CALLED_OTHERWISE, Group
+from milvus_fghash.cli.output import show_json, show_record, show_table
+from milvus_fghash.errors import ConfigError, DataError, FghashError, StoreError, TooManyRefused
 
 Run = Callable[..., Result]
+ROOT = Path(__file__).parents[2]
 
 
 def outcome_of(error: BaseException) -> Result:
@@ -41,6 +45,57 @@ def outcome_of(error: BaseException) -> Result:
 def test_each_error_has_its_exit_code_and_one_line(error: BaseException, code: int, line: str) -> None:
     result = outcome_of(error)
     assert (result.exit_code, result.stdout, result.stderr) == (code, "result\n", line)
+
+
+def test_the_option_for_the_setting_that_helps_is_named() -> None:
+    group = Group("fghash")
+
+    def fail(setting: str) -> None:
+        raise DataError("it does not fit; take less", setting=setting)
+
+    patience = click.Option(["-p", "--patience"], default=1.0)
+    rows = click.Option(["--batch-size"], default=1)
+    nested = click.Group("nested")
+    nested.add_command(click.Command("drop", callback=lambda patience: fail("patience"), params=[patience]))
+    for command in (
+        click.Command("own", callback=lambda patience: fail("patience"), params=[patience]),
+        click.Command("none", callback=lambda: fail("patience")),
+        click.Command("renamed", callback=lambda batch_size: fail("batch_rows"), params=[rows]),
+        nested,
+    ):
+        group.add_command(command)
+    said = [CliRunner().invoke(group, words.split()).stderr for words in ("own", "none", "renamed", "nested drop")]
+    options = [" (--patience)", "", " (--batch-size)", " (--patience)"]
+    assert said == [f"Error: it does not fit; take less{option}\n" for option in options]
+
+
+def test_settings_that_errors_name_are_options_of_some_command() -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "milvus_fghash").rglob("*.py"))
+    settings = set(re.findall(r'\bsetting="(\w+)"', source))
+    known = {parameter.name for command in main.commands.values() for parameter in command.params}
+    assert settings
+    assert {CALLED_OTHERWISE.get(one, one) for one in settings} <= known
+    assert set(CALLED_OTHERWISE.values()) <= known
+
+
+@pytest.mark.parametrize("charset", ["latin-1", "cp1250"])
+def test_a_stdout_that_lacks_letters_shows_their_escapes(charset: str) -> None:
+    group = Group("fghash")
+
+    @group.command()
+    def work() -> None:
+        show_table([{"path": "p/雀/图.jpg", "label": "x"}, {"path": "p/robin.jpg", "label": "y"}], "雀")
+        show_record({"雀": {"图": ["雀"]}, "plain": "ä"})
+        show_json({"path": "雀"})
+        click.echo("雀")
+
+    result = CliRunner(charset=charset).invoke(group, ["work"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert "p/\\u96c0/\\u56fe.jpg" in lines[1]
+    assert lines[1].rindex("x") == lines[2].index("y"), "columns are as wide as what they show"
+    assert lines[-1] == "\\u96c0"
+    assert "ä" in result.stdout
 
 
 def test_every_error_of_the_tree_names_an_exit_code() -> None:

@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymilvus import MilvusClient
 
-from milvus_fghash.serving import decode_pool
+from milvus_fghash.serving import decode_pool, target
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.target import Target, connect
@@ -32,6 +33,19 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
     with closing(connect(Target(str(path)))) as client:
         yield client
     from milvus_lite.server_manager import server_manager_instance  # warns when it is imported before `connect`
+
+    server_manager_instance.release_server(str(path))
+
+
+@pytest.fixture
+def small_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MilvusClient]:
+    """A client whose connection refuses messages of more than 50,000 bytes, as servers do at 64 MB."""
+    options: dict[Any, int] = {**target.SELDOM_PING, b"grpc.max_send_message_length": 50_000}
+    monkeypatch.setattr(target, "SELDOM_PING", options)
+    path = tmp_path / "small.db"
+    with closing(connect(Target(str(path)))) as client:
+        yield client
+    from milvus_lite.server_manager import server_manager_instance
 
     server_manager_instance.release_server(str(path))
 

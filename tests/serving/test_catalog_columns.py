@@ -179,3 +179,32 @@ def test_another_picture_keeps_its_columns(priced: Shop) -> None:
     paint(priced.catalog.photos / "05.png", "red")
     assert priced.ingest().stored == 1
     assert priced.stored()["photos/05.png"]["price"] == 5.5
+
+
+def test_a_photo_with_more_text_than_milvus_takes_is_refused_and_all_others_get_in(
+    shop: Shop, small_messages: MilvusClient, new_name: str, encoder: Encoder
+) -> None:
+    columns = [Column("brand", "text")]
+    collection = HashCollection.create(small_messages, new_name, encoder.bundle.manifest, columns=columns)
+    shop.catalog.collection = collection
+    for number, line in enumerate(shop.lines):
+        line["brand"] = "x" * (60_000 if number in (3, 20) else 9_000)  # eight together are too much, too
+    result = shop.ingest()
+    assert (result.stored, result.refused, result.reasons) == (N - 2, 2, {"row-too-large": 2})
+    with shop.catalog.open_journal() as journal:
+        refused = {one.path: one for one in journal.entries("reason = 'row-too-large'")}
+    assert set(refused) == {"photos/03.png", "photos/20.png"}
+    assert "larger than a message that this Milvus takes" in refused["photos/03.png"].message
+    assert refused["photos/03.png"].content_sha == ""
+    assert collection.count() == N - 2
+
+    again = shop.ingest()
+    assert (again.stored, again.unchanged, again.refused) == (0, N - 2, 2)
+    shop.lines[3]["brand"] = "short"
+    assert shop.ingest().stored == 1
+    shop.lines[3]["brand"] = "y" * 60_000  # its row of before stays, and the journal knows of it
+    result = shop.ingest()
+    assert (result.stored, result.refused, collection.count()) == (0, 2, N - 1)
+    with shop.catalog.open_journal() as journal:
+        changes = Changes(shop.listing(), "", journal)
+        assert verify(encoder, shop.listing(), collection, changes, 0).is_whole

@@ -229,8 +229,9 @@ def test_a_partly_damaged_journal_is_called_damaged(tmp_path: Path, damage: str)
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot make the folder of the journal"):
+    with pytest.raises(DataError, match="cannot make the folder of the journal") as caught:
         Journal.open(tmp_path / "file" / "journal", "one")
+    assert caught.value.setting == "journal"
 
 
 def test_where_journals_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

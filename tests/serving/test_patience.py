@@ -39,8 +39,9 @@ def test_what_no_waiting_mends_is_raised_at_once() -> None:
 
 
 def test_time_ends() -> None:
-    with pytest.raises(StoreBusy, match="gone; gave up after 0 s"):
+    with pytest.raises(StoreBusy, match="gone; gave up after 0 s") as caught:
         Patience(0.05, 0.01, 0.02).until_it_works(failing(1000, StoreBusy("gone")), threading.Event())
+    assert caught.value.setting == "patience"
 
 
 def test_no_patience_is_one_try() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,9 +18,12 @@ from pymilvus.client.prepare import Prepare
 
 from milvus_fghash.bundle import read_bundle
 from milvus_fghash.data.columns import Column
+from milvus_fghash.errors import RowsTooLarge
+from milvus_fghash.serving import replacing
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import lower_calls
 from milvus_fghash.serving.replacing import replace_rows
+from milvus_fghash.serving.rows import Rows
 from tests.serving.small_rows import rows_of
 
 COLUMNS = (Column("price", "double"), Column("stock", "int64"), Column("sold", "bool"), Column("brand", "text"))
@@ -138,6 +142,55 @@ def test_a_field_that_others_have_added_since_keeps_its_value() -> None:
     client: Any = Client()
     replace_rows(client, "shop", fields, [{"id": "a", "added": 7}], upserts=True, timeout=1)
     assert sent == [[{"id": "a", "added": 7}]]
+
+
+def shop_rows(bits: int, n: int, brand: str) -> Rows:
+    values = {"price": (1.0,) * n, "stock": (1,) * n, "sold": (True,) * n, "brand": (brand,) * n}
+    return replace(rows_of(n, bits), columns=values)
+
+
+def test_many_bytes_are_sent_in_parts(shop: HashCollection, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = shop_rows(shop.bits, 60, "é" * 300)
+    handler, _ = lower_calls(shop.client)
+    sent: list[Any] = []
+    monkeypatch.setattr(handler._stub, "Upsert", Kept(handler._stub.Upsert, sent))
+    monkeypatch.setattr(replacing, "LARGEST", 10_000)
+    assert shop.upsert(rows) == 60
+    assert {one.ByteSize() <= 10_000 for one in sent} == {True}
+    assert 4 <= len(sent) <= 6  # 60 rows of 600 bytes and some
+    assert shop.get(rows.ids).columns["brand"] == rows.columns["brand"]
+    sent.clear()
+    monkeypatch.setattr(replacing, "LARGEST", 100)
+    shop.upsert(shop_rows(shop.bits, 3, "x"))
+    assert [one.num_rows for one in sent] == [1, 1, 1]
+
+
+@given(st.lists(st.integers(0, 2000), max_size=30), st.integers(1, 10))
+def test_parts_hold_all_rows_in_order_and_no_more_than_they_may(sizes: list[int], most: int) -> None:
+    records = [{"id": str(number), "code": bytes(size)} for number, size in enumerate(sizes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replacing, "LARGEST", 3000)
+        parts = list(replacing._parts(records, most))
+    assert [one for part in parts for one in part] == records
+    for part in parts:
+        assert 1 <= len(part) <= most
+        assert len(part) == 1 or sum(len(one["code"]) for one in part) <= 3000
+    for one, two in itertools.pairwise(parts):  # no part is smaller than it must be
+        together = sum(len(row["code"]) + 40 for row in (*one, two[0]))
+        assert len(one) == most or together > 3000
+
+
+def test_what_is_too_large_for_this_milvus_is_halved_and_a_single_row_that_is_is_named(
+    bundle: Path, small_messages: MilvusClient, new_name: str
+) -> None:
+    manifest = read_bundle(bundle).manifest
+    shop = HashCollection.create(small_messages, new_name, manifest, columns=[Column("brand", "text")])
+    brands = tuple("x" * (60_000 if number == 5 else 3_000) for number in range(40))
+    rows = replace(rows_of(40, shop.bits), columns={"brand": brands})
+    with pytest.raises(RowsTooLarge, match=f"1 rows, such as {rows.ids[5]}, are larger than a message") as caught:
+        shop.upsert(rows)
+    assert caught.value.ids == {rows.ids[5]}
+    assert {key for part in shop.scan() for key in part.ids} == {*rows.ids} - {rows.ids[5]}
 
 
 def test_no_rows_are_no_call() -> None:

@@ -192,3 +192,22 @@ def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(catalog: Cata
     assert whole.count() == 16
     result = catalog.ingest()
     assert (result.stored, result.unchanged, result.rows_in_collection) == (N - 16, 16, N)
+
+
+@pytest.mark.parametrize(("patience", "timeout"), [(0.0, 10.0), (5.0, 10.0), (30.0, 30.0), (300.0, 60.0)])
+def test_a_call_takes_no_longer_than_someone_wants_to_wait(catalog: Catalog, patience: float, timeout: float) -> None:
+    """pymilvus repeats a call that failed until its time is over, and only then it is our turn to wait."""
+    seen: set[float] = set()
+
+    class Looking(HashCollection):
+        def write(self, records: Sequence[dict[str, Any]]) -> None:
+            seen.add(self.timeout)
+            super().write(records)
+
+        def count(self) -> int:
+            seen.add(self.timeout)
+            return super().count()
+
+    catalog.collection = Looking(**vars(catalog.collection))
+    catalog.ingest(IngestOptions(patience=Patience(patience), workers=0))
+    assert seen == {timeout}

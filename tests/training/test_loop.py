@@ -67,6 +67,14 @@ def test_a_loss_that_is_not_finite_stops_with_advice(drawn_birds: Listing, tmp_p
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_advice_is_not_what_is_so_already(precision: str, drawn_birds: Listing, tmp_path: Path) -> None:
+    changes = ("method.options.gamma=1e39", f"training.precision='{precision}'", "training.learning_rate=0.25")
+    with pytest.raises(NotFinite, match=r"Lower training.learning_rate, which is 0.25") as caught:
+        train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
+    assert ("use training.precision = 'float32'" in str(caught.value)) == (precision != "float32")
+
+
 def test_progress_tells_of_the_loss_within_a_pass(
     drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
