@@ -287,7 +287,8 @@ class HashCollection:
         if not self.is_called(self.name):
             raise StoreError(f"the collection {self.name} was dropped and made anew since it was opened; open it again")
         with milvus_call(f"cannot write to {self.name}"):
-            replace_rows(self.client, self.name, self.fields, records, self.upserts, self.timeout)
+            timeout = None if self.lite else self.timeout
+            replace_rows(self.client, self.name, self.fields, records, self.upserts, timeout)
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving import versions
 from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.collection import HashCollection

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["DataType", "MilvusClient", "MilvusException", "is_lite", "log_like_others", "lower_calls"]
+__all__ = ["DataType", "MilvusClient", "MilvusException", "log_like_others", "lower_calls"]
 
 
 @contextmanager
@@ -43,11 +43,6 @@ def lower_calls(client: MilvusClient) -> tuple[Any, dict[str, Any]]:
     The only public way to them is the ORM, which pymilvus 3.1 drops.
     """
     return client._get_connection(), {"context": client._generate_call_context()}
-
-
-def is_lite(calls: Any) -> bool:
-    """Whether what `lower_calls` gave leads to a file of Milvus Lite: that is a process behind a Unix socket."""
-    return str(getattr(calls, "server_address", "")).startswith("unix:")
 
 
 def log_like_others() -> None:

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from milvus_fghash.errors import RowsTooLarge
-from milvus_fghash.serving.driver import DataType, MilvusClient, MilvusException, is_lite, lower_calls
+from milvus_fghash.serving.driver import DataType, MilvusClient, MilvusException, lower_calls
 from milvus_fghash.serving.expressions import IDS_A_CALL, id_is_one_of
 from milvus_fghash.serving.milvus_calls import is_too_large
 
@@ -29,7 +29,7 @@ def replace_rows(
     fields: Sequence[Mapping[str, Any]],
     records: Sequence[Record],
     upserts: bool,
-    timeout: float,
+    timeout: float | None,
 ) -> None:
     """Write rows, each id once.
 
@@ -43,6 +43,8 @@ def replace_rows(
         records: values by field, all of the same fields; one that may be null may be left out.
         upserts: whether rows that are upserted are found afterwards, see `Capabilities.keyed_upsert`. Else they are
             deleted and inserted: when that fails in between they are gone, and whoever repeats the call writes them.
+        timeout: seconds in which pymilvus repeats what fails, whatever it is. None: nothing is repeated, which would be
+            of no use to a Milvus Lite whose disk is full, and there is no limit: a process that ended is noticed.
 
     Raises:
         RowsTooLarge: when single rows are more than this Milvus takes in a message; all others are in.
@@ -80,18 +82,16 @@ def _send(
     fields: Sequence[Mapping[str, Any]],
     records: Sequence[Record],
     upserts: bool,
-    timeout: float,
+    timeout: float | None,
 ) -> None:
     if not records[0].keys() <= {field["name"] for field in fields}:  # others have added some: pymilvus looks again
         client.upsert(name, [dict(one) for one in records], timeout=timeout)
         return
     calls, of_database = lower_calls(client)
     more = {"schema": {"fields": fields}, **of_database}
-    # pymilvus repeats what failed until the time limit, whatever it was, and without a limit as often as it is told. A
-    # Milvus Lite whose disk is full needs no repetition; that its process has ended is noticed without a limit.
-    once = {"retry_times": 0}
+    once = {"retry_times": 0}  # which pymilvus heeds without a time limit alone
     if upserts:
-        calls.upsert(name, _columns(fields, records), **(once if is_lite(calls) else {"timeout": timeout}), **more)
+        calls.upsert(name, _columns(fields, records), **(once if timeout is None else {"timeout": timeout}), **more)
         return
     client.delete(name, filter=id_is_one_of([one["id"] for one in records]), timeout=timeout)
     # What was repeated because its answer was lost would be there twice. A server that is gone is noticed as well.
