@@ -9,7 +9,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import onnx
 import torch
@@ -20,8 +20,12 @@ from milvus_fghash.bits import code_bytes
 from milvus_fghash.errors import BundleError, ConfigError, nearest
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.methods.erasing import attention
-from milvus_fghash.onnx_file import check_self_contained
+from milvus_fghash.onnx_file import check_graph
 
+OPSET: Final = 18
+IR_VERSION: Final = 10
+OLDEST_IR_VERSION: Final = 8
+"""The one that came with operators of version 18."""
 ALWAYS = ("logits", "codes")
 ON_REQUEST = ("embedding", "attention")
 
@@ -85,12 +89,19 @@ class ExportedEncoder(nn.Module):
         return (bits.reshape(-1, n_bytes, 8) * self.place_values).sum(dim=2).to(torch.uint8)
 
 
-def to_onnx(encoder: ExportedEncoder, size: int, opset: int) -> bytes:
+def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version: int = IR_VERSION) -> bytes:
     """The encoder as an ONNX file for photos of `size` x `size` pixels and any batch size.
+
+    Args:
+        ir_version: version of the file's form; runtimes refuse newer ones than they know. docs/bundle-format.md says
+            which ONNX Runtime reads which.
 
     Raises:
         BundleError: when torch cannot export it, or the result is not one valid file with standard operators only.
+        ConfigError: for a version of the form that cannot be written.
     """
+    if not OLDEST_IR_VERSION <= ir_version <= IR_VERSION:
+        raise ConfigError(f"ONNX IR version {ir_version} cannot be written; choose {OLDEST_IR_VERSION} to {IR_VERSION}")
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     try:
         with torch.no_grad(), _quiet():
@@ -116,9 +127,10 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int) -> bytes:
     made = {entry.version for entry in model.opset_import}
     if made != {opset}:  # torch falls back to another version when it cannot convert
         raise BundleError(f"torch exports this method to ONNX operators of version {max(made)}, not {opset}")
+    model.ir_version = ir_version  # what newer ones brought is not in it, which the check below makes sure of
     graph: bytes = model.SerializeToString(deterministic=True)
     onnx.checker.check_model(graph, full_check=True)
-    check_self_contained(graph)
+    check_graph(graph)
     return graph
 
 

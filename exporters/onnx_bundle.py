@@ -12,13 +12,11 @@ import torch
 from milvus_fghash.bits import check_bits, pack
 from milvus_fghash.bundle import Bundle, Description, LearnedCodes, fingerprint, refuse_taken, write_bundle
 from milvus_fghash.exporters.check import Pixels, check
-from milvus_fghash.exporters.graph import ExportedEncoder, output_names, to_onnx
+from milvus_fghash.exporters.graph import IR_VERSION, OPSET, ExportedEncoder, output_names, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
 from milvus_fghash.images import RULES, Preprocessing
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
-
-OPSET = 18
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ def export(
     *,
     outputs: Sequence[str] = (),
     opset: int = OPSET,
+    ir_version: int = IR_VERSION,
     check_images: Path | None = None,
     check_count: int = 64,
     max_flip_rate: float = 1e-3,
@@ -59,13 +58,14 @@ def export(
 
     Args:
         outputs: further outputs of the graph beside logits and codes: "embedding", "attention".
+        ir_version: version of the ONNX file's form, 8 to 10; older ONNX Runtimes want an older one.
         check_images: folder, list or archive of photos to compare network and ONNX file on; drawings when None.
         check_count: number of photos to compare on.
         max_flip_rate: share of bits that may differ.
 
     Raises:
         BundleError: when `out` is taken or the ONNX file does not give the network's codes; nothing is written then.
-        ConfigError: for an unknown output.
+        ConfigError: for an unknown output, or a version of the form that cannot be written.
         TrainingError: when the checkpoint cannot be read.
     """
     refuse_taken(out, overwrite)
@@ -79,6 +79,7 @@ def export(
         learned=_learned(loaded),
         outputs=outputs,
         opset=opset,
+        ir_version=ir_version,
         max_flip_rate=max_flip_rate,
         overwrite=overwrite,
     )
@@ -93,6 +94,7 @@ def export_method(
     learned: LearnedCodes | None = None,
     outputs: Sequence[str] = (),
     opset: int = OPSET,
+    ir_version: int = IR_VERSION,
     max_flip_rate: float = 1e-3,
     overwrite: bool = False,
 ) -> Bundle:
@@ -103,12 +105,12 @@ def export_method(
 
     Raises:
         BundleError: as `export`.
-        ConfigError: for an unknown output.
+        ConfigError: as `export`.
     """
     refuse_taken(out, overwrite)
     bits, trunk = check_bits(method.sizes.n_bits), method.trunk
     encoder = ExportedEncoder(method, output_names(outputs))
-    graph = to_onnx(encoder, origin.preprocessing.size, opset)
+    graph = to_onnx(encoder, origin.preprocessing.size, opset, ir_version)
     agreement = check(encoder, graph, pixels, max_flip_rate)
     weights = {name: tensor.numpy() for name, tensor in encoder.method.state_dict().items()}
     description = Description(

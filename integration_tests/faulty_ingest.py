@@ -31,6 +31,7 @@ from milvus_fghash.serving import writing
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import lower_calls
 from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.graph_runs import GraphRuns
 from milvus_fghash.serving.ingest import IngestOptions, ingest
 from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.patience import Patience
@@ -99,11 +100,11 @@ def main(plan: Plan) -> None:
             os.kill(victim, signal.SIGKILL)
 
     class WatchedEncoder(Encoder):
-        def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
+        def _compute(self, runs: GraphRuns, images: NDArray[np.uint8], more: Sequence[str]) -> tuple[NDArray[Any], ...]:
             begin("encode")
             with open(plan.encoded, "ab", buffering=0) as file:
                 file.write(b"." * len(images))
-            return super().run(images, *more)
+            return super()._compute(runs, images, more)
 
     class WatchedCollection(HashCollection):
         def write(self, records: Sequence[dict[str, Any]]) -> None:

@@ -6,22 +6,20 @@ The format is described in docs/bundle-format.md. Nothing in a bundle names anot
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-
 from milvus_fghash._version import __version__
-from milvus_fghash.bits import Codes, check_codes
+from milvus_fghash.bounded_file import LIST_BYTES, NOTE_BYTES, read_bounded
 from milvus_fghash.config import read_model
-from milvus_fghash.errors import BundleError, CodeError, ConfigError
+from milvus_fghash.errors import BundleError, ConfigError
+from milvus_fghash.learned import MAX_BYTES, LearnedCodes, pack_learned, unpack_learned
 from milvus_fghash.lfs_pointer import refuse_pointer
 from milvus_fghash.manifest import FORMAT_VERSION, BundleManifest, Description, LearnedInfo, fingerprint
-from milvus_fghash.onnx_file import check_self_contained
+from milvus_fghash.onnx_file import check_graph
 from milvus_fghash.text_file import parse_json
 from milvus_fghash.whole_file import written
 
@@ -42,30 +40,6 @@ GRAPH, MANIFEST, LEARNED = "encoder.onnx", "bundle.json", "learned.npz"
 
 
 @dataclass(frozen=True)
-class LearnedCodes:
-    """Codes of the training photos made with their labels at hand; the graph does not give them again.
-
-    Attributes:
-        ids: (n,) the training photos' ids.
-        labels: (n,) their class names.
-        codes: (n, n_bytes) uint8.
-        source: where the codes come from, such as "V" or "class codes".
-    """
-
-    ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    codes: Codes
-    source: str
-
-    def __post_init__(self) -> None:
-        if not len(self.ids) == len(self.labels) == len(self.codes) > 0:
-            raise BundleError(
-                f"learned codes must have an id and a label each: got {len(self.ids)} ids, "
-                f"{len(self.labels)} labels and {len(self.codes)} codes"
-            )
-
-
-@dataclass(frozen=True)
 class Bundle:
     """A bundle that was read and verified. Files are verified again whenever they are read."""
 
@@ -76,10 +50,10 @@ class Bundle:
         """The ONNX file; load it from these bytes, not from the path, so that what was verified is what runs.
 
         Raises:
-            BundleError: when it is gone, was changed, or reaches outside itself.
+            BundleError: when it is gone, was changed, reaches outside itself, or has weights that are no numbers.
         """
         graph = _verified(self.path / GRAPH, self.manifest.graph_sha256)
-        check_self_contained(graph)
+        check_graph(graph)
         return graph
 
     def learned(self) -> LearnedCodes | None:
@@ -91,7 +65,9 @@ class Bundle:
         info = self.manifest.learned
         if info is None:
             return None
-        learned = _unpack_learned(_verified(self.path / LEARNED, info.sha256), info.source, self.manifest.bits)
+        learned = unpack_learned(
+            _verified(self.path / LEARNED, info.sha256, MAX_BYTES), info.source, self.manifest.bits
+        )
         if len(learned.ids) != info.count:
             raise BundleError(f"{self.path / LEARNED} holds {len(learned.ids)} codes, {MANIFEST} says {info.count}")
         return learned
@@ -147,7 +123,7 @@ def write_bundle(
     files = {GRAPH: graph}
     info = None
     if learned is not None:
-        files[LEARNED] = _pack_learned(learned, description.bits)
+        files[LEARNED] = pack_learned(learned, description.bits)
         info = LearnedInfo(sha256=_sha256(files[LEARNED]), count=len(learned.ids), source=learned.source)
     manifest = BundleManifest(
         **description.model_dump(), made_by=f"milvus-fghash {__version__}", graph_sha256=_sha256(graph), learned=info
@@ -184,16 +160,19 @@ def _sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int) -> bytes:
+    """A part. No link is followed: whoever gives the bundle must not choose among the files of who reads it."""
     refuse_pointer(path, BundleError)
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return read_bounded(path, most, links=False)
+    except FileNotFoundError as error:
         raise BundleError(f"the bundle lacks a part: cannot read {path}: {error.strerror}") from None
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror}. Get the bundle again") from None
 
 
-def _verified(path: Path, sha256: str) -> bytes:
-    raw = _read(path)
+def _verified(path: Path, sha256: str, most: int = LIST_BYTES) -> bytes:
+    raw = _read(path, most)
     if _sha256(raw) != sha256:
         raise BundleError(
             f"{path} was changed after export: its SHA-256 is {_sha256(raw)}, {MANIFEST} says {sha256}. "
@@ -211,33 +190,15 @@ def _parse_manifest(path: Path) -> dict[str, Any]:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is no JSON number")
 
+    def finite(text: str) -> float:
+        return float(text) if math.isfinite(float(text)) else refuse(text)
+
     try:
-        values = parse_json(_read(path), object_pairs_hook=unique, parse_constant=refuse)
+        values = parse_json(
+            _read(path, NOTE_BYTES), object_pairs_hook=unique, parse_constant=refuse, parse_float=finite
+        )
     except ValueError as error:
         raise BundleError(f"{path} is no valid JSON: {error}. Export the model again") from None
     if not isinstance(values, dict):
         raise BundleError(f"{path} must hold one JSON object, got {type(values).__name__}. Export the model again")
     return values
-
-
-def _pack_learned(learned: LearnedCodes, bits: int) -> bytes:
-    raw = io.BytesIO()
-    np.savez(
-        raw,
-        ids=np.array(learned.ids, str),
-        labels=np.array(learned.labels, str),
-        codes=check_codes(learned.codes, bits),
-    )
-    return raw.getvalue()
-
-
-def _unpack_learned(raw: bytes, source: str, bits: int) -> LearnedCodes:
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-            ids, labels, codes = arrays["ids"], arrays["labels"], arrays["codes"]
-        for name, array in (("ids", ids), ("labels", labels)):
-            if array.dtype.kind != "U" or array.ndim != 1:
-                raise BundleError(f"{LEARNED}: {name} must be a row of text, got {array.dtype} {array.shape}")
-        return LearnedCodes(tuple(ids.tolist()), tuple(labels.tolist()), check_codes(codes, bits), source)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, CodeError) as error:
-        raise BundleError(f"{LEARNED} cannot be used: {error}. Export the model again") from None

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from milvus_fghash.bits import hamming
+from milvus_fghash.bounded_file import LIST_BYTES, read_bounded
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.duplicates import Earlier, Kind
 from milvus_fghash.errors import ConfigError, DataError
@@ -120,7 +121,7 @@ class Duplicates(Frozen):
         """
         refuse_pointer(path, DataError)
         try:
-            values = parse_json(path.read_bytes())
+            values = parse_json(read_bounded(path, LIST_BYTES, regular=False))
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
         except ValueError as error:

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from milvus_fghash import metrics
 from milvus_fghash._version import __version__
 from milvus_fghash.bits import Codes
+from milvus_fghash.bounded_file import NOTE_BYTES, read_bounded
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.errors import DataError
 from milvus_fghash.health import CodeHealth, code_health
@@ -145,7 +146,7 @@ def read_evaluation(path: Path) -> Evaluation:
         ConfigError: when it is no evaluation, or one of a newer version.
     """
     try:
-        values = parse_json(Path(path).read_bytes())
+        values = parse_json(read_bounded(Path(path), NOTE_BYTES, regular=False))
     except OSError as error:
         raise DataError(f"cannot read the evaluation {path}: {error.strerror}") from None
     except ValueError as error:

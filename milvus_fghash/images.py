@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import re
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from milvus_fghash.bounded_file import read_bounded
 from milvus_fghash.errors import ImageRefused, nearest, one_line
 from milvus_fghash.image_formats import FORMATS, open_image
 from milvus_fghash.jpeg_scale import MARGIN, picture_of, reduce, turn_picture
@@ -213,16 +213,12 @@ def _read(source: Path | bytes, name: str, max_bytes: int) -> bytes:
         data = source
     else:
         try:
-            status = os.stat(source)
-            if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
-                raise ImageRefused("broken", f"{name} is a folder or a device; expected an image file")
-            if status.st_size > max_bytes:
-                raise _too_large(name, max_bytes)
-            with open(source, "rb") as file:
-                data = file.read(max_bytes + 1)
+            data = read_bounded(source, max_bytes)
         except FileNotFoundError:
             raise ImageRefused("missing", f"{name} does not exist") from None
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise _too_large(name, max_bytes) from None
             raise ImageRefused("broken", f"{name} cannot be read: {error.strerror}") from None
         except ValueError as error:  # a NUL in the path, or half a surrogate pair
             raise ImageRefused("broken", f"{name} cannot be read: {error}") from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from milvus_fghash.bounded_file import NOTE_BYTES, read_bounded
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.text_file import parse_json
@@ -24,11 +25,12 @@ def read_json(path: Path, model: type[M], next_step: str) -> M | None:
         DataError: when it cannot be read or understood.
     """
     try:
-        values: Any = parse_json(path.read_bytes())
-        return read_model(model, values, str(path))
+        return read_model(model, parse_json(read_bounded(path, NOTE_BYTES)), str(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, ConfigError) as error:
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}{next_step}") from None
+    except (ValueError, TypeError, ConfigError) as error:
         raise DataError(f"cannot read {path}: {error}{next_step}") from None
 
 

@@ -1,13 +1,19 @@
-"""Looks into an ONNX file without the onnx package: does it need anything but itself and the standard operators?
+"""Looks into an ONNX file without the onnx package: does it need anything but itself, and are its weights numbers?
 
 An ONNX file may name other files to read weights from, and operators that a loaded library brings. Both have been
-roads for attacks (CVE-2022-25882, CVE-2024-27318, CVE-2025-51480), and a bundle needs neither. The file is protobuf:
-a message is a row of (field number, wire type, value). Only the fields below are followed; numbers are from onnx.proto.
+roads for attacks (CVE-2022-25882, CVE-2024-27318, CVE-2025-51480), and a bundle needs neither. Weights that are NaN or
+infinite give the same code for every photo, and need not show in the outputs: ONNX Runtime's ReLU after a convolution
+may make 0 of NaN. The file is protobuf: a message is a row of (field number, wire type, value). Only the fields below
+are followed; numbers are from onnx.proto.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from milvus_fghash.errors import BundleError
 
@@ -17,19 +23,32 @@ MESSAGES: dict[str, dict[int, str]] = {
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "function": {7: "node", 9: "opset", 11: "attribute"},
     "node": {5: "attribute", 7: "domain"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "attribute": {
+        2: "number",
+        5: "tensor",
+        6: "graph",
+        7: "number",
+        10: "tensor",
+        11: "graph",
+        22: "sparse",
+        23: "sparse",
+    },
     "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {13: "external", 14: "location"},
+    "tensor": {2: "type", 4: "number", 8: "name", 9: "raw", 10: "number", 13: "external", 14: "location"},
     "opset": {1: "domain"},
 }
 """Message -> field number -> what stands there."""
 
+FLOATS: Final = {1: "<f4", 10: "<f2", 11: "<f8", 16: "bfloat16", 14: "<f4", 15: "<f8"}
+"""Type of a tensor -> what its values, or the two parts of a complex value, are. Those of 8 bits are let alone."""
 STANDARD_DOMAINS = (b"", b"ai.onnx")
 MAX_DEPTH = 64
 
 
-def check_self_contained(model: bytes) -> None:
-    """Pass a model that reads no other file and uses only the standard operators.
+def check_graph(model: bytes) -> None:
+    """Pass a model that reads no other file, uses only the standard operators, and whose weights are finite.
+
+    Infinity alone is no damage where it is a bound (a single value) or a mask (minus infinity and zeros).
 
     Raises:
         BundleError: otherwise, and when the bytes are no ONNX model.
@@ -46,23 +65,52 @@ def _walk(message: memoryview, kind: str, depth: int) -> set[str]:
     """Follow a message; the kinds found directly in it."""
     if depth > MAX_DEPTH:
         raise BundleError(f"the graph nests more than {MAX_DEPTH} deep; no encoder needs that")
-    found = set()
+    values: dict[str, list[Any]] = {}
     for number, value in _fields(message):
         inner = MESSAGES[kind].get(number)
         if inner is None:
             continue
-        found.add(inner)
+        values.setdefault(inner, []).append(value)
         if inner == "external" or (inner == "location" and value != 0):
             raise BundleError("the graph keeps weights in another file; a bundle holds all in encoder.onnx")
-        if inner == "location":
+        if inner in ("location", "type"):
             continue
         if not isinstance(value, memoryview):
             raise ValueError(f"{inner} is no message")
-        if inner != "domain":
+        if inner in MESSAGES:
             _walk(value, inner, depth + 1)
-        elif bytes(value) not in STANDARD_DOMAINS:
+        elif inner == "domain" and bytes(value) not in STANDARD_DOMAINS:
             raise BundleError(f"the graph uses operators of {bytes(value)!r}; expected those of the ONNX standard only")
-    return found
+    if kind == "tensor":
+        name = bytes(values.get("name", [b""])[-1]).decode("utf-8", "replace")
+        _check_finite(values, FLOATS.get(values.get("type", [0])[-1]), f"the weights {name!r}")
+    elif kind == "attribute":
+        _check_finite(values, "<f4", "a constant")
+    return set(values)
+
+
+def _check_finite(values: dict[str, list[Any]], kind: str | None, what: str) -> None:
+    """Values of a tensor lie in one piece, as little-endian bytes, or as numbers of which each may be a field."""
+    parts = values.get("raw") or values.get("number")
+    if kind is None or not parts:
+        return
+    raw = parts[0] if len(parts) == 1 else b"".join(parts)
+    numbers: NDArray[Any] = (
+        (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+        if kind == "bfloat16"
+        else np.frombuffer(raw, kind)
+    )
+    finite = np.isfinite(numbers)
+    if finite.all():
+        return
+    odd = numbers[~finite]
+    bound = len(numbers) == 1 and not np.isnan(odd).any()
+    mask = (odd == -np.inf).all() and finite.any() and not numbers[finite].any()
+    if not (bound or mask):
+        raise BundleError(
+            f"{what} of the graph: {len(odd):,} of {len(numbers):,} values are not finite, so the codes mean nothing. "
+            "Export the model again, from a checkpoint before its training went wrong"
+        )
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

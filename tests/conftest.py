@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,3 +57,17 @@ def drawn_birds(tmp_path_factory: pytest.TempPathFactory) -> Listing:
 def birds(drawn_birds: Listing, tmp_path: Path) -> Path:
     """36 drawn birds of 4 classes, in train/ and test/."""
     return Path(shutil.copytree(drawn_birds.root, tmp_path / "birds"))
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """What waits for ever fails, after 10 seconds."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("waited for what never comes")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

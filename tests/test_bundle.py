@@ -1,6 +1,8 @@
+import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from milvus_fghash.bits import from_hex, to_hex
 from milvus_fghash.bundle import Bundle, LearnedCodes, read_bundle, write_bundle
 from milvus_fghash.errors import BundleError, CodeError
 from tests.bundle_parts import change_manifest, change_part, description, folder_of, npz
+from tests.odd_files import endless, giant, pipe
 
 GOLDEN = Path(__file__).parent / "golden"
 PARTS = ("encoder.onnx", "bundle.json", "learned.npz")
@@ -139,6 +142,9 @@ def test_a_manifest_that_is_not_allowed_is_refused(bundle: Path, changes: dict[s
         (b"[]", "one JSON object"),
         (b"{}", "format_version"),
         (b'{"flip_rate": NaN}', "NaN is no JSON number"),
+        (b'{"flip_rate": 1e999}', "1e999 is no JSON number"),
+        (b'{"training": ' + b"[" * 900 + b"]" * 900 + b"}", "nested too deep"),
+        (b'{"training": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}", "nested too deep"),
         (b'{"bits": 12, "bits": 24}', "a key stands twice"),
     ],
 )
@@ -146,6 +152,37 @@ def test_a_manifest_that_is_no_json_is_refused(bundle: Path, text: bytes, messag
     (bundle / "bundle.json").write_bytes(text)
     with pytest.raises(BundleError, match=message):
         read_bundle(bundle)
+
+
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(("make", "kind"), [(pipe, "a pipe"), (endless, "a symbolic link"), (Path.mkdir, "a folder")])
+def test_a_part_that_is_no_regular_file_is_refused(
+    bundle: Path, part: str, make: Callable[[Path], Any], kind: str
+) -> None:
+    (bundle / part).unlink()
+    make(bundle / part)
+    with pytest.raises(BundleError, match=f"{part}: it is {kind}; expected a regular file"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_giant_is_not_read(bundle: Path, part: str) -> None:
+    giant(bundle / part)
+    begin = time.monotonic()
+    with pytest.raises(BundleError, match=rf"{part}: it has more than [0-9,]+ bytes"):
+        read_bundle(bundle)
+    assert time.monotonic() - begin < 1
+
+
+def test_no_link_is_followed_to_a_file_of_another(bundle: Path, tmp_path: Path) -> None:
+    """Else the message would tell the SHA-256 of any file that the reader may read."""
+    (tmp_path / "secret").write_text("secret")
+    (bundle / "encoder.onnx").unlink()
+    (bundle / "encoder.onnx").symlink_to(tmp_path / "secret")
+    with pytest.raises(BundleError) as told:
+        read_bundle(bundle)
+    assert hashlib.sha256(b"secret").hexdigest() not in str(told.value)
 
 
 @pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, lambda path: path.write_text("no folder")])
@@ -192,7 +229,10 @@ TEXT = np.array(["a"])
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (npz(ids=np.array([Bomb()], object), labels=TEXT, codes=np.zeros((1, 2), np.uint8)), "allow_pickle=False"),
+        (
+            npz(ids=np.array([Bomb()], object), labels=TEXT, codes=np.zeros((1, 2), np.uint8)),
+            "Python objects, which are never loaded",
+        ),
         (npz(ids=np.array([1]), labels=TEXT, codes=np.zeros((1, 2), np.uint8)), "ids must be a row of text"),
         (npz(ids=TEXT, labels=np.array("a"), codes=np.zeros((1, 2), np.uint8)), "labels must be a row of text"),
         (npz(ids=TEXT, labels=TEXT), "codes"),

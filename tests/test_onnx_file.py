@@ -1,7 +1,9 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 
 from milvus_fghash.errors import BundleError
-from milvus_fghash.onnx_file import MESSAGES, check_self_contained
+from milvus_fghash.onnx_file import MESSAGES, check_graph
 
 GRAPH = (Path(__file__).parent / "golden" / "bundle-v1" / "encoder.onnx").read_bytes()
 
@@ -49,7 +51,7 @@ def test_the_numbers_of_single_fields_are_those_of_onnx() -> None:
 
 
 def test_what_export_makes_passes() -> None:
-    check_self_contained(GRAPH)
+    check_graph(GRAPH)
 
 
 def _place_in_graph(graph: GraphProto, tensor: TensorProto, place: str) -> None:
@@ -84,7 +86,7 @@ def test_weights_elsewhere_are_found_in_every_place(place: str, location_only: b
     else:
         _place_in_graph(model.graph, tensor, place)
     with pytest.raises(BundleError, match="weights in another file"):
-        check_self_contained(model.SerializeToString())
+        check_graph(model.SerializeToString())
 
 
 def test_weights_that_only_name_a_file_are_refused() -> None:
@@ -92,7 +94,7 @@ def test_weights_that_only_name_a_file_are_refused() -> None:
     model = onnx.load_from_string(GRAPH)
     model.graph.initializer[0].external_data.add(key="location", value="weights.bin")
     with pytest.raises(BundleError, match="weights in another file"):
-        check_self_contained(model.SerializeToString())
+        check_graph(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -107,13 +109,13 @@ def test_operators_of_others_are_refused(add: Callable[[ModelProto], Any]) -> No
     model = onnx.load_from_string(GRAPH)
     add(model)
     with pytest.raises(BundleError, match=r"com\.microsoft"):
-        check_self_contained(model.SerializeToString())
+        check_graph(model.SerializeToString())
 
 
 def test_both_names_of_the_standard_are_taken() -> None:
     model = onnx.load_from_string(GRAPH)
     model.graph.node[0].domain = "ai.onnx"
-    check_self_contained(model.SerializeToString())
+    check_graph(model.SerializeToString())
 
 
 def test_nesting_without_end_is_refused() -> None:
@@ -123,7 +125,7 @@ def test_nesting_without_end_is_refused() -> None:
     model = onnx.load_from_string(GRAPH)
     model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=graph))
     with pytest.raises(BundleError, match="nests more than 64 deep"):
-        check_self_contained(model.SerializeToString())
+        check_graph(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_nesting_without_end_is_refused() -> None:
 )
 def test_what_is_no_onnx_is_refused(raw: bytes) -> None:
     with pytest.raises(BundleError, match="no readable ONNX file"):
-        check_self_contained(raw)
+        check_graph(raw)
 
 
 def test_a_field_number_beyond_32_bits_is_refused() -> None:
@@ -139,12 +141,12 @@ def test_a_field_number_beyond_32_bits_is_refused() -> None:
     key = (7 << 3 | 2) | 1 << 32
     varint = bytes([key & 127 | 128, key >> 7 & 127 | 128, key >> 14 & 127 | 128, key >> 21 & 127 | 128, key >> 28])
     with pytest.raises(BundleError, match="no readable ONNX file"):
-        check_self_contained(GRAPH + varint + b"\x00")
+        check_graph(GRAPH + varint + b"\x00")
 
 
 def test_a_field_cut_off_at_the_end_is_refused() -> None:
     with pytest.raises(BundleError, match="no readable ONNX file"):
-        check_self_contained(GRAPH + b"\x32\x7fshort")  # a doc string of 127 bytes that are not there
+        check_graph(GRAPH + b"\x32\x7fshort")  # a doc string of 127 bytes that are not there
 
 
 @given(st.integers(0, len(GRAPH) - 1), st.integers(0, 7))
@@ -166,6 +168,74 @@ def test_a_cut_file_passes_or_is_refused(end: int) -> None:
 
 def _passes_or_is_refused(raw: bytes) -> None:
     try:
-        check_self_contained(raw)
+        check_graph(raw)
     except BundleError:
         return
+
+
+def _tensor(kind: int, values: list[float], raw: bool) -> TensorProto:
+    """Raw bytes, or a list of numbers."""
+    tensor = helper.make_tensor("w", kind, [len(values)], values)
+    if not raw:
+        return tensor
+    array = onnx.numpy_helper.to_array(tensor)
+    return helper.make_tensor("w", kind, [len(values)], array.tobytes(), raw=True)
+
+
+@pytest.mark.parametrize("place", ["initializer", "attribute", "list attribute", "subgraph"])
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        (TensorProto.FLOAT, True),
+        (TensorProto.FLOAT, False),
+        (TensorProto.DOUBLE, True),
+        (TensorProto.DOUBLE, False),
+        (TensorProto.FLOAT16, True),
+        (TensorProto.BFLOAT16, True),
+    ],
+)
+def test_weights_that_are_no_numbers_are_found_in_every_form(kind: int, raw: bool, place: str) -> None:
+    for values in (
+        [1.0, math.nan, 2.0],
+        [1.0, math.inf],
+        [math.nan],
+        [1.0, -math.inf],
+        [-math.inf] * 3,
+        [math.inf] * 3,
+    ):
+        model = onnx.load_from_string(GRAPH)
+        _place_in_graph(model.graph, _tensor(kind, values, raw), place)
+        with pytest.raises(BundleError, match=r"'w' of the graph: \d of \d values are not finite"):
+            check_graph(model.SerializeToString())
+
+
+@pytest.mark.parametrize("values", [[math.inf], [-math.inf], [0.0, -math.inf, 0.0], [3.4e38, -3.4e38]])
+def test_a_bound_and_a_mask_are_no_damage(values: list[float]) -> None:
+    model = onnx.load_from_string(GRAPH)
+    for kind, raw in ((TensorProto.FLOAT, True), (TensorProto.DOUBLE, False)):
+        _place_in_graph(model.graph, _tensor(kind, values, raw), "attribute")
+    check_graph(model.SerializeToString())
+
+
+def test_integers_are_never_taken_for_numbers_that_are_not_finite() -> None:
+    model = onnx.load_from_string(GRAPH)
+    bits = np.array([0x7FC00000, 0x7F800000], np.int32)  # of float32, they would be NaN and infinity
+    model.graph.initializer.append(onnx.numpy_helper.from_array(bits, "whole"))
+    check_graph(model.SerializeToString())
+
+
+@pytest.mark.parametrize(("name", "value"), [("value_float", math.nan), ("value_floats", [1.0, math.inf])])
+def test_constants_that_are_no_numbers_are_found(name: str, value: Any) -> None:
+    model = onnx.load_from_string(GRAPH)
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], **{name: value}))
+    with pytest.raises(BundleError, match="a constant of the graph"):
+        check_graph(model.SerializeToString())
+
+
+def test_weights_as_single_fields_are_read_too() -> None:
+    """A list of numbers in the old form: a key before each."""
+    fields = b"".join(b"\x25" + np.float32(value).tobytes() for value in (1, math.nan))
+    tensor = b"\x08\x02\x10\x01" + fields + b"\x42\x01w"
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    with pytest.raises(BundleError, match=r"'w' of the graph: 1 of 2 values"):
+        check_graph(GRAPH + b"\x3a" + bytes([len(graph)]) + graph)

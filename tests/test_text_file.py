@@ -9,6 +9,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from milvus_fghash.json_file import read_json
 from milvus_fghash.recipe_book import compose, load_recipe
 from milvus_fghash.serving.deleting import read_ids
 from milvus_fghash.serving.schema import read_note
-from milvus_fghash.text_file import parse_json, parse_toml, read_text
+from milvus_fghash.text_file import MAX_DEPTH, parse_json, parse_toml, read_text
 from tests.cli.at_hand import GOLDEN, Run
 from tests.small_duplicates import duplicates
 
@@ -58,6 +59,32 @@ def test_a_text_that_cannot_be_read_is_one_line(content: bytes | None, said: str
         assert str(caught.value).startswith(f"cannot read the file {file}: ")
     with pytest.raises(ConfigError, match="null"):
         read_text(tmp_path / "a\0b", "the file")
+
+
+def nested_json(depth: int) -> str:
+    """Tables and lists by turns."""
+    value: Any = 1
+    for level in range(depth):
+        value = [value] if level % 2 else {"key": value}
+    return json.dumps(value)
+
+
+def nested_tables(depth: int) -> str:
+    return f"{'.'.join(['key'] * depth)} = 1"
+
+
+def nested_lists(depth: int) -> str:
+    return f"key = {'[' * (depth - 1)}{']' * (depth - 1)}"
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"), [(parse_json, nested_json), (parse_toml, nested_tables), (parse_toml, nested_lists)]
+)
+def test_what_code_could_not_walk_through_is_refused(parse: Callable[[str], Any], text: Callable[[int], str]) -> None:
+    parse(text(MAX_DEPTH))
+    for depth in (MAX_DEPTH + 1, 200 if parse is parse_toml else 900):
+        with pytest.raises(ValueError, match="nested too deep"):
+            parse(text(depth))
 
 
 def test_what_is_nested_too_deep_is_a_value_error() -> None:

@@ -20,6 +20,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, SkipValidation
 
+from milvus_fghash.bounded_file import check_regular, open_regular
 from milvus_fghash.config import Frozen
 from milvus_fghash.data.columns import Column, ColumnType
 from milvus_fghash.errors import ConfigError, DataError, NotWhole
@@ -203,6 +204,8 @@ class ShardFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if (self.path / ".lock").exists():
+                check_regular(self.path / ".lock")
             lock = open(self.path / ".lock", "a", encoding="utf-8")  # noqa: SIM115 - closed below
         except OSError as error:
             raise DataError(f"cannot write into {self.path}: {error.strerror}") from None
@@ -226,7 +229,7 @@ def sha256_of(path: Path) -> str:
         DataError: when it cannot be read.
     """
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return hashlib.sha256(content).hexdigest()  # in one go: other threads of Python run beside it
     except ValueError:  # an empty file cannot be mapped
         return hashlib.sha256().hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.bits import code_bytes, to_hex
+from milvus_fghash.bounded_file import check_regular
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import DataError, StoreError, optional_part
 from milvus_fghash.serving.driver import DataType
@@ -120,6 +121,7 @@ def read_rows(path: Path, places: Sequence[int], n_bits: int, columns: Sequence[
 
 def _read(path: Path, columns: list[str]) -> Any:
     try:
+        check_regular(path)
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"cannot read the shard {path}: {error}") from None

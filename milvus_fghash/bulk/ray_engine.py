@@ -26,6 +26,7 @@ from milvus_fghash.bulk.making import Decoding, Maker, Tick
 from milvus_fghash.bulk.plan import ShardTask
 from milvus_fghash.errors import ConfigError, DataError, FghashError, Stopped, one_line, optional_part
 from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT
 
 LOOK: Final = 0.2
 """Seconds between two looks at whether someone asked to stop."""
@@ -45,6 +46,8 @@ class RayPool:
     provider: str | None = None
     threads: int = 1
     """Of ONNX Runtime, in each actor."""
+    encode_timeout: float = ENCODE_TIMEOUT
+    """Seconds for a batch of photos, in each actor."""
     actors: int | None = None
     """By default one for each CPU, or as many as there are GPUs for."""
     gpus_per_actor: float = 0.0
@@ -76,6 +79,7 @@ class RayPool:
             "bundle": self.bundle.resolve(),
             "provider": self.provider,
             "threads": self.threads,
+            "encode_timeout": self.encode_timeout,
             "folder": maker.folder.path.resolve(),
             "schema": maker.schema,
             "decoding": maker.decoding,
@@ -142,9 +146,16 @@ class ShardActor:
     """Makes shards in a process of its own, one at a time."""
 
     def __init__(
-        self, bundle: Path, provider: str | None, threads: int, folder: Path, schema: Any, decoding: Decoding
+        self,
+        bundle: Path,
+        provider: str | None,
+        threads: int,
+        encode_timeout: float,
+        folder: Path,
+        schema: Any,
+        decoding: Decoding,
     ) -> None:
-        encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
+        encoder = Encoder.open(bundle, provider, threads, for_many=True, encode_timeout=encode_timeout)
         self._maker = Maker(encoder, ShardFolder(folder), schema, decoding, threading.Event())
 
     def __call__(self, batch: Any) -> Any:

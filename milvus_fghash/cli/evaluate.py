@@ -55,6 +55,7 @@ def evaluate(
     filter: str,
     provider: str | None,
     threads: int,
+    encode_timeout: float,
     max_errors: int,
     out: Path | None,
     plots: Path | None,
@@ -89,7 +90,7 @@ def evaluate(
 
     listing = reading.read(data, out, plots)
     listing.check_paths()
-    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
     tell_found(listing)
     name = f"{reading.layout(data)} {(data.resolve() if isinstance(data, Path) else data).name}"
     with progress_bar("evaluating") as update:

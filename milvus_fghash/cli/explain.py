@@ -54,6 +54,7 @@ def explain(
     k: int,
     provider: str | None,
     threads: int,
+    encode_timeout: float,
     device: str | None,
     max_errors: int,
     out: Path,
@@ -76,7 +77,10 @@ def explain(
 
     listing = reading.read_files(data)
     paths = [model, *([against] if against else [])]
-    models = [open_model(path, provider=provider, threads=threads, device=device) for path in paths]
+    models = [
+        open_model(path, provider=provider, threads=threads, encode_timeout=encode_timeout, device=device)
+        for path in paths
+    ]
     wanted = Wanted(query_split, gallery_split, queries, images, k, bits, maps_shown)
     tell_doubts(listing)
     name = f"{reading.layout(data)} {data.resolve().name}"

@@ -21,6 +21,8 @@ from milvus_fghash.errors import optional_part
               help="Folder, list or archive of photos to compare torch and ONNX on.  [default: drawings]")  # fmt: skip
 @click.option("--max-flip-rate", type=click.FloatRange(0, 1), default=0.001,
               help="Share of bits that may differ between torch and ONNX.")  # fmt: skip
+@click.option("--ir-version", type=click.IntRange(8, 10), default=10,
+              help="Form of the ONNX file: ONNX Runtime reads 10 from 1.18 on, 9 from 1.15 on.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 @json_option
 def export(
@@ -29,6 +31,7 @@ def export(
     more: tuple[str, ...],
     check_images: Path | None,
     max_flip_rate: float,
+    ir_version: int,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -49,6 +52,7 @@ def export(
             outputs=more,
             check_images=check_images,
             max_flip_rate=max_flip_rate,
+            ir_version=ir_version,
             overwrite=overwrite,
         )
     manifest = bundle.manifest

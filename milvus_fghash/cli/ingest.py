@@ -102,6 +102,7 @@ def ingest(
     batch_size: int,
     provider: str | None,
     threads: int,
+    encode_timeout: float,
     workers: int | None,
     decode_timeout: float,
     report: Path | None,
@@ -147,7 +148,9 @@ def ingest(
     listing = listing.as_columns(asked_for)
     # Where actors encode, this process only looks into the bundle.
     provider = "cpu" if engine == "ray" else provider
-    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=engine != "ray")
+    encoder = Encoder.open(
+        bundle, provider=provider, threads=threads, for_many=engine != "ray", encode_timeout=encode_timeout
+    )
     if embedding and encoder.embedding_dim is None:
         raise ConfigError(
             f"{bundle} gives no embedding; export it again with --output embedding, or leave --embedding out"

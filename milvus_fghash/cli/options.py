@@ -114,6 +114,12 @@ encoder_options: Callable[[Command], Command] = all_of(
     click.option(
         "--threads", type=click.IntRange(min=0), default=0, help="That compute on a CPU; 0: one for each core."
     ),
+    click.option(
+        "--encode-timeout",
+        type=click.FloatRange(min=0, min_open=True, max=86_400),
+        default=300.0,
+        help="Seconds for a batch of photos in the bundle's graph, before the run ends with an error.",
+    ),
 )
 decoding_options: Callable[[Command], Command] = all_of(
     click.option("--workers", type=click.IntRange(min=0),

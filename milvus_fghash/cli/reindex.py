@@ -72,6 +72,7 @@ def reindex(
     batch_size: int,
     provider: str | None,
     threads: int,
+    encode_timeout: float,
     workers: int | None,
     decode_timeout: float,
     report: Path | None,
@@ -110,7 +111,7 @@ def reindex(
 
     found = reading.read(data, report)
     listing = found.split(split) if split else found
-    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
     name = connection.collection_name
     options = IngestOptions(
         batch_rows=batch_size,

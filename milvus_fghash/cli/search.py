@@ -67,6 +67,7 @@ def search(
     consistency: Consistency | None,
     provider: str | None,
     threads: int,
+    encode_timeout: float,
     html: Path | None,
     photos: Path | None,
     connection: Connection,
@@ -104,7 +105,7 @@ def search(
         if bundle and images:
             from milvus_fghash.serving.encoder import Encoder
 
-            encoder = Encoder.open(bundle, provider=provider, threads=threads)
+            encoder = Encoder.open(bundle, provider=provider, threads=threads, encode_timeout=encode_timeout)
             found += [
                 ("image", name, search_file(collection, encoder, photo, wanted)) for name, photo in photo_of.items()
             ]

@@ -82,6 +82,7 @@ def into_shards(
             bundle=encoder.bundle.path,
             provider=asked["provider"],
             threads=asked["threads"] or 1,
+            encode_timeout=asked["encode_timeout"],
             actors=asked["ray_actors"],
             gpus_per_actor=asked["gpus_per_actor"],
             address=asked["ray_address"],

@@ -1,4 +1,4 @@
-"""Ctrl-C that loses no work: the first one asks to finish, the second one interrupts."""
+"""Ctrl-C that loses no work: the first one asks to finish, the second one interrupts, the third one kills."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from milvus_fghash.cli.messages import tell_at_once
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAID = "Finishing what was begun; once more leaves after the write under way."
+SAID = "Finishing what was begun; once more leaves after the write under way, a third time at once."
 
 
 @contextmanager
 def finishing_when_interrupted() -> Iterator[threading.Event]:
-    """An event that is set by the first SIGINT or SIGTERM; after that they do what they did before.
+    """An event that is set by the first SIGINT or SIGTERM; the second does what it did before, the third kills.
 
-    Only the main thread gets signals; elsewhere the event is never set.
+    The third is the system's: what waits where Python hears no signal, as for a graph or a server, ends too. All that
+    is kept is written so that a kill at any moment is safe. Only the main thread gets signals; elsewhere the event is
+    never set.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -29,13 +32,21 @@ def finishing_when_interrupted() -> Iterator[threading.Event]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def finish(_number: int, _frame: object) -> None:
-        give_back()
-        asked.set()
-        tell_at_once(SAID)
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not asked.is_set():
+            asked.set()
+            tell_at_once(SAID)
+            return
+        for one in SIGNALS:
+            signal.signal(one, signal.SIG_DFL)
+        as_before = before[signal.Signals(number)]
+        if callable(as_before):
+            as_before(number, frame)
+        elif as_before == signal.SIG_DFL:
+            signal.raise_signal(number)
 
     for number in SIGNALS:
-        signal.signal(number, finish)
+        signal.signal(number, handle)
     try:
         yield asked
     finally:

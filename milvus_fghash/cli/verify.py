@@ -59,6 +59,7 @@ def verify(
     delete_extra: bool,
     provider: str | None,
     threads: int,
+    encode_timeout: float,
     journal: Path | None,
     connection: Connection,
     as_json: bool,
@@ -85,7 +86,7 @@ def verify(
     from milvus_fghash.serving.verify import verify as run
 
     listing = reading.read(data)
-    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True)
+    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
     tell_found(listing)
     listing = listing.split(split) if split else listing
     part = split or ""

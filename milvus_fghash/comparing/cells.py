@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from milvus_fghash import metrics
 from milvus_fghash.bits import Codes, pack
+from milvus_fghash.bounded_file import NOTE_BYTES, read_bounded
 from milvus_fghash.comparing.records import Identity, Record, Score
 from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing, split_by_class, split_names
@@ -154,8 +156,9 @@ def run_cell(task: Task, bench: Bench) -> Record:
 def _begin(folder: Path, identity: Identity) -> None:
     """Leave what a kill left of this very training, and nothing of another one: its rounds and weights may differ."""
     told, text = folder / "identity.json", identity.model_dump_json()
-    if told.exists() and told.read_text() == text:
-        return
+    with suppress(OSError):  # none yet, or nothing that a training wrote
+        if read_bounded(told, NOTE_BYTES) == text.encode():
+            return
     if folder.exists():
         shutil.rmtree(folder)
     write_whole(told, text.encode())

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
+from milvus_fghash.bounded_file import check_regular
 from milvus_fghash.config import Frozen, Recipe, differences, read_model
 from milvus_fghash.errors import ConfigError, DataError, FghashError
 from milvus_fghash.evaluate import GalleryKind, RadiusCurve
@@ -101,6 +102,8 @@ class Store:
                 path.parent.mkdir(parents=True, exist_ok=True)
             elif not path.exists():
                 return
+            if path.exists():
+                check_regular(path)
             self._file = open(path, "a+b" if writing else "rb")  # noqa: SIM115 - open as long as the grid runs
         except OSError as error:
             raise DataError(f"cannot open {path}: {error.strerror}. Give another --out") from None

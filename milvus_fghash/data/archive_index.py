@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from milvus_fghash.bounded_file import LIST_BYTES, open_regular, read_bounded
 from milvus_fghash.data import tar_index, zip_index
 from milvus_fghash.data.members import Member
 from milvus_fghash.data.places import Place, Url
@@ -36,7 +37,7 @@ def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
     """
     if isinstance(archive, Path):
         try:
-            with open(archive, "rb") as file:
+            with open_regular(archive) as file:
                 status = os.fstat(file.fileno())
                 return list(_index(file, str(archive))), f"{status.st_size} {status.st_mtime_ns}"
         except OSError as error:
@@ -78,7 +79,7 @@ def _facts(member: Member) -> tuple[dict[str, object], tuple[int, ...] | None]:
 
 def _remembered(file: Path) -> list[Member] | None:
     try:
-        rows = parse_json(file.read_bytes())
+        rows = parse_json(read_bounded(file, LIST_BYTES))
         return [Member(**row, zipped=zipped and tuple(zipped)) for row, zipped in rows]
     except (OSError, ValueError, TypeError):
         return None

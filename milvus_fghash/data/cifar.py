@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from milvus_fghash.bounded_file import check_regular
 from milvus_fghash.data.entries import Entry, listing_of
 from milvus_fghash.data.lines import read_lines
 from milvus_fghash.data.listing import Listing
@@ -59,6 +60,7 @@ def _records(file: Path) -> _Records:
     """(n, 3073) bytes."""
     refuse_pointer(file, DataError)
     try:
+        check_regular(file)
         content = np.fromfile(file, np.uint8)
     except FileNotFoundError:
         raise DataError(f"there is no {file}; is {file.parent} the folder of the data set?") from None

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from milvus_fghash.bounded_file import NOTE_BYTES, read_bounded
 from milvus_fghash.errors import DataError
 from milvus_fghash.lfs_pointer import refuse_pointer
 
@@ -90,7 +91,7 @@ def _faults_explained(path: Path) -> Iterator[None]:
 def _find(path: Path, name: str) -> tuple[_Matrix, str]:
     """The variable and the file's byte order."""
     refuse_pointer(path, DataError)
-    raw = path.read_bytes()
+    raw = read_bounded(path, NOTE_BYTES)
     order = _ORDERS.get(raw[_HEADER - 4 : _HEADER])
     if order is None:
         raise ValueError("it is none of version 5 to 7")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from milvus_fghash.bounded_file import open_regular
 from milvus_fghash.data.places import SECONDS, Place, Url
 from milvus_fghash.errors import ImageRefused
 from milvus_fghash.images import DEFAULT_LIMITS
@@ -63,7 +64,7 @@ def photo_at(place: Path | Url) -> Path | bytes:
 
 def _from_file(place: Place, wanted: int) -> bytes:
     try:
-        with open(place.where, "rb") as file:
+        with open_regular(Path(place.where)) as file:
             status = os.fstat(file.fileno())
             if not place.version.startswith(f"{status.st_size} {status.st_mtime_ns} "):
                 raise ImageRefused(

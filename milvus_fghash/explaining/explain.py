@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from milvus_fghash.bounded_file import LIST_BYTES, read_bounded
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.explaining.album import PHOTOS, Album
@@ -157,7 +158,7 @@ def refuse_taken(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise DataError(f"{out} exists; choose another folder, or overwrite it (--overwrite)")
-    ours = (out / PAGE).is_file() and MARK.encode() in (out / PAGE).read_bytes()
+    ours = (out / PAGE).is_file() and MARK.encode() in read_bounded(out / PAGE, LIST_BYTES)
     if not ours or any(file.suffix != ".png" and file.name not in (PAGE, PHOTOS) for file in out.iterdir()):
         raise DataError(f"{out} holds something else than a page of explain, so it is not overwritten")
 

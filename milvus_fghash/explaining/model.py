@@ -15,6 +15,7 @@ from milvus_fghash.bits import Codes, Outputs
 from milvus_fghash.bundle import is_bundle
 from milvus_fghash.errors import optional_part
 from milvus_fghash.images import Preprocessing
+from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT
 
 Pixels = NDArray[np.uint8]
 """(n, size, size, 3) RGB, or one photo (size, size, 3), as `images.prepare` makes it."""
@@ -133,11 +134,19 @@ def told_apart(models: Sequence[Model]) -> list[str]:
     return [f"{name}, {Path(*parts[-depth:])}" for name, parts in zip(names, paths, strict=True)]
 
 
-def open_model(path: Path, *, provider: str | None = None, threads: int = 0, device: str | None = None) -> Model:
+def open_model(
+    path: Path,
+    *,
+    provider: str | None = None,
+    threads: int = 0,
+    encode_timeout: float = ENCODE_TIMEOUT,
+    device: str | None = None,
+) -> Model:
     """A bundle's folder, or that of a checkpoint or a training.
 
     Args:
         provider, threads: of ONNX Runtime, for a bundle.
+        encode_timeout: seconds for a batch of photos, for a bundle.
         device: of torch, for a checkpoint; default: `cuda` if there is one.
 
     Raises:
@@ -147,7 +156,7 @@ def open_model(path: Path, *, provider: str | None = None, threads: int = 0, dev
     if is_bundle(path):
         from milvus_fghash.explaining.served import Served
 
-        return Served(path, provider, threads)
+        return Served(path, provider, threads, encode_timeout)
     with optional_part("train"):
         from milvus_fghash.explaining.trained import Trained
 

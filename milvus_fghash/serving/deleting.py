@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from milvus_fghash.bounded_file import LIST_BYTES
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving import versions
 from milvus_fghash.serving.aliases import exists
@@ -132,7 +133,7 @@ def read_ids(path: Path) -> list[str]:
     Raises:
         ConfigError: when the file cannot be read, is not UTF-8, or holds no id.
     """
-    lines = read_text(path, "the ids in").split("\n")
+    lines = read_text(path, "the ids in", most=LIST_BYTES).split("\n")
     ids = [line.rstrip("\r") for line in lines if line.strip()]
     if not ids:
         raise ConfigError(f"there is no id in {path}; one id a line is expected")

@@ -9,22 +9,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milvus_fghash.bits import Codes, check_codes, code_bytes
+from milvus_fghash.bits import Codes, check_codes, code_bytes, pack
 from milvus_fghash.bundle import Bundle, read_bundle
 from milvus_fghash.data.places import Place, Source, name_of, protocol_of
-from milvus_fghash.errors import BundleError, CodeError, one_line
+from milvus_fghash.errors import BundleError, CodeError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
 from milvus_fghash.serving.decoding import TIMEOUT, Photo, Refused, batches, decode, workers_for
+from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT, GraphRuns, check_timeout
 from milvus_fghash.serving.runtime import open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+STORED: Final = ("logits", "embedding")
+"""Outputs that codes are made of, or that Milvus keeps: each value must be a number."""
+T = TypeVar("T")
 
 ImageLike = Path | str | Place | bytes | Image.Image | NDArray[np.uint8]
 """A file, a URL, a place, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
@@ -65,6 +70,8 @@ class Encoder:
     """Photos computed together. More costs memory and loses speed on a CPU."""
     streams: int = 1
     """Batches computed side by side in `encode_batches`."""
+    encode_timeout: float = ENCODE_TIMEOUT
+    """Seconds after which a batch is ended."""
 
     @classmethod
     def open(
@@ -75,23 +82,32 @@ class Encoder:
         batch_size: int | None = None,
         *,
         for_many: bool = False,
+        encode_timeout: float = ENCODE_TIMEOUT,
     ) -> Encoder:
-        """Read, verify and load a bundle; `open_session` explains ``provider``.
+        """Read, verify and load a bundle, and encode two pictures to try it; `open_session` explains ``provider``.
 
         Args:
             threads: that compute on a CPU; 0: one for each core.
             batch_size: photos computed together; by default 4 on a CPU, 64 elsewhere.
             for_many: for a catalog: each thread computes photos of its own, which is faster for many than if all
                 share in every photo, and slower for a single one.
+            encode_timeout: seconds after which a batch is ended, for a graph may compute for ever.
 
         Raises:
-            BundleError, ConfigError, MissingExtra: as `read_bundle` and `open_session`.
+            BundleError: as `read_bundle` and `open_session`, and when the graph gives no numbers, or the same for every
+                picture.
+            ConfigError, MissingExtra: as `open_session`.
         """
+        check_timeout(encode_timeout)
         bundle = read_bundle(Path(bundle_path))
         session = open_session(bundle, provider, 1 if for_many else threads)
         if session.get_providers()[0] == "CPUExecutionProvider":
-            return cls(bundle, session, batch_size or 4, (threads or os.cpu_count() or 1) if for_many else 1)
-        return cls(bundle, session, batch_size or 64, 2 if for_many else 1)  # one is brought there as one computes
+            size, streams = batch_size or 4, (threads or os.cpu_count() or 1) if for_many else 1
+        else:
+            size, streams = batch_size or 64, 2 if for_many else 1  # one is brought there as one computes
+        encoder = cls(bundle, session, size, streams, encode_timeout)
+        encoder._try_out()
+        return encoder
 
     @property
     def bits(self) -> int:
@@ -123,34 +139,11 @@ class Encoder:
 
         Raises:
             CodeError: when type or shape of the images are not those the graph takes.
-            BundleError: when the graph fails, or gives something that is no code.
+            BundleError: when the graph fails, needs more than its time, or gives something that is no code: outputs
+                that are not finite, or codes that are not the signs of the logits.
         """
-        side = self.bundle.manifest.preprocessing.size
-        if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
-            raise CodeError(
-                f"images must be uint8 of shape (n, {side}, {side}, 3), got {images.dtype} of shape {images.shape}"
-            )
-        if not len(images):  # graphs need not take an empty batch: compute one photo and give none of it
-            return tuple(column[:0] for column in self.run(np.zeros((1, side, side, 3), np.uint8), *more))
-        starts = range(0, len(images), self.batch_size)
-        parts = [self._run_batch(images[start : start + self.batch_size], more) for start in starts]
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-
-    def _run_photos(self, photos: Sequence[Photo], more: Sequence[str]) -> tuple[NDArray[Any], ...]:
-        return self.run(np.stack([photo.pixels for photo in photos]), *more)
-
-    def _run_batch(self, images: NDArray[np.uint8], more: Sequence[str]) -> list[NDArray[Any]]:
-        try:
-            outputs = cast(list[NDArray[Any]], self.session.run(["codes", *more], {"images": images}))
-        except Exception as error:  # ONNX Runtime has no exception class of its own above its many
-            raise BundleError(f"ONNX Runtime cannot run {self.bundle.path}: {one_line(error)}") from error
-        try:
-            codes = check_codes(outputs[0], self.bits)
-        except CodeError as error:
-            raise BundleError(f"{self.bundle.path} gives no codes: {error}; export the model again") from error
-        if len(codes) != len(images):
-            raise BundleError(f"{self.bundle.path} gives {len(codes)} codes for {len(images)} images")
-        return [codes, *outputs[1:]]
+        with closing(self._side_by_side([images], lambda images: images, more, ahead=1)) as computed:
+            return next(computed)[1]
 
     def encode_batches(
         self, groups: Iterable[Sequence[Photo]], *more: str, ahead: int | None = None
@@ -163,18 +156,71 @@ class Encoder:
                 that none of these waits while the next group is decoded.
         """
         ahead = self.streams + 1 if ahead is None else ahead
-        waiting: deque[tuple[Sequence[Photo], Future[tuple[NDArray[Any], ...]]]] = deque()
+        return self._side_by_side(groups, lambda group: np.stack([photo.pixels for photo in group]), more, ahead)
+
+    def _side_by_side(
+        self, groups: Iterable[T], pixels: Callable[[T], NDArray[np.uint8]], more: Sequence[str], ahead: int
+    ) -> Generator[tuple[T, tuple[NDArray[Any], ...]], None, None]:
+        """Computes in threads: this one stays free to hear Ctrl-C. Whoever stops early ends what is under way."""
+        runs = GraphRuns(self.session, self.bundle.path, self.encode_timeout)
+        waiting: deque[tuple[T, Future[tuple[NDArray[Any], ...]]]] = deque()
         pool = ThreadPoolExecutor(self.streams, "encode")
         try:
-            for photos in groups:
-                waiting.append((photos, pool.submit(self._run_photos, photos, more)))
+            for group in groups:
+                waiting.append((group, pool.submit(lambda group: self._compute(runs, pixels(group), more), group)))
                 if len(waiting) >= ahead:
                     first, computed = waiting.popleft()
                     yield first, computed.result()
             for first, computed in waiting:
                 yield first, computed.result()
         finally:
+            runs.end()
             pool.shutdown(cancel_futures=True)
+
+    def _compute(self, runs: GraphRuns, images: NDArray[np.uint8], more: Sequence[str]) -> tuple[NDArray[Any], ...]:
+        """What `run` gives, in the calling thread."""
+        side = self.bundle.manifest.preprocessing.size
+        if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
+            raise CodeError(
+                f"images must be uint8 of shape (n, {side}, {side}, 3), got {images.dtype} of shape {images.shape}"
+            )
+        if not len(images):  # graphs need not take an empty batch: compute one photo and give none of it
+            return tuple(column[:0] for column in self._compute(runs, np.zeros((1, side, side, 3), np.uint8), more))
+        starts = range(0, len(images), self.batch_size)
+        parts = [self._compute_batch(runs, images[start : start + self.batch_size], more) for start in starts]
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def _compute_batch(self, runs: GraphRuns, images: NDArray[np.uint8], more: Sequence[str]) -> list[NDArray[Any]]:
+        outputs = runs.run(images, tuple(dict.fromkeys(("codes", "logits", *more))))
+        for name in STORED:
+            if name in outputs and not np.isfinite(outputs[name]).all():
+                odd = np.count_nonzero(~np.isfinite(outputs[name]))
+                raise BundleError(
+                    f"{self.bundle.path} gives {name} that are not finite ({odd} of {outputs[name].size} values), so "
+                    "the codes mean nothing; export the model again, from a checkpoint before its training went wrong"
+                )
+        try:
+            codes = check_codes(outputs["codes"], self.bits)
+        except CodeError as error:
+            raise BundleError(f"{self.bundle.path} gives no codes: {error}; export the model again") from error
+        if len(codes) != len(images):
+            raise BundleError(f"{self.bundle.path} gives {len(codes)} codes for {len(images)} images")
+        if not np.array_equal(codes, pack(outputs["logits"])):
+            raise BundleError(
+                f"the codes of {self.bundle.path} are not the signs of its logits; export the model again"
+            )
+        return [codes, *(outputs[name] for name in more)]
+
+    def _try_out(self) -> None:
+        """Two pictures that have nothing in common must not give the same outputs, to the last digit."""
+        side = self.bundle.manifest.preprocessing.size
+        picture = np.random.default_rng(0).integers(0, 200, (side, side, 3), np.uint8)
+        _, logits = self.run(np.stack([picture, 255 - picture]), "logits")
+        if np.array_equal(logits[0], logits[1]):
+            raise BundleError(
+                f"{self.bundle.path} gives the same outputs for any photo, so the codes mean nothing; export the model "
+                "again, from a checkpoint before its training went wrong"
+            )
 
     def encode_sources(
         self,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from milvus_fghash.bounded_file import NOTE_BYTES, read_bounded
 from milvus_fghash.bundle import MANIFEST, is_bundle
 from milvus_fghash.errors import BundleError, StoreBusy, StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.text_file import parse_json
 
 
@@ -29,6 +31,7 @@ class Following:
     """A bundle, or a folder of bundles."""
     provider: str | None = None
     threads: int = 0
+    encode_timeout: float = ENCODE_TIMEOUT
     _opened: tuple[HashCollection, Encoder] | None = field(default=None, init=False)
 
     def now(self) -> tuple[HashCollection, Encoder]:
@@ -44,7 +47,8 @@ class Following:
         if opened is None or not self._is_current(opened[0]):
             collection = HashCollection.open(self.client, self.alias)
             bundle = bundle_for(collection, self.bundles)
-            opened = self._opened = (collection, Encoder.open(bundle, self.provider, self.threads))
+            encoder = Encoder.open(bundle, self.provider, self.threads, encode_timeout=self.encode_timeout)
+            opened = self._opened = (collection, encoder)
         return opened
 
     def _is_current(self, collection: HashCollection) -> bool:
@@ -80,6 +84,6 @@ def bundle_for(collection: HashCollection, path: Path) -> Path:
 def _fingerprint(bundle: Path) -> str | None:
     """As the manifest says; whoever opens the bundle checks it."""
     try:
-        return str(parse_json((bundle / MANIFEST).read_bytes())["fingerprint"])
+        return str(parse_json(read_bounded(bundle / MANIFEST, NOTE_BYTES, links=False))["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from milvus_fghash._version import __version__
+from milvus_fghash.bounded_file import NOTE_BYTES, read_bounded
 from milvus_fghash.errors import FghashError, Stopped
 from milvus_fghash.masking import masked
 from milvus_fghash.packages import versions_of
@@ -30,7 +31,7 @@ def places_of_photos(folder: Path) -> set[Path]:
     found = set()
     for file in folder.glob("runs/*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # made by another version, or damaged
-            found.add(Path(parse_json(file.read_bytes())["source"]["photos"]))
+            found.add(Path(parse_json(read_bounded(file, NOTE_BYTES))["source"]["photos"]))
     return found
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from milvus_fghash.bounded_file import LIST_BYTES, check_regular, read_bounded
 from milvus_fghash.bundle import is_bundle
 from milvus_fghash.config import Frozen, Recipe, read_model
 from milvus_fghash.errors import ConfigError, TrainingError
@@ -126,7 +127,7 @@ def read_state(path: Path) -> CheckpointRecord:
     """
     refuse_pointer(path / "checkpoint.json", TrainingError)
     try:
-        values = parse_json((path / "checkpoint.json").read_bytes())
+        values = parse_json(read_bounded(path / "checkpoint.json", LIST_BYTES))
         if values.get("format", 0) > FORMAT:
             raise TrainingError(f"{path} was written by a newer milvus-fghash; upgrade to read it")
         return CheckpointRecord.model_validate(values)
@@ -161,11 +162,17 @@ def restore(method: nn.Module, path: Path) -> dict[str, Tensor]:
     for file in ("model.safetensors", "optimizer.safetensors"):
         refuse_pointer(path / file, TrainingError)
     try:
-        method.load_state_dict(load_file(path / "model.safetensors"))
-        return load_file(path / "optimizer.safetensors")
+        method.load_state_dict(_tensors(path / "model.safetensors"))
+        return _tensors(path / "optimizer.safetensors")
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise TrainingError(f"the weights in {path} cannot be used: {reason}") from None
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    check_regular(file)  # of a pipe, it would wait for ever
+    tensors: dict[str, Tensor] = load_file(file)
+    return tensors
 
 
 def _rounds(folder: Path) -> list[Path]:

@@ -24,10 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from milvus_fghash.bounded_file import check_regular
 from milvus_fghash.config import Recipe
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
+from milvus_fghash.text_file import parse_json
 from milvus_fghash.training.photos import PLAIN, Loader, Photos, Report, View, check
 from milvus_fghash.training.sources import computed_features, in_batches, plain_features, plain_of
 from milvus_fghash.whole_file import written
@@ -163,7 +165,7 @@ class FeatureCache:
         places: Places = {}
         for shard in sorted(self._shards.glob("*.safetensors")):
             with _opened(shard) as file:
-                stamps = json.loads(file.metadata()["photos"])
+                stamps = parse_json(file.metadata()["photos"])
                 if any(file.get_slice(name).get_shape()[0] != len(stamps) for name in file.keys()):  # noqa: SIM118
                     raise _damaged(shard, "photos and features are not of one number")
             places.update({stamp: (shard, place) for place, stamp in enumerate(stamps)})
@@ -207,6 +209,7 @@ def represented(
 def _opened(shard: Path) -> Iterator[Any]:
     """A shard, whose errors are one sentence."""
     try:
+        check_regular(shard)
         with safe_open(shard, framework="pt") as file:
             yield file
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

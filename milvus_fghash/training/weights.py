@@ -15,6 +15,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
+from milvus_fghash.bounded_file import check_regular, open_regular
 from milvus_fghash.config import Recipe
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.lfs_pointer import refuse_pointer
@@ -73,6 +74,7 @@ def by_content(recipe: Recipe) -> Recipe:
     if recipe.trunk.weights in (*OFFICIAL, "none"):
         return recipe
     try:
+        check_regular(Path(recipe.trunk.weights))
         written = os.stat(recipe.trunk.weights)
         digest = _digest(recipe.trunk.weights, written.st_size, written.st_mtime_ns)
     except OSError as error:
@@ -90,7 +92,7 @@ def decisive(recipe: Recipe) -> Recipe:
 @cache
 def _digest(weights: str, size: int, mtime_ns: int) -> str:
     """Size and time are there to tell apart what was in the file when."""
-    with open(weights, "rb") as file:
+    with open_regular(Path(weights)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

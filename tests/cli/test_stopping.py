@@ -9,21 +9,57 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.cli.stopping import SAID, finishing_when_interrupted
+from tests.graph_faults import change_graph, never_end_on_black
 from tests.image_bytes import encode
 from tests.serving.small_bundle import write_small_bundle
 
 N = 100
 
 
-def ingest(folder: Path) -> subprocess.Popen[str]:
-    words = ["ingest", "bundle", "photos", "--batch-size", "10", "--json"]
-    command = [sys.executable, "-c", "from milvus_fghash.cli import main; main()", *words]
+TELLS_OF_BLACK = """
+from milvus_fghash.serving.graph_runs import GraphRuns
+from milvus_fghash.cli import main
+
+def run(self, images, outputs):
+    if not images.any():
+        print("black", flush=True)
+    return original(self, images, outputs)
+
+original, GraphRuns.run = GraphRuns.run, run
+main()
+"""
+"""The command, which says when it is about to encode a black photo."""
+
+
+def ingest(folder: Path, code: str = "from milvus_fghash.cli import main; main()") -> subprocess.Popen[str]:
+    return start(folder, code, "ingest", "bundle", "photos", "--batch-size", "10", "--json")
+
+
+def start(folder: Path, code: str, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *words]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def interrupt_on_black(process: subprocess.Popen[str], said: Sequence[str]) -> None:
+    """Once it hangs in the graph, one Ctrl-C for each line it is to answer with, and another one that is to end it."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "black\n"
+    time.sleep(0.5)  # from Python into the graph
+    for line in said:
+        process.send_signal(signal.SIGINT)
+        assert f"{line}\n" in process.stderr  # reads until there; what it found comes before
+    process.send_signal(signal.SIGINT)
+    try:
+        assert process.wait(20) == 130
+    finally:
+        process.kill()
 
 
 def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
@@ -42,7 +78,7 @@ def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err.startswith(f"{N} photos in photos; no classes (no photo lies in a class folder); no splits\n")
-    assert "\nFinishing what was begun; once more leaves after the write under way.\nError: stopped; " in err
+    assert f"\n{SAID}\nError: stopped; " in err
     with ingest(tmp_path) as process:
         told = json.loads(process.communicate(timeout=120)[0])
     assert told["unchanged"] > 0
@@ -50,6 +86,45 @@ def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
     assert f"stopped; {told['unchanged']:,} more photos are in" in err
     outcomes = [json.loads(file.read_text())["outcome"] for file in sorted(folder.glob("runs/*.json"))]
     assert outcomes == ["stopped", "done"]
+
+
+def test_a_graph_that_never_ends_is_left_by_ctrl_c(tmp_path: Path) -> None:
+    """The second one leaves an ingest; the first one a search, which has begun nothing that must be finished."""
+    change_graph(write_small_bundle(tmp_path / "bundle"), never_end_on_black)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (16, 16), "black").save(tmp_path / "photos" / "black.png")
+    with ingest(tmp_path, TELLS_OF_BLACK) as process:
+        interrupt_on_black(process, [SAID])
+    with start(tmp_path, TELLS_OF_BLACK, "search", "bundle", "--image", "photos/black.png") as process:
+        interrupt_on_black(process, [])
+
+
+def test_the_third_signal_kills() -> None:
+    """Even a program that takes the second one for nothing."""
+    code = """
+import time
+from milvus_fghash.cli.stopping import finishing_when_interrupted
+with finishing_when_interrupted():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("second", flush=True)
+        time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline().decode() == f"{SAID}\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == b"second\n"
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(10) == -signal.SIGINT
+        finally:
+            process.kill()
 
 
 def test_the_second_signal_does_what_it_did_before() -> None:

@@ -95,10 +95,13 @@ def test_bits_packed_the_other_way_round_are_refused(small_method: Make, pixels:
 
 def test_outputs_that_are_not_finite_are_refused(small_method: Make, pixels: NDArray[np.uint8]) -> None:
     method = small_method(12)
+    graph = to_onnx(ExportedEncoder(method, OUTPUTS), 32, 18)
     method.head.weight[0] = torch.nan
     encoder = ExportedEncoder(method, OUTPUTS)
     with pytest.raises(NotFinite, match="not finite"):
-        check(encoder, to_onnx(encoder, 32, 18), pixels, 1.0)
+        check(encoder, graph, pixels, 1.0)
+    with pytest.raises(BundleError, match="are not finite"):
+        to_onnx(encoder, 32, 18)
 
 
 def test_drawings_are_made_and_left_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from onnxruntime import InferenceSession
 
 from milvus_fghash.bits import code_bytes, from_hex, pack
 from milvus_fghash.bundle import Bundle, LearnedCodes, read_bundle
-from milvus_fghash.errors import BundleError, CodeError, ConfigError, NotFinite
+from milvus_fghash.errors import BundleError, CodeError, ConfigError
 from milvus_fghash.exporters.onnx_bundle import Origin, export_method
 from milvus_fghash.images import RULES
 from milvus_fghash.methods.lsh import Method
@@ -191,7 +191,7 @@ def test_an_export_that_fails_leaves_the_old_bundle_alone(
     with pytest.raises(CodeError, match="shape"):
         export_method(method, origin, old, pixels=pixels, learned=foreign, overwrite=True)
     method.head.weight[0] = torch.nan
-    with pytest.raises(NotFinite, match="not finite"):
+    with pytest.raises(BundleError, match="not finite"):
         export_method(method, origin, old, pixels=pixels, overwrite=True)
     assert read_bundle(old).manifest == small_bundle.manifest
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
@@ -207,3 +207,27 @@ def test_an_opset_torch_cannot_give_is_refused(
 def test_an_unknown_output_is_refused(small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no output .embeding.\. Did you mean embedding"):
         export_method(small_method(12), origin, tmp_path / "b", pixels=pixels, outputs=["embeding"])
+
+
+@pytest.mark.parametrize("ir_version", [8, 9, 10])
+def test_the_form_of_the_file_can_be_an_older_one(
+    small_bundle: Bundle, small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path, ir_version: int
+) -> None:
+    made = export_method(small_method(12), origin, tmp_path / "b", pixels=pixels, ir_version=ir_version)
+    assert onnx.load_from_string(made.graph()).ir_version == ir_version
+    assert made.manifest.fingerprint == small_bundle.manifest.fingerprint
+
+
+@pytest.mark.parametrize("ir_version", [7, 11])
+def test_a_form_that_cannot_be_written_is_refused(
+    small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path, ir_version: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"ONNX IR version {ir_version} cannot be written; choose 8 to 10"):
+        export_method(small_method(12), origin, tmp_path / "b", pixels=pixels, ir_version=ir_version)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_docs_name_the_form_and_the_operators_that_export_writes(small_bundle: Bundle) -> None:
+    model = onnx.load_from_string(small_bundle.graph())
+    text = (Path(__file__).parents[2] / "docs/bundle-format.md").read_text(encoding="utf-8")
+    assert f"ONNX IR version {model.ir_version} and operators of version {model.opset_import[0].version}" in text

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from milvus_fghash.errors import BundleError, CodeError, ImageRefused
 from milvus_fghash.images import load
 from milvus_fghash.serving.decoding import Photo
 from milvus_fghash.serving.encoder import Encoder, ImageLike
+from milvus_fghash.serving.graph_runs import GraphRuns
 from tests.serving.small_bundle import SIDE, directions, write_small_bundle
 
 
@@ -74,9 +75,8 @@ def test_pixels_of_another_type_or_shape_are_refused(bundle: Path, images: NDArr
 
 
 def test_spare_bits_that_are_set_are_refused(tmp_path: Path) -> None:
-    encoder = Encoder.open(write_small_bundle(tmp_path / "bundle", dirty=True))
     with pytest.raises(BundleError, match="the last 4 bits of a 12-bit code must be 0"):
-        encoder.encode_pixels(random_images(1))
+        Encoder.open(write_small_bundle(tmp_path / "bundle", dirty=True))
 
 
 @pytest.mark.parametrize("workers", [None, 2])
@@ -109,7 +109,7 @@ def test_batches_come_back_in_order_and_are_computed_side_by_side(
     lock = threading.Lock()
 
     class Watched(Encoder):
-        def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
+        def _compute(self, runs: GraphRuns, images: NDArray[np.uint8], more: Sequence[str]) -> tuple[NDArray[Any], ...]:
             nonlocal running, most
             with lock:
                 running += 1
@@ -117,7 +117,7 @@ def test_batches_come_back_in_order_and_are_computed_side_by_side(
             time.sleep(0.01 * (int(images[0, 0, 0, 0]) % 3))  # some are overtaken
             with lock:
                 running -= 1
-            return super().run(images, *more)
+            return super()._compute(runs, images, more)
 
     def groups() -> Iterator[list[Photo]]:
         nonlocal asked
