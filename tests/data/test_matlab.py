@@ -60,7 +60,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     for raw in (b"", b"text" * 100, mat()[:124] + b"\x00\x02IM" + bytes(500)):  # the last one is version 7.3
         with pytest.raises(DataError, match=r"list.mat cannot be read as a MATLAB file: it is none of version 5 to 7"):
             read_numbers(written(tmp_path, raw), "labels")
-    with pytest.raises(DataError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(DataError, match=r"cannot read .*: it is a folder; expected a regular file"):
         read_numbers(tmp_path, "labels")
 
 
