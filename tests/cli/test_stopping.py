@@ -78,7 +78,8 @@ def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err.startswith(f"{N} photos in photos; no classes (no photo lies in a class folder); no splits\n")
-    assert f"\n{SAID}\nError: stopped; " in err
+    assert f"\n{SAID}\n" in err
+    assert err.splitlines()[-1].startswith("Error: stopped; ")  # on a slow machine, a line of progress is between
     with ingest(tmp_path) as process:
         told = json.loads(process.communicate(timeout=120)[0])
     assert told["unchanged"] > 0
