@@ -89,12 +89,13 @@ def search(
     if html and photos is None:
         raise click.UsageError("--html needs --photos, the folder the photos were ingested from")
     from milvus_fghash.bundle import read_bundle
+    from milvus_fghash.data.places import name_of
     from milvus_fghash.data.reading import photo_at
     from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.following import bundle_for
     from milvus_fghash.serving.search import Wanted, search_file, search_hex, search_id
 
-    photo_of = {str(image): photo_at(image) for image in images}
+    photo_of = {str(image) if isinstance(image, Path) else name_of(image.full): photo_at(image) for image in images}
     wanted = Wanted(k, filter, max_distance, complete_ties, nprobe, consistency)
     found: list[tuple[str, str, Found]] = []
     with closing(connection.connect()) as client:

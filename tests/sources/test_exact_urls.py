@@ -16,6 +16,7 @@ from milvus_fghash.data.http_session import as_sent
 from milvus_fghash.data.places import Place
 from milvus_fghash.images import DEFAULT_LIMITS
 from milvus_fghash.serving.decoding import decode
+from tests.cli.at_hand import GOLDEN, Run, document
 from tests.serving.decoders import SMALL, summary
 from tests.sources.archives import tar_of, zip_of
 from tests.sources.http_server import Site
@@ -87,3 +88,17 @@ def test_links_of_a_folder_are_asked_for_as_they_stand_there(site: Site) -> None
     listing = read("folder", Url(f"{site.url}/p"))
     assert listing.paths == ("o'bird+x.png",)
     assert summary(decode(listing.places, SMALL, DEFAULT_LIMITS, 0)) == [9]
+
+
+def test_photos_that_differ_by_their_query_are_searched_each(site: Site, run: Run, tmp_path: Path) -> None:
+    site.files = {"/photo": grey(5)}
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(grey(5))
+    assert run("ingest", GOLDEN, "photos").exit_code == 0
+    images = [word for n in (7, 8) for word in ("--image", f"{site.url}/photo?id={n}&Signature=SECRET")]
+    first, second = document(run("search", GOLDEN, *images, "--json"))
+    assert first["hits"][0]["path"] == second["hits"][0]["path"] == "a.png"
+    assert first["query"] != second["query"]
+    assert all(
+        one["query"].startswith(f"{site.url}/photo?") and "SECRET" not in one["query"] for one in (first, second)
+    )
