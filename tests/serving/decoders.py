@@ -18,7 +18,7 @@ Processes = list[subprocess.Popen[bytes]]
 SMALL = Preprocessing(size=8, resize=8)
 
 FAILING = """
-import os, signal, sys, time
+import dataclasses, os, signal, sys, time
 from milvus_fghash.serving import decode_worker
 
 decode_one = decode_worker.decode_one
@@ -31,13 +31,14 @@ def fail(row, path, *rest):
         os.kill(os.getpid(), signal.SIGSEGV)
     if path.name.startswith("hang"):
         time.sleep(1000)
-    return decode_one(row, path, *rest)
+    result = decode_one(row, path, *rest)
+    return dataclasses.replace(result, phash=2**63) if path.name.startswith("mad") else result
 
 decode_worker.decode_one = fail
 decode_worker.memory_for = lambda limits: 150_000_000
 decode_worker.main(*sys.argv[1:])
 """
-"""A worker that dies of some names, once or always, hangs at others, and may take 150 MB."""
+"""A worker that dies of some names, once or always, hangs at others, says nonsense of others, and may take 150 MB."""
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> Processes:

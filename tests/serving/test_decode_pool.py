@@ -64,6 +64,13 @@ def test_a_photo_that_kills_is_refused_after_two_tries_and_its_neighbours_are_no
 
 
 @pytest.mark.usefixtures("failing")
+def test_a_hash_that_can_be_none_is_nonsense(pictures: list[Path]) -> None:
+    """A worker that a hostile photo has damaged must not put a number into the rows that Milvus cannot keep."""
+    mad = pictures[0].rename(pictures[0].with_name("mad.png"))
+    assert summary(decode([mad, *pictures[1:3]], SMALL, DEFAULT_LIMITS, 1)) == ["crash", 1, 2]
+
+
+@pytest.mark.usefixtures("failing")
 def test_a_photo_whose_worker_dies_once_is_tried_again(pictures: list[Path]) -> None:
     for row in (3, 4, 5):
         pictures[row] = pictures[row].rename(pictures[row].with_name(f"once {row}.png"))

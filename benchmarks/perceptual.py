@@ -1,0 +1,83 @@
+"""How far perceptual hashes are apart: those of a photo and its changed copies, and those of different photos.
+
+    python benchmarks/perceptual.py --data PHOTOS
+
+Prints two Markdown tables. One has, for each kind of change of `benchmarks/duplicates.py`, the share of copies that are
+confirmed when so many bits may differ; the other, how many pairs of different files of PHOTOS are so near. Among those
+are photos that somebody took or put in twice: the nearest are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the changes of the other benchmark
+
+from benchmarks.duplicates import CHANGES, PER_CENT, table
+from milvus_fghash.bits import hamming
+from milvus_fghash.images import Preprocessing, open_rgb
+from milvus_fghash.perceptual import BITS, phash_distance, phash_to_hex
+from milvus_fghash.perceptual import perceptual_hash as of_image
+
+WITHIN = (0, 2, 4, 6, 8, 10, 12)
+"""Bits."""
+
+
+def hash_of(photo: Path | bytes) -> int:
+    """As ingest computes it."""
+    return of_image(open_rgb(photo, preprocessing=Preprocessing()))
+
+
+def changed(photo: Path, kind: str) -> bytes:
+    change, quality = CHANGES[kind]
+    raw = io.BytesIO()
+    with Image.open(photo) as opened:
+        change(opened.convert("RGB")).save(raw, "JPEG", quality=quality)
+    return raw.getvalue()
+
+
+def of_pairs(files: list[Path]) -> tuple[NDArray[np.int64], list[tuple[int, Path, Path]]]:
+    """Number of pairs at each distance, and the nearest pairs."""
+    known = [(file, text) for file in files if (text := phash_to_hex(hash_of(file)))]
+    hashes = np.array([list(bytes.fromhex(text)) for _, text in known], np.uint8)
+    counts, near = np.zeros(BITS + 1, np.int64), []
+    for row in range(len(known) - 1):
+        distances = hamming(hashes[row : row + 1], hashes[row + 1 :])[0]
+        counts += np.bincount(distances, minlength=BITS + 1)
+        near += [
+            (int(distances[at]), known[row][0], known[row + 1 + at][0]) for at in np.flatnonzero(distances <= WITHIN[3])
+        ]
+    return counts, sorted(near)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--copies", type=int, default=150, help="photos that are changed in every way")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    files = sorted(path for path in given.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    drawn = np.random.default_rng(given.seed).permutation(len(files))[: given.copies]
+    shares: dict[str, dict[str, str]] = {str(within): {} for within in WITHIN}
+    for kind in CHANGES:
+        apart = [phash_distance(hash_of(files[at]), hash_of(changed(files[at], kind))) for at in drawn]
+        for within, column in shares.items():
+            column[kind] = f"{PER_CENT * sum(one is not None and one <= int(within) for one in apart) / len(apart):.0f}"
+    print("\n".join(table(shares)), "\n")
+    counts, near = of_pairs(files)
+    columns = {str(within): {"pairs of different files": f"{counts[: within + 1].sum():,}"} for within in WITHIN}
+    print("\n".join(table(columns)))
+    print(f"\nof {counts.sum():,} pairs of {len(files):,} files of {given.data.name}")
+    for distance, one, other in near:
+        print(distance, one.relative_to(given.data), other.relative_to(given.data))
+
+
+if __name__ == "__main__":
+    main()
