@@ -61,7 +61,7 @@ def _explained(path: Path, what: str, error: type[FghashError]) -> Iterator[None
     except UnicodeDecodeError:
         raise error(f"cannot read {what} {path}: it is no UTF-8 text; save it as UTF-8") from None
     except ValueError as fault:
-        if "\0" not in str(path):  # no file can be called that
+        if "\0" not in str(path) and not isinstance(fault, UnicodeEncodeError):  # no file can be called that
             raise
         raise error(f"cannot read {what} {str(path)!r}: {fault}") from None
 

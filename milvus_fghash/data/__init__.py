@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,6 +170,7 @@ def read(dataset: str, root: Path | Url, selection: Selection = DEFAULT_SELECTIO
         raise DataError(f"no data set named {dataset!r}. {nearest(dataset, DATASETS)}")
     card = DATASETS[dataset]
     if isinstance(root, Path):
+        _check_reachable(root)
         listing = card.read(root, selection)
         if listing.survey.classes:
             return listing
@@ -180,14 +182,35 @@ def read(dataset: str, root: Path | Url, selection: Selection = DEFAULT_SELECTIO
     return card.read_url(root, selection)
 
 
+def _check_reachable(root: Path) -> None:
+    """Refuse what cannot even be asked whether it is there: no file can be called that, or a folder above is closed.
+
+    What is not there is for the readers to say, which know what they expected.
+
+    Raises:
+        DataError: says why.
+    """
+    try:
+        os.stat(root)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        if "{" not in str(root):  # braces stand for names that are shorter
+            raise DataError(f"cannot read {root}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"cannot read {str(root)!r}: {error}") from None
+
+
 def detect(root: Path | Url) -> str:
     """The data set whose layout ``root`` has; `folder` when it looks like no other.
 
     A layout that asks for all that another does and more, as NABirds does of CUB's, wins over it.
 
     Raises:
-        DataError: when ``root`` looks like several.
+        DataError: when ``root`` looks like several, or cannot be looked at.
     """
+    if isinstance(root, Path):
+        _check_reachable(root)
     is_folder = isinstance(root, Path) and root.is_dir()
     if root.suffix.lower() in table.SUFFIXES and not is_folder:
         return "table"

@@ -81,7 +81,10 @@ def _double(cell: object) -> float | None:
         cell = float(cell)
     if isinstance(cell, bool) or not isinstance(cell, int | float):
         return None
-    return float(cell) if math.isfinite(cell) else None
+    try:
+        return float(cell) if math.isfinite(cell) else None
+    except OverflowError:  # a whole number beyond all doubles
+        return None
 
 
 def _bool(cell: object) -> bool | None:

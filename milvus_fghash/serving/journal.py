@@ -120,14 +120,18 @@ class Journal:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no folder can be called that
+            why = error.strerror if isinstance(error, OSError) else error
             raise DataError(
-                f"cannot make the folder of the journal {folder}: {error.strerror}; name a folder that can be written",
+                f"cannot make the folder of the journal {folder}: {why}; name a folder that can be written",
                 setting="journal",
             ) from None
         file = journal_file(folder, born)
-        with _told(file):
-            connection = sqlite3.connect(file, timeout=0.5, check_same_thread=False, isolation_level=None)
+        try:
+            with _told(file):
+                connection = sqlite3.connect(file, timeout=0.5, check_same_thread=False, isolation_level=None)
+        except ValueError as error:
+            raise DataError(f"no journal can be called {str(file)!r}: {error}") from None
         try:
             with _told(file):
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -315,6 +319,8 @@ def _told(file: Path | None) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:  # raised where the words of SQLite hold bytes of a damaged file
         raise _damaged(file, error.object.decode(errors="backslashreplace")) from None
+    except UnicodeEncodeError as error:
+        raise DataError(f"the journal {file} cannot hold a text that is no UTF-8: {error}") from None
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)  # what Python itself finds wrong with a value has none
         kind = None if code in (None, sqlite3.SQLITE_IOERR_SHORT_READ) else code & 0xFF

@@ -37,6 +37,8 @@ WORDS: Final = {
     "array": "an array",
 }
 
+MOST_DIGITS: Final = 400
+"""A number of more digits is beyond all doubles; Python reads whole ones of 4,300 at the most."""
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=")
 CONTAINS: Final = re.compile(r"(json|array)_contains(_all|_any)?|(JSON|ARRAY)_CONTAINS(_ALL|_ANY)?")
 LENGTH: Final = ("array_length", "ARRAY_LENGTH")
@@ -339,7 +341,7 @@ class LiteFilter:
     def _plain_number(self, token: Token) -> _Operand:
         if re.match(r"0[0-9a-zA-Z]", token.text) and not re.fullmatch(r"0[eE].*", token.text):
             raise self._stop("Milvus Lite reads decimal numbers only, without a 0 in front", token.at)
-        whole = token.text.isdecimal()
+        whole = token.text.isdecimal() and len(token.text) < MOST_DIGITS
         return self._number(int(token.text) if whole else float(token.text), token.at)
 
     def _path(self, token: Token) -> _Operand:

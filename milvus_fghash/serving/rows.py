@@ -155,11 +155,14 @@ def photo_id(namespace: str, path: str) -> str:
     '280d18b3cc8954798444bf0caeeae4cc'
 
     Raises:
-        ConfigError: when the namespace holds a NUL, for then two photos could share an id.
+        ConfigError: when the namespace holds a NUL, for then two photos could share an id, or a text is no Unicode.
     """
     if "\0" in namespace:
         raise ConfigError("a namespace must not hold a NUL character")
-    key = f"{namespace}\0{path}".encode("utf-8", "surrogateescape")  # file names need not be UTF-8
+    try:
+        key = f"{namespace}\0{path}".encode("utf-8", "surrogateescape")  # file names need not be UTF-8
+    except UnicodeEncodeError:
+        raise ConfigError(f"a namespace or a path holds half a character: {namespace!r}, {path!r}") from None
     return hashlib.blake2b(key, digest_size=16).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -58,7 +59,7 @@ class Target:
             _check_token(self.token)
         for name in ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path"):
             path = getattr(self, name)
-            if path and not Path(path).is_file():
+            if path and not os.path.isfile(path):  # False too for what no file can be called
                 raise ConfigError(f"{name}: there is no file {path}")
 
     @property
