@@ -24,7 +24,7 @@ from milvus_fghash.serving.paging import query_pages
 from milvus_fghash.serving.patience import Tell
 from milvus_fghash.serving.replacing import replace_rows
 from milvus_fghash.serving.rows import Rows, check_records
-from milvus_fghash.serving.scalar_columns import PHASH, check_columns, checked_values, is_phash, read_columns
+from milvus_fghash.serving.scalar_columns import check_columns, checked_values, is_phash, read_columns
 from milvus_fghash.serving.schema import (
     COLUMNS,
     VECTORS,
@@ -34,6 +34,7 @@ from milvus_fghash.serving.schema import (
     check_index,
     check_name,
     index_params,
+    names_of_rows,
     note_of,
     read_note,
     row_schema,
@@ -82,11 +83,6 @@ class HashCollection:
     def column_names(self) -> tuple[str, ...]:
         """Of the typed columns."""
         return tuple(column.name for column in self.columns)
-
-    @property
-    def _read_names(self) -> list[str]:
-        """Columns that make up `Rows`."""
-        return [*COLUMNS, *self.column_names, *([PHASH] if self.has_phash else []), "code"]
 
     @classmethod
     def create(
@@ -292,13 +288,13 @@ class HashCollection:
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
-        by_id = {one["id"]: one for one in self.with_ids(ids, self._read_names)}
+        by_id = {one["id"]: one for one in self.with_ids(ids, names_of_rows(self.column_names, self.has_phash))}
         found = [by_id[key] for key in dict.fromkeys(ids) if key in by_id]
         return Rows.of_records(found, self.bits, self.column_names, self.has_phash)
 
     def scan(self, batch: int = 1000, filter: str = "") -> Iterator[Rows]:
         """Every row that fits ``filter``, a batch at a time, in no particular order; reads what was just written."""
-        for page in self.pages(self._read_names, batch, filter):
+        for page in self.pages(names_of_rows(self.column_names, self.has_phash), batch, filter):
             yield Rows.of_records(page, self.bits, self.column_names, self.has_phash)
 
     def pages(self, columns: Sequence[str], batch: int = 1000, filter: str = "") -> Iterator[list[dict[str, Any]]]:

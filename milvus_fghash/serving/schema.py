@@ -142,6 +142,11 @@ def check_index(able: Capabilities, index: str, nlist: int, embedding_dim: int |
         raise StoreError(f"{where} holds one vector a row; embeddings beside codes need Milvus 2.4 or Milvus Lite")
 
 
+def names_of_rows(columns: Sequence[str], phash: bool) -> list[str]:
+    """Columns that make up `Rows`, in a collection with these typed columns, with perceptual hashes or without."""
+    return [*COLUMNS, *columns, *([PHASH] if phash else []), "code"]
+
+
 def row_schema(
     note: ModelNote,
     code_hex: bool,
