@@ -13,6 +13,7 @@ import pytest
 
 from milvus_fghash.serving.target import Target, connect
 from tests.cli.at_hand import GOLDEN, Run, document
+from tests.serving.small_bundle import write_small_bundle
 
 
 def labels() -> dict[str, int]:
@@ -111,6 +112,8 @@ def test_links_are_followed_by_all_who_read_the_photos(run: Run, birds: Path, tm
     told = document(run("verify", GOLDEN, birds, *follow, "--mend"))
     assert (told["whole"], told["mended"], told["rows"]) == (True, {"missing": 24}, 36)
     assert document(run("evaluate", GOLDEN, "--data", birds, *follow))["encoded"]["n_gallery"] == 24
+    second = write_small_bundle(tmp_path / "second", bits=24, seed=3)
+    assert document(run("reindex", second, birds, *follow))["ingest"]["stored"] == 36
     assert document(run("ingest", GOLDEN, birds, "--json"))["vanished"] == 24
 
 

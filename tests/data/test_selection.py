@@ -26,6 +26,13 @@ def test_what_systems_make_is_no_photo_and_no_class(glob: str, tmp_path: Path) -
     assert listing.survey.left_out.counts == {glob: 2}
 
 
+def test_folders_of_a_nas_and_of_a_mac_are_among_them() -> None:
+    names = {"@eaDir", "#recycle", "__MACOSX", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+    sieve = Sieve()
+    assert [name for name in names if sieve.takes(f"robin/{name}/0.jpg", is_photo=True)] == []
+    assert sieve.left_out.counts == dict.fromkeys(names, 1)
+
+
 def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     files = [
         "a/1.jpg",
