@@ -35,14 +35,15 @@ from tests.serving.small_bundle import write_small_bundle
 ROUNDS = 4
 PROGRAM = "from milvus_fghash.cli import main; main()"
 KILLED = f"""
-import os, signal
+import os, signal, threading
 from milvus_fghash.serving.collection import HashCollection
-write, calls = HashCollection.write, []
+write, calls, one_at_a_time = HashCollection.write, [], threading.Lock()
 def killed_after(*args):
-    write(*args)
-    calls.append(1)
-    if len(calls) == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
+    with one_at_a_time:  # else the sixth batch may be in, too
+        write(*args)
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
 HashCollection.write = killed_after
 {PROGRAM}
 """
