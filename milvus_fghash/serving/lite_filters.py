@@ -346,8 +346,6 @@ class LiteFilter:
 
     def _path(self, token: Token) -> _Operand:
         name = token.text.partition("[")[0]
-        if name == "in":
-            raise self._stop("a space is needed behind `in`", token.at)
         kind = self._kind(name, token)
         if kind not in ("json", "array"):
             raise self._stop(f"the column {name} holds no JSON", token.at)
