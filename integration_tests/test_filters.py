@@ -21,6 +21,7 @@ from milvus_fghash.serving.search import Wanted, search_codes
 from tests.serving.filter_strategies import (
     Drawn,
     arrays,
+    as_rows,
     comparisons,
     computed,
     filters,
@@ -33,7 +34,7 @@ from tests.serving.filter_strategies import (
 )
 
 COLUMNS = (Column("price", "double"), Column("stock", "int64"), Column("sold", "bool"), Column("brand", "text"))
-NAMES = "The columns are id, path, label, content_sha, meta, price, stock, sold, brand"
+NAMES = "The columns are id, path, label, content_sha, meta, phash, price, stock, sold, brand"
 ROWS = rows(91)
 NAME = "test_filters_on_both"
 SLOW = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -56,7 +57,7 @@ class Both:
 def both(lite: MilvusClient, server: MilvusClient) -> Iterator[Both]:
     made = [HashCollection.create(client, NAME, manifest_of(12), columns=COLUMNS) for client in (lite, server)]
     for one in made:
-        one.write([{**row, "path": "p", "content_sha": "", "code": bytes(2)} for row in ROWS])
+        one.upsert(as_rows(ROWS))
         assert one.count() == len(ROWS)  # waits for them, so that searches need not
     yield Both(*made)
     for client in (lite, server):

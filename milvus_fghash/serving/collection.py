@@ -274,11 +274,11 @@ class HashCollection:
 
         Raises:
             CodeError: when a vector has another width than the collection's: Milvus may take it, and shift the others.
-            StoreError: when an id cannot be one or stands twice, Milvus refuses, or the collection was dropped and made
-                anew since it was opened: this one's codes may be of another model.
+            StoreError: when a value is missing, an id cannot be one or stands twice, Milvus refuses, or the collection
+                was dropped and made anew since it was opened: this one's codes may be of another model.
             RowsTooLarge: when Milvus takes no message of the size of single rows; all others are in.
         """
-        check_records(records, self.bits, self.embedding_dim)
+        check_records(records, self.fields, self.bits, self.embedding_dim)
         check_quotes(self.client, [one["id"] for one in records], "write")
         if not self.is_called(self.name):
             raise StoreError(f"the collection {self.name} was dropped and made anew since it was opened; open it again")

@@ -226,13 +226,25 @@ def check_ids(ids: Sequence[str]) -> Sequence[str]:
     return ids
 
 
-def check_records(records: Sequence[Mapping[str, Any]], n_bits: int, embedding_dim: int | None) -> None:
-    """Refuse records that Milvus may take, but not for what they are.
+def check_records(
+    records: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]], n_bits: int, embedding_dim: int | None
+) -> None:
+    """Refuse records that Milvus may take, but not for what they are, and those that Milvus Lite dies of.
+
+    Args:
+        fields: of the collection, as Milvus describes them.
 
     Raises:
         CodeError: when a vector is of another width: the bytes of all are sent as one, so the others would be shifted.
-        StoreError: when an id cannot be one, or stands twice: Milvus may keep both rows.
+        StoreError: when a value is missing, an id cannot be one, or stands twice: Milvus may keep both rows.
     """
+    optional = ("nullable", "default_value", "is_function_output")
+    needed = {field["name"] for field in fields if not any(field.get(name) for name in optional)}
+    for one in records:
+        if not needed <= one.keys():
+            raise StoreError(
+                f"the row {one.get('id')!r} has no {', '.join(sorted(needed - one.keys()))}; each needs one"
+            )
     ids = check_ids([one["id"] for one in records])
     if len(set(ids)) != len(ids):
         ((twice, _),) = Counter(ids).most_common(1)

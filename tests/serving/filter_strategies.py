@@ -8,7 +8,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
+
+from milvus_fghash.serving.rows import Rows
 
 Row = dict[str, Any]
 Meaning = Callable[[Row], bool]
@@ -49,6 +52,15 @@ def rows(n: int) -> list[Row]:
         }
         for number in range(n)
     ]
+
+
+def as_rows(made: Sequence[Row]) -> Rows:
+    """For a collection with the typed columns price, stock, sold and brand."""
+    n = len(made)
+    texts = {name: tuple(row[name] for row in made) for name in ("id", "label", "meta")}
+    columns = {name: tuple(row[name] for row in made) for name in ("price", "stock", "sold", "brand")}
+    codes = np.zeros((n, 2), np.uint8)
+    return Rows(texts["id"], codes, ("p",) * n, texts["label"], ("",) * n, texts["meta"], columns)
 
 
 def quoted(text: str, single: bool) -> str:

@@ -22,10 +22,10 @@ from milvus_fghash.serving.filter_words import DEEPEST
 from milvus_fghash.serving.filters import all_of, check_filter, told_of_filter
 from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.search import Wanted, search_codes
-from tests.serving.filter_strategies import SINGLE, Drawn, filters, rows
+from tests.serving.filter_strategies import SINGLE, Drawn, as_rows, filters, rows
 
 COLUMNS = (Column("price", "double"), Column("stock", "int64"), Column("sold", "bool"), Column("brand", "text"))
-NAMES = "The columns are id, path, label, content_sha, meta, price, stock, sold, brand"
+NAMES = "The columns are id, path, label, content_sha, meta, phash, price, stock, sold, brand"
 ROWS = rows(91)
 LITE = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -34,7 +34,7 @@ LITE = settings(deadline=None, max_examples=60, suppress_health_check=[HealthChe
 def shop(lite: MilvusClient, bundle: Path) -> Iterator[HashCollection]:
     """91 rows of the strategies."""
     made = HashCollection.create(lite, "filters", read_bundle(bundle).manifest, columns=COLUMNS)
-    made.write([{**row, "path": "p", "content_sha": "", "code": bytes(2)} for row in ROWS])
+    made.upsert(as_rows(ROWS))
     yield made
     lite.drop_collection("filters")
 

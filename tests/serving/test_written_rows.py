@@ -68,6 +68,16 @@ def test_nothing_is_written_of_records_of_which_one_is_wrong(
     assert small.count() == 0
 
 
+@pytest.mark.parametrize("name", ["id", "code", "path", "meta", "embedding", "phash"])
+def test_a_value_that_is_missing_is_named(small: HashCollection, name: str) -> None:
+    """Milvus Lite would die of some."""
+    made = records(small)
+    del made[1][name]
+    with pytest.raises(StoreError, match=rf"has no {name}; each needs one$"):
+        small.write(made)
+    assert small.count() == 0
+
+
 @pytest.mark.parametrize("key", ["a\tb", "\x1b[0m", "it's", "x" * 65])
 def test_rows_are_checked_as_records_are(small: HashCollection, key: str) -> None:
     rows = replace(rows_of(2, 12), ids=("good", key))
