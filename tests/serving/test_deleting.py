@@ -136,7 +136,7 @@ def test_an_id_is_never_read_as_a_condition(ten: HashCollection, key: str) -> No
 
 def test_what_cannot_be_deleted_is_not_written_down_as_deleted(ten: HashCollection) -> None:
     """Milvus Lite deletes no id with a single quote; then nothing goes, and the journal keeps what it says."""
-    row = {"id": "it's", "code": bytes(2), "path": "p", "label": "", "content_sha": "", "meta": {}}
+    row = {"id": "it's", "code": bytes(2), "path": "p", "label": "", "content_sha": "", "meta": {}, "phash": 0}
     ten.client.insert(ten.name, [row])  # an upsert of it fails there, too
     journal = Journal.in_memory()
     journal.put([Entry(key, key, "stamp", "sha") for key in ("it's", "7")])
