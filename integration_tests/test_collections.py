@@ -72,6 +72,15 @@ def test_12_bits_stand_in_16(client: MilvusClient, dropped: str) -> None:
     assert fields["meta"]["type"] is DataType.JSON
 
 
+def test_perceptual_hashes_are_kept_beside_the_codes(client: MilvusClient, dropped: str) -> None:
+    """Their column is known by its description; all 64 bits come back."""
+    collection = HashCollection.create(client, dropped, manifest_of(12))
+    assert collection.has_phash
+    rows = replace(random_rows(4, 12), phashes=(1, -1, 2**63 - 1, -(2**63)))
+    collection.upsert(rows)
+    assert collection.get(rows.ids).phashes == rows.phashes
+
+
 def test_another_model_is_refused(client: MilvusClient, dropped: str) -> None:
     mine = manifest_of(12)
     HashCollection.create(client, dropped, mine)
