@@ -68,6 +68,14 @@ def test_stop_ends_a_pause() -> None:
         ("RESOURCE_EXHAUSTED: Received message larger than max (70000000 vs. 67108864)", False),
         ("auth check failure, please check username and password", False),
         ("field data type mismatch", False),
+        (
+            "Fail connecting to server on unix:/tmp/a.db.sock, illegal connection params",
+            False,
+        ),  # Lite does not come back
+        (
+            "[upsert] Retry timeout: 60.0s, StatusCode.UNKNOWN, Unexpected error in RPC handling",
+            False,
+        ),  # Lite, full disk
     ],
 )
 def test_which_errors_are_worth_waiting_for(said: str, busy: bool) -> None:
