@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from milvus_fghash.demo import run_demo
+from milvus_fghash.demo.training import run_demo
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from milvus_fghash.bits import check_bits, pack
 from milvus_fghash.bundle import Bundle, Description, LearnedCodes, fingerprint, refuse_taken, write_bundle
+from milvus_fghash.errors import several
 from milvus_fghash.exporters.check import Pixels, check
 from milvus_fghash.exporters.graph import IR_VERSION, OPSET, ExportedEncoder, output_names, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
@@ -43,8 +44,8 @@ class Origin:
 
 
 def export(
-    checkpoint: Path,
-    out: Path,
+    checkpoint: str | Path,
+    out: str | Path,
     *,
     outputs: Sequence[str] = (),
     opset: int = OPSET,
@@ -68,8 +69,9 @@ def export(
         ConfigError: for an unknown output, or a version of the form that cannot be written.
         TrainingError: when the checkpoint cannot be read.
     """
+    checkpoint, out = Path(checkpoint), Path(out)
     refuse_taken(out, overwrite)
-    output_names(outputs)
+    output_names(several(outputs, "outputs"))
     loaded = load_checkpoint(checkpoint)
     return export_method(
         loaded.method,

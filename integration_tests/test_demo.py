@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.demo import DemoResult, run_demo
+from milvus_fghash.demo.training import DemoResult, run_demo
 from milvus_fghash.errors import DataError
 
 

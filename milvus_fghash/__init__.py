@@ -1,5 +1,125 @@
-"""Fine-grained deep hashing for Milvus: train, export, ingest and search photos by binary codes."""
+"""Fine-grained deep hashing for Milvus: train, export, ingest and search photos by binary codes.
+
+Everything public is here: ``import milvus_fghash as fg``. A name is loaded when it is first used (PEP 562), so that the
+import costs nothing, and searching needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from milvus_fghash._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from milvus_fghash.bundle import Bundle as Bundle
+    from milvus_fghash.bundle import read_bundle as read_bundle
+    from milvus_fghash.catalog import AddResult as AddResult
+    from milvus_fghash.catalog import Catalog as Catalog
+    from milvus_fghash.catalog import CollectionSettings as CollectionSettings
+    from milvus_fghash.catalog import Rejection as Rejection
+    from milvus_fghash.catalog import RepairResult as RepairResult
+    from milvus_fghash.config import Recipe as Recipe
+    from milvus_fghash.data import DATASETS as DATASETS
+    from milvus_fghash.data import Listing as Listing
+    from milvus_fghash.data import Selection as Selection
+    from milvus_fghash.data import Url as Url
+    from milvus_fghash.data import read_dataset as read_dataset
+    from milvus_fghash.duplicates_record import Duplicates as Duplicates
+    from milvus_fghash.duplicates_record import spare_rows as spare_rows
+    from milvus_fghash.errors import BundleError as BundleError
+    from milvus_fghash.errors import CodeError as CodeError
+    from milvus_fghash.errors import ConfigError as ConfigError
+    from milvus_fghash.errors import DataError as DataError
+    from milvus_fghash.errors import FghashError as FghashError
+    from milvus_fghash.errors import ImageRefused as ImageRefused
+    from milvus_fghash.errors import MissingExtra as MissingExtra
+    from milvus_fghash.errors import NotFinite as NotFinite
+    from milvus_fghash.errors import NotWhole as NotWhole
+    from milvus_fghash.errors import Stopped as Stopped
+    from milvus_fghash.errors import StoreBusy as StoreBusy
+    from milvus_fghash.errors import StoreError as StoreError
+    from milvus_fghash.errors import TooManyRefused as TooManyRefused
+    from milvus_fghash.errors import TrainingError as TrainingError
+    from milvus_fghash.evaluate import Evaluation as Evaluation
+    from milvus_fghash.exporters.onnx_bundle import export as export
+    from milvus_fghash.recipe_book import load_recipe as load_recipe
+    from milvus_fghash.recipe_book import recipe_names as recipe_names
+    from milvus_fghash.serving.collection import HashCollection as HashCollection
+    from milvus_fghash.serving.deleting import Deletion as Deletion
+    from milvus_fghash.serving.encoder import Encoded as Encoded
+    from milvus_fghash.serving.encoder import Encoder as Encoder
+    from milvus_fghash.serving.following import Following as Following
+    from milvus_fghash.serving.ingest_options import IngestOptions as IngestOptions
+    from milvus_fghash.serving.ingest_options import IngestResult as IngestResult
+    from milvus_fghash.serving.patience import Patience as Patience
+    from milvus_fghash.serving.promote import Moved as Moved
+    from milvus_fghash.serving.reindex import Reindexed as Reindexed
+    from milvus_fghash.serving.reindex import Sample as Sample
+    from milvus_fghash.serving.rows import Row as Row
+    from milvus_fghash.serving.rows import Rows as Rows
+    from milvus_fghash.serving.search import Found as Found
+    from milvus_fghash.serving.search import Hit as Hit
+    from milvus_fghash.serving.search import Wanted as Wanted
+    from milvus_fghash.serving.target import Target as Target
+    from milvus_fghash.serving.verify import Finding as Finding
+    from milvus_fghash.serving.verify import Verification as Verification
+    from milvus_fghash.training.api import train as train
+    from milvus_fghash.training.run import Watcher as Watcher
+
+_MODULES: Final = {
+    "milvus_fghash.bundle": ("Bundle", "read_bundle"),
+    "milvus_fghash.catalog": ("AddResult", "Catalog", "CollectionSettings", "Rejection", "RepairResult"),
+    "milvus_fghash.config": ("Recipe",),
+    "milvus_fghash.data": ("DATASETS", "Listing", "Selection", "Url", "read_dataset"),
+    "milvus_fghash.duplicates_record": ("Duplicates", "spare_rows"),
+    "milvus_fghash.errors": (
+        "BundleError",
+        "CodeError",
+        "ConfigError",
+        "DataError",
+        "FghashError",
+        "ImageRefused",
+        "MissingExtra",
+        "NotFinite",
+        "NotWhole",
+        "Stopped",
+        "StoreBusy",
+        "StoreError",
+        "TooManyRefused",
+        "TrainingError",
+    ),
+    "milvus_fghash.evaluate": ("Evaluation",),
+    "milvus_fghash.exporters.onnx_bundle": ("export",),
+    "milvus_fghash.recipe_book": ("load_recipe", "recipe_names"),
+    "milvus_fghash.serving.collection": ("HashCollection",),
+    "milvus_fghash.serving.deleting": ("Deletion",),
+    "milvus_fghash.serving.encoder": ("Encoded", "Encoder"),
+    "milvus_fghash.serving.following": ("Following",),
+    "milvus_fghash.serving.ingest_options": ("IngestOptions", "IngestResult"),
+    "milvus_fghash.serving.patience": ("Patience",),
+    "milvus_fghash.serving.promote": ("Moved",),
+    "milvus_fghash.serving.reindex": ("Reindexed", "Sample"),
+    "milvus_fghash.serving.rows": ("Row", "Rows"),
+    "milvus_fghash.serving.search": ("Found", "Hit", "Wanted"),
+    "milvus_fghash.serving.target": ("Target",),
+    "milvus_fghash.serving.verify": ("Finding", "Verification"),
+    "milvus_fghash.training.api": ("train",),
+    "milvus_fghash.training.run": ("Watcher",),
+}
+"""Module -> the public names it holds; those above tell type checkers the same, and a test compares the two."""
+_MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

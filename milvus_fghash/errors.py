@@ -24,10 +24,13 @@ setting helps, the error carries its name, and the command line adds the option.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from milvus_fghash.masking import masked
+
+T = TypeVar("T")
 
 
 class FghashError(Exception):
@@ -170,3 +173,17 @@ def one_line(error: object) -> str:
     'no such file'
     """
     return masked(" ".join(str(error).split()))
+
+
+def several(values: Sequence[T], what: str) -> Sequence[T]:
+    """The values as they are, unless they are one text, which Python would read letter by letter.
+
+    >>> several(["a17"], "ids")
+    ['a17']
+
+    Raises:
+        ConfigError: for a text.
+    """
+    if isinstance(values, str | bytes):
+        raise ConfigError(f"{what} must be a sequence, got the single text {values!r}; put it into a list")
+    return values

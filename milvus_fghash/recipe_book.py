@@ -7,13 +7,13 @@ What a setting says wins, at every code length. Any other recipe is one TOML fil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from milvus_fghash.config import Recipe, merge, read_model
-from milvus_fghash.errors import ConfigError, guess, nearest
+from milvus_fghash.errors import ConfigError, guess, nearest, several
 from milvus_fghash.text_file import parse_toml, read_text
 
 FOLDER = resources.files("milvus_fghash.recipes")
@@ -55,14 +55,25 @@ def setting_text(name: str) -> str:
     return _shipped("settings", name)[0]
 
 
-def load_recipe(name_or_path: str, changes: Iterable[str] = ()) -> Recipe:
-    """Read a shipped recipe by name, or a file, and apply ``--set`` changes such as ``training.rounds=3``.
+def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and change it.
 
-    A change counts at every code length, also where a ``by_bits`` table says otherwise.
+    Args:
+        recipe: a shipped name (see `recipe_names`), a ``.toml`` file, or a recipe that was read before.
+        changes: such as ``training.rounds=3``. A change counts at every code length, also where a ``by_bits`` table
+            says otherwise.
 
     Raises:
         ConfigError: when there is no such recipe, it is no valid TOML, or a key or value is wrong.
+
+    Example:
+        >>> load_recipe("frozen-itq", ["training.seed=7"]).training.seed
+        7
     """
+    several(changes, "changes")
+    if isinstance(recipe, Recipe):
+        return _read(recipe.model_dump(), changes, "the recipe") if changes else recipe
+    name_or_path = str(recipe)
     if Path(name_or_path).suffix == ".toml":
         values = _parse(*_file_text(Path(name_or_path)))
         if "method" not in values or any(table in values for table in OVERRIDES):

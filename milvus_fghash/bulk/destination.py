@@ -8,9 +8,11 @@ from typing import Any
 from milvus_fghash.bulk.folder import ShardsManifest
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError
+from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.scalar_columns import PHASH
+from milvus_fghash.serving.schema import check_name
 
 
 def collection_for(manifest: ShardsManifest, client: MilvusClient, name: str, **options: Any) -> HashCollection:
@@ -22,17 +24,20 @@ def collection_for(manifest: ShardsManifest, client: MilvusClient, name: str, **
         ConfigError: when the collection has other columns or another partition key than the shards.
         StoreError: as `HashCollection.open` and `HashCollection.create`.
     """
-    made = HashCollection.open_or_create(
-        client,
-        name,
-        manifest.model,
-        code_hex=manifest.code_hex,
-        embedding_dim=manifest.embedding_dim,
-        columns=manifest.collection_columns,
-        partition_key=manifest.partition_key,
-        phash=manifest.phash,
-        **options,
-    )
+    if exists(client, check_name(name)):
+        made = HashCollection.open(client, name, manifest.model)
+    else:
+        made = HashCollection.create(
+            client,
+            name,
+            manifest.model,
+            code_hex=manifest.code_hex,
+            embedding_dim=manifest.embedding_dim,
+            columns=manifest.collection_columns,
+            partition_key=manifest.partition_key,
+            phash=manifest.phash,
+            **options,
+        )
     there = _facts(made.columns, made.has_code_hex, made.embedding_dim, made.has_phash, made.partition_key)
     wanted = _facts(
         manifest.collection_columns, manifest.code_hex, manifest.embedding_dim, manifest.phash, manifest.partition_key

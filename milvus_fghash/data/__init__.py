@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 from milvus_fghash.data import (
     aircraft,
@@ -24,12 +25,22 @@ from milvus_fghash.data import (
     vegfru,
 )
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.places import Url
+from milvus_fghash.data.places import Url, protocol_of
 from milvus_fghash.data.selection import DEFAULT_SELECTION, Selection, Sieve
 from milvus_fghash.errors import ConfigError, DataError, nearest
 from milvus_fghash.masking import KNOWN
 
-__all__ = ["DATASETS", "DatasetCard", "Listing", "Selection", "Url", "detect", "read"]
+__all__ = [
+    "DATASETS",
+    "DatasetCard",
+    "Listing",
+    "Selection",
+    "Url",
+    "detect",
+    "place_named",
+    "read",
+    "read_dataset",
+]
 
 
 Place = TypeVar("Place", Path, Url)
@@ -171,7 +182,7 @@ def read(dataset: str, root: Path | Url, selection: Selection = DEFAULT_SELECTIO
     card = DATASETS[dataset]
     if isinstance(root, Path):
         _check_reachable(root)
-        listing = card.read(root, selection)
+        listing = replace(card.read(root, selection), given=root)
         if listing.survey.classes:
             return listing
         return replace(listing, survey=replace(listing.survey, classes=f"as the lists of {dataset} say"))
@@ -179,7 +190,7 @@ def read(dataset: str, root: Path | Url, selection: Selection = DEFAULT_SELECTIO
     if card.read_url is None:
         able = ", ".join(name for name, card in DATASETS.items() if card.read_url)
         raise DataError(f"the layout {dataset} is read in a folder here only; behind a URL: {able}")
-    return card.read_url(root, selection)
+    return replace(card.read_url(root, selection), given=root)
 
 
 def _check_reachable(root: Path) -> None:
@@ -229,3 +240,47 @@ def detect(root: Path | Url) -> str:
     if not names and archives.are_all_of(root):
         return "archive"
     return names[0] if names else "folder"
+
+
+def place_named(photos: str | Path | Url) -> Path | Url:
+    """A path or a URL as people write it; ``file://`` is a path.
+
+    >>> place_named("photos"), place_named("s3://bucket/birds")
+    (PosixPath('photos'), Url(full='s3://bucket/birds'))
+    """
+    if not isinstance(photos, str):
+        return photos
+    protocol = protocol_of(photos)
+    if protocol not in ("", "file"):
+        return Url(photos)
+    return Path(unquote(urlsplit(photos).path) if protocol else photos)
+
+
+def read_dataset(
+    photos: str | Path | Url,
+    dataset: str | None = None,
+    *,
+    split: str | None = None,
+    selection: Selection = DEFAULT_SELECTION,
+) -> Listing:
+    """List photos: a folder, an archive, a CSV or Parquet list, a URL of one of these, or the layout of a data set.
+
+    Args:
+        photos: where they are.
+        dataset: the layout, a key of `DATASETS`. Default: what ``photos`` looks like.
+        split: take this part only, such as ``train``, or several parts between commas. Default: all.
+        selection: what is left out, whether links are followed, and which folders are the classes.
+
+    Returns:
+        Ids, paths, labels and splits of the photos; none of them is opened.
+
+    Raises:
+        ConfigError: for a class level where lists say the classes.
+        DataError: when there are no photos, or the layout or the split is not there.
+        MissingExtra: for a URL or a Parquet file, without the packages it needs.
+    """
+    place = place_named(photos)
+    if isinstance(place, Path) and "{" not in place.name and not place.exists():
+        raise DataError(f"there is no file or folder {place}")
+    listing = read(dataset or detect(place), place, selection)
+    return listing.split(split) if split else listing

@@ -64,6 +64,21 @@ def is_int64(number: int) -> bool:
     return -(2**63) <= number < 2**63
 
 
+def types_of(values: Mapping[str, Sequence[Any]]) -> dict[str, ColumnType]:
+    """The types of Python values by column; of a column of mixed or other values, none.
+
+    >>> types_of({"price": (9.5, None), "tags": (["a"], None), "stock": (3, 4)})
+    {'price': 'double', 'stock': 'int64'}
+    """
+    names: Mapping[type, ColumnType] = {str: "text", int: "int64", float: "double", bool: "bool"}
+    found: dict[str, ColumnType] = {}
+    for column, cells in values.items():
+        kinds = {type(cell) for cell in cells if cell is not None}
+        if len(kinds) == 1 and (kind := kinds.pop()) in names:
+            found[column] = names[kind]
+    return found
+
+
 def _text(cell: object) -> str | None:
     if isinstance(cell, bool | int | float):
         return json.dumps(cell)

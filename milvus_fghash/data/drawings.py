@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,20 +73,33 @@ def draw_birds(
     Raises:
         DataError: when ``folder`` exists and is not empty, cannot be written, or a number is out of range.
     """
-    if min(train_per_class, test_per_class) < 1 or not 32 <= size <= 1024:
+    if min(train_per_class, test_per_class) < 1:
         raise DataError(
-            f"cannot draw {train_per_class} train and {test_per_class} test pictures of {size} pixels; "
-            "expected at least 1 of each and a size of 32 to 1024"
+            f"cannot draw {train_per_class} train and {test_per_class} test pictures of a class; expected at least 1"
         )
+    chosen = range(len(kinds(classes)))
+    return draw_splits(folder, {"train": (chosen, train_per_class), "test": (chosen, test_per_class)}, size, seed)
+
+
+def draw_splits(folder: Path, splits: Mapping[str, tuple[Sequence[int], int]], size: int, seed: int = 0) -> Listing:
+    """Draw SPLIT/CLASS/*.jpg below ``folder`` and list them, as `draw_birds` does for two splits of all classes.
+
+    Args:
+        splits: split -> numbers of its kinds among the 48, and pictures of each. A picture's seed has the place of its
+            split in it, so the same kind looks otherwise in each.
+
+    Raises:
+        DataError: as `draw_birds`.
+    """
+    if not 32 <= size <= 1024:
+        raise DataError(f"cannot draw pictures of {size} pixels; expected a size of 32 to 1024")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is not an empty folder; choose a new one for the drawings")
-    counts = {"train": train_per_class, "test": test_per_class}
-    chosen = kinds(classes)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as working:
             drawn = Path(working) / "drawn"
-            _draw_all(drawn, chosen, counts, size, seed)
+            _draw_all(drawn, splits, size, seed)
             if folder.exists():
                 folder.rmdir()
             os.replace(drawn, folder)
@@ -94,11 +108,12 @@ def draw_birds(
     return photo_folder.read(folder)
 
 
-def _draw_all(folder: Path, chosen: list[Kind], counts: dict[str, int], size: int, seed: int) -> None:
-    for split_number, (split, count) in enumerate(counts.items()):
-        for class_number, kind in enumerate(chosen):
-            place = folder / split / kind.name
+def _draw_all(folder: Path, splits: Mapping[str, tuple[Sequence[int], int]], size: int, seed: int) -> None:
+    every = kinds(MAX_CLASSES)
+    for split_number, (split, (chosen, count)) in enumerate(splits.items()):
+        for kind_number in chosen:
+            place = folder / split / every[kind_number].name
             place.mkdir(parents=True)
             for number in range(count):
-                rng = np.random.default_rng([seed, split_number, class_number, number])
-                draw(kind, size, rng).save(place / f"{number:04}.jpg", quality=92)
+                rng = np.random.default_rng([seed, split_number, kind_number, number])
+                draw(every[kind_number], size, rng).save(place / f"{number:04}.jpg", quality=92)

@@ -53,6 +53,10 @@ class Listing:
     """Paths of folders and archives below ``root`` of which nobody can tell what is in them; "" stands for all."""
     survey: Survey = field(default_factory=Survey, compare=False)
     """Where the classes come from, and what was left out."""
+    given: Path | Url | None = field(default=None, compare=False)
+    """What was read, as it was given: a list or a folder of archives has another ``root``."""
+    part: str = field(default="", compare=False)
+    """The split, or splits between commas, that these photos are all of; "" where all of what was read are here."""
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -170,7 +174,8 @@ class Listing:
                 else "It has no splits; expected folders such as train/ and test/, or a column split"
             )
             raise DataError(f"no photo belongs to the split {one!r} in {self.origin}. {hint}")
-        return self.take([row for row, split in enumerate(self.splits) if split in names])
+        part = self.take([row for row, split in enumerate(self.splits) if split in names])
+        return replace(part, part=",".join(sorted(names)))
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Listing:
         """Some of the photos, in the order of ``rows``."""

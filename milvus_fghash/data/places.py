@@ -185,7 +185,26 @@ class Barred:
         raise ImageRefused(self.reason, self.message)
 
 
-Source = Path | Place | Barred
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """A photo that the program holds.
+
+    Attributes:
+        data: of its file.
+        shown: how it is called.
+        version: as in `Place`; nothing is known without reading it.
+    """
+
+    data: bytes = field(repr=False)
+    shown: str
+    version: str = ""
+
+    def read(self, max_bytes: int) -> bytes:
+        """The bytes; how many are too many, the decoder says."""
+        return self.data
+
+
+Source = Path | Place | Barred | InMemory
 """Where a photo is."""
 
 

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from milvus_fghash.data.columns import is_int64
-from milvus_fghash.data.places import Barred, Place, Source
+from milvus_fghash.data.places import Barred, InMemory, Place, Source
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.images import Limits, Preprocessing
 from milvus_fghash.serving.decode_worker import READY, Setup, source_to_bytes
@@ -99,8 +99,9 @@ class Pool:
 
     def add(self, row: int, source: Source) -> None:
         """Have a photo decoded; `step` gives it in time."""
-        if isinstance(source, Barred) or len(source_to_bytes(source)) > _LONGEST:
-            self._done.append(decode_one(row, source, self.preprocessing, self.limits))  # which can only refuse it
+        if isinstance(source, Barred | InMemory) or len(source_to_bytes(source)) > _LONGEST:
+            # A worker has no access to this process' memory; all others can only be refused.
+            self._done.append(decode_one(row, source, self.preprocessing, self.limits))
         else:
             self._waiting.append(_Task(row, source))
 

@@ -51,7 +51,7 @@ def find_duplicates(
     collection: HashCollection,
     max_distance: int | None = None,
     earlier: Duplicates | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     *,
     confirm_within: int = ALIKE,
     photos: Sequence[Path] = (),
@@ -130,7 +130,7 @@ class _Asking:
     """Asks Milvus which rows are near, many at a time, and counts."""
 
     def __init__(
-        self, collection: HashCollection, census: Census, within: int, progress: Callable[[int, int], None] | None
+        self, collection: HashCollection, census: Census, within: int, progress: Callable[[int, int], object] | None
     ) -> None:
         self._collection, self._census, self._within = collection, census, within
         self._progress = progress or (lambda done, total: None)

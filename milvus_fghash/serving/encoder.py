@@ -17,8 +17,9 @@ from PIL import Image
 
 from milvus_fghash.bits import Codes, check_codes, code_bytes, pack
 from milvus_fghash.bundle import Bundle, read_bundle
-from milvus_fghash.data.places import Place, Source, name_of, protocol_of
-from milvus_fghash.errors import BundleError, CodeError
+from milvus_fghash.data.memory import ImageLike, source_of
+from milvus_fghash.data.places import Place, Source
+from milvus_fghash.errors import BundleError, CodeError, ImageRefused, several
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
 from milvus_fghash.serving.decoding import TIMEOUT, Photo, Refused, batches, decode, workers_for
 from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT, GraphRuns, check_timeout
@@ -29,13 +30,9 @@ if TYPE_CHECKING:
 
 STORED: Final = ("logits", "embedding")
 """Outputs that codes are made of, or that Milvus keeps: each value must be a number."""
+NAMED: Final = 5
+"""Photos that one message names."""
 T = TypeVar("T")
-
-ImageLike = Path | str | Place | bytes | Image.Image | NDArray[np.uint8]
-"""A file, a URL, a place, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
-
-Files follow all `RULES`; of an image or pixels, all of them are used, which may change a few bits of a large photo.
-"""
 
 
 @dataclass(frozen=True)
@@ -294,27 +291,42 @@ class Encoder:
         """
         return self.encode_pixels(self._pixels(image, limits)[None])
 
-    def encode_documents(self, images: Iterable[ImageLike]) -> list[bytes]:
-        """One code for each photo, as Milvus takes them in a BINARY_VECTOR field; raises as `encode_image`."""
-        return [self.encode_image(image).tobytes() for image in images]
+    def encode_documents(self, images: Sequence[ImageLike]) -> list[bytes]:
+        """One code for each photo, as Milvus takes them in a BINARY_VECTOR field.
 
-    def encode_queries(self, images: Iterable[ImageLike]) -> list[bytes]:
+        `encode_files` goes on without those that cannot be decoded.
+
+        Raises:
+            ImageRefused: when photos cannot be decoded; all of them are named, after all others were encoded.
+            ConfigError: for a single text in place of a sequence.
+            CodeError: when an array is no RGB image.
+        """
+        codes: list[bytes] = []
+        refused: list[tuple[int, ImageRefused]] = []
+        for number, image in enumerate(several(images, "the photos")):
+            try:
+                codes.append(self.encode_image(image).tobytes())
+            except ImageRefused as error:
+                refused.append((number, error))
+        if refused:
+            named = "; ".join(f"number {number}: {error}" for number, error in refused[:NAMED])
+            more = f"; and {len(refused) - NAMED:,} more" if len(refused) > NAMED else ""
+            raise ImageRefused(
+                refused[0][1].reason,
+                f"{len(refused):,} of {len(images):,} photos cannot be encoded ({named}{more}); leave them out",
+            )
+        return codes
+
+    def encode_queries(self, images: Sequence[ImageLike]) -> list[bytes]:
         """The same as `encode_documents`: photos in a catalogue and queries are encoded alike."""
         return self.encode_documents(images)
 
-    def __call__(self, images: Iterable[ImageLike]) -> list[bytes]:
+    def __call__(self, images: Sequence[ImageLike]) -> list[bytes]:
         return self.encode_documents(images)
 
     def _pixels(self, image: ImageLike, limits: Limits) -> NDArray[np.uint8]:
         preprocessing = self.bundle.manifest.preprocessing
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-                raise CodeError(f"an image must be uint8 of shape (h, w, 3), got {image.dtype} of shape {image.shape}")
-            return prepare(Image.fromarray(image), preprocessing)
-        if isinstance(image, Image.Image):
-            return prepare(upright_rgb(image), preprocessing)
-        if isinstance(image, str):
-            image = Place(image, name_of(image)) if protocol_of(image) else Path(image)
-        if isinstance(image, Place):
-            image = image.read(limits.max_bytes)
-        return load(image, preprocessing, limits)
+        source = source_of(image)
+        if isinstance(source, Image.Image):
+            return prepare(upright_rgb(source), preprocessing)
+        return load(source.read(limits.max_bytes) if isinstance(source, Place) else source, preprocessing, limits)

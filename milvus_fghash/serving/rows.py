@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,6 +30,23 @@ TOO_DEEP: Final = f"meta must be a JSON object of at most {MAX_DEPTH} levels; th
 
 LONG_NUMBER: Final = re.compile(r"\d{19}")
 """Found in every JSON that has a number Milvus cannot keep, and in few others."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo of a collection; the names are those of `Rows`.
+
+    Attributes:
+        code: (n_bytes,) uint8.
+    """
+
+    id: str
+    code: NDArray[np.uint8]
+    path: str
+    label: str
+    content_sha: str
+    meta: Mapping[str, Any]
+    columns: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,20 @@ class Rows:
     def known_phashes(self) -> tuple[int, ...]:
         """(n,) perceptual hashes, also where none is known."""
         return self.phashes or (UNKNOWN,) * len(self)
+
+    def __getitem__(self, at: int) -> Row:
+        return Row(
+            self.ids[at],
+            self.codes[at],
+            self.paths[at],
+            self.labels[at],
+            self.content_shas[at],
+            self.metas[at],
+            {name: values[at] for name, values in self.columns.items()},
+        )
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self.__getitem__, range(len(self)))
 
     def records(
         self, code_hex: bool, embeddings: NDArray[np.float32] | None, phash: bool = False

@@ -130,13 +130,19 @@ SELDOM_PING: Final = {"grpc.keepalive_time_ms": 3_600_000}
 """pymilvus pings every 10 s; Lite's server takes that amiss after a while, hangs up, and says so on stderr."""
 
 
-def connect(target: Target) -> MilvusClient:
+def connect(target: Target, *, may_create: bool = True) -> MilvusClient:
     """Open a client; a server that cannot be reached is given up after ``target.timeout`` seconds.
+
+    Args:
+        may_create: whether a file of Milvus Lite that is not there is made. Only what writes should: a mistyped name
+            must not look like an empty catalog.
 
     Raises:
         MissingExtra: when a file is asked for and Milvus Lite is not installed.
         StoreError: when Milvus cannot be reached or opened.
     """
+    if target.is_lite and not may_create and not Path(target.uri).expanduser().exists():
+        raise StoreError(f"there is no Milvus Lite file {target.uri}; ingest makes one, or name another")
     log_like_others()
     given = {one.name: getattr(target, one.name) for one in fields(target)}
     options: dict[str, Any] = {

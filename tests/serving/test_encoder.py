@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from milvus_fghash.bits import Codes, pack
+from milvus_fghash.data.memory import ImageLike
 from milvus_fghash.errors import BundleError, CodeError, ImageRefused
 from milvus_fghash.images import load
 from milvus_fghash.serving.decoding import Photo
-from milvus_fghash.serving.encoder import Encoder, ImageLike
+from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.graph_runs import GraphRuns
 from tests.serving.small_bundle import SIDE, directions, write_small_bundle
 

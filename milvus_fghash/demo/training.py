@@ -1,6 +1,6 @@
 """The whole road on drawings: draw, train two methods, export, ingest into Milvus Lite, search, evaluate, show.
 
-Heavy packages are imported inside functions: this file is reached from the command line's light core.
+Packages of training are imported inside functions: this file is checked before they are missed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,100 @@
+"""Photos that a program holds, in the forms it may hold them in, and a listing of a few of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from milvus_fghash.data.columns import Cells, types_of
+from milvus_fghash.data.listing import Listing
+from milvus_fghash.data.places import Barred, InMemory, Place, Source, Url, name_of, protocol_of
+from milvus_fghash.errors import CodeError, ConfigError, FghashError, ImageRefused, nearest
+from milvus_fghash.images import upright_rgb
+
+ImageLike = Path | str | Url | Place | bytes | Image.Image | NDArray[np.uint8]
+"""A file, a URL, a place, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
+
+Files follow all `RULES`; of an image or pixels, all of them are used, which may change a few bits of a large photo.
+"""
+
+
+def source_of(image: ImageLike) -> Path | Place | bytes | Image.Image:
+    """Where a photo is, or the photo itself; of pixels, a Pillow image.
+
+    Raises:
+        CodeError: when an array is no RGB image, or the value is none of `ImageLike`.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise CodeError(f"an image must be uint8 of shape (h, w, 3), got {image.dtype} of shape {image.shape}")
+        return Image.fromarray(image)
+    if isinstance(image, str):
+        return Place(image, name_of(image)) if protocol_of(image) else Path(image)
+    if isinstance(image, Url):
+        return Place(image.full, name_of(image.full))
+    if isinstance(image, Path | Place | bytes | Image.Image):
+        return image
+    raise CodeError(
+        f"a photo must be a path, a URL, bytes, a Pillow image or an array of pixels, got {type(image).__name__}"
+    )
+
+
+def listing_in_memory(
+    photos: Mapping[str, ImageLike],
+    labels: Mapping[str, str],
+    columns: Mapping[str, Mapping[str, object]],
+    url: Url,
+) -> Listing:
+    """A listing in the order of ``photos``. One that is none is listed too; it is refused when it is read.
+
+    Args:
+        photos: path -> photo.
+        labels: path -> class name, where there is one.
+        columns: path -> name -> value, of what else is known.
+        url: what stands for the place of these photos.
+
+    Raises:
+        ConfigError: for a path in ``labels`` or ``columns`` that is none of the photos, or photos without paths.
+        DataError: when there is no photo.
+    """
+    if not isinstance(photos, Mapping):
+        raise ConfigError(f"photos must be given as path -> photo, got {type(photos).__name__}")
+    for told in (labels, columns):
+        for path in told:
+            if path not in photos:
+                raise ConfigError(f"{path!r} is none of the photos. {nearest(path, photos)}")
+    paths = tuple(photos)
+    names = list(dict.fromkeys(name for path in paths for name in columns.get(path, {})))
+    values: dict[str, tuple[Any, ...]] = {
+        name: tuple(columns.get(path, {}).get(name) for path in paths) for name in names
+    }
+    return Listing(
+        root=Path(),
+        ids=paths,
+        paths=paths,
+        labels=tuple(labels.get(path, "") for path in paths),
+        splits=("",) * len(paths),
+        places=tuple(_held(path, photo) for path, photo in photos.items()),
+        url=url,
+        cells=Cells(values, types_of(values)),
+    )
+
+
+def _held(path: str, image: ImageLike) -> Source:
+    try:
+        found = source_of(image)
+        if isinstance(found, Image.Image):
+            file = io.BytesIO()
+            upright_rgb(found).save(file, "PNG", compress_level=1)  # without loss, and read back by the same road
+            found = file.getvalue()
+    except ImageRefused as error:
+        return Barred(path, "", error.reason, str(error))
+    except FghashError as error:
+        return Barred(path, "", "format", str(error))
+    return InMemory(found, path) if isinstance(found, bytes) else found

@@ -1,0 +1,156 @@
+"""Search drawn birds with the shipped bundle: draw, ingest, search, find copies, evaluate. Needs no torch.
+
+`benchmarks/demo_bundle.py` made the bundle, from the photos of `TRAINED`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from PIL import Image
+
+from milvus_fghash.data.drawings import MAX_CLASSES, draw_splits, kinds
+from milvus_fghash.errors import DataError
+
+if TYPE_CHECKING:
+    from milvus_fghash.catalog import Catalog
+    from milvus_fghash.data.listing import Listing
+    from milvus_fghash.evaluate import EvaluationRecord
+
+SIZE: Final = 96
+"""Pixels a side of a drawing."""
+KNOWN: Final = range(12)
+"""The kinds that the bundle was trained on."""
+NEW: Final = range(24, 32)
+"""Those that it was not trained on: other combinations of the same parts."""
+TRAINED: Final = {"train": (KNOWN, 60)}
+"""What `benchmarks/demo_bundle.py` draws, with `TRAINING_SEED`; all of them are trained on."""
+TRAINING_SEED: Final = 0
+CATALOG: Final = {"train": ([*KNOWN, *NEW], 20), "test": (KNOWN, 8), "val": (NEW, 8)}
+"""What is drawn here: the catalog, and queries of known and of new classes."""
+QUERIES_SHOWN: Final = 4
+"""Of known classes, and of new ones, on the page."""
+HITS: Final = 7
+COPIES: Final = 5
+"""Planted exact copies, and as many that were saved again."""
+
+
+@dataclass(frozen=True)
+class ShippedDemo:
+    """What came of it.
+
+    Attributes:
+        records: gallery (`trained photos`, `new photos`, `new classes`) -> how well it is searched.
+        exact: groups of planted equal files that were found, of `COPIES`.
+        near: groups of planted photos saved again that were found, of `COPIES`.
+        page: the hits of some queries, as HTML.
+        folder: all that was made.
+        seconds: step -> seconds.
+    """
+
+    records: Mapping[str, EvaluationRecord]
+    exact: int
+    near: int
+    page: Path
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def shipped_bundle() -> Path:
+    """The bundle in this package: 48 bits, trained on drawings of 12 kinds of birds."""
+    return Path(str(resources.files("milvus_fghash.demo") / "bundle"))
+
+
+def run_shipped(out: Path, seed: int = 0, *, notify: Callable[[str], object] = lambda message: None) -> ShippedDemo:
+    """Run it below ``out``, which must be new or empty.
+
+    Args:
+        out: folder for all that is made.
+        seed: of the drawings. None of them is one that the bundle was trained on.
+        notify: called with a message for each step.
+
+    Raises:
+        DataError: when ``out`` is not empty.
+        MissingExtra: without ONNX Runtime or Milvus Lite.
+    """
+    from milvus_fghash.catalog import Catalog
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is not an empty folder; choose another one")
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+
+    def done(step: str, message: str) -> None:
+        nonlocal started
+        seconds[step], started = time.perf_counter() - started, time.perf_counter()
+        notify(f"{message} ({seconds[step]:.1f} s)")
+
+    drawings = draw_splits(out / "drawings", CATALOG, SIZE, seed + TRAINING_SEED + 1)
+    trained = draw_splits(out / "trained", {"train": (KNOWN, 20)}, SIZE, TRAINING_SEED)
+    plant_copies(drawings)
+    n_classes = len(KNOWN) + len(NEW)
+    done("draw", f"drew {len(drawings)} birds of {n_classes} classes, {len(NEW)} of which the bundle has never seen")
+    bundle, database = shipped_bundle(), out / "demo.db"
+    with Catalog.open(database, "birds", bundle=bundle) as catalog:
+        result = catalog.ingest(out / "drawings", split="train")
+        done("ingest", f"ingested {result.stored} of them into Milvus Lite, {catalog.encoder.bits} bits each")
+        page = _show(catalog, drawings, out / "gallery.html")
+        done("search", f"searched by {2 * QUERIES_SHOWN} others: {page}")
+        exact, near = found_copies(catalog)
+        done("dedupe", f"found {exact} of {COPIES} exact copies and {near} of {COPIES} that were saved again")
+        with Catalog.open(database, "trained", bundle=catalog.encoder) as of_trained:
+            of_trained.ingest(trained)
+            records = _evaluate(catalog, of_trained, drawings)
+        done("evaluate", "measured how well photos of the same class are found")
+    return ShippedDemo(records, exact, near, page, out, seconds)
+
+
+def plant_copies(drawings: Listing) -> None:
+    """Beside some drawings of the catalog, an equal file, or the same picture saved again at another quality."""
+    photos = [drawings.file(row) for row, split in enumerate(drawings.splits) if split == "train"]
+    step = len(photos) // (2 * COPIES)
+    for number in range(COPIES):
+        original = photos[2 * number * step]
+        original.with_name(f"copy-{original.name}").write_bytes(original.read_bytes())
+        original = photos[(2 * number + 1) * step]
+        with Image.open(original) as image:
+            image.save(original.with_name(f"again-{original.name}"), quality=75)
+
+
+def found_copies(catalog: Catalog) -> tuple[int, int]:
+    """How many of the planted copies stand in a group with their originals."""
+    groups = [{Path(one.path).name for one in group.members} for group in catalog.dedupe().groups]
+
+    def found(prefix: str) -> int:
+        planted = {name for names in groups for name in names if name.startswith(prefix)}
+        return sum(any({name, name.removeprefix(prefix)} <= names for names in groups) for name in planted)
+
+    return found("copy-"), found("again-")
+
+
+def _show(catalog: Catalog, drawings: Listing, page: Path) -> Path:
+    from milvus_fghash.serving.gallery import Query, write_gallery
+
+    queries = []
+    for split in ("test", "val"):
+        unseen = drawings.split(split)
+        for row in range(0, len(unseen), len(unseen) // QUERIES_SHOWN):
+            photo = unseen.file(row)
+            queries.append(Query(unseen.paths[row], catalog.search(photo, k=HITS), photo, unseen.labels[row]))
+    write_gallery(page, queries, drawings.root, "Birds by their codes: known classes first, then new ones")
+    return page
+
+
+def _evaluate(catalog: Catalog, trained: Catalog, drawings: Listing) -> dict[str, EvaluationRecord]:
+    names = [kind.name for kind in kinds(MAX_CLASSES)]
+    known, new = ([names[number] for number in numbers] for numbers in (KNOWN, NEW))
+    return {
+        "trained photos": trained.evaluate(drawings, query_split="test").encoded,
+        "new photos": catalog.evaluate(drawings, query_split="test", filter=f"label in {known}").encoded,
+        "new classes": catalog.evaluate(drawings, query_split="val", filter=f"label in {new}").encoded,
+    }

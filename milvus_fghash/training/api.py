@@ -1,0 +1,88 @@
+"""Training by name: a recipe, a place where photos are, a folder for the checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.config import Recipe
+from milvus_fghash.data import Listing, place_named, read_dataset
+from milvus_fghash.errors import several
+from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.training.draws import with_seed
+from milvus_fghash.training.run import Watcher
+from milvus_fghash.training.run import train as run
+
+SILENT: Final = Watcher()
+
+
+def train(
+    recipe: str | Path | Recipe,
+    photos: str | Path | Listing,
+    *,
+    out: str | Path,
+    bits: int = 48,
+    dataset: str | None = None,
+    weights: str | Path | None = None,
+    changes: Sequence[str] = (),
+    seed: int | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    feature_cache: str | Path | None = None,
+    watcher: Watcher = SILENT,
+) -> Path:
+    """Train a hashing network.
+
+    Args:
+        recipe: a shipped name such as ``frozen-kinhash`` (see `recipe_names`), a ``.toml`` file, or what `load_recipe`
+            gave.
+        photos: a folder, a list (CSV, Parquet) or a data set with labels; its files must lie on this machine.
+        out: folder for the checkpoints and the log; it may not hold another training.
+        bits: length of a code, 8 to 256.
+        dataset: layout of the photos, a key of `DATASETS`. Default: the recipe's, else what they look like.
+        weights: ``imagenet``, ``imagenet-v2`` (torchvision's, downloaded once), ``none``, or a file of weights.
+            Default: the recipe's.
+        changes: of the recipe, such as ``training.rounds=3``.
+        seed: of the training and of what the method draws. Default: the recipe's.
+        resume: go on from the last finished round in ``out``; without one, start.
+        device: ``cpu``, ``cuda``, ``cuda:1`` and so on. Default: ``cuda`` if there is one.
+        feature_cache: folder for the features of a frozen backbone, shared between trainings. Default: in ``out``.
+        watcher: callbacks for each step and each round.
+
+    Returns:
+        Folder of the last checkpoint, for `export`.
+
+    Raises:
+        ConfigError: when the recipe cannot be read or does not fit the photos, or ``out`` is taken.
+        DataError: when photos cannot be used.
+        NotFinite: when a loss is not finite.
+        TrainingError: when a checkpoint cannot be used.
+        MissingExtra: when a package of training is not installed.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> fg.train("frozen-kinhash", "photos", out="runs/birds", bits=24, weights="imagenet")  # doctest: +SKIP
+    """
+    wanted = [*several(changes, "changes")]
+    if weights is not None:  # TOML has no surrogate pairs, which JSON in ASCII is full of
+        wanted.append(f"trunk.weights={json.dumps(str(weights), ensure_ascii=False)}")
+    loaded = load_recipe(recipe, wanted)
+    if seed is not None:
+        loaded = with_seed(loaded, seed)
+    if not isinstance(photos, Listing):
+        named = loaded.data.dataset if loaded.data.dataset != "auto" else None
+        photos = read_dataset(place_named(photos), dataset or named)
+        photos.check_paths()
+    assert photos.folder  # which raises where they are not all files here
+    return run(
+        loaded,
+        bits,
+        photos,
+        Path(out),
+        resume=resume,
+        device=device,
+        feature_cache=None if feature_cache is None else Path(feature_cache),
+        watcher=watcher,
+    )

@@ -1,0 +1,107 @@
+"""What `import milvus_fghash` offers: the list, for people and type checkers alike, and that it costs nothing."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import milvus_fghash
+
+SOURCE = Path(milvus_fghash.__file__).read_text(encoding="utf-8")
+PUBLIC = [
+    "AddResult",
+    "Bundle",
+    "BundleError",
+    "Catalog",
+    "CodeError",
+    "CollectionSettings",
+    "ConfigError",
+    "DATASETS",
+    "DataError",
+    "Deletion",
+    "Duplicates",
+    "Encoded",
+    "Encoder",
+    "Evaluation",
+    "FghashError",
+    "Finding",
+    "Following",
+    "Found",
+    "HashCollection",
+    "Hit",
+    "ImageRefused",
+    "IngestOptions",
+    "IngestResult",
+    "Listing",
+    "MissingExtra",
+    "Moved",
+    "NotFinite",
+    "NotWhole",
+    "Patience",
+    "Recipe",
+    "Reindexed",
+    "Rejection",
+    "RepairResult",
+    "Row",
+    "Rows",
+    "Sample",
+    "Selection",
+    "Stopped",
+    "StoreBusy",
+    "StoreError",
+    "Target",
+    "TooManyRefused",
+    "TrainingError",
+    "Url",
+    "Verification",
+    "Wanted",
+    "Watcher",
+    "__version__",
+    "export",
+    "load_recipe",
+    "read_bundle",
+    "read_dataset",
+    "recipe_names",
+    "spare_rows",
+    "train",
+]
+"""A name that comes or goes is a change of the public interface: it belongs into CHANGELOG.md."""
+
+
+def test_the_public_names() -> None:
+    assert sorted(milvus_fghash.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_is_there_and_says_what_it_is(name: str) -> None:
+    value = getattr(milvus_fghash, name)
+    assert name in dir(milvus_fghash)
+    if callable(value):
+        assert value.__doc__, name
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    (block,) = [node for node in ast.parse(SOURCE).body if isinstance(node, ast.If)]
+    seen = {
+        alias.asname: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert seen == {name: milvus_fghash._MODULE_OF[name] for name in PUBLIC if name != "__version__"}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'serach'"):
+        milvus_fghash.serach  # noqa: B018
+    with pytest.raises(ImportError):
+        importlib.import_module("milvus_fghash.serach")
+
+
+def test_the_import_loads_no_package() -> None:
+    code = "import sys; before = set(sys.modules); import milvus_fghash; print(*{*sys.modules} - before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    outside = {name.partition(".")[0] for name in done.stdout.split()} - set(sys.stdlib_module_names)
+    assert outside == {"milvus_fghash"}
