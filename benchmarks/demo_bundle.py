@@ -16,7 +16,7 @@ import milvus_fghash as fg
 from milvus_fghash.data.drawings import draw_splits
 from milvus_fghash.demo.shipped import SIZE, TRAINED, TRAINING_SEED
 
-RECIPE = "demo-kinhash"
+RECIPE = "demo-fcaenet"
 BITS = 48
 
 
@@ -24,7 +24,7 @@ def make(out: Path, folder: Path, changes: list[str]) -> fg.Bundle:
     """Train on `TRAINED` below ``folder`` and write the bundle to ``out``."""
     photos = draw_splits(folder / "birds", TRAINED, SIZE, TRAINING_SEED)
     checkpoint = fg.train(RECIPE, photos, out=folder / "training", bits=BITS, changes=changes, device="cpu")
-    return fg.export(checkpoint, out)
+    return fg.export(checkpoint, out, learned_codes=False)
 
 
 def main() -> None:

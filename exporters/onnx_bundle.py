@@ -54,6 +54,7 @@ def export(
     check_count: int = 64,
     max_flip_rate: float = 1e-3,
     overwrite: bool = False,
+    learned_codes: bool = True,
 ) -> Bundle:
     """Write the bundle of a checkpoint, with the codes it learned, if any.
 
@@ -63,6 +64,7 @@ def export(
         check_images: folder, list or archive of photos to compare network and ONNX file on; drawings when None.
         check_count: number of photos to compare on.
         max_flip_rate: share of bits that may differ.
+        learned_codes: keep the codes that training solved, with the ids and classes of its photos.
 
     Raises:
         BundleError: when `out` is taken or the ONNX file does not give the network's codes; nothing is written then.
@@ -78,7 +80,7 @@ def export(
         _origin(loaded),
         out,
         pixels=check_pixels(loaded.state.recipe.preprocessing, check_count, check_images),
-        learned=_learned(loaded),
+        learned=_learned(loaded) if learned_codes else None,
         outputs=outputs,
         opset=opset,
         ir_version=ir_version,

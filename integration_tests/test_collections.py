@@ -17,9 +17,11 @@ from integration_tests.random_rows import manifest_of, random_rows
 from milvus_fghash.bits import to_hex
 from milvus_fghash.errors import CodeError, StoreError
 from milvus_fghash.serving import collection as collection_module
+from milvus_fghash.serving import collection_settings as settings_module
 from milvus_fghash.serving import indexes
 from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.collection_settings import open_or_create
 from milvus_fghash.serving.inventory import CollectionInfo, list_collections
 from milvus_fghash.serving.rows import Rows
 from milvus_fghash.serving.schema import index_params
@@ -89,7 +91,7 @@ def test_another_model_is_refused(client: MilvusClient, dropped: str) -> None:
     with pytest.raises(StoreError, match="another state of the same training run"):
         HashCollection.open(client, dropped, same_run)
     with pytest.raises(StoreError, match=r"another model \(\w+, 12 bits\)"):
-        HashCollection.open_or_create(client, dropped, stranger)
+        open_or_create(client, dropped, stranger)
     assert HashCollection.open(client, dropped).note.fingerprint == mine.fingerprint
 
 
@@ -99,7 +101,7 @@ def test_a_collection_that_is_not_ours_is_left_alone(client: MilvusClient, dropp
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=4)
     client.create_collection(dropped, schema=schema)
     with pytest.raises(StoreError, match="not made by milvus-fghash"):
-        HashCollection.open_or_create(client, dropped, manifest_of(12))
+        open_or_create(client, dropped, manifest_of(12))
     with pytest.raises(StoreError, match="so it is not dropped"):
         HashCollection.drop(client, dropped)
     assert client.has_collection(dropped)
@@ -150,8 +152,8 @@ def test_an_index_that_was_dropped_is_named_and_built_again_beside_the_rows(
         assert describe(client, dropped).problem == "an index was dropped, or not built yet; ingest builds it"
         told: list[str] = []
         with pytest.raises(StoreError, match="another state of the same training"):
-            HashCollection.open_or_create(client, dropped, another, tell=told.append)
-        again = HashCollection.open_or_create(client, dropped, manifest_of(12), tell=told.append)
+            open_or_create(client, dropped, another, tell=told.append)
+        again = open_or_create(client, dropped, manifest_of(12), tell=told.append)
         assert told == [f"the collection {dropped} had no index of {named}; it was built again, and all rows are there"]
         assert (again.count(), again.index, describe(client, dropped).problem) == (30, "BIN_FLAT", None)
         assert search_codes(again, rows.codes[:1], Wanted(1, consistency="Strong"))[0].hits[0].distance == 0
@@ -167,7 +169,7 @@ def test_one_without_an_index_can_be_dropped_and_one_that_measures_otherwise_is_
     other.add_index("code", index_type="BIN_FLAT", metric_type="JACCARD")
     client.create_index(dropped, other)
     with pytest.raises(StoreError, match="measures by JACCARD, not by HAMMING"):
-        HashCollection.open_or_create(client, dropped, manifest_of(12))
+        open_or_create(client, dropped, manifest_of(12))
     client.drop_index(dropped, "code")
     HashCollection.drop(client, dropped)
     assert not client.has_collection(dropped)
@@ -182,8 +184,9 @@ def test_a_run_that_comes_second_opens_what_the_first_has_made(
 ) -> None:
     first = HashCollection.create(client, dropped, manifest_of(12))
     seen = iter([False, False])  # by both looks before it was there
-    monkeypatch.setattr(collection_module, "exists", lambda *asked: next(seen, None) is not False and exists(*asked))
-    assert HashCollection.open_or_create(client, dropped, manifest_of(12)).note == first.note
+    for module in (collection_module, settings_module):
+        monkeypatch.setattr(module, "exists", lambda *asked: next(seen, None) is not False and exists(*asked))
+    assert open_or_create(client, dropped, manifest_of(12)).note == first.note
     with pytest.raises(StopIteration):
         next(seen)
 
@@ -196,7 +199,7 @@ def test_several_first_runs_at_once_use_one_collection(
     def run(_: int) -> str:
         with closing(connect(server_target)) as own:
             at_once.wait()
-            made = HashCollection.open_or_create(own, dropped, manifest_of(12))
+            made = open_or_create(own, dropped, manifest_of(12))
             made.upsert(random_rows(5, 12))
             return made.note.born
 

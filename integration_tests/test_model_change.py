@@ -24,6 +24,7 @@ from milvus_fghash.data import read
 from milvus_fghash.errors import NotWhole, StoreError
 from milvus_fghash.serving import aliases
 from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.collection_settings import open_or_create
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import ingest
 from milvus_fghash.serving.inventory import list_collections
@@ -200,7 +201,7 @@ def test_names_of_aliases_and_collections_are_told_apart(
     promote(server, alias, old, tmp_path.joinpath)
     with pytest.raises(StoreError, match=f"the collection {alias} exists"):
         HashCollection.create(server, alias, manifest)
-    assert HashCollection.open_or_create(server, alias, manifest).name == old
+    assert open_or_create(server, alias, manifest).name == old
     with pytest.raises(StoreError, match=f"is what the alias {alias} stands for"):
         HashCollection.drop(server, old)
     with pytest.raises(StoreError, match="is an alias of"):

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from milvus_fghash.bundle import read_bundle as read_bundle
     from milvus_fghash.catalog import AddResult as AddResult
     from milvus_fghash.catalog import Catalog as Catalog
-    from milvus_fghash.catalog import CollectionSettings as CollectionSettings
     from milvus_fghash.catalog import Rejection as Rejection
     from milvus_fghash.catalog import RepairResult as RepairResult
     from milvus_fghash.config import Recipe as Recipe
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from milvus_fghash.recipe_book import load_recipe as load_recipe
     from milvus_fghash.recipe_book import recipe_names as recipe_names
     from milvus_fghash.serving.collection import HashCollection as HashCollection
+    from milvus_fghash.serving.collection_settings import CollectionSettings as CollectionSettings
     from milvus_fghash.serving.deleting import Deletion as Deletion
     from milvus_fghash.serving.encoder import Encoded as Encoded
     from milvus_fghash.serving.encoder import Encoder as Encoder
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 _MODULES: Final = {
     "milvus_fghash.bundle": ("Bundle", "read_bundle"),
-    "milvus_fghash.catalog": ("AddResult", "Catalog", "CollectionSettings", "Rejection", "RepairResult"),
+    "milvus_fghash.catalog": ("AddResult", "Catalog", "Rejection", "RepairResult"),
     "milvus_fghash.config": ("Recipe",),
     "milvus_fghash.data": ("DATASETS", "Listing", "Selection", "Url", "read_dataset"),
     "milvus_fghash.duplicates_record": ("Duplicates", "spare_rows"),
@@ -93,6 +93,7 @@ _MODULES: Final = {
     "milvus_fghash.exporters.onnx_bundle": ("export",),
     "milvus_fghash.recipe_book": ("load_recipe", "recipe_names"),
     "milvus_fghash.serving.collection": ("HashCollection",),
+    "milvus_fghash.serving.collection_settings": ("CollectionSettings",),
     "milvus_fghash.serving.deleting": ("Deletion",),
     "milvus_fghash.serving.encoder": ("Encoded", "Encoder"),
     "milvus_fghash.serving.following": ("Following",),

@@ -11,23 +11,28 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from milvus_fghash.bundle import Bundle, is_bundle
+from milvus_fghash.bundle import Bundle, is_bundle, read_bundle
 from milvus_fghash.data import Listing, Selection, Url, read_dataset
 from milvus_fghash.data.columns import Column
 from milvus_fghash.data.memory import ImageLike, listing_in_memory
 from milvus_fghash.data.selection import DEFAULT_SELECTION
-from milvus_fghash.duplicates_record import Duplicates
+from milvus_fghash.duplicates import Kind
+from milvus_fghash.duplicates_record import Duplicates, Keep, spare_rows
 from milvus_fghash.errors import ConfigError, several
+from milvus_fghash.perceptual import ALIKE
 from milvus_fghash.serving import promote as versions
 from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.collection import Consistency, HashCollection, count_rows
-from milvus_fghash.serving.dedupe import find_duplicates
-from milvus_fghash.serving.deleting import Deletion, delete_ids, delete_where, drop_with_journal
+from milvus_fghash.serving.collection_settings import DEFAULT_SETTINGS, CollectionSettings, open_or_create
+from milvus_fghash.serving.dedupe import DELETE_AT_MOST, delete_copies, find_duplicates
+from milvus_fghash.serving.deleting import Deletion, delete_named, delete_where, drop_with_journal
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.evaluation import evaluate_collection
 from milvus_fghash.serving.following import bundle_for
+from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT
+from milvus_fghash.serving.indexes import build_missing
 from milvus_fghash.serving.ingest import ingest as run_ingest
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.journal import Journal
@@ -35,8 +40,9 @@ from milvus_fghash.serving.promote import Moved
 from milvus_fghash.serving.reindex import Reindexed, Sample, new_name, open_beside
 from milvus_fghash.serving.reindex import reindex as run_reindex
 from milvus_fghash.serving.rows import Rows, photo_id
+from milvus_fghash.serving.run_record import places_of_photos
 from milvus_fghash.serving.scalar_columns import asked_columns
-from milvus_fghash.serving.schema import IndexType, check_name
+from milvus_fghash.serving.schema import check_name
 from milvus_fghash.serving.search import Found, Wanted, search_codes, search_hex, search_id
 from milvus_fghash.serving.target import Target, connect, journal_folder
 from milvus_fghash.serving.verify import Verification, mend
@@ -46,7 +52,7 @@ from milvus_fghash.whole_file import write_whole
 if TYPE_CHECKING:
     from milvus_fghash.evaluate import Evaluation
 
-__all__ = ["AddResult", "Catalog", "CollectionSettings", "Rejection", "RepairResult"]
+__all__ = ["AddResult", "Catalog", "Rejection", "RepairResult"]
 
 ADDED: Final = Url("memory://added")
 """Source of the photos that `Catalog.add` takes, as the journal names it. It never loses a photo."""
@@ -56,34 +62,6 @@ Notify = Callable[[str], object]
 Progress = Callable[[int, int], object]
 Photos = str | Path | Url | Listing
 """Where photos are: a folder, an archive, a list, a URL of one of these, or what `read_dataset` gave."""
-
-
-@dataclass(frozen=True)
-class CollectionSettings:
-    """What a new collection is like. An existing one keeps its own: what it cannot give is refused.
-
-    Attributes:
-        index: ``"BIN_FLAT"`` compares with every row, ``"BIN_IVF_FLAT"`` with the nearest clusters only (servers).
-        nlist: number of clusters of BIN_IVF_FLAT; 128 by default.
-        code_hex: keep the code as text too, which is cheaper to fetch than the vector.
-        embedding: keep the bundle's embedding too.
-        columns: typed columns of the photos' list, as ``NAME`` or ``NAME:TYPE`` (text, int64, double, bool).
-        partition_key: that of ``columns`` by which a server partitions the rows.
-        consistency: level of reads that name none; Bounded by default.
-
-    None and an empty tuple mean: whatever the collection has, else the default.
-    """
-
-    index: IndexType | None = None
-    nlist: int | None = None
-    code_hex: bool = False
-    embedding: bool = False
-    columns: tuple[str, ...] = ()
-    partition_key: str | None = None
-    consistency: Consistency | None = None
-
-    def __post_init__(self) -> None:
-        several(self.columns, "columns")
 
 
 @dataclass(frozen=True)
@@ -156,6 +134,7 @@ class Catalog:
     notify: Notify
     provider: str | None
     threads: int
+    encode_timeout: float
     _bundle: Path | None
     _encoders: dict[bool, Encoder] = field(default_factory=dict, repr=False)
     """For one photo at a time, and for many."""
@@ -170,10 +149,11 @@ class Catalog:
         *,
         bundle: str | Path | Bundle | Encoder | None = None,
         token: str | None = None,
-        settings: CollectionSettings = CollectionSettings(),
+        settings: CollectionSettings = DEFAULT_SETTINGS,
         journal: str | Path | None = None,
         provider: str | None = None,
         threads: int = 0,
+        encode_timeout: float = ENCODE_TIMEOUT,
         notify: Notify = lambda message: None,
     ) -> Self:
         """Open a catalog. It connects when it must; nothing is created before the first `ingest` or `add`.
@@ -190,6 +170,7 @@ class Catalog:
                 folder.
             provider: where ONNX Runtime computes, such as ``cpu`` or ``cuda``. Default: cuda if it works.
             threads: that compute on a CPU; 0: one for each core.
+            encode_timeout: seconds after which a batch of photos is ended, for a graph may compute for ever.
             notify: called with each message that a person should read.
 
         Raises:
@@ -206,6 +187,7 @@ class Catalog:
             notify=notify,
             provider=provider,
             threads=threads,
+            encode_timeout=encode_timeout,
             _bundle=None if made_by is None else _path_of(made_by),
             _encoders={False: bundle, True: bundle} if isinstance(bundle, Encoder) else {},
         )
@@ -336,6 +318,7 @@ class Catalog:
         photo: ImageLike | None = None,
         *,
         id: str | None = None,
+        namespace: str | None = None,
         code: str | None = None,
         k: int = 10,
         filter: str = "",
@@ -348,7 +331,9 @@ class Catalog:
 
         Args:
             photo: file, URL, bytes of a file, Pillow image, or (h, w, 3) uint8 RGB pixels.
-            id: search by a row that is in the collection, instead of by a photo.
+            id: search by a row that is in the collection, instead of by a photo: its own id, such as a SKU, or its
+                primary key.
+            namespace: where an own id is looked for. Default: all.
             code: search by a code in hexadecimal digits, instead.
             k: number of hits, 1 to 16,384.
             filter: Milvus expression such as ``label == "robin"``.
@@ -372,7 +357,7 @@ class Catalog:
         wanted = Wanted(k, filter, max_distance, complete_ties, nprobe, consistency)
         collection = self.collection
         if id is not None:
-            return search_id(collection, id, wanted)
+            return search_id(collection, id, wanted, namespace)
         if code is not None:
             return search_hex(collection, code, wanted)
         assert photo is not None
@@ -397,11 +382,19 @@ class Catalog:
         collection = self.collection
         return count_rows(collection.client, collection.name, filter)
 
-    def delete(self, ids: Sequence[str] | None = None, *, filter: str | None = None, dry_run: bool = False) -> Deletion:
+    def delete(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        namespace: str | None = None,
+        filter: str | None = None,
+        dry_run: bool = False,
+    ) -> Deletion:
         """Delete rows, never photo files. `ingest` does not take these photos in again until their content changes.
 
         Args:
-            ids: primary keys. One that is not there is counted as missing.
+            ids: own ids, such as SKUs, or primary keys. One that is not there is counted as missing.
+            namespace: where own ids are looked for. Default: all.
             filter: Milvus expression, instead of ids.
             dry_run: only count them.
 
@@ -414,9 +407,20 @@ class Catalog:
         collection = self.collection
         with Journal.if_there(self._journal_folder(collection.name), collection.note.born) as journal:
             if ids is not None:
-                return delete_ids(collection, several(ids, "ids"), not dry_run, journal)
+                return delete_named(collection, several(ids, "ids"), not dry_run, journal, namespace)
             assert filter is not None
             return delete_where(collection, filter, not dry_run, journal)
+
+    def exists(self) -> bool:
+        """Whether there is a collection, or an alias, of the name; also False without the file of Milvus Lite.
+
+        Raises:
+            StoreError: when Milvus cannot be reached.
+        """
+        uri = self.connection.uri
+        if self.connection.is_lite and not Path(uri).expanduser().exists():
+            return False
+        return exists(self._connect(), self.name)
 
     def drop(self) -> None:
         """Delete the collection with all its rows, and its journal. Photo files stay.
@@ -481,6 +485,8 @@ class Catalog:
         """
         listing, drawn = _read(photos, dataset, split, selection), _drawn(seed)
         options = replace(options, follow_links=options.follow_links or selection.follow_links)
+        if self.exists():
+            build_missing(self._connect(), self.name, self._encoder().bundle.manifest, tell=self.notify)
         before = self._verify(listing, namespace, sample, drawn, repair=True, delete_extra=delete_extra)
         done = self._ingest(listing, namespace, options, stop=stop, progress=progress)
         return RepairResult(before, done, self._verify(listing, namespace, sample, drawn))
@@ -494,6 +500,7 @@ class Catalog:
         selection: Selection = DEFAULT_SELECTION,
         filter: str = "",
         name: str | None = None,
+        progress: Progress = lambda done, total: None,
     ) -> Evaluation:
         """Measure how well the collection finds photos of the same class.
 
@@ -503,6 +510,7 @@ class Catalog:
             dataset, selection: as in `ingest`.
             filter: Milvus expression; only rows that fit it are the gallery.
             name: what the record calls the photos. Default: where they are.
+            progress: called with the number of queries encoded, and of all.
 
         Raises:
             DataError: when the split is missing, or a query has no class.
@@ -516,6 +524,7 @@ class Catalog:
             dataset=name or str(listing.given or listing.origin),
             query_split=query_split,
             filter=filter,
+            progress=progress,
         )
 
     # Duplicates
@@ -525,21 +534,71 @@ class Catalog:
         *,
         max_distance: int | None = None,
         previous: Duplicates | None = None,
+        confirm_within: int = ALIKE,
+        photos: Sequence[str | Path] = (),
         progress: Progress = lambda done, total: None,
     ) -> Duplicates:
-        """Groups of equal files, and of photos whose codes are near. Nothing is deleted.
+        """Groups of equal files, and of photos whose codes are near. Nothing is deleted: see `delete_duplicates`.
 
         Args:
-            max_distance: most bits in which near duplicates differ. Default: that of ``previous``, else
-                `default_distance`.
+            max_distance: most bits in which the codes of near duplicates differ. Default: that of ``previous``, else an
+                eighth of the bits less 5.
             previous: an earlier result; only what changed since then is searched.
+            confirm_within: most bits of 64 in which the perceptual hashes of confirmed copies differ.
+            photos: folders of the photos, to compute the hashes that the collection does not keep. Those that
+                were ingested from are looked through as well.
             progress: called with the number of codes done, and of all.
 
         Raises:
-            ConfigError: when the distance is out of range, or ``previous`` is about another collection.
+            ConfigError: when a distance is out of range, or ``previous`` is about another collection.
             StoreError: when there is no such collection, or Milvus refuses.
         """
-        return find_duplicates(self.collection, max_distance, previous, progress)
+        collection = self.collection
+        places = [*map(Path, several(photos, "photos")), *sorted(self.places_of_photos())]
+        return find_duplicates(
+            collection,
+            max_distance,
+            previous,
+            progress,
+            confirm_within=confirm_within,
+            photos=[place for place in dict.fromkeys(places) if place.is_dir()],
+        )
+
+    def delete_duplicates(
+        self,
+        found: Duplicates,
+        kinds: Sequence[Kind] = ("exact",),
+        *,
+        keep: Keep = "first",
+        delete_at_most: float = DELETE_AT_MOST,
+        dry_run: bool = False,
+    ) -> int:
+        """Delete all rows but one of each group of equal files, and confirmed copies of near groups. Photo files stay.
+
+        Args:
+            found: what `dedupe` gave.
+            kinds: ``exact``, ``near``, or both.
+            keep: the row of a group that stays: the first or the last one by path.
+            delete_at_most: part of all rows above which nothing is deleted.
+            dry_run: only count them.
+
+        Returns:
+            Number of rows that were, or would be, deleted.
+
+        Raises:
+            TooManyDeleted: when they are more than that part.
+            ConfigError, StoreError: as `delete`.
+        """
+        several(kinds, "kinds")
+        if dry_run:
+            return len(spare_rows(found.groups, kinds, keep, found.confirmed_within))
+        collection = self.collection
+        with Journal.if_there(self._journal_folder(collection.name), collection.note.born) as journal:
+            return delete_copies(collection, found, kinds, keep, delete_at_most, journal)
+
+    def places_of_photos(self) -> set[Path]:
+        """Folders and lists that were ingested from on this machine, as the records of the runs say."""
+        return places_of_photos(self._journal_folder(self.collection.name))
 
     # Another model
 
@@ -576,7 +635,8 @@ class Catalog:
         options = replace(options, follow_links=options.follow_links or selection.follow_links)
         encoder = bundle if isinstance(bundle, Encoder) else self._load(_path_of(bundle), for_many=True)
         old = self.collection
-        new = open_beside(self._connect(), old, into or new_name(self.name, old.note, encoder.bundle.manifest), encoder)
+        name = into or new_name(self.name, old.note, encoder.bundle.manifest)
+        new = open_beside(self._connect(), old, name, encoder, self.notify)
         return run_reindex(
             encoder,
             listing,
@@ -629,6 +689,28 @@ class Catalog:
         self._forget()
         return moved
 
+    def drop_previous(self, keep: int, *, dry_run: bool = False) -> list[str]:
+        """Drop the collections that the name of this catalog stood for before, but the newest ``keep``; their names.
+
+        Args:
+            dry_run: only name them.
+
+        Raises:
+            ConfigError: when a run writes to one.
+            StoreError: when another alias stands for one, or Milvus refuses.
+        """
+        return versions.drop_older(self._connect(), self.name, keep, self._journal_folder, not dry_run)
+
+    def check_bundle(self) -> None:
+        """Refuse a bundle whose codes cannot be compared with those of the collection, without loading its graph.
+
+        Raises:
+            BundleError: when the bundle is damaged, or none of a folder of bundles fits.
+            ConfigError: when the catalog was opened without a bundle.
+            StoreError: when another model filled the collection.
+        """
+        self.collection.check_model(read_bundle(self._bundle_path()).manifest)
+
     # How
 
     def _connect(self, *, may_create: bool = False) -> MilvusClient:
@@ -637,31 +719,33 @@ class Catalog:
             self._client = connect(self.connection, may_create=may_create)
         return self._client
 
-    def _is_there(self) -> bool:
-        """Whether the collection exists."""
-        uri = self.connection.uri
-        if self.connection.is_lite and not Path(uri).expanduser().exists():
-            return False
-        return exists(self._connect(), self.name)
-
     def _forget(self) -> None:
         """The name may stand for another collection now, whose codes are another bundle's."""
         self._collection = None
         if self._bundle is not None and not is_bundle(self._bundle):
             self._encoders.clear()
 
+    def _bundle_path(self) -> Path:
+        """The bundle; of a folder of bundles, the one that fits."""
+        path = self._bundle
+        if path is None:
+            raise ConfigError("this needs the bundle whose codes the collection holds; open the catalog with one")
+        if not is_bundle(path) and path.is_dir() and self.exists():
+            return bundle_for(self.collection, path)
+        return path
+
     def _encoder(self, *, for_many: bool = True) -> Encoder:
         if for_many not in self._encoders:
-            if self._bundle is None:
-                raise ConfigError("this needs the bundle whose codes the collection holds; open the catalog with one")
-            path = self._bundle
-            if not is_bundle(path) and path.is_dir() and self._is_there():
-                path = bundle_for(self.collection, path)
-            self._encoders[for_many] = self._load(path, for_many)
+            self._encoders[for_many] = self._load(self._bundle_path(), for_many)
         return self._encoders[for_many]
 
     def _load(self, bundle: Path, for_many: bool) -> Encoder:
-        return Encoder.open(bundle, self.provider, self.threads, for_many=for_many)
+        return Encoder.open(bundle, self.provider, self.threads, for_many=for_many, encode_timeout=self.encode_timeout)
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where the journal of the collection is kept."""
+        return self._journal_folder(self.collection.name)
 
     def _journal_folder(self, collection: str) -> Path:
         return self.journal or journal_folder(self.connection, collection)
@@ -671,17 +755,14 @@ class Catalog:
         wanted = self.settings
         if wanted.embedding and encoder.embedding_dim is None:
             raise ConfigError(f"the bundle {encoder.bundle.path} gives no embedding; export it again with one")
-        self._collection = HashCollection.open_or_create(
+        self._collection = open_or_create(
             self._connect(may_create=True),
             self.name,
             encoder.bundle.manifest,
-            index=wanted.index,
-            nlist=wanted.nlist,
-            code_hex=wanted.code_hex,
-            embedding_dim=encoder.embedding_dim if wanted.embedding else None,
-            consistency=wanted.consistency,
+            wanted,
             columns=columns,
-            partition_key=wanted.partition_key,
+            embedding_dim=encoder.embedding_dim if wanted.embedding else None,
+            tell=self.notify,
         )
         return self._collection
 

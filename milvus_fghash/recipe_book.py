@@ -7,6 +7,7 @@ What a setting says wins, at every code length. Any other recipe is one TOML fil
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -94,6 +95,13 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
         f"SETTING-METHOD with one of the settings {', '.join(setting_names())} and one of the methods "
         f"{', '.join(method_names())}"
     )
+
+
+def with_weights(changes: Sequence[str], weights: str | Path | None) -> tuple[str, ...]:
+    """Changes of a recipe, and the weights of its trunk among them, unless these are None."""
+    # TOML has no surrogate pairs, which JSON in ASCII is full of.
+    more = () if weights is None else (f"trunk.weights={json.dumps(str(weights), ensure_ascii=False)}",)
+    return (*several(changes, "changes"), *more)
 
 
 def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:

@@ -194,7 +194,7 @@ class TestSlips:
         for call in (
             lambda: catalog.delete("a17"),
             lambda: catalog.get("a17"),
-            lambda: fg.CollectionSettings(columns="price"),  # type: ignore[arg-type]
+            lambda: fg.CollectionSettings(columns="price"),
             lambda: catalog.encoder.encode_documents("photo.png"),
             lambda: catalog.encoder.encode_queries("photo.png"),
             lambda: catalog.encoder("photo.png"),

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import READABLE_FILE, all_of
-from milvus_fghash.errors import ConfigError, StoreError, nearest
+from milvus_fghash.errors import ConfigError, nearest
 from milvus_fghash.masking import KNOWN, masked
 from milvus_fghash.text_file import parse_toml, read_text
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+    from milvus_fghash.catalog import Catalog
     from milvus_fghash.serving.target import Target
 
 SOURCES = {  # best first
@@ -58,17 +60,16 @@ class Connection:
         return given or journal_folder(self.target(), collection)
 
     def connect(self, *, may_create: bool = False) -> MilvusClient:
-        """A client. Only what writes may make a Milvus Lite file: a mistyped name must not look like an empty one.
-
-        Raises:
-            StoreError: when the file is not there, or Milvus cannot be reached.
-        """
+        """A client; raises as `target.connect`."""
         from milvus_fghash.serving.target import connect
 
-        target = self.target()
-        if target.is_lite and not may_create and not target.file.exists():
-            raise StoreError(f"there is no Milvus Lite file {target.uri}; ingest makes one, or name another by --uri")
-        return connect(target)
+        return connect(self.target(), may_create=may_create)
+
+    def catalog(self, name: str | None = None, **options: Any) -> Catalog:
+        """The collection of the settings, or of another name; ``options`` as in `Catalog.open`."""
+        from milvus_fghash.catalog import Catalog
+
+        return Catalog.open(self.target(), name or self.collection_name, notify=tell, **options)
 
     def shown(self) -> dict[str, str]:
         """Settings that have a value, fit to be printed: a token is only `set`."""

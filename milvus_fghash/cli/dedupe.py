@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from milvus_fghash.cli.options import (
 )
 from milvus_fghash.cli.output import show_json, show_table
 from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.errors import TooManyDeleted
 
 if TYPE_CHECKING:
     from milvus_fghash.duplicates import Kind
@@ -106,28 +104,20 @@ def dedupe(
         if path and path.is_dir():
             raise click.UsageError(f"{option} {path} is a folder; give a file")
     from milvus_fghash.duplicates_record import Duplicates, spare_rows, write_csv
-    from milvus_fghash.serving.collection import HashCollection
-    from milvus_fghash.serving.dedupe import delete_copies, find_duplicates
     from milvus_fghash.serving.duplicates_page import write_duplicates_page
     from milvus_fghash.serving.gallery import absent
-    from milvus_fghash.serving.journal import Journal
-    from milvus_fghash.serving.run_record import places_of_photos
 
     earlier = Duplicates.read(previous) if previous else None
-    with closing(connection.connect()) as client:
-        collection = HashCollection.open(client, connection.collection_name)
-        folder = connection.journal_folder(collection.name, journal)
-        places = [*([photos] if photos else []), *sorted(places_of_photos(folder))]
-        for place in places:
+    with connection.catalog(journal=journal) as catalog:
+        for place in [*([photos] if photos else []), *sorted(catalog.places_of_photos())]:
             keep_away(place, out, csv_file, html)
         with progress_bar("searching") as update:
-            found = find_duplicates(
-                collection,
-                max_distance,
-                earlier,
-                update,
+            found = catalog.dedupe(
+                max_distance=max_distance,
+                previous=earlier,
                 confirm_within=confirm_within,
-                photos=[place for place in dict.fromkeys(places) if place.is_dir()],
+                photos=[photos] if photos else [],
+                progress=update,
             )
         if out:
             found.write(out)
@@ -142,11 +132,8 @@ def dedupe(
         spare = spare_rows(found.groups, kinds, keep, confirm_within)
         deleted = 0
         if yes:  # last: what was deleted is then on record
-            with Journal.if_there(folder, collection.note.born) as opened, progress_bar("deleting"):
-                try:
-                    deleted = delete_copies(collection, found, kinds, keep, delete_at_most, opened)
-                except TooManyDeleted as error:
-                    raise TooManyDeleted(f"{error} (--delete-at-most)") from None
+            with progress_bar("deleting"):
+                deleted = catalog.delete_duplicates(found, kinds, keep=keep, delete_at_most=delete_at_most)
     deletion = {"kinds": list(kinds), "keep": keep, "ids": spare, "deleted": deleted} if kinds else None
     if as_json:
         show_json({**found.shown(), "deletion": deletion})

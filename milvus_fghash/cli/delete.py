@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,19 +51,11 @@ def delete(
         raise click.UsageError("say which rows: either by --id and --ids-file, or by --filter")
     if namespace is not None and not by_id:
         raise click.UsageError('--namespace goes with --id and --ids-file; in a --filter say meta["namespace"]')
-    from milvus_fghash.serving.collection import HashCollection
-    from milvus_fghash.serving.deleting import delete_named, delete_where, read_ids
-    from milvus_fghash.serving.journal import Journal
+    from milvus_fghash.serving.deleting import read_ids
 
     wanted = [*ids, *(read_ids(ids_file) if ids_file else [])]
-    with closing(connection.connect()) as client:
-        collection = HashCollection.open(client, connection.collection_name)
-        folder = connection.journal_folder(collection.name, journal)
-        with Journal.if_there(folder, collection.note.born) as opened, progress_bar("deleting" if yes else "counting"):
-            if filter is None:
-                result = delete_named(collection, wanted, yes, opened, namespace)
-            else:
-                result = delete_where(collection, filter, yes, opened)
+    with connection.catalog(journal=journal) as catalog, progress_bar("deleting" if yes else "counting"):
+        result = catalog.delete(wanted if by_id else None, namespace=namespace, filter=filter, dry_run=not yes)
     if as_json:
         show_json(asdict(result))
     else:

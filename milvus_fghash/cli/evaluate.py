@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ def evaluate(
 
         check_matplotlib()
     from milvus_fghash.serving.encoder import Encoder
-    from milvus_fghash.serving.evaluation import evaluate_bundle, evaluate_collection
+    from milvus_fghash.serving.evaluation import evaluate_bundle
 
     listing = reading.read(data, out, plots)
     listing.check_paths()
@@ -95,19 +94,8 @@ def evaluate(
     name = f"{reading.layout(data)} {(data.resolve() if isinstance(data, Path) else data).name}"
     with progress_bar("evaluating") as update:
         if in_milvus:
-            from milvus_fghash.serving.collection import HashCollection
-
-            with closing(connection.connect()) as client:
-                collection = HashCollection.open(client, connection.collection_name)
-                result = evaluate_collection(
-                    collection,
-                    encoder,
-                    listing,
-                    dataset=name,
-                    query_split=query_split,
-                    filter=filter,
-                    progress=update,
-                )
+            with connection.catalog(bundle=encoder) as catalog:
+                result = catalog.evaluate(listing, query_split=query_split, filter=filter, name=name, progress=update)
         else:
             result = evaluate_bundle(
                 encoder, listing, dataset=name, gallery_split=gallery_split, query_split=query_split, progress=update

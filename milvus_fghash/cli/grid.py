@@ -20,7 +20,7 @@ from milvus_fghash.cli.options import (
 from milvus_fghash.cli.output import show_json
 from milvus_fghash.cli.photo_options import PhotoOptions, tell_doubts
 from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.cli.training_options import training_options, with_weights
+from milvus_fghash.cli.training_options import training_options
 from milvus_fghash.errors import ConfigError, optional_part
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def gathered(*args: Any, **kwargs: Any) -> Any:
+        from milvus_fghash.recipe_book import with_weights
+
         kwargs["changes"] = with_weights(kwargs["changes"], kwargs.pop("weights"))
         return command(*args, options=GridOptions(**{name: kwargs.pop(name) for name in _NAMES}), **kwargs)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     PHOTOS,
     READABLE_FOLDER,
@@ -34,11 +32,13 @@ from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_fo
 from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.sinks import check_sink, into_shards, sink_options
 from milvus_fghash.cli.stopping import finishing_when_interrupted
-from milvus_fghash.errors import ConfigError
-from milvus_fghash.whole_file import write_whole
 
 if TYPE_CHECKING:
     from milvus_fghash.data import Url
+    from milvus_fghash.serving.collection import Consistency
+    from milvus_fghash.serving.schema import IndexType
+
+T = TypeVar("T")
 
 
 @click.command()
@@ -112,7 +112,7 @@ def ingest(
     prune_at_most: float,
     patience: float,
     journal: Path | None,
-    consistency: str,
+    consistency: Consistency,
     drop_if_exists: bool,
     yes: bool,
     connection: Connection,
@@ -132,102 +132,66 @@ def ingest(
     check_sink(ctx)
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
-    from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.serving.collection_settings import CollectionSettings
     from milvus_fghash.serving.decoding import WORKERS
-    from milvus_fghash.serving.deleting import drop_with_journal
-    from milvus_fghash.serving.encoder import Encoder
     from milvus_fghash.serving.ingest import IngestOptions
-    from milvus_fghash.serving.ingest import ingest as run
-    from milvus_fghash.serving.journal import Journal
     from milvus_fghash.serving.patience import Patience
-    from milvus_fghash.serving.scalar_columns import asked_columns
 
     found = reading.read(data, report, shards)
     listing = found.split(split) if split else found
-    asked_for = asked_columns(columns, listing.cells)
-    listing = listing.as_columns(asked_for)
-    # Where actors encode, this process only looks into the bundle.
-    provider = "cpu" if engine == "ray" else provider
-    encoder = Encoder.open(
-        bundle, provider=provider, threads=threads, for_many=engine != "ray", encode_timeout=encode_timeout
-    )
-    if embedding and encoder.embedding_dim is None:
-        raise ConfigError(
-            f"{bundle} gives no embedding; export it again with --output embedding, or leave --embedding out"
-        )
-    if report:
-        write_whole(report, b"")  # before a collection is made for a run that cannot report
     if shards:
-        tell_found(found)
-        into_shards(encoder, listing, data, report, ctx.params)
+        into_shards(bundle, found, listing, report, ctx.params)
         return
-    name = connection.collection_name
-    with closing(connection.connect(may_create=True)) as client, progress_bar("ingesting") as update:
-        if drop_if_exists and client.has_collection(name):
-            drop_with_journal(client, name, connection.journal_folder(name, journal))
-        collection = HashCollection.open_or_create(
-            client,
-            name,
-            encoder.bundle.manifest,
-            index=index.upper(),
-            nlist=nlist,
-            code_hex=code_hex,
-            embedding_dim=encoder.embedding_dim if embedding else None,
-            consistency=consistency,
-            columns=asked_for,
-            partition_key=partition_key,
-            phash=phash,
-            tell=tell,
-        )
-        own = {column.name: column for column in collection.columns}
-        folder = connection.journal_folder(collection.name, journal)
-        asked = {
-            f"the index {collection.index}": ctx.get_parameter_source("index") is ParameterSource.COMMANDLINE
-            and collection.index != index.upper(),
-            "no code_hex": code_hex and not collection.has_code_hex,
-            "no embedding": embedding and collection.embedding_dim is None,
-            f"{'a' if collection.has_phash else 'no'} phash": collection.has_phash != phash
-            and ctx.get_parameter_source("phash") is ParameterSource.COMMANDLINE,
-            **{
-                f"the column {own[column.name]}" if column.name in own else f"no column {column}": column
-                not in collection.columns
-                for column in asked_for
-            },
-            f"the partition key {collection.partition_key or '(none)'}": partition_key is not None
-            and partition_key != collection.partition_key,
-        }
-        if unlike := [fact for fact, other in asked.items() if other]:
-            raise ConfigError(
-                f"the collection {name} was made with {' and '.join(unlike)}, which cannot be changed; leave the "
-                "option out, or ingest into another one (--collection-name)"
-            )
-        options = IngestOptions(
-            batch_rows=batch_size,
-            workers=WORKERS if workers is None else workers,
-            timeout=decode_timeout,
-            retry_refused=retry_refused,
-            follow_links=reading.selection.follow_links,
-            prune=prune,
-            prune_at_most=prune_at_most,
-            patience=Patience(patience),
-        )
+
+    def asked(name: str, value: T) -> T | None:
+        """None where nobody asked: an existing collection keeps what it has."""
+        return value if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE else None
+
+    settings = CollectionSettings(
+        index=asked("index", cast("IndexType", index.upper())),
+        nlist=nlist,
+        code_hex=code_hex,
+        embedding=embedding,
+        columns=columns,
+        partition_key=partition_key,
+        phash=asked("phash", phash),
+        consistency=consistency,
+    )
+    options = IngestOptions(
+        batch_rows=batch_size,
+        workers=WORKERS if workers is None else workers,
+        timeout=decode_timeout,
+        retry_refused=retry_refused,
+        prune=prune,
+        prune_at_most=prune_at_most,
+        patience=Patience(patience),
+    )
+    with (
+        connection.catalog(
+            bundle=bundle,
+            settings=settings,
+            journal=journal,
+            provider=provider,
+            threads=threads,
+            encode_timeout=encode_timeout,
+        ) as catalog,
+        progress_bar("ingesting") as update,
+        finishing_when_interrupted() as stop,
+    ):
+        if drop_if_exists and catalog.exists():
+            catalog.drop()
         tell_found(found)
-        with finishing_when_interrupted() as stop, closing(Journal.open(folder, collection.note.born)) as opened:
-            result = run(
-                encoder,
-                listing,
-                collection,
-                namespace,
-                options,
-                journal=opened,
-                photos=data,
-                part=split or "",
-                report=report,
-                stop=stop,
-                tell=tell,
-                progress=update,
-            )
-    facts = {"collection": collection.name, **asdict(result), "journal": str(folder)}
+        result = catalog.ingest(
+            listing,
+            selection=reading.selection,
+            namespace=namespace,
+            options=options,
+            report=report,
+            stop=stop,
+            progress=update,
+        )
+        name, folder = catalog.collection.name, catalog.journal_folder
+    facts = {"collection": name, **asdict(result), "journal": str(folder)}
     if as_json:
         show_json(facts)
     else:

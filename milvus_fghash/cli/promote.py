@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,22 +56,9 @@ def promote(
     """
     if yes and keep is None:
         raise click.UsageError("--yes is about --keep; say how many previous versions stay")
-    from milvus_fghash.serving import promote as serving
-
-    def folder_of(name: str) -> Path:
-        return connection.journal_folder(name, journal)
-
-    with closing(connection.connect()) as client, progress_bar("comparing"):
-        moved = serving.promote(
-            client,
-            alias,
-            collection or serving.candidate(client, alias),
-            folder_of,
-            max_missing=max_missing,
-            unverified=unverified,
-            tell=tell,
-        )
-        older = [] if keep is None else serving.drop_older(client, alias, keep, folder_of, yes)
+    with connection.catalog(alias, journal=journal) as catalog, progress_bar("comparing"):
+        moved = catalog.promote(collection, max_missing=max_missing, unverified=unverified)
+        older = [] if keep is None else catalog.drop_previous(keep, dry_run=not yes)
     dropped = older if yes else []
     left = [name for name in moved.previous if name not in dropped]
     _show(moved, {"previous": left, **({} if keep is None else {"older": older, "dropped": dropped})}, as_json)
@@ -93,10 +79,8 @@ def rollback(alias: str, connection: Connection, as_json: bool) -> None:
     \b
     Example: milvus-fghash rollback birds
     """
-    from milvus_fghash.serving import promote as serving
-
-    with closing(connection.connect()) as client:
-        moved = serving.rollback(client, alias)
+    with connection.catalog(alias) as catalog:
+        moved = catalog.rollback()
     _show(moved, {"previous": list(moved.previous)}, as_json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import (
     PHOTOS,
     READABLE_FOLDER,
@@ -101,47 +99,41 @@ def reindex(
     \b
     Example: milvus-fghash reindex bundles/birds-2 photos --collection-name birds
     """
-    from milvus_fghash.serving.collection import HashCollection
     from milvus_fghash.serving.decoding import WORKERS
     from milvus_fghash.serving.encoder import Encoder
     from milvus_fghash.serving.ingest import IngestOptions
     from milvus_fghash.serving.patience import Patience
-    from milvus_fghash.serving.reindex import Sample, new_name, open_beside
-    from milvus_fghash.serving.reindex import reindex as run
+    from milvus_fghash.serving.reindex import Sample
 
     found = reading.read(data, report)
     listing = found.split(split) if split else found
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
-    name = connection.collection_name
     options = IngestOptions(
         batch_rows=batch_size,
         workers=WORKERS if workers is None else workers,
         timeout=decode_timeout,
-        follow_links=reading.selection.follow_links,
         patience=Patience(patience),
     )
     tell_found(found)
-    with closing(connection.connect()) as client, progress_bar("reindexing") as update:
-        old = HashCollection.open(client, name)
-        new = open_beside(client, old, into or new_name(name, old.note, encoder.bundle.manifest), encoder, tell)
-        with finishing_when_interrupted() as stop:
-            done = run(
-                encoder,
-                listing,
-                old,
-                new,
-                (connection.journal_folder(old.name, journal), connection.journal_folder(new.name, journal)),
-                namespace,
-                options,
-                Sample(verify_sample, compare_sample, compare_split, seed),
-                photos=data,
-                part=split or "",
-                report=report,
-                stop=stop,
-                tell=tell,
-                progress=update,
-            )
-    alias = name if name != old.name else None
+    with (
+        connection.catalog(journal=journal) as catalog,
+        progress_bar("reindexing") as update,
+        finishing_when_interrupted() as stop,
+    ):
+        done = catalog.reindex(
+            encoder,
+            listing,
+            into=into,
+            selection=reading.selection,
+            namespace=namespace,
+            options=options,
+            sample=Sample(verify_sample, compare_sample, compare_split, seed),
+            report=report,
+            stop=stop,
+            progress=update,
+        )
+    name = connection.collection_name
+    alias = name if name != done.old else None
     _show(done, _next_step(done, alias), as_json)
     if not done.verification.is_whole:
         raise NotWhole(f"the collection {done.new} is not whole: verify it with --mend, and reindex again")

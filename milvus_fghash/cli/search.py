@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,30 +87,26 @@ def search(
         raise click.UsageError("searching by --image needs the BUNDLE that made the codes")
     if html and photos is None:
         raise click.UsageError("--html needs --photos, the folder the photos were ingested from")
-    from milvus_fghash.bundle import read_bundle
     from milvus_fghash.data.places import name_of
     from milvus_fghash.data.reading import photo_at
-    from milvus_fghash.serving.collection import HashCollection
-    from milvus_fghash.serving.following import bundle_for
-    from milvus_fghash.serving.search import Wanted, search_file, search_hex, search_id
 
     photo_of = {str(image) if isinstance(image, Path) else name_of(image.full): photo_at(image) for image in images}
-    wanted = Wanted(k, filter, max_distance, complete_ties, nprobe, consistency)
-    found: list[tuple[str, str, Found]] = []
-    with closing(connection.connect()) as client:
-        collection = HashCollection.open(client, connection.collection_name)
+    asked: dict[str, Any] = {
+        "k": k,
+        "filter": filter,
+        "max_distance": max_distance,
+        "complete_ties": complete_ties,
+        "nprobe": nprobe,
+        "consistency": consistency,
+    }
+    with connection.catalog(
+        bundle=bundle, provider=provider, threads=threads, encode_timeout=encode_timeout
+    ) as catalog:
         if bundle:
-            bundle = bundle_for(collection, bundle)
-            collection.check_model(read_bundle(bundle).manifest)
-        if bundle and images:
-            from milvus_fghash.serving.encoder import Encoder
-
-            encoder = Encoder.open(bundle, provider=provider, threads=threads, encode_timeout=encode_timeout)
-            found += [
-                ("image", name, search_file(collection, encoder, photo, wanted)) for name, photo in photo_of.items()
-            ]
-        found += [("id", key, search_id(collection, key, wanted, namespace)) for key in ids]
-        found += [("code", text, search_hex(collection, text, wanted)) for text in codes]
+            catalog.check_bundle()
+        found = [("image", name, catalog.search(photo, **asked)) for name, photo in photo_of.items()]
+        found += [("id", key, catalog.search(id=key, namespace=namespace, **asked)) for key in ids]
+        found += [("code", text, catalog.search(code=text, **asked)) for text in codes]
     if html and photos:
         from milvus_fghash.serving.gallery import Query, absent, write_gallery
 

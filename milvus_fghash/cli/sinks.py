@@ -14,12 +14,14 @@ from milvus_fghash.cli.connection import NAMES
 from milvus_fghash.cli.messages import tell
 from milvus_fghash.cli.options import NEW_PATH, Command, all_of, refuse_too_many
 from milvus_fghash.cli.output import show_json, show_record
+from milvus_fghash.cli.photo_options import tell_found
 from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.errors import ConfigError
+from milvus_fghash.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from milvus_fghash.data import Listing, Url
-    from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.data import Listing
 
 OF_MILVUS = {
     *NAMES, "index", "nlist", "batch_size", "prune_at_most", "patience", "journal", "consistency", "drop_if_exists",
@@ -62,17 +64,31 @@ def check_sink(ctx: click.Context) -> None:
         raise click.UsageError("--sink parquet needs --shards FOLDER")
 
 
-def into_shards(
-    encoder: Encoder, listing: Listing, data: Path | Url, report: Path | None, asked: Mapping[str, Any]
-) -> None:
-    """`ingest --sink parquet`; ``asked`` are all its options, by name."""
+def into_shards(bundle: Path, found: Listing, listing: Listing, report: Path | None, asked: Mapping[str, Any]) -> None:
+    """`ingest --sink parquet`; ``asked`` are all its options, by name, and ``listing`` is the part of ``found``."""
     from milvus_fghash.bulk.building import Engine, ShardOptions, build_shards, here
     from milvus_fghash.bulk.folder import ShardFolder
     from milvus_fghash.bulk.making import Decoding
     from milvus_fghash.serving.decoded import advice
     from milvus_fghash.serving.decoding import WORKERS
+    from milvus_fghash.serving.encoder import Encoder
     from milvus_fghash.serving.ingest import write_report
+    from milvus_fghash.serving.scalar_columns import asked_columns
 
+    listing = listing.as_columns(asked_columns(asked["columns"], listing.cells))
+    encoder = Encoder.open(
+        bundle,
+        # Where actors encode, this process only looks into the bundle.
+        provider="cpu" if asked["engine"] == "ray" else asked["provider"],
+        threads=asked["threads"],
+        for_many=asked["engine"] != "ray",
+        encode_timeout=asked["encode_timeout"],
+    )
+    if asked["embedding"] and encoder.embedding_dim is None:
+        raise ConfigError(f"the bundle {bundle} gives no embedding; export it again with one")
+    if report:
+        write_whole(report, b"")
+    tell_found(found)
     engine: Engine = here
     workers = WORKERS
     if asked["engine"] == "ray":
@@ -111,8 +127,6 @@ def into_shards(
                 folder,
                 asked["namespace"],
                 options,
-                photos=data,
-                part=asked["split"] or "",
                 engine=engine,
                 stop=stop,
                 progress=update,

@@ -12,7 +12,7 @@ from milvus_fghash.cli.options import NEW_PATH, json_option
 from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.cli.photo_options import PhotoOptions, tell_found
 from milvus_fghash.cli.progress import Update, progress_bar
-from milvus_fghash.cli.training_options import training_options, with_weights
+from milvus_fghash.cli.training_options import training_options
 from milvus_fghash.errors import optional_part
 
 if TYPE_CHECKING:
@@ -48,15 +48,12 @@ def train(
     \b
     Example: milvus-fghash train frozen-fcaenet --data CUB_200_2011 --out runs/birds
     """
-    from milvus_fghash.recipe_book import load_recipe
+    from milvus_fghash.recipe_book import load_recipe, with_weights
 
     loaded = load_recipe(recipe, with_weights(changes, weights))
     with optional_part("train"):
+        from milvus_fghash.training.api import train as run
         from milvus_fghash.training.checkpoint import find_checkpoint
-        from milvus_fghash.training.draws import with_seed
-        from milvus_fghash.training.run import train as run
-    if seed is not None:
-        loaded = with_seed(loaded, seed)
     listing = reading.read_files(data, loaded)
     tell_found(listing)
     if resume and find_checkpoint(out) is None:
@@ -65,9 +62,10 @@ def train(
         with progress_bar("training") as update:
             checkpoint = run(
                 loaded,
-                bits,
                 listing,
-                out,
+                out=out,
+                bits=bits,
+                seed=seed,
                 resume=resume,
                 device=device,
                 feature_cache=feature_cache,

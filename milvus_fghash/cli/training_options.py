@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import click
@@ -21,9 +20,3 @@ training_options: Callable[[Command], Command] = all_of(
                  help="Folder for the features of a frozen trunk.  [default: in --out]"),
 )  # fmt: skip
 """Of what trains; `with_weights` says what two of them mean."""
-
-
-def with_weights(changes: tuple[str, ...], weights: str | None) -> tuple[str, ...]:
-    """What ``--set`` and ``--weights`` change of a recipe."""
-    # TOML has no surrogate pairs, which JSON in ASCII is full of.
-    return changes if weights is None else (*changes, f"trunk.weights={json.dumps(weights, ensure_ascii=False)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,69 +74,37 @@ def verify(
     """
     if delete_extra and not mend:
         raise click.UsageError("--delete-extra goes with --mend")
-    from milvus_fghash.serving.aliases import exists
-    from milvus_fghash.serving.changes import Changes
-    from milvus_fghash.serving.collection import HashCollection
-    from milvus_fghash.serving.encoder import Encoder
-    from milvus_fghash.serving.indexes import build_missing
-    from milvus_fghash.serving.ingest import IngestOptions, ingest
-    from milvus_fghash.serving.journal import Journal
-    from milvus_fghash.serving.verify import mend as make_whole
-    from milvus_fghash.serving.verify import verify as run
-
-    listing = reading.read(data)
-    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
-    tell_found(listing)
-    listing = listing.split(split) if split else listing
-    part = split or ""
+    found = reading.read(data)
+    listing = found.split(split) if split else found
     seed = random.randrange(2**32) if seed is None else seed
     mended: dict[str, int] | None = None
-    with closing(connection.connect()) as client, progress_bar("verifying") as update:
-        if mend and exists(client, connection.collection_name):
-            build_missing(client, connection.collection_name, encoder.bundle.manifest, tell=tell)
-        collection = HashCollection.open(client, connection.collection_name, encoder.bundle.manifest)
-        folder = connection.journal_folder(collection.name, journal)
-
-        def look() -> Verification:
-            with Journal.if_there(folder, collection.note.born) as opened, closing(Journal.in_memory()) as empty:
-                changes = Changes(listing, namespace, opened or empty, data, part)
-                found = run(encoder, listing, collection, changes, sample, seed)
-                if mend and mended is None:
-                    make_whole(collection, changes.journal, found, delete_extra=delete_extra)
-                return found
-
-        found = look()
+    with (
+        connection.catalog(
+            bundle=bundle, journal=journal, provider=provider, threads=threads, encode_timeout=encode_timeout
+        ) as catalog,
+        progress_bar("verifying") as update,
+    ):
+        tell_found(found)
+        asked: dict[str, Any] = {"selection": reading.selection, "namespace": namespace, "sample": sample, "seed": seed}
         if mend:
-            mended = {name: one.count for name, one in found.findings.items() if one.count}
-            with (
-                finishing_when_interrupted() as stop,
-                closing(Journal.open(folder, collection.note.born)) as opened,
-            ):
-                ingest(
-                    encoder,
-                    listing,
-                    collection,
-                    namespace,
-                    IngestOptions(follow_links=reading.selection.follow_links),
-                    journal=opened,
-                    photos=data,
-                    part=part,
-                    stop=stop,
-                    tell=tell,
-                    progress=update,
-                )
-            found = look()
-    facts = {**facts_of(found), **({"mended": mended} if mend else {}), "seed": seed, "whole": found.is_whole}
+            with finishing_when_interrupted() as stop:
+                done = catalog.repair(listing, delete_extra=delete_extra, stop=stop, progress=update, **asked)
+            mended = {name: one.count for name, one in done.before.findings.items() if one.count}
+            report = done.after
+        else:
+            report = catalog.verify(listing, **asked)
+        name, folder = catalog.collection.name, catalog.journal_folder
+    facts = {**facts_of(report), **({"mended": mended} if mend else {}), "seed": seed, "whole": report.is_whole}
     if as_json:
         show_json(facts)
     else:
         show_record(facts)
-    if not found.is_whole:
+    if not report.is_whole:
         wrong = ", ".join(
-            f"{one.count:,} {name.replace('_', ' ')}" for name, one in found.findings.items() if one.count
+            f"{one.count:,} {name.replace('_', ' ')}" for name, one in report.findings.items() if one.count
         )
-        raise NotWhole(f"the collection {collection.name} is not whole: {wrong}; {_next_step(found, mend, folder)}")
-    if found.unacknowledged and not found.acknowledged:
+        raise NotWhole(f"the collection {name} is not whole: {wrong}; {_next_step(report, mend, folder)}")
+    if report.unacknowledged and not report.acknowledged:
         tell(f"There is no journal of these rows in {folder}: only the sample was compared with them.")
 
 

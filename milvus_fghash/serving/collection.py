@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from milvus_fghash.bits import check_codes, code_bytes
 from milvus_fghash.data.columns import Column
-from milvus_fghash.errors import CodeError, ConfigError, StoreError, nearest
+from milvus_fghash.errors import CodeError, StoreError, nearest
 from milvus_fghash.serving.aliases import check_unused, exists, resolve
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import IDS_A_CALL, check_quotes, id_is_one_of
 from milvus_fghash.serving.filters import check_filter, told_of_filter
-from milvus_fghash.serving.indexes import build_missing, check_indexes, indexes_of
+from milvus_fghash.serving.indexes import check_indexes, indexes_of
 from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.serving.paging import query_pages
-from milvus_fghash.serving.patience import Tell
 from milvus_fghash.serving.replacing import replace_rows
 from milvus_fghash.serving.rows import Rows, check_records
 from milvus_fghash.serving.scalar_columns import check_columns, checked_values, is_phash, read_columns
@@ -48,7 +47,7 @@ DEFAULT_NLIST: Final = 128
 
 @dataclass(frozen=True)
 class HashCollection:
-    """An open collection. Make one with `create`, `open` or `open_or_create`."""
+    """An open collection. Make one with `create` or `open`, or with `collection_settings.open_or_create`."""
 
     client: MilvusClient
     name: str
@@ -182,90 +181,6 @@ class HashCollection:
         with milvus_call(f"cannot load the collection {name}"):
             client.load_collection(name, timeout=LOAD_TIMEOUT)
         return collection
-
-    @classmethod
-    def open_or_create(
-        cls,
-        client: MilvusClient,
-        name: str,
-        manifest: Model,
-        *,
-        index: IndexType | None = None,
-        nlist: int | None = None,
-        code_hex: bool = False,
-        embedding_dim: int | None = None,
-        consistency: Consistency | None = None,
-        columns: Sequence[Column] = (),
-        partition_key: str | None = None,
-        phash: bool = True,
-        tell: Tell = lambda line: None,
-    ) -> HashCollection:
-        """Open the collection if it has what is asked for, or `create` it when there is none.
-
-        Where several runs do so at once, one creates it and all of them open it. An index that was dropped is built
-        again, of the kind that is asked for.
-
-        Args:
-            index, nlist, consistency: None: those of the collection, or the defaults of `create`. An open one keeps its
-                own ``nlist`` and ``consistency``, whatever is asked for.
-            code_hex, embedding_dim, columns, partition_key: as in `create`. An open one may have more.
-            phash: of a new one, as in `create`.
-            tell: called with a line when an index was built again.
-
-        Raises:
-            ConfigError: when the collection cannot give what is asked for; otherwise as `create`.
-            StoreError: as `open` and `create`.
-        """
-        kind: IndexType = index or "BIN_FLAT"
-        clusters = DEFAULT_NLIST if nlist is None else nlist
-        if not exists(client, check_name(name)):
-            try:
-                return cls.create(
-                    client,
-                    name,
-                    manifest,
-                    index=kind,
-                    nlist=clusters,
-                    code_hex=code_hex,
-                    embedding_dim=embedding_dim,
-                    consistency=consistency or "Bounded",
-                    columns=columns,
-                    partition_key=partition_key,
-                    phash=phash,
-                )
-            except StoreError:
-                if not exists(client, name):  # else another run has made it since we looked
-                    raise
-        build_missing(client, name, manifest, index=kind, nlist=clusters, tell=tell)
-        collection = cls.open(client, name, manifest)
-        collection._check_gives(index, code_hex, bool(embedding_dim), columns, partition_key)
-        return collection
-
-    def _check_gives(
-        self,
-        index: str | None,
-        code_hex: bool,
-        embedding: bool,
-        columns: Sequence[Column],
-        partition_key: str | None,
-    ) -> None:
-        own = {column.name: column for column in self.columns}
-        asked = {
-            f"the index {self.index}": index not in (None, self.index),
-            "no code_hex": code_hex and not self.has_code_hex,
-            "no embedding": embedding and self.embedding_dim is None,
-            **{
-                f"the column {own[column.name]}" if column.name in own else f"no column {column}": column
-                not in self.columns
-                for column in columns
-            },
-            f"the partition key {self.partition_key or '(none)'}": partition_key not in (None, self.partition_key),
-        }
-        if unlike := [fact for fact, other in asked.items() if other]:
-            raise ConfigError(
-                f"the collection {self.name} was made with {' and '.join(unlike)}, which cannot be changed; take it as "
-                "it is, or ingest into another collection"
-            )
 
     @staticmethod
     def drop(client: MilvusClient, name: str) -> None:

@@ -176,7 +176,8 @@ def delete_copies(
     if len(spare) > at_most * found.n_rows:
         raise TooManyDeleted(
             f"{len(spare):,} of {found.n_rows:,} rows of {collection.name} would go, more than the fraction "
-            f"{at_most:g} that may, so nothing was deleted: look at the groups, and allow more if they are right"
+            f"{at_most:g} that may, so nothing was deleted: look at the groups, and allow more if they are right",
+            setting="delete_at_most",
         )
     return delete_ids(collection, spare, yes=True, journal=journal).deleted
 
@@ -187,7 +188,7 @@ def _described(
     found: list[tuple[Kind, RowNumbers]],
     confirm_within: int,
     photos: Sequence[Path],
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], object] | None,
 ) -> Iterator[Group]:
     """Groups with what people want to know of their rows, in the order that the document has."""
     parts = [(kind, [census.ids[row] for row in rows]) for kind, rows in found]

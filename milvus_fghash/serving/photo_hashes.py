@@ -13,7 +13,7 @@ from milvus_fghash.serving.rows import Rows
 
 
 def read_phashes(
-    rows: Rows, wanted: Sequence[int], folders: Sequence[Path], progress: Callable[[int, int], None] | None = None
+    rows: Rows, wanted: Sequence[int], folders: Sequence[Path], progress: Callable[[int, int], object] | None = None
 ) -> Iterator[tuple[int, int]]:
     """Row and perceptual hash of those whose photo lies in one of the folders and is what the row was made of.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 from milvus_fghash.bundle import BundleManifest
 from milvus_fghash.data.listing import Listing
@@ -17,7 +17,8 @@ from milvus_fghash.data.places import Url
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.collection import Consistency, HashCollection
+from milvus_fghash.serving.collection_settings import CollectionSettings, open_or_create
 from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.encoder import Encoder
@@ -26,7 +27,7 @@ from milvus_fghash.serving.ingest_run import Progress
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.patience import Tell
 from milvus_fghash.serving.reindex_record import ReindexRecord
-from milvus_fghash.serving.schema import ModelNote, check_name
+from milvus_fghash.serving.schema import IndexType, ModelNote, check_name
 from milvus_fghash.serving.side_by_side import Comparison, Missing, compare, look
 from milvus_fghash.serving.verify import Verification, verify
 
@@ -80,7 +81,7 @@ def new_name(name: str, old: ModelNote, manifest: BundleManifest) -> str:
 def open_beside(
     client: MilvusClient, old: HashCollection, name: str, encoder: Encoder, tell: Tell = lambda line: None
 ) -> HashCollection:
-    """Open the new collection, or make one of the old one's kind. ``tell`` as `HashCollection.open_or_create`.
+    """Open the new collection, or make one of the old one's kind. ``tell`` as `open_or_create`.
 
     Raises:
         ConfigError: when it is the old one, or the old one keeps embeddings and the bundle gives none.
@@ -97,21 +98,16 @@ def open_beside(
             f"the collection {old.name} keeps embeddings, and {encoder.bundle.path} gives none; export it again with "
             "--output embedding"
         )
-    return HashCollection.open_or_create(client, name, manifest, tell=tell, **kind_of(old, encoder))
-
-
-def kind_of(old: HashCollection, encoder: Encoder) -> dict[str, Any]:
-    """What `HashCollection.create` needs to know for another collection like this one."""
-    return {
-        "index": old.index,
-        "nlist": old.nlist or 128,
-        "code_hex": old.has_code_hex,
-        "embedding_dim": None if old.embedding_dim is None else encoder.embedding_dim,
-        "consistency": old.consistency,
-        "columns": old.columns,
-        "partition_key": old.partition_key,
-        "phash": True,  # also where the old one was made before there was any
-    }
+    settings = CollectionSettings(
+        index=cast(IndexType, old.index),
+        nlist=old.nlist,
+        code_hex=old.has_code_hex,
+        embedding=old.embedding_dim is not None,
+        partition_key=old.partition_key,
+        consistency=cast(Consistency, old.consistency),  # a perceptual hash also where the old one has none
+    )
+    embedding_dim = encoder.embedding_dim if settings.embedding else None
+    return open_or_create(client, name, manifest, settings, columns=old.columns, embedding_dim=embedding_dim, tell=tell)
 
 
 def reindex(

@@ -142,7 +142,7 @@ def connect(target: Target, *, may_create: bool = True) -> MilvusClient:
         StoreError: when Milvus cannot be reached or opened.
     """
     if target.is_lite and not may_create and not Path(target.uri).expanduser().exists():
-        raise StoreError(f"there is no Milvus Lite file {target.uri}; ingest makes one, or name another")
+        raise StoreError(f"there is no Milvus Lite file {target.uri}; ingest makes one, or name another", setting="uri")
     log_like_others()
     given = {one.name: getattr(target, one.name) for one in fields(target)}
     options: dict[str, Any] = {

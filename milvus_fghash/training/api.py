@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from milvus_fghash.config import Recipe
 from milvus_fghash.data import Listing, place_named, read_dataset
-from milvus_fghash.errors import several
-from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.recipe_book import load_recipe, with_weights
 from milvus_fghash.training.draws import with_seed
 from milvus_fghash.training.run import Watcher
 from milvus_fghash.training.run import train as run
@@ -65,10 +63,7 @@ def train(
         >>> import milvus_fghash as fg
         >>> fg.train("frozen-kinhash", "photos", out="runs/birds", bits=24, weights="imagenet")  # doctest: +SKIP
     """
-    wanted = [*several(changes, "changes")]
-    if weights is not None:  # TOML has no surrogate pairs, which JSON in ASCII is full of
-        wanted.append(f"trunk.weights={json.dumps(str(weights), ensure_ascii=False)}")
-    loaded = load_recipe(recipe, wanted)
+    loaded = load_recipe(recipe, with_weights(changes, weights))
     if seed is not None:
         loaded = with_seed(loaded, seed)
     if not isinstance(photos, Listing):

@@ -50,9 +50,9 @@ class Watcher:
     step: Callable[[Progress], None] = lambda progress: None
     round: Callable[[RoundRecord, int], None] = lambda record, rounds: None
     """Called with what a finished round gave, and the number of rounds."""
-    features: Callable[[int, int], None] = lambda done, total: None
+    features: Callable[[int, int], object] = lambda done, total: None
     """Called while a frozen trunk's features are computed: views done, views in all."""
-    checked: Callable[[int, int], None] = lambda done, total: None
+    checked: Callable[[int, int], object] = lambda done, total: None
     """Called while photos are decoded once, before any work is lost to one that cannot be: photos done, and in all."""
     stage: Callable[[str], None] = lambda what: None
     """Called with what begins now, in a few words."""

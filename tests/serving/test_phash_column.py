@@ -18,7 +18,7 @@ from milvus_fghash.serving import scalar_columns
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions, ingest
-from milvus_fghash.serving.reindex import kind_of
+from milvus_fghash.serving.reindex import open_beside
 from milvus_fghash.serving.rows import photo_id
 from tests.serving.small_bundle import write_small_bundle
 from tests.serving.small_catalog import Catalog
@@ -42,7 +42,7 @@ def test_ingest_keeps_the_hash_of_each_photo(catalog: Catalog, workers: int) -> 
     assert catalog.verify().is_whole
 
 
-def test_a_collection_made_before_works_on(catalog: Catalog, new_name: str) -> None:
+def test_a_collection_made_before_works_on(catalog: Catalog, new_name: str, tmp_path: Path) -> None:
     client, manifest = catalog.collection.client, catalog.encoder.bundle.manifest
     catalog.collection = HashCollection.create(client, f"{new_name}_old", manifest, phash=False)
     assert not HashCollection.open(client, f"{new_name}_old").has_phash
@@ -50,7 +50,8 @@ def test_a_collection_made_before_works_on(catalog: Catalog, new_name: str) -> N
     assert catalog.verify().is_whole
     rows = next(catalog.collection.scan())
     assert rows.phashes == ()
-    assert kind_of(catalog.collection, catalog.encoder)["phash"]  # its successor has them
+    another = Encoder.open(write_small_bundle(tmp_path / "another", seed=5))
+    assert open_beside(client, catalog.collection, f"{new_name}_new", another).has_phash  # its successor has them
 
 
 def test_rows_that_come_without_hashes_have_none(lite: MilvusClient, new_name: str, bundle: Path) -> None:

@@ -16,6 +16,7 @@ from milvus_fghash.bundle import read_bundle
 from milvus_fghash.errors import ConfigError, NotWhole, StoreError
 from milvus_fghash.serving import aliases, lite_aliases, versions
 from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.collection_settings import open_or_create
 from milvus_fghash.serving.deleting import drop_with_journal
 from milvus_fghash.serving.inventory import list_collections
 from milvus_fghash.serving.journal import Journal
@@ -121,7 +122,7 @@ def test_collections_go_by_their_aliases(lite: MilvusClient, bundle: Path, alias
     old, new = make(lite, bundle, f"{alias}_1", f"{alias}_2")
     advanced(lite, alias, old, new)
     assert HashCollection.open(lite, alias).name == new
-    assert HashCollection.open_or_create(lite, alias, read_bundle(bundle).manifest).name == new
+    assert open_or_create(lite, alias, read_bundle(bundle).manifest).name == new
     assert HashCollection.open(lite, f"{alias}_previous_1").name == old
     of = {one.name: one.aliases for one in list_collections(lite)}
     assert (of[new], of[old]) == ([alias], [f"{alias}_previous_1"])
