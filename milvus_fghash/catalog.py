@@ -23,7 +23,7 @@ from milvus_fghash.perceptual import ALIKE
 from milvus_fghash.serving import promote as versions
 from milvus_fghash.serving.aliases import exists
 from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import Consistency, HashCollection, count_rows
+from milvus_fghash.serving.collection import Consistency, HashCollection
 from milvus_fghash.serving.collection_settings import DEFAULT_SETTINGS, CollectionSettings, open_or_create
 from milvus_fghash.serving.dedupe import DELETE_AT_MOST, delete_copies, find_duplicates
 from milvus_fghash.serving.deleting import Deletion, delete_named, delete_where, drop_with_journal
@@ -377,10 +377,10 @@ class Catalog:
         """Number of rows that fit a filter; of all without one. Reads what was just written.
 
         Raises:
-            StoreError: when there is no such collection, or Milvus refuses, for example the filter.
+            ConfigError: when the filter is wrong.
+            StoreError: when there is no such collection, or Milvus refuses.
         """
-        collection = self.collection
-        return count_rows(collection.client, collection.name, filter)
+        return self.collection.count(filter)
 
     def delete(
         self,

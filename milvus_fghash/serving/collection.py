@@ -322,9 +322,10 @@ class HashCollection:
             deleted += len(there)
         return deleted
 
-    def count(self) -> int:
-        """Number of rows, those just written included."""
-        return count_rows(self.client, self.name, timeout=self.timeout)
+    def count(self, filter: str = "") -> int:
+        """Number of rows that fit a filter, those just written included; raises as `filtered`."""
+        with self.filtered(filter):
+            return count_rows(self.client, self.name, filter, timeout=self.timeout)
 
     def with_ids(self, ids: Sequence[str], columns: Sequence[str], consistency: Consistency = "Strong") -> list[Any]:
         """Rows with these ids as Milvus gives them, in no particular order."""
