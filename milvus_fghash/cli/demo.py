@@ -57,7 +57,12 @@ def _shipped(out: Path, seed: int, as_json: bool) -> None:
 
     result = run_shipped(out, seed, notify=tell)
     rows = [{"gallery": name, **_row(record)} for name, record in result.records.items()]
-    copies = {"planted": COPIES, "exact": result.exact, "near": result.near}
+    copies = {
+        "planted of each": COPIES,
+        "exact": result.exact,
+        "saved again": result.again,
+        "mistaken": result.mistaken,
+    }
     if as_json:
         files = {"gallery_page": str(result.page), "folder": str(result.folder)}
         show_json({"records": rows, "copies": copies, "files": files, "seconds": result.seconds})

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
 from milvus_fghash.data.drawings import MAX_CLASSES, draw_splits, kinds
+from milvus_fghash.duplicates_record import spare_rows
 from milvus_fghash.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ QUERIES_SHOWN: Final = 4
 HITS: Final = 7
 COPIES: Final = 5
 """Planted exact copies, and as many that were saved again."""
+COPY: Final = "copy-"
+AGAIN: Final = "again-"
+"""What their names begin with."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class ShippedDemo:
 
     Attributes:
         records: gallery (`trained photos`, `new photos`, `new classes`) -> how well it is searched.
-        exact: groups of planted equal files that were found, of `COPIES`.
-        near: groups of planted photos saved again that were found, of `COPIES`.
+        exact: planted equal files that were found, of `COPIES`.
+        again: planted photos, saved again, that were found, of `COPIES`.
+        mistaken: other photos that were taken for copies.
         page: the hits of some queries, as HTML.
         folder: all that was made.
         seconds: step -> seconds.
@@ -55,7 +60,8 @@ class ShippedDemo:
 
     records: Mapping[str, EvaluationRecord]
     exact: int
-    near: int
+    again: int
+    mistaken: int
     page: Path
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
@@ -101,13 +107,16 @@ def run_shipped(out: Path, seed: int = 0, *, notify: Callable[[str], object] = l
         done("ingest", f"ingested {result.stored} of them into Milvus Lite, {catalog.encoder.bits} bits each")
         page = _show(catalog, drawings, out / "gallery.html")
         done("search", f"searched by {2 * QUERIES_SHOWN} others: {page}")
-        exact, near = found_copies(catalog)
-        done("dedupe", f"found {exact} of {COPIES} exact copies and {near} of {COPIES} that were saved again")
+        exact, again, mistaken = _copies(catalog)
+        done(
+            "dedupe",
+            f"found {exact} of {COPIES} exact copies, {again} of {COPIES} saved again, and {mistaken} mistaken ones",
+        )
         with Catalog.open(database, "trained", bundle=catalog.encoder) as of_trained:
             of_trained.ingest(trained)
             records = _evaluate(catalog, of_trained, drawings)
         done("evaluate", "measured how well photos of the same class are found")
-    return ShippedDemo(records, exact, near, page, out, seconds)
+    return ShippedDemo(records, exact, again, mistaken, page, out, seconds)
 
 
 def plant_copies(drawings: Listing) -> None:
@@ -116,21 +125,19 @@ def plant_copies(drawings: Listing) -> None:
     step = len(photos) // (2 * COPIES)
     for number in range(COPIES):
         original = photos[2 * number * step]
-        original.with_name(f"copy-{original.name}").write_bytes(original.read_bytes())
+        original.with_name(f"{COPY}{original.name}").write_bytes(original.read_bytes())
         original = photos[(2 * number + 1) * step]
         with Image.open(original) as image:
-            image.save(original.with_name(f"again-{original.name}"), quality=75)
+            image.save(original.with_name(f"{AGAIN}{original.name}"), quality=75)
 
 
-def found_copies(catalog: Catalog) -> tuple[int, int]:
-    """How many of the planted copies stand in a group with their originals."""
-    groups = [{Path(one.path).name for one in group.members} for group in catalog.dedupe().groups]
-
-    def found(prefix: str) -> int:
-        planted = {name for names in groups for name in names if name.startswith(prefix)}
-        return sum(any({name, name.removeprefix(prefix)} <= names for names in groups) for name in planted)
-
-    return found("copy-"), found("again-")
+def _copies(catalog: Catalog) -> tuple[int, int, int]:
+    """Planted copies that are found: exact ones, those saved again, and how many others are taken for copies."""
+    found = catalog.dedupe()
+    path_of = {one.id: one.path for group in found.groups for one in group.members}
+    names = [PurePosixPath(path_of[key]).name for key in spare_rows(found.groups, ["exact", "near"], "first")]
+    exact, again = (sum(name.startswith(prefix) for name in names) for prefix in (COPY, AGAIN))
+    return exact, again, len(names) - exact - again
 
 
 def _show(catalog: Catalog, drawings: Listing, page: Path) -> Path:

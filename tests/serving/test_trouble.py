@@ -204,7 +204,7 @@ def test_a_call_takes_no_longer_than_someone_wants_to_wait(catalog: Catalog, pat
             seen.add(self.timeout)
             super().write(records)
 
-        def count(self) -> int:
+        def count(self, filter: str = "") -> int:
             seen.add(self.timeout)
             return super().count()
 
