@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import platform
 import re
+import runpy
 import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from milvus_fghash._version import __version__
@@ -92,15 +94,25 @@ def _encoding() -> Finding:
 
 
 def _torch() -> Iterator[Finding]:
+    """As it was built; importing it takes more time than all the rest here."""
     if not installed("torch"):
         return
     try:
-        torch = importlib.import_module("torch")
-        devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    except Exception as error:
-        yield Finding("training", "warning", f"torch does not load: {one_line(f'{type(error).__name__}: {error}')}")
+        version, cuda = _torch_build()
+    except Exception as error:  # a file of others that lacks, or is not what it was
+        said = one_line(f"{type(error).__name__}: {error}")
+        yield Finding("training", "warning", f"the installation of torch is damaged ({said}); install it again")
         return
-    yield Finding("training", "ok", f"torch {torch.__version__}, GPU: {', '.join(devices) or 'none'}")
+    yield Finding("training", "ok", f"torch {version}, {f'built for CUDA {cuda}' if cuda else 'built without CUDA'}")
+
+
+def _torch_build() -> tuple[str, str | None]:
+    """Version of torch with its build, and the CUDA that it was built for; raises what goes wrong."""
+    found = importlib.util.find_spec("torch")  # looks for it, and imports nothing
+    if found is None or not found.origin:
+        raise ImportError("its folder is missing")
+    facts = runpy.run_path(str(Path(found.origin).with_name("version.py")))
+    return str(facts["__version__"]), facts["cuda"]
 
 
 def _milvus_lite() -> Finding:

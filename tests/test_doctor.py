@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -109,19 +109,51 @@ def test_a_milvus_that_does_not_answer(asked_for: bool, state: str) -> None:
     assert is_broken(list(found.values())) is asked_for
 
 
-def test_gpus_are_named(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None], tmp_path: Path) -> None:
+def torch_in(folder: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that is found before any other, and must not be imported."""
+    (folder / "torch").mkdir()
+    (folder / "torch" / "__init__.py").write_text("raise SystemExit('imported')")
+    (folder / "torch" / "version.py").write_text(version)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("version", "finding"),
+    [
+        ("__version__ = '2.9.0+cu130'\ncuda = '13.0'", ("ok", "torch 2.9.0+cu130, built for CUDA 13.0")),
+        ("__version__ = '2.9.0+cpu'\ncuda = None", ("ok", "torch 2.9.0+cpu, built without CUDA")),
+        ("", ("warning", "the installation of torch is damaged (KeyError: '__version__'); install it again")),
+    ],
+)
+def test_the_build_of_torch_is_told(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None], tmp_path: Path, version: str,
+    finding: tuple[str, str],
+) -> None:  # fmt: skip
     versions["torch"] = "2.9.0"
-    cuda = SimpleNamespace(device_count=lambda: 2, get_device_name=lambda number: f"GPU {number}")
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__="2.9.0", cuda=cuda))
-    assert look(tmp_path / "x.db")["training"].detail == "torch 2.9.0, GPU: GPU 0, GPU 1"
+    torch_in(tmp_path, version, monkeypatch)
+    found = look(tmp_path / "x.db")["training"]
+    assert (found.state, found.detail) == finding
 
 
-def test_a_torch_that_does_not_load_is_a_warning(
+def test_a_torch_whose_folder_is_gone_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None], tmp_path: Path
 ) -> None:
     versions["torch"] = "2.9.0"
-    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert look(tmp_path / "x.db")["training"].state == "warning"
+
+
+def test_looking_loads_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from milvus_fghash.doctor import examine; from milvus_fghash.serving.target import Target; "
+        "print(*(one.detail for one in examine(Target('x.db'), False) if one.part == 'training')); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    found, loaded = done.stdout.splitlines()
+    assert found.startswith(f"torch {metadata.version('torch').partition('+')[0]}")
+    assert loaded == "False"
 
 
 def test_installed() -> None:
