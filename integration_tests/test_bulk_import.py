@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from pymilvus import MilvusClient
 
+import milvus_fghash as fg
 from integration_tests.losing_proxy import losing_proxy
 from milvus_fghash.bulk import importing
 from milvus_fghash.bulk.folder import ShardFolder
@@ -51,7 +53,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """36 birds, in four shards."""
     folder = tmp_path_factory.mktemp("road")
     draw_birds(folder / "birds", classes=4, train_per_class=6, test_per_class=3, size=64, seed=1)
-    words = ("ingest", str(GOLDEN), "birds", "--sink", "parquet", "--shards", "shards", "--shard-rows", "10", "--json")
+    words = ("shards", "build", str(GOLDEN), "birds", "--out", "shards", "--shard-rows", "10", "--json")
     assert document(command(folder, *words, env={}))["made"] == 4
     return folder
 
@@ -73,7 +75,7 @@ def collection(server: MilvusClient, new_name: str, road: Path) -> Iterator[Hash
 def test_shards_go_in_once_and_are_found(
     road: Path, milvus: dict[str, str], server: MilvusClient, new_name: str
 ) -> None:
-    words = ("bulk-import", "shards", "--collection-name", new_name, "--json")
+    words = ("shards", "import", "shards", "--collection-name", new_name, "--json")
     first = document(command(road, *words, env=milvus))
     assert (first["shards"], first["imported"], first["compared"], first["rows_in_collection"]) == (4, 4, 36, 36)
     again = document(command(road, *words, env=milvus))
@@ -124,11 +126,11 @@ def test_typed_columns_are_found_by_after_the_import(
             [["path", "price", "stock", "sold", "brand"], *([path, *cells[path]] for path in cells)]
         )
     shards, asked = f"shards by {key}", ("--partition-key", key)
-    words = ("ingest", str(GOLDEN), "catalog.csv", "--sink", "parquet", "--shards", shards, *TYPED, *asked, "--json")
+    words = ("shards", "build", str(GOLDEN), "catalog.csv", "--out", shards, *TYPED, *asked, "--json")
     assert document(command(road, *words, env={}))["rows"] == 36
     name = ("--collection-name", new_name, "--json")
     try:
-        assert document(command(road, "bulk-import", shards, *name, env=milvus))["compared"] == 36
+        assert document(command(road, "shards", "import", shards, *name, env=milvus))["compared"] == 36
         made = HashCollection.open(server, new_name)
         assert made.partition_key == key
         codes = next(made.scan()).codes[:1]
@@ -138,29 +140,57 @@ def test_typed_columns_are_found_by_after_the_import(
                 path: values for path, values in cells.items() if fits(values)
             }, filter
         assert document(command(road, "verify", str(GOLDEN), "catalog.csv", *name, env=milvus))["whole"]
-        done = command(road, "bulk-import", "shards", *name, env=milvus)
+        done = command(road, "shards", "import", "shards", *name, env=milvus)
         assert (done.returncode, "was not made for these shards" in done.stderr) == (1, True)
     finally:
         server.drop_collection(new_name)
 
 
-@pytest.mark.parametrize("by", ["bulk-import", "ingest"])
+@pytest.mark.parametrize("by", ["shards import", "ingest"])
 def test_rows_go_into_the_database_that_was_named(
     road: Path, milvus: dict[str, str], server: MilvusClient, server_target: Target, new_name: str, by: str
 ) -> None:
     if not probe(server).databases:
         pytest.skip("this server has no databases")
     server.create_database(new_name)
-    words = ("shards",) if by == "bulk-import" else (str(GOLDEN), "birds")
+    words = ("shards",) if by == "shards import" else (str(GOLDEN), "birds")
     try:
         with closing(connect(replace(server_target, db_name=new_name))) as inside:
-            done = command(road, by, *words, "--collection-name", "photos", "--db-name", new_name, env=milvus)
+            done = command(road, *by.split(), *words, "--collection-name", "photos", "--db-name", new_name, env=milvus)
             assert done.returncode == 0, done.stderr
             assert not server.has_collection("photos")
             assert HashCollection.open(inside, "photos").count() == 36
             inside.drop_collection("photos")
     finally:
         server.drop_database(new_name)
+
+
+def test_the_example_of_the_page_runs(
+    road: Path, server: MilvusClient, server_uri: str, new_name: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    page = (Path(__file__).parent.parent / "docs" / "python-api.md").read_text(encoding="utf-8")
+    (example,) = [one for one in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "fg.import_shards(" in one]
+    here = example.replace("http://localhost:19530", server_uri).replace('"photos"', repr(new_name))
+    monkeypatch.chdir(road)
+    token = os.environ.get("MILVUS_TEST_TOKEN")
+    if token:
+        here = here.replace(", options=", f", token={token!r}, options=")
+    exec(compile(here, "docs/python-api.md", "exec"), {})
+    assert capsys.readouterr().out == f"{new_name} 4 36\n"
+    counted: list[tuple[int, int]] = []
+    again = fg.import_shards(
+        "shards", fg.Target(server_uri, token), new_name, index="BIN_FLAT", progress=lambda *done: counted.append(done)
+    )
+    assert (again.imported, again.rows_in_collection) == (0, 36)
+    assert (0, 4) in counted
+    with pytest.raises(fg.ConfigError, match="it has the index BIN_FLAT, not BIN_IVF_FLAT"):
+        fg.import_shards("shards", fg.Target(server_uri, token), new_name, index="BIN_IVF_FLAT")
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(fg.Stopped, match="nothing was sent"):
+        fg.import_shards("shards", fg.Target(server_uri, token), new_name, stop=stop)
+    server.drop_collection(new_name)
 
 
 def an_import(road: Path, collection: HashCollection, jobs: Jobs, place: Callable[[Path], str] = in_place) -> ImportRun:
@@ -203,7 +233,7 @@ def test_rows_that_are_there_are_not_imported_again(
 ) -> None:
     name = ("--collection-name", new_name)
     assert command(road, "ingest", str(GOLDEN), "birds", "--split", "test", *name, env=milvus).returncode == 0
-    done = command(road, "bulk-import", "shards", *name, env=milvus)
+    done = command(road, "shards", "import", "shards", *name, env=milvus)
     assert done.returncode == 1
     assert "already, and Milvus would import them a second time; nothing was sent" in done.stderr
     assert HashCollection.open(server, new_name).count() == 12

@@ -48,25 +48,24 @@ def test_a_killed_actor_costs_nothing_but_time(tmp_path: Path) -> None:
     (tmp_path / "many.csv").write_text("\n".join(["path,stock", *lines]))
     words = [
         str(PROGRAM),
-        "ingest",
+        "shards",
+        "build",
         str(GOLDEN),
         "many.csv",
         "--column",
         "stock:int64",
-        "--sink",
-        "parquet",
         "--shard-rows",
         str(PHOTOS),
         "--json",
     ]
-    subprocess.run([*words, "--shards", "here", "--threads", "1"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([*words, "--out", "here", "--threads", "1"], cwd=tmp_path, check=True, capture_output=True)
     whole = contents(tmp_path / "here")
     shutil.copytree(tmp_path / "here", tmp_path / "ray")
     left = sorted(whole)[-8:]  # of the last four shards
     for name in left:
         (tmp_path / "ray" / name).unlink()
     mark = uuid.uuid4().hex
-    by_ray, pipe = [*words, "--shards", "ray", "--engine", "ray", "--ray-actors", "2"], subprocess.PIPE
+    by_ray, pipe = [*words, "--out", "ray", "--engine", "ray", "--ray-actors", "2"], subprocess.PIPE
     environment = {**os.environ, "FGHASH_TEST": mark}
     running = subprocess.Popen(by_ray, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
     killed = 0

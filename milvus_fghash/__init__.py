@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from milvus_fghash._version import __version__
 
 if TYPE_CHECKING:
+    from milvus_fghash.bulk.api import ImportOptions as ImportOptions
+    from milvus_fghash.bulk.api import ImportResult as ImportResult
+    from milvus_fghash.bulk.api import RayOptions as RayOptions
+    from milvus_fghash.bulk.api import ShardOptions as ShardOptions
+    from milvus_fghash.bulk.api import ShardsResult as ShardsResult
+    from milvus_fghash.bulk.api import build_shards as build_shards
+    from milvus_fghash.bulk.api import import_shards as import_shards
     from milvus_fghash.bundle import Bundle as Bundle
     from milvus_fghash.bundle import read_bundle as read_bundle
     from milvus_fghash.catalog import AddResult as AddResult
@@ -68,6 +75,15 @@ if TYPE_CHECKING:
     from milvus_fghash.training.run import Watcher as Watcher
 
 _MODULES: Final = {
+    "milvus_fghash.bulk.api": (
+        "ImportOptions",
+        "ImportResult",
+        "RayOptions",
+        "ShardOptions",
+        "ShardsResult",
+        "build_shards",
+        "import_shards",
+    ),
     "milvus_fghash.bundle": ("Bundle", "read_bundle"),
     "milvus_fghash.catalog": ("AddResult", "Catalog", "Rejection", "RepairResult"),
     "milvus_fghash.config": ("Recipe",),

@@ -92,12 +92,13 @@ def test_photos_are_refused_one_by_one_and_the_end_says_what_to_do(tmp_path: Pat
     ]
 
 
-@pytest.mark.parametrize("into", [("--sink", "parquet", "--shards", "shards"), ("--uri", "new.db")])
-def test_a_run_says_at_its_end_what_to_do(into: tuple[str, ...], run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("shards build", "--out", "shards"), ("ingest", "--uri", "new.db")])
+def test_a_run_says_at_its_end_what_to_do(words: tuple[str, ...], run: Run, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("a.jpg", "b.png"):
         (tmp_path / "photos" / name).write_bytes(POINTER)
-    done = run("ingest", BUNDLE, "photos", *into, "--workers", "0", "--json")
+    command, *into = words
+    done = run(*command.split(), BUNDLE, "photos", *into, "--workers", "0", "--json")
     assert done.exit_code == 3
     assert "files that are Git LFS pointers: 2; run git lfs pull" in done.stderr
     assert json.loads(done.stdout)["reasons"] == {"pointer": 2}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +16,13 @@ from milvus_fghash.bulk.parquet import arrow_schema
 from milvus_fghash.bulk.plan import Plan, ShardTask, plan_shards
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Url
-from milvus_fghash.errors import ConfigError, DataError, Stopped
+from milvus_fghash.errors import ConfigError, DataError, Stopped, several
 from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest_run import Progress
 from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.rows import photo_id
-from milvus_fghash.serving.scalar_columns import check_columns
+from milvus_fghash.serving.scalar_columns import asked_columns, check_columns
 from milvus_fghash.serving.schema import ModelNote
 
 SHARD_ROWS: Final = 100_000
@@ -31,23 +31,43 @@ Engine = Callable[[Maker, Iterable[ShardTask], Tick], Iterator[Marker]]
 
 
 @dataclass(frozen=True)
-class ShardOptions:
-    """Which shards are made, and how."""
+class ShardOptions(Decoding):
+    """Which shards are made, and how.
+
+    Attributes:
+        limits: of a photo's bytes and pixels; what is larger is refused.
+        workers: processes that decode; 0 decodes in this one. Default: one for each core, 8 at the most; on Ray, one in
+            each actor.
+        timeout: seconds for one photo, where there are workers.
+        follow_links: take photos in that a link brings in from outside the listing's folder. Else they are refused.
+        shard_rows: photos per shard.
+        code_hex: keep the code as text too.
+        embedding: keep the bundle's embedding too.
+        phash: keep the perceptual hash of each photo. In a folder whose shards were made without it, the others are
+            made so, too.
+        columns: typed columns of the photos' list, as ``NAME`` or ``NAME:TYPE`` (text, int64, double, bool). Default:
+            those that the listing has as such.
+        partition_key: that of the typed columns by which the collection is to part the rows.
+        retry_refused: make shards again that lack photos which were refused.
+        prune: delete shards that are not planned any more.
+
+    Raises:
+        ConfigError: for no photos per shard, or a single text as ``columns``.
+    """
 
     shard_rows: int = SHARD_ROWS
     code_hex: bool = False
-    """Keep the code as text too."""
     embedding: bool = False
-    """Keep the bundle's embedding too."""
     phash: bool = True
-    """Keep the perceptual hash of each photo. In a folder whose shards were made without it, the others are too."""
+    columns: Sequence[str] = ()
     partition_key: str | None = None
-    """That of the listing's typed columns by which the collection is to part the rows."""
-    decoding: Decoding = field(default_factory=Decoding)
     retry_refused: bool = False
-    """Make shards again that lack photos which were refused."""
     prune: bool = False
-    """Delete shards that are not planned any more."""
+
+    def __post_init__(self) -> None:
+        several(self.columns, "columns")
+        if self.shard_rows < 1:
+            raise ConfigError(f"a shard takes one photo at least, got {self.shard_rows}", setting="shard_rows")
 
 
 @dataclass(frozen=True)
@@ -104,13 +124,17 @@ def build_shards(
 
     Raises:
         ConfigError: when the folder holds shards of other photos, columns or another model, another process works on
-            it, or no collection can have these columns or this partition key.
+            it, the bundle gives no embedding, or no collection can have these columns or this partition key.
         DataError: when the disk refuses, or shards would be pruned though the listing does not know all that is there.
         Stopped: see ``stop``.
     """
     photo_id(namespace, "")  # refuses a namespace that cannot be before any work
     stop = stop or threading.Event()
+    if options.embedding and encoder.embedding_dim is None:
+        raise ConfigError(f"the bundle {encoder.bundle.path} gives no embedding; export it again with one")
     embedding_dim = encoder.embedding_dim if options.embedding else None
+    if options.columns:
+        listing = listing.as_columns(asked_columns(options.columns, listing.cells))
     note = ModelNote.of(encoder.bundle.manifest).model_copy(update={"born": ""})  # tells collections from each other
     typed = sorted(listing.cells.columns, key=lambda column: column.name)
     there = folder.manifest()
@@ -139,7 +163,7 @@ def build_shards(
         )
         _check_same(folder, manifest)
         folder.put_manifest(manifest)
-        maker = Maker(encoder, folder, schema, options.decoding, stop)
+        maker = Maker(encoder, folder, schema, options, stop)
         return _build(maker, plan, manifest, options, engine, progress)
 
 

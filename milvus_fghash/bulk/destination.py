@@ -3,49 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from milvus_fghash.bulk.folder import ShardsManifest
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving.aliases import exists
-from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.serving.collection import DEFAULT_NLIST, Consistency, HashCollection
+from milvus_fghash.serving.collection_settings import CollectionSettings, open_or_create
 from milvus_fghash.serving.driver import MilvusClient
+from milvus_fghash.serving.indexes import build_missing
+from milvus_fghash.serving.patience import Tell
 from milvus_fghash.serving.scalar_columns import PHASH
-from milvus_fghash.serving.schema import check_name
+from milvus_fghash.serving.schema import IndexType, check_name
 
 
-def collection_for(manifest: ShardsManifest, client: MilvusClient, name: str, **options: Any) -> HashCollection:
-    """Open the collection, or create it for the shards with the options (index, nlist, consistency) if there is none.
+def collection_for(
+    manifest: ShardsManifest,
+    client: MilvusClient,
+    name: str,
+    *,
+    index: IndexType | None = None,
+    nlist: int = DEFAULT_NLIST,
+    consistency: Consistency = "Bounded",
+    tell: Tell = lambda line: None,
+) -> HashCollection:
+    """Open the collection, or create it for the shards if there is none. An index that was dropped is built again.
 
-    ``tell`` among them is called with a line when an index was built again.
+    Args:
+        index: None takes that of the collection as it is; a new one gets BIN_FLAT.
+        nlist, consistency: of a new one, as in `HashCollection.create`.
+        tell: called with a line when an index was built again.
 
     Raises:
-        ConfigError: when the collection has other columns or another partition key than the shards.
+        ConfigError: when the collection has other columns, another partition key or another index.
         StoreError: as `HashCollection.open` and `HashCollection.create`.
     """
     if exists(client, check_name(name)):
+        build_missing(client, name, manifest.model, index=index or "BIN_FLAT", nlist=nlist, tell=tell)
         made = HashCollection.open(client, name, manifest.model)
     else:
-        made = HashCollection.create(
+        made = open_or_create(
             client,
             name,
             manifest.model,
-            code_hex=manifest.code_hex,
-            embedding_dim=manifest.embedding_dim,
+            CollectionSettings(
+                index=index,
+                nlist=nlist,
+                code_hex=manifest.code_hex,
+                partition_key=manifest.partition_key,
+                phash=manifest.phash,
+                consistency=consistency,
+            ),
             columns=manifest.collection_columns,
-            partition_key=manifest.partition_key,
-            phash=manifest.phash,
-            **options,
+            embedding_dim=manifest.embedding_dim,
+            tell=tell,
         )
-    there = _facts(made.columns, made.has_code_hex, made.embedding_dim, made.has_phash, made.partition_key)
+    there = _facts(made.columns, made.has_code_hex, made.embedding_dim, made.has_phash, made.partition_key) | {
+        "the index": made.index
+    }
     wanted = _facts(
         manifest.collection_columns, manifest.code_hex, manifest.embedding_dim, manifest.phash, manifest.partition_key
-    )
+    ) | {"the index": index or made.index}
     if unlike := [f"{what} {there[what]}, not {wanted[what]}" for what in wanted if there[what] != wanted[what]]:
         raise ConfigError(
             f"the collection {made.name} was not made for these shards: it has {' and '.join(unlike)}; import them "
-            "into another one (--collection-name)"
+            "into another one",
+            setting="collection_name",
         )
     return made
 

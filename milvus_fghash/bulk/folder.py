@@ -34,7 +34,7 @@ NEWER: Final = ". It was changed, or made by a newer milvus-fghash"
 
 
 class RefusedPhoto(Frozen):
-    """A photo that is in no shard, as `--report` has it."""
+    """A photo that is in no shard, as the report has it."""
 
     path: SkipValidation[str]  # file names need not be UTF-8
     reason: str
@@ -149,7 +149,7 @@ class ShardFolder:
         if sha256_of(self.data(name)) != marker.sha256:
             raise DataError(
                 f"{self.data(name)} is not what was written: its checksum is another than in {name}.json. Delete both, "
-                "and `ingest --sink parquet` makes them again"
+                "and build the shards again, which makes this one"
             )
 
     def refused(self) -> Iterator[RefusedPhoto]:
@@ -171,13 +171,13 @@ class ShardFolder:
         """
         manifest = self.manifest()
         if manifest is None:
-            raise NotWhole(f"there are no shards in {self.path}; `ingest --sink parquet --shards FOLDER` makes them")
+            raise NotWhole(f"there are no shards in {self.path}; build them first")
         names = [one.name for one in manifest.shards]
         markers = {name: marker for name in names if (marker := self.marker(name))}
         if missing := len(names) - len(markers):
             raise NotWhole(
-                f"{missing} of {len(names)} shards in {self.path} are missing; `ingest` with the same options as "
-                "before makes them"
+                f"{missing} of {len(names)} shards in {self.path} are missing; build them again "
+                "with the same options as before, which makes those"
             )
         for number, (name, marker) in enumerate(markers.items()):
             progress(number, len(names))

@@ -52,6 +52,8 @@ class ImportOptions:
 class ImportResult:
     """What an import did."""
 
+    collection: str
+    """Its name, also where an alias was given."""
     shards: int
     imported: int
     """Shards that came in by this run; the others were in before."""
@@ -115,7 +117,8 @@ class ImportRun:
         rows, there = sum(marker.rows for marker in self.markers.values()), self._patiently(self.collection.count)
         if there < rows:
             self.tell(f"{rows:,} rows were imported into {self.collection.name}, and {there:,} are there now")
-        return ImportResult(len(self.markers), len(to_send), rows, compared, time.monotonic() - started, there)
+        seconds = time.monotonic() - started
+        return ImportResult(self.collection.name, len(self.markers), len(to_send), rows, compared, seconds, there)
 
     def _is_in(self, name: str) -> bool:
         entry = self.log.get(name)
@@ -155,7 +158,8 @@ class ImportRun:
                 raise StoreError(
                     f"{there:,} rows with ids of {self.folder.data(name)} ({rows:,} rows) are in "
                     f"{self.collection.name} already, and Milvus would import them a second time; nothing was sent. "
-                    "Import into another collection, or bring these photos up to date with `ingest` without --sink"
+                    "Import into another collection, or ingest the photos themselves, which brings them up to date",
+                    setting="collection_name",
                 )
         return settled
 

@@ -60,7 +60,7 @@ class Jobs(Protocol):
 def refuse_lite(target: Target) -> None:
     """Raises StoreError for a file of Milvus Lite."""
     if target.is_lite:
-        raise StoreError("Milvus Lite has no bulk import; give the URI of a server, or use `ingest` without --sink")
+        raise StoreError("Milvus Lite has no bulk import; name a server, or ingest the photos", setting="uri")
 
 
 def jobs_of(target: Target, client: MilvusClient, collection: str) -> Jobs:

@@ -38,13 +38,12 @@ PACKAGES: Final = ("numpy", "Pillow", "pyarrow", "onnxruntime", "onnxruntime-gpu
 
 @dataclass(frozen=True)
 class Decoding:
-    """How photos are decoded, as in `decode`."""
+    """How photos are decoded; `ShardOptions` says what the parts are."""
 
     limits: Limits = DEFAULT_LIMITS
-    workers: int = WORKERS
+    workers: int | None = None
     timeout: float = TIMEOUT
     follow_links: bool = False
-    """As in `IngestOptions`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Maker:
                 refuse=refused.append,
                 wanted=lambda photo: self._fits(task, photo, refused),
                 limits=decoding.limits,
-                workers=decoding.workers,
+                workers=WORKERS if decoding.workers is None else decoding.workers,
                 timeout=decoding.timeout,
             )
         ) as encoded:

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -38,21 +38,54 @@ SETTINGS: Final = {
 
 
 @dataclass(frozen=True)
+class RayOptions:
+    """Where Ray is, and how many actors make shards there.
+
+    Attributes:
+        actors: how many. Default: one for each CPU but one, or as many as there are GPUs for.
+        gpus_per_actor: GPUs that an actor takes.
+        address: of a cluster. Default: Ray is started on this machine, and stopped at the end.
+    """
+
+    actors: int | None = None
+    gpus_per_actor: float = 0.0
+    address: str | None = None
+
+    def fitting(self, there: dict[str, float]) -> int:
+        """How many actors, if the cluster has room for them.
+
+        An actor takes one CPU. Ray Data reads with CPUs as well, and would wait for one for ever.
+
+        Raises:
+            ConfigError: when it has not.
+        """
+        cpus, gpus = int(there.get("CPU", 0)), there.get("GPU", 0.0)
+        most = cpus - 1
+        if self.gpus_per_actor:
+            most = min(most, int(gpus / self.gpus_per_actor))
+        actors = max(1, most) if self.actors is None else self.actors
+        if actors > most:
+            what = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if self.gpus_per_actor else "")
+            raise ConfigError(
+                f"Ray has {what}, which is too little for {actors} actors: at most {max(0, most)} leave "
+                "it a CPU to read with; without one it would wait for ever",
+                setting="ray_actors",
+            )
+        return actors
+
+
+@dataclass(frozen=True)
 class RayPool:
-    """Where and how many."""
+    """What an actor needs to encode, and where the actors are."""
 
     bundle: Path
     """Each actor opens it for itself."""
+    options: RayOptions
     provider: str | None = None
     threads: int = 1
     """Of ONNX Runtime, in each actor."""
     encode_timeout: float = ENCODE_TIMEOUT
     """Seconds for a batch of photos, in each actor."""
-    actors: int | None = None
-    """By default one for each CPU, or as many as there are GPUs for."""
-    gpus_per_actor: float = 0.0
-    address: str | None = None
-    """Of a cluster; without one, Ray is started here and stopped at the end."""
 
     def engine(self) -> Engine:
         """What makes shards on the pool.
@@ -75,6 +108,7 @@ class RayPool:
     def _dataset(self, ray: Any, maker: Maker, items: list[tuple[int, bytes]]) -> Any:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        decoding = maker.decoding
         actor = {
             "bundle": self.bundle.resolve(),
             "provider": self.provider,
@@ -82,9 +116,9 @@ class RayPool:
             "encode_timeout": self.encode_timeout,
             "folder": maker.folder.path.resolve(),
             "schema": maker.schema,
-            "decoding": maker.decoding,
+            "decoding": replace(decoding, workers=1 if decoding.workers is None else decoding.workers),
         }
-        actors = self.fitting(ray.cluster_resources())
+        actors = self.options.fitting(ray.cluster_resources())
         pool = ray.data.ActorPoolStrategy(size=min(actors, len(items)), max_tasks_in_flight_per_actor=1)
         rows = [{"photos": photos, "task": task} for photos, task in items]
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -93,27 +127,9 @@ class RayPool:
             batch_format="pyarrow",
             compute=pool,
             num_cpus=1,
-            num_gpus=self.gpus_per_actor or None,
+            num_gpus=self.options.gpus_per_actor or None,
             fn_constructor_kwargs=actor,
         )
-
-    def fitting(self, there: dict[str, float]) -> int:
-        """How many actors, if the cluster has room for them.
-
-        An actor takes one CPU. Ray Data reads with CPUs as well, and would wait for one for ever.
-        """
-        cpus, gpus = int(there.get("CPU", 0)), there.get("GPU", 0.0)
-        most = cpus - 1
-        if self.gpus_per_actor:
-            most = min(most, int(gpus / self.gpus_per_actor))
-        actors = max(1, most) if self.actors is None else self.actors
-        if actors > most:
-            what = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if self.gpus_per_actor else "")
-            raise ConfigError(
-                f"Ray has {what}, which is too little for --ray-actors {actors}: at most {max(0, most)} leave "
-                "it a CPU to read with; without one it would wait for ever"
-            )
-        return actors
 
     @contextmanager
     def _running(self) -> Iterator[Any]:
@@ -125,18 +141,19 @@ class RayPool:
             import_module("ray.data")
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        address = self.options.address
         common = {"logging_level": logging.ERROR, "log_to_driver": False}
         with ExitStack() as stack:
             try:
-                if self.address:
-                    ray.init(address=self.address, **common)
+                if address:
+                    ray.init(address=address, **common)
                 else:
                     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
-                    cpus = (self.actors or os.cpu_count() or 1) + 1
+                    cpus = (self.options.actors or os.cpu_count() or 1) + 1
                     ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **common)
             except Exception as error:  # Ray raises what its parts raise
                 said = one_line(error)[:300]
-                raise ConfigError(f"cannot start Ray, or connect to {self.address or 'it'}: {said}") from error
+                raise ConfigError(f"cannot start Ray, or connect to {address or 'it'}: {said}") from error
             stack.callback(ray.shutdown)
             stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of killed actors, and stdout is for the result
             yield ray

@@ -12,7 +12,6 @@ import click
 
 from milvus_fghash._version import __version__
 from milvus_fghash.cli.ablate import ablate
-from milvus_fghash.cli.bulk_import import bulk_import
 from milvus_fghash.cli.collections import collections
 from milvus_fghash.cli.compare import compare
 from milvus_fghash.cli.datasets import datasets
@@ -32,6 +31,7 @@ from milvus_fghash.cli.promote import promote, rollback
 from milvus_fghash.cli.recipes import recipes
 from milvus_fghash.cli.reindex import reindex
 from milvus_fghash.cli.search import search
+from milvus_fghash.cli.shards import shards
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
 from milvus_fghash.masking import KNOWN
@@ -61,7 +61,7 @@ def main(log_level: str) -> None:
     logging.getLogger().setLevel(log_level.upper())
 
 
-for command in (train, export, ingest, bulk_import, verify, search, dedupe, delete, evaluate, explain):
+for command in (train, export, ingest, shards, verify, search, dedupe, delete, evaluate, explain):
     main.add_command(command)
 for command in (compare, ablate, demo):
     main.add_command(command)

@@ -15,7 +15,6 @@ from milvus_fghash.cli.options import (
     NEW_PATH,
     all_of,
     json_option,
-    keep_apart,
 )
 from milvus_fghash.cli.output import show_json
 from milvus_fghash.cli.photo_options import PhotoOptions, tell_doubts
@@ -119,7 +118,7 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
     shared, dataset = recipe.data, options.reading.layout(options.data, recipe)
     listing = options.reading.read_files(options.data, recipe)
     held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
-    keep_apart(listing, options.data, options.out)
+    listing.keep_apart(options.out)
     splits = split_photos(listing, shared.train_split, options.query_split, held_out)
     bench = Bench(splits, options.out, options.feature_cache or options.out / "features", options.device)
     grid = Grid(plan, bench)

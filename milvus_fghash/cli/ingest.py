@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import (
@@ -25,12 +24,12 @@ from milvus_fghash.cli.options import (
     patience_option,
     refuse_too_many,
     report_option,
+    row_options,
     split_option,
 )
 from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
 from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.cli.sinks import check_sink, into_shards, sink_options
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 
 if TYPE_CHECKING:
@@ -38,25 +37,15 @@ if TYPE_CHECKING:
     from milvus_fghash.serving.collection import Consistency
     from milvus_fghash.serving.schema import IndexType
 
-T = TypeVar("T")
-
 
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.argument("data", type=PHOTOS)
 @photo_options()
 @split_option
-@sink_options
 @index_options
 @namespace_option
-@click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector.")
-@click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too.")
-@click.option("--phash/--no-phash", default=True,
-              help="Keep a perceptual hash of each photo, 8 bytes: dedupe confirms near duplicates by it.")  # fmt: skip
-@click.option("--column", "columns", metavar="NAME[:TYPE]", multiple=True,
-              help="Give a new collection this column of DATA, for filters; TYPE is text, int64, double or bool. The "
-              "others go into `meta`. May be repeated.  [default: TYPE of the cells; of CSV: text]")  # fmt: skip
-@click.option("--partition-key", metavar="NAME", help="Of these columns, the one by which a server parts the rows.")
+@row_options
 @batch_size_option
 @encoder_options
 @decoding_options
@@ -77,26 +66,17 @@ T = TypeVar("T")
 @click.option("--yes", is_flag=True, help="Really drop it.")
 @milvus_options
 @json_option
-@click.pass_context
 def ingest(
-    ctx: click.Context,
     bundle: Path,
     data: Path | Url,
     reading: PhotoOptions,
     split: str | None,
-    sink: str,
-    shards: Path | None,
-    shard_rows: int,
-    engine: str,
-    ray_actors: int | None,
-    gpus_per_actor: float,
-    ray_address: str | None,
-    index: str,
+    index: IndexType | None,
     nlist: int,
     namespace: str,
     code_hex: bool,
     embedding: bool,
-    phash: bool,
+    phash: bool | None,
     columns: tuple[str, ...],
     partition_key: str | None,
     batch_size: int,
@@ -120,8 +100,6 @@ def ingest(
 ) -> None:
     """Encode the photos in DATA and write them into Milvus.
 
-    With --sink parquet, write shards that `bulk-import` sends to Milvus; the same command makes those that are missing.
-
     What Milvus acknowledged is written down in a journal: a second run reads only photos that are new or changed, an
     interrupted one goes on where it was, and Ctrl-C finishes what was begun. Photos that cannot be read are counted
     and reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
@@ -129,7 +107,6 @@ def ingest(
     \b
     Example: milvus-fghash ingest bundles/birds photos --split train --report refused.jsonl
     """
-    check_sink(ctx)
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
     from milvus_fghash.serving.collection_settings import CollectionSettings
@@ -137,24 +114,16 @@ def ingest(
     from milvus_fghash.serving.ingest import IngestOptions
     from milvus_fghash.serving.patience import Patience
 
-    found = reading.read(data, report, shards)
+    found = reading.read(data, report)
     listing = found.split(split) if split else found
-    if shards:
-        into_shards(bundle, found, listing, report, ctx.params)
-        return
-
-    def asked(name: str, value: T) -> T | None:
-        """None where nobody asked: an existing collection keeps what it has."""
-        return value if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE else None
-
     settings = CollectionSettings(
-        index=asked("index", cast("IndexType", index.upper())),
+        index=index,
         nlist=nlist,
         code_hex=code_hex,
         embedding=embedding,
         columns=columns,
         partition_key=partition_key,
-        phash=asked("phash", phash),
+        phash=phash,
         consistency=consistency,
     )
     options = IngestOptions(

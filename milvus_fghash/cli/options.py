@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -13,7 +13,7 @@ from milvus_fghash.errors import ConfigError, TooManyRefused
 from milvus_fghash.masking import KNOWN, without_secrets
 
 if TYPE_CHECKING:
-    from milvus_fghash.data import Listing, Url
+    from milvus_fghash.serving.schema import IndexType
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -69,6 +69,11 @@ def _together(ctx: click.Context, parameter: click.Parameter, values: tuple[str,
     return ",".join(split_names(",".join(values))) if values else None
 
 
+def _as_milvus_calls_it(ctx: click.Context, parameter: click.Parameter, index: str | None) -> IndexType | None:
+    """None where nobody asked: an existing collection keeps what it has."""
+    return cast("IndexType", index.upper()) if index else None
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 namespace_option = click.option(
     "--namespace",
@@ -105,10 +110,23 @@ patience_option = click.option(
     help="Seconds to wait for a Milvus that is gone or overloaded.",
 )
 index_options: Callable[[Command], Command] = all_of(
-    click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), default="bin_flat",
-                 help="Index of a new collection; bin_ivf_flat needs a server."),
+    click.option("--index", type=click.Choice(["bin_flat", "bin_ivf_flat"]), callback=_as_milvus_calls_it,
+                 help="Index of a new collection; bin_ivf_flat needs a server.  [default: bin_flat]"),
     click.option("--nlist", type=click.IntRange(1, 65_536), default=128, help="Clusters of bin_ivf_flat."),
 )  # fmt: skip
+row_options: Callable[[Command], Command] = all_of(
+    click.option("--code-hex", is_flag=True, help="Keep the code as text too; cheaper to fetch than the vector."),
+    click.option("--embedding", is_flag=True, help="Keep the bundle's embedding too."),
+    click.option("--phash/--no-phash", default=None,
+                 help="Keep a perceptual hash of each photo, 8 bytes: dedupe confirms near duplicates by it.  "
+                 "[default: phash]"),
+    click.option("--column", "columns", metavar="NAME[:TYPE]", multiple=True,
+                 help="Give a new collection this column of DATA, for filters; TYPE is text, int64, double or bool. "
+                 "The others go into `meta`. May be repeated.  [default: TYPE of the cells; of CSV: text]"),
+    click.option("--partition-key", metavar="NAME",
+                 help="Of these columns, the one by which a server parts the rows."),
+)  # fmt: skip
+"""What each row of a new collection keeps. ``phash`` is None where nobody asked."""
 encoder_options: Callable[[Command], Command] = all_of(
     click.option("--provider", help="Where ONNX Runtime computes, such as cpu or cuda.  [default: cuda if it works]"),
     click.option(
@@ -140,23 +158,8 @@ def consistency_option(default: str | None) -> Callable[[Command], Command]:
     )
 
 
-def keep_apart(listing: Listing, data: Path | Url, *outputs: Path | None) -> None:
-    """Refuse an output that would replace the photos' list or a photo, or be taken for one.
-
-    Raises:
-        ConfigError: names the first.
-    """
-    for out in outputs:
-        if out is not None:
-            if isinstance(data, Path) and out.resolve() == data.resolve() and data.is_file():
-                raise ConfigError(
-                    f"{out} is the list of the photos, or their archive; give another file for what is written"
-                )
-            listing.keep_apart(out)
-
-
 def keep_away(place: Path, *outputs: Path | None) -> None:
-    """`keep_apart` for who has no listing: refuse an output that is the list of photos, or lies in their folder.
+    """`Listing.keep_apart` for who has no listing: refuse an output that is the list of photos, or lies in their place.
 
     Raises:
         ConfigError: names the first.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.messages import tell
-from milvus_fghash.cli.options import all_of, keep_apart
+from milvus_fghash.cli.options import all_of
 from milvus_fghash.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class PhotoOptions:
         """The photos in ``data``, also those whose path cannot be kept, for who refuses them one by one.
 
         Args:
-            outputs: files that are written, as in `keep_apart`.
+            outputs: files that are written, as in `Listing.keep_apart`.
 
         Raises:
             DataError: when there are none, or something about them is wrong.
@@ -47,7 +47,8 @@ class PhotoOptions:
             MissingExtra: for a URL, without the packages it needs.
         """
         listing = self._read(data)
-        keep_apart(listing, data, *outputs)
+        for out in filter(None, outputs):
+            listing.keep_apart(out)
         return listing
 
     def read_files(self, data: Path, recipe: Recipe | None = None) -> Listing:

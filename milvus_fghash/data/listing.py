@@ -142,8 +142,13 @@ class Listing:
         """For what writes files: they must not replace a photo, nor be taken for photos.
 
         Raises:
-            ConfigError: when ``out`` is the folder of the photos, one of them, or stands where new ones are looked for.
+            ConfigError: when ``out`` is the list of the photos, their archive or folder, one of them, or stands where
+                new ones are looked for.
         """
+        if isinstance(self.given, Path) and self.given.is_file() and out.resolve() == self.given.resolve():
+            raise ConfigError(
+                f"{out} is the list of the photos, or their archive; give another file for what is written"
+            )
         if self.url:
             return
         place, root = out.resolve(), self.root.resolve()

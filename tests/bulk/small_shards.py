@@ -8,11 +8,10 @@ from typing import Any
 
 from milvus_fghash.bulk.building import ShardOptions, ShardsResult, build_shards
 from milvus_fghash.bulk.folder import ShardFolder
-from milvus_fghash.bulk.making import Decoding
 from milvus_fghash.data import read
 from milvus_fghash.serving.encoder import Encoder
 
-SIXTEEN = ShardOptions(shard_rows=16, decoding=Decoding(workers=0))
+SIXTEEN = ShardOptions(shard_rows=16, workers=0)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pytest
 from milvus_fghash.bulk import building
 from milvus_fghash.bulk.building import ShardOptions, build_shards, here
 from milvus_fghash.bulk.folder import Marker
-from milvus_fghash.bulk.making import Decoding, Maker, Tick
+from milvus_fghash.bulk.making import Maker, Tick
 from milvus_fghash.bulk.parquet import read_rows
 from milvus_fghash.bulk.plan import ShardTask
 from milvus_fghash.data import read
@@ -64,7 +64,7 @@ def test_the_same_photos_give_the_same_bytes(shards: SmallShards) -> None:
     shards.build()
     assert shards.files() == before
     shutil.rmtree(shards.path)
-    shards.build(decoding=Decoding(workers=2))
+    shards.build(workers=2)
     assert shards.files() == before
 
 

@@ -14,7 +14,6 @@ from pymilvus import MilvusClient
 from milvus_fghash.bulk.building import ShardOptions, ShardsResult, build_shards
 from milvus_fghash.bulk.destination import collection_for
 from milvus_fghash.bulk.folder import ShardsManifest
-from milvus_fghash.bulk.making import Decoding
 from milvus_fghash.bulk.parquet import read_rows
 from milvus_fghash.data import read
 from milvus_fghash.data.columns import Column
@@ -55,7 +54,7 @@ class Catalog:
         path.write_text("\n".join([f"path,{','.join(self.cells[0])}", *lines]))
         listing = read("table", path)
         listing = listing.as_columns(asked_columns(words or self.words, listing.cells))
-        asked = ShardOptions(shard_rows=16, decoding=Decoding(workers=0), **options)
+        asked = ShardOptions(shard_rows=16, workers=0, **options)
         return build_shards(self.shards.encoder, listing, self.shards.folder, options=asked)
 
     @property

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-from milvus_fghash.bulk.ray_engine import RayPool
+from milvus_fghash.bulk.ray_engine import RayOptions, RayPool
 from milvus_fghash.errors import ConfigError, MissingExtra
 from tests.bulk.small_shards import SmallShards
 
@@ -24,7 +23,7 @@ from tests.bulk.small_shards import SmallShards
     ],
 )
 def test_a_pool_leaves_a_cpu(asked: int | None, gpus_each: float, cpus: int, gpus: int, actors: int) -> None:
-    pool = RayPool(Path("bundle"), actors=asked, gpus_per_actor=gpus_each)
+    pool = RayOptions(actors=asked, gpus_per_actor=gpus_each)
     assert pool.fitting({"CPU": float(cpus), "GPU": float(gpus)}) == actors
 
 
@@ -35,12 +34,15 @@ def test_a_pool_leaves_a_cpu(asked: int | None, gpus_each: float, cpus: int, gpu
 def test_a_pool_that_would_wait_for_ever_is_refused(
     asked: int | None, gpus_each: float, there: dict[str, float], most: int
 ) -> None:
-    pool = RayPool(Path("bundle"), actors=asked, gpus_per_actor=gpus_each)
-    with pytest.raises(ConfigError, match=rf"--ray-actors {asked or 1}: at most {most} leave it a CPU to read with"):
+    pool = RayOptions(actors=asked, gpus_per_actor=gpus_each)
+    with pytest.raises(
+        ConfigError, match=rf"for {asked or 1} actors: at most {most} leave it a CPU to read with"
+    ) as caught:
         pool.fitting(there)
+    assert caught.value.setting == "ray_actors"
 
 
 def test_without_ray_the_extra_is_named(shards: SmallShards, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"pip install 'milvus-fghash\[ray\]'"):
-        shards.build(engine=RayPool(shards.encoder.bundle.path).engine())
+        shards.build(engine=RayPool(shards.encoder.bundle.path, RayOptions()).engine())

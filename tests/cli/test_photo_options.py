@@ -73,7 +73,7 @@ def test_a_changed_class_rule_is_told_with_the_rows_it_changes(run: Run, deep: P
     "words",
     [
         lambda data: ["ingest", GOLDEN, data],
-        lambda data: ["ingest", GOLDEN, data, "--sink", "parquet", "--shards", "shards"],
+        lambda data: ["shards", "build", GOLDEN, data, "--out", "shards"],
         lambda data: ["evaluate", GOLDEN, "--data", data],
         lambda data: ["train", "demo-lsh", "--bits", "8", "--data", data, "--out", "run"],
     ],

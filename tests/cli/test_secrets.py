@@ -128,7 +128,7 @@ def test_secrets_of_where_photos_are(name: str, run: Run, tmp_path: Path) -> Non
         ["collections", "list", url],
         [url],
         ["--log-level", url],
-        ["bulk-import", ".", "--bucket", url],
+        ["shards", "import", ".", "--bucket", url],
     ):
         result = run(*words)
         assert result.exit_code in (1, 2, 3), words
@@ -165,7 +165,7 @@ def test_secrets_of_photos_that_come_or_do_not(status: int, site: Site, run: Run
             check(result, tmp_path, {tmp_path / "list.csv"})
     given = {tmp_path / "list.csv"}
     check(
-        run("ingest", GOLDEN, f"{here}/birds/", "--sink", "parquet", "--shards", "shards", "--workers", "0"),
+        run("shards", "build", GOLDEN, f"{here}/birds/", "--out", "shards", "--workers", "0"),
         tmp_path,
         given,
     )

@@ -11,7 +11,6 @@ from click.testing import Result
 
 from milvus_fghash.bulk.building import ShardOptions, build_shards
 from milvus_fghash.bulk.folder import ShardFolder
-from milvus_fghash.bulk.making import Decoding
 from milvus_fghash.data import Url, read
 from milvus_fghash.errors import DataError
 from milvus_fghash.serving.encoder import Encoder
@@ -107,7 +106,7 @@ def test_an_archive_that_cannot_be_read_keeps_its_rows(tmp_path: Path, run: Run)
 def test_shards_are_not_pruned_either(site: Site, tmp_path: Path) -> None:
     fill(site)
     encoder, folder = Encoder.open(GOLDEN), ShardFolder(tmp_path / "shards")
-    options = ShardOptions(shard_rows=5, prune=True, decoding=Decoding(workers=0))
+    options = ShardOptions(shard_rows=5, prune=True, workers=0)
     url = Url(f"{site.url}/birds")
     assert build_shards(encoder, read("folder", url), folder, options=options, photos=url).shards == 4
     site.files["/birds/jay/"] = b""
