@@ -75,9 +75,10 @@ def collection(server: MilvusClient, new_name: str, road: Path) -> Iterator[Hash
 def test_shards_go_in_once_and_are_found(
     road: Path, milvus: dict[str, str], server: MilvusClient, new_name: str
 ) -> None:
-    words = ("shards", "import", "shards", "--collection-name", new_name, "--json")
+    words = ("shards", "import", "shards", "--consistency", "Strong", "--collection-name", new_name, "--json")
     first = document(command(road, *words, env=milvus))
     assert (first["shards"], first["imported"], first["compared"], first["rows_in_collection"]) == (4, 4, 36, 36)
+    assert server.describe_collection(new_name)["consistency_level"] == 0  # Strong
     again = document(command(road, *words, env=milvus))
     assert (again["imported"], again["rows_in_collection"]) == (0, 36)
     (answer,) = document(command(

@@ -121,9 +121,8 @@ def test_a_new_collection_is_as_asked_for_and_an_old_one_stays(
     shards.build()
     manifest, said = shards.folder.manifest(), list[str]()
     assert manifest
-    made = collection_for(manifest, lite, new_name, index="BIN_FLAT", nlist=7, consistency="Strong", tell=said.append)
+    made = collection_for(manifest, lite, new_name, index="BIN_FLAT", nlist=7, tell=said.append)
     assert (made.index, made.count(), said) == ("BIN_FLAT", 0, [])
-    assert lite.describe_collection(new_name)["consistency_level"] == 0  # Strong
     assert collection_for(manifest, lite, new_name).index == "BIN_FLAT"
     with pytest.raises(fg.ConfigError, match="it has the index BIN_FLAT, not BIN_IVF_FLAT; import them"):
         collection_for(manifest, lite, new_name, index="BIN_IVF_FLAT")
