@@ -60,7 +60,7 @@ def shards() -> None:
 @split_option
 @click.option("--shard-rows", type=click.IntRange(1, 10_000_000), default=100_000, help="Photos of a shard.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", is_eager=True,
-              help="Where shards are made: here, or by actors on Ray, which must see the photos and the shards.")  # fmt: skip
+              help="Where shards are made: here, or by actors on Ray, which must see photos and shards.")  # fmt: skip
 @click.option("--ray-actors", type=click.IntRange(min=1), callback=_without_ray,
               help="Actors.  [default: one for each CPU but one, or as many as there are GPUs for]")  # fmt: skip
 @click.option("--gpus-per-actor", type=click.FloatRange(min=0), default=0.0, callback=_without_ray,
@@ -106,9 +106,10 @@ def build(
 ) -> None:
     """Encode the photos in DATA into a folder of shards.
 
-    A shard is a Parquet file of ready rows, which `shards import` sends to Milvus. The same photos and BUNDLE make the same shards, and a second run makes
-    those that are missing or whose photos changed. No Milvus is needed. Photos that cannot be read are counted and
-    reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
+    A shard is a Parquet file of ready rows, which `shards import` sends to Milvus. The same photos and BUNDLE make the
+    same shards, and a second run makes those that are missing or whose photos changed. No Milvus is needed. Photos that
+    cannot be read are counted and reported, all others get in; the exit code is 3 when there are more of them than
+    --max-errors.
 
     \b
     Example: milvus-fghash shards build bundles/birds photos --out shards --report refused.jsonl

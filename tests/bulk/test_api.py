@@ -69,9 +69,9 @@ def test_links_are_followed_as_the_selection_says(shards: SmallShards, bundle: P
 def test_a_list_is_not_written_over(shards: SmallShards, bundle: Path, tmp_path: Path, file: str) -> None:
     catalog = list_of(shards.photos, tmp_path / "list.csv", {})
     before = catalog.read_bytes()
-    asked: dict[str, Path] = {"out": shards.path, file: catalog}
+    out, report = (catalog, None) if file == "out" else (shards.path, catalog)
     with pytest.raises(fg.ConfigError, match="is the list of the photos"):
-        fg.build_shards(bundle, catalog, **asked)
+        fg.build_shards(bundle, catalog, out=out, report=report)
     with (
         fg.Catalog.open(tmp_path / "x.db", bundle=bundle) as opened,
         pytest.raises(fg.ConfigError, match="is the list of the photos"),

@@ -72,7 +72,9 @@ def test_the_option_for_the_setting_that_helps_is_named() -> None:
 def test_settings_that_errors_name_are_options_of_some_command() -> None:
     source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "milvus_fghash").rglob("*.py"))
     settings = set(re.findall(r'\bsetting="(\w+)"', source))
-    known = {parameter.name for command in main.commands.values() for parameter in command.params}
+    groups = (command for command in main.commands.values() if isinstance(command, click.Group))
+    commands = [*main.commands.values(), *(command for group in groups for command in group.commands.values())]
+    known = {parameter.name for command in commands for parameter in command.params}
     assert settings
     assert {CALLED_OTHERWISE.get(one, one) for one in settings} <= known
     assert set(CALLED_OTHERWISE.values()) <= known
