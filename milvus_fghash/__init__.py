@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from milvus_fghash.data import Url as Url
     from milvus_fghash.data import read_dataset as read_dataset
     from milvus_fghash.duplicates_record import Duplicates as Duplicates
-    from milvus_fghash.duplicates_record import spare_rows as spare_rows
     from milvus_fghash.errors import BundleError as BundleError
     from milvus_fghash.errors import CodeError as CodeError
     from milvus_fghash.errors import ConfigError as ConfigError
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from milvus_fghash.errors import Stopped as Stopped
     from milvus_fghash.errors import StoreBusy as StoreBusy
     from milvus_fghash.errors import StoreError as StoreError
-    from milvus_fghash.errors import TooManyRefused as TooManyRefused
+    from milvus_fghash.errors import TooManyDeleted as TooManyDeleted
     from milvus_fghash.errors import TrainingError as TrainingError
     from milvus_fghash.evaluate import Evaluation as Evaluation
     from milvus_fghash.exporters.onnx_bundle import export as export
@@ -88,7 +87,7 @@ _MODULES: Final = {
     "milvus_fghash.catalog": ("AddResult", "Catalog", "Rejection", "RepairResult"),
     "milvus_fghash.config": ("Recipe",),
     "milvus_fghash.data": ("DATASETS", "Listing", "Selection", "Url", "read_dataset"),
-    "milvus_fghash.duplicates_record": ("Duplicates", "spare_rows"),
+    "milvus_fghash.duplicates_record": ("Duplicates",),
     "milvus_fghash.errors": (
         "BundleError",
         "CodeError",
@@ -102,7 +101,7 @@ _MODULES: Final = {
         "Stopped",
         "StoreBusy",
         "StoreError",
-        "TooManyRefused",
+        "TooManyDeleted",
         "TrainingError",
     ),
     "milvus_fghash.evaluate": ("Evaluation",),
@@ -139,4 +138,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

@@ -88,7 +88,7 @@ def read_bundle(path: Path) -> Bundle:
     if not path.is_dir():
         raise BundleError(f"{path} is no bundle: expected a folder with {GRAPH} and {MANIFEST}, as export makes it")
     if not is_bundle(path) and (path / "checkpoints").exists():
-        raise BundleError(f"{path} is a training; make a bundle of it: milvus-fghash export {path} --out BUNDLE")
+        raise BundleError(f"{path} is a training; export makes a bundle of it")
     values = _parse_manifest(path / MANIFEST)
     version = values.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -150,7 +150,7 @@ def refuse_taken(path: Path, overwrite: bool) -> None:
     if not path.exists():
         return
     if not overwrite:
-        raise BundleError(f"{path} exists; choose another name, or overwrite it (--overwrite)")
+        raise BundleError(f"{path} exists; choose another name, or overwrite it", setting="overwrite")
     strangers = {file.name for file in path.iterdir()} - {GRAPH, MANIFEST, LEARNED} if path.is_dir() else {path.name}
     if strangers:
         raise BundleError(f"{path} holds more than a bundle ({min(strangers)}), so it is not overwritten")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from milvus_fghash.bundle import Bundle, is_bundle, read_bundle
 from milvus_fghash.data import Listing, Selection, Url, read_dataset
@@ -36,6 +40,7 @@ from milvus_fghash.serving.indexes import build_missing
 from milvus_fghash.serving.ingest import ingest as run_ingest
 from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
 from milvus_fghash.serving.journal import Journal
+from milvus_fghash.serving.own_ids import row_ids
 from milvus_fghash.serving.promote import Moved
 from milvus_fghash.serving.reindex import Reindexed, Sample, new_name, open_beside
 from milvus_fghash.serving.reindex import reindex as run_reindex
@@ -58,6 +63,7 @@ ADDED: Final = Url("memory://added")
 """Source of the photos that `Catalog.add` takes, as the journal names it. It never loses a photo."""
 DEFAULTS: Final = IngestOptions()
 SAMPLE: Final = Sample()
+log = logging.getLogger("milvus_fghash")
 Notify = Callable[[str], object]
 Progress = Callable[[int, int], object]
 Photos = str | Path | Url | Listing
@@ -154,7 +160,7 @@ class Catalog:
         provider: str | None = None,
         threads: int = 0,
         encode_timeout: float = ENCODE_TIMEOUT,
-        notify: Notify = lambda message: None,
+        notify: Notify = log.warning,
     ) -> Self:
         """Open a catalog. It connects when it must; nothing is created before the first `ingest` or `add`.
 
@@ -171,7 +177,7 @@ class Catalog:
             provider: where ONNX Runtime computes, such as ``cpu`` or ``cuda``. Default: cuda if it works.
             threads: that compute on a CPU; 0: one for each core.
             encode_timeout: seconds after which a batch of photos is ended, for a graph may compute for ever.
-            notify: called with each message that a person should read.
+            notify: called with each message, a text, that a person should read. Default: the logger ``milvus_fghash``.
 
         Raises:
             ConfigError: when the URI, the token or the name cannot be.
@@ -239,10 +245,10 @@ class Catalog:
         dataset: str | None = None,
         selection: Selection = DEFAULT_SELECTION,
         namespace: str = "",
-        options: IngestOptions = DEFAULTS,
+        options: IngestOptions | None = None,
         report: str | Path | None = None,
         stop: threading.Event | None = None,
-        progress: Progress = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> IngestResult:
         """Encode photos and write them; a second call reads only what is new or changed.
 
@@ -271,24 +277,25 @@ class Catalog:
             Stopped: see ``stop``.
         """
         listing = _read(photos, dataset, split, selection, report)
-        options = replace(options, follow_links=options.follow_links or selection.follow_links)
+        options = _following(options, selection)
         return self._ingest(
             listing, namespace, options, report=None if report is None else Path(report), stop=stop, progress=progress
         )
 
     def add(
         self,
-        photos: Mapping[str, ImageLike],
+        photos: Mapping[str, ImageLike] | Mapping[Path, ImageLike],
         *,
         labels: Mapping[str, str] = MappingProxyType({}),
         columns: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
         namespace: str = "",
-        options: IngestOptions = DEFAULTS,
+        options: IngestOptions | None = None,
     ) -> AddResult:
-        """Encode a few photos from memory and write them.
+        """Encode a few photos from memory and write them, also those whose rows were deleted before.
 
-        The same photo under the same path adds nothing; another one replaces the row. A photo that cannot be read is
-        rejected; all others get in. They are decoded in this process, so a catalog of strangers' files is for `ingest`.
+        The same photo with the same label and columns under the same path adds nothing; else the row is replaced, and
+        has no label and no columns but those that are given now. A photo that cannot be read is rejected; all others
+        get in. They are decoded in this process, so a catalog of strangers' files is for `ingest`.
 
         Args:
             photos: path -> file, URL, bytes of a file, Pillow image, or (h, w, 3) uint8 RGB pixels. The path is what
@@ -304,7 +311,7 @@ class Catalog:
             DataError, StoreError: as `ingest`.
         """
         listing = listing_in_memory(photos, labels, columns, ADDED)
-        alone = replace(options, workers=0, prune=False)
+        alone = replace(options or DEFAULTS, workers=0, prune=False, retry_refused=True)
         rejected: list[Rejection] = []
         done = self._ingest(listing, namespace, alone, rejected=rejected)
         out = {one.path for one in rejected}
@@ -319,7 +326,7 @@ class Catalog:
         *,
         id: str | None = None,
         namespace: str | None = None,
-        code: str | None = None,
+        code: str | bytes | NDArray[np.uint8] | None = None,
         k: int = 10,
         filter: str = "",
         max_distance: int | None = None,
@@ -334,7 +341,7 @@ class Catalog:
             id: search by a row that is in the collection, instead of by a photo: its own id, such as a SKU, or its
                 primary key.
             namespace: where an own id is looked for. Default: all.
-            code: search by a code in hexadecimal digits, instead.
+            code: search by a code, instead: hexadecimal digits, or the bytes that `Encoder` and `Row.code` give.
             k: number of hits, 1 to 16,384.
             filter: Milvus expression such as ``label == "robin"``.
             max_distance: largest distance in bits, that one included.
@@ -359,19 +366,25 @@ class Catalog:
         if id is not None:
             return search_id(collection, id, wanted, namespace)
         if code is not None:
-            return search_hex(collection, code, wanted)
+            return search_hex(collection, code if isinstance(code, str) else bytes(code).hex(), wanted)
         assert photo is not None
         encoder = self.encoder
         collection.check_model(encoder.bundle.manifest)
         return search_codes(collection, encoder.encode_image(photo), wanted)[0]
 
-    def get(self, ids: Sequence[str]) -> Rows:
+    def get(self, ids: Sequence[str], *, namespace: str | None = None) -> Rows:
         """Rows by id, in that order, without those that are not there; reads what was just written.
 
+        Args:
+            ids: as in `delete`. The id of a row is `Hit.id`, or its own id where its list has a column ``id``; the ids
+                of a listing are another thing.
+            namespace: where own ids are looked for. Default: all.
+
         Raises:
-            StoreError: when there is no such collection, or Milvus refuses.
+            StoreError: when there is no such collection, several rows have an own id, or Milvus refuses.
         """
-        return self.collection.get(several(ids, "ids"))
+        collection = self.collection
+        return collection.get(list(row_ids(collection, several(ids, "ids"), namespace).values()))
 
     def count(self, filter: str = "") -> int:
         """Number of rows that fit a filter; of all without one. Reads what was just written.
@@ -469,9 +482,9 @@ class Catalog:
         sample: int = 100,
         seed: int | None = None,
         delete_extra: bool = False,
-        options: IngestOptions = DEFAULTS,
+        options: IngestOptions | None = None,
         stop: threading.Event | None = None,
-        progress: Progress = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> RepairResult:
         """Verify, write again what is missing or wrong, take in what is new, and verify once more.
 
@@ -484,7 +497,7 @@ class Catalog:
             ConfigError, DataError, StoreError, Stopped: as `ingest`.
         """
         listing, drawn = _read(photos, dataset, split, selection), _drawn(seed)
-        options = replace(options, follow_links=options.follow_links or selection.follow_links)
+        options = _following(options, selection)
         if self.exists():
             build_missing(self._connect(), self.name, self._encoder().bundle.manifest, tell=self.notify)
         before = self._verify(listing, namespace, sample, drawn, repair=True, delete_extra=delete_extra)
@@ -500,7 +513,7 @@ class Catalog:
         selection: Selection = DEFAULT_SELECTION,
         filter: str = "",
         name: str | None = None,
-        progress: Progress = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> Evaluation:
         """Measure how well the collection finds photos of the same class.
 
@@ -524,7 +537,7 @@ class Catalog:
             dataset=name or str(listing.given or listing.origin),
             query_split=query_split,
             filter=filter,
-            progress=progress,
+            progress=progress or _nobody,
         )
 
     # Duplicates
@@ -536,7 +549,7 @@ class Catalog:
         previous: Duplicates | None = None,
         confirm_within: int = ALIKE,
         photos: Sequence[str | Path] = (),
-        progress: Progress = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> Duplicates:
         """Groups of equal files, and of photos whose codes are near. Nothing is deleted: see `delete_duplicates`.
 
@@ -559,7 +572,7 @@ class Catalog:
             collection,
             max_distance,
             previous,
-            progress,
+            progress or _nobody,
             confirm_within=confirm_within,
             photos=[place for place in dict.fromkeys(places) if place.is_dir()],
         )
@@ -612,11 +625,11 @@ class Catalog:
         dataset: str | None = None,
         selection: Selection = DEFAULT_SELECTION,
         namespace: str = "",
-        options: IngestOptions = DEFAULTS,
-        sample: Sample = SAMPLE,
+        options: IngestOptions | None = None,
+        sample: Sample | None = None,
         report: str | Path | None = None,
         stop: threading.Event | None = None,
-        progress: Progress = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> Reindexed:
         """Fill a new collection by a new model beside this one, verify it, and compare the two.
 
@@ -632,7 +645,7 @@ class Catalog:
             ConfigError, DataError, StoreError, Stopped: as `ingest`.
         """
         listing = _read(photos, dataset, split, selection, report)
-        options = replace(options, follow_links=options.follow_links or selection.follow_links)
+        options = _following(options, selection)
         encoder = bundle if isinstance(bundle, Encoder) else self._load(_path_of(bundle), for_many=True)
         old = self.collection
         name = into or new_name(self.name, old.note, encoder.bundle.manifest)
@@ -645,11 +658,11 @@ class Catalog:
             (self._journal_folder(old.name), self._journal_folder(new.name)),
             namespace,
             options,
-            sample,
+            sample or SAMPLE,
             report=None if report is None else Path(report),
             stop=stop,
             tell=self.notify,
-            progress=progress,
+            progress=progress or _nobody,
         )
 
     def promote(self, collection: str | None = None, *, max_missing: int = 0, unverified: bool = False) -> Moved:
@@ -775,10 +788,11 @@ class Catalog:
         report: Path | None = None,
         rejected: list[Rejection] | None = None,
         stop: threading.Event | None = None,
-        progress: Progress = lambda done, total: None,
+        progress: Progress | None = None,
     ) -> IngestResult:
         encoder = self._encoder()
         columns = asked_columns(self.settings.columns, listing.cells)
+        listing = listing.as_columns(columns)  # a value that cannot be is known before a collection is made for it
         if report is not None:
             write_whole(report, b"")  # before a collection is made for a run that cannot report
         collection = self._open_to_write(encoder, columns)
@@ -793,7 +807,7 @@ class Catalog:
                 report=report,
                 stop=stop,
                 tell=self.notify,
-                progress=progress,
+                progress=progress or _nobody,
             )
             if rejected is not None:
                 rejected += [Rejection(one.path, one.reason, one.message) for one in journal.refused()]
@@ -830,6 +844,16 @@ def _read(
     if report is not None:
         listing.keep_apart(Path(report))
     return listing.split(split) if split else listing
+
+
+def _following(options: IngestOptions | None, selection: Selection) -> IngestOptions:
+    """Links that were followed to find photos are followed to read them."""
+    options = options or DEFAULTS
+    return replace(options, follow_links=options.follow_links or selection.follow_links)
+
+
+def _nobody(done: int, total: int) -> None:
+    """Follows no progress."""
 
 
 def _path_of(bundle: str | Path | Bundle) -> Path:

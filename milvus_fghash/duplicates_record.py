@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field
@@ -16,7 +16,7 @@ from milvus_fghash.bits import hamming
 from milvus_fghash.bounded_file import LIST_BYTES, read_bounded
 from milvus_fghash.config import Frozen, read_model
 from milvus_fghash.duplicates import Earlier, Kind
-from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.errors import ConfigError, DataError, nearest, several
 from milvus_fghash.lfs_pointer import refuse_pointer
 from milvus_fghash.outside_text import csv_cell
 from milvus_fghash.perceptual import ALIKE, BITS
@@ -127,7 +127,7 @@ class Duplicates(Frozen):
         except ValueError as error:
             raise DataError(f"{path} is no JSON: {error}") from None
         if not isinstance(values, dict) or values.get("what") != "duplicates":
-            raise ConfigError(f"{path} is no result of dedupe; expected a file that `dedupe --out` wrote")
+            raise ConfigError(f"{path} is no result of dedupe; expected a file that dedupe wrote")
         return read_model(cls, values, str(path))
 
     def as_earlier(self, collection: str, fingerprint: str, max_distance: int) -> Earlier:
@@ -192,8 +192,27 @@ def spare_rows(groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "fir
     >>> spare_rows([group], ["exact"]), spare_rows([group], ["exact"], "last"), spare_rows([group], ["near"])
     (['5'], ['7'], [])
     """
-    wanted = set(kinds)
-    return sorted({key for group in groups if group.kind in wanted for key in copies(group.members, within, keep)})
+    return sorted(copies_of(groups, kinds, keep, within))
+
+
+def copies_of(
+    groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first", within: int = ALIKE
+) -> dict[str, Member]:
+    """`copies` of all groups of these kinds together.
+
+    Raises:
+        ConfigError: for another kind, or another row to keep, than there are.
+    """
+    wanted = set(several(kinds if isinstance(kinds, str) else list(kinds), "kinds"))
+    if unknown := sorted(wanted - set(get_args(Kind))):
+        raise ConfigError(f"there is no kind of duplicates {unknown[0]!r}. {nearest(unknown[0], get_args(Kind))}")
+    if keep not in get_args(Keep):
+        raise ConfigError(f"the row of a group that stays is the first or the last, not {keep!r}")
+    found: dict[str, Member] = {}
+    for group in groups:
+        if group.kind in wanted:
+            found |= copies(group.members, within, keep)
+    return found
 
 
 def write_csv(path: Path, groups: Sequence[Group]) -> None:

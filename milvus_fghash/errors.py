@@ -37,7 +37,8 @@ class FghashError(Exception):
     """Base class of all errors raised on purpose. What grants access is masked in its text, wherever that goes.
 
     Attributes:
-        setting: name of the setting that helps, as the library calls it, such as `batch_rows`; "" where none does.
+        setting: name of the setting that helps, or names with blanks between, as the library calls them, such as
+            `batch_rows`; "" where none does.
     """
 
     exit_code = 1

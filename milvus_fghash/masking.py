@@ -115,7 +115,7 @@ def secrets_in(url: str) -> set[str]:
     """What in a URL grants access, as it is written there, decoded, and encoded.
 
     >>> sorted(secrets_in("http://me:s3cret%21@host/a?id=long-signature"))
-    ['bWU6czNjcmV0IQ==', 'long-signature', 'me:s3cret!', 'me:s3cret%21', 's3cret!', 's3cret%21']
+    ['bWU6czNjcmV0IQ==', 'bWU6czNjcmV0JTIx', 'long-signature', 'me:s3cret!', 'me:s3cret%21', 's3cret!', 's3cret%21']
     """
     start, found, _ = url.partition("://")
     if not found:

@@ -120,7 +120,8 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
         place = _shipped("settings", setting)
     elif parts := recipe_parts(setting):
         raise ConfigError(
-            f"{setting} is a recipe; a setting is asked for: {parts[0]}, with --methods {parts[1]} (ablate: --method)"
+            f"{setting} is a recipe; a setting is asked for: {parts[0]}, with the method {parts[1]}",
+            setting="methods method",
         )
     else:
         raise ConfigError(
@@ -224,7 +225,9 @@ def _parse_change(change: str) -> dict[str, Any]:
     """``training.rounds=3`` -> {"training": {"rounds": 3}}; a value that is no TOML is taken as text."""
     key, equals, text = change.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set wants KEY=VALUE such as training.rounds=3, got {change!r}")
+        raise ConfigError(
+            f"a change of a recipe is KEY=VALUE such as training.rounds=3, got {change!r}", setting="changes"
+        )
     try:
         value = parse_toml(f"value = {text}")["value"]
     except ValueError:

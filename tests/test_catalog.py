@@ -107,17 +107,18 @@ def test_verify_finds_what_repair_writes_again(catalog: fg.Catalog, photos: Path
 class TestAdd:
     def test_photos_in_every_form_get_in_and_others_are_rejected(self, catalog: fg.Catalog, photos: Path) -> None:
         pixels = np.full((20, 20, 3), (10, 200, 30), np.uint8)
+        forms: dict[str, ImageLike] = {
+            "file.png": photos / "00.png",
+            "text.png": str(photos / "01.png"),
+            "bytes.png": (photos / "02.png").read_bytes(),
+            "image.png": Image.open(photos / "03.png"),
+            "pixels.png": pixels,
+            "missing.png": photos / "none.png",
+            "noise.png": b"noise",
+            "grey.png": np.zeros((4, 4), np.uint8),
+        }
         done = catalog.add(
-            {
-                "file.png": photos / "00.png",
-                "text.png": str(photos / "01.png"),
-                "bytes.png": (photos / "02.png").read_bytes(),
-                "image.png": Image.open(photos / "03.png"),
-                "pixels.png": pixels,
-                "missing.png": photos / "none.png",
-                "noise.png": b"noise",
-                "grey.png": np.zeros((4, 4), np.uint8),
-            },
+            forms,
             labels={"file.png": "robin"},
             columns={"file.png": {"price": 3}, "pixels.png": {"price": 4}},
         )
@@ -163,6 +164,30 @@ class TestAdd:
         assert [one.path for one in done.rejected] == ["../up.png"]
         assert catalog.count() == 1
 
+    def test_a_photo_that_was_deleted_comes_back(self, catalog: fg.Catalog, photos: Path) -> None:
+        key = catalog.add({"a.png": photos / "00.png"}).ids["a.png"]
+        catalog.delete([key])
+        assert catalog.add({"a.png": photos / "00.png"}).stored == 1
+        assert len(catalog.get([key])) == 1
+
+    def test_paths_may_be_paths_and_what_is_no_json_is_named(self, catalog: fg.Catalog, photos: Path) -> None:
+        assert list(catalog.add({Path("in") / "a.png": photos / "00.png"}).ids) == ["in/a.png"]
+        for wrong in ({"columns": {"b.png": {"day": {1, 2}}}}, {"labels": {"b.png": 7}}):
+            with pytest.raises(fg.DataError, match=r"b\.png"):
+                catalog.add({"b.png": photos / "01.png"}, **wrong)
+        with pytest.raises(fg.DataError, match="no photo to add"):
+            catalog.add({})
+
+    def test_own_ids_are_taken_where_rows_are_named(self, catalog: fg.Catalog, photos: Path) -> None:
+        (photos / "list.csv").write_text("path,id\n00.png,SKU-1\n01.png,SKU-2\n")
+        catalog.ingest(photos / "list.csv", options=HERE)
+        (row,) = catalog.get(["SKU-2"])
+        assert (row.path, row.own_id) == ("01.png", "SKU-2")
+        assert catalog.search(id="SKU-2", k=1)[0].id == row.id
+        for code in (row.code, row.code.tobytes()):
+            assert row.id in {hit.id for hit in catalog.search(code=code, k=2, max_distance=0)}
+        assert catalog.delete(["SKU-2"]).deleted == 1
+
     def test_labels_of_unknown_photos_are_an_error(self, catalog: fg.Catalog, photos: Path) -> None:
         with pytest.raises(fg.ConfigError, match=r"'b\.png' is none of the photos"):
             catalog.add({"a.png": photos / "00.png"}, labels={"b.png": "robin"})
@@ -172,6 +197,41 @@ class TestAdd:
         with fg.Catalog.open(file, new_name, bundle=bundle, settings=settings) as catalog:
             catalog.add({"a.png": photos / "00.png"}, columns={"a.png": {"price": 2.5}})
             assert [hit.columns for hit in catalog.search(photos / "00.png", filter="price < 3")] == [{"price": 2.5}]
+
+
+class TestDuplicates:
+    def test_a_result_that_is_out_of_date_deletes_nothing(self, catalog: fg.Catalog, photos: Path) -> None:
+        """Else all copies of a photo could go, each for the sake of one that is not there any more."""
+        photo = photos / "00.png"
+        ids = catalog.add(dict.fromkeys(("a.png", "b.png", "c.png"), photo)).ids
+        found = catalog.dedupe()
+        assert catalog.delete_duplicates(found, dry_run=True) == 2
+        catalog.delete([ids["a.png"]])  # the one that would have stayed
+        with pytest.raises(fg.NotWhole, match="search again"):
+            catalog.delete_duplicates(found, delete_at_most=1)
+        assert catalog.count() == 2
+        assert catalog.delete_duplicates(catalog.dedupe(), delete_at_most=1) == 1
+        catalog.add({"a.png": photo})
+        found = catalog.dedupe()
+        catalog.add({"b.png": photos / "01.png"})  # another content under a name that would go
+        with pytest.raises(fg.NotWhole):
+            catalog.delete_duplicates(found, delete_at_most=1)
+
+    def test_what_is_kept_and_how_much_may_go_is_checked(self, catalog: fg.Catalog, photos: Path) -> None:
+        catalog.add(dict.fromkeys(("a.png", "b.png"), photos / "00.png"))
+        found = catalog.dedupe()
+        for arguments in ({"keep": "newest"}, {"kinds": ["equal"]}, {"kinds": "exact"}, {"delete_at_most": 10}):
+            with pytest.raises(fg.ConfigError):
+                catalog.delete_duplicates(found, **arguments)
+        with pytest.raises(fg.TooManyDeleted):
+            catalog.delete_duplicates(found)
+        assert catalog.count() == 2
+
+
+@pytest.mark.parametrize("wrong", [{"prune_at_most": 10}, {"batch_rows": 0}, {"prune_at_most": -0.1}])
+def test_options_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(fg.ConfigError):
+        fg.IngestOptions(**wrong)  # type: ignore[arg-type]
 
 
 class TestSlips:

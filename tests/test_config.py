@@ -50,7 +50,7 @@ def test_what_does_not_fit_names_the_place_and_the_nearest_key(change: str, said
 
 @pytest.mark.parametrize("change", ["training.rounds", "=3", "training..rounds=3", ".rounds=3", ""])
 def test_a_change_that_is_none(change: str) -> None:
-    with pytest.raises(ConfigError, match="--set wants KEY=VALUE"):
+    with pytest.raises(ConfigError, match="a change of a recipe is KEY=VALUE"):
         load_recipe("frozen-lsh", [change])
 
 
@@ -251,7 +251,7 @@ def test_a_setting_or_method_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_recipe_where_a_setting_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"cub-a2net-pp is a recipe; .* asked for: cub, with --methods a2net-pp"):
+    with pytest.raises(ConfigError, match=r"cub-a2net-pp is a recipe; .* asked for: cub, with the method a2net-pp"):
         compose("cub-a2net-pp", "lsh")
 
 

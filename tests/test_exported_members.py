@@ -60,7 +60,7 @@ PUBLIC = [
     "StoreBusy",
     "StoreError",
     "Target",
-    "TooManyRefused",
+    "TooManyDeleted",
     "TrainingError",
     "Url",
     "Verification",
@@ -74,7 +74,6 @@ PUBLIC = [
     "read_bundle",
     "read_dataset",
     "recipe_names",
-    "spare_rows",
     "train",
 ]
 """A name that comes or goes is a change of the public interface: it belongs into CHANGELOG.md."""

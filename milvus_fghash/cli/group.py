@@ -62,18 +62,23 @@ class Group(click.Group):
         return list(self.commands)
 
 
-def _option_for(setting: str, command: click.Command | None) -> str:
-    """How the message of an error goes on where the command has an option for the setting that helps.
+def _option_for(settings: str, command: click.Command | None) -> str:
+    """How the message of an error goes on where the command has options for the settings that help.
 
     Of a command with commands of its own, these are looked through: one name means one thing in all of them.
     """
-    if setting and command is not None:
-        wanted = CALLED_OTHERWISE.get(setting, setting)
-        inner = command.commands.values() if isinstance(command, click.Group) else ()
-        for parameter in (parameter for one in (command, *inner) for parameter in one.params):
-            if parameter.name == wanted and isinstance(parameter, click.Option):
-                return f" ({max(parameter.opts, key=len)})"
-    return ""
+    if command is None:
+        return ""
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    options = {
+        parameter.name: max(parameter.opts, key=len)
+        for one in (*inner, command)
+        for parameter in one.params
+        if isinstance(parameter, click.Option)
+    }
+    wanted = [CALLED_OTHERWISE.get(setting, setting) for setting in settings.split()]
+    found = [options[setting] for setting in wanted if setting in options]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _tell(message: str, kind: str, exit_code: int) -> None:

@@ -101,7 +101,7 @@ def write_messages(style: str) -> None:
 
 
 def settle() -> None:
-    """Wait, for a second at the most, until what libraries wrote to stderr so far stands there: an error comes last."""
+    """Wait, for some seconds at most, until what libraries wrote to stderr so far stands there: errors come last."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _JsonHandler):
             handler.settle()

@@ -140,4 +140,5 @@ def _show(kind: str, query: str, answer: Found) -> None:
         }
         for hit in answer.hits
     ]
-    show_table(rows, answer.told)
+    told = answer.told
+    show_table(rows, told if answer.note or answer.complete else f"{told} (--complete-ties)")

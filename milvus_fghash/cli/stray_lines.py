@@ -17,7 +17,7 @@ LAST: Final = b"\0\n"
 """Put behind the last line: other processes may hold the pipe open for longer than this one lives."""
 SO_FAR: Final = b"\1\n"
 """Put behind the lines that were written so far."""
-PATIENCE: Final = 1.0
+PATIENCE: Final = 5.0
 """Seconds to wait for lines that are being handed over."""
 
 

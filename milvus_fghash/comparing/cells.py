@@ -95,7 +95,9 @@ def split_photos(listing: Listing, train_split: str, query_split: str, held_out:
         DataError: when a split is empty, both are one, or a query has no class.
     """
     if both := set(split_names(query_split)) & set(split_names(train_split)):
-        raise DataError(f"the photos of {min(both)!r} are trained on and searched; others must ask (--query-split)")
+        raise DataError(
+            f"the photos of {min(both)!r} are trained on and searched by; search by others", setting="query_split"
+        )
     gallery, queries = (_whole(listing.split(name)) for name in (train_split, query_split))
     unlabelled = sum(not label for label in queries.labels)
     if unlabelled:

@@ -106,7 +106,7 @@ class Store:
                 check_regular(path)
             self._file = open(path, "a+b" if writing else "rb")  # noqa: SIM115 - open as long as the grid runs
         except OSError as error:
-            raise DataError(f"cannot open {path}: {error.strerror}. Give another --out") from None
+            raise DataError(f"cannot open {path}: {error.strerror}; choose another folder", setting="out") from None
         try:
             if writing:
                 self._lock()
@@ -145,8 +145,9 @@ class Store:
         now, then = identity.model_dump(mode="json"), record.identity.model_dump(mode="json")
         for place, old, new in differences(then, now):
             raise ConfigError(
-                f"{self.path} holds {name} with {place} = {old}, and now it is {new}. Give another --out, or delete "
-                "from the file the lines of all that are to be trained anew"
+                f"{self.path} holds {name} with {place} = {old}, and now it is {new}; delete the lines of all that "
+                "are to be trained anew, or choose another folder",
+                setting="out",
             )
         return record
 
@@ -157,8 +158,9 @@ class Store:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"another grid is running in {self.path.parent}; wait for it, or give another --out "
-                "(--table-only may look at any time)"
+                f"another grid is running in {self.path.parent}; wait for it, choose another folder, or look at its "
+                "tables alone",
+                setting="out table_only",
             ) from None
 
     def _read(self, *, drop: bool) -> Iterator[Record]:

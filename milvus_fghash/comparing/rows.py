@@ -15,8 +15,8 @@ from milvus_fghash.recipe_book import compose
 
 HEADS: tuple[str, ...] = get_args(HeadChoice.model_fields["kind"].annotation)
 
-CHOSEN = {"head.kind": "--heads", "training.seed": "--seeds", "method.options.seed": "--seeds"}
-"""Key of a recipe that differs from cell to cell -> the option that says how."""
+CHOSEN = {"head.kind": "heads", "training.seed": "seeds", "method.options.seed": "seeds"}
+"""Key of a recipe that differs from cell to cell -> the setting of the grid that says how."""
 
 Variant = tuple[str, tuple[str, ...]]
 """Label, and changes of the recipe."""
@@ -119,7 +119,9 @@ def ablated_rows(
     _check_changes(changes)
     varied = {_key(change) for variants in ABLATIONS[method].values() for _, variant in variants for change in variant}
     if taken := [change for change in changes if _key(change) in varied]:
-        raise ConfigError(f"--set {taken[0]} is of what this ablation varies itself; leave it out, or use compare")
+        raise ConfigError(
+            f"{taken[0]} is of what this ablation varies itself; leave it out, or use compare", setting="changes"
+        )
 
     def options(variant: tuple[str, ...]) -> list[BaseModel]:
         recipe = compose(setting, method, [*changes, *variant])
@@ -142,8 +144,10 @@ def _check_heads(heads: Sequence[str]) -> None:
 
 def _check_changes(changes: Sequence[str]) -> None:
     for change in changes:
-        if option := CHOSEN.get(_key(change).strip()):
-            raise ConfigError(f"--set {change} has no effect, the grid itself decides that; use {option}")
+        if setting := CHOSEN.get(_key(change).strip()):
+            raise ConfigError(
+                f"{change} has no effect, for the grid itself decides that: choose its {setting}", setting=setting
+            )
 
 
 def _key(change: str) -> str:

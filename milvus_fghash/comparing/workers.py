@@ -88,8 +88,9 @@ def _answer(pipe: Connection, task: Task) -> Record:
         answer = pipe.recv()
     except (EOFError, ConnectionError):
         raise TrainingError(
-            f"the process that ran {task.name} was killed, perhaps for want of memory; run the command again to go on, "
-            "with fewer --jobs"
+            f"the process that ran {task.name} was killed, perhaps for want of memory; run it again to go on, with "
+            "fewer trainings at once",
+            setting="jobs",
         ) from None
     if isinstance(answer, Exception):
         raise answer

@@ -245,8 +245,8 @@ def detect(root: Path | Url) -> str:
 def place_named(photos: str | Path | Url) -> Path | Url:
     """A path or a URL as people write it; ``file://`` is a path.
 
-    >>> place_named("photos"), place_named("s3://bucket/birds")
-    (PosixPath('photos'), Url(full='s3://bucket/birds'))
+    >>> [type(place_named(text)).__name__ for text in ("photos", "file:///photos", "s3://bucket/birds")]
+    ['PosixPath', 'PosixPath', 'Url']
     """
     if not isinstance(photos, str):
         return photos

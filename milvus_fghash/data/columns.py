@@ -64,6 +64,16 @@ def is_int64(number: int) -> bool:
     return -(2**63) <= number < 2**63
 
 
+def own_id(meta: Mapping[str, Any]) -> str:
+    """The own id of a row, from its `meta`; "" where there is none.
+
+    >>> own_id({"id": "SKU-1001", "price": 9.5}), own_id({"price": 9.5})
+    ('SKU-1001', '')
+    """
+    found = meta.get(OWN_ID)
+    return found if isinstance(found, str) else ""
+
+
 def types_of(values: Mapping[str, Sequence[Any]]) -> dict[str, ColumnType]:
     """The types of Python values by column; of a column of mixed or other values, none.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,10 @@ from PIL import Image
 from milvus_fghash.data.columns import Cells, types_of
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Barred, InMemory, Place, Source, Url, name_of, protocol_of
-from milvus_fghash.errors import CodeError, ConfigError, FghashError, ImageRefused, nearest
+from milvus_fghash.errors import CodeError, ConfigError, DataError, FghashError, ImageRefused, nearest
 from milvus_fghash.images import upright_rgb
 
+T = TypeVar("T")
 ImageLike = Path | str | Url | Place | bytes | Image.Image | NDArray[np.uint8]
 """A file, a URL, a place, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
 
@@ -46,7 +48,7 @@ def source_of(image: ImageLike) -> Path | Place | bytes | Image.Image:
 
 
 def listing_in_memory(
-    photos: Mapping[str, ImageLike],
+    photos: Mapping[str, ImageLike] | Mapping[Path, ImageLike],
     labels: Mapping[str, str],
     columns: Mapping[str, Mapping[str, object]],
     url: Url,
@@ -65,10 +67,22 @@ def listing_in_memory(
     """
     if not isinstance(photos, Mapping):
         raise ConfigError(f"photos must be given as path -> photo, got {type(photos).__name__}")
-    for told in (labels, columns):
-        for path in told:
+    photos, labels, columns = _by_text(photos), _by_text(labels), _by_text(columns)
+    for named in (labels, columns):
+        for path in named:
             if path not in photos:
                 raise ConfigError(f"{path!r} is none of the photos. {nearest(path, photos)}")
+    if not photos:
+        raise DataError("there is no photo to add; give at least one, as path -> photo")
+    for path, told in columns.items():
+        for name, value in told.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise DataError(f"{path!r}, column {name!r}: {error}; give texts, numbers, or lists of these") from None
+    for path, label in labels.items():
+        if not isinstance(label, str):
+            raise DataError(f"the label of {path!r} must be a text, got {type(label).__name__}")
     paths = tuple(photos)
     names = list(dict.fromkeys(name for path in paths for name in columns.get(path, {})))
     values: dict[str, tuple[Any, ...]] = {
@@ -84,6 +98,11 @@ def listing_in_memory(
         url=url,
         cells=Cells(values, types_of(values)),
     )
+
+
+def _by_text(values: Mapping[Any, T]) -> dict[str, T]:
+    """Paths as texts with slashes."""
+    return {key.as_posix() if isinstance(key, PurePath) else str(key): value for key, value in values.items()}
 
 
 def _held(path: str, image: ImageLike) -> Source:

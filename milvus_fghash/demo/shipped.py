@@ -87,7 +87,7 @@ def run_shipped(out: Path, seed: int = 0, *, notify: Callable[[str], object] = l
     from milvus_fghash.catalog import Catalog
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is not an empty folder; choose another one")
+        raise DataError(f"{out} is not an empty folder; choose another one", setting="out")
     seconds: dict[str, float] = {}
     started = time.perf_counter()
 

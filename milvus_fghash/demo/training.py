@@ -62,7 +62,7 @@ def run_demo(out: Path, seed: int = 0, *, shuffle_labels: bool = False, tell: Te
     from milvus_fghash.data.drawings import draw_birds
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} is not an empty folder; choose another --out")
+        raise DataError(f"{out} is not an empty folder; choose another one", setting="out")
     seconds: dict[str, float] = {}
     started = time.perf_counter()
 

@@ -31,5 +31,5 @@ def attention_views(photo: Pixels, maps: NDArray[np.floating[Any]], most: int) -
         caption = "where it looks" if len(maps) == 1 else f"part {number} of {len(maps)}"
         heat = stretched(one)
         views.append(View("attention", noted(caption, heat), overlay(photo, heat)))
-    left_out = f"{len(views)} of {len(maps)} attention maps are shown: --maps-shown chooses how many."
+    left_out = f"{len(views)} of {len(maps)} attention maps are shown."
     return Views(views, left_out if len(views) < len(maps) else "")

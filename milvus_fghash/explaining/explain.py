@@ -96,8 +96,9 @@ def explain(
     listing.keep_apart(out)
     if len({model.folder.resolve() for model in models}) < len(models):
         raise ConfigError(
-            f"{models[0].path} is compared with itself; expected another bundle or checkpoint: name one, or leave out "
-            "--against to see this one alone"
+            f"{models[0].path} is compared with itself; expected another bundle or checkpoint, or none, to see this "
+            "one alone",
+            setting="against",
         )
     bits = tuple(range(models[0].bits)) if wanted.bits is None else wanted.bits
     for bit in bits:
@@ -157,7 +158,7 @@ def refuse_taken(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise DataError(f"{out} exists; choose another folder, or overwrite it (--overwrite)")
+        raise DataError(f"{out} exists; choose another folder, or overwrite it", setting="overwrite")
     ours = (out / PAGE).is_file() and MARK.encode() in read_bounded(out / PAGE, LIST_BYTES)
     if not ours or any(file.suffix != ".png" and file.name not in (PAGE, PHOTOS) for file in out.iterdir()):
         raise DataError(f"{out} holds something else than a page of explain, so it is not overwritten")

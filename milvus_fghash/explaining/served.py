@@ -16,7 +16,7 @@ ABSENT = (
     "the region that selective region erasing (SREM) takes away. It is found with torch, which a bundle does without: "
     "give the checkpoint.",
 )
-NO_ATTENTION = "attention, with which this bundle was not exported: export it again with --output attention."
+NO_ATTENTION = "attention, with which this bundle was not exported: export it again with that output."
 
 
 class Served(Model):

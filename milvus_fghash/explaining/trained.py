@@ -48,7 +48,7 @@ class Trained(Model):
 
     def __init__(self, path: Path, device: str | None = None) -> None:
         if find_checkpoint(path) is None:
-            raise ConfigError(f"{path} is neither a bundle nor a training; give what export --out or train --out made")
+            raise ConfigError(f"{path} is neither a bundle nor a training; expected a folder that export or train made")
         loaded = load_checkpoint(path)
         state = loaded.state
         self.checkpoint = loaded.path

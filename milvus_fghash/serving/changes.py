@@ -88,7 +88,7 @@ class Changes:
     def __post_init__(self) -> None:
         if "namespace" in self.listing.cells.values:
             raise DataError(
-                "the list of photos has a column 'namespace', a name that `meta` keeps for --namespace; rename it"
+                "the list of photos has a column 'namespace', a name that `meta` keeps for the namespace; rename it"
             )
         self.source = self.journal.source(json.dumps(self.described))
         self._rivals = [number for number, other in self._alike() if _is_there(other)]

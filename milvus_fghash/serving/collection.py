@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from milvus_fghash.bits import check_codes, code_bytes
 from milvus_fghash.data.columns import Column
 from milvus_fghash.errors import CodeError, StoreError, nearest
+from milvus_fghash.serving import lite_aliases
 from milvus_fghash.serving.aliases import check_unused, exists, resolve
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import IDS_A_CALL, check_quotes, id_is_one_of
@@ -146,7 +147,7 @@ class HashCollection:
         name = resolve(client, check_name(name))
         with milvus_call(f"cannot open the collection {name}"):
             if not client.has_collection(name, timeout=TIMEOUT):
-                known = client.list_collections(timeout=TIMEOUT)
+                known = [one for one in client.list_collections(timeout=TIMEOUT) if one != lite_aliases.COLLECTION]
                 hint = nearest(name, known) if known else "There are none yet; ingest makes one."
                 raise StoreError(f"there is no collection {name}. {hint}")
             described = client.describe_collection(name, timeout=TIMEOUT)

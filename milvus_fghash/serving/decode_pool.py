@@ -281,5 +281,6 @@ def _how(worker: _Worker) -> str:
 def _not_started(why: str) -> ConfigError:
     return ConfigError(
         f"processes that decode photos cannot be started by {sys.executable or 'this Python'}: {why}; decode without "
-        "them (--workers 0, or workers=0)"
+        "them, by 0 workers",
+        setting="workers",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -10,15 +10,15 @@ from typing import Final
 from milvus_fghash._version import __version__
 from milvus_fghash.bits import code_bytes, hamming
 from milvus_fghash.components import RowNumbers
+from milvus_fghash.data.columns import own_id
 from milvus_fghash.duplicates import Census, Kind, compare_here, find_groups
-from milvus_fghash.duplicates_record import Duplicates, Group, Keep, Member, copies, spare_rows, tally
-from milvus_fghash.errors import ConfigError, StoreError, TooManyDeleted
+from milvus_fghash.duplicates_record import Duplicates, Group, Keep, Member, copies, copies_of, tally
+from milvus_fghash.errors import ConfigError, NotWhole, StoreError, TooManyDeleted
 from milvus_fghash.perceptual import ALIKE, BITS, UNKNOWN, phash_to_hex
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.expressions import IDS_A_CALL
 from milvus_fghash.serving.journal import Journal
-from milvus_fghash.serving.own_ids import own_id
 from milvus_fghash.serving.photo_hashes import read_phashes
 from milvus_fghash.serving.rows import Rows, read_codes
 from milvus_fghash.serving.search import ids_within, queries_a_call
@@ -169,17 +169,40 @@ def delete_copies(
         journal: of the collection; it is told, so that no ingest brings the rows back.
 
     Raises:
+        ConfigError: for another kind or row to keep than there are, or a fraction beyond 1.
         TooManyDeleted: when more than ``at_most`` would go.
+        NotWhole: when rows that stay, or that would go, have changed since they were searched; nothing is deleted.
         StoreError: when Milvus refuses.
     """
-    spare = spare_rows(found.groups, kinds, keep, found.confirmed_within)
+    if not 0 <= at_most <= 1:
+        raise ConfigError(
+            f"the fraction of the rows that may go must be 0 to 1, got {at_most}", setting="delete_at_most"
+        )
+    pairs = copies_of(found.groups, kinds, keep, found.confirmed_within)
+    spare = sorted(pairs)
     if len(spare) > at_most * found.n_rows:
         raise TooManyDeleted(
             f"{len(spare):,} of {found.n_rows:,} rows of {collection.name} would go, more than the fraction "
             f"{at_most:g} that may, so nothing was deleted: look at the groups, and allow more if they are right",
             setting="delete_at_most",
         )
+    _check_still_there(collection, found, pairs)
     return delete_ids(collection, spare, yes=True, journal=journal).deleted
+
+
+def _check_still_there(collection: HashCollection, found: Duplicates, pairs: Mapping[str, Member]) -> None:
+    """A row goes only if that which stays is there, and both are still of the contents that were compared."""
+    then = {one.id: one.content_sha for group in found.groups for one in group.members}
+    wanted = sorted({*pairs, *(stays.id for stays in pairs.values())})
+    now: dict[str, str] = {}
+    for start in range(0, len(wanted), IDS_A_CALL):
+        rows = collection.get(wanted[start : start + IDS_A_CALL])
+        now |= dict(zip(rows.ids, rows.content_shas, strict=True))
+    if changed := [key for key in wanted if now.get(key) != then[key]]:
+        raise NotWhole(
+            f"{len(changed):,} rows of groups in {collection.name} were deleted or changed since duplicates were "
+            "searched for, so nothing was deleted; search again"
+        )
 
 
 def _described(

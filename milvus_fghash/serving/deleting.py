@@ -11,7 +11,7 @@ from typing import Final
 from milvus_fghash.bounded_file import LIST_BYTES
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving import versions
-from milvus_fghash.serving.aliases import exists
+from milvus_fghash.serving.aliases import all_aliases, exists
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.expressions import check_quotes
@@ -115,7 +115,8 @@ def drop_with_journal(client: MilvusClient, name: str, folder: Path) -> None:
         ConfigError: when another process has the journal open.
         StoreError: as `HashCollection.drop`.
     """
-    note = note_of(client, name) if exists(client, check_name(name)) else None
+    is_alias = check_name(name) in all_aliases(client)
+    note = note_of(client, name) if not is_alias and exists(client, name) else None
     if note is None:
         HashCollection.drop(client, name)  # which says why not
         return

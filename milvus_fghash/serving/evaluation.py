@@ -76,8 +76,8 @@ def evaluate_bundle(
     """
     if both := set(split_names(query_split)) & set(split_names(gallery_split)):
         raise DataError(
-            f"the photos of {min(both)!r} would each find themselves; others must ask (--query-split) or be searched "
-            "(--gallery-split)"
+            f"the photos of {min(both)!r} would each find themselves; search by others, or in others",
+            setting="query_split gallery_split",
         )
     stored = listing.split(gallery_split)
     queries = _encode(encoder, listing.split(query_split), limits, "query", progress)
@@ -146,7 +146,8 @@ def evaluate_collection(
     if not others:
         raise StoreError(
             f"every row of {collection.name} holds one of the photos of {query_split!r}, which would each find itself; "
-            "ingest the others (--split), or ask with other photos (--query-split)"
+            "ingest others, or search by others",
+            setting="query_split",
         )
     if len(others) < len(gallery.shas):
         source += f"; {len(gallery.shas) - len(others):,} rows that hold a query's own file are left out"

@@ -74,10 +74,12 @@ def bundle_for(collection: HashCollection, path: Path) -> Path:
     for bundle in there:
         if _fingerprint(bundle) == collection.note.fingerprint:
             return bundle
-    found = f"none of the {len(there)} bundles in {path}" if there else f"{path}, where no bundle is,"
+    if not there:
+        raise BundleError(f"{path} is no bundle, and no folder of bundles; give one that export made")
+    names = ", ".join(one.name for one in there[:3])
     raise BundleError(
-        f"{found} made the codes of {collection.name} (fingerprint {collection.note.fingerprint[:12]}...); put the "
-        "bundle there that did"
+        f"none of the bundles in {path} ({names}{', ...' if len(there) > 3 else ''}) made the codes of "
+        f"{collection.name} (fingerprint {collection.note.fingerprint[:12]}...); put the bundle there that did"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from milvus_fghash.errors import ConfigError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.serving.decoding import TIMEOUT, WORKERS
 from milvus_fghash.serving.patience import Patience
@@ -30,6 +31,15 @@ class IngestOptions:
     """Part of a source's photos above which nothing is pruned: a disk that is not mounted looks like that."""
     patience: Patience = field(default_factory=Patience)
     """With a Milvus that is gone or overloaded."""
+
+    def __post_init__(self) -> None:
+        if self.batch_rows < 1:
+            raise ConfigError(f"a batch has at least one row, got {self.batch_rows}", setting="batch_rows")
+        if not 0 <= self.prune_at_most <= 1:
+            raise ConfigError(
+                f"the fraction of photos above which nothing is pruned must be 0 to 1, got {self.prune_at_most}",
+                setting="prune_at_most",
+            )
 
 
 @dataclass(frozen=True)

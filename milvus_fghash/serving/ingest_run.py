@@ -129,12 +129,12 @@ class IngestRun:
         if acknowledged > rows:
             self.writer.tell(
                 f"Milvus acknowledged {acknowledged:,} rows of {self.collection.name} and has {rows:,}; "
-                "verify tells which are missing, and --mend writes them again"
+                "verify tells which are missing, and mending writes them again"
             )
         if self.changes.replacing:
             self.writer.tell(
                 f"{self.changes.replacing:,} photos took the rows of others of the same names, from another place; to "
-                "keep both, give one place a --namespace"
+                "keep both, give one place a namespace of its own"
             )
 
     def _patiently(self, call: Callable[[], T]) -> T:
@@ -250,7 +250,8 @@ class IngestRun:
         if len(gone) > self.options.prune_at_most * (len(gone) + there):
             raise DataError(
                 f"{len(gone):,} photos of earlier runs are gone and {there:,} are there, so nothing was pruned (all "
-                "others are in): is the whole disk there? If they are to go, allow it: --prune-at-most 1"
+                "others are in): is the whole disk there? If they are to go, allow more",
+                setting="prune_at_most",
             )
         pruned = 0
         for start in range(0, len(gone), self.options.batch_rows):

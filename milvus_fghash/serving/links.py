@@ -19,7 +19,7 @@ def places(listing: Listing, follow_links: bool) -> Callable[[int], Source]:
         found, path = listing.place(row), listing.paths[row]
         if follow_links or not isinstance(found, Path) or path in below:
             return found
-        message = f"{path} is a link that leads out of the folder of the photos; --follow-links takes it in"
+        message = f"{path} is a link that leads out of the folder of the photos; following links takes it in"
         return Barred(path, "", OUTSIDE, message)
 
     return place

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
-from milvus_fghash.data.columns import OWN_ID
+from milvus_fghash.data.columns import OWN_ID, own_id
 from milvus_fghash.errors import StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.expressions import IDS_A_CALL, is_one_of
@@ -22,16 +22,6 @@ ROW_ID: Final = re.compile("[0-9a-f]{32}")
 """What `photo_id` makes."""
 SHOWN: Final = 5
 """Rows named in a message."""
-
-
-def own_id(meta: Mapping[str, Any]) -> str:
-    """The own id of a row, from its `meta`; "" where there is none.
-
-    >>> own_id({"id": "SKU-1001", "price": 9.5}), own_id({"price": 9.5})
-    ('SKU-1001', '')
-    """
-    found = meta.get(OWN_ID)
-    return found if isinstance(found, str) else ""
 
 
 def row_ids(collection: HashCollection, texts: Iterable[str], namespace: str | None = None) -> dict[str, str]:

@@ -109,10 +109,13 @@ def promote(
             after = versions.advance(client, alias, new.name)
             return Moved(alias, new.name, None, rows, None, after.previous)
         if not (unverified or new.name in now.previous or (record and record.whole)):
-            raise NotWhole(f"the collection {new.name} is not known to be whole; {AGAIN}, or say --unverified")
+            raise NotWhole(
+                f"the collection {new.name} is not known to be whole; {AGAIN}, or take it unverified",
+                setting="unverified",
+            )
         rows_before, missing = before.count(), look(before, new).missing
         if missing.count > max_missing:
-            raise NotWhole(_said_of_missing(new.name, before.name, missing, max_missing))
+            raise NotWhole(_said_of_missing(new.name, before.name, missing, max_missing), setting="max_missing")
         after = versions.advance(client, alias, new.name, before.name)
         _tell_of_changes(before, missing, rows_before, tell)
     return Moved(alias, new.name, before.name, rows, rows_before, after.previous, missing)
@@ -161,7 +164,7 @@ def _said_of_missing(new: str, before: str, missing: Missing, allowed: int) -> s
     places = ", ".join(f"{count:,} of namespace {name or '(none)'}" for name, count in missing.namespaces.items())
     return (
         f"{missing.count:,} rows of {before} are not in {new} ({places}; such as {missing.examples[0]}), "
-        f"{allowed:,} are allowed (--max-missing); reindex their photos too"
+        f"{allowed:,} are allowed; reindex their photos too, or allow more"
     )
 
 

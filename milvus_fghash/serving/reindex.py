@@ -90,13 +90,14 @@ def open_beside(
     manifest = encoder.bundle.manifest
     if manifest.fingerprint == old.note.fingerprint or name == old.name:
         raise ConfigError(
-            f"the collection {old.name} was filled by this very bundle; ingest takes in what is new, and --into names "
-            "another collection for another model"
+            f"the collection {old.name} was filled by this very bundle; ingest takes in what is new. For another "
+            "model, name another collection",
+            setting="into",
         )
     if old.embedding_dim is not None and encoder.embedding_dim is None and not exists(client, name):
         raise ConfigError(
             f"the collection {old.name} keeps embeddings, and {encoder.bundle.path} gives none; export it again with "
-            "--output embedding"
+            "that output"
         )
     settings = CollectionSettings(
         index=cast(IndexType, old.index),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.bits import Codes, check_codes, code_bytes, to_hex
-from milvus_fghash.data.columns import is_int64
+from milvus_fghash.data.columns import is_int64, own_id
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.errors import CodeError, ConfigError, DataError, StoreError
 from milvus_fghash.perceptual import UNKNOWN
@@ -47,6 +47,11 @@ class Row:
     content_sha: str
     meta: Mapping[str, Any]
     columns: Mapping[str, Any]
+
+    @property
+    def own_id(self) -> str:
+        """What the list of photos called it in a column ``id``; "" where it has none."""
+        return own_id(self.meta)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from milvus_fghash.bits import Codes, check_codes, from_hex
+from milvus_fghash.data.columns import own_id
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.serving.collection import Consistency, HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
-from milvus_fghash.serving.own_ids import ROW_ID, own_id, row_ids
+from milvus_fghash.serving.own_ids import ROW_ID, row_ids
 
 MAX_HITS: Final = 16_384
 """Most rows Milvus returns for one query, and most queries in one call."""
@@ -65,7 +66,7 @@ class Found:
     @property
     def told(self) -> str:
         """The note; where there is none, whether hits may be missing."""
-        missing = "" if self.complete else "rows as far away as the last one may be missing (--complete-ties)"
+        missing = "" if self.complete else "rows as far away as the last one may be missing"
         return self.note or missing
 
 

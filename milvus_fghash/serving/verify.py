@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from milvus_fghash.bits import differing_bits
-from milvus_fghash.data.columns import OWN_ID
+from milvus_fghash.data.columns import OWN_ID, own_id
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.serving import journal_rows
 from milvus_fghash.serving.changes import Changes
@@ -19,7 +19,6 @@ from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.expressions import IDS_A_CALL, id_is_one_of
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
-from milvus_fghash.serving.own_ids import own_id
 from milvus_fghash.serving.search import Wanted, search_codes
 
 SHOWN: Final = 5

@@ -145,7 +145,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     found = find_checkpoint(path)
     if found is None:
         found_instead = "it is a bundle already; " if is_bundle(path) else ""
-        raise TrainingError(f"no checkpoint in {path}; {found_instead}expected the folder given to train --out")
+        raise TrainingError(f"no checkpoint in {path}; {found_instead}expected a folder that train made")
     state = read_state(found)
     trunk = build_trunk(state.recipe.trunk.name, "none")
     trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence

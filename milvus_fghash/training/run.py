@@ -106,7 +106,9 @@ def train(
         torch.manual_seed(recipe.training.seed)
         found = find_checkpoint(out)
         if found and not resume:
-            raise ConfigError(f"{out} already holds a training; give --resume to go on, or another --out")
+            raise ConfigError(
+                f"{out} already holds a training; go on with it, or choose another folder", setting="resume out"
+            )
         state = read_state(found) if found else None
         watcher.stage(f"building {recipe.method.name} on {recipe.trunk.name}")
         trunk = build_trunk(recipe.trunk.name, "none" if state else recipe.trunk.weights)
@@ -233,15 +235,17 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: List
         if place != "training.rounds":
             raise ConfigError(
                 f"{out} was begun with {place} = {then}, and now it is {now}; go on with what it was begun with, or "
-                "give another --out"
+                "choose another folder",
+                setting="out",
             )
     if state.train_ids != photos.ids:
-        raise ConfigError(f"{out} was begun with other training photos; use another --out")
+        raise ConfigError(f"{out} was begun with other training photos; choose another folder", setting="out")
     if state.train_labels != photos.labels:
         changed = sum(then != now for then, now in zip(state.train_labels, photos.labels, strict=True))
         raise ConfigError(
             f"{out} was begun with other classes of {changed:,} of these photos: {len(state.classes):,} classes then, "
-            f"{len(photos.classes):,} now ({photos.survey.classes}); read them as then, or use another --out"
+            f"{len(photos.classes):,} now ({photos.survey.classes}); read them as then, or choose another folder",
+            setting="out",
         )
 
 

@@ -108,7 +108,8 @@ def _official(trunk: str, weights: str) -> Weights:
     except (URLError, HTTPException, OSError, RuntimeError) as error:
         raise ConfigError(
             f"cannot download the official weights of {trunk} ({error}). On a machine with internet fetch "
-            f"{entry.url} and give the file with --weights FILE, or use --weights none"
+            f"{entry.url} and give that file as the weights, or 'none'",
+            setting="weights",
         ) from error
     return Weights(tensors, f"torchvision {entry}", IMAGENET, OFFICIAL_LICENCE)
 

@@ -54,7 +54,7 @@ def test_a_file_in_milvus_uri_does_not_meet_pymilvus_own_reading_of_it(tmp_path:
     environment = {**os.environ, "MILVUS_URI": "gone.db"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "Error: there is no Milvus Lite file gone.db; ingest makes one, or name another by --uri\n"
+    assert done.stderr == "Error: there is no Milvus Lite file gone.db; ingest makes one, or name another (--uri)\n"
 
 
 def test_every_setting_can_stand_in_the_file(run: Run, tmp_path: Path) -> None:

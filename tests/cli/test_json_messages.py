@@ -195,12 +195,12 @@ def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: P
         from milvus_fghash.serving.collection import HashCollection
         from milvus_fghash.serving.target import Target, connect
         from milvus_fghash.bundle import read_bundle
-        from milvus_fghash.cli.connection import Connection
-        def filled(self, **_):
+        from milvus_fghash import catalog
+        def filled(target, **_):
             client = connect(Target({str(tmp_path / "a.db")!r}))
             HashCollection.create(client, "photos", read_bundle(Path({str(GOLDEN)!r})).manifest)
             return client
-        Connection.connect = filled
+        catalog.connect = filled
         collection.check_filter = lambda *_: None  # it would not let this one through
         main(["--log-format", "json", *{words!r}])
         """

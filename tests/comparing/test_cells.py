@@ -192,7 +192,7 @@ def test_after_preparation_a_frozen_trunk_is_never_run(
     tasks.append(Grid(Plan("demo", (row,), (12,), 1, changes=(*QUICK, *FROZEN)), bench).trial(row, 12, 1.0))
     seen: list[str] = []
     prepare(tasks, bench, lambda done, total, what: seen.append(what))
-    assert set(seen) == {"features of the frozen trunk"}
+    assert set(seen) == {"photos checked", "features of the frozen trunk"}
     monkeypatch.setattr("milvus_fghash.training.feature_cache.computed_features", None)
     for each in tasks:
         assert run_cell(each, bench).encoded

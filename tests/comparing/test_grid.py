@@ -288,7 +288,7 @@ def test_photos_of_a_grid_need_classes_and_splits(drawn_birds: Listing) -> None:
     first = {label: row for row, label in enumerate(drawn_birds.labels) if splits[row] == "train"}
     single = drawn_birds.take([*first.values(), *(row for row, split in enumerate(splits) if split == "test")])
     assert "trial" not in split_photos(single, "train", "test", 0.0)
-    with pytest.raises(DataError, match=r"photos of 'train' are trained on .*--query-split"):
+    with pytest.raises(DataError, match=r"photos of 'train' are trained on .* search by others"):
         split_photos(drawn_birds, "train", "train", 0.2)
     with pytest.raises(DataError, match="one training photo only"):
         split_photos(single, "train", "test", 0.2)

@@ -62,7 +62,7 @@ def test_other_figures_in_the_folder_are_not_mixed_in(run: Run, drawn_birds: Lis
 def test_a_recipe_is_no_setting(run: Run) -> None:
     result = run("compare", "cub-fcaenet", "--data", ".", "--out", "x", "--methods", "lsh")
     assert result.exit_code == 1
-    assert "asked for: cub, with --methods fcaenet" in result.stderr
+    assert "asked for: cub, with the method fcaenet (--methods)" in result.stderr
 
 
 def one_class(folder: Path) -> Path:

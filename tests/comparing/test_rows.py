@@ -72,7 +72,7 @@ def test_no_ablation_of_a_method_without_parts() -> None:
 
 def test_what_is_varied_cannot_be_set_as_well() -> None:
     """The row "+SREM +ESRL" would be without ESRL."""
-    with pytest.raises(ConfigError, match=r"--set method.options.alpha=0 is of what this ablation varies"):
+    with pytest.raises(ConfigError, match=r"method.options.alpha=0 is of what this ablation varies"):
         ablated_rows("demo", "fcaenet", ["linear"], [12], ["training.rounds=1", "method.options.alpha=0"])
 
 

@@ -17,7 +17,7 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
         (1, 12, ["where it looks"], ""),
         (3, 12, ["part 1 of 3", "part 2 of 3", "part 3 of 3"], ""),
         (3, 2, ["part 1 of 3", "part 2 of 3"],
-         "2 of 3 attention maps are shown: --maps-shown chooses how many."),
+         "2 of 3 attention maps are shown."),
     ],
 )  # fmt: skip
 def test_maps_that_are_not_shown_are_told_of(maps: int, most: int, captions: list[str], left_out: str) -> None:

@@ -65,7 +65,9 @@ def test_models_of_two_names_need_no_paths(listing: Listing) -> None:
 def test_a_model_is_not_compared_with_itself(listing: Listing, tmp_path: Path) -> None:
     first, second = planted(), planted()
     second.path = Path("elsewhere") / ".." / first.path
-    with pytest.raises(ConfigError, match=r"planted is compared with itself; expected another .* leave out --against"):
+    with pytest.raises(
+        ConfigError, match=r"planted is compared with itself; expected another .* or none, to see this one alone"
+    ):
         explained(listing, first, second)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 

@@ -118,10 +118,10 @@ def test_squares_reach_every_pixel_of_any_size(side: int, tmp_path: Path, monkey
 
 def test_attention_is_shown_where_the_bundle_gives_it(small: Served) -> None:
     assert [view.kind for view in small.views(photo(), 12).shown] == list(small.readings) == ["hidden"]
-    assert any("--output attention" in sentence for sentence in small.absent)
+    assert any("export it again with that output" in sentence for sentence in small.absent)
     golden = open_model(GOLDEN)
     assert isinstance(golden, Served)
-    assert not any("--output attention" in sentence for sentence in golden.absent)
+    assert not any("export it again with that output" in sentence for sentence in golden.absent)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     attention, hidden = golden.views(pixels, 12).shown
     assert [attention.kind, hidden.kind] == list(golden.readings)

@@ -93,11 +93,13 @@ def test_a_graph_that_never_ends_is_ended(tmp_path: Path) -> None:
 def test_ctrl_c_ends_a_graph_that_never_ends(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     encoder = Encoder.open(faulty(tmp_path, never_end_on_black))
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    clock = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    clock.start()
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         encoder.encode_pixels(BLACK)
     assert time.monotonic() - begin < 5
+    clock.join()
     assert set(threading.enumerate()) <= before
 
 

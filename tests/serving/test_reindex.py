@@ -103,7 +103,7 @@ def test_the_same_model_and_the_old_name_are_refused(change: Change) -> None:
     old = change.catalog.collection
     with pytest.raises(ConfigError, match="was filled by this very bundle"):
         open_beside(old.client, old, "another", change.catalog.encoder)
-    with pytest.raises(ConfigError, match="--into names another"):
+    with pytest.raises(ConfigError, match="name another collection"):
         open_beside(old.client, old, old.name, change.encoder)
     change.run()
     third = Encoder.open(write_small_bundle(change.folder.with_name("third"), seed=8))

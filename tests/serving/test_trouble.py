@@ -18,6 +18,7 @@ from milvus_fghash.errors import Stopped, StoreBusy, StoreError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.serving.graph_runs import GraphRuns
 from milvus_fghash.serving.ingest import IngestOptions
 from milvus_fghash.serving.ingest_run import Pace
 from milvus_fghash.serving.patience import Patience
@@ -171,11 +172,11 @@ def test_no_more_than_three_batches_are_under_way(catalog: Catalog, batch_rows: 
                 written += len(records)
 
     class Counting(Encoder):
-        def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
+        def _compute(self, runs: GraphRuns, images: NDArray[np.uint8], more: Sequence[str]) -> tuple[NDArray[Any], ...]:
             nonlocal encoded
             encoded += len(images)
             ahead.append(encoded - written)
-            return super().run(images, *more)
+            return super()._compute(runs, images, more)
 
     catalog.collection = Slow(**vars(catalog.collection))
     catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4, streams=streams)))
