@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from milvus_fghash.serving.deleting import Deletion as Deletion
     from milvus_fghash.serving.encoder import Encoded as Encoded
     from milvus_fghash.serving.encoder import Encoder as Encoder
+    from milvus_fghash.serving.filters import all_of as all_of
     from milvus_fghash.serving.following import Following as Following
     from milvus_fghash.serving.ingest_options import IngestOptions as IngestOptions
     from milvus_fghash.serving.ingest_options import IngestResult as IngestResult
@@ -111,6 +112,7 @@ _MODULES: Final = {
     "milvus_fghash.serving.collection_settings": ("CollectionSettings",),
     "milvus_fghash.serving.deleting": ("Deletion",),
     "milvus_fghash.serving.encoder": ("Encoded", "Encoder"),
+    "milvus_fghash.serving.filters": ("all_of",),
     "milvus_fghash.serving.following": ("Following",),
     "milvus_fghash.serving.ingest_options": ("IngestOptions", "IngestResult"),
     "milvus_fghash.serving.patience": ("Patience",),

@@ -309,6 +309,33 @@ class TestSlips:
             with pytest.raises(fg.StoreError, match="there is no"):
                 other.count()
 
+    def test_what_is_no_url_and_no_path_is_said_in_a_sentence(self, catalog: fg.Catalog, photos: Path) -> None:
+        catalog.add({"a.png": photos / "00.png"})
+        for call in (
+            lambda: catalog.search("http://[bad/"),
+            lambda: catalog.encoder.encode_documents(["http://[bad/"]),
+            lambda: catalog.ingest("x" * 9000),
+            lambda: catalog.ingest(None),  # type: ignore[arg-type]
+            lambda: fg.Selection(exclude="wren"),  # type: ignore[arg-type]
+            lambda: catalog.add({"b.png": photos / "01.png"}, columns={"b.png": {"n": 10**5000}}),
+            lambda: catalog.add({"b.png": photos / "01.png"}, columns={"b.png": ["n"]}),  # type: ignore[dict-item]
+        ):
+            with pytest.raises(fg.FghashError):
+                call()
+        assert [one.reason for one in catalog.add({"u.png": "http://[bad/"}).rejected] == ["format"]
+
+    def test_rows_of_other_programs_may_have_any_meta(self, catalog: fg.Catalog, photos: Path) -> None:
+        catalog.add({"a.png": photos / "00.png"})
+        collection = catalog.collection
+        (row,) = collection.client.query(collection.name, filter="", limit=1, output_fields=["*"])
+        strange = {**row, "id": "strange", "code": row["code"][0], "meta": [1]}
+        with pytest.raises(fg.StoreError, match="meta of the row 'strange' is list"):
+            collection.write([strange])
+        collection.client.insert(collection.name, [strange])
+        assert "strange" in {hit.id for hit in catalog.search(photos / "00.png", consistency="Strong")}
+        assert catalog.dedupe().n_rows == 2
+        assert catalog.verify(photos).extra.count >= 0
+
     def test_a_folder_that_is_not_there(self, catalog: fg.Catalog, tmp_path: Path) -> None:
         with pytest.raises(fg.DataError, match="there is no file or folder"):
             catalog.ingest(tmp_path / "nowhere")

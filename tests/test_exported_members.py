@@ -67,6 +67,7 @@ PUBLIC = [
     "Wanted",
     "Watcher",
     "__version__",
+    "all_of",
     "build_shards",
     "export",
     "import_shards",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import sys
 from typing import Any, Final
 
@@ -17,12 +19,17 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 CALLED_OTHERWISE: Final = {"batch_rows": "batch_size"}
 """Setting of the library -> parameter of the commands, where the two have different names."""
 
+UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF})
+"""What a stream says that takes no more. Of files, the library tells by itself."""
+
 
 class Group(click.Group):
     """Errors raised on purpose become one line; anything else is a bug and shows its traceback."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command; letters that stdout cannot encode, such as those of a file name, become escapes."""
+        if sys.stdout is None:  # closed by who started us
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process lives
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
@@ -34,6 +41,13 @@ class Group(click.Group):
             option = _option_for(error.setting, self.get_command(ctx, ctx.invoked_subcommand or ""))
             _tell(one_line(error) + option, type(error).__name__, error.exit_code)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.filename is not None or error.errno not in UNWRITABLE:
+                raise
+            with open(os.devnull, "wb") as nowhere:  # or Python tries once more to write it as it ends
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            _tell(f"the result cannot be written: {error.strerror}; what was done stays", "DataError", 1)
+            ctx.exit(1)
         except KeyboardInterrupt:
             tell("Interrupted.", logging.ERROR, "error", kind="KeyboardInterrupt", exit_code=INTERRUPTED)
             ctx.exit(INTERRUPTED)

@@ -279,8 +279,12 @@ def read_dataset(
         DataError: when there are no photos, or the layout or the split is not there.
         MissingExtra: for a URL or a Parquet file, without the packages it needs.
     """
+    if not isinstance(photos, str | Path | Url):
+        raise DataError(f"photos must be a path or a URL, got {type(photos).__name__}")
     place = place_named(photos)
-    if isinstance(place, Path) and "{" not in place.name and not place.exists():
-        raise DataError(f"there is no file or folder {place}")
+    if isinstance(place, Path) and "{" not in place.name:
+        _check_reachable(place)
+        if not place.exists():
+            raise DataError(f"there is no file or folder {place}")
     listing = read(dataset or detect(place), place, selection)
     return listing.split(split) if split else listing

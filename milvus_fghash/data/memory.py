@@ -17,6 +17,7 @@ from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Barred, InMemory, Place, Source, Url, name_of, protocol_of
 from milvus_fghash.errors import CodeError, ConfigError, DataError, FghashError, ImageRefused, nearest
 from milvus_fghash.images import upright_rgb
+from milvus_fghash.masking import without_secrets
 
 T = TypeVar("T")
 ImageLike = Path | str | Url | Place | bytes | Image.Image | NDArray[np.uint8]
@@ -36,10 +37,14 @@ def source_of(image: ImageLike) -> Path | Place | bytes | Image.Image:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise CodeError(f"an image must be uint8 of shape (h, w, 3), got {image.dtype} of shape {image.shape}")
         return Image.fromarray(image)
-    if isinstance(image, str):
-        return Place(image, name_of(image)) if protocol_of(image) else Path(image)
-    if isinstance(image, Url):
-        return Place(image.full, name_of(image.full))
+    if isinstance(image, str) and not protocol_of(image):
+        return Path(image)
+    if isinstance(image, str | Url):
+        url = image.full if isinstance(image, Url) else image
+        try:
+            return Place(url, name_of(url))
+        except ValueError as error:  # brackets, ports
+            raise DataError(f"{without_secrets(url)} is no URL: {error}") from None
     if isinstance(image, Path | Place | bytes | Image.Image):
         return image
     raise CodeError(
@@ -75,10 +80,12 @@ def listing_in_memory(
     if not photos:
         raise DataError("there is no photo to add; give at least one, as path -> photo")
     for path, told in columns.items():
+        if not isinstance(told, Mapping):
+            raise DataError(f"the columns of {path!r} must be given as name -> value, got {type(told).__name__}")
         for name, value in told.items():
             try:
                 json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 raise DataError(f"{path!r}, column {name!r}: {error}; give texts, numbers, or lists of these") from None
     for path, label in labels.items():
         if not isinstance(label, str):

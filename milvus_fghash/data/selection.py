@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from milvus_fghash.data.survey import LeftOut
-from milvus_fghash.errors import ConfigError
+from milvus_fghash.errors import ConfigError, several
 
 ClassLevel = Literal["auto", "top", "leaf"] | int
 """Which of the folders above a photo is its class, see `classes`."""
@@ -51,6 +51,7 @@ class Selection:
     follow_links: bool = False
 
     def __post_init__(self) -> None:
+        several(self.exclude, "exclude")
         level = self.class_level
         if level not in _LEVELS and (not isinstance(level, int) or isinstance(level, bool) or level < 1):
             raise ConfigError(f"the class level {level!r} must be auto, top, leaf, or a number from 1")

@@ -34,6 +34,9 @@ class Following:
     encode_timeout: float = ENCODE_TIMEOUT
     _opened: tuple[HashCollection, Encoder] | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        self.bundles = Path(self.bundles)
+
     def now(self) -> tuple[HashCollection, Encoder]:
         """What to search in, and with. It stays right for searches that begin now, wherever the alias goes.
 

@@ -148,7 +148,7 @@ class Rows:
             paths=tuple(one["path"] for one in found),
             labels=tuple(one["label"] for one in found),
             content_shas=tuple(one["content_sha"] for one in found),
-            metas=tuple(one["meta"] for one in found),
+            metas=tuple(read_meta(one["meta"]) for one in found),
             columns={name: tuple(one[name] for one in found) for name in columns},
             phashes=tuple(one["phash"] for one in found) if phash else (),
         )
@@ -170,6 +170,11 @@ class Rows:
             },
             tuple(phash for part in parts for phash in part.known_phashes) if any(p.phashes for p in parts) else (),
         )
+
+
+def read_meta(value: object) -> Mapping[str, Any]:
+    """`meta` as a query of Milvus gives it; {} where another program wrote something that is no JSON object."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def read_codes(found: Sequence[Mapping[str, Any]], n_bits: int) -> Codes:
@@ -286,6 +291,10 @@ def check_records(
         ((twice, _),) = Counter(ids).most_common(1)
         raise StoreError(f"the id {twice!r} stands twice among rows that are written together; write it once")
     for one in records:
+        for name, kind in (("path", str), ("label", str), ("content_sha", str), ("meta", dict)):
+            if not isinstance(one[name], kind):
+                wanted = "a text" if kind is str else "a JSON object"
+                raise StoreError(f"{name} of the row {one['id']!r} is {type(one[name]).__name__}; expected {wanted}")
         _check_width(one, "code", code_bytes(n_bits), "bytes")
         if embedding_dim:
             _check_width(one, "embedding", embedding_dim, "numbers")

@@ -15,6 +15,7 @@ from milvus_fghash.serving.collection import Consistency, HashCollection
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.milvus_calls import TIMEOUT, milvus_call
 from milvus_fghash.serving.own_ids import ROW_ID, row_ids
+from milvus_fghash.serving.rows import read_meta
 
 MAX_HITS: Final = 16_384
 """Most rows Milvus returns for one query, and most queries in one call."""
@@ -231,7 +232,7 @@ def _ordered(answer: Iterable[Mapping[str, Any]], within: int | None, columns: S
 
 
 def _hit(found: Mapping[str, Any], columns: Sequence[str]) -> Hit:
-    entity = found["entity"]
+    entity = {**found["entity"], "meta": read_meta(found["entity"]["meta"])}
     return Hit(
         found["id"],
         round(found["distance"]),

@@ -16,7 +16,7 @@ from milvus_fghash.errors import StoreError
 from milvus_fghash.metrics import Histogram, average_precisions, distance_histogram, precision_at
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.expressions import IDS_A_CALL
-from milvus_fghash.serving.rows import Rows
+from milvus_fghash.serving.rows import Rows, read_meta
 from milvus_fghash.serving.verify import SHOWN
 
 PLACES: Final = (1, 10)
@@ -100,7 +100,7 @@ def look(old: HashCollection, new: HashCollection, sample: int = 0, split: str =
     for page in old.pages(["id", "path", "label", "content_sha", "meta"], IDS_A_CALL):
         sha_of = _shas(new, [row["id"] for row in page])
         for row in page:
-            key, meta = row["id"], row["meta"] or {}
+            key, meta = row["id"], read_meta(row["meta"])
             if key not in sha_of:
                 namespaces[str(meta.get("namespace", ""))] += 1
                 examples = sorted([*examples, row["path"]])[:SHOWN]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,3 +191,14 @@ def test_without_torch_the_extra_is_named(words: list[str], tmp_path: Path) -> N
     assert done.returncode == 1
     assert "pip install 'milvus-fghash[train]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_a_result_that_cannot_be_written_is_one_line(redirection: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m milvus_fghash methods {redirection}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    if redirection == ">&-":
+        assert (done.returncode, done.stderr) == (0, "")  # nobody wants it
+    else:
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith("Error: the result cannot be written: No space left on device")
