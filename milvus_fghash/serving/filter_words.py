@@ -49,15 +49,17 @@ def tokens_of(filter: str) -> list[Token]:
     return [*found, Token("end", "", at)]
 
 
-def check_brackets(filter: str, tokens: Sequence[Token]) -> None:
-    """Refuse brackets that do not match, texts that do not end, and what is divided by 0.
+def check_tokens(filter: str, tokens: Sequence[Token]) -> None:
+    """Refuse letters that are no UTF-8, brackets that do not match, texts that do not end, and divisors that kill.
 
     A bracket too many would end one that somebody puts around the filter, as the iterator of pymilvus does: that would
-    go on for ever. The process of Milvus ends with a whole number that is divided by 0, a server's too.
+    go on for ever.
 
     Raises:
         ConfigError: says where.
     """
+    if half := re.search("[\ud800-\udfff]", filter):
+        raise stopped(filter, half.start(), "this is no letter of UTF-8, but a part of one")
     opened: list[Token] = []
     for number, token in enumerate(tokens):
         if token.text in _CLOSING.values():
@@ -70,11 +72,30 @@ def check_brackets(filter: str, tokens: Sequence[Token]) -> None:
         elif token.text in ('"', "'"):
             raise stopped(filter, token.at, "this text is not closed; a quote inside a text needs a \\ before it")
         elif token.text in ("/", "%"):
-            divisor = next(one for one in tokens[number + 1 :] if one.text not in ("(", "+", "-"))
-            if divisor.kind == "number" and re.fullmatch(r"[0.]+([eE].*)?|0[xXbB]0+", divisor.text):
-                raise stopped(filter, token.at, "nothing can be divided by 0")
+            _check_divisor(filter, token, tokens[number + 1 :])
     if opened:
         raise stopped(filter, opened[-1].at, "this bracket is not closed")
+
+
+def _check_divisor(filter: str, sign: Token, rest: Sequence[Token]) -> None:
+    """Refuse 0, -1, and what has to be computed first, which may be one of them.
+
+    The process of Milvus ends with a whole number that is divided by 0, a server's too, and with the smallest one of 64
+    bits divided by -1: the processor has no result for them.
+    """
+    at = next(place for place, one in enumerate(rest) if one.text not in ("(", "+", "-"))
+    if rest[at].text == "~":
+        raise stopped(filter, sign.at, "the divisor must be one number; write its value")
+    if rest[at].kind != "number":
+        return
+    before, text = [one.text for one in rest[:at]], rest[at].text
+    behind = [one.text for one in rest[at + 1 : at + 2 + before.count("(")]]
+    if behind[:-1] != [")"] * before.count("(") or behind[-1] == "**":
+        raise stopped(filter, sign.at, "the divisor must be one number; write its value")
+    if re.fullmatch(r"[0.]+([eE].*)?|0[xXbB]0+", text):
+        raise stopped(filter, sign.at, "nothing can be divided by 0")
+    if before.count("-") % 2 and re.fullmatch(r"0*1|0[xXbB]0*1", text):
+        raise stopped(filter, sign.at, "Milvus cannot divide by -1; multiply by it, or turn the sign of the result")
 
 
 def stopped(filter: str, at: int, why: str) -> ConfigError:

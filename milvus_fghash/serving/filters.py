@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from milvus_fghash.errors import ConfigError, StoreBusy, StoreError, one_line
-from milvus_fghash.serving.filter_words import check_brackets, shown, tokens_of
+from milvus_fghash.serving.filter_words import check_tokens, shown, tokens_of
 from milvus_fghash.serving.lite_filters import KINDS, LiteFilter
 
 REFUSED: Final = re.compile(r"expression|\bexpr\b|predicate|PhyFilter|PlanProto|query plan")
@@ -34,10 +34,10 @@ def all_of(filters: Sequence[str]) -> str:
     milvus_fghash.errors.ConfigError: the filter 'price > 1) or (price > 0' cannot be read from ') or (price ...
 
     Raises:
-        ConfigError: when the brackets of one do not match, or a text in it is not closed.
+        ConfigError: as `filter_words.check_tokens`.
     """
     for one in filters:
-        check_brackets(one, tokens_of(one))
+        check_tokens(one, tokens_of(one))
     return " and ".join(f"({one})" for one in filters if one.strip())
 
 
@@ -55,7 +55,7 @@ def check_filter(filter: str, fields: Sequence[Mapping[str, Any]], lite: bool) -
         return
     try:
         tokens = tokens_of(filter)
-        check_brackets(filter, tokens)
+        check_tokens(filter, tokens)
         if lite:
             LiteFilter(filter, tokens, fields).check()
     except ConfigError as error:

@@ -39,6 +39,9 @@ WORDS: Final = {
 
 MOST_DIGITS: Final = 400
 """A number of more digits is beyond all doubles; Python reads whole ones of 4,300 at the most."""
+MOST_JOINED: Final = 48
+"""Conditions in a chain of `and` and `or`. Milvus Lite reads 50 inside each other (100 messages of Protobuf, two each),
+and `all_of` and the iterator of pymilvus each put one more around a filter."""
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=")
 CONTAINS: Final = re.compile(r"(json|array)_contains(_all|_any)?|(JSON|ARRAY)_CONTAINS(_ALL|_ANY)?")
 LENGTH: Final = ("array_length", "ARRAY_LENGTH")
@@ -57,6 +60,8 @@ class _Operand(NamedTuple):
     at: int
     value: float | str | bool = 0
     """Of a constant."""
+    depth: int = 1
+    """Conditions inside each other."""
 
 
 class LiteFilter:
@@ -117,10 +122,18 @@ class LiteFilter:
     def _joined(self, part: Callable[[], _Operand], *signs: str) -> _Operand:
         left = part()
         while self._token.text in signs:
+            sign = self._token
             self._must_be_condition(left)
             self._next += 1
             right = part()
             self._must_be_condition(right)
+            left = left._replace(depth=1 + max(left.depth, right.depth))
+            if left.depth > MOST_JOINED:
+                raise self._stop(
+                    f"Milvus Lite takes {MOST_JOINED} conditions in a chain; compare a column with many values by "
+                    "`in [...]`, or put brackets around parts of the chain",
+                    sign.at,
+                )
         return left
 
     def _comparison(self) -> _Operand:
@@ -208,7 +221,7 @@ class LiteFilter:
             self._must_fit(column, value, exactly=True)
             if value.kind != values[0].kind:
                 raise self._stop("all values of a list must be of one type", value.at)
-        return _Operand("condition", "bool", column.at)
+        return _Operand("condition", "bool", column.at, depth=1 + (sign.text != "in"))
 
     def _list(self) -> list[_Operand]:
         self._expected("[")

@@ -20,6 +20,7 @@ from milvus_fghash.serving.deleting import delete_where
 from milvus_fghash.serving.driver import MilvusException
 from milvus_fghash.serving.filter_words import DEEPEST
 from milvus_fghash.serving.filters import all_of, check_filter, told_of_filter
+from milvus_fghash.serving.lite_filters import MOST_JOINED
 from milvus_fghash.serving.milvus_calls import milvus_call
 from milvus_fghash.serving.search import Wanted, search_codes
 from tests.serving.filter_strategies import SINGLE, Drawn, as_rows, filters, rows
@@ -98,8 +99,20 @@ REFUSED = {
     # these end its process, or that of a server
     "stock / 0 == 1": "divided by 0",
     "stock % -(0) == 1": "divided by 0",
+    "stock % (1-1) == 0": "the divisor must be one number",
+    "stock / (1-1) == 1": "the divisor must be one number",
+    "stock % ((2) - 2) == 0": "the divisor must be one number",
+    "stock % -(2 - 2) == 0": "the divisor must be one number",
+    "stock % 0 ** 1 == 0": "the divisor must be one number|divided by 0",
+    "stock % -1 == 0": "cannot divide by -1",
+    "stock / (-(01)) == 0": "cannot divide by -1",
     "price % 0.5 == 1": "% is for whole numbers only",
     # and of these it says where in its own code something is wrong
+    " or ".join(f"stock == {n}" for n in range(90)): r"takes 48 conditions in a chain; .*`in \[\.\.\.\]`",
+    " and ".join(f"label not in ['{n}']" for n in range(48)): "takes 48 conditions in a chain",
+    "".join(f"stock == {n} or (" for n in range(48)) + "stock == 0" + ")" * 48: "takes 48 conditions in a chain",
+    'label == "\ud800"': r"ud800.* on: this is no letter of UTF-8",
+    "label == '\udcff'": "this is no letter of UTF-8",
     'not (label == "robin")': "does not know `not`",
     '!(label == "robin")': "does not know `!`",
     "label IN ['robin']": "Milvus Lite knows `in` in lower case only",
@@ -189,6 +202,8 @@ def test_the_rest_is_refused_in_one_sentence_that_names_the_columns(
         ("stock == ----1", lambda row: row["stock"] == 1),
         ("stock == 3 - 2 * (1)", lambda row: row["stock"] == 1),
         ("  stock\n==\t1  ", lambda row: row["stock"] == 1),
+        ("stock % (2) == 0 and stock / +2 == 1", lambda row: row["stock"] == 2),
+        ("stock % -2 == 0 and stock < 3", lambda row: row["stock"] % 2 == 0 and row["stock"] < 3),
         ("stock == 1or stock == 2", lambda row: row["stock"] in (1, 2)),
         ("price == 25.e-1 or price == .10e1", lambda row: row["price"] in (2.5, 1)),
         ("price < - 1.4", lambda row: row["price"] < -1.4),
@@ -228,12 +243,37 @@ def test_milvus_lite_misreads_what_is_refused(
         check_filter(filter, shop.fields, lite=True)
 
 
+JOINED = {
+    "or": lambda n: " or ".join(["stock == 1"] * n),
+    "and": lambda n: " and ".join(["stock == 1"] * n),
+    "brackets": lambda n: "stock == 1 or (" * (n - 1) + "stock == 1" + ")" * (n - 1),
+    "not in": lambda n: " and ".join(["label not in ['no']"] * (n - 1)),
+}
+
+
+@pytest.mark.parametrize("kind", JOINED)
+def test_the_longest_chain_is_read_in_every_way_and_pairs_can_be_more(shop: HashCollection, kind: str) -> None:
+    """The process prints its own trouble on stderr where a chain is too long for it."""
+    chain = JOINED[kind](MOST_JOINED)
+    wanted = {row["id"] for row in ROWS if kind == "not in" or row["stock"] == 1}
+    assert found(shop, chain) == wanted
+    assert {key for page in shop.scan(50, filter=chain) for key in page.ids} == wanted
+    assert shop.count(chain) == len(wanted)
+    with pytest.raises(StoreError), milvus_call("cannot read"):
+        shop.client.query(shop.name, JOINED[kind](51), ["id"])
+    half = JOINED[kind](MOST_JOINED - 1)
+    assert found(shop, f"({half}) or ({half})") == wanted, "94 conditions"
+
+
 def test_a_server_reads_more_and_says_itself_what_it_does_not_know(shop: HashCollection) -> None:
     for filter in ("NOT (label == 'x') OR stock is null", "text_match(label, r'\\d')", "label == 'x' AND", "$meta"):
         check_filter(filter, shop.fields, lite=False)
         with pytest.raises(ConfigError):
             check_filter(filter, shop.fields, lite=True)
-    for filter in ("label == 'x') or (label == 'y'", "(label == 'x'", "label == 'x", "[1)", "stock / 0 == 1"):
+    for filter in (
+        "label == 'x') or (label == 'y'", "(label == 'x'", "label == 'x", "[1)", "stock / 0 == 1", "stock % (1-1) == 0",
+        "stock % ~-1 == 0", "stock % -0x1 == 0", "stock / 2 ** 0 == 0", "label == '\udcff'",
+    ):  # fmt: skip
         with pytest.raises(ConfigError, match=NAMES):
             check_filter(filter, shop.fields, lite=False)
 
