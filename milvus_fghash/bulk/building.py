@@ -12,7 +12,7 @@ from typing import Final
 
 from milvus_fghash.bulk.folder import Marker, PlannedShard, RefusedPhoto, ShardFolder, ShardsManifest
 from milvus_fghash.bulk.making import Decoding, Maker, Tick, write_behind
-from milvus_fghash.bulk.parquet import arrow_schema
+from milvus_fghash.bulk.parquet import arrow_schema, read_paths
 from milvus_fghash.bulk.plan import Plan, ShardTask, plan_shards
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Url
@@ -209,9 +209,14 @@ def _build(
         left, of = sum(not folder.marker(one.name) for one in plan.shards), len(plan.shards)
         raise Stopped(f"stopped; {left} of {of} shards are missing, and the same command goes on") from None
     finished = [_there(folder, one.name) for one in plan.shards]
-    reasons = Counter(one.reason for one in folder.refused())
+    refused = list(folder.refused())
+    reasons = Counter(one.reason for one in refused)
     outdated = folder.outdated({one.name for one in plan.shards})
     listing = plan.changes.listing
+    if options.prune and outdated and listing.asked:
+        before = {path for name in outdated if folder.data(name).exists() for path in read_paths(folder.data(name))}
+        there = set(listing.paths)
+        listing = listing.doubting(before - there, there - {one.path for one in refused})
     if options.prune and outdated and listing.unknown:
         raise DataError(
             f"{len(outdated):,} shards are outdated, and none was pruned (all others are there): {listing.doubt}. "

@@ -102,6 +102,12 @@ def read_ids(path: Path, batch: int) -> Iterator[list[str]]:
         yield ids[start : start + batch].to_pylist()
 
 
+def read_paths(path: Path) -> list[str]:
+    """The paths of a shard's photos; raises as `read_ids`."""
+    paths: list[str] = _read(path, ["path"]).column("path").to_pylist()
+    return paths
+
+
 def read_rows(path: Path, places: Sequence[int], n_bits: int, columns: Sequence[str] = (), phash: bool = False) -> Rows:
     """Some rows of a shard with their typed columns, and with ``phash`` their perceptual hashes, by their places in it;
     raises as `read_ids`."""

@@ -99,7 +99,7 @@ def read(root: Path | Url, selection: Selection = DEFAULT_SELECTION) -> Listing:
                 photos.add(path, member.place(where, str(archive), version), folder, sample)
             elif (label := _label(member)) and (member.name.lower().endswith(".cls") or sample not in samples):
                 samples[sample] = label
-    return photos.listing(samples, walked=not alone, unknown=unknown)
+    return photos.listing(samples, walked=not alone, unknown=unknown, asked=found.asked)
 
 
 def _archives(root: Path | Url, sieve: Sieve) -> tuple[list[tuple[str, Path | Url]], Found]:

@@ -49,12 +49,19 @@ class Photos:
         else:
             self._rows.append((path, place, folder, sample))
 
-    def listing(self, label_of: Mapping[str, str] = {}, *, walked: bool = True, unknown: Sequence[str] = ()) -> Listing:
+    def listing(
+        self,
+        label_of: Mapping[str, str] = {},
+        *,
+        walked: bool = True,
+        unknown: Sequence[str] = (),
+        asked: Sequence[str] = (),
+    ) -> Listing:
         """All of them. Of several of one path each has an id of its own, and the first one counts.
 
         Args:
             label_of: sample -> class, where the folder does not say it.
-            unknown: as in `Listing`.
+            unknown, asked: as in `Listing`.
 
         Raises:
             DataError: when there is none, or their folders contradict each other.
@@ -74,5 +81,15 @@ class Photos:
         places = tuple(row[1] for row in self._rows)
         root, url = (Path(), self.root) if isinstance(self.root, Url) else (self.root, None)
         return Listing(
-            root, tuple(ids), paths, said, classes.splits, walked, places, url, unknown=tuple(unknown), survey=survey
+            root,
+            tuple(ids),
+            paths,
+            said,
+            classes.splits,
+            walked,
+            places,
+            url,
+            unknown=tuple(unknown),
+            asked=tuple(asked),
+            survey=survey,
         )

@@ -16,6 +16,10 @@ from milvus_fghash.masking import without_secrets
 _KINDS: Final = frozenset({"text/html", "application/xhtml+xml", ""})
 _LISTING: Final = re.compile(r"(?i)index of|directory listing|listing directory|parent directory|files within")
 """What web servers write on the page of a folder, be it empty: nginx, Apache, lighttpd, IIS, Python, Express."""
+_NOT_WRITTEN: Final = frozenset(
+    {"search", "hidden", "submit", "button", "reset", "image", "checkbox", "radio", "file", "range", "color"}
+)
+"""Types of inputs that a form asks for no text with; a listing may have one for searching."""
 _UP: Final = frozenset({"..", "../", "./.."})
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -34,7 +38,8 @@ def listings(urls: Sequence[str]) -> list[dict[str, str] | ImageRefused]:
     """What lies below each of the folders, by the page behind its URL: relative path, of a folder with a slash -> URL.
 
     A page is the listing of its folder when it comes from where it was asked for and links what lies below, or says
-    that it lists a folder. Of any other, such as a login page or an empty one, the reason is given.
+    that it lists a folder. One with a form to write in must say so, or link the folder above. Of any other, such as a
+    login page or an empty one, the reason is given.
 
     Raises:
         MissingExtra, ConfigError, DataError: as `fetching.filesystem`.
@@ -55,7 +60,10 @@ def _listing(page: Page, asked: str) -> dict[str, str] | ImageRefused:
     if parser.asks_for_password:
         return _no_listing(f"{shown} gives a page that asks for a password")
     below = dict(filter(None, (_below(link, asked) for link in parser.links)))
-    if not below and not _UP.intersection(parser.links) and not _LISTING.search("".join(parser.texts)):
+    says_so = bool(_UP.intersection(parser.links) or _LISTING.search("".join(parser.texts)))
+    if parser.asks_for_text and not says_so:
+        return _no_listing(f"{shown} gives a page with a form to write in, which is no listing of a folder")
+    if not below and not says_so:
         what = "a page without links to what lies below it" if page.text.strip() else "an empty page"
         return _no_listing(f"{shown} gives {what}, which is no listing of a folder")
     return below
@@ -90,19 +98,29 @@ def _no_listing(message: str) -> ImageRefused:
 
 
 class _Anchors(HTMLParser):
-    """The links of a page and its text, both in its order."""
+    """The links of a page and its text, both in its order, and what its forms ask for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.links: list[str] = []
         self.texts: list[str] = []
         self.asks_for_password = False
+        self.asks_for_text = False
+        self._forms = 0
+        """Those that are open."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if tag == "a" and (link := values.get("href")):
             self.links.append(link)
-        self.asks_for_password |= tag == "input" and values.get("type") == "password"
+        self._forms += tag == "form"
+        kind = (values.get("type") or "text").strip().lower()
+        self.asks_for_password |= tag == "input" and kind == "password"
+        is_written = tag == "textarea" or (tag == "input" and kind not in _NOT_WRITTEN)
+        self.asks_for_text |= is_written and self._forms > 0
+
+    def handle_endtag(self, tag: str) -> None:
+        self._forms -= tag == "form"
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.data.columns import Cells, Column
-from milvus_fghash.data.paths import inside
+from milvus_fghash.data.paths import folders_above, inside
 from milvus_fghash.data.places import Source, Url
 from milvus_fghash.data.survey import Survey
 from milvus_fghash.errors import ConfigError, DataError, nearest
@@ -51,6 +51,8 @@ class Listing:
     """What a list says of them beyond that."""
     unknown: tuple[str, ...] = ()
     """Paths of folders and archives below ``root`` of which nobody can tell what is in them; "" stands for all."""
+    asked: tuple[str, ...] = field(default=(), compare=False)
+    """Paths of folders elsewhere that were listed one by one; what answers for such a one may be no listing of it."""
     survey: Survey = field(default_factory=Survey, compare=False)
     """Where the classes come from, and what was left out."""
     given: Path | Url | None = field(default=None, compare=False)
@@ -103,12 +105,27 @@ class Listing:
         """Whether a photo of this path would be in the listing if it were there."""
         return not any(path == folder or not folder or path.startswith(f"{folder}/") for folder in self.unknown)
 
+    def doubting(self, gone: Iterable[str], read: Iterable[str]) -> Listing:
+        """With the folders among the `unknown` whose listing cannot be trusted.
+
+        Those are folders still there where photos were that are not listed any more, and nothing listed below them
+        could be read, now or before: a page for logging in may have answered, with links of its own.
+
+        Args:
+            gone: paths of the photos that are not listed any more.
+            read: paths of the listed photos that could be read.
+        """
+        doubtful = (folders_above(gone) & set(self.asked)) - folders_above(read)
+        folders = sorted(doubtful | set(self.unknown))
+        outermost = [folder for folder in folders if not doubtful & folders_above([folder])]
+        return replace(self, unknown=tuple(outermost))
+
     @property
     def doubt(self) -> str:
         """Where the listing does not know what is there, for messages."""
         some = ", ".join(folder or str(self.origin) for folder in self.unknown[:3])
         more = f" and {len(self.unknown) - 3:,} more" if len(self.unknown) > 3 else ""
-        return f"{some}{more} could not be listed, or came back empty"
+        return f"{some}{more} could not be listed, or came back empty or with nothing that can be read"
 
     def file(self, row: int) -> Path:
         """Full path of one photo; raises as `folder`."""

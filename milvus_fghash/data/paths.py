@@ -33,6 +33,19 @@ def inside(path: str, where: str) -> str:
     return "/".join(names)
 
 
+def folders_above(paths: Iterable[str]) -> set[str]:
+    """All folders that some POSIX paths lie in; "" is the one that they are relative to.
+
+    >>> sorted(folders_above(["birds/jay/0.png", "a.png"]))
+    ['', 'birds', 'birds/jay']
+    """
+    found: set[str] = set()
+    for path in paths:
+        while path and (path := path.rpartition("/")[0]) not in found:
+            found.add(path)
+    return found
+
+
 class Below:
     """Whether files lie below a folder, with all links followed."""
 

@@ -32,11 +32,13 @@ class Found:
         failed: path of a folder that could not be listed -> why.
         silent: paths of folders whose listing names no such file and no folder. Whether such a one is empty, or
             something else answered in its place, nobody can tell.
+        asked: paths of folders that were listed one by one, and none of what they name was left out.
     """
 
     files: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     failed: dict[str, ImageRefused] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ def read(root: Url, selection: Selection = DEFAULT_SELECTION) -> Listing:
         photos.add(path, Place(where, name_of(where), version_of(facts)))
     for path, barred in found.barred(root):
         photos.add(path, barred)
-    return photos.listing(unknown=found.unknown)
+    return photos.listing(unknown=found.unknown, asked=found.asked)
 
 
 def find(root: Url, sieve: Sieve, suffixes: tuple[str, ...]) -> Found:
@@ -113,12 +115,17 @@ def _walk(
             below = {f"{folder}/{path}".lstrip("/"): entry for path, entry in entries.items()}
             if not any(path.lower().endswith((*suffixes, "/")) and not _is_hidden(path) for path in entries):
                 found.silent.append(folder)
+            is_all_taken = True
             for path, (where, facts) in below.items():
+                is_photo = path.lower().endswith(suffixes)
                 if path.endswith("/"):
-                    if sieve.enters(path.rstrip("/")):
+                    if is_taken := sieve.enters(path.rstrip("/")):
                         deeper[path.rstrip("/")] = where
-                elif sieve.takes(path, is_photo=path.lower().endswith(suffixes)):
+                elif is_taken := sieve.takes(path, is_photo=is_photo):
                     found.files[path] = where, facts
+                is_all_taken &= is_taken or not (is_photo or path.endswith("/"))
+            if is_all_taken:
+                found.asked.append(folder)
         level = deeper
     return found
 

@@ -168,11 +168,15 @@ class Changes:
     def gone(self) -> list[str]:
         """Ids with a row whose photos the listing no longer has; ask when all of it has been seen.
 
-        Those are not among them that lie where the listing does not know what is there (`Listing.unknown`). A photo
-        that is gone and has no row is forgotten, unless its row was deleted on purpose.
+        Those are not among them that lie where the listing does not know what is there (`Listing.unknown`), or cannot
+        be trusted (`Listing.doubting`). A photo that is gone and has no row is forgotten, unless its row was deleted on
+        purpose.
         """
         self._adopt()
         lost = journal_sources.lost(self.journal, self.source)
+        if self.listing.asked and (missed := journal_rows.acknowledged(self.journal, lost)):
+            missed_paths = journal_rows.paths(self.journal, list(missed)).values()
+            self.listing = self.listing.doubting(missed_paths, journal_rows.paths_read(self.journal))
         if self.listing.unknown:
             paths = journal_rows.paths(self.journal, lost)
             hidden = {key for key in lost if not self.listing.knows(paths.get(key, ""))}

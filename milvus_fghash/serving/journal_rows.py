@@ -52,6 +52,11 @@ def paths(journal: Journal, ids: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def paths_read(journal: Journal) -> Iterator[str]:
+    """Paths of photos in the listing that was seen, of those that could be read, now or before."""
+    return (entry.path for entry in journal.entries("content_sha != '' AND +id IN (SELECT id FROM seen)"))
+
+
 def listed(journal: Journal, ids: Sequence[str]) -> set[str]:
     """Those of the ids that stand in the listing that was seen."""
     return journal.among(ids, "SELECT id FROM seen WHERE id IN")

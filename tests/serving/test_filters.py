@@ -243,7 +243,7 @@ def test_milvus_lite_misreads_what_is_refused(
         check_filter(filter, shop.fields, lite=True)
 
 
-JOINED = {
+JOINED: dict[str, Callable[[int], str]] = {
     "or": lambda n: " or ".join(["stock == 1"] * n),
     "and": lambda n: " and ".join(["stock == 1"] * n),
     "brackets": lambda n: "stock == 1 or (" * (n - 1) + "stock == 1" + ")" * (n - 1),

@@ -38,8 +38,15 @@ PAGES = {
 RELATIVE = '<a href="jay/">jay/</a> <a href="a%20b.png">a b.png</a>'
 ABSOLUTE = '<A HREF="/p/jay/">jay</A> <A HREF="/p/a%20b.png">a b.png</A>'
 
+SEARCH = '<form role="search"><input name="q"><input type="search"></form>'
+"""What some themes put on their listings."""
+
 LOGIN = '<h1>Welcome</h1><form action="/login"><input name="user"><input type="password"></form><a href="jay.png">x</a>'
 """A page for logging in, at the URL that was asked for, with a link that looks like a photo."""
+SIGN_IN = "<title>Sign in</title><form action='/login'><INPUT NAME='user'></form><a href='help/'>Help</a>"
+"""One that asks for a password on its next page, with a link that looks like a folder."""
+SSO = "<form action='/sso'><button>Sign in</button></form><a href='help/'>Help</a> <a href='logo.jpg'>"
+"""One that asks for no text at all."""
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -50,6 +57,11 @@ def test_pages_as_web_servers_make_them(site: Site, name: str) -> None:
     assert listings([f"{site.url}/p/"]) == [
         {"jay/": f"{site.url}/p/jay/", "a b.png": f"{site.url}/p/a%20b.png"},
     ]
+    for form in (SEARCH, '<input type="text" placeholder="filter" id="filter">'):
+        site.files["/p/"] = page.format(links + form).encode()
+        (found,) = listings([f"{site.url}/p/"])
+        assert not isinstance(found, ImageRefused), form
+        assert found.keys() == {"jay/", "a b.png"}
     site.files["/p/"] = page.format("").encode()
     assert listings([f"{site.url}/p/"]) == [{}], "empty, and says so"
 
@@ -75,6 +87,9 @@ NONE_AT_ALL = {
     "nothing": (page_of(""), "gives an empty page, which is no listing of a folder"),
     "a login page elsewhere": (login_elsewhere, "leads elsewhere, to http"),
     "a login page in place": (page_of(LOGIN), "gives a page that asks for a password"),
+    "a form to write in": (page_of(SIGN_IN), "gives a page with a form to write in, which is no listing"),
+    "a form with a box": (page_of('<form><textarea></textarea></form><a href="a.png">'), "with a form to write in"),
+    "a password in capitals": (page_of('<a href="a.png"><INPUT TYPE="Password">'), "asks for a password"),
     "another page": (
         page_of('<p>Welcome. <a href="/">Home</a> <a href="https://elsewhere/a.png">x</a>'),
         "a page without links",

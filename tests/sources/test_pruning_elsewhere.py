@@ -18,7 +18,7 @@ from tests.cli.at_hand import GOLDEN, Run
 from tests.sources.archives import tar_of
 from tests.sources.http_server import Site
 from tests.sources.test_http import grey
-from tests.sources.test_http_folders import LOGIN, NGINX
+from tests.sources.test_http_folders import LOGIN, NGINX, SIGN_IN, SSO
 
 CLASSES = {"jay": range(5), "wren": range(5, 20)}
 
@@ -68,6 +68,52 @@ def test_a_folder_that_is_silent_or_elsewhere_keeps_its_rows(site: Site, run: Ru
     assert counts(run(*words)) == (5, 5, 15)
 
 
+HELP = "<title>Help</title><p>Ask us."
+DOUBTFUL: dict[str, dict[str, bytes]] = {
+    "a form": {"": SIGN_IN.encode(), "help/": HELP.encode()},
+    "nothing to write in, all behind its links missing": {"": SSO.encode()},
+    "another page behind its link": {"": SSO.encode(), "help/": HELP.encode()},
+    "a silent folder behind its link": {"": SSO.encode(), "help/": index([])},
+    "a folder of no picture behind its link": {
+        "": SSO.encode(), "help/": index(["a.jpg", "more/"]), "help/a.jpg": b"<p>", "help/more/": index(["b.jpg"]),
+    },
+}  # fmt: skip
+
+
+def test_a_page_whose_links_lead_to_no_photo_is_not_trusted(site: Site, run: Run) -> None:
+    fill(site)
+    words = ("ingest", GOLDEN, f"{site.url}/birds", "--prune", "--prune-at-most", "1", "--workers", "0", "--json")
+    assert counts(run(*words)) == (0, 0, 20)
+    for n in range(5):
+        del site.files[f"/birds/jay/{n}.png"]
+    for fault, pages in DOUBTFUL.items():
+        site.files |= {f"/birds/jay/{path}": page for path, page in pages.items()}
+        result = run(*words)
+        assert counts(result) == (0, 0, 20), fault
+        assert "5 photos of earlier runs may be gone or not: jay could not be listed" in result.stderr, fault
+    site.files["/birds/wren/"] = index([f"{n}.png" for n in range(6, 20)])
+    assert counts(run(*words)) == (1, 1, 19), "what was refused before says nothing; others go all the same"
+    root, site.files["/birds/"] = site.files["/birds/"], SSO.replace("help/", "no/").encode()
+    result = run(*words)
+    assert counts(result) == (0, 0, 19)
+    assert f"19 photos of earlier runs may be gone or not: {site.url}/birds could not be listed" in result.stderr
+    site.files |= {"/birds/": root, "/birds/jay/": index(["new.png", "1.png"]), "/birds/jay/new.png": grey(250)}
+    assert counts(run(*words, "--exclude", "wren/*.png")) == (18, 18, 2), "a listing again, and one that is left out"
+
+
+def test_archives_behind_a_page_that_is_none_keep_their_rows(site: Site, run: Run) -> None:
+    site.files = {f"/all/{name}/a.tar": tar_of({f"{n}.png": grey(12 * n) for n in CLASSES[name]}) for name in CLASSES}
+    site.files |= {f"/all/{name}/": index(["a.tar"]) for name in CLASSES}
+    site.files["/all/"] = index([f"{name}/" for name in CLASSES])
+    options = ("--prune", "--prune-at-most", "1", "--workers", "0", "--json")
+    words = ("ingest", GOLDEN, f"{site.url}/all", "--dataset", "archive", *options)
+    assert counts(run(*words)) == (0, 0, 20)
+    site.files["/all/jay/"] = SSO.replace("logo.jpg", "logo.zip").encode()
+    result = run(*words)
+    assert counts(result) == (0, 0, 20)
+    assert "5 photos of earlier runs may be gone or not: jay could not be listed" in result.stderr
+
+
 def test_the_whole_folder_elsewhere_ends_the_run(site: Site, run: Run) -> None:
     fill(site)
     words = ("ingest", GOLDEN, f"{site.url}/birds", "--prune", "--prune-at-most", "1", "--workers", "0", "--json")
@@ -109,9 +155,10 @@ def test_shards_are_not_pruned_either(site: Site, tmp_path: Path) -> None:
     options = ShardOptions(shard_rows=5, prune=True, workers=0)
     url = Url(f"{site.url}/birds")
     assert build_shards(encoder, read("folder", url), folder, options=options, photos=url).shards == 4
-    site.files["/birds/jay/"] = b""
-    with pytest.raises(DataError, match=r"shards are outdated, and none was pruned .*: jay could not be listed"):
-        build_shards(encoder, read("folder", url), folder, options=options, photos=url)
+    for page in (b"", b'<a href="logo.jpg">'):
+        site.files["/birds/jay/"] = page
+        with pytest.raises(DataError, match=r"shards are outdated, and none was pruned .*: jay could not be listed"):
+            build_shards(encoder, read("folder", url), folder, options=options, photos=url)
     fill(site)
     result = build_shards(encoder, read("folder", url), folder, options=options, photos=url)
     assert (result.made, result.rows) == (0, 20)
