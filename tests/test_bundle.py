@@ -274,7 +274,7 @@ def test_a_bundle_is_overwritten_only_when_allowed(golden: Bundle, bundle: Path)
 
 def test_a_training_is_told_to_be_exported(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(BundleError, match=r"run is a training; make a bundle of it: milvus-fghash export"):
+    with pytest.raises(BundleError, match=r"run is a training; export makes a bundle of it"):
         read_bundle(tmp_path / "run")
 
 

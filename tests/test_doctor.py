@@ -144,6 +144,7 @@ def test_a_torch_whose_folder_is_gone_is_a_warning(
     assert look(tmp_path / "x.db")["training"].state == "warning"
 
 
+@pytest.mark.extras
 def test_looking_loads_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from milvus_fghash.doctor import examine; from milvus_fghash.serving.target import Target; "

@@ -79,6 +79,7 @@ class GraphRuns:
             clock.cancel()
             with self._lock:
                 self._under_way.discard(options)
+            clock.join()  # no thread is left behind
         return dict(zip(outputs, values, strict=True))
 
     def end(self) -> None:

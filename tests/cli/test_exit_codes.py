@@ -14,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+import milvus_fghash
 from milvus_fghash.cli import main
 from milvus_fghash.cli.group import CALLED_OTHERWISE, Group
 from milvus_fghash.cli.output import show_json, show_record, show_table
@@ -71,8 +72,8 @@ def test_the_option_for_the_setting_that_helps_is_named() -> None:
 
 
 def test_settings_that_errors_name_are_options_of_some_command() -> None:
-    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "milvus_fghash").rglob("*.py"))
-    settings = set(re.findall(r'\bsetting="(\w+)"', source))
+    source = "".join(file.read_text(encoding="utf-8") for file in Path(milvus_fghash.__file__).parent.rglob("*.py"))
+    settings = {word for words in re.findall(r'\bsetting="([\w ]+)"', source) for word in words.split()}
     groups = (command for command in main.commands.values() if isinstance(command, click.Group))
     commands = [*main.commands.values(), *(command for group in groups for command in group.commands.values())]
     known = {parameter.name for command in commands for parameter in command.params}

@@ -73,9 +73,11 @@ def test_a_changed_class_rule_is_told_with_the_rows_it_changes(run: Run, deep: P
     "words",
     [
         lambda data: ["ingest", GOLDEN, data],
-        lambda data: ["shards", "build", GOLDEN, data, "--out", "shards"],
+        pytest.param(lambda data: ["shards", "build", GOLDEN, data, "--out", "shards"], marks=pytest.mark.extras),
         lambda data: ["evaluate", GOLDEN, "--data", data],
-        lambda data: ["train", "demo-lsh", "--bits", "8", "--data", data, "--out", "run"],
+        pytest.param(
+            lambda data: ["train", "demo-lsh", "--bits", "8", "--data", data, "--out", "run"], marks=pytest.mark.extras
+        ),
     ],
     ids=["ingest", "shards", "evaluate", "train"],
 )

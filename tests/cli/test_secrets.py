@@ -135,6 +135,7 @@ def test_secrets_of_where_photos_are(name: str, run: Run, tmp_path: Path) -> Non
         check(result, tmp_path, {tmp_path / "list.csv"})
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("status", [200, 403, 500])
 def test_secrets_of_photos_that_come_or_do_not(status: int, site: Site, run: Run, tmp_path: Path) -> None:
     site.files = {f"/birds/{n}.png": grey(9 * n) for n in range(3)}
@@ -179,6 +180,7 @@ def test_secrets_of_photos_that_come_or_do_not(status: int, site: Site, run: Run
         check(run(*words), tmp_path, given)
 
 
+@pytest.mark.extras
 def test_secrets_of_settings_of_fsspec(site: Site, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site.status["/birds/"] = 403
     for settings in (
