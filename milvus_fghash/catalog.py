@@ -534,7 +534,7 @@ class Catalog:
             self.collection,
             self._encoder(),
             listing,
-            dataset=name or str(listing.given or listing.origin),
+            dataset=name or str(listing.origin),
             query_split=query_split,
             filter=filter,
             progress=progress or _nobody,

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Final, Literal, get_args
 
 from milvus_fghash.errors import ConfigError, DataError, nearest
@@ -15,6 +16,8 @@ ColumnType = Literal["text", "int64", "double", "bool"]
 TYPES: Final[tuple[ColumnType, ...]] = get_args(ColumnType)
 MAX_TEXT: Final = 65_535
 """Longest text of a column in bytes of UTF-8: what Milvus takes."""
+MOST_EXACT: Final = 2**53
+"""Beyond it, doubles leave out whole numbers, and what is written may stand for another one."""
 OWN_ID: Final = "id"
 """Column of the ids that a list gives its photos, such as article numbers, and their key in `meta`. No other cells can
 have that name."""
@@ -57,6 +60,27 @@ class Column:
 def is_missing(cell: object) -> bool:
     """Whether a cell holds no value: None, an empty text, or NaN, by which many programs write that."""
     return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def whole_numbers(cells: Sequence[Any]) -> list[Any]:
+    """Cells of a column as whole numbers, where all that are not missing are whole; else as they are.
+
+    >>> whole_numbers([1001.0, None, 1003.0]), whole_numbers([1.0, 2.5])
+    ([1001, None, 1003], [1.0, 2.5])
+    """
+    whole: list[int | None] = []
+    for cell in cells:
+        if is_missing(cell):
+            whole.append(None)
+        elif _is_exact(cell) and cell == int(cell):
+            whole.append(int(cell))
+        else:
+            return list(cells)
+    return whole
+
+
+def _is_exact(cell: object) -> bool:
+    return isinstance(cell, Decimal) or (isinstance(cell, float) and -MOST_EXACT <= cell <= MOST_EXACT)
 
 
 def is_int64(number: int) -> bool:

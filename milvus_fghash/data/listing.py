@@ -86,7 +86,7 @@ class Listing:
     @property
     def origin(self) -> Path | Url:
         """Where the listing comes from, as messages name it."""
-        return self.url or self.root
+        return self.given or self.url or self.root
 
     @property
     def folder(self) -> Path:

@@ -34,6 +34,7 @@ def read(url: Url) -> Listing:
             raise DataError(str(error).replace(str(file), str(url))) from None
     return replace(
         listing,
+        given=url,
         cells=replace(listing.cells, unit=listing.cells.unit.replace(str(file), str(url))),
         survey=replace(listing.survey, classes=listing.survey.classes.replace(str(file), str(url))),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from milvus_fghash.data.columns import OWN_ID, Cells, ColumnType, is_missing
+from milvus_fghash.data.columns import OWN_ID, Cells, ColumnType, is_missing, whole_numbers
 from milvus_fghash.data.listing import Listing
 from milvus_fghash.data.places import Source, Url, located
 from milvus_fghash.data.survey import Survey
@@ -40,9 +40,10 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
 
     Without a column ``id``, or where its cell is missing, the path is the id; without ``label`` or ``split`` they are
     "". Other columns become the listing's `cells`: texts of a CSV file, values of a Parquet file, whose times become
-    texts and decimals doubles. The cells of ``id`` are among them, as texts. An empty text, null and NaN are a missing
-    cell. Columns without a name, and those of Parquet that JSON cannot hold, such as bytes, are passed over. Photos
-    need not be there: a missing one is refused when it is opened.
+    texts and decimals doubles. The cells of ``id`` are among them, as texts. Where all numbers of ``id``, ``label`` or
+    ``split`` in a Parquet file are whole, so are their texts: pandas writes whole numbers with a gap as doubles, 1001.0
+    for 1001. An empty text, null and NaN are a missing cell. Columns without a name, and those of Parquet that JSON
+    cannot hold, such as bytes, are passed over. Photos need not be there: a missing one is refused when it is opened.
 
     Raises:
         DataError: when the file cannot be read, has no column ``path``, or a row is malformed; with its line.
@@ -62,7 +63,9 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
     cells: list[list[Any]] = [[] for _ in more]
     told: dict[str, list[str]] = {"label": [], "split": []}
     for line, row in table.rows:
-        path, place = located(_text(row[positions["path"]]), root, f"{file}, {table.unit} {line}")
+        if not (written := _text(row[positions["path"]])):
+            raise DataError(f"{file}, {table.unit} {line} has no path")
+        path, place = located(written, root, f"{file}, {table.unit} {line}")
         paths.append(path)
         places.append(place)
         own_id = _text(row[positions[OWN_ID]]) if OWN_ID in positions else ""
@@ -93,6 +96,7 @@ def read(file: Path, root: Path | Url | None = None) -> Listing:
             f"{file}, {table.unit}",
         ),
         survey=Survey(says),
+        given=file,
     )
 
 
@@ -141,4 +145,5 @@ def _read_parquet(file: Path) -> _Table:
     header = parquet.header(file)
     _check_header(file, header)
     names, columns, types = parquet.columns(file, as_texts=COLUMNS)
+    columns = [whole_numbers(cells) if name in COLUMNS else cells for name, cells in zip(names, columns, strict=True)]
     return _Table(names, enumerate(zip(*columns, strict=True), start=1), "row", types)

@@ -97,7 +97,7 @@ class Changes:
     @property
     def described(self) -> dict[str, str]:
         """The source of the photos, as journal and records have it."""
-        place = self.photos or self.listing.given or self.listing.origin
+        place = self.photos or self.listing.origin
         photos = str(place.resolve() if isinstance(place, Path) else place)
         return {"photos": photos, "part": self.part or self.listing.part, "namespace": self.namespace}
 

@@ -134,7 +134,7 @@ def check_all(
     if found:
         told = [*found[:FEW], *([f"and {len(found) - FEW} more"] if len(found) > FEW else [])]
         raise DataError(
-            f"{len(found)} of {total} photos in {parts[0][0].listing.root} cannot be "
+            f"{len(found)} of {total} photos in {parts[0][0].listing.origin} cannot be "
             f"used; remove them (from a list of photos, their lines): {'; '.join(told)}"
         )
 

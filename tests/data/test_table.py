@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from milvus_fghash.data import read
 from milvus_fghash.data.columns import Column
+from milvus_fghash.data.survey import summary
 from milvus_fghash.errors import ConfigError, DataError, MissingExtra
 
 FULL = "id,path,label,split,camera\nx,jay/a.jpg,jay,train,old\ny,./wren//b.jpg,wren,test,\n"
@@ -70,7 +71,7 @@ def test_quotes_line_ends_and_byte_order_mark_of_a_spreadsheet(tmp_path: Path) -
         ("path,path\na,b\n", "the column 'path' twice"),
         ("path,label\na.jpg,jay\nb.jpg\n", "photos.csv, line 3: expected 2 fields, got 1"),
         ("path\n../a.jpg\n", "photos.csv, line 2: the path '../a.jpg'"),
-        ("path,label\n,jay\n", "photos.csv, line 2: the path ''"),
+        ("path,label\n,jay\n", "photos.csv, line 2 has no path"),
         ('path\n"a.jpg\n', "photos.csv, line 2: unexpected end"),
         ("path\na.jpg\na.jpg\n", "id 'a.jpg' stands twice"),
         ("path\n", "no photos found"),
@@ -102,7 +103,44 @@ def test_a_missing_number_is_no_text(column: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_path_is_said(tmp_path: Path) -> None:
-    assert "row 2: the path ''" in fault(parquet(tmp_path, {"path": [1.5, float("nan")]}))
+    file = parquet(tmp_path, {"path": [1.5, float("nan")]})
+    assert fault(file) == f"{file}, row 2 has no path"
+    file = csv(tmp_path, "id,path\n1,a.jpg\n2,\n")
+    assert fault(file) == f"{file}, line 3 has no path"
+
+
+@pytest.mark.parametrize("column", ["label", "split", "id"])
+@pytest.mark.parametrize(
+    ("cells", "texts"),
+    [
+        ([1001.0, None, float("nan"), -2.0], ["1001", "", "", "-2"]),
+        ([Decimal("1001.00"), None, Decimal("1E+1"), Decimal("0.00")], ["1001", "", "10", "0"]),
+        ([Decimal("12345678901234567890.0"), None, None, None], ["12345678901234567890", "", "", ""]),
+        ([1001.0, None, 2.5, 3.0], ["1001.0", "", "2.5", "3.0"]),
+        ([1.0, 2.0**60, float("inf"), None], ["1.0", str(2.0**60), "inf", ""]),
+        ([None, None, None, None], ["", "", "", ""]),
+    ],
+)
+def test_whole_numbers_with_a_gap_are_whole(column: str, cells: list[object], texts: list[str], tmp_path: Path) -> None:
+    """pandas writes them as doubles."""
+    paths = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    columns: dict[str, list[object]] = {"path": list(paths), column: cells, "price": [1.0, None, 2.0, 3.0]}
+    listing = read("table", parquet(tmp_path, columns))
+    expected = [text or path for text, path in zip(texts, paths, strict=True)] if column == "id" else texts
+    assert getattr(listing, f"{column}s") == tuple(expected)
+    assert listing.cells.values["price"] == (1.0, None, 2.0, 3.0)
+
+
+def test_messages_name_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet(tmp_path, {"id": ["x", "x"], "path": ["a.jpg", "b.jpg"]})
+    csv(tmp_path, FULL)
+    monkeypatch.chdir(tmp_path)
+    assert fault(Path("photos.parquet")).startswith("id 'x' stands twice in the listing of photos.parquet;")
+    listing = read("table", Path("photos.csv"))
+    assert str(listing.origin) == "photos.csv"
+    assert summary(listing).startswith("2 photos in photos.csv; 2 classes (")
+    with pytest.raises(DataError, match=r"no photo belongs to the split 'val' in photos\.csv"):
+        listing.split("val")
 
 
 @pytest.mark.parametrize("cell", [b"jay", ["jay"], {"name": "jay"}], ids=["bytes", "list", "structure"])
@@ -148,7 +186,7 @@ def test_csv_and_parquet_give_the_same(tmp_path: Path) -> None:
 
 def test_parquet_faults(tmp_path: Path) -> None:
     assert "no column 'path'; found the columns 'file'" in fault(parquet(tmp_path, {"file": ["a.jpg"]}))
-    assert "row 2: the path ''" in fault(parquet(tmp_path, {"path": ["a.jpg", None]}))
+    assert "row 2 has no path" in fault(parquet(tmp_path, {"path": ["a.jpg", None]}))
     (tmp_path / "photos.parquet").write_text("no parquet")
     assert "cannot be read as Parquet" in fault(tmp_path / "photos.parquet")
 

@@ -137,7 +137,7 @@ def test_a_list_at_a_url(site: Site) -> None:
     assert listing.labels == ("jay", "wren")
     assert listing.paths[0] == "a b/1#.png"
     assert summary(decode(listing.places, SMALL, DEFAULT_LIMITS, 0)) == [1, 2]
-    assert str(listing.origin) == f"{site.url}/lists"
+    assert str(listing.origin) == f"{site.url}/lists/birds.csv"
 
 
 @pytest.mark.parametrize(
