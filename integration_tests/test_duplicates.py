@@ -12,7 +12,7 @@ from pymilvus import MilvusClient
 from integration_tests.random_rows import manifest_of, random_rows
 from milvus_fghash.bits import hamming
 from milvus_fghash.duplicates_record import Duplicates
-from milvus_fghash.errors import ConfigError, StoreError
+from milvus_fghash.errors import ConfigError
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.dedupe import find_duplicates
 from milvus_fghash.serving.deleting import delete_ids, delete_where
@@ -127,10 +127,10 @@ def test_by_filter(client: MilvusClient, dropped: str) -> None:
     assert labels.count("class 3") == 0
     assert len(labels) == 1794
     for wrong in ("label ==", "nothing == 3", "label == 'open", 'label == "x" label == "y"'):
-        with pytest.raises(StoreError, match=r"^cannot read test_\w+: ") as caught:
+        with pytest.raises(ConfigError, match=r"The columns are id, path, label") as caught:
             delete_where(collection, wrong, yes=True)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ConfigError, match="too many"):
+    with pytest.raises(ConfigError, match="bracket"):
         delete_where(collection, 'label == "class 1") or (label == "class 2"', yes=True)
     assert collection.count() == 1794
 
