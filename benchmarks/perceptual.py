@@ -2,9 +2,10 @@
 
     python benchmarks/perceptual.py --data PHOTOS
 
-Prints two Markdown tables. One has, for each kind of change of `benchmarks/duplicates.py`, the share of copies that are
-confirmed when so many bits may differ; the other, how many pairs of different files of PHOTOS are so near. Among those
-are photos that somebody took or put in twice: the nearest are named.
+Prints three Markdown tables of what is confirmed when so many bits may differ: the share of copies for each kind of
+change of `benchmarks/duplicates.py`; the share of all photos whose variant in other colours is taken for a copy, which
+none should be; and the number of pairs of different files. Among those are photos that somebody took or put in twice:
+the nearest are named.
 """
 
 from __future__ import annotations
@@ -20,14 +21,39 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the changes of the other benchmark
 
-from benchmarks.duplicates import CHANGES, PER_CENT, table
+from benchmarks.duplicates import CHANGES, PER_CENT, Change, table
 from milvus_fghash.bits import hamming
 from milvus_fghash.images import Preprocessing, open_rgb
-from milvus_fghash.perceptual import BITS, phash_distance, phash_to_hex
+from milvus_fghash.perceptual import ALIKE, BITS, phash_distance, phash_to_hex
 from milvus_fghash.perceptual import perceptual_hash as of_image
 
-WITHIN = (0, 2, 4, 6, 8, 10, 12)
+WITHIN = (0, 1, 2, 3, 4, 6, 8, 10)
 """Bits."""
+
+
+def swapped(photo: Image.Image) -> Image.Image:
+    """Red for blue."""
+    red, green, blue = photo.split()
+    return Image.merge("RGB", (blue, green, red))
+
+
+def turned(degrees: int) -> Change:
+    """To other hues."""
+
+    def change(photo: Image.Image) -> Image.Image:
+        hue, *others = photo.convert("HSV").split()
+        steps = round(degrees * 256 / 360)
+        return Image.merge("HSV", (hue.point(lambda value: (value + steps) % 256), *others)).convert("RGB")
+
+    return change
+
+
+COLOURS: dict[str, Change] = {
+    "red and blue swapped": swapped,
+    "hue turned by 120 degrees": turned(120),
+    "hue turned by 180 degrees": turned(180),
+}
+"""What makes another product of a photo, and no copy."""
 
 
 def hash_of(photo: Path | bytes) -> int:
@@ -35,12 +61,22 @@ def hash_of(photo: Path | bytes) -> int:
     return of_image(open_rgb(photo, preprocessing=Preprocessing()))
 
 
-def changed(photo: Path, kind: str) -> bytes:
-    change, quality = CHANGES[kind]
+def changed(photo: Path, change: Change, quality: int) -> bytes:
     raw = io.BytesIO()
     with Image.open(photo) as opened:
         change(opened.convert("RGB")).save(raw, "JPEG", quality=quality)
     return raw.getvalue()
+
+
+def shares(files: list[Path], changes: dict[str, tuple[Change, int]], digits: int = 0) -> dict[str, dict[str, str]]:
+    """Of changed files, in percent, by bits that may differ and by kind."""
+    columns: dict[str, dict[str, str]] = {str(within): {} for within in WITHIN}
+    for kind, (change, quality) in changes.items():
+        apart = [phash_distance(hash_of(file), hash_of(changed(file, change, quality))) for file in files]
+        for within, column in columns.items():
+            near = sum(one is not None and one <= int(within) for one in apart)
+            column[kind] = f"{PER_CENT * near / len(apart):.{digits}f}"
+    return columns
 
 
 def of_pairs(files: list[Path]) -> tuple[NDArray[np.int64], list[tuple[int, Path, Path]]]:
@@ -52,7 +88,7 @@ def of_pairs(files: list[Path]) -> tuple[NDArray[np.int64], list[tuple[int, Path
         distances = hamming(hashes[row : row + 1], hashes[row + 1 :])[0]
         counts += np.bincount(distances, minlength=BITS + 1)
         near += [
-            (int(distances[at]), known[row][0], known[row + 1 + at][0]) for at in np.flatnonzero(distances <= WITHIN[3])
+            (int(distances[at]), known[row][0], known[row + 1 + at][0]) for at in np.flatnonzero(distances <= ALIKE)
         ]
     return counts, sorted(near)
 
@@ -65,12 +101,8 @@ def main() -> None:
     given = parser.parse_args()
     files = sorted(path for path in given.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     drawn = np.random.default_rng(given.seed).permutation(len(files))[: given.copies]
-    shares: dict[str, dict[str, str]] = {str(within): {} for within in WITHIN}
-    for kind in CHANGES:
-        apart = [phash_distance(hash_of(files[at]), hash_of(changed(files[at], kind))) for at in drawn]
-        for within, column in shares.items():
-            column[kind] = f"{PER_CENT * sum(one is not None and one <= int(within) for one in apart) / len(apart):.0f}"
-    print("\n".join(table(shares)), "\n")
+    print("\n".join(table(shares([files[at] for at in drawn], CHANGES))), "\n")
+    print("\n".join(table(shares(files, {kind: (change, 92) for kind, change in COLOURS.items()}, digits=1))), "\n")
     counts, near = of_pairs(files)
     columns = {str(within): {"pairs of different files": f"{counts[: within + 1].sum():,}"} for within in WITHIN}
     print("\n".join(table(columns)))

@@ -100,7 +100,7 @@ def test_what_goes_is_a_copy_of_what_stays(facts: list[str], first: dict[str, st
         assert {key: stays.id for key, stays in found.items()} == expected
         assert not set(found) & {stays.id for stays in found.values()}
         near = [Group(kind="near", distance=0, members=tuple(members))]
-        assert spare_rows(near, ["near"], keep) == sorted(expected)
+        assert spare_rows(near, ["near"], keep, 6) == sorted(expected)
 
 
 @given(st.lists(st.tuples(st.sampled_from("stu-"), st.integers(0, 255)), min_size=2, max_size=12), st.integers(0, 8))

@@ -47,7 +47,7 @@ LOOKED_FOR = 2000
 @click.option("--photos", type=READABLE_FOLDER,
               help="Folder the photos were ingested from, for --html, and for perceptual hashes that the collection "
               "does not keep.")  # fmt: skip
-@click.option("--confirm-within", type=click.IntRange(0, 64), default=6,
+@click.option("--confirm-within", type=click.IntRange(0, 64), default=3,
               help="Most bits of 64 in which perceptual hashes of copies differ.")  # fmt: skip
 @click.option("--delete", "kinds", type=click.Choice(["exact", "near"]), multiple=True,
               help="Delete rows of groups of this kind, if they are confirmed copies of rows that stay; may be "
@@ -85,7 +85,9 @@ def dedupe(
     Near codes are a hint, no proof. Short codes cannot tell photos apart: 12 bits know 4,096 codes. And a model that
     learned classes gives all photos of a class nearly one code. So near groups are candidates: of these, copies are
     confirmed by perceptual hashes of the photos, which ingest keeps; where a collection has none, they are computed
-    from the photos, as far as they lie in --photos or where they were ingested from. docs/duplicates.md has figures.
+    from the photos, as far as they lie in --photos or where they were ingested from. They see the shapes and colours
+    of a whole photo; a small print ("7" or "10" on a shirt), and how dark a thing is (black or grey), can be beyond
+    them. docs/duplicates.md has figures.
 
     Nothing is deleted without --delete and --yes, nothing that is not confirmed, and nothing at all when it is more
     than --delete-at-most. --delete alone counts the rows. Look at the page (--html) before. Photo files are never

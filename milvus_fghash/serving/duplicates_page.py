@@ -121,7 +121,8 @@ def _caution(found: Duplicates) -> Iterator[str]:
     yield '<p class="caution">Near codes are a hint, no proof: short codes, and those of a model that learned classes, '
     yield "bring different photos of one class together. Copies, framed here, are confirmed by the photos themselves: "
     yield f"equal files, or perceptual hashes that differ in at most {found.confirmed_within} of {BITS} bits. Nothing "
-    yield "else is deleted. Even so, look at them before: series of one subject from one place can look like copies."
+    yield "else is deleted. Even so, look at them before: series of one subject from one place can look like copies, "
+    yield "and so can products that differ in a small print only, or in how dark they are."
     if found.n_without_phash:
         yield f" Of {found.n_without_phash:,} photos of these groups no perceptual hash is known, so they stay."
     yield "</p>\n"
