@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.demo_bundle import make
 from milvus_fghash.bundle import read_bundle
 from milvus_fghash.demo.shipped import COPIES, ShippedDemo, run_shipped, shipped_bundle
 from milvus_fghash.errors import DataError
@@ -33,6 +34,17 @@ def test_the_page_shows_known_and_new_classes(result: ShippedDemo) -> None:
     assert page.count("<section") == 8
     assert page.count("data:image/jpeg") == 8 * 8
     assert "http://" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_bundle_made_anew_is_as_good(result: ShippedDemo, tmp_path: Path) -> None:
+    """Not byte for byte: processors and versions of torch round otherwise."""
+    made = make(tmp_path / "bundle", tmp_path / "work", [])
+    again = run_shipped(tmp_path / "out", bundle=made.path)
+    for gallery, record in result.records.items():
+        assert abs(again.records[gallery].map_exact - record.map_exact) < 0.05, gallery
+    assert (again.exact, again.again, again.mistaken) == (COPIES, COPIES, 0)
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

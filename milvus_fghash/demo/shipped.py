@@ -72,12 +72,15 @@ def shipped_bundle() -> Path:
     return Path(str(resources.files("milvus_fghash.demo") / "bundle"))
 
 
-def run_shipped(out: Path, seed: int = 0, *, notify: Callable[[str], object] = lambda message: None) -> ShippedDemo:
+def run_shipped(
+    out: Path, seed: int = 0, *, bundle: Path | None = None, notify: Callable[[str], object] = lambda message: None
+) -> ShippedDemo:
     """Run it below ``out``, which must be new or empty.
 
     Args:
         out: folder for all that is made.
         seed: of the drawings. None of them is one that the bundle was trained on.
+        bundle: another one of the same training, instead of the shipped one.
         notify: called with a message for each step.
 
     Raises:
@@ -101,8 +104,8 @@ def run_shipped(out: Path, seed: int = 0, *, notify: Callable[[str], object] = l
     plant_copies(drawings)
     n_classes = len(KNOWN) + len(NEW)
     done("draw", f"drew {len(drawings)} birds of {n_classes} classes, {len(NEW)} of which the bundle has never seen")
-    bundle, database = shipped_bundle(), out / "demo.db"
-    with Catalog.open(database, "birds", bundle=bundle) as catalog:
+    database = out / "demo.db"
+    with Catalog.open(database, "birds", bundle=bundle or shipped_bundle()) as catalog:
         result = catalog.ingest(out / "drawings", split="train")
         done("ingest", f"ingested {result.stored} of them into Milvus Lite, {catalog.encoder.bits} bits each")
         page = _show(catalog, drawings, out / "gallery.html")
