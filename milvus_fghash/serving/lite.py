@@ -133,12 +133,16 @@ def _full_disk(path: Path) -> str:
 
 
 def _home() -> Path:
-    """A home folder in which Milvus Lite can make its cache: it dies without one, or fails at every search."""
+    """A home folder in which Milvus Lite can make its cache: it dies without one, or fails at every search.
+
+    The cache itself is not made here, nor looked at: Milvus Lites make and remove it, and one that another process
+    starts at this moment fails over a folder that it did not see a moment ago (milvus-lite#305).
+    """
     with suppress(OSError, RuntimeError):
         home = Path.home()
-        cache = home / ".cache" / "milvus"
-        cache.mkdir(parents=True, exist_ok=True)
-        if os.access(cache, os.W_OK | os.X_OK):
+        home.mkdir(parents=True, exist_ok=True)
+        cache = home / ".cache"
+        with tempfile.TemporaryFile(dir=cache if cache.exists() else home):  # asked for rights, /proc has all for root
             return home
     return _home_of_its_own()
 

@@ -87,7 +87,7 @@ def test_other_figures_under_the_same_name_are_refused(tmp_path: Path, change: d
         with pytest.raises(ConfigError) as error:
             store.find("a", made.identity.model_copy(update=change))
     assert "cells.jsonl holds a " + message in str(error.value)
-    assert "delete from the file the lines" in str(error.value)
+    assert "delete the lines" in str(error.value)
 
 
 def test_two_grids_cannot_write_one_folder_but_anyone_may_look(tmp_path: Path) -> None:

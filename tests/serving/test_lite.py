@@ -162,3 +162,13 @@ def test_the_file_is_whole_after_all_that(own: HashCollection, tmp_path: Path) -
     assert own.count() == 8
     with closing(sqlite3.connect(tmp_path / "own.db")) as connection:
         assert connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+
+
+def test_the_cache_of_milvus_lite_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that starts meanwhile would fail over a folder that it did not see a moment ago."""
+    monkeypatch.setenv("HOME", str(tmp_path / "new"))
+    assert lite._home() == tmp_path / "new"
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "new" / ".cache").mkdir()
+    assert lite._home() == tmp_path / "new"
+    assert list((tmp_path / "new" / ".cache").iterdir()) == []
