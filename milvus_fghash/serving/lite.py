@@ -117,6 +117,13 @@ def opening(path: Path) -> Iterator[None]:
     _opened.add(path)
 
 
+def forget_process(path: Path) -> None:
+    """Let the next client of a file start another process: milvus-lite keeps one in mind that has ended."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(str(path))
+
+
 def why_it_failed() -> str:
     """What is the matter most likely, when Milvus Lite fails at something without a word."""
     full = (_full_disk(path) for path in sorted(_opened))

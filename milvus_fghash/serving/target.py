@@ -17,8 +17,15 @@ import grpc
 from milvus_fghash.errors import ConfigError, StoreBusy, StoreError
 from milvus_fghash.masking import KNOWN
 from milvus_fghash.serving.driver import MilvusClient, log_like_others
-from milvus_fghash.serving.lite import check_file, check_installed, lite_path, no_binary_vectors, opening
-from milvus_fghash.serving.milvus_calls import is_unimplemented, milvus_call
+from milvus_fghash.serving.lite import (
+    check_file,
+    check_installed,
+    forget_process,
+    lite_path,
+    no_binary_vectors,
+    opening,
+)
+from milvus_fghash.serving.milvus_calls import LITE_GONE, is_unimplemented, milvus_call
 from milvus_fghash.serving.proxies import grpc_proxy
 from milvus_fghash.state_folder import state_folder
 
@@ -158,8 +165,19 @@ def connect(target: Target, *, may_create: bool = True) -> MilvusClient:
             raise
     path = check_file(target.uri)
     check_installed()
+    try:
+        return _open_lite(path, target.timeout)
+    except StoreError as error:
+        if not LITE_GONE.search(str(error)):
+            raise
+    # It ended as it started, or long ago: other programs that use Milvus Lite take its cache away (milvus-lite#305).
+    forget_process(path)
+    return _open_lite(path, target.timeout)
+
+
+def _open_lite(path: Path, timeout: float) -> MilvusClient:
     with opening(path), milvus_call(f"cannot open {path}"):
-        return MilvusClient(str(path), timeout=target.timeout, grpc_options=SELDOM_PING)
+        return MilvusClient(str(path), timeout=timeout, grpc_options=SELDOM_PING)
 
 
 def probe(client: MilvusClient) -> Capabilities:

@@ -172,3 +172,28 @@ def test_the_cache_of_milvus_lite_is_left_to_it(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "new" / ".cache").mkdir()
     assert lite._home() == tmp_path / "new"
     assert list((tmp_path / "new" / ".cache").iterdir()) == []
+
+
+def test_a_milvus_lite_that_ends_as_it_starts_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when another program takes its cache away at that moment."""
+    connect(Target(str(tmp_path / "other.db"))).close()
+    from milvus_lite.server import Server  # warns when it is imported before `connect`
+    from milvus_lite.server_manager import server_manager_instance
+
+    start = Server.start
+    ended: list[Any] = []
+
+    def start_and_end(self: Any) -> bool:
+        started = bool(start(self))
+        if not ended:
+            ended.append(self)
+            self._p.kill()
+            self._p.wait()
+        return started
+
+    monkeypatch.setattr(Server, "start", start_and_end)
+    with closing(connect(Target(str(tmp_path / "own.db"), timeout=1))) as client:
+        assert client.list_collections() == []
+    assert ended
+    for name in ("own.db", "other.db"):
+        server_manager_instance.release_server(str(tmp_path / name))
