@@ -83,6 +83,6 @@ def test_a_killed_actor_costs_nothing_but_time(tmp_path: Path) -> None:
     assert (result["made"], result["shards"], result["rows"]) == (4, SHARDS, SHARDS * PHOTOS)
     assert contents(tmp_path / "ray") == whole
     assert "Traceback" not in err
-    ours = (f"{SHARDS * PHOTOS} photos in .; ", "encoding: ")
+    ours = (f"{SHARDS * PHOTOS} photos in many.csv; ", "encoding: ")
     assert all(" ray log level " in line or "(raylet)" in line or line.startswith(ours) for line in err.splitlines())
     assert list(actors_of(mark)) == []
