@@ -38,7 +38,7 @@ from milvus_fghash.serving.following import bundle_for
 from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.serving.indexes import build_missing
 from milvus_fghash.serving.ingest import ingest as run_ingest
-from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
+from milvus_fghash.serving.ingest_options import DEFAULT_OPTIONS, IngestOptions, IngestResult
 from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.own_ids import row_ids
 from milvus_fghash.serving.promote import Moved
@@ -61,7 +61,6 @@ __all__ = ["AddResult", "Catalog", "Rejection", "RepairResult"]
 
 ADDED: Final = Url("memory://added")
 """Source of the photos that `Catalog.add` takes, as the journal names it. It never loses a photo."""
-DEFAULTS: Final = IngestOptions()
 SAMPLE: Final = Sample()
 log = logging.getLogger("milvus_fghash")
 Notify = Callable[[str], object]
@@ -311,7 +310,7 @@ class Catalog:
             DataError, StoreError: as `ingest`.
         """
         listing = listing_in_memory(photos, labels, columns, ADDED)
-        alone = replace(options or DEFAULTS, workers=0, prune=False, retry_refused=True)
+        alone = replace(options or DEFAULT_OPTIONS, workers=0, prune=False, retry_refused=True)
         rejected: list[Rejection] = []
         done = self._ingest(listing, namespace, alone, rejected=rejected)
         out = {one.path for one in rejected}
@@ -766,8 +765,8 @@ class Catalog:
     def _open_to_write(self, encoder: Encoder, columns: Sequence[Column]) -> HashCollection:
         """The collection; a new one where there is none."""
         wanted = self.settings
-        if wanted.embedding and encoder.embedding_dim is None:
-            raise ConfigError(f"the bundle {encoder.bundle.path} gives no embedding; export it again with one")
+        if wanted.embedding:
+            encoder.check_embedding()
         self._collection = open_or_create(
             self._connect(may_create=True),
             self.name,
@@ -848,7 +847,7 @@ def _read(
 
 def _following(options: IngestOptions | None, selection: Selection) -> IngestOptions:
     """Links that were followed to find photos are followed to read them."""
-    options = options or DEFAULTS
+    options = options or DEFAULT_OPTIONS
     return replace(options, follow_links=options.follow_links or selection.follow_links)
 
 

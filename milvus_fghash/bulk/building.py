@@ -130,8 +130,8 @@ def build_shards(
     """
     photo_id(namespace, "")  # refuses a namespace that cannot be before any work
     stop = stop or threading.Event()
-    if options.embedding and encoder.embedding_dim is None:
-        raise ConfigError(f"the bundle {encoder.bundle.path} gives no embedding; export it again with one")
+    if options.embedding:
+        encoder.check_embedding()
     embedding_dim = encoder.embedding_dim if options.embedding else None
     if options.columns:
         listing = listing.as_columns(asked_columns(options.columns, listing.cells))

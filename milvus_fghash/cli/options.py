@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -33,15 +32,17 @@ class _Place(_Local):
     """A path of something that is there, or a URL; where folders are taken, shards by their braces too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from milvus_fghash.data.places import Url, protocol_of
+        from milvus_fghash.data.places import Url, place_named, protocol_of
 
         if isinstance(value, Path | Url):
             return value
-        if (protocol := protocol_of(value)) not in ("", "file"):
-            KNOWN.add_url(value)
-            return Url(value)
-        path = unquote(urlsplit(value).path) if protocol else value
-        return Path(path) if "{" in path and self.dir_okay else super().convert(path, param, ctx)
+        place = place_named(value)
+        if isinstance(place, Url):
+            KNOWN.add_url(place.full)
+            return place
+        if "{" in str(place) and self.dir_okay:
+            return place
+        return super().convert(str(place) if protocol_of(value) else value, param, ctx)  # "" is no path, and none else
 
 
 PHOTOS = _Place(exists=True, path_type=Path)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
 
 from milvus_fghash.data import (
     aircraft,
@@ -25,7 +24,7 @@ from milvus_fghash.data import (
     vegfru,
 )
 from milvus_fghash.data.listing import Listing
-from milvus_fghash.data.places import Url, protocol_of
+from milvus_fghash.data.places import Url, place_named
 from milvus_fghash.data.selection import DEFAULT_SELECTION, Selection, Sieve
 from milvus_fghash.errors import ConfigError, DataError, nearest
 from milvus_fghash.masking import KNOWN
@@ -240,20 +239,6 @@ def detect(root: Path | Url) -> str:
     if not names and archives.are_all_of(root):
         return "archive"
     return names[0] if names else "folder"
-
-
-def place_named(photos: str | Path | Url) -> Path | Url:
-    """A path or a URL as people write it; ``file://`` is a path.
-
-    >>> [type(place_named(text)).__name__ for text in ("photos", "file:///photos", "s3://bucket/birds")]
-    ['PosixPath', 'PosixPath', 'Url']
-    """
-    if not isinstance(photos, str):
-        return photos
-    protocol = protocol_of(photos)
-    if protocol not in ("", "file"):
-        return Url(photos)
-    return Path(unquote(urlsplit(photos).path) if protocol else photos)
 
 
 def read_dataset(

@@ -127,6 +127,20 @@ class Url:
         return Url(f"{self.full.rstrip('/')}/{quote(path) if self.protocol in {'http', 'https'} else path}")
 
 
+def place_named(photos: str | Path | Url) -> Path | Url:
+    """A path or a URL as people write it; ``file://`` is a path.
+
+    >>> [type(place_named(text)).__name__ for text in ("photos", "file:///photos", "s3://bucket/birds")]
+    ['PosixPath', 'PosixPath', 'Url']
+    """
+    if not isinstance(photos, str):
+        return photos
+    protocol = protocol_of(photos)
+    if protocol not in ("", "file"):
+        return Url(photos)
+    return Path(unquote(urlsplit(photos).path) if protocol else photos)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Bytes of a photo: an object behind a URL or a part of one, or a part of a local file.

@@ -19,7 +19,7 @@ from milvus_fghash.bits import Codes, check_codes, code_bytes, pack
 from milvus_fghash.bundle import Bundle, read_bundle
 from milvus_fghash.data.memory import ImageLike, source_of
 from milvus_fghash.data.places import Place, Source
-from milvus_fghash.errors import BundleError, CodeError, ImageRefused, several
+from milvus_fghash.errors import BundleError, CodeError, ConfigError, ImageRefused, several
 from milvus_fghash.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
 from milvus_fghash.serving.decoding import TIMEOUT, Photo, Refused, batches, decode, workers_for
 from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT, GraphRuns, check_timeout
@@ -126,6 +126,15 @@ class Encoder:
         """Length of the bundle's embedding; None when it has none."""
         shapes = {one.name: one.shape for one in self.session.get_outputs()}
         return int(shapes["embedding"][1]) if "embedding" in shapes else None
+
+    def check_embedding(self) -> None:
+        """Refuse a bundle that gives no embedding, for who is to keep it.
+
+        Raises:
+            ConfigError: when it gives none.
+        """
+        if self.embedding_dim is None:
+            raise ConfigError(f"the bundle {self.bundle.path} gives no embedding; export it again with one")
 
     def encode_pixels(self, images: NDArray[np.uint8]) -> Codes:
         """(n, size, size, 3) RGB as `images.prepare` makes it -> (n, n_bytes); raises as `run`."""

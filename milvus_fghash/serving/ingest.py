@@ -15,7 +15,7 @@ from milvus_fghash.errors import DataError
 from milvus_fghash.serving.changes import Changes
 from milvus_fghash.serving.collection import HashCollection
 from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.ingest_options import IngestOptions, IngestResult
+from milvus_fghash.serving.ingest_options import DEFAULT_OPTIONS, IngestOptions, IngestResult
 from milvus_fghash.serving.ingest_run import IngestRun, Progress
 from milvus_fghash.serving.journal import Journal
 from milvus_fghash.serving.patience import Tell
@@ -26,7 +26,6 @@ from milvus_fghash.whole_file import write_whole, written
 
 __all__ = ["IngestOptions", "IngestResult", "ingest", "write_report"]
 
-USUAL = IngestOptions()
 SHORTEST: Final = 10.0
 """Seconds that a call to Milvus may take for who has no patience."""
 
@@ -36,7 +35,7 @@ def ingest(
     listing: Listing,
     collection: HashCollection,
     namespace: str = "",
-    options: IngestOptions = USUAL,
+    options: IngestOptions = DEFAULT_OPTIONS,
     *,
     journal: Journal | None = None,
     photos: Path | Url | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.images import DEFAULT_LIMITS, Limits
@@ -40,6 +41,9 @@ class IngestOptions:
                 f"the fraction of photos above which nothing is pruned must be 0 to 1, got {self.prune_at_most}",
                 setting="prune_at_most",
             )
+
+
+DEFAULT_OPTIONS: Final = IngestOptions()
 
 
 @dataclass(frozen=True)

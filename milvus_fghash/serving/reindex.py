@@ -23,6 +23,7 @@ from milvus_fghash.serving.deleting import delete_ids
 from milvus_fghash.serving.driver import MilvusClient
 from milvus_fghash.serving.encoder import Encoder
 from milvus_fghash.serving.ingest import IngestOptions, IngestResult, ingest
+from milvus_fghash.serving.ingest_options import DEFAULT_OPTIONS
 from milvus_fghash.serving.ingest_run import Progress
 from milvus_fghash.serving.journal import DELETED, Entry, Journal
 from milvus_fghash.serving.patience import Tell
@@ -33,7 +34,6 @@ from milvus_fghash.serving.verify import Verification, verify
 
 DIGITS: Final = 12
 """Of the fingerprint, in the name of a new collection."""
-USUAL = IngestOptions()
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def reindex(
     new: HashCollection,
     folders: tuple[Path, Path],
     namespace: str = "",
-    options: IngestOptions = USUAL,
+    options: IngestOptions = DEFAULT_OPTIONS,
     sample: Sample = Sample(),
     *,
     photos: Path | Url | None = None,
