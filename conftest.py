@@ -32,15 +32,15 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    return _refuse_skip((yield))
+    return _reject_skip((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    return _refuse_skip((yield))
+    return _reject_skip((yield))
 
 
-def _refuse_skip(report: Report) -> Report:
+def _reject_skip(report: Report) -> Report:
     expected_failure = hasattr(report, "wasxfail")
     if os.environ.get("CI") and report.skipped and not expected_failure:
         report.outcome = "failed"

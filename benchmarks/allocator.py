@@ -18,8 +18,8 @@ import torch
 
 def photos_per_second(keep: bool, batch: int, repeats: int) -> float:
     """Forward passes of MobileNetV2 at 224 px after one to warm up."""
+    from milvus_fghash.training.backbones import build_trunk
     from milvus_fghash.training.memory import keep_freed_memory
-    from milvus_fghash.training.trunks import build_trunk
 
     if keep and not keep_freed_memory():
         raise SystemExit("this is no Linux with glibc: there is nothing to compare")

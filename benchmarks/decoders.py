@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milvus_fghash import images
-from milvus_fghash.images import Preprocessing, load, prepare
+from milvus_fghash.core import images
+from milvus_fghash.core.images import Preprocessing, load, prepare
 
 Pixels = NDArray[np.uint8]
 Decoder = Callable[[bytes], Pixels]

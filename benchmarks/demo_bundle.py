@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import milvus_fghash as fg
-from milvus_fghash.data.drawings import draw_splits
+from milvus_fghash.datasets.synthetic.drawings import draw_splits
 from milvus_fghash.demo.shipped import SIZE, TRAINED, TRAINING_SEED
 
 RECIPE = "demo-fcaenet"

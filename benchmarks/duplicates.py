@@ -29,14 +29,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from milvus_fghash.data import read
-from milvus_fghash.duplicates_record import Duplicates, Group, Member, copies
-from milvus_fghash.perceptual import ALIKE
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.dedupe import default_distance, find_duplicates
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.ingest import ingest
-from milvus_fghash.serving.target import Target, connect
+from milvus_fghash.core.perceptual_hash import ALIKE
+from milvus_fghash.datasets.read import read
+from milvus_fghash.dedupe.near_search import default_distance, find_duplicates
+from milvus_fghash.dedupe.report import Duplicates, Group, Member, copies
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.ingest.api import ingest
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -155,7 +155,7 @@ def main() -> None:
         planted = plant([files[number] for number in drawn], folder)
         encoder = Encoder.open(given.bundle)
         manifest = encoder.bundle.manifest
-        with closing(connect(Target(f"{place}/d.db"))) as client:
+        with closing(connect(ConnectionConfig(f"{place}/d.db"))) as client:
             collection = HashCollection.create(client, "photos", manifest)
             result = ingest(encoder, read("folder", folder), collection)
             assert result.stored == len(planted)

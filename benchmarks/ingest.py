@@ -39,17 +39,17 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integration tests
 
 from integration_tests.milvus_server import milvus_server
-from milvus_fghash.bits import Codes, differing_bits, pack
-from milvus_fghash.data import detect, read
-from milvus_fghash.data.listing import Listing
-from milvus_fghash.images import DEFAULT_LIMITS, load
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.decoding import WORKERS, Photo, decode
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.ingest import ingest
-from milvus_fghash.serving.journal import Journal
-from milvus_fghash.serving.rows import Rows, photo_id
-from milvus_fghash.serving.target import Target, connect
+from milvus_fghash.core.codes import Codes, differing_bits, pack
+from milvus_fghash.core.images import DEFAULT_LIMITS, load
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.read import detect, read
+from milvus_fghash.encoding.decode_stream import WORKERS, Photo, decode
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.ingest.api import ingest
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.milvus.rows import Rows, photo_id
+from milvus_fghash.state.journal import Journal
 
 BATCHES = (1, 4, 8, 32, 128)
 """Batch sizes that the plain loop tries, on so many photos:"""
@@ -62,7 +62,7 @@ class Bench:
     """The photos, the model and the server."""
 
     encoder: Encoder
-    listing: Listing
+    dataset: Dataset
     client: Any
     folder: Path
     checkpoint: Path | None
@@ -72,7 +72,7 @@ class Bench:
     """Way -> codes of all photos, in the order of the listing."""
 
     def __len__(self) -> int:
-        return len(self.listing)
+        return len(self.dataset)
 
     def collection(self) -> HashCollection:
         """A new one."""
@@ -82,13 +82,13 @@ class Bench:
         """Remember the codes, and drop the collection."""
         rows = Rows.joined(list(collection.scan()), self.encoder.dim // 8)
         code_of = dict(zip(rows.ids, rows.codes, strict=True))
-        self.codes[way] = np.stack([code_of[photo_id("", path)] for path in self.listing.paths])
+        self.codes[way] = np.stack([code_of[photo_id("", path)] for path in self.dataset.paths])
         HashCollection.drop(self.client, collection.name)
 
     def row(self, number: int, code: NDArray[np.uint8], sha: str) -> dict[str, Any]:
         """As `HashCollection.upsert` writes it."""
-        path, label = self.listing.paths[number], self.listing.labels[number]
-        split = {"split": self.listing.splits[number]} if self.listing.splits[number] else {}
+        path, label = self.dataset.paths[number], self.dataset.labels[number]
+        split = {"split": self.dataset.splits[number]} if self.dataset.splits[number] else {}
         key = photo_id("", path)
         row = {"id": key, "code": code.tobytes(), "path": path, "label": label, "content_sha": sha, "meta": split}
         return {**row, "phash": 0}
@@ -98,7 +98,7 @@ def ours(bench: Bench) -> float:
     collection = bench.collection()
     with closing(Journal.open(bench.folder / collection.name, collection.note.born)) as journal:
         started = time.perf_counter()
-        ingest(bench.encoder, bench.listing, collection, journal=journal)
+        ingest(bench.encoder, bench.dataset, collection, journal=journal)
         seconds = time.perf_counter() - started
     bench.keep("ours", collection)
     return seconds
@@ -123,8 +123,8 @@ def by_torch(bench: Bench) -> float:
             return len(bench)
 
         def __getitem__(self, number: int) -> Any:
-            raw = bench.listing.file(number).read_bytes()
-            with Image.open(bench.listing.file(number)) as image:
+            raw = bench.dataset.file(number).read_bytes()
+            with Image.open(bench.dataset.file(number)) as image:
                 return transform(image.convert("RGB")), number, hashlib.sha256(raw).hexdigest()
 
     collection = bench.collection()
@@ -147,7 +147,7 @@ def plain(bench: Bench, batch: int) -> float:
     started = time.perf_counter()
     for first in range(0, len(bench), batch):
         numbers = range(first, min(first + batch, len(bench)))
-        raws = [bench.listing.file(number).read_bytes() for number in numbers]
+        raws = [bench.dataset.file(number).read_bytes() for number in numbers]
         pixels = np.stack([load(raw, preprocessing) for raw in raws])
         codes: Any = session.run(["codes"], {"images": pixels})[0]
         for number, code, raw in zip(numbers, codes, raws, strict=True):
@@ -174,7 +174,7 @@ def encoding_alone(bench: Bench, pixels: NDArray[np.uint8]) -> float:
 
 
 def decoding_alone(bench: Bench) -> float:
-    files = (bench.listing.file(number) for number in range(len(bench)))
+    files = (bench.dataset.file(number) for number in range(len(bench)))
     preprocessing = bench.encoder.bundle.manifest.preprocessing
     started = time.perf_counter()
     with closing(decode(files, preprocessing, DEFAULT_LIMITS, WORKERS)) as decoded:
@@ -184,16 +184,16 @@ def decoding_alone(bench: Bench) -> float:
 
 def writing_alone(bench: Bench, codes: Codes) -> float:
     collection = bench.collection()
-    listing, seconds = bench.listing, 0.0
+    dataset, seconds = bench.dataset, 0.0
     for first in range(0, len(bench), ROWS):
         numbers = range(first, min(first + ROWS, len(bench)))
         rows = Rows(
-            ids=tuple(photo_id("", listing.paths[number]) for number in numbers),
+            ids=tuple(photo_id("", dataset.paths[number]) for number in numbers),
             codes=codes[numbers.start : numbers.stop],
-            paths=listing.paths[numbers.start : numbers.stop],
-            labels=listing.labels[numbers.start : numbers.stop],
+            paths=dataset.paths[numbers.start : numbers.stop],
+            labels=dataset.labels[numbers.start : numbers.stop],
             content_shas=("0" * 64,) * len(numbers),
-            metas=tuple({"split": listing.splits[number]} for number in numbers),
+            metas=tuple({"split": dataset.splits[number]} for number in numbers),
         )
         started = time.perf_counter()
         collection.upsert(rows)
@@ -218,37 +218,37 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--uri", help="A server that may be written to; by default one is started.")
     arguments = parser.parse_args()
-    listing = read(detect(arguments.data), arguments.data)
-    if 0 < arguments.photos < len(listing):
-        listing = listing.take(np.linspace(0, len(listing) - 1, arguments.photos).astype(np.int64))
+    dataset = read(detect(arguments.data), arguments.data)
+    if 0 < arguments.photos < len(dataset):
+        dataset = dataset.take(np.linspace(0, len(dataset) - 1, arguments.photos).astype(np.int64))
     encoder = Encoder.open(arguments.bundle, for_many=True)
     with (
         TemporaryDirectory() as scratch,
         nullcontext(arguments.uri) if arguments.uri else milvus_server() as uri,
-        closing(connect(Target(uri))) as client,
+        closing(connect(ConnectionConfig(uri))) as client,
     ):
         if arguments.enlarge:
-            listing = enlarged(listing, arguments.enlarge, Path(scratch))
+            dataset = enlarged(dataset, arguments.enlarge, Path(scratch))
         usual = InferenceSession(encoder.bundle.graph())
-        bench = Bench(encoder, listing, client, arguments.out, arguments.checkpoint, usual)
+        bench = Bench(encoder, dataset, client, arguments.out, arguments.checkpoint, usual)
         report(bench, arguments.repeats)
 
 
-def enlarged(listing: Listing, size: str, folder: Path) -> Listing:
+def enlarged(dataset: Dataset, size: str, folder: Path) -> Dataset:
     """Copies as JPEG, as a camera would give them."""
     width, height = map(int, size.split("x"))
-    paths = tuple(f"{number}.jpg" for number in range(len(listing)))
+    paths = tuple(f"{number}.jpg" for number in range(len(dataset)))
     for number, path in enumerate(paths):
-        with Image.open(listing.file(number)) as image:
+        with Image.open(dataset.file(number)) as image:
             large = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
         large.save(folder / path, quality=90)
-    return replace(listing, root=folder, ids=paths, paths=paths)
+    return replace(dataset, root=folder, ids=paths, paths=paths)
 
 
 def report(bench: Bench, repeats: int) -> None:
     preprocessing = bench.encoder.bundle.manifest.preprocessing
-    pixels = np.stack([load(bench.listing.file(number), preprocessing) for number in range(min(256, len(bench)))])
-    some = replace(bench, listing=bench.listing.take(range(min(TRIED, len(bench)))))
+    pixels = np.stack([load(bench.dataset.file(number), preprocessing) for number in range(min(256, len(bench)))])
+    some = replace(bench, dataset=bench.dataset.take(range(min(TRIED, len(bench)))))
     batch = min(BATCHES, key=lambda size: plain(some, size))
     ways: dict[str, Callable[[], float]] = {"ours": lambda: ours(bench)}
     ways[f"plain, {batch} at once"] = lambda: plain(bench, batch)

@@ -28,13 +28,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the small bundle of the tests
 
-from milvus_fghash.bulk.folder import ShardFolder
-from milvus_fghash.bulk.making import Decoding, Maker, Ready, write_behind
-from milvus_fghash.bulk.parquet import arrow_schema
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.rows import Rows
-from milvus_fghash.serving.schema import ModelNote
-from tests.serving.small_bundle import write_small_bundle
+from milvus_fghash.bulk_import.shards.folder import ShardFolder
+from milvus_fghash.bulk_import.shards.parquet import arrow_schema
+from milvus_fghash.bulk_import.shards.writer import Decoding, Ready, ShardWriter, write_behind
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.milvus.schema import CollectionMetadata
+from tests.helpers.small_bundle import write_small_bundle
 
 pa: Any = import_module("pyarrow")
 pq: Any = import_module("pyarrow.parquet")
@@ -101,8 +101,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         encoder = Encoder.open(write_small_bundle(root / "bundle", bits=64))
-        schema = arrow_schema(ModelNote.of(encoder.bundle.manifest), False, None)
-        maker = Maker(encoder, ShardFolder(root / "shards"), schema, Decoding(), threading.Event())
+        schema = arrow_schema(CollectionMetadata.of(encoder.bundle.manifest), False, None)
+        maker = ShardWriter(encoder, ShardFolder(root / "shards"), schema, Decoding(), threading.Event())
         table, bare = plain_table(rows, schema), root / "bare.parquet"
 
         def shards() -> None:

@@ -22,10 +22,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the changes of the other benchmark
 
 from benchmarks.duplicates import CHANGES, PER_CENT, Change, table
-from milvus_fghash.bits import hamming
-from milvus_fghash.images import Preprocessing, open_rgb
-from milvus_fghash.perceptual import ALIKE, BITS, phash_distance, phash_to_hex
-from milvus_fghash.perceptual import perceptual_hash as of_image
+from milvus_fghash.core.codes import hamming
+from milvus_fghash.core.images import Preprocessing, open_rgb
+from milvus_fghash.core.perceptual_hash import ALIKE, BITS, phash_distance, phash_to_hex
+from milvus_fghash.core.perceptual_hash import perceptual_hash as of_image
 
 WITHIN = (0, 1, 2, 3, 4, 6, 8, 10)
 """Bits."""

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from milvus_fghash import images
-from milvus_fghash.bits import Codes, differing_bits
-from milvus_fghash.images import Preprocessing, load, open_rgb
-from milvus_fghash.serving.encoder import Encoder
+from milvus_fghash.core import images
+from milvus_fghash.core.codes import Codes, differing_bits
+from milvus_fghash.core.images import Preprocessing, load, open_rgb
+from milvus_fghash.encoding.encoder import Encoder
 
 WHOLE = 1_000_000
 """A margin that no photo has."""

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from milvus_fghash.data.places import Place, Source
-from milvus_fghash.images import DEFAULT_LIMITS, Preprocessing
-from milvus_fghash.serving.decoding import AHEAD, WORKERS, Photo, decode
+from milvus_fghash.core.images import DEFAULT_LIMITS, Preprocessing
+from milvus_fghash.datasets.sources.location import PhotoLocation, Source
+from milvus_fghash.encoding.decode_stream import AHEAD, WORKERS, Photo, decode
 
 SERVER = """
 import http.server, sys, time
@@ -81,7 +81,7 @@ def main() -> None:
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout
             url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-            places = [Place(f"{url}/{file.name}", file.name) for file in files]
+            places = [PhotoLocation(f"{url}/{file.name}", file.name) for file in files]
             ways: dict[str, tuple[Sequence[Source], int]] = {"one after the other": (places[:60], 0)}
             ways |= {f"{workers} workers": (places, workers) for workers in (1, 2, 4, 8, 16)}
             ways[f"files, {WORKERS} workers"] = (files, WORKERS)

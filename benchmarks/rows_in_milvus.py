@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integ
 
 from integration_tests.milvus_server import RunningServer, running_server
 from integration_tests.random_rows import manifest_of, random_rows
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.milvus_calls import LOAD_TIMEOUT
-from milvus_fghash.serving.schema import IndexType
-from milvus_fghash.serving.target import Target, connect
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.milvus.errors import LOAD_TIMEOUT
+from milvus_fghash.milvus.schema import IndexType
 
 BITS = 64
 CHUNK = 10_000
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="200000,1000000")
     counts = [int(count) for count in parser.parse_args().rows.split(",")]
-    with running_server() as server, closing(connect(Target(server.uri))) as client:
+    with running_server() as server, closing(connect(ConnectionConfig(server.uri))) as client:
         measure(server, client, counts)
 
 

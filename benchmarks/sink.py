@@ -24,13 +24,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integ
 
 from integration_tests.milvus_server import milvus_server
 from integration_tests.random_rows import manifest_of, random_rows
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.journal import Entry, Journal
-from milvus_fghash.serving.milvus_calls import TIMEOUT
-from milvus_fghash.serving.patience import Patience
-from milvus_fghash.serving.rows import Rows
-from milvus_fghash.serving.target import Target, connect
-from milvus_fghash.serving.writing import Batch, Writer
+from milvus_fghash.ingest.writer import Batch, Writer
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.milvus.errors import TIMEOUT
+from milvus_fghash.milvus.retry import RetryPolicy
+from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.state.journal import Entry, Journal
 
 BITS = 64
 ROWS = 1000
@@ -51,7 +51,7 @@ def ours(collection: HashCollection, count: int, folder: Path) -> float:
         for batches in chunks(count):
             ready = [Batch(rows, None, entries(rows)) for rows in batches]
             started = time.perf_counter()
-            with Writer(collection, journal, Patience(), print, threading.Event()) as writer:
+            with Writer(collection, journal, RetryPolicy(), print, threading.Event()) as writer:
                 for batch in ready:
                     writer.put(batch)
             seconds += time.perf_counter() - started
@@ -87,7 +87,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {way: [] for way in ways}
     with (
         nullcontext(arguments.uri) if arguments.uri else milvus_server() as uri,
-        closing(connect(Target(uri))) as client,
+        closing(connect(ConnectionConfig(uri))) as client,
     ):
         for turn in range(arguments.repeats):
             for way in sorted(ways, reverse=bool(turn % 2)):

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
-from milvus_fghash import data
-from milvus_fghash.config import Recipe
-from milvus_fghash.data.listing import Listing
-from milvus_fghash.metrics import distance_histogram, mean_average_precision
-from milvus_fghash.recipe_book import compose
+from milvus_fghash.datasets import read as data
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.recipes.loader import compose
+from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
-from milvus_fghash.training.encoding import encode
+from milvus_fghash.training.encode import encode
 from milvus_fghash.training.feature_cache import represented
 from milvus_fghash.training.run import train
 from milvus_fghash.training.weights import by_content, decisive
@@ -34,9 +34,9 @@ from milvus_fghash.training.weights import by_content, decisive
 CPU = torch.device("cpu")
 
 
-def unseen_classes(listing: Listing, seed: int) -> set[str]:
+def unseen_classes(dataset: Dataset, seed: int) -> set[str]:
     """A fifth of the classes."""
-    classes = listing.classes
+    classes = dataset.classes
     order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed)).tolist()
     return {classes[place] for place in order[: len(classes) // 5]}
 
@@ -50,22 +50,22 @@ def asked(method: str, bits: int, seed: int, factor: float, arguments: argparse.
     return compose(arguments.setting, method, changes).at(bits)
 
 
-def measure(listing: Listing, recipe: Recipe, bits: int, seed: int, arguments: argparse.Namespace) -> float:
+def measure(dataset: Dataset, recipe: Recipe, bits: int, seed: int, arguments: argparse.Namespace) -> float:
     """mAP of the test photos of unseen classes among their training photos."""
-    unseen = unseen_classes(listing, seed)
-    seen = [row for row, label in enumerate(listing.labels) if label not in unseen and listing.splits[row] == "train"]
+    unseen = unseen_classes(dataset, seed)
+    seen = [row for row, label in enumerate(dataset.labels) if label not in unseen and dataset.splits[row] == "train"]
     folder = arguments.out / "training"
     shutil.rmtree(folder, ignore_errors=True)
     cache = arguments.feature_cache or arguments.out / "features"
-    network = load_checkpoint(train(recipe, bits, listing.take(seen), folder, feature_cache=cache)).method
+    network = load_checkpoint(train(recipe, bits, dataset.take(seen), folder, feature_cache=cache)).method
     codes, labels = {}, {}
     for split in ("test", "train"):
-        of_split = listing.split(split)
+        of_split = dataset.split(split)
         rows = [row for row, label in enumerate(of_split.labels) if label in unseen]
         photos = of_split.take(rows)
         features = represented(network, photos, recipe, cache, CPU, plain=True)
         codes[split] = encode(network, features, CPU)
-        labels[split] = photos.label_numbers(listing.classes)
+        labels[split] = photos.label_numbers(dataset.classes)
     shutil.rmtree(folder)
     return mean_average_precision(
         distance_histogram(codes["test"], labels["test"], codes["train"], labels["train"], bits)
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="Change of every recipe, KEY=VALUE.")
     arguments = parser.parse_args()
     factors = {name: float(value) for name, value in (pair.split("=") for pair in arguments.rates.split(",") if pair)}
-    listing = data.read(arguments.dataset, arguments.data)
+    dataset = data.read(arguments.layout, arguments.data)
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = arguments.out / "results.jsonl"
     whole = results.read_bytes().rpartition(b"\n")[0] if results.exists() else b""  # a kill may leave half a line
@@ -102,7 +102,7 @@ def main() -> None:
                 recipe = asked(method, bits, seed, factors.get(method, 1.0), arguments)
                 key = json.dumps([arguments.data.name, bits, decisive(by_content(recipe)).model_dump(mode="json")])
                 if key not in found:
-                    found[key] = measure(listing, recipe, bits, seed, arguments)
+                    found[key] = measure(dataset, recipe, bits, seed, arguments)
                     with results.open("a") as file:
                         file.write(json.dumps({"asked": key, "map": found[key]}) + "\n")
                 values[method, bits, seed] = found[key]

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from milvus_fghash.bits import Outputs, pack
+from milvus_fghash.core.codes import Outputs, pack
+from milvus_fghash.core.onnx_runtime import load_runtime
 from milvus_fghash.errors import BundleError
 from milvus_fghash.exporters.graph import ExportedEncoder
-from milvus_fghash.onnx_runtime import load_runtime
 
 Pixels = NDArray[np.uint8]
 
@@ -41,11 +41,11 @@ def check(encoder: ExportedEncoder, graph: bytes, pixels: Pixels, max_flip_rate:
     """Compare the network with its ONNX file, the file run photo by photo and in batches.
 
     Args:
-        pixels: (n, h, w, 3) uint8, as `milvus_fghash.images.prepare` gives them.
+        pixels: (n, h, w, 3) uint8, as `milvus_fghash.core.images.prepare` gives them.
 
     Raises:
         BundleError: when more bits differ than allowed, or one whose output is clearly not zero, or when the file
-            packs bits in another way than `milvus_fghash.bits.pack`.
+            packs bits in another way than `milvus_fghash.core.codes.pack`.
     """
     expected = _run_network(encoder, pixels)
     session = load_runtime().InferenceSession(graph, providers=["CPUExecutionProvider"])
@@ -81,7 +81,7 @@ def compare(expected: Outputs, measured: Outputs, max_flip_rate: float) -> Agree
 def _run_network(encoder: ExportedEncoder, pixels: Pixels) -> Outputs:
     with torch.inference_mode():
         logits = np.concatenate([encoder(torch.from_numpy(part))[0].numpy() for part in _parts(pixels, BATCH)])
-    pack(logits)  # refuses values that are not finite
+    pack(logits)  # rejects values that are not finite
     return logits
 
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from milvus_fghash.bits import code_bytes
+from milvus_fghash.bundle.onnx_check import check_graph
+from milvus_fghash.core.codes import code_bytes
 from milvus_fghash.errors import BundleError, ConfigError, nearest
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.methods.erasing import attention
-from milvus_fghash.onnx_file import check_graph
 
 OPSET: Final = 18
 IR_VERSION: Final = 10
@@ -48,7 +48,7 @@ class ExportedEncoder(nn.Module):
     Input: `images` (b, h, w, 3) uint8, red, green, blue. Outputs, those that `outputs` names, in its order:
 
     * `logits` (b, n_bits) float32: what the method gives, before thresholding
-    * `codes` (b, n_bytes) uint8: packed as `milvus_fghash.bits.pack` does
+    * `codes` (b, n_bytes) uint8: packed as `milvus_fghash.core.codes.pack` does
     * `embedding` (b, n_features) float32: what the trunk gives
     * `attention` (b, M, h', w') float32: the method's own `attentions`, each map stretched to [0, 1]
 
@@ -93,7 +93,7 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version:
     """The encoder as an ONNX file for photos of `size` x `size` pixels and any batch size.
 
     Args:
-        ir_version: version of the file's form; runtimes refuse newer ones than they know. docs/bundle-format.md says
+        ir_version: version of the file's form; runtimes reject newer ones than they know. docs/bundle-format.md says
             which ONNX Runtime reads which.
 
     Raises:

@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from milvus_fghash.bits import check_bits, pack
-from milvus_fghash.bundle import Bundle, Description, LearnedCodes, fingerprint, refuse_taken, write_bundle
+from milvus_fghash.bundle.bundle import Bundle, Description, LearnedCodes, fingerprint, reject_taken, write_bundle
+from milvus_fghash.core.codes import check_bits, pack
+from milvus_fghash.core.images import RULES, Preprocessing
 from milvus_fghash.errors import several
 from milvus_fghash.exporters.check import Pixels, check
 from milvus_fghash.exporters.graph import IR_VERSION, OPSET, ExportedEncoder, output_names, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
-from milvus_fghash.images import RULES, Preprocessing
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a bundle says of a method that the network itself does not know; see `milvus_fghash.manifest.Description`.
+    """What a bundle says of a method that the network does not know; see `milvus_fghash.bundle.manifest.Description`.
 
     Attributes:
         method: its name in the table of methods.
@@ -72,7 +72,7 @@ def export(
         TrainingError: when the checkpoint cannot be read.
     """
     checkpoint, out = Path(checkpoint), Path(out)
-    refuse_taken(out, overwrite)
+    reject_taken(out, overwrite)
     output_names(several(outputs, "outputs"))
     loaded = load_checkpoint(checkpoint)
     return export_method(
@@ -111,7 +111,7 @@ def export_method(
         BundleError: as `export`.
         ConfigError: as `export`.
     """
-    refuse_taken(out, overwrite)
+    reject_taken(out, overwrite)
     bits, trunk = check_bits(method.sizes.n_bits), method.trunk
     encoder = ExportedEncoder(method, output_names(outputs))
     graph = to_onnx(encoder, origin.preprocessing.size, opset, ir_version)

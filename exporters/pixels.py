@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from milvus_fghash.data import detect, read
-from milvus_fghash.data.drawings import draw_birds
-from milvus_fghash.data.listing import Listing
-from milvus_fghash.errors import DataError, ImageRefused
+from milvus_fghash.core.images import DEFAULT_LIMITS, Preprocessing, load
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.read import detect, read
+from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.datasets.synthetic.drawings import draw_birds
+from milvus_fghash.errors import DataError, ImageRejected
 from milvus_fghash.exporters.check import Pixels
-from milvus_fghash.images import DEFAULT_LIMITS, Preprocessing, load
 
 CLASSES = 8
 
@@ -38,18 +39,18 @@ def check_pixels(preprocessing: Preprocessing, count: int, photos: Path | None =
         return _load(birds, preprocessing, count)
 
 
-def _load(listing: Listing, preprocessing: Preprocessing, count: int) -> Pixels:
+def _load(dataset: Dataset, preprocessing: Preprocessing, count: int) -> Pixels:
     """The first `count` photos of a fixed shuffle that can be read."""
     pixels: list[Pixels] = []
-    for row in np.random.default_rng(0).permutation(len(listing)):
+    for row in np.random.default_rng(0).permutation(len(dataset)):
         try:
-            place = listing.place(row)
-            source = place if isinstance(place, Path) else place.read(DEFAULT_LIMITS.max_bytes)
+            place = dataset.place(row)
+            source = place if isinstance(place, Path) else read_source(place, DEFAULT_LIMITS.max_bytes)
             pixels.append(load(source, preprocessing))
-        except ImageRefused:
+        except ImageRejected:
             continue  # this is no check of the photos
         if len(pixels) == count:
             break
     if not pixels:
-        raise DataError(f"none of the {len(listing)} photos in {listing.origin} can be read; give others")
+        raise DataError(f"none of the {len(dataset)} photos in {dataset.origin} can be read; give others")
     return np.stack(pixels)

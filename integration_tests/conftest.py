@@ -17,7 +17,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from integration_tests.milvus_server import milvus_server
-from milvus_fghash.serving.target import Target, connect
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
 
 
 @pytest.fixture(scope="session")
@@ -40,17 +40,17 @@ def server_uri(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def server_target(server_uri: str) -> Target:
-    return Target(server_uri, os.environ.get("MILVUS_TEST_TOKEN"))
+def server_target(server_uri: str) -> ConnectionConfig:
+    return ConnectionConfig(server_uri, os.environ.get("MILVUS_TEST_TOKEN"))
 
 
 @pytest.fixture(scope="session")
-def lite_target() -> Iterator[Target]:
+def lite_target() -> Iterator[ConnectionConfig]:
     """A file of Milvus Lite that all tests of a session share: they use names of their own."""
     if importlib.util.find_spec("milvus_lite") is None:
         pytest.skip("no Milvus Lite: pip install 'milvus-fghash[lite]'")
     with tempfile.TemporaryDirectory() as folder:  # its path must stay short: Lite's file names are limited
-        yield Target(f"{folder}/shared.db")
+        yield ConnectionConfig(f"{folder}/shared.db")
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def lite_uri(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(server_target: Target) -> Iterator[MilvusClient]:
+def server(server_target: ConnectionConfig) -> Iterator[MilvusClient]:
     with closing(connect(server_target)) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def lite(lite_target: Target) -> Iterator[MilvusClient]:
+def lite(lite_target: ConnectionConfig) -> Iterator[MilvusClient]:
     with closing(connect(lite_target)) as client:
         yield client
 

@@ -26,14 +26,14 @@ from PIL import Image
 from integration_tests.faulty_ingest import STAGES, Plan, Plant, Stage
 from integration_tests.losing_proxy import LosingProxy, losing_proxy
 from integration_tests.milvus_server import RunningServer, running_server
-from milvus_fghash.data import read
-from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.journal import Journal
-from milvus_fghash.serving.target import Target, connect
-from milvus_fghash.serving.verify import Verification, verify
-from tests.serving.small_bundle import write_small_bundle
+from milvus_fghash.datasets.read import read
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.ingest.changes import Changes
+from milvus_fghash.ingest.verify import Verification, verify
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.state.journal import Journal
+from tests.helpers.small_bundle import write_small_bundle
 
 N_PHOTOS = 200
 BATCH_ROWS = 8
@@ -58,7 +58,7 @@ class Outcome:
 
     @property
     def is_good(self) -> bool:
-        whole = self.found.is_whole and self.found.new_or_changed == 0 and self.found.rows == N_PHOTOS
+        whole = self.found.is_consistent and self.found.new_or_changed == 0 and self.found.rows == N_PHOTOS
         return whole and self.encoded_twice <= IN_FLIGHT * BATCH_ROWS
 
 
@@ -88,7 +88,7 @@ class Harness:
         drawn = self.random.choice(STAGES)
         self.runs += 1
         encoder = Encoder.open(self.bundle)
-        with closing(connect(Target(self.server.uri))) as client:
+        with closing(connect(ConnectionConfig(self.server.uri))) as client:
             name = f"faults_{self.runs}"
             if client.has_collection(name):
                 client.drop_collection(name)
@@ -105,9 +105,9 @@ class Harness:
             )
             where, happened = self._first_run(plan, fault, stage or drawn)
             assert _ingest(plan) == 0
-            listing = read("folder", self.photos)
+            dataset = read("folder", self.photos)
             with closing(Journal.open(plan.journal, collection.note.born)) as journal:
-                found = verify(encoder, listing, collection, Changes(listing, "", journal), sample=20)
+                found = verify(encoder, dataset, collection, Changes(dataset, "", journal), sample=20)
             client.drop_collection(name)
         return Outcome(where, happened, plan.encoded.stat().st_size - N_PHOTOS, found)
 

@@ -26,16 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from milvus_fghash.data import read
-from milvus_fghash.serving import writing
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.driver import lower_calls
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.graph_runs import GraphRuns
-from milvus_fghash.serving.ingest import IngestOptions, ingest
-from milvus_fghash.serving.journal import Journal
-from milvus_fghash.serving.patience import Patience
-from milvus_fghash.serving.target import Target, connect
+from milvus_fghash.datasets.read import read
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.encoding.graph_runs import GraphRuns
+from milvus_fghash.ingest import writer
+from milvus_fghash.ingest.api import IngestOptions, ingest
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.milvus.pymilvus_compat import lower_calls
+from milvus_fghash.milvus.retry import RetryPolicy
+from milvus_fghash.state.journal import Journal
 
 Stage = Literal["decode", "encode", "sink", "journal"]
 STAGES: tuple[Stage, ...] = ("decode", "encode", "sink", "journal")
@@ -121,10 +121,10 @@ def main(plan: Plan) -> None:
             begin("journal")
             super().put(entries)
 
-    class HastyWriter(writing.Writer):
+    class HastyWriter(writer.Writer):
         """Writes down first, and writes then."""
 
-        def _write(self, records: Sequence[dict[str, Any]], batch: writing.Batch) -> None:
+        def _write(self, records: Sequence[dict[str, Any]], batch: writer.Batch) -> None:
             self.journal.put(batch.entries)
             super()._write(records, batch)
 
@@ -134,21 +134,21 @@ def main(plan: Plan) -> None:
                 begin("decode")
                 yield one
 
-    encoding: Any = importlib.import_module("milvus_fghash.serving.encoder")
+    encoding: Any = importlib.import_module("milvus_fghash.encoding.encoder")
     original_decode, encoding.decode = encoding.decode, watched_decode
     if plan.plant == "journal first":
-        importlib.import_module("milvus_fghash.serving.ingest").__dict__["Writer"] = HastyWriter
+        importlib.import_module("milvus_fghash.ingest.api").__dict__["Writer"] = HastyWriter
     encoder = replace(Encoder.open(plan.bundle, threads=2, for_many=True), batch_size=2)
-    with closing(connect(Target(plan.uri))) as client:
+    with closing(connect(ConnectionConfig(plan.uri))) as client:
         found = HashCollection.open(client, plan.collection, encoder.bundle.manifest)
         with closing(WatchedJournal.open(plan.journal, found.note.born)) as journal:
             result = ingest(
                 WatchedEncoder(**vars(encoder)),
                 read("folder", plan.photos),
                 WatchedCollection(**vars(found)),
-                options=IngestOptions(plan.batch_rows, patience=Patience(300)),
+                options=IngestOptions(plan.batch_rows, retry=RetryPolicy(300)),
                 journal=journal,
-                tell=lambda line: print(line, file=sys.stderr),
+                notify=lambda line: print(line, file=sys.stderr),
             )
     print(f"stored {result.stored}", flush=True)
 

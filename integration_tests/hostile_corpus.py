@@ -4,7 +4,7 @@
 
 makes OUT/photos, OUT/outside (what links lead to, and nobody may read) and OUT/photos/photos.csv (a list of most).
 Everything is drawn; the same seed gives the same files. What cannot be made on this system (device files need root, a
-name may be refused by the file system) is left out, and said.
+name may be rejected by the file system) is left out, and said.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from PIL import Image
 
 from integration_tests import hostile_files as files
 
-Fate = Literal["stored", "refused", "either"]
+Fate = Literal["stored", "rejected", "either"]
 GIANT = 10 * 1024**3
 """Bytes of a file that takes no room on the disk."""
 PATH_MAX = 4096
@@ -113,8 +113,8 @@ def make(root: Path, seed: int = 0) -> Corpus:
     for name in GOOD_NAMES:
         corpus.add(f"names/{name}", files.encoded(next(colours), "PNG"), "stored")
     for path in BAD_PATHS:
-        corpus.add(os.fsdecode(path), files.encoded(next(colours), "PNG"), "refused")
-    corpus.add("names/no\x1b]0;owned\a\nphoto\u202e.png", b"no photo", "refused")
+        corpus.add(os.fsdecode(path), files.encoded(next(colours), "PNG"), "rejected")
+    corpus.add("names/no\x1b]0;owned\a\nphoto\u202e.png", b"no photo", "rejected")
     add_links(corpus, files.encoded(next(colours), "PNG"), files.encoded(next(colours), "PNG"))
     add_specials(corpus, files.encoded(next(colours), "PNG"))
     add_deep(corpus, files.encoded(next(colours), "PNG"))
@@ -136,10 +136,10 @@ def add_codecs(corpus: Corpus, colours: Iterator[Image.Image], seed: int) -> Non
     held = True
     for name, raw in files.disguised(next(colours)).items():
         held = held and name != "postscript.jpg"
-        corpus.add(f"disguised/{name}", raw, "stored" if held else "refused")
+        corpus.add(f"disguised/{name}", raw, "stored" if held else "rejected")
     for folder, made in (("bombs", files.bombs()), ("loops", files.loops()), ("slow", files.slow())):
         for name, raw in made.items():
-            corpus.add(f"{folder}/{name}", raw, "refused" if folder == "slow" else "either")
+            corpus.add(f"{folder}/{name}", raw, "rejected" if folder == "slow" else "either")
 
 
 def add_links(corpus: Corpus, picture: bytes, secret: bytes) -> None:
@@ -155,7 +155,7 @@ def add_links(corpus: Corpus, picture: bytes, secret: bytes) -> None:
         "dangling-outside.png": "/nonexistent/nothing.png", "long.png": "x/" * 1000 + "x",
     }  # fmt: skip
     for name, target in targets.items():
-        corpus.expect(f"links/{name}", "refused").symlink_to(target)
+        corpus.expect(f"links/{name}", "rejected").symlink_to(target)
     corpus.add("links/real.png", picture, "stored")
     for name, target in {"inside.png": "real.png", "twice.png": "inside.png", "above.png": "../links/real.png"}.items():
         corpus.expect(f"links/{name}", "stored").symlink_to(target)
@@ -176,11 +176,11 @@ def add_links(corpus: Corpus, picture: bytes, secret: bytes) -> None:
 
 def add_specials(corpus: Corpus, picture: bytes) -> None:
     """Files that are no files."""
-    with open(corpus.expect("special/giant.png", "refused"), "wb") as giant:
+    with open(corpus.expect("special/giant.png", "rejected"), "wb") as giant:
         giant.write(picture)
         giant.truncate(GIANT)
-    os.mkfifo(corpus.expect("special/pipe.jpg", "refused"))
-    place = corpus.expect("special/socket.jpg", "refused")
+    os.mkfifo(corpus.expect("special/pipe.jpg", "rejected"))
+    place = corpus.expect("special/socket.jpg", "rejected")
     here = os.open(".", os.O_RDONLY)
     try:
         os.chdir(place.parent)  # the path of a socket has at most 108 bytes
@@ -191,13 +191,13 @@ def add_specials(corpus: Corpus, picture: bytes) -> None:
         os.close(here)
     try:
         os.mknod(corpus.photos / "special" / "zero.png", 0o600 | 0o020000, os.makedev(1, 5))
-        corpus.fates["special/zero.png"] = "refused"
+        corpus.fates["special/zero.png"] = "rejected"
     except OSError as error:
         corpus.left_out.append(f"a device file ({error.strerror})")
     for name in ("folder.jpg", "photo.png"):
         corpus.add(f"special/{name}/inside.png", picture, "stored")
     (corpus.photos / "special" / "empty.png").mkdir()
-    closed = corpus.expect("special/closed.png", "refused")
+    closed = corpus.expect("special/closed.png", "rejected")
     closed.write_bytes(picture)
     closed.chmod(0)
     if os.geteuid() == 0:  # who may read everything
@@ -220,7 +220,7 @@ def add_deep(corpus: Corpus, picture: bytes) -> None:
             os.close(handle)
             handle, path = below, f"{path}/{part}"
             if len(os.fsencode(corpus.photos)) + len(path) + 1 >= PATH_MAX:
-                corpus.fates.setdefault(path, "refused")  # the folder itself: nobody can list it
+                corpus.fates.setdefault(path, "rejected")  # the folder itself: nobody can list it
                 break
         else:
             with open(os.open("bottom.png", os.O_WRONLY | os.O_CREAT, dir_fd=handle), "wb") as file:
@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     corpus = make(given.out, given.seed)
-    counts = {fate: list(corpus.fates.values()).count(fate) for fate in ("stored", "refused", "either")}
+    counts = {fate: list(corpus.fates.values()).count(fate) for fate in ("stored", "rejected", "either")}
     print(f"{len(corpus.fates)} files below {corpus.photos}: {counts}")
     for what in corpus.left_out:
         print(f"left out: {what}", file=sys.stderr)

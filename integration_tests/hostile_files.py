@@ -26,8 +26,8 @@ from integration_tests.raw_formats import (
     tiled_tiff,
     webp_on_canvas,
 )
-from tests.image_bytes import encode
-from tests.png_bytes import chunk
+from tests.helpers.image_bytes import encode
+from tests.helpers.png_bytes import chunk
 
 HUGE = 65_000
 """Pixels a side: 4 billion in all."""

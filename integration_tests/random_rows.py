@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from milvus_fghash.bits import pack
-from milvus_fghash.bundle import BundleManifest, read_bundle
-from milvus_fghash.serving.rows import Rows, photo_id
+from milvus_fghash.bundle.bundle import BundleManifest, read_bundle
+from milvus_fghash.core.codes import pack
+from milvus_fghash.milvus.rows import Rows, photo_id
 
 BUNDLE = Path(__file__).resolve().parents[1] / "tests" / "golden" / "bundle-v1"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from tests.png_bytes import chunk
+from tests.helpers.png_bytes import chunk
 
 TILE = 16
 

@@ -6,7 +6,7 @@ It searches in three ways by turns, prints a line when each has given something,
 closes, and prints what came as JSON: for each way how many answers had how many rows, and what failed.
 
     raw        pymilvus by the alias, with a code; it fits while all versions have codes of one length
-    following  a photo, in the collection and with the bundle that `Following` names
+    following  a photo, in the collection and with the bundle that `AliasClient` names
     opening    the collection is opened anew by its alias, and searched for a code of its own length
 """
 
@@ -23,18 +23,18 @@ from pathlib import Path
 import numpy as np
 from pymilvus import MilvusClient
 
-from milvus_fghash.bits import code_bytes
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.following import Following
-from milvus_fghash.serving.search import Wanted, search_codes, search_file
-from milvus_fghash.serving.target import Target, connect
+from milvus_fghash.core.codes import code_bytes
+from milvus_fghash.migration.alias_client import AliasClient
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.search.search import SearchParams, search_codes, search_file
 
-ALL = Wanted(k=10_000)
+ALL = SearchParams(k=10_000)
 
 
 def ways(client: MilvusClient, alias: str, bundles: Path, photo: Path, raw_bits: int) -> dict[str, Callable[[], int]]:
     """Each gives the number of rows that one search found."""
-    following = Following(client, alias, bundles)
+    following = AliasClient(client, alias, bundles)
 
     def raw() -> int:
         code = bytes(code_bytes(raw_bits))
@@ -74,7 +74,7 @@ def main(uri: str, alias: str, bundles: str, photo: str, raw_bits: str) -> None:
         stop.set()
 
     threading.Thread(target=wait, daemon=True).start()
-    with closing(connect(Target(uri))) as client:
+    with closing(connect(ConnectionConfig(uri))) as client:
         print(json.dumps(search_until(stop, ways(client, alias, Path(bundles), Path(photo), int(raw_bits)))))
 
 

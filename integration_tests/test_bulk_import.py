@@ -21,17 +21,18 @@ from pymilvus import MilvusClient
 
 import milvus_fghash as fg
 from integration_tests.losing_proxy import losing_proxy
-from milvus_fghash.bulk import importing
-from milvus_fghash.bulk.folder import ShardFolder
-from milvus_fghash.bulk.grpc_jobs import GrpcJobs
-from milvus_fghash.bulk.importing import ImportOptions, ImportRun
-from milvus_fghash.bulk.jobs import Jobs, jobs_of
-from milvus_fghash.bulk.upload import in_place
-from milvus_fghash.data.drawings import draw_birds
+from milvus_fghash.bulk_import import run as importing
+from milvus_fghash.bulk_import.api import import_jobs
+from milvus_fghash.bulk_import.jobs.grpc import GrpcJobs
+from milvus_fghash.bulk_import.jobs.job import Jobs
+from milvus_fghash.bulk_import.run import ImportOptions, ImportRun
+from milvus_fghash.bulk_import.shards.folder import ShardFolder
+from milvus_fghash.bulk_import.upload import in_place
+from milvus_fghash.datasets.synthetic.drawings import draw_birds
 from milvus_fghash.errors import StoreError
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.search import Wanted, search_codes
-from milvus_fghash.serving.target import Target, connect, probe
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect, probe
+from milvus_fghash.search.search import SearchParams, search_codes
 
 PROGRAM = Path(sys.executable).parent / "milvus-fghash"
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "bundle-v1"
@@ -136,7 +137,7 @@ def test_typed_columns_are_found_by_after_the_import(
         assert made.partition_key == key
         codes = next(made.scan()).codes[:1]
         for filter, fits in FILTERS.items():
-            (found,) = search_codes(made, codes, Wanted(k=36, filter=filter, consistency="Strong"))
+            (found,) = search_codes(made, codes, SearchParams(k=36, filter=filter, consistency="Strong"))
             assert {hit.path: tuple(hit.columns[name] for name in NAMES) for hit in found.hits} == {
                 path: values for path, values in cells.items() if fits(values)
             }, filter
@@ -149,7 +150,7 @@ def test_typed_columns_are_found_by_after_the_import(
 
 @pytest.mark.parametrize("by", ["shards import", "ingest"])
 def test_rows_go_into_the_database_that_was_named(
-    road: Path, milvus: dict[str, str], server: MilvusClient, server_target: Target, new_name: str, by: str
+    road: Path, milvus: dict[str, str], server: MilvusClient, server_target: ConnectionConfig, new_name: str, by: str
 ) -> None:
     if not probe(server).databases:
         pytest.skip("this server has no databases")
@@ -181,16 +182,20 @@ def test_the_example_of_the_page_runs(
     assert capsys.readouterr().out == f"{new_name} 4 36\n"
     counted: list[tuple[int, int]] = []
     again = fg.import_shards(
-        "shards", fg.Target(server_uri, token), new_name, index="BIN_FLAT", progress=lambda *done: counted.append(done)
+        "shards",
+        fg.ConnectionConfig(server_uri, token),
+        new_name,
+        index="BIN_FLAT",
+        progress=lambda *done: counted.append(done),
     )
     assert (again.imported, again.rows_in_collection) == (0, 36)
     assert (0, 4) in counted
     with pytest.raises(fg.ConfigError, match="it has the index BIN_FLAT, not BIN_IVF_FLAT"):
-        fg.import_shards("shards", fg.Target(server_uri, token), new_name, index="BIN_IVF_FLAT")
+        fg.import_shards("shards", fg.ConnectionConfig(server_uri, token), new_name, index="BIN_IVF_FLAT")
     stop = threading.Event()
     stop.set()
     with pytest.raises(fg.Stopped, match="nothing was sent"):
-        fg.import_shards("shards", fg.Target(server_uri, token), new_name, stop=stop)
+        fg.import_shards("shards", fg.ConnectionConfig(server_uri, token), new_name, stop=stop)
     server.drop_collection(new_name)
 
 
@@ -200,7 +205,7 @@ def an_import(road: Path, collection: HashCollection, jobs: Jobs, place: Callabl
 
 
 def test_lost_answers_and_failures_leave_each_row_once(
-    road: Path, collection: HashCollection, server_target: Target, monkeypatch: pytest.MonkeyPatch
+    road: Path, collection: HashCollection, server_target: ConnectionConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the client and the server stands a proxy that lets requests through and keeps answers back."""
     parts = urlsplit(server_target.uri)
@@ -209,7 +214,7 @@ def test_lost_answers_and_failures_leave_each_row_once(
     monkeypatch.setattr(importing, "UNANSWERED", 3.0)
     with (
         losing_proxy(str(parts.hostname), int(parts.port or 0)) as (proxy, uri),
-        closing(connect(Target(uri, server_target.token))) as client,
+        closing(connect(ConnectionConfig(uri, server_target.token))) as client,
     ):
 
         class Losing(GrpcJobs):
@@ -225,7 +230,7 @@ def test_lost_answers_and_failures_leave_each_row_once(
         with pytest.raises(StoreError, match=either):
             an_import(road, collection, Losing(client, collection.name), place).result()
         assert proxy.lost
-    result = an_import(road, collection, jobs_of(server_target, collection.client, collection.name)).result()
+    result = an_import(road, collection, import_jobs(server_target, collection.client, collection.name)).result()
     assert (result.rows, result.rows_in_collection) == (36, 36)
 
 

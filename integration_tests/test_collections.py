@@ -14,19 +14,19 @@ import pytest
 from pymilvus import DataType, MilvusClient
 
 from integration_tests.random_rows import manifest_of, random_rows
-from milvus_fghash.bits import to_hex
+from milvus_fghash.core.codes import to_hex
 from milvus_fghash.errors import CodeError, StoreError
-from milvus_fghash.serving import collection as collection_module
-from milvus_fghash.serving import collection_settings as settings_module
-from milvus_fghash.serving import indexes
-from milvus_fghash.serving.aliases import exists
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.collection_settings import open_or_create
-from milvus_fghash.serving.inventory import CollectionInfo, list_collections
-from milvus_fghash.serving.rows import Rows
-from milvus_fghash.serving.schema import index_params
-from milvus_fghash.serving.search import Wanted, search_codes, search_hex
-from milvus_fghash.serving.target import Target, connect, probe
+from milvus_fghash.milvus import collection as collection_module
+from milvus_fghash.milvus import indexes
+from milvus_fghash.milvus import settings as settings_module
+from milvus_fghash.milvus.aliases import exists
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.collections import CollectionInfo, list_collections
+from milvus_fghash.milvus.connection import ConnectionConfig, connect, probe
+from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.milvus.schema import index_params
+from milvus_fghash.milvus.settings import open_or_create
+from milvus_fghash.search.search import SearchParams, search_codes, search_hex
 
 
 def test_a_second_upsert_adds_nothing_and_the_last_one_counts(client: MilvusClient, dropped: str) -> None:
@@ -44,7 +44,7 @@ def test_a_second_upsert_adds_nothing_and_the_last_one_counts(client: MilvusClie
     assert set(got.labels) == {"new"}
 
 
-def test_rows_of_a_wrong_width_are_refused_on_every_road(client: MilvusClient, dropped: str) -> None:
+def test_rows_of_a_wrong_width_are_rejected_on_every_road(client: MilvusClient, dropped: str) -> None:
     collection = HashCollection.create(client, dropped, manifest_of(12))
     rows = random_rows(10, 12)
     collection.upsert(rows)
@@ -83,7 +83,7 @@ def test_perceptual_hashes_are_kept_beside_the_codes(client: MilvusClient, dropp
     assert collection.get(rows.ids).phashes == rows.phashes
 
 
-def test_another_model_is_refused(client: MilvusClient, dropped: str) -> None:
+def test_another_model_is_rejected(client: MilvusClient, dropped: str) -> None:
     mine = manifest_of(12)
     HashCollection.create(client, dropped, mine)
     same_run = mine.model_copy(update={"fingerprint": "1" * 64})
@@ -115,7 +115,7 @@ def test_what_failed_half_way_is_dropped(client: MilvusClient, dropped: str, mon
         return wrong
 
     with monkeypatch.context() as patch:
-        patch.setattr("milvus_fghash.serving.collection.index_params", wrong_index)
+        patch.setattr("milvus_fghash.milvus.collection.index_params", wrong_index)
         with pytest.raises(StoreError, match="NO_SUCH_INDEX"):
             HashCollection.create(client, dropped, manifest_of(12))
     assert not client.has_collection(dropped)
@@ -125,7 +125,7 @@ def test_what_failed_half_way_is_dropped(client: MilvusClient, dropped: str, mon
     assert client.has_collection(dropped)
 
 
-def test_lite_refuses_ivf_before_anything_is_created(lite: MilvusClient, new_name: str) -> None:
+def test_lite_rejects_ivf_before_anything_is_created(lite: MilvusClient, new_name: str) -> None:
     with pytest.raises(StoreError, match="Milvus Lite has no index BIN_IVF_FLAT for binary vectors"):
         HashCollection.create(lite, new_name, manifest_of(12), index="BIN_IVF_FLAT")
     assert not lite.has_collection(new_name)
@@ -152,11 +152,11 @@ def test_an_index_that_was_dropped_is_named_and_built_again_beside_the_rows(
         assert describe(client, dropped).problem == "an index was dropped, or not built yet; ingest builds it"
         told: list[str] = []
         with pytest.raises(StoreError, match="another state of the same training"):
-            open_or_create(client, dropped, another, tell=told.append)
-        again = open_or_create(client, dropped, manifest_of(12), tell=told.append)
+            open_or_create(client, dropped, another, notify=told.append)
+        again = open_or_create(client, dropped, manifest_of(12), notify=told.append)
         assert told == [f"the collection {dropped} had no index of {named}; it was built again, and all rows are there"]
         assert (again.count(), again.index, describe(client, dropped).problem) == (30, "BIN_FLAT", None)
-        assert search_codes(again, rows.codes[:1], Wanted(1, consistency="Strong"))[0].hits[0].distance == 0
+        assert search_codes(again, rows.codes[:1], SearchParams(1, consistency="Strong"))[0].hits[0].distance == 0
 
 
 def test_one_without_an_index_can_be_dropped_and_one_that_measures_otherwise_is_named(
@@ -192,7 +192,7 @@ def test_a_run_that_comes_second_opens_what_the_first_has_made(
 
 
 def test_several_first_runs_at_once_use_one_collection(
-    server_target: Target, client: MilvusClient, dropped: str
+    server_target: ConnectionConfig, client: MilvusClient, dropped: str
 ) -> None:
     at_once = threading.Barrier(3)
 
@@ -261,7 +261,7 @@ def test_strange_texts_come_back_as_they_were(client: MilvusClient, dropped: str
     assert [meta["name"] for meta in got.metas] == list(paths)
 
 
-def test_a_text_that_does_not_fit_is_refused_and_nothing_is_written(client: MilvusClient, dropped: str) -> None:
+def test_a_text_that_does_not_fit_is_rejected_and_nothing_is_written(client: MilvusClient, dropped: str) -> None:
     collection = HashCollection.create(client, dropped, manifest_of(12))
     rows = random_rows(5, 12)
     for column, value, message in (
@@ -287,7 +287,7 @@ def test_consistency_levels(client: MilvusClient, dropped: str, level: Any) -> N
     rows = random_rows(10, 12)
     collection.upsert(rows)
     assert collection.count() == 10, kind
-    (found,) = search_codes(collection, rows.codes[:1], Wanted(k=10, consistency="Strong"))
+    (found,) = search_codes(collection, rows.codes[:1], SearchParams(k=10, consistency="Strong"))
     assert len(found.hits) == 10
 
 
@@ -339,7 +339,7 @@ def test_a_group_beyond_what_milvus_returns_is_said(client: MilvusClient, droppe
     blank = ("",) * n
     same = Rows(ids, np.zeros((n, 2), np.uint8), ids, blank, blank, ({},) * n)
     collection.upsert(same)
-    (found,) = search_codes(collection, same.codes[:1], Wanted(k=3, complete_ties=True, consistency="Strong"))
+    (found,) = search_codes(collection, same.codes[:1], SearchParams(k=3, complete_ties=True, consistency="Strong"))
     assert len(found.hits) == 16_384
     assert not found.complete
     assert "at least 16,384 rows lie within distance 0" in found.note

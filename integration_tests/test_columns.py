@@ -15,14 +15,14 @@ from pymilvus import MilvusClient
 
 from integration_tests.losing_proxy import losing_proxy
 from integration_tests.random_rows import manifest_of, random_rows
-from milvus_fghash.data.columns import Column
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.deleting import delete_where
-from milvus_fghash.serving.driver import lower_calls
-from milvus_fghash.serving.patience import Patience
-from milvus_fghash.serving.rows import Rows
-from milvus_fghash.serving.search import Wanted, search_codes
-from milvus_fghash.serving.target import Target, connect
+from milvus_fghash.datasets.tables.columns import Column
+from milvus_fghash.ingest.delete import delete_where
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.milvus.pymilvus_compat import lower_calls
+from milvus_fghash.milvus.retry import RetryPolicy
+from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.search.search import SearchParams, search_codes
 
 N = 300
 COLUMNS = (Column("price", "double"), Column("stock", "int64"), Column("sold", "bool"), Column("brand", "text"))
@@ -82,7 +82,7 @@ def ids_that_fit(rows: Rows, fits: Callable[[Facts], bool]) -> set[str]:
 
 
 def found_by(collection: HashCollection, rows: Rows, filter: str) -> set[str]:
-    (found,) = search_codes(collection, rows.codes[:1], Wanted(k=N + 1, filter=filter, consistency="Strong"))
+    (found,) = search_codes(collection, rows.codes[:1], SearchParams(k=N + 1, filter=filter, consistency="Strong"))
     for hit in found.hits:
         row = rows.ids.index(hit.id)
         assert hit.columns == {name: values[row] for name, values in rows.columns.items()}
@@ -135,7 +135,7 @@ def test_more_rows_than_one_call_may_name(server: MilvusClient, new_name: str) -
         for _ in range(2):
             assert made.upsert(rows) == 2_500
             assert made.count() == 2_500
-        (found,) = search_codes(made, rows.codes[:1], Wanted(k=100, filter='brand == "b7"', consistency="Strong"))
+        (found,) = search_codes(made, rows.codes[:1], SearchParams(k=100, filter='brand == "b7"', consistency="Strong"))
         assert len(found.hits) == 50
     finally:
         server.drop_collection(new_name)
@@ -143,7 +143,7 @@ def test_more_rows_than_one_call_may_name(server: MilvusClient, new_name: str) -
 
 @pytest.mark.parametrize("lost", ["delete", "batch_insert", "upsert"])
 def test_a_lost_answer_leaves_each_row_once(
-    server: MilvusClient, server_target: Target, new_name: str, lost: str, monkeypatch: pytest.MonkeyPatch
+    server: MilvusClient, server_target: ConnectionConfig, new_name: str, lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = urlsplit(server_target.uri)
     assert host.hostname
@@ -151,7 +151,7 @@ def test_a_lost_answer_leaves_each_row_once(
     rows = rows_with_columns()
     with (
         losing_proxy(host.hostname, host.port) as (proxy, uri),
-        closing(connect(Target(uri, server_target.token))) as one,
+        closing(connect(ConnectionConfig(uri, server_target.token))) as one,
     ):
         made = HashCollection.create(one, new_name, manifest_of(12), columns=COLUMNS, partition_key="brand")
         try:
@@ -167,7 +167,7 @@ def test_a_lost_answer_leaves_each_row_once(
 
             monkeypatch.setattr(sender, lost, losing)
             again = rows_with_columns(1)
-            Patience(60).until_it_works(lambda: made.upsert(again), threading.Event(), lambda line: None)
+            RetryPolicy(60).call(lambda: made.upsert(again), threading.Event(), lambda line: None)
             assert (calls[0] > 0) is ((lost == "upsert") is made.upserts)
             assert made.count() == N
             assert found_by(made, again, 'brand == "acme"') == ids_that_fit(again, SIMPLE['brand == "acme"'])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from milvus_fghash.data.drawings import draw_birds
+from milvus_fghash.datasets.synthetic.drawings import draw_birds
 
 PROGRAM = Path(sys.executable).parent / "milvus-fghash"
 SHORT = ("--set", "training.rounds=2", "--set", "training.epochs_per_round=1", "--set", "preprocessing.size=64",
@@ -57,7 +57,7 @@ def walk(road: Road, milvus: dict[str, str], collection: str, *index: str) -> No
     for stored, unchanged in ((66, 0), (0, 66)):  # the second time adds nothing
         counts = road.json("ingest", "bundle", "birds", *name, *index, "--consistency", "Strong", env=milvus)
         assert (counts["stored"], counts["unchanged"]) == (stored, unchanged)
-        assert (counts["refused"], counts["rows_in_collection"]) == (0, 66)
+        assert (counts["rejected"], counts["rows_in_collection"]) == (0, 66)
     photo = min((road.folder / "birds" / "test").glob("*/*.jpg")).relative_to(road.folder)
     page = ("--html", f"{collection}.html", "--photos", "birds")
     (answer,) = road.json("search", "bundle", "--image", str(photo), "-k", "66", *name, *page, env=milvus)

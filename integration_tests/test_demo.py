@@ -39,7 +39,7 @@ def test_with_shuffled_labels_quality_falls_to_chance(tmp_path: Path) -> None:
     assert record.map_exact < 1.5 * record.map_chance
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(DataError, match="not an empty folder"):
         run_demo(tmp_path)

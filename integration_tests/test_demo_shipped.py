@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.demo_bundle import make
-from milvus_fghash.bundle import read_bundle
+from milvus_fghash.bundle.bundle import read_bundle
 from milvus_fghash.demo.shipped import COPIES, ShippedDemo, run_shipped, shipped_bundle
 from milvus_fghash.errors import DataError
 
@@ -47,7 +47,7 @@ def test_the_bundle_made_anew_is_as_good(result: ShippedDemo, tmp_path: Path) ->
     assert (again.exact, again.again, again.mistaken) == (COPIES, COPIES, 0)
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(DataError, match="not an empty folder"):
         run_shipped(tmp_path)

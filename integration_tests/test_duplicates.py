@@ -10,13 +10,13 @@ import pytest
 from pymilvus import MilvusClient
 
 from integration_tests.random_rows import manifest_of, random_rows
-from milvus_fghash.bits import hamming
-from milvus_fghash.duplicates_record import Duplicates
+from milvus_fghash.core.codes import hamming
+from milvus_fghash.dedupe.near_search import find_duplicates
+from milvus_fghash.dedupe.report import Duplicates
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.dedupe import find_duplicates
-from milvus_fghash.serving.deleting import delete_ids, delete_where
-from milvus_fghash.serving.rows import Rows
+from milvus_fghash.ingest.delete import delete_ids, delete_where
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.rows import Rows
 
 N_ROWS = 1200
 
@@ -79,7 +79,7 @@ def test_groups_are_numpys_before_and_after_changes(
     went_on, full = find_duplicates(collection, 4, earlier), find_duplicates(collection, 4)
     assert facts(went_on) == facts(full)
     assert went_on.n_searched < full.n_searched
-    monkeypatch.setattr("milvus_fghash.serving.dedupe.HITS", 2)
+    monkeypatch.setattr("milvus_fghash.dedupe.near_search.HITS", 2)
     assert facts(find_duplicates(collection, 4)) == facts(full)
     client.drop_collection(new_name)
 

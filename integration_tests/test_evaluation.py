@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
-from milvus_fghash.bits import pack
-from milvus_fghash.data.drawings import draw_birds
-from milvus_fghash.evaluate import Subject, evaluate_codes
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.evaluation import evaluate_collection
-from milvus_fghash.serving.rows import Rows
-from milvus_fghash.serving.schema import IndexType
+from milvus_fghash.core.codes import pack
+from milvus_fghash.datasets.synthetic.drawings import draw_birds
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.evaluation.evaluate import evaluate_collection
+from milvus_fghash.evaluation.record import Subject, evaluate_codes
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.milvus.schema import IndexType
 
 BUNDLE = Path(__file__).resolve().parents[1] / "tests" / "golden" / "bundle-v1"
 N_ROWS = 17_000  # more than Milvus gives in one answer
@@ -42,7 +42,7 @@ def test_a_collection_is_judged_as_numpy_judges_it(
             client.flush(new_name, timeout=60)
             client.release_collection(new_name)
             client.load_collection(new_name, timeout=60)
-        measured = evaluate_collection(collection, encoder, birds, dataset="birds").encoded  # else at once
+        measured = evaluate_collection(collection, encoder, birds, dataset_name="birds").encoded  # else at once
     finally:
         HashCollection.drop(client, new_name)
     queries = birds.split("test")

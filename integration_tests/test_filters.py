@@ -1,4 +1,4 @@
-"""Filters on Milvus Lite and on a real server: what is taken means the same on both, the rest is refused on both."""
+"""Filters on Milvus Lite and on a real server: what is taken means the same on both, the rest is rejected on both."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pymilvus import MilvusClient
 
 from integration_tests.random_rows import manifest_of
-from milvus_fghash.data.columns import Column
+from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.deleting import delete_where
-from milvus_fghash.serving.filters import all_of
-from milvus_fghash.serving.search import Wanted, search_codes
-from tests.serving.filter_strategies import (
+from milvus_fghash.ingest.delete import delete_where
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.filters import all_of
+from milvus_fghash.search.search import SearchParams, search_codes
+from tests.helpers.filter_strategies import (
     Drawn,
     arrays,
     as_rows,
@@ -65,7 +65,7 @@ def both(lite: MilvusClient, server: MilvusClient) -> Iterator[Both]:
 
 
 def found(collection: HashCollection, filter: str) -> set[str]:
-    wanted = Wanted(k=200, filter=filter, consistency="Eventually")
+    wanted = SearchParams(k=200, filter=filter, consistency="Eventually")
     (answer,) = search_codes(collection, np.zeros((1, 2), np.uint8), wanted)
     return {hit.id for hit in answer.hits}
 
@@ -125,7 +125,7 @@ def test_what_lite_takes_of_damaged_filters_means_the_same_on_the_server(both: B
         "stock == 9223372036854775808", "label = 'x'", "\\", "meta == 1", "code == 1", "stock in [1.5]",
     ],
 )  # fmt: skip
-def test_wrong_filters_are_refused_alike(both: Both, filter: str) -> None:
+def test_wrong_filters_are_rejected_alike(both: Both, filter: str) -> None:
     for collection in (both.lite, both.server):
         for way in (
             lambda one: found(one, filter),

@@ -20,14 +20,14 @@ import pytest
 
 from integration_tests.hostile_corpus import Corpus, make, remove, write_list
 from integration_tests.memory_watch import Peaks, watched
-from milvus_fghash.data import read
+from milvus_fghash.core.images import DEFAULT_LIMITS
+from milvus_fghash.datasets.read import read
+from milvus_fghash.encoding.decode_worker import memory_for
 from milvus_fghash.errors import DataError
-from milvus_fghash.images import DEFAULT_LIMITS
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.decode_worker import memory_for
-from milvus_fghash.serving.rows import photo_id
-from milvus_fghash.serving.target import Target, connect
-from tests.serving.small_bundle import directions, write_small_bundle
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.milvus.rows import photo_id
+from tests.helpers.small_bundle import directions, write_small_bundle
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the corpus is made of what Linux has")
 
@@ -71,7 +71,7 @@ class Ended:
 
 
 @dataclass
-class Place:
+class PhotoLocation:
     """The corpus, and an empty folder beside it in which commands run."""
 
     corpus: Corpus
@@ -95,28 +95,28 @@ class Place:
         return Ended(process.returncode, *said, time.monotonic() - started, peaks)
 
     def ingest(self, data: Path, *words: str) -> Ended:
-        report = ("--report", "refused.jsonl", "--decode-timeout", str(DECODE_TIMEOUT))
+        report = ("--report", "rejected.jsonl", "--decode-timeout", str(DECODE_TIMEOUT))
         return self.run("ingest", "bundle", data, *report, "--json", *words)
 
     def report(self) -> dict[str, str]:
         """Path -> reason."""
-        lines = (self.work / "refused.jsonl").read_text("ascii").splitlines()
+        lines = (self.work / "rejected.jsonl").read_text("ascii").splitlines()
         return {one["path"]: one["reason"] for one in map(json.loads, lines)}
 
     def state(self) -> bytes:
         """Names, sizes, times and numbers of all that was made, by a program that no depth of folders stops."""
-        listing = ["find", str(self.corpus.root), "-printf", r"%p %s %T@ %i\n"]
-        return subprocess.run(listing, check=True, capture_output=True).stdout
+        dataset = ["find", str(self.corpus.root), "-printf", r"%p %s %T@ %i\n"]
+        return subprocess.run(dataset, check=True, capture_output=True).stdout
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
+def place() -> Iterator[PhotoLocation]:
     root = Path(tempfile.mkdtemp(prefix="hostile-"))
     try:
         corpus = make(root / "corpus")
         (root / "work").mkdir()
         write_small_bundle(root / "work" / "bundle", bits=BITS)
-        place = Place(corpus, root / "work")
+        place = PhotoLocation(corpus, root / "work")
         place.before = place.state()
         for secret in corpus.outside.rglob("*.png"):
             os.utime(secret, ns=(0, secret.stat().st_mtime_ns))  # whoever reads it after this is found out
@@ -131,7 +131,7 @@ def expected_codes(colours: dict[str, tuple[int, ...]]) -> dict[str, bytes]:
     return {path: np.packbits((np.array(colour) - 127.5) @ weights > 0).tobytes() for path, colour in colours.items()}
 
 
-def stored_codes(target: Target, name: str) -> dict[str, bytes]:
+def stored_codes(target: ConnectionConfig, name: str) -> dict[str, bytes]:
     with closing(connect(target)) as client:
         scanned = HashCollection.open(client, name).scan()
         codes = {path: code.tobytes() for rows in scanned for path, code in zip(rows.paths, rows.codes, strict=True)}
@@ -142,24 +142,24 @@ def stored_codes(target: Target, name: str) -> dict[str, bytes]:
     return codes
 
 
-def check(place: Place, ended: Ended, codes: dict[str, bytes], listed: set[str]) -> None:
+def check(place: PhotoLocation, ended: Ended, codes: dict[str, bytes], listed: set[str]) -> None:
     """Every file in the report or in the collection, the right ones, with the right codes; within time and memory."""
     fates, report = place.corpus.fates, place.report()
     assert ended.exit_code == 3, ended.err
     assert not codes.keys() & report.keys()
     assert codes.keys() | report.keys() == listed
     assert not [path for path in listed if fates[path] == "stored" and path in report]
-    assert not [path for path in listed if fates[path] == "refused" and path in codes]
+    assert not [path for path in listed if fates[path] == "rejected" and path in codes]
     wanted = expected_codes({path: colour for path, colour in place.corpus.colours.items() if path in listed})
     assert {path: codes[path] for path in wanted} == wanted
     counts = ended.document
-    assert (counts["stored"], counts["refused"], counts["rows_in_collection"]) == (len(codes), len(report), len(codes))
+    assert (counts["stored"], counts["rejected"], counts["rows_in_collection"]) == (len(codes), len(report), len(codes))
     assert ended.peaks.decoders
     assert ended.peaks.decoder <= OF_PYTHON + memory_for(DEFAULT_LIMITS)
     assert ended.peaks.parent <= PARENT
 
 
-def test_a_folder_into_a_server(place: Place, server_target: Target, new_name: str) -> None:
+def test_a_folder_into_a_server(place: PhotoLocation, server_target: ConnectionConfig, new_name: str) -> None:
     corpus = place.corpus
     assert len(corpus.fates) >= 350
     milvus = ["--uri", server_target.uri, "--collection-name", new_name, "--journal", "journal"]
@@ -172,7 +172,7 @@ def test_a_folder_into_a_server(place: Place, server_target: Target, new_name: s
 
     again = place.ingest(corpus.photos, *milvus, "--decode-timeout", "2")  # the slow one is tried once more
     assert (again.document["stored"], again.document["unchanged"]) == (0, len(codes))
-    assert again.document["refused"] == first.document["refused"]
+    assert again.document["rejected"] == first.document["rejected"]
     whole = place.run("verify", "bundle", corpus.photos, *milvus, "--sample", "1000", "--json")
     assert (whole.exit_code, whole.document["whole"]) == (0, True), whole.err
     assert whole.document["rows"] == whole.document["acknowledged"] == len(codes)
@@ -182,14 +182,14 @@ def test_a_folder_into_a_server(place: Place, server_target: Target, new_name: s
     assert {file.stat().st_atime_ns for file in corpus.outside.rglob("*.png")} == {0}
 
 
-def test_a_list_into_milvus_lite_and_what_is_shown_of_it(place: Place) -> None:
+def test_a_list_into_milvus_lite_and_what_is_shown_of_it(place: PhotoLocation) -> None:
     """Without the photos that take long or much memory, which the other road has."""
     corpus = place.corpus
     listed = [path for path in corpus.fates if not path.startswith(("slow/", "bombs/within"))]
     file = corpus.photos / ".list.csv"
     listed = write_list(file, listed)
     ended = place.ingest(file)
-    codes = stored_codes(Target(str(place.work / "milvus-fghash.db")), "photos")
+    codes = stored_codes(ConnectionConfig(str(place.work / "milvus-fghash.db")), "photos")
     check(place, ended, codes, set(listed))
 
     odd = [path for path in codes if path.startswith("names/")]
@@ -204,16 +204,16 @@ def test_a_list_into_milvus_lite_and_what_is_shown_of_it(place: Place) -> None:
     answers = place.run("search", *ids, "-k", "1", "--json").document
     assert {hit["path"] for answer in answers for hit in answer["hits"]} <= codes.keys()
 
-    refused = corpus.photos / next(path for path in place.report() if path.startswith("names/no\x1b"))
+    rejected = corpus.photos / next(path for path in place.report() if path.startswith("names/no\x1b"))
     for style in ("text", "json"):
-        asked = place.run("--log-format", style, "search", "bundle", "--image", refused)
+        asked = place.run("--log-format", style, "search", "bundle", "--image", rejected)
         assert (asked.exit_code, asked.out, asked.err.count(b"\n")) == (1, b"", 1)
         assert b"x1b" in asked.err or b"u001b" in asked.err
     file.unlink()
 
 
 @pytest.mark.parametrize("trick", LIST_TRICKS)
-def test_a_list_with_a_trick_is_refused_whole(place: Place, trick: str) -> None:
+def test_a_list_with_a_trick_is_rejected_whole(place: PhotoLocation, trick: str) -> None:
     file = place.work / "trick.csv"
     file.write_bytes(LIST_TRICKS[trick])
     with pytest.raises(DataError):

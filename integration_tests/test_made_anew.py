@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 from pymilvus import MilvusClient
 
+from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import StoreError
-from milvus_fghash.serving import aliases
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.following import Following
-from milvus_fghash.serving.rows import Rows
-from milvus_fghash.serving.search import Wanted, search_file
-from tests.serving.small_bundle import write_small_bundle
+from milvus_fghash.migration.alias_client import AliasClient
+from milvus_fghash.milvus import aliases
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.search.search import SearchParams, search_file
+from tests.helpers.small_bundle import write_small_bundle
 
-STRONG = Wanted(consistency="Strong")
+STRONG = SearchParams(consistency="Strong")
 
 
 def test_a_photo_is_no_bit_from_itself(
@@ -43,7 +43,7 @@ def test_a_photo_is_no_bit_from_itself(
     fill(other, encoders[1])
     try:
         aliases.point(client, alias, dropped)
-        following = [Following(client, name, tmp_path / "bundles") for name in (dropped, alias)]
+        following = [AliasClient(client, name, tmp_path / "bundles") for name in (dropped, alias)]
         for encoder in (encoders[0], encoders[1], encoders[1], encoders[0]):
             refill(encoder)
             for one in following:

@@ -11,11 +11,11 @@ import pytest
 from pymilvus import MilvusClient
 
 from integration_tests.random_rows import manifest_of, random_rows
-from milvus_fghash.bits import Codes, hamming, to_hex
+from milvus_fghash.core.codes import Codes, hamming, to_hex
 from milvus_fghash.errors import ConfigError, StoreError
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.rows import Rows
-from milvus_fghash.serving.search import Found, Wanted, ids_within, search_codes, search_hex, search_id
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.search.search import SearchParams, SearchResult, ids_within, search_codes, search_hex, search_id
 
 N_ROWS, N_QUERIES, NLIST = 4000, 8, 16
 
@@ -68,8 +68,8 @@ def filled(request: pytest.FixtureRequest) -> Iterator[Filled]:
     client.drop_collection(name)
 
 
-def search(filled: Filled, **options: Any) -> list[Found]:
-    return search_codes(filled.collection, filled.queries, Wanted(nprobe=filled.exact, **options))
+def search(filled: Filled, **options: Any) -> list[SearchResult]:
+    return search_codes(filled.collection, filled.queries, SearchParams(nprobe=filled.exact, **options))
 
 
 def test_every_distance_is_numpys_and_none_nearer_is_missing(filled: Filled) -> None:
@@ -118,18 +118,20 @@ def test_a_range_gives_the_nearest_when_k_is_smaller(filled: Filled) -> None:
 def test_few_clusters_miss_rows_so_the_index_is_in_play(filled: Filled) -> None:
     if filled.collection.nlist is None:
         with pytest.raises(ConfigError, match="takes no nprobe"):
-            search_codes(filled.collection, filled.queries, Wanted(nprobe=1))
+            search_codes(filled.collection, filled.queries, SearchParams(nprobe=1))
         return
     exact = sum(hit.distance for found in search(filled, k=50) for hit in found.hits)
-    fast = search_codes(filled.collection, filled.queries, Wanted(k=50, nprobe=1))
+    fast = search_codes(filled.collection, filled.queries, SearchParams(k=50, nprobe=1))
     assert sum(hit.distance for found in fast for hit in found.hits) > exact
     with pytest.raises(ConfigError, match="at most nlist, 16"):
-        search_codes(filled.collection, filled.queries, Wanted(nprobe=NLIST + 1))
+        search_codes(filled.collection, filled.queries, SearchParams(nprobe=NLIST + 1))
 
 
 def test_search_by_id_finds_the_row_itself(filled: Filled) -> None:
     row = 17
-    found = search_id(filled.collection, filled.rows.ids[row], Wanted(k=1, complete_ties=True, nprobe=filled.exact))
+    found = search_id(
+        filled.collection, filled.rows.ids[row], SearchParams(k=1, complete_ties=True, nprobe=filled.exact)
+    )
     (hit,) = [hit for hit in found.hits if hit.id == filled.rows.ids[row]]
     assert (hit.distance, hit.path, hit.label) == (0, filled.rows.paths[row], filled.rows.labels[row])
     assert hit.meta == filled.rows.metas[row]
@@ -138,7 +140,7 @@ def test_search_by_id_finds_the_row_itself(filled: Filled) -> None:
 
 def test_search_by_hex_is_search_by_code(filled: Filled) -> None:
     (text,) = to_hex(filled.queries[:1])
-    wanted = Wanted(k=5, complete_ties=True, nprobe=filled.exact)
+    wanted = SearchParams(k=5, complete_ties=True, nprobe=filled.exact)
     assert search_hex(filled.collection, text, wanted) == search_codes(filled.collection, filled.queries[:1], wanted)[0]
 
 

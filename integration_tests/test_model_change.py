@@ -19,25 +19,25 @@ from PIL import Image
 from pymilvus import MilvusClient
 
 from integration_tests.random_rows import random_rows
-from milvus_fghash.bundle import read_bundle
-from milvus_fghash.data import read
-from milvus_fghash.errors import NotWhole, StoreError
-from milvus_fghash.serving import aliases
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.collection_settings import open_or_create
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.ingest import ingest
-from milvus_fghash.serving.inventory import list_collections
-from milvus_fghash.serving.promote import Moved, candidate, drop_older, promote, rollback
-from milvus_fghash.serving.target import Target
-from milvus_fghash.serving.versions import Versions
-from tests.serving.small_bundle import write_small_bundle
+from milvus_fghash.bundle.bundle import read_bundle
+from milvus_fghash.datasets.read import read
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.errors import Inconsistent, StoreError
+from milvus_fghash.ingest.api import ingest
+from milvus_fghash.migration.promote import AliasChange, candidate, drop_older, promote, rollback
+from milvus_fghash.milvus import aliases
+from milvus_fghash.milvus.alias_history import Versions
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.collections import list_collections
+from milvus_fghash.milvus.connection import ConnectionConfig
+from milvus_fghash.milvus.settings import open_or_create
+from tests.helpers.small_bundle import write_small_bundle
 
 ROUNDS = 4
 PROGRAM = "from milvus_fghash.cli import main; main()"
 KILLED = f"""
 import os, signal, threading
-from milvus_fghash.serving.collection import HashCollection
+from milvus_fghash.milvus.collection import HashCollection
 write, calls, one_at_a_time = HashCollection.write, [], threading.Lock()
 def killed_after(*args):
     with one_at_a_time:  # else the sixth batch may be in, too
@@ -132,7 +132,7 @@ def counted(seen: Sequence[dict[str, dict[str, int]]]) -> dict[str, Counter[str]
 @pytest.mark.parametrize(("second", "raw_bits"), [(1, 12), (2, 0)], ids=["one length", "two lengths"])
 def test_searches_go_on_through_promote_and_rollback(
     server: MilvusClient,
-    server_target: Target,
+    server_target: ConnectionConfig,
     versions: list[str],
     alias: str,
     bundles: Path,
@@ -154,7 +154,7 @@ def test_searches_go_on_through_promote_and_rollback(
 
 
 def test_searches_go_on_while_older_versions_are_dropped(
-    server: MilvusClient, server_target: Target, alias: str, bundles: Path, photo: Path, tmp_path: Path
+    server: MilvusClient, server_target: ConnectionConfig, alias: str, bundles: Path, photo: Path, tmp_path: Path
 ) -> None:
     names = [f"{alias}_{number}" for number in range(3)]
     promote(server, alias, filled(server, names[0], bundles / "1", ROWS), tmp_path.joinpath)
@@ -171,7 +171,7 @@ def test_searches_go_on_while_older_versions_are_dropped(
 
 def test_what_lacks_rows_is_never_seen(
     server: MilvusClient,
-    server_target: Target,
+    server_target: ConnectionConfig,
     versions: list[str],
     alias: str,
     bundles: Path,
@@ -183,7 +183,7 @@ def test_what_lacks_rows_is_never_seen(
     half = HashCollection.create(server, new, read_bundle(bundles / "2").manifest)
     with searching(server_target.uri, alias, bundles, photo, 12, n=1) as seen:
         for wanted in ("is empty", "not known to be whole", "1 rows of"):
-            with pytest.raises(NotWhole, match=wanted):
+            with pytest.raises(Inconsistent, match=wanted):
                 promote(server, alias, new, tmp_path.joinpath, unverified=wanted.startswith("1"))
             half.upsert(random_rows(ROWS - 1, 12))
         half.upsert(random_rows(ROWS, 12))
@@ -210,7 +210,7 @@ def test_names_of_aliases_and_collections_are_told_apart(
 
 
 def test_a_killed_reindex_goes_on_and_is_not_served_before(
-    server: MilvusClient, server_target: Target, alias: str, bundles: Path, tmp_path: Path
+    server: MilvusClient, server_target: ConnectionConfig, alias: str, bundles: Path, tmp_path: Path
 ) -> None:
     old = f"{alias}_old"
     for number in range(100):
@@ -230,15 +230,15 @@ def test_a_killed_reindex_goes_on_and_is_not_served_before(
         command = [sys.executable, "-c", program, *words, "--journal", str(tmp_path / "journal")]
         return subprocess.run(command, env={**os.environ, **milvus}, capture_output=True, text=True, check=False)
 
-    def move(**more: Any) -> Moved:
+    def move(**more: Any) -> AliasChange:
         return promote(server, alias, candidate(server, alias), lambda name: tmp_path / "journal", **more)
 
     assert run(KILLED).returncode == -signal.SIGKILL
     half = HashCollection.open(server, candidate(server, alias))
     assert half.count() == 40
-    with pytest.raises(NotWhole, match="is not known to be whole"):
+    with pytest.raises(Inconsistent, match="is not known to be whole"):
         move()
-    with pytest.raises(NotWhole, match="60 rows of"):
+    with pytest.raises(Inconsistent, match="60 rows of"):
         move(unverified=True)
     assert HashCollection.open(server, alias).name == old
     done = json.loads(run(PROGRAM).stdout)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
-from milvus_fghash.bits import code_bytes
-from milvus_fghash.bundle import read_bundle
+from milvus_fghash.bundle.bundle import read_bundle
+from milvus_fghash.core.codes import code_bytes
 from milvus_fghash.errors import StoreError
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.deleting import Deletion, delete_named
-from milvus_fghash.serving.own_ids import row_ids
-from milvus_fghash.serving.rows import Rows, photo_id
-from tests.cli.at_hand import GOLDEN
+from milvus_fghash.ingest.delete import Deletion, delete_named
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.own_ids import row_ids
+from milvus_fghash.milvus.rows import Rows, photo_id
+from tests.helpers.commands import GOLDEN
 
 OWN = ["SKU-1001", "1001", 'a"b', "it's", "back\\slash", "ü€", "\U0001f600", "%_", "x" * 300, "tab\t\x01", "\\u0041"]
 

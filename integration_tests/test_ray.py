@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.data.drawings import draw_birds
+from milvus_fghash.datasets.synthetic.drawings import draw_birds
 
 PROGRAM = Path(sys.executable).parent / "milvus-fghash"
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "bundle-v1"

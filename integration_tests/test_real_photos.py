@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from milvus_fghash.data import cub
+from milvus_fghash.datasets.layouts import cub
 
 PROGRAM = str(Path(sys.executable).with_name("milvus-fghash"))
 CLASSES, TRAIN, TEST = 8, 10, 6

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from milvus_fghash.cli import main
-from milvus_fghash.serving.rows import photo_id
-from tests.image_bytes import encode
-from tests.sources.archives import tar_of
-from tests.sources.http_server import Site, serving
-from tests.sources.s3_server import Store, storing
+from milvus_fghash.milvus.rows import photo_id
+from tests.helpers.archives import tar_of
+from tests.helpers.http_server import Site, serving
+from tests.helpers.image_bytes import encode
+from tests.helpers.s3_server import Store, storing
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "bundle-v1"
 N = 12
@@ -119,7 +119,7 @@ def test_a_second_run_reads_what_has_changed(elsewhere: Elsewhere, run: Callable
 
     def counts() -> tuple[int, ...]:
         told = run(*words)
-        return tuple(told[name] for name in ("stored", "unchanged", "refused", "vanished", "rows_in_collection"))
+        return tuple(told[name] for name in ("stored", "unchanged", "rejected", "vanished", "rows_in_collection"))
 
     elsewhere.put(BIRDS)
     assert counts() == (N, 0, 0, 0, N)
@@ -164,7 +164,7 @@ def test_a_photo_that_could_not_be_reached_is_tried_again(run: Callable[..., Any
         site.status = {}
         source.reads()
         told = run(*words)
-        assert (told["stored"], told["refused"], source.reads()) == (2, 0, 2)
+        assert (told["stored"], told["rejected"], source.reads()) == (2, 0, 2)
 
 
 def test_search_by_a_photo_at_a_url(run: Callable[..., Any]) -> None:

@@ -12,70 +12,70 @@ from typing import TYPE_CHECKING, Any, Final
 from milvus_fghash._version import __version__
 
 if TYPE_CHECKING:
-    from milvus_fghash.bulk.api import ImportOptions as ImportOptions
-    from milvus_fghash.bulk.api import ImportResult as ImportResult
-    from milvus_fghash.bulk.api import RayOptions as RayOptions
-    from milvus_fghash.bulk.api import ShardOptions as ShardOptions
-    from milvus_fghash.bulk.api import ShardsResult as ShardsResult
-    from milvus_fghash.bulk.api import build_shards as build_shards
-    from milvus_fghash.bulk.api import import_shards as import_shards
-    from milvus_fghash.bundle import Bundle as Bundle
-    from milvus_fghash.bundle import read_bundle as read_bundle
+    from milvus_fghash.bulk_import.api import ImportOptions as ImportOptions
+    from milvus_fghash.bulk_import.api import ImportResult as ImportResult
+    from milvus_fghash.bulk_import.api import RayOptions as RayOptions
+    from milvus_fghash.bulk_import.api import ShardOptions as ShardOptions
+    from milvus_fghash.bulk_import.api import ShardsResult as ShardsResult
+    from milvus_fghash.bulk_import.api import build_shards as build_shards
+    from milvus_fghash.bulk_import.api import import_shards as import_shards
+    from milvus_fghash.bundle.bundle import Bundle as Bundle
+    from milvus_fghash.bundle.bundle import read_bundle as read_bundle
     from milvus_fghash.catalog import AddResult as AddResult
     from milvus_fghash.catalog import Catalog as Catalog
     from milvus_fghash.catalog import Rejection as Rejection
     from milvus_fghash.catalog import RepairResult as RepairResult
-    from milvus_fghash.config import Recipe as Recipe
-    from milvus_fghash.data import DATASETS as DATASETS
-    from milvus_fghash.data import Listing as Listing
-    from milvus_fghash.data import Selection as Selection
-    from milvus_fghash.data import Url as Url
-    from milvus_fghash.data import read_dataset as read_dataset
-    from milvus_fghash.duplicates_record import Duplicates as Duplicates
+    from milvus_fghash.datasets.read import DATASETS as DATASETS
+    from milvus_fghash.datasets.read import Dataset as Dataset
+    from milvus_fghash.datasets.read import Selection as Selection
+    from milvus_fghash.datasets.read import Url as Url
+    from milvus_fghash.datasets.read import read_dataset as read_dataset
+    from milvus_fghash.dedupe.report import Duplicates as Duplicates
+    from milvus_fghash.encoding.encoder import Encoded as Encoded
+    from milvus_fghash.encoding.encoder import Encoder as Encoder
     from milvus_fghash.errors import BundleError as BundleError
     from milvus_fghash.errors import CodeError as CodeError
     from milvus_fghash.errors import ConfigError as ConfigError
     from milvus_fghash.errors import DataError as DataError
     from milvus_fghash.errors import FghashError as FghashError
-    from milvus_fghash.errors import ImageRefused as ImageRefused
+    from milvus_fghash.errors import ImageRejected as ImageRejected
+    from milvus_fghash.errors import Inconsistent as Inconsistent
     from milvus_fghash.errors import MissingExtra as MissingExtra
     from milvus_fghash.errors import NotFinite as NotFinite
-    from milvus_fghash.errors import NotWhole as NotWhole
     from milvus_fghash.errors import Stopped as Stopped
     from milvus_fghash.errors import StoreBusy as StoreBusy
     from milvus_fghash.errors import StoreError as StoreError
     from milvus_fghash.errors import TooManyDeleted as TooManyDeleted
     from milvus_fghash.errors import TrainingError as TrainingError
-    from milvus_fghash.evaluate import Evaluation as Evaluation
+    from milvus_fghash.evaluation.record import Evaluation as Evaluation
     from milvus_fghash.exporters.onnx_bundle import export as export
-    from milvus_fghash.recipe_book import load_recipe as load_recipe
-    from milvus_fghash.recipe_book import recipe_names as recipe_names
-    from milvus_fghash.serving.collection import HashCollection as HashCollection
-    from milvus_fghash.serving.collection_settings import CollectionSettings as CollectionSettings
-    from milvus_fghash.serving.deleting import Deletion as Deletion
-    from milvus_fghash.serving.encoder import Encoded as Encoded
-    from milvus_fghash.serving.encoder import Encoder as Encoder
-    from milvus_fghash.serving.filters import all_of as all_of
-    from milvus_fghash.serving.following import Following as Following
-    from milvus_fghash.serving.ingest_options import IngestOptions as IngestOptions
-    from milvus_fghash.serving.ingest_options import IngestResult as IngestResult
-    from milvus_fghash.serving.patience import Patience as Patience
-    from milvus_fghash.serving.promote import Moved as Moved
-    from milvus_fghash.serving.reindex import Reindexed as Reindexed
-    from milvus_fghash.serving.reindex import Sample as Sample
-    from milvus_fghash.serving.rows import Row as Row
-    from milvus_fghash.serving.rows import Rows as Rows
-    from milvus_fghash.serving.search import Found as Found
-    from milvus_fghash.serving.search import Hit as Hit
-    from milvus_fghash.serving.search import Wanted as Wanted
-    from milvus_fghash.serving.target import Target as Target
-    from milvus_fghash.serving.verify import Finding as Finding
-    from milvus_fghash.serving.verify import Verification as Verification
+    from milvus_fghash.ingest.delete import Deletion as Deletion
+    from milvus_fghash.ingest.options import IngestOptions as IngestOptions
+    from milvus_fghash.ingest.options import IngestResult as IngestResult
+    from milvus_fghash.ingest.verify import Finding as Finding
+    from milvus_fghash.ingest.verify import Verification as Verification
+    from milvus_fghash.migration.alias_client import AliasClient as AliasClient
+    from milvus_fghash.migration.promote import AliasChange as AliasChange
+    from milvus_fghash.migration.reindex import Reindexed as Reindexed
+    from milvus_fghash.migration.reindex import Sample as Sample
+    from milvus_fghash.milvus.collection import HashCollection as HashCollection
+    from milvus_fghash.milvus.connection import ConnectionConfig as ConnectionConfig
+    from milvus_fghash.milvus.filters import all_of as all_of
+    from milvus_fghash.milvus.retry import RetryPolicy as RetryPolicy
+    from milvus_fghash.milvus.rows import Row as Row
+    from milvus_fghash.milvus.rows import Rows as Rows
+    from milvus_fghash.milvus.settings import CollectionSettings as CollectionSettings
+    from milvus_fghash.recipes.loader import load_recipe as load_recipe
+    from milvus_fghash.recipes.loader import recipe_names as recipe_names
+    from milvus_fghash.recipes.schema import Recipe as Recipe
+    from milvus_fghash.search.search import Hit as Hit
+    from milvus_fghash.search.search import SearchParams as SearchParams
+    from milvus_fghash.search.search import SearchResult as SearchResult
     from milvus_fghash.training.api import train as train
     from milvus_fghash.training.run import Watcher as Watcher
 
 _MODULES: Final = {
-    "milvus_fghash.bulk.api": (
+    "milvus_fghash.bulk_import.api": (
         "ImportOptions",
         "ImportResult",
         "RayOptions",
@@ -84,44 +84,44 @@ _MODULES: Final = {
         "build_shards",
         "import_shards",
     ),
-    "milvus_fghash.bundle": ("Bundle", "read_bundle"),
+    "milvus_fghash.bundle.bundle": ("Bundle", "read_bundle"),
     "milvus_fghash.catalog": ("AddResult", "Catalog", "Rejection", "RepairResult"),
-    "milvus_fghash.config": ("Recipe",),
-    "milvus_fghash.data": ("DATASETS", "Listing", "Selection", "Url", "read_dataset"),
-    "milvus_fghash.duplicates_record": ("Duplicates",),
+    "milvus_fghash.recipes.schema": ("Recipe",),
+    "milvus_fghash.datasets.read": ("DATASETS", "Dataset", "Selection", "Url", "read_dataset"),
+    "milvus_fghash.dedupe.report": ("Duplicates",),
     "milvus_fghash.errors": (
         "BundleError",
         "CodeError",
         "ConfigError",
         "DataError",
         "FghashError",
-        "ImageRefused",
+        "ImageRejected",
         "MissingExtra",
         "NotFinite",
-        "NotWhole",
+        "Inconsistent",
         "Stopped",
         "StoreBusy",
         "StoreError",
         "TooManyDeleted",
         "TrainingError",
     ),
-    "milvus_fghash.evaluate": ("Evaluation",),
+    "milvus_fghash.evaluation.record": ("Evaluation",),
     "milvus_fghash.exporters.onnx_bundle": ("export",),
-    "milvus_fghash.recipe_book": ("load_recipe", "recipe_names"),
-    "milvus_fghash.serving.collection": ("HashCollection",),
-    "milvus_fghash.serving.collection_settings": ("CollectionSettings",),
-    "milvus_fghash.serving.deleting": ("Deletion",),
-    "milvus_fghash.serving.encoder": ("Encoded", "Encoder"),
-    "milvus_fghash.serving.filters": ("all_of",),
-    "milvus_fghash.serving.following": ("Following",),
-    "milvus_fghash.serving.ingest_options": ("IngestOptions", "IngestResult"),
-    "milvus_fghash.serving.patience": ("Patience",),
-    "milvus_fghash.serving.promote": ("Moved",),
-    "milvus_fghash.serving.reindex": ("Reindexed", "Sample"),
-    "milvus_fghash.serving.rows": ("Row", "Rows"),
-    "milvus_fghash.serving.search": ("Found", "Hit", "Wanted"),
-    "milvus_fghash.serving.target": ("Target",),
-    "milvus_fghash.serving.verify": ("Finding", "Verification"),
+    "milvus_fghash.recipes.loader": ("load_recipe", "recipe_names"),
+    "milvus_fghash.milvus.collection": ("HashCollection",),
+    "milvus_fghash.milvus.settings": ("CollectionSettings",),
+    "milvus_fghash.ingest.delete": ("Deletion",),
+    "milvus_fghash.encoding.encoder": ("Encoded", "Encoder"),
+    "milvus_fghash.milvus.filters": ("all_of",),
+    "milvus_fghash.migration.alias_client": ("AliasClient",),
+    "milvus_fghash.ingest.options": ("IngestOptions", "IngestResult"),
+    "milvus_fghash.milvus.retry": ("RetryPolicy",),
+    "milvus_fghash.migration.promote": ("AliasChange",),
+    "milvus_fghash.migration.reindex": ("Reindexed", "Sample"),
+    "milvus_fghash.milvus.rows": ("Row", "Rows"),
+    "milvus_fghash.search.search": ("SearchResult", "Hit", "SearchParams"),
+    "milvus_fghash.milvus.connection": ("ConnectionConfig",),
+    "milvus_fghash.ingest.verify": ("Finding", "Verification"),
     "milvus_fghash.training.api": ("train",),
     "milvus_fghash.training.run": ("Watcher",),
 }

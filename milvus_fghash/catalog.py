@@ -15,47 +15,48 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.bundle import Bundle, is_bundle, read_bundle
-from milvus_fghash.data import Listing, Selection, Url, read_dataset
-from milvus_fghash.data.columns import Column
-from milvus_fghash.data.memory import ImageLike, listing_in_memory
-from milvus_fghash.data.selection import DEFAULT_SELECTION
-from milvus_fghash.duplicates import Kind
-from milvus_fghash.duplicates_record import Duplicates, Keep, spare_rows
+from milvus_fghash.bundle.bundle import Bundle, is_bundle, read_bundle
+from milvus_fghash.core.atomic_io import write_atomic
+from milvus_fghash.core.perceptual_hash import ALIKE
+from milvus_fghash.datasets.in_memory import ImageLike, dataset_in_memory
+from milvus_fghash.datasets.read import Dataset, Selection, Url, read_dataset
+from milvus_fghash.datasets.selection import DEFAULT_SELECTION
+from milvus_fghash.datasets.tables.columns import Column
+from milvus_fghash.dedupe.grouping import Kind
+from milvus_fghash.dedupe.near_search import DELETE_AT_MOST, delete_copies, find_duplicates
+from milvus_fghash.dedupe.report import Duplicates, Keep, spare_rows
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.errors import ConfigError, several
-from milvus_fghash.perceptual import ALIKE
-from milvus_fghash.serving import promote as versions
-from milvus_fghash.serving.aliases import exists
-from milvus_fghash.serving.changes import Changes
-from milvus_fghash.serving.collection import Consistency, HashCollection
-from milvus_fghash.serving.collection_settings import DEFAULT_SETTINGS, CollectionSettings, open_or_create
-from milvus_fghash.serving.dedupe import DELETE_AT_MOST, delete_copies, find_duplicates
-from milvus_fghash.serving.deleting import Deletion, delete_named, delete_where, drop_with_journal
-from milvus_fghash.serving.driver import MilvusClient
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.evaluation import evaluate_collection
-from milvus_fghash.serving.following import bundle_for
-from milvus_fghash.serving.graph_runs import ENCODE_TIMEOUT
-from milvus_fghash.serving.indexes import build_missing
-from milvus_fghash.serving.ingest import ingest as run_ingest
-from milvus_fghash.serving.ingest_options import DEFAULT_OPTIONS, IngestOptions, IngestResult
-from milvus_fghash.serving.journal import Journal
-from milvus_fghash.serving.own_ids import row_ids
-from milvus_fghash.serving.promote import Moved
-from milvus_fghash.serving.reindex import Reindexed, Sample, new_name, open_beside
-from milvus_fghash.serving.reindex import reindex as run_reindex
-from milvus_fghash.serving.rows import Rows, photo_id
-from milvus_fghash.serving.run_record import places_of_photos
-from milvus_fghash.serving.scalar_columns import asked_columns
-from milvus_fghash.serving.schema import check_name
-from milvus_fghash.serving.search import Found, Wanted, search_codes, search_hex, search_id
-from milvus_fghash.serving.target import Target, connect, journal_folder
-from milvus_fghash.serving.verify import Verification, mend
-from milvus_fghash.serving.verify import verify as run_verify
-from milvus_fghash.whole_file import write_whole
+from milvus_fghash.evaluation.evaluate import evaluate_collection
+from milvus_fghash.ingest.api import ingest as run_ingest
+from milvus_fghash.ingest.changes import Changes
+from milvus_fghash.ingest.delete import Deletion, delete_named, delete_where, drop_with_journal
+from milvus_fghash.ingest.options import DEFAULT_OPTIONS, IngestOptions, IngestResult
+from milvus_fghash.ingest.verify import Verification
+from milvus_fghash.ingest.verify import repair as run_repair
+from milvus_fghash.ingest.verify import verify as run_verify
+from milvus_fghash.migration import promote as versions
+from milvus_fghash.migration.alias_client import bundle_for
+from milvus_fghash.migration.promote import AliasChange
+from milvus_fghash.migration.reindex import Reindexed, Sample, new_name, open_beside
+from milvus_fghash.migration.reindex import reindex as run_reindex
+from milvus_fghash.milvus.aliases import exists
+from milvus_fghash.milvus.collection import Consistency, HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect, journal_folder
+from milvus_fghash.milvus.indexes import build_missing
+from milvus_fghash.milvus.own_ids import row_ids
+from milvus_fghash.milvus.pymilvus_compat import MilvusClient
+from milvus_fghash.milvus.rows import Rows, photo_id
+from milvus_fghash.milvus.scalar_fields import asked_columns
+from milvus_fghash.milvus.schema import check_name
+from milvus_fghash.milvus.settings import DEFAULT_SETTINGS, CollectionSettings, open_or_create
+from milvus_fghash.search.search import SearchParams, SearchResult, search_codes, search_hex, search_id
+from milvus_fghash.state.journal import Journal
+from milvus_fghash.state.run_record import places_of_photos
 
 if TYPE_CHECKING:
-    from milvus_fghash.evaluate import Evaluation
+    from milvus_fghash.evaluation.record import Evaluation
 
 __all__ = ["AddResult", "Catalog", "Rejection", "RepairResult"]
 
@@ -65,7 +66,7 @@ SAMPLE: Final = Sample()
 log = logging.getLogger("milvus_fghash")
 Notify = Callable[[str], object]
 Progress = Callable[[int, int], object]
-Photos = str | Path | Url | Listing
+Photos = str | Path | Url | Dataset
 """Where photos are: a folder, an archive, a list, a URL of one of these, or what `read_dataset` gave."""
 
 
@@ -131,7 +132,7 @@ class Catalog:
         ...         print(hit.distance, hit.label, hit.path)
     """
 
-    connection: Target
+    connection: ConnectionConfig
     name: str
     """Of the collection, or an alias of one."""
     settings: CollectionSettings
@@ -149,7 +150,7 @@ class Catalog:
     @classmethod
     def open(
         cls,
-        uri: str | Path | Target = "milvus-fghash.db",
+        uri: str | Path | ConnectionConfig = "milvus-fghash.db",
         collection: str = "photos",
         *,
         bundle: str | Path | Bundle | Encoder | None = None,
@@ -181,11 +182,11 @@ class Catalog:
         Raises:
             ConfigError: when the URI, the token or the name cannot be.
         """
-        if isinstance(uri, Target) and token is not None:
+        if isinstance(uri, ConnectionConfig) and token is not None:
             raise ConfigError("the token is given twice; leave it to the connection settings")
         made_by = bundle.bundle if isinstance(bundle, Encoder) else bundle
         return cls(
-            connection=uri if isinstance(uri, Target) else Target(str(uri), token),
+            connection=uri if isinstance(uri, ConnectionConfig) else ConnectionConfig(str(uri), token),
             name=check_name(collection),
             settings=settings,
             journal=None if journal is None else Path(journal),
@@ -241,7 +242,7 @@ class Catalog:
         photos: Photos,
         *,
         split: str | None = None,
-        dataset: str | None = None,
+        layout: str | None = None,
         selection: Selection = DEFAULT_SELECTION,
         namespace: str = "",
         options: IngestOptions | None = None,
@@ -272,13 +273,13 @@ class Catalog:
             ConfigError: when the bundle or an option is missing or wrong, another run writes to this collection, or the
                 collection cannot give what `CollectionSettings` ask for.
             DataError: when there are no photos, or the report or the journal cannot be written.
-            StoreError: when another model filled the collection, or Milvus refuses.
+            StoreError: when another model filled the collection, or Milvus rejects.
             Stopped: see ``stop``.
         """
-        listing = _read(photos, dataset, split, selection, report)
+        dataset = _read(photos, layout, split, selection, report)
         options = _following(options, selection)
         return self._ingest(
-            listing, namespace, options, report=None if report is None else Path(report), stop=stop, progress=progress
+            dataset, namespace, options, report=None if report is None else Path(report), stop=stop, progress=progress
         )
 
     def add(
@@ -309,12 +310,12 @@ class Catalog:
             ConfigError: for a path in ``labels`` or ``columns`` that is none of the photos; otherwise as `ingest`.
             DataError, StoreError: as `ingest`.
         """
-        listing = listing_in_memory(photos, labels, columns, ADDED)
-        alone = replace(options or DEFAULT_OPTIONS, workers=0, prune=False, retry_refused=True)
+        dataset = dataset_in_memory(photos, labels, columns, ADDED)
+        alone = replace(options or DEFAULT_OPTIONS, workers=0, prune=False, retry_rejected=True)
         rejected: list[Rejection] = []
-        done = self._ingest(listing, namespace, alone, rejected=rejected)
+        done = self._ingest(dataset, namespace, alone, rejected=rejected)
         out = {one.path for one in rejected}
-        ids = {path: photo_id(namespace, path) for path in listing.paths if path not in out}
+        ids = {path: photo_id(namespace, path) for path in dataset.paths if path not in out}
         return AddResult(ids, done.stored, done.unchanged, tuple(rejected))
 
     # Photos out
@@ -332,7 +333,7 @@ class Catalog:
         complete_ties: bool = False,
         nprobe: int | None = None,
         consistency: Consistency | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """The nearest photos by Hamming distance; of equal ones, ordered by id.
 
         Args:
@@ -354,13 +355,13 @@ class Catalog:
         Raises:
             ConfigError: when not exactly one of photo, id and code is given, a number is out of range, or the catalog
                 was opened without a bundle and a photo is given.
-            ImageRefused: when the photo cannot be decoded.
+            ImageRejected: when the photo cannot be decoded.
             CodeError: when the code is of another length than the collection's.
-            StoreError: when there is no such collection or row, another model filled the collection, or Milvus refuses.
+            StoreError: when there is no such collection or row, another model filled the collection, or Milvus rejects.
         """
         if sum(one is not None for one in (photo, id, code)) != 1:
             raise ConfigError("search by one thing: a photo, an id or a code")
-        wanted = Wanted(k, filter, max_distance, complete_ties, nprobe, consistency)
+        wanted = SearchParams(k, filter, max_distance, complete_ties, nprobe, consistency)
         collection = self.collection
         if id is not None:
             return search_id(collection, id, wanted, namespace)
@@ -380,7 +381,7 @@ class Catalog:
             namespace: where own ids are looked for. Default: all.
 
         Raises:
-            StoreError: when there is no such collection, several rows have an own id, or Milvus refuses.
+            StoreError: when there is no such collection, several rows have an own id, or Milvus rejects.
         """
         collection = self.collection
         return collection.get(list(row_ids(collection, several(ids, "ids"), namespace).values()))
@@ -390,7 +391,7 @@ class Catalog:
 
         Raises:
             ConfigError: when the filter is wrong.
-            StoreError: when there is no such collection, or Milvus refuses.
+            StoreError: when there is no such collection, or Milvus rejects.
         """
         return self.collection.count(filter)
 
@@ -412,7 +413,7 @@ class Catalog:
 
         Raises:
             ConfigError: when neither or both are given, the filter is empty, or a run writes to this collection.
-            StoreError: when there is no such collection, an id cannot be one, or Milvus refuses.
+            StoreError: when there is no such collection, an id cannot be one, or Milvus rejects.
         """
         if (ids is None) == (filter is None):
             raise ConfigError("say which rows: either by ids or by a filter")
@@ -439,7 +440,7 @@ class Catalog:
 
         Raises:
             ConfigError: when a run writes to it.
-            StoreError: when there is none of the name, an alias stands for it, or Milvus refuses.
+            StoreError: when there is none of the name, an alias stands for it, or Milvus rejects.
         """
         client = self._connect()
         drop_with_journal(client, self.name, self._journal_folder(self.name))
@@ -452,7 +453,7 @@ class Catalog:
         photos: Photos,
         *,
         split: str | None = None,
-        dataset: str | None = None,
+        layout: str | None = None,
         selection: Selection = DEFAULT_SELECTION,
         namespace: str = "",
         sample: int = 100,
@@ -468,14 +469,14 @@ class Catalog:
         Raises:
             ConfigError, DataError, StoreError: as `ingest`.
         """
-        return self._verify(_read(photos, dataset, split, selection), namespace, sample, _drawn(seed))
+        return self._verify(_read(photos, layout, split, selection), namespace, sample, _drawn(seed))
 
     def repair(
         self,
         photos: Photos,
         *,
         split: str | None = None,
-        dataset: str | None = None,
+        layout: str | None = None,
         selection: Selection = DEFAULT_SELECTION,
         namespace: str = "",
         sample: int = 100,
@@ -495,20 +496,20 @@ class Catalog:
         Raises:
             ConfigError, DataError, StoreError, Stopped: as `ingest`.
         """
-        listing, drawn = _read(photos, dataset, split, selection), _drawn(seed)
+        dataset, drawn = _read(photos, layout, split, selection), _drawn(seed)
         options = _following(options, selection)
         if self.exists():
-            build_missing(self._connect(), self.name, self._encoder().bundle.manifest, tell=self.notify)
-        before = self._verify(listing, namespace, sample, drawn, repair=True, delete_extra=delete_extra)
-        done = self._ingest(listing, namespace, options, stop=stop, progress=progress)
-        return RepairResult(before, done, self._verify(listing, namespace, sample, drawn))
+            build_missing(self._connect(), self.name, self._encoder().bundle.manifest, notify=self.notify)
+        before = self._verify(dataset, namespace, sample, drawn, repair=True, delete_extra=delete_extra)
+        done = self._ingest(dataset, namespace, options, stop=stop, progress=progress)
+        return RepairResult(before, done, self._verify(dataset, namespace, sample, drawn))
 
     def evaluate(
         self,
         photos: Photos,
         *,
         query_split: str = "test",
-        dataset: str | None = None,
+        layout: str | None = None,
         selection: Selection = DEFAULT_SELECTION,
         filter: str = "",
         name: str | None = None,
@@ -528,12 +529,12 @@ class Catalog:
             DataError: when the split is missing, or a query has no class.
             ConfigError, StoreError: as `search`.
         """
-        listing = _read(photos, dataset, None, selection)
+        dataset = _read(photos, layout, None, selection)
         return evaluate_collection(
             self.collection,
             self._encoder(),
-            listing,
-            dataset=name or str(listing.origin),
+            dataset,
+            dataset_name=name or str(dataset.origin),
             query_split=query_split,
             filter=filter,
             progress=progress or _nobody,
@@ -563,7 +564,7 @@ class Catalog:
 
         Raises:
             ConfigError: when a distance is out of range, or ``previous`` is about another collection.
-            StoreError: when there is no such collection, or Milvus refuses.
+            StoreError: when there is no such collection, or Milvus rejects.
         """
         collection = self.collection
         places = [*map(Path, several(photos, "photos")), *sorted(self.places_of_photos())]
@@ -621,7 +622,7 @@ class Catalog:
         *,
         into: str | None = None,
         split: str | None = None,
-        dataset: str | None = None,
+        layout: str | None = None,
         selection: Selection = DEFAULT_SELECTION,
         namespace: str = "",
         options: IngestOptions | None = None,
@@ -643,7 +644,7 @@ class Catalog:
         Raises:
             ConfigError, DataError, StoreError, Stopped: as `ingest`.
         """
-        listing = _read(photos, dataset, split, selection, report)
+        dataset = _read(photos, layout, split, selection, report)
         options = _following(options, selection)
         encoder = bundle if isinstance(bundle, Encoder) else self._load(_path_of(bundle), for_many=True)
         old = self.collection
@@ -651,7 +652,7 @@ class Catalog:
         new = open_beside(self._connect(), old, name, encoder, self.notify)
         return run_reindex(
             encoder,
-            listing,
+            dataset,
             old,
             new,
             (self._journal_folder(old.name), self._journal_folder(new.name)),
@@ -660,11 +661,11 @@ class Catalog:
             sample or SAMPLE,
             report=None if report is None else Path(report),
             stop=stop,
-            tell=self.notify,
+            notify=self.notify,
             progress=progress or _nobody,
         )
 
-    def promote(self, collection: str | None = None, *, max_missing: int = 0, unverified: bool = False) -> Moved:
+    def promote(self, collection: str | None = None, *, max_missing: int = 0, unverified: bool = False) -> AliasChange:
         """Make the name of this catalog, an alias, stand for a new collection; searches meet the old or the new one.
 
         Args:
@@ -674,8 +675,8 @@ class Catalog:
 
         Raises:
             ConfigError: when the name is that of a collection, or a run writes.
-            NotWhole: when the new collection is not verified, empty, or lacks rows.
-            StoreError: when there is no such collection, or Milvus refuses.
+            Inconsistent: when the new collection is not verified, empty, or lacks rows.
+            StoreError: when there is no such collection, or Milvus rejects.
         """
         client = self._connect()
         moved = versions.promote(
@@ -685,17 +686,17 @@ class Catalog:
             self._journal_folder,
             max_missing=max_missing,
             unverified=unverified,
-            tell=self.notify,
+            notify=self.notify,
         )
         self._forget()
         return moved
 
-    def rollback(self) -> Moved:
+    def rollback(self) -> AliasChange:
         """Make the name of this catalog, an alias, stand for the collection before again.
 
         Raises:
-            NotWhole: when that collection is empty.
-            StoreError: when there is no such alias, it stood for nothing before, or Milvus refuses.
+            Inconsistent: when that collection is empty.
+            StoreError: when there is no such alias, it stood for nothing before, or Milvus rejects.
         """
         moved = versions.rollback(self._connect(), self.name)
         self._forget()
@@ -709,12 +710,12 @@ class Catalog:
 
         Raises:
             ConfigError: when a run writes to one.
-            StoreError: when another alias stands for one, or Milvus refuses.
+            StoreError: when another alias stands for one, or Milvus rejects.
         """
         return versions.drop_older(self._connect(), self.name, keep, self._journal_folder, not dry_run)
 
     def check_bundle(self) -> None:
-        """Refuse a bundle whose codes cannot be compared with those of the collection, without loading its graph.
+        """Reject a bundle whose codes cannot be compared with those of the collection, without loading its graph.
 
         Raises:
             BundleError: when the bundle is damaged, or none of a folder of bundles fits.
@@ -774,13 +775,13 @@ class Catalog:
             wanted,
             columns=columns,
             embedding_dim=encoder.embedding_dim if wanted.embedding else None,
-            tell=self.notify,
+            notify=self.notify,
         )
         return self._collection
 
     def _ingest(
         self,
-        listing: Listing,
+        dataset: Dataset,
         namespace: str,
         options: IngestOptions,
         *,
@@ -790,31 +791,31 @@ class Catalog:
         progress: Progress | None = None,
     ) -> IngestResult:
         encoder = self._encoder()
-        columns = asked_columns(self.settings.columns, listing.cells)
-        listing = listing.as_columns(columns)  # a value that cannot be is known before a collection is made for it
+        columns = asked_columns(self.settings.columns, dataset.cells)
+        dataset = dataset.as_columns(columns)  # a value that cannot be is known before a collection is made for it
         if report is not None:
-            write_whole(report, b"")  # before a collection is made for a run that cannot report
+            write_atomic(report, b"")  # before a collection is made for a run that cannot report
         collection = self._open_to_write(encoder, columns)
         with closing(Journal.open(self._journal_folder(collection.name), collection.note.born)) as journal:
             result = run_ingest(
                 encoder,
-                listing,
+                dataset,
                 collection,
                 namespace,
                 options,
                 journal=journal,
                 report=report,
                 stop=stop,
-                tell=self.notify,
+                notify=self.notify,
                 progress=progress or _nobody,
             )
             if rejected is not None:
-                rejected += [Rejection(one.path, one.reason, one.message) for one in journal.refused()]
+                rejected += [Rejection(one.path, one.reason, one.message) for one in journal.rejected()]
         return result
 
     def _verify(
         self,
-        listing: Listing,
+        dataset: Dataset,
         namespace: str,
         sample: int,
         seed: int,
@@ -825,24 +826,24 @@ class Catalog:
         encoder, collection = self._encoder(), self.collection
         folder = self._journal_folder(collection.name)
         with Journal.if_there(folder, collection.note.born) as journal, closing(Journal.in_memory()) as empty:
-            changes = Changes(listing, namespace, journal or empty)
-            found = run_verify(encoder, listing, collection, changes, sample, seed)
+            changes = Changes(dataset, namespace, journal or empty)
+            found = run_verify(encoder, dataset, collection, changes, sample, seed)
             if repair:
-                mend(collection, changes.journal, found, delete_extra=delete_extra)
+                run_repair(collection, changes.journal, found, delete_extra=delete_extra)
         return found
 
 
 def _read(
     photos: Photos,
-    dataset: str | None,
+    layout: str | None,
     split: str | None,
     selection: Selection,
     report: str | Path | None = None,
-) -> Listing:
-    listing = photos if isinstance(photos, Listing) else read_dataset(photos, dataset, selection=selection)
+) -> Dataset:
+    dataset = photos if isinstance(photos, Dataset) else read_dataset(photos, layout, selection=selection)
     if report is not None:
-        listing.keep_apart(Path(report))
-    return listing.split(split) if split else listing
+        dataset.keep_apart(Path(report))
+    return dataset.split(split) if split else dataset
 
 
 def _following(options: IngestOptions | None, selection: Selection) -> IngestOptions:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from milvus_fghash._version import __version__
+from milvus_fghash.core.packages import installed
 from milvus_fghash.errors import FghashError, MissingExtra, one_line
-from milvus_fghash.packages import installed
 
 if TYPE_CHECKING:
-    from milvus_fghash.serving.target import Target
+    from milvus_fghash.milvus.connection import ConnectionConfig
 
 State = Literal["ok", "missing", "warning", "broken"]
 """`missing` parts are optional; one `broken` part makes the doctor exit with 1."""
@@ -37,7 +37,7 @@ class Finding:
     detail: str
 
 
-def examine(target: Target, asked_for: bool) -> list[Finding]:
+def examine(target: ConnectionConfig, asked_for: bool) -> list[Finding]:
     """Look at everything. ``asked_for``: someone named this Milvus, so it must answer."""
     return [
         Finding("milvus-fghash", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
@@ -62,7 +62,7 @@ def extras() -> dict[str, list[str]]:
 
 
 def _packages() -> Iterator[Finding]:
-    from milvus_fghash.onnx_runtime import DISTRIBUTIONS, how_to_install
+    from milvus_fghash.core.onnx_runtime import DISTRIBUTIONS, how_to_install
 
     for extra, packages in extras().items():
         versions = {package: installed(package) for package in packages}
@@ -79,7 +79,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _encoding() -> Finding:
-    from milvus_fghash.onnx_runtime import load_runtime
+    from milvus_fghash.core.onnx_runtime import load_runtime
 
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -117,20 +117,20 @@ def _torch_build() -> tuple[str, str | None]:
 
 def _milvus_lite() -> Finding:
     """Opened for a try in a folder of its own: that it is installed does not mean that it works."""
-    from milvus_fghash.serving.target import Target
+    from milvus_fghash.milvus.connection import ConnectionConfig
 
     if not installed("milvus-lite"):
         return Finding("Milvus Lite", "missing", "needed only for .db files: pip install 'milvus-fghash[lite]'")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            found = _milvus("Milvus Lite", Target(f"{folder}/doctor.db"))
+            found = _milvus("Milvus Lite", ConnectionConfig(f"{folder}/doctor.db"))
     except OSError as error:  # no folder for temporary files
         return Finding("Milvus Lite", "warning", f"cannot be tried: {error.strerror or error}")
     return replace(found, state="ok" if found.state == "ok" else "warning")
 
 
-def _configured_milvus(target: Target, asked_for: bool) -> Finding:
-    from milvus_fghash.serving.lite import check_file
+def _configured_milvus(target: ConnectionConfig, asked_for: bool) -> Finding:
+    from milvus_fghash.milvus.lite import check_file
 
     part = f"Milvus at {target.uri}"
     try:
@@ -143,8 +143,8 @@ def _configured_milvus(target: Target, asked_for: bool) -> Finding:
     return found if asked_for or found.state == "ok" else replace(found, state="warning")
 
 
-def _milvus(part: str, target: Target) -> Finding:
-    from milvus_fghash.serving.target import connect, probe
+def _milvus(part: str, target: ConnectionConfig) -> Finding:
+    from milvus_fghash.milvus.connection import connect, probe
 
     try:
         client = connect(target)

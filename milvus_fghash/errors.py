@@ -4,18 +4,18 @@
   - ConfigError           a recipe, an option or an environment variable is wrong
   - MissingExtra          a command needs packages that are not installed
   - DataError             a listing, a folder or a label is wrong
-    - ImageRefused        one image cannot or may not be decoded; `reason` says why in a word
+    - ImageRejected        one image cannot or may not be decoded; `reason` says why in a word
     - TooManyDeleted      more rows would be deleted than allowed; none was
   - CodeError             codes of the wrong length, type or padding
   - TrainingError         training cannot go on (a checkpoint that does not fit)
   - NotFinite             a loss or an output is not a finite number
   - BundleError           an ONNX bundle is missing a part, was changed, or does not match
-  - StoreError            Milvus refused, cannot be reached, or the collection does not fit the bundle
+  - StoreError            Milvus rejected, cannot be reached, or the collection does not fit the bundle
     - StoreBusy           Milvus is gone or overloaded for now; the same call may go through later
     - RowsTooLarge        single rows are larger than a message that Milvus takes; all others are in
-  - NotWhole              a collection does not hold what it should
+  - Inconsistent              a collection does not hold what it should
   - Stopped               someone asked a run to stop; what is done is kept; exit code 130
-  - TooManyRefused        the work is done, but more files were refused than allowed; exit code 3
+  - TooManyRejected        the work is done, but more files were rejected than allowed; exit code 3
 
 A message says what was found, what was expected, and what to do next. It names no option of the command line; where a
 setting helps, the error carries its name, and the command line adds the option.
@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from milvus_fghash.masking import masked
+from milvus_fghash.core.masking import masked
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class DataError(FghashError):
     """A listing, a folder or a label is wrong."""
 
 
-class ImageRefused(DataError):  # noqa: N818
+class ImageRejected(DataError):  # noqa: N818
     """One image cannot or may not be decoded.
 
     Attributes:
@@ -94,7 +94,7 @@ class BundleError(FghashError):
 
 
 class StoreError(FghashError):
-    """Milvus refused, cannot be reached, or the collection does not fit the bundle."""
+    """Milvus rejected, cannot be reached, or the collection does not fit the bundle."""
 
 
 class StoreBusy(StoreError):  # noqa: N818
@@ -113,7 +113,7 @@ class RowsTooLarge(StoreError):  # noqa: N818
         self.ids = frozenset(ids)
 
 
-class NotWhole(FghashError):  # noqa: N818
+class Inconsistent(FghashError):  # noqa: N818
     """A collection does not hold what it should."""
 
 
@@ -123,8 +123,8 @@ class Stopped(FghashError):  # noqa: N818
     exit_code = 130  # 128 + SIGINT, as shells report it
 
 
-class TooManyRefused(FghashError):  # noqa: N818
-    """The work is done, but more files were refused than allowed."""
+class TooManyRejected(FghashError):  # noqa: N818
+    """The work is done, but more files were rejected than allowed."""
 
     exit_code = 3
 

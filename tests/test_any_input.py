@@ -18,26 +18,26 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pymilvus import MilvusClient
 
-from milvus_fghash.bundle import MANIFEST, read_bundle
-from milvus_fghash.data import read
-from milvus_fghash.data.columns import TYPES, Cells, Column
-from milvus_fghash.data.listing import Listing, split_by_class
-from milvus_fghash.duplicates_record import Duplicates
+from milvus_fghash.bundle.bundle import MANIFEST, read_bundle
+from milvus_fghash.core.images import Limits
+from milvus_fghash.core.masking import KNOWN
+from milvus_fghash.core.text_file import parse_json
+from milvus_fghash.datasets.dataset import Dataset, split_by_class
+from milvus_fghash.datasets.read import read
+from milvus_fghash.datasets.tables.columns import TYPES, Cells, Column
+from milvus_fghash.dedupe.report import Duplicates
+from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import FghashError
-from milvus_fghash.evaluate import read_evaluation
-from milvus_fghash.images import Limits
-from milvus_fghash.masking import KNOWN
-from milvus_fghash.recipe_book import load_recipe
-from milvus_fghash.serving.collection import HashCollection
-from milvus_fghash.serving.deleting import delete_ids, delete_named, delete_where, read_ids
-from milvus_fghash.serving.encoder import Encoder
-from milvus_fghash.serving.journal import Journal, journal_file
-from milvus_fghash.serving.rows import Rows, check_metas, photo_id
-from milvus_fghash.serving.schema import read_note
-from milvus_fghash.serving.search import Wanted, search_codes, search_hex, search_id
-from milvus_fghash.serving.target import Target, connect
-from milvus_fghash.text_file import parse_json
-from tests.cli.at_hand import GOLDEN
+from milvus_fghash.evaluation.record import read_evaluation
+from milvus_fghash.ingest.delete import delete_ids, delete_named, delete_where, read_ids
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from milvus_fghash.milvus.rows import Rows, check_metas, photo_id
+from milvus_fghash.milvus.schema import read_metadata
+from milvus_fghash.recipes.loader import load_recipe
+from milvus_fghash.search.search import SearchParams, search_codes, search_hex, search_id
+from milvus_fghash.state.journal import Journal, journal_file
+from tests.helpers.commands import GOLDEN
 
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 ODD = ("", "\0", "a\0b", "\udcff", "\ud800", "..", "/", "\x1b[2J", "nan", "1e999", "\ufeff", "9" * 5000, "'", '"', "\\")
@@ -104,9 +104,9 @@ def test_parquet(folder: Path, rows: list[dict[str, Any]]) -> None:
         table = lib.table(columns)
         writer.write_table(table, folder / "photos.parquet")  # type: ignore[no-untyped-call]
         with only_ours():
-            listing = read("table", folder / "photos.parquet")
-            for row in range(len(listing)):
-                check_metas([listing.cells.meta(row)])
+            dataset = read("table", folder / "photos.parquet")
+            for row in range(len(dataset)):
+                check_metas([dataset.cells.meta(row)])
 
 
 @QUICK
@@ -125,16 +125,16 @@ def test_layouts_and_places(kind: str, text: str) -> None:
 def test_listing(rows: list[tuple[str, str, str, Any]], fraction: Any, seed: Any) -> None:
     ids, paths, labels, cells = ([row[at] for row in rows] for at in range(4))
     with only_ours():
-        listing = Listing(
+        dataset = Dataset(
             Path("photos"), tuple(ids), tuple(paths), tuple(labels), tuple(paths), cells=Cells({"x": tuple(cells)})
         )
-        listing.check_paths()
-        listing.label_numbers(["jay"])
+        dataset.check_paths()
+        dataset.label_numbers(["jay"])
         for kind in TYPES:
             with only_ours():
-                listing.as_columns([Column("x", kind)])
+                dataset.as_columns([Column("x", kind)])
         with only_ours(TypeError):
-            split_by_class(listing, fraction, seed)
+            split_by_class(dataset, fraction, seed)
 
 
 TABLES = st.sampled_from(["method", "data", "trunk", "head", "preprocessing", "augmentation", "training", "by_bits"])
@@ -188,7 +188,7 @@ def test_documents(folder: Path, name: str, value: Any, key: str) -> None:
     with suppress(ValueError):
         parse_json(json.dumps(value, default=repr))
     with only_ours():
-        read_note("photos", json.dumps({"milvus_fghash": value}, default=repr))
+        read_metadata("photos", json.dumps({"milvus_fghash": value}, default=repr))
 
 
 @QUICK
@@ -197,7 +197,7 @@ def test_documents(folder: Path, name: str, value: Any, key: str) -> None:
 def test_connection_settings(uri: str, token: str | None, path: str | None, secure: bool) -> None:
     for start in ("", "http://", "http://user:", "milvus://"):
         with only_ours():
-            Target(start + uri, token, secure=secure, server_pem_path=Path(path) if path else None)
+            ConnectionConfig(start + uri, token, secure=secure, server_pem_path=Path(path) if path else None)
 
 
 @QUICK
@@ -240,13 +240,13 @@ def test_photos(encoder: Encoder, photo: Any) -> None:
         with only_ours():
             encoder.run(photo)
     if isinstance(photo, Path):
-        assert len(encoder.encode_files([photo]).refused) == 1
+        assert len(encoder.encode_files([photo]).rejected) == 1
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Iterator[HashCollection]:
     path = tmp_path_factory.mktemp("lite") / "any.db"
-    with closing(connect(Target(str(path)))) as client:
+    with closing(connect(ConnectionConfig(str(path)))) as client:
         columns = [Column("price", "double"), Column("brand", "text")]
         yield HashCollection.create(client, "photos", encoder.bundle.manifest, columns=columns)
     from milvus_lite.server_manager import server_manager_instance  # warns when it is imported before `connect`
@@ -291,11 +291,11 @@ def test_ids_that_are_asked_for(collection: HashCollection, ids: list[str], name
 @example(3, None, None, "9" * 5000)
 def test_searches(collection: HashCollection, k: Any, within: Any, nprobe: Any, text: str) -> None:
     with only_ours(TypeError):
-        Wanted(k, max_distance=within, nprobe=nprobe)
+        SearchParams(k, max_distance=within, nprobe=nprobe)
     with only_ours():
         search_hex(collection, text)
     with only_ours():
-        search_codes(collection, np.zeros((1, (collection.bits + 7) // 8), np.uint8), Wanted(3, filter=text))
+        search_codes(collection, np.zeros((1, (collection.bits + 7) // 8), np.uint8), SearchParams(3, filter=text))
     with only_ours():
         delete_where(collection, text)
 

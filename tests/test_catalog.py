@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import milvus_fghash as fg
-from milvus_fghash.data.memory import ImageLike
-from tests.serving.small_bundle import write_small_bundle
-from tests.serving.small_catalog import N, draw_photos, paint
+from milvus_fghash.datasets.in_memory import ImageLike
+from tests.helpers.small_bundle import write_small_bundle
+from tests.helpers.small_catalog import N, draw_photos, paint
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +95,12 @@ def test_what_was_deleted_stays_out_until_its_content_changes(catalog: fg.Catalo
 
 def test_verify_finds_what_repair_writes_again(catalog: fg.Catalog, photos: Path) -> None:
     catalog.ingest(photos, options=HERE)
-    assert catalog.verify(photos).is_whole
+    assert catalog.verify(photos).is_consistent
     lost = catalog.search(photos / "09.png", k=1)[0].id
     catalog.collection.delete([lost])  # behind the journal's back
     assert catalog.verify(photos).missing.count == 1
     done = catalog.repair(photos, options=HERE)
-    assert (done.before.missing.count, done.ingest.stored, done.after.is_whole) == (1, 1, True)
+    assert (done.before.missing.count, done.ingest.stored, done.after.is_consistent) == (1, 1, True)
     assert catalog.count() == N
 
 
@@ -147,7 +147,7 @@ class TestAdd:
         pruning = fg.IngestOptions(workers=0, prune=True, prune_at_most=1)
         done = catalog.ingest(photos, options=pruning)
         assert (done.vanished, done.pruned, catalog.count()) == (0, 0, N + 2)
-        assert catalog.verify(photos).is_whole
+        assert catalog.verify(photos).is_consistent
 
     def test_half_a_folder_that_was_added_before_does_not_become_the_folders(
         self, catalog: fg.Catalog, photos: Path
@@ -207,14 +207,14 @@ class TestDuplicates:
         found = catalog.dedupe()
         assert catalog.delete_duplicates(found, dry_run=True) == 2
         catalog.delete([ids["a.png"]])  # the one that would have stayed
-        with pytest.raises(fg.NotWhole, match="search again"):
+        with pytest.raises(fg.Inconsistent, match="search again"):
             catalog.delete_duplicates(found, delete_at_most=1)
         assert catalog.count() == 2
         assert catalog.delete_duplicates(catalog.dedupe(), delete_at_most=1) == 1
         catalog.add({"a.png": photo})
         found = catalog.dedupe()
         catalog.add({"b.png": photos / "01.png"})  # another content under a name that would go
-        with pytest.raises(fg.NotWhole):
+        with pytest.raises(fg.Inconsistent):
             catalog.delete_duplicates(found, delete_at_most=1)
 
     def test_what_is_kept_and_how_much_may_go_is_checked(self, catalog: fg.Catalog, photos: Path) -> None:
@@ -265,7 +265,7 @@ class TestSlips:
 
     def test_a_bad_photo_does_not_hide_the_codes_of_others(self, catalog: fg.Catalog, photos: Path) -> None:
         images: list[ImageLike] = [photos / "00.png", photos / "none.png", b"noise", photos / "01.png"]
-        with pytest.raises(fg.ImageRefused, match=r"2 of 4 photos .*number 1: .*none.png.*number 2: "):
+        with pytest.raises(fg.ImageRejected, match=r"2 of 4 photos .*number 1: .*none.png.*number 2: "):
             catalog.encoder.encode_documents(images)
         assert len(catalog.encoder.encode_documents([images[0], images[3]])) == 2
 
@@ -353,7 +353,7 @@ def test_two_bundles_one_name(file: Path, tmp_path: Path, new_name: str, photos:
         assert catalog.promote(first).collection == first
         before = catalog.search(photos / "00.png", k=3)
         done = catalog.reindex(two, photos, options=HERE)
-        assert (done.old, done.ingest.stored, done.verification.is_whole) == (first, N, True)
+        assert (done.old, done.ingest.stored, done.verification.is_consistent) == (first, N, True)
         moved = catalog.promote()
         assert (moved.before, moved.collection) == (first, done.new)
         assert catalog.collection.name == done.new

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.comparing.records import Record
-from milvus_fghash.comparing.trials import factors, tried_rate
-from milvus_fghash.config import Recipe, read_model
+from milvus_fghash.core.file_models import read_model
+from milvus_fghash.experiments.learning_rates import factors, tried_rate
+from milvus_fghash.experiments.records import Record
 from milvus_fghash.methods import card, load
-from milvus_fghash.recipe_book import compose
+from milvus_fghash.recipes.loader import compose
+from milvus_fghash.recipes.schema import Recipe
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FEW_CLASSES = ("training.learning_rate=0.0005",)

@@ -1,4 +1,4 @@
-"""The doctor says what is missing and how to mend it, changes nothing, and exits with 1 only for what is needed."""
+"""The doctor says what is missing and how to repair it, changes nothing, and exits with 1 only for what is needed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from milvus_fghash.core.packages import installed
 from milvus_fghash.doctor import Finding, examine, extras, is_broken
-from milvus_fghash.packages import installed
-from milvus_fghash.serving.target import Target
+from milvus_fghash.milvus.connection import ConnectionConfig
 
 NOBODY = "http://127.0.0.1:9"
 
 
 def look(uri: Path | str, asked_for: bool = False) -> dict[str, Finding]:
-    return {finding.part: finding for finding in examine(Target(str(uri), timeout=2), asked_for)}
+    return {finding.part: finding for finding in examine(ConnectionConfig(str(uri), timeout=2), asked_for)}
 
 
 @pytest.fixture
@@ -147,8 +147,9 @@ def test_a_torch_whose_folder_is_gone_is_a_warning(
 @pytest.mark.extras
 def test_looking_loads_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from milvus_fghash.doctor import examine; from milvus_fghash.serving.target import Target; "
-        "print(*(one.detail for one in examine(Target('x.db'), False) if one.part == 'training')); "
+        "import sys; from milvus_fghash.doctor import examine; "
+        "from milvus_fghash.milvus.connection import ConnectionConfig; "
+        "print(*(one.detail for one in examine(ConnectionConfig('x.db'), False) if one.part == 'training')); "
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -1,14 +1,14 @@
-"""Who may import whom: docs/architecture.md holds the table, this file holds the code to it."""
+"""Who may import whom: one order of folders, no circles, and serving without torch."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,72 +19,78 @@ FILES = [path for path in FILES if "milvus_fghash/exporters" not in path.as_posi
 FILES.remove(ROOT / "milvus_fghash/__init__.py")  # names all that is public, late: tests/test_exported_members.py
 FILES.remove(ROOT / "milvus_fghash/__main__.py")
 
-ALWAYS = {"numpy", "pydantic"}
-IMPORT_NAMES = {"Pillow": "PIL"}
-ONLY_IN = {
-    "matplotlib": {"milvus_fghash/plots.py"},
-    "pi_heif": {"milvus_fghash/image_formats.py"},
-    "fsspec": {"milvus_fghash/data/file_systems.py", "milvus_fghash/data/fetching.py", "milvus_fghash/bulk/upload.py"},
-    "aiohttp": {"milvus_fghash/data/fetching.py", "milvus_fghash/data/http_session.py"},
-    "yarl": {"milvus_fghash/data/http_session.py"},
+ORDER = (
+    ("core",),
+    ("recipes", "datasets"),
+    ("bundle", "methods", "milvus"),
+    ("encoding",),
+    ("state", "search"),
+    ("ingest", "evaluation"),
+    ("dedupe", "migration", "bulk_import", "training"),
+    ("exporters", "explain", "experiments"),
+    ("catalog",),
+    ("demo", "doctor"),
+    ("cli",),
+)
+"""A folder imports from rows above its own and from itself. errors.py and _version.py belong to core."""
+
+PACKAGES = {
+    "core": {"PIL", "onnxruntime", "pi_heif"},
+    "datasets": {"PIL", "pyarrow", "fsspec", "aiohttp", "yarl"},
+    "methods": {"torch"},
+    "milvus": {"pymilvus", "grpc", "milvus_lite"},
+    "encoding": {"PIL", "onnxruntime"},
+    "search": {"PIL"},
+    "evaluation": {"matplotlib", "onnxruntime"},
+    "dedupe": {"PIL"},
+    "bulk_import": {"pyarrow", "grpc", "ray", "fsspec"},
+    "training": {"PIL", "torch", "torchvision", "safetensors", "tensorboard"},
+    "exporters": {"torch", "onnx", "onnxruntime"},
+    "explain": {"PIL", "torch"},
+    "experiments": {"torch"},
+    "demo": {"PIL"},
+    "cli": {"click", "rich", "tomli_w"},
 }
-"""Packages whose rows in the table say `in FILE only`."""
-LIGHT = {"milvus_fghash/methods/__init__.py": {"torch"}}
-"""Files whose row says `PACKAGE (not FILE)`."""
-ALONE = {"milvus_fghash/explaining/trained.py": {"torch", "methods", "training"}}
-"""Files that alone of their part may import these packages and parts: the rest of it works without torch."""
-WITHOUT_TORCH = ("core", "data", "serving", "catalog.py", "explaining", "cli", "demo", "doctor.py")
-HEAVY = {*ONLY_IN, "torch", "onnx", "onnxruntime", "pymilvus", "numpy", "pydantic", "PIL", "pyarrow", "ray", "rich"}
+"""What a folder may import beside the standard library, numpy and pydantic. doctor.py looks at all of them."""
+IMPORTED_IN = {
+    "torch": {"milvus_fghash/explain/checkpoint_model.py"},
+    "pymilvus": {"milvus_fghash/milvus/pymilvus_compat.py"},
+    "matplotlib": {"milvus_fghash/evaluation/plots.py"},
+    "pi_heif": {"milvus_fghash/core/image_formats.py"},
+    "fsspec": {
+        "milvus_fghash/datasets/sources/file_systems.py",
+        "milvus_fghash/datasets/sources/fetch.py",
+        "milvus_fghash/bulk_import/upload.py",
+    },
+    "aiohttp": {"milvus_fghash/datasets/sources/fetch.py", "milvus_fghash/datasets/sources/http_session.py"},
+    "yarl": {"milvus_fghash/datasets/sources/http_session.py"},
+}
+"""Packages that a few files of a folder keep from the others; of torch, those of `explain`."""
+WITH_TORCH = {"methods", "training", "exporters", "experiments"}
+HEAVY = {*IMPORTED_IN, "torch", "onnx", "onnxruntime", "pymilvus", "numpy", "pydantic", "PIL", "pyarrow", "ray", "rich"}
 """What `--help` must not load."""
 
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. ``late``: imports of other parts stand inside functions."""
-
-    parts: frozenset[str]
-    packages: frozenset[str]
-    late: bool
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
-def words(cell: str) -> list[str]:
-    """Names in a cell, without remarks: 'Pillow; matplotlib in `plots.py` only' -> Pillow, matplotlib."""
-    cell = re.sub(r"\([^)]*\)", "", cell)
-    return [name.split()[0].strip("`/") for name in re.split("[,;]", cell) if name.strip()]
-
-
-def read_table() -> dict[str, Row]:
-    lines = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("| part |")) + 2
-    cells: dict[str, tuple[str, str]] = {}
-    for line in lines[start:]:
-        if not line.startswith("|"):
-            break
-        names, ours, packages = (cell.strip() for cell in line.strip("|").split("|"))
-        cells |= dict.fromkeys(words(names), (ours, packages))
-    return {
-        name: Row(
-            parts=frozenset(cells) if ours.startswith("everything") else frozenset(words(ours)),
-            packages=frozenset(IMPORT_NAMES.get(package, package) for package in words(packages)),
-            late="inside" in ours,
-        )
-        for name, (ours, packages) in cells.items()
-    }
-
-
-TABLE = read_table()
-
-
-def part_of(module: str) -> str:
-    """`milvus_fghash.serving.search` -> serving; a plain file has a row of its own, or belongs to core."""
+def folder_of(module: str) -> str:
+    """`milvus_fghash.search.search` -> search; errors and _version belong to core."""
     second = [*module.split("."), ""][1]
-    return next((name for name in (second, f"{second}.py") if name in TABLE), "core")
+    return second if second in LEVEL else "core"
 
 
 def module_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     named = parts if parts[0] == "milvus_fghash" else ("milvus_fghash", *parts)
     return ".".join(named).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -95,9 +101,9 @@ def imported(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute here"
             assert node.module
-            # `from milvus_fghash import metrics` names a module too
-            whole = node.module == "milvus_fghash"
-            yield from (f"{node.module}.{alias.name}" if whole else node.module for alias in node.names)
+            for alias in node.names:  # `from milvus_fghash.core import codes` names a module
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
         elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
             yield from (str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))
 
@@ -110,35 +116,60 @@ def at_start(tree: ast.Module) -> Iterator[str]:
             yield from imported(node)
 
 
-def test_the_table_names_every_folder() -> None:
-    folders = {
-        module_of(path).split(".")[1] for path in FILES if path.parent.parent != ROOT or "exporters" in str(path)
-    }
-    folders = {name for name in folders if (ROOT / "milvus_fghash" / name).is_dir()} - {"recipes"}
-    assert folders | {"core", "catalog.py", "doctor.py"} == set(TABLE)
+def circle(edges: Mapping[str, set[str]]) -> list[str]:
+    """The names of a circle, in order; none where there is none."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_the_order_names_every_folder() -> None:
+    assert set(LEVEL) == {folder_of(module) for module in MODULES}
+    folders = {path.name for path in (ROOT / "milvus_fghash").iterdir() if (path / "__init__.py").is_file()}
+    assert folders <= set(LEVEL)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_one_way(path: Path) -> None:
-    relative, module = path.relative_to(ROOT).as_posix(), module_of(path)
-    own, row = part_of(module), TABLE[part_of(module)]
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for name in imported(tree):
+    relative, own = path.relative_to(ROOT).as_posix(), folder_of(module_of(path))
+    for name in imported(tree_of(path)):
         top = name.partition(".")[0]
         if top == "milvus_fghash":
-            assert part_of(name) in row.parts, f"{relative} ({own}) must not import {name}"
-        elif top not in sys.stdlib_module_names:
-            assert top in ALWAYS | row.packages or row.late, f"{relative} ({own}) must not import {top}"
-            assert relative in ONLY_IN.get(top, {relative}), f"{top} belongs into {ONLY_IN[top]} only"
-            assert top not in LIGHT.get(relative, set()), f"{relative} must stay free of {top}"
-        for file, rest in ALONE.items():
-            alike = own == part_of(module_of(ROOT / file)) and relative != file
-            assert not alike or not {top, part_of(name)} & rest, f"{relative}: {name} belongs into {file} only"
-    if row.late:
-        for name in at_start(tree):
+            other = folder_of(name)
+            assert other == own or LEVEL[other] < LEVEL[own], f"{relative} ({own}) must not import {name}"
+        elif top not in sys.stdlib_module_names and own != "doctor":
+            allowed = {"numpy", "pydantic"} | PACKAGES.get(own, set())
+            assert top in allowed, f"{relative} ({own}) must not import {top}"
+            free = top == "torch" and own != "explain"
+            assert free or relative in IMPORTED_IN.get(top, {relative}), f"{top} belongs into {IMPORTED_IN[top]} only"
+    if own in {"cli", "doctor"}:  # `--help` and `doctor` load what they need late
+        for name in at_start(tree_of(path)):
             top = name.partition(".")[0]
-            ours = top == "milvus_fghash" and part_of(name) in {own, "core"}
-            assert ours or top in sys.stdlib_module_names or top in row.packages, f"{relative}: import {name} late"
+            ours = top == "milvus_fghash" and folder_of(name) in {own, "core"}
+            assert ours or top in sys.stdlib_module_names or top in PACKAGES["cli"], f"{relative}: import {name} late"
+
+
+def test_the_methods_start_without_torch() -> None:
+    assert "torch" not in set(imported(tree_of(ROOT / "milvus_fghash/methods/__init__.py")))
+
+
+def test_there_is_no_circle_of_files() -> None:
+    edges = {name: {other for other in imported(tree_of(path)) if other in MODULES} for name, path in MODULES.items()}
+    assert circle({name: others - {name} for name, others in edges.items()}) == []
+
+
+def test_there_is_no_circle_of_folders() -> None:
+    edges: dict[str, set[str]] = {name: set() for name in LEVEL}
+    for name, path in MODULES.items():
+        own = folder_of(name)
+        edges[own] |= {folder_of(other) for other in imported(tree_of(path)) if other in MODULES} - {own}
+    assert circle(edges) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
 
 
 def run_python(code: str) -> str:
@@ -147,9 +178,9 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def test_serving_and_command_line_start_without_torch() -> None:
-    files = [path for path in FILES if path.relative_to(ROOT).as_posix() not in ALONE]
-    modules = [module_of(path) for path in files if part_of(module_of(path)) in WITHOUT_TORCH]
+def test_all_but_training_starts_without_torch() -> None:
+    with_torch = {module_of(ROOT / file) for file in IMPORTED_IN["torch"]}
+    modules = [name for name in MODULES if folder_of(name) not in WITH_TORCH and name not in with_torch]
     modules.append("milvus_fghash.methods")
     probe = f"""
 import importlib, json, sys, traceback

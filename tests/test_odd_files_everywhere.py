@@ -11,26 +11,27 @@ from typing import Any
 import pytest
 import torch
 
-from milvus_fghash.bulk.folder import Marker, ShardFolder, sha256_of
-from milvus_fghash.bulk.parquet import read_ids as ids_of_shard
+from milvus_fghash.bulk_import.shards.folder import Marker, ShardFolder, sha256_of
+from milvus_fghash.bulk_import.shards.parquet import read_ids as ids_of_shard
 from milvus_fghash.cli.connection import _read_token
-from milvus_fghash.comparing.records import Store
-from milvus_fghash.config import Recipe
-from milvus_fghash.data import cifar, matlab
-from milvus_fghash.data.archive_index import members_of
-from milvus_fghash.data.lines import read_lines
-from milvus_fghash.data.places import Place
-from milvus_fghash.duplicates_record import Duplicates
+from milvus_fghash.core.file_models import read_json
+from milvus_fghash.datasets.layouts import cifar, matlab
+from milvus_fghash.datasets.layouts.text_lists import read_lines
+from milvus_fghash.datasets.sources.archive_index import members_of
+from milvus_fghash.datasets.sources.location import PhotoLocation
+from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.dedupe.report import Duplicates
 from milvus_fghash.errors import FghashError
-from milvus_fghash.evaluate import read_evaluation
-from milvus_fghash.json_file import read_json
-from milvus_fghash.recipe_book import load_recipe
-from milvus_fghash.serving.deleting import read_ids
-from milvus_fghash.serving.run_record import places_of_photos
+from milvus_fghash.evaluation.record import read_evaluation
+from milvus_fghash.experiments.records import Store
+from milvus_fghash.ingest.delete import read_ids
+from milvus_fghash.recipes.loader import load_recipe
+from milvus_fghash.recipes.schema import Recipe
+from milvus_fghash.state.run_record import places_of_photos
 from milvus_fghash.training.checkpoint import read_state, restore
 from milvus_fghash.training.weights import by_content, load_weights
 from tests.conftest import Run
-from tests.odd_files import endless, giant, pipe
+from tests.helpers.odd_files import endless, giant, pipe
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -62,7 +63,9 @@ IN_A_FOLDER = {
     "archive": Reader("photos.tar", members_of),
     "records of CIFAR-10": Reader("data_batch_1.bin", cifar._records),
     "lock of shards": Reader(".lock", lambda file: ShardFolder(file.parent).held().__enter__()),
-    "photo in an archive": Reader("photos.tar", lambda file: Place(str(file), "x", version="1 1 ", size=3).read(10)),
+    "photo in an archive": Reader(
+        "photos.tar", lambda file: read_source(PhotoLocation(str(file), "x", version="1 1 ", size=3), 10)
+    ),
 }
 NAMED = {
     "recipe": Reader("r.toml", lambda file: load_recipe(str(file))),

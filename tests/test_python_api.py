@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import milvus_fghash as fg
-from milvus_fghash.data.listing import Listing
-from tests.serving.small_bundle import write_small_bundle
+from milvus_fghash.datasets.dataset import Dataset
+from tests.helpers.small_bundle import write_small_bundle
 
 PAGE = (Path(__file__).parent.parent / "docs" / "python-api.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -22,7 +22,7 @@ IMPORTS = "fg.import_shards("
 
 
 @pytest.fixture
-def place(tmp_path: Path, drawn_birds: Listing, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, drawn_birds: Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.copytree(drawn_birds.root, tmp_path / "photos")
     write_small_bundle(tmp_path / "bundles" / "birds", bits=48, seed=1)
     write_small_bundle(tmp_path / "bundles" / "birds-2", bits=48, seed=2)

@@ -14,11 +14,12 @@ from pathlib import Path
 import click
 import pytest
 
-from milvus_fghash import __version__, evaluate
+from milvus_fghash import __version__
 from milvus_fghash.cli import main
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.evaluation import record as evaluate
 from milvus_fghash.methods import METHODS
-from milvus_fghash.recipe_book import setting_names
+from milvus_fghash.recipes.loader import setting_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -107,7 +108,7 @@ def test_each_command_has_an_example_and_a_short_help_that_fits() -> None:
         assert not command.get_short_help_str(60).endswith("..."), name
 
 
-def test_the_python_example_runs(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_the_python_example_runs(drawn_birds: Dataset, tmp_path: Path) -> None:
     (example,) = blocks(README, "python")
     shutil.copytree(ROOT / "tests" / "golden" / "bundle-v1", tmp_path / "bundles" / "birds")
     shutil.copytree(drawn_birds.root, tmp_path / "photos")
@@ -116,7 +117,7 @@ def test_the_python_example_runs(drawn_birds: Listing, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, *hits = done.stdout.splitlines()
-    assert "stored=24, unchanged=0, refused=0" in first
+    assert "stored=24, unchanged=0, rejected=0" in first
     assert len(hits) == 5
     assert hits[0].startswith("0 ")
 

@@ -1,7 +1,7 @@
 """The `milvus-fghash` command: options in, one call, result out.
 
 Results go to stdout (a table, or one document with ``--json``), progress and messages to stderr.
-Exit codes: 0 done, 1 one clear line, 2 wrong usage, 3 done but too many files refused, 130 interrupted.
+Exit codes: 0 done, 1 one clear line, 2 wrong usage, 3 done but too many files rejected, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from milvus_fghash.cli.search import search
 from milvus_fghash.cli.shards import shards
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
-from milvus_fghash.masking import KNOWN
+from milvus_fghash.core.masking import KNOWN
 
 __all__ = ["main"]
 

@@ -23,8 +23,8 @@ def ablate(setting: str, method: str, options: GridOptions) -> None:
     Example: milvus-fghash ablate frozen --data photos --bits 24 --heads linear --out runs/ablation
     """
     with optional_part("train"):
-        from milvus_fghash.comparing.grid import Plan
-        from milvus_fghash.comparing.rows import ABLATION_NOTES, ablated_rows
+        from milvus_fghash.experiments.grid import Plan
+        from milvus_fghash.experiments.rows import ABLATION_NOTES, ablated_rows
 
     rows = ablated_rows(setting, method, options.heads, options.bits, options.changes)
     plan = Plan(setting, rows, options.bits, options.seeds, changes=options.changes)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from milvus_fghash.cli.connection import Connection, server_options
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import journal_option, json_option
 from milvus_fghash.cli.output import show_json, show_table
 
@@ -31,7 +31,7 @@ def list_(connection: Connection, as_json: bool) -> None:
     \b
     Example: milvus-fghash collections list --uri http://localhost:19530
     """
-    from milvus_fghash.serving.inventory import list_collections
+    from milvus_fghash.milvus.collections import list_collections
 
     with closing(connection.connect()) as client:
         rows = [found.model_dump(mode="json") for found in list_collections(client)]
@@ -54,11 +54,11 @@ def drop(name: str, yes: bool, journal: Path | None, connection: Connection) -> 
     """
     if not yes:
         raise click.UsageError(f"dropping {name!r} deletes all its rows; say --yes if you mean it")
-    from milvus_fghash.serving.deleting import drop_with_journal
+    from milvus_fghash.ingest.delete import drop_with_journal
 
     with closing(connection.connect()) as client:
         drop_with_journal(client, name, connection.journal_folder(name, journal))
-    tell(f"dropped {name}")
+    notify(f"dropped {name}")
 
 
 def _short(name: str, value: Any) -> Any:

@@ -32,9 +32,9 @@ def compare(
     Example: milvus-fghash compare frozen --data photos --methods lsh,baseline --out runs/compare
     """
     with optional_part("train"):
-        from milvus_fghash.comparing.grid import Plan
-        from milvus_fghash.comparing.rows import compared_rows
-        from milvus_fghash.comparing.trials import factors
+        from milvus_fghash.experiments.grid import Plan
+        from milvus_fghash.experiments.learning_rates import factors
+        from milvus_fghash.experiments.rows import compared_rows
 
     factors(trials)
     rows, notes = compared_rows(setting, methods, options.heads, options.changes)

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import READABLE_FILE, all_of
+from milvus_fghash.core.masking import KNOWN, masked
+from milvus_fghash.core.text_file import parse_toml, read_text
 from milvus_fghash.errors import ConfigError, nearest
-from milvus_fghash.masking import KNOWN, masked
-from milvus_fghash.text_file import parse_toml, read_text
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
-
     from milvus_fghash.catalog import Catalog
-    from milvus_fghash.serving.target import Target
+    from milvus_fghash.milvus.connection import ConnectionConfig
+    from milvus_fghash.milvus.pymilvus_compat import MilvusClient
 
 SOURCES = {  # best first
     ParameterSource.COMMANDLINE: "flag",
@@ -47,21 +46,21 @@ class Connection:
         """Whether someone named a Milvus, rather than taking the default file."""
         return self.sources["uri"] != "default"
 
-    def target(self) -> Target:
+    def target(self) -> ConnectionConfig:
         """The same settings as the serving part wants them."""
-        from milvus_fghash.serving.target import Target
+        from milvus_fghash.milvus.connection import ConnectionConfig
 
-        return Target(**{name: value for name, value in self.values.items() if name != "collection_name"})
+        return ConnectionConfig(**{name: value for name, value in self.values.items() if name != "collection_name"})
 
     def journal_folder(self, collection: str, given: Path | None) -> Path:
         """Where the journal of a collection is kept; ``given`` by a flag or not. An alias has none of its own."""
-        from milvus_fghash.serving.target import journal_folder
+        from milvus_fghash.milvus.connection import journal_folder
 
         return given or journal_folder(self.target(), collection)
 
     def connect(self, *, may_create: bool = False) -> MilvusClient:
         """A client; raises as `target.connect`."""
-        from milvus_fghash.serving.target import connect
+        from milvus_fghash.milvus.connection import connect
 
         return connect(self.target(), may_create=may_create)
 
@@ -69,7 +68,7 @@ class Connection:
         """The collection of the settings, or of another name; ``options`` as in `Catalog.open`."""
         from milvus_fghash.catalog import Catalog
 
-        return Catalog.open(self.target(), name or self.collection_name, notify=tell, **options)
+        return Catalog.open(self.target(), name or self.collection_name, notify=notify, **options)
 
     def shown(self) -> dict[str, str]:
         """Settings that have a value, fit to be printed: a token is only `set`."""

@@ -16,7 +16,7 @@ def datasets(as_json: bool) -> None:
     \b
     Example: milvus-fghash datasets
     """
-    from milvus_fghash.data import DATASETS
+    from milvus_fghash.datasets.read import DATASETS
 
     rows = [
         {"name": name, "title": card.title, "layout": card.layout, "source": card.source}

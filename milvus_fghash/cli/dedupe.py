@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import (
     NEW_PATH,
     READABLE_FILE,
@@ -23,8 +23,8 @@ from milvus_fghash.cli.output import show_json, show_table
 from milvus_fghash.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from milvus_fghash.duplicates import Kind
-    from milvus_fghash.duplicates_record import Duplicates, Keep
+    from milvus_fghash.dedupe.grouping import Kind
+    from milvus_fghash.dedupe.report import Duplicates, Keep
 
 PATHS_SHOWN = 4
 """Of a group in the table; --out, --csv and --json have all."""
@@ -91,7 +91,7 @@ def dedupe(
 
     Nothing is deleted without --delete and --yes, nothing that is not confirmed, and nothing at all when it is more
     than --delete-at-most. --delete alone counts the rows. Look at the page (--html) before. Photo files are never
-    touched; ingest takes them in again when they change, or with --retry-refused.
+    touched; ingest takes them in again when they change, or with --retry-rejected.
 
     \b
     Example: milvus-fghash dedupe --out groups.json --html groups.html --photos photos
@@ -105,9 +105,9 @@ def dedupe(
     for option, path in (("--out", out), ("--csv", csv_file), ("--html", html)):
         if path and path.is_dir():
             raise click.UsageError(f"{option} {path} is a folder; give a file")
-    from milvus_fghash.duplicates_record import Duplicates, spare_rows, write_csv
-    from milvus_fghash.serving.duplicates_page import write_duplicates_page
-    from milvus_fghash.serving.gallery import absent
+    from milvus_fghash.dedupe.html_report import write_duplicates_page
+    from milvus_fghash.dedupe.report import Duplicates, spare_rows, write_csv
+    from milvus_fghash.search.html_report import absent
 
     earlier = Duplicates.read(previous) if previous else None
     with connection.catalog(journal=journal) as catalog:
@@ -130,7 +130,7 @@ def dedupe(
                 write_duplicates_page(html, found, photos)
             paths = (one.path for group in found.groups for one in group.members)
             if line := absent(photos, islice(paths, LOOKED_FOR)):
-                tell(f"Warning: {line} (--photos)", logging.WARNING)
+                notify(f"Warning: {line} (--photos)", logging.WARNING)
         spare = spare_rows(found.groups, kinds, keep, confirm_within)
         deleted = 0
         if yes:  # last: what was deleted is then on record

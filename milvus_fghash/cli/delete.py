@@ -40,7 +40,7 @@ def delete(
     column `id` of a list of photos.
 
     Without --yes it counts the rows and deletes none. Photo files are never touched, and ingest does not take them in
-    again until they change (or --retry-refused). An id that is not there is no error; it is counted as missing.
+    again until they change (or --retry-rejected). An id that is not there is no error; it is counted as missing.
 
     \b
     Example: milvus-fghash delete --filter 'meta["namespace"] == "shop"' --yes
@@ -51,7 +51,7 @@ def delete(
         raise click.UsageError("say which rows: either by --id and --ids-file, or by --filter")
     if namespace is not None and not by_id:
         raise click.UsageError('--namespace goes with --id and --ids-file; in a --filter say meta["namespace"]')
-    from milvus_fghash.serving.deleting import read_ids
+    from milvus_fghash.ingest.delete import read_ids
 
     wanted = [*ids, *(read_ids(ids_file) if ids_file else [])]
     with connection.catalog(journal=journal) as catalog, progress_bar("deleting" if yes else "counting"):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import NEW_PATH, json_option
 from milvus_fghash.cli.output import show_json, show_record, show_table
 from milvus_fghash.errors import MissingExtra
 
 if TYPE_CHECKING:
     from milvus_fghash.demo.training import DemoResult
-    from milvus_fghash.evaluate import EvaluationRecord
+    from milvus_fghash.evaluation.record import EvaluationRecord
 
 NEEDED = ("onnxruntime", "milvus_lite")
 NEEDED_TO_TRAIN = ("torch", "torchvision", "safetensors", "onnx", "onnxscript", *NEEDED, "matplotlib")
@@ -55,7 +55,7 @@ def demo(out: Path, seed: int, trains: bool, as_json: bool) -> None:
 def _shipped(out: Path, seed: int, as_json: bool) -> None:
     from milvus_fghash.demo.shipped import COPIES, run_shipped
 
-    result = run_shipped(out, seed, notify=tell)
+    result = run_shipped(out, seed, notify=notify)
     rows = [{"gallery": name, **_row(record)} for name, record in result.records.items()]
     copies = {
         "planted of each": COPIES,
@@ -76,7 +76,7 @@ def _shipped(out: Path, seed: int, as_json: bool) -> None:
 def _train(out: Path, seed: int, as_json: bool) -> None:
     from milvus_fghash.demo.training import run_demo
 
-    result = run_demo(out, seed, tell=tell)
+    result = run_demo(out, seed, notify=notify)
     if as_json:
         show_json({"records": _rows(result), "files": _files(result), "seconds": result.seconds})
     else:

@@ -16,7 +16,7 @@ from milvus_fghash.cli.output import show_json, show_table
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, connection: Connection, as_json: bool) -> None:
-    """Show what works here, and how to mend what does not.
+    """Show what works here, and how to repair what does not.
 
     Lists what is installed, what can encode, which Milvus answers, and where each setting came from.
     Exits with 1 when nothing can encode, or when the Milvus that was named does not answer.

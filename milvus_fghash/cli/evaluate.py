@@ -18,13 +18,13 @@ from milvus_fghash.cli.options import (
     max_errors_option,
 )
 from milvus_fghash.cli.output import show_json, show_table
-from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
+from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
 from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.errors import TooManyRefused
+from milvus_fghash.errors import TooManyRejected
 
 if TYPE_CHECKING:
-    from milvus_fghash.data import Url
-    from milvus_fghash.evaluate import Evaluation
+    from milvus_fghash.datasets.read import Url
+    from milvus_fghash.evaluation.record import Evaluation
 
 SHOWN_PLACES = (1, 10, 100)
 """The k of the precision@k in the table; the record has more."""
@@ -81,24 +81,29 @@ def evaluate(
     if plots and plots.is_file():
         raise click.UsageError(f"--plots {plots} is a file; give a folder")
     if plots:
-        from milvus_fghash.plots import check_matplotlib
+        from milvus_fghash.evaluation.plots import check_matplotlib
 
         check_matplotlib()
-    from milvus_fghash.serving.encoder import Encoder
-    from milvus_fghash.serving.evaluation import evaluate_bundle
+    from milvus_fghash.encoding.encoder import Encoder
+    from milvus_fghash.evaluation.evaluate import evaluate_bundle
 
-    listing = reading.read(data, out, plots)
-    listing.check_paths()
+    dataset = reading.read(data, out, plots)
+    dataset.check_paths()
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
-    tell_found(listing)
+    notify_found(dataset)
     name = f"{reading.layout(data)} {(data.resolve() if isinstance(data, Path) else data).name}"
     with progress_bar("evaluating") as update:
         if in_milvus:
             with connection.catalog(bundle=encoder) as catalog:
-                result = catalog.evaluate(listing, query_split=query_split, filter=filter, name=name, progress=update)
+                result = catalog.evaluate(dataset, query_split=query_split, filter=filter, name=name, progress=update)
         else:
             result = evaluate_bundle(
-                encoder, listing, dataset=name, gallery_split=gallery_split, query_split=query_split, progress=update
+                encoder,
+                dataset,
+                dataset_name=name,
+                gallery_split=gallery_split,
+                query_split=query_split,
+                progress=update,
             )
     if as_json:  # before the files: whatever becomes of them, the figures have been seen
         show_json(result.model_dump(mode="json"))
@@ -107,14 +112,14 @@ def evaluate(
     if out:
         result.write(out)
     if plots:
-        from milvus_fghash.plots import write_plots
+        from milvus_fghash.evaluation.plots import write_plots
 
         with progress_bar("drawing the plots"):
             write_plots(result, plots)
-    refused = result.encoded.refused_gallery + result.encoded.refused_queries
-    if refused > max_errors:
-        raise TooManyRefused(
-            f"{refused} photos could not be read and are not in the figures, {max_errors} are allowed (--max-errors)"
+    rejected = result.encoded.rejected_gallery + result.encoded.rejected_queries
+    if rejected > max_errors:
+        raise TooManyRejected(
+            f"{rejected} photos could not be read and are not in the figures, {max_errors} are allowed (--max-errors)"
         )
 
 

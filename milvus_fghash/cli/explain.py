@@ -16,9 +16,9 @@ from milvus_fghash.cli.options import (
     max_errors_option,
 )
 from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_doubts
+from milvus_fghash.cli.photo_options import PhotoOptions, notify_warnings, photo_options
 from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.errors import TooManyRefused
+from milvus_fghash.errors import TooManyRejected
 
 
 @click.command()
@@ -71,35 +71,34 @@ def explain(
     Example: milvus-fghash explain runs/birds --data photos --against bundles/other --out explained
     """
     bits = _numbers(bits_shown)
-    from milvus_fghash.explaining.explain import Wanted
-    from milvus_fghash.explaining.explain import explain as run
-    from milvus_fghash.explaining.model import open_model
+    from milvus_fghash.explain.explain import ExplainOptions, open_model
+    from milvus_fghash.explain.explain import explain as run
 
-    listing = reading.read_files(data)
+    dataset = reading.read_files(data)
     paths = [model, *([against] if against else [])]
     models = [
         open_model(path, provider=provider, threads=threads, encode_timeout=encode_timeout, device=device)
         for path in paths
     ]
-    wanted = Wanted(query_split, gallery_split, queries, images, k, bits, maps_shown)
-    tell_doubts(listing)
+    wanted = ExplainOptions(query_split, gallery_split, queries, images, k, bits, maps_shown)
+    notify_warnings(dataset)
     name = f"{reading.layout(data)} {data.resolve().name}"
     with progress_bar("encoding the gallery") as report:
-        result = run(models, listing, out, wanted, dataset=name, overwrite=overwrite, report=report)
+        result = run(models, dataset, out, wanted, dataset_name=name, overwrite=overwrite, report=report)
     document = {
         "page": str(result.page),
         "queries": result.n_queries,
         "gallery": result.n_gallery,
         "bits": result.n_bits,
-        "refused": [{"path": one.path, "reason": one.reason} for one in result.refused],
+        "rejected": [{"path": one.path, "reason": one.reason} for one in result.rejected],
     }
     if as_json:
         show_json(document)
     else:
-        show_record(document | {"refused": len(result.refused)})
-    if len(result.refused) > max_errors:
-        raise TooManyRefused(
-            f"{len(result.refused)} photos could not be read and are listed at the end of the page, {max_errors} are "
+        show_record(document | {"rejected": len(result.rejected)})
+    if len(result.rejected) > max_errors:
+        raise TooManyRejected(
+            f"{len(result.rejected)} photos could not be read and are listed at the end of the page, {max_errors} are "
             "allowed (--max-errors)"
         )
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import (
     NEW_PATH,
     all_of,
     json_option,
 )
 from milvus_fghash.cli.output import show_json
-from milvus_fghash.cli.photo_options import PhotoOptions, tell_doubts
+from milvus_fghash.cli.photo_options import PhotoOptions, notify_warnings
 from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.training_options import training_options
 from milvus_fghash.errors import ConfigError, optional_part
 
 if TYPE_CHECKING:
-    from milvus_fghash.comparing.grid import Plan
+    from milvus_fghash.experiments.grid import Plan
 
 HELD_OUT = 0.2
 """Part of the training split that asks in the trials, unless the recipe's data.validation says otherwise."""
@@ -92,7 +92,7 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def gathered(*args: Any, **kwargs: Any) -> Any:
-        from milvus_fghash.recipe_book import with_weights
+        from milvus_fghash.recipes.loader import with_weights
 
         kwargs["changes"] = with_weights(kwargs["changes"], kwargs.pop("weights"))
         return command(*args, options=GridOptions(**{name: kwargs.pop(name) for name in _NAMES}), **kwargs)
@@ -103,27 +103,27 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...] = ()) -> None:
     """Run a grid, show its tables, write its files."""
-    from milvus_fghash.plots import check_matplotlib
-    from milvus_fghash.recipe_book import compose
+    from milvus_fghash.evaluation.plots import check_matplotlib
+    from milvus_fghash.recipes.loader import compose
 
     if not options.table_only:
         check_matplotlib()
     with optional_part("train"):
-        from milvus_fghash.comparing.cells import Bench, split_photos
-        from milvus_fghash.comparing.grid import Grid
-    from milvus_fghash.comparing import tables
-    from milvus_fghash.comparing.report import write_report
+        from milvus_fghash.experiments.cells import GridContext, split_photos
+        from milvus_fghash.experiments.grid import Grid
+    from milvus_fghash.experiments import tables
+    from milvus_fghash.experiments.report import write_report
 
     recipe = compose(plan.setting, plan.rows[0].method, plan.changes)
-    shared, dataset = recipe.data, options.reading.layout(options.data, recipe)
-    listing = options.reading.read_files(options.data, recipe)
+    shared, layout = recipe.data, options.reading.layout(options.data, recipe)
+    dataset = options.reading.read_files(options.data, recipe)
     held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
-    listing.keep_apart(options.out)
-    splits = split_photos(listing, shared.train_split, options.query_split, held_out)
-    bench = Bench(splits, options.out, options.feature_cache or options.out / "features", options.device)
+    dataset.keep_apart(options.out)
+    splits = split_photos(dataset, shared.train_split, options.query_split, held_out)
+    bench = GridContext(splits, options.out, options.feature_cache or options.out / "features", options.device)
     grid = Grid(plan, bench)
     if not options.table_only:
-        tell_doubts(listing)
+        notify_warnings(dataset)
     try:
         with progress_bar(what) as update:
             results = (
@@ -133,16 +133,16 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
                     jobs=options.jobs,
                     threads=options.threads,
                     keep_trainings=options.keep_trainings,
-                    tell=tell,
+                    notify=notify,
                     report=update,
                 )
             )
     except KeyboardInterrupt:
-        tell("What is finished is recorded; the same command goes on from there.")
+        notify("What is finished is recorded; the same command goes on from there.")
         raise
     if not results.cells and not results.trials:  # only looked at: a run leaves at least a trial that failed
         raise ConfigError(f"{options.out} holds nothing of this grid; run it without --table-only")
-    title = f"{what}: {dataset} {options.data.resolve().name}, {Path(plan.setting).stem}"
+    title = f"{what}: {layout} {options.data.resolve().name}, {Path(plan.setting).stem}"
     if not options.as_json:  # before the files: whatever becomes of them, the table has been seen
         click.echo(tables.markdown(results, title, notes), nl=False)
     files = write_report(results, options.out, title, notes)

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import click
 
-from milvus_fghash.cli.messages import is_json, settle, tell
+from milvus_fghash.cli.messages import is_json, notify, settle
+from milvus_fghash.core.masking import masked
 from milvus_fghash.errors import FghashError, nearest, one_line
-from milvus_fghash.masking import masked
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 CALLED_OTHERWISE: Final = {"batch_rows": "batch_size"}
@@ -39,23 +39,23 @@ class Group(click.Group):
             return super().invoke(ctx)
         except FghashError as error:
             option = _option_for(error.setting, self.get_command(ctx, ctx.invoked_subcommand or ""))
-            _tell(one_line(error) + option, type(error).__name__, error.exit_code)
+            _notify(one_line(error) + option, type(error).__name__, error.exit_code)
             ctx.exit(error.exit_code)
         except OSError as error:
             if error.filename is not None or error.errno not in UNWRITABLE:
                 raise
             with open(os.devnull, "wb") as nowhere:  # or Python tries once more to write it as it ends
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
-            _tell(f"the result cannot be written: {error.strerror}; what was done stays", "DataError", 1)
+            _notify(f"the result cannot be written: {error.strerror}; what was done stays", "DataError", 1)
             ctx.exit(1)
         except KeyboardInterrupt:
-            tell("Interrupted.", logging.ERROR, "error", kind="KeyboardInterrupt", exit_code=INTERRUPTED)
+            notify("Interrupted.", logging.ERROR, "error", kind="KeyboardInterrupt", exit_code=INTERRUPTED)
             ctx.exit(INTERRUPTED)
         except click.ClickException as error:
             vars(error)["message"] = masked(error.message)  # final, says click
             if not is_json():
                 raise
-            _tell(error.format_message(), type(error).__name__, error.exit_code)
+            _notify(error.format_message(), type(error).__name__, error.exit_code)
             ctx.exit(error.exit_code)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -95,8 +95,8 @@ def _option_for(settings: str, command: click.Command | None) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _tell(message: str, kind: str, exit_code: int) -> None:
+def _notify(message: str, kind: str, exit_code: int) -> None:
     """The last line of a run that failed."""
     settle()
     line = message if is_json() else f"Error: {message}"
-    tell(line, logging.ERROR, "error", kind=kind, exit_code=exit_code)
+    notify(line, logging.ERROR, "error", kind=kind, exit_code=exit_code)

@@ -21,21 +21,21 @@ from milvus_fghash.cli.options import (
     json_option,
     max_errors_option,
     namespace_option,
-    patience_option,
-    refuse_too_many,
+    reject_too_many,
     report_option,
+    retry_option,
     row_options,
     split_option,
 )
 from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
+from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
 from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 
 if TYPE_CHECKING:
-    from milvus_fghash.data import Url
-    from milvus_fghash.serving.collection import Consistency
-    from milvus_fghash.serving.schema import IndexType
+    from milvus_fghash.datasets.read import Url
+    from milvus_fghash.milvus.collection import Consistency
+    from milvus_fghash.milvus.schema import IndexType
 
 
 @click.command()
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
 @report_option
 @max_errors_option
 @click.option(
-    "--retry-refused",
+    "--retry-rejected",
     is_flag=True,
-    help="Try photos again that were refused, or whose rows were deleted, though they are the same.",
+    help="Try photos again that were rejected, or whose rows were deleted, though they are the same.",
 )
 @click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
               help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
-@patience_option
+@retry_option
 @journal_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
@@ -87,10 +87,10 @@ def ingest(
     decode_timeout: float,
     report: Path | None,
     max_errors: int,
-    retry_refused: bool,
+    retry_rejected: bool,
     prune: bool,
     prune_at_most: float,
-    patience: float,
+    retry: float,
     journal: Path | None,
     consistency: Consistency,
     drop_if_exists: bool,
@@ -105,17 +105,17 @@ def ingest(
     and reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
 
     \b
-    Example: milvus-fghash ingest bundles/birds photos --split train --report refused.jsonl
+    Example: milvus-fghash ingest bundles/birds photos --split train --report rejected.jsonl
     """
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
-    from milvus_fghash.serving.collection_settings import CollectionSettings
-    from milvus_fghash.serving.decoding import WORKERS
-    from milvus_fghash.serving.ingest import IngestOptions
-    from milvus_fghash.serving.patience import Patience
+    from milvus_fghash.encoding.decode_stream import WORKERS
+    from milvus_fghash.ingest.api import IngestOptions
+    from milvus_fghash.milvus.retry import RetryPolicy
+    from milvus_fghash.milvus.settings import CollectionSettings
 
     found = reading.read(data, report)
-    listing = found.split(split) if split else found
+    dataset = found.split(split) if split else found
     settings = CollectionSettings(
         index=index,
         nlist=nlist,
@@ -130,10 +130,10 @@ def ingest(
         batch_rows=batch_size,
         workers=WORKERS if workers is None else workers,
         timeout=decode_timeout,
-        retry_refused=retry_refused,
+        retry_rejected=retry_rejected,
         prune=prune,
         prune_at_most=prune_at_most,
-        patience=Patience(patience),
+        retry=RetryPolicy(retry),
     )
     with (
         connection.catalog(
@@ -149,9 +149,9 @@ def ingest(
     ):
         if drop_if_exists and catalog.exists():
             catalog.drop()
-        tell_found(found)
+        notify_found(found)
         result = catalog.ingest(
-            listing,
+            dataset,
             selection=reading.selection,
             namespace=namespace,
             options=options,
@@ -166,4 +166,4 @@ def ingest(
     else:
         show_record(facts)
     rest = "All others are in" + (", but for deleted ones" if result.deleted else "")
-    refuse_too_many(result.refused, len(listing), max_errors, report, rest)
+    reject_too_many(result.rejected, len(dataset), max_errors, report, rest)

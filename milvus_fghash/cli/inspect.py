@@ -40,7 +40,7 @@ def inspect(path: Path | None, connection: Connection, as_json: bool) -> None:
 
 
 def _bundle(path: Path) -> dict[str, Any]:
-    from milvus_fghash.bundle import read_bundle
+    from milvus_fghash.bundle.bundle import read_bundle
 
     return read_bundle(path).manifest.model_dump(mode="json")
 
@@ -61,8 +61,8 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _collection(connection: Connection) -> dict[str, Any]:
-    from milvus_fghash.serving.aliases import all_aliases
-    from milvus_fghash.serving.collection import HashCollection
+    from milvus_fghash.milvus.aliases import all_aliases
+    from milvus_fghash.milvus.collection import HashCollection
 
     with closing(connection.connect()) as client:
         found = HashCollection.open(client, connection.collection_name)

@@ -22,16 +22,16 @@ from typing import Any, Final
 
 import click
 
-from milvus_fghash.cli.stray_lines import catch_stray_lines
-from milvus_fghash.masking import masked
-from milvus_fghash.outside_text import printable, printable_lines
+from milvus_fghash.cli.stderr_capture import capture_stderr
+from milvus_fghash.core.masking import masked
+from milvus_fghash.core.untrusted_text import printable, printable_lines
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
-_TOLD: Final = logging.getLogger("milvus_fghash.cli.told")
+_NOTIFIED: Final = logging.getLogger("milvus_fghash.cli.told")
 """For JSON alone. What people are told does not depend on the level asked for."""
-_TOLD.setLevel(logging.DEBUG)
+_NOTIFIED.setLevel(logging.DEBUG)
 
 
 class MaskedFormatter(logging.Formatter):
@@ -72,7 +72,7 @@ class _JsonHandler(logging.StreamHandler[Any]):
         except OSError:
             self._file = None
         else:
-            self._file, self.settle = catch_stray_lines(self._file, lambda line: tell(line, logging.WARNING, "stderr"))
+            self._file, self.settle = capture_stderr(self._file, lambda line: notify(line, logging.WARNING, "stderr"))
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._file is None:
@@ -96,8 +96,8 @@ def write_messages(style: str) -> None:
     logging.captureWarnings(True)
     with contextlib.suppress(OSError):
         sys.stderr.fileno()  # of a program; where it is run inside of another, that one has hooks of its own
-        sys.excepthook = _tell_bug
-        threading.excepthook = lambda bug: _tell_bug(bug.exc_type, bug.exc_value, bug.exc_traceback)
+        sys.excepthook = _notify_bug
+        threading.excepthook = lambda bug: _notify_bug(bug.exc_type, bug.exc_value, bug.exc_traceback)
 
 
 def settle() -> None:
@@ -112,28 +112,28 @@ def is_json() -> bool:
     return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
 
 
-def tell(line: str, level: int = logging.INFO, event: str = "message", **facts: object) -> None:
+def notify(line: str, level: int = logging.INFO, event: str = "message", **facts: object) -> None:
     """A line for people, on stderr; as JSON with its event and facts. Any thread may."""
     if is_json():
-        _TOLD.log(level, "%s", line, extra={"facts": {"event": event, **facts}})
+        _NOTIFIED.log(level, "%s", line, extra={"facts": {"event": event, **facts}})
     else:
         click.echo(printable(masked(line)), err=True)
 
 
-def tell_at_once(line: str) -> None:
+def notify_now(line: str) -> None:
     """`tell` for a signal handler: what buffers may be in the middle of a line, and takes no second writer."""
     if is_json():
-        tell(line)
+        notify(line)
     else:
         os.write(2, f"{line}\n".encode())
 
 
-def _tell_bug(kind: type[BaseException], error: BaseException | None, trace: Any) -> None:
+def _notify_bug(kind: type[BaseException], error: BaseException | None, trace: Any) -> None:
     """A traceback as Python shows it, masked; as JSON, one object."""
     if kind is SystemExit:  # of a thread, where Python passes over it
         return
     if is_json():
         facts = {"event": "bug", "kind": kind.__name__}
-        _TOLD.critical("%s", error, exc_info=(kind, error or kind(), trace), extra={"facts": facts})
+        _NOTIFIED.critical("%s", error, exc_info=(kind, error or kind(), trace), extra={"facts": facts})
     else:
         sys.stderr.write(printable_lines(masked("".join(traceback.format_exception(kind, error, trace)))))

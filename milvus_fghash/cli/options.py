@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from milvus_fghash.errors import ConfigError, TooManyRefused
-from milvus_fghash.masking import KNOWN, without_secrets
+from milvus_fghash.core.masking import KNOWN, without_secrets
+from milvus_fghash.errors import ConfigError, TooManyRejected
 
 if TYPE_CHECKING:
-    from milvus_fghash.serving.schema import IndexType
+    from milvus_fghash.milvus.schema import IndexType
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -21,7 +21,7 @@ class _Local(click.Path):
     """A path of something that is there. Of a URL it says what is the matter."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from milvus_fghash.data.places import protocol_of
+        from milvus_fghash.datasets.sources.location import protocol_of
 
         if isinstance(value, str) and protocol_of(value):
             self.fail(f"{without_secrets(value)} is a URL, and this command reads files; download it first", param, ctx)
@@ -32,7 +32,7 @@ class _Place(_Local):
     """A path of something that is there, or a URL; where folders are taken, shards by their braces too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from milvus_fghash.data.places import Url, place_named, protocol_of
+        from milvus_fghash.datasets.sources.location import Url, place_named, protocol_of
 
         if isinstance(value, Path | Url):
             return value
@@ -65,7 +65,7 @@ def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comman
 
 
 def _together(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
-    from milvus_fghash.data.listing import split_names
+    from milvus_fghash.datasets.dataset import split_names
 
     return ",".join(split_names(",".join(values))) if values else None
 
@@ -90,9 +90,9 @@ split_option = click.option(
     help="Take this part of the photos only, such as train; may be repeated, or list several between commas.  "
     "[default: all]",
 )
-"""The command gets one text, as `Listing.split` takes it, or None."""
+"""The command gets one text, as `Dataset.split` takes it, or None."""
 max_errors_option = click.option(
-    "--max-errors", type=click.IntRange(min=0), default=0, help="More refused photos than this: exit code 3."
+    "--max-errors", type=click.IntRange(min=0), default=0, help="More rejected photos than this: exit code 3."
 )
 journal_option = click.option(
     "--journal",
@@ -103,9 +103,10 @@ journal_option = click.option(
 batch_size_option = click.option(
     "--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together."
 )
-report_option = click.option("--report", type=NEW_PATH, help="File for one line of JSON for each refused photo.")
-patience_option = click.option(
-    "--patience",
+report_option = click.option("--report", type=NEW_PATH, help="File for one line of JSON for each rejected photo.")
+retry_option = click.option(
+    "--retry-timeout",
+    "retry",
     type=click.FloatRange(min=0),
     default=300.0,
     help="Seconds to wait for a Milvus that is gone or overloaded.",
@@ -144,7 +145,7 @@ decoding_options: Callable[[Command], Command] = all_of(
     click.option("--workers", type=click.IntRange(min=0),
                  help="Processes that decode; 0 decodes in this one.  [default: one for each core, 8 at the most]"),
     click.option("--decode-timeout", type=click.FloatRange(min=0, min_open=True), default=30.0,
-                 help="Seconds after which a worker is ended and its photo refused."),
+                 help="Seconds after which a worker is ended and its photo rejected."),
 )  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def consistency_option(default: str | None) -> Callable[[Command], Command]:
 
 
 def keep_away(place: Path, *outputs: Path | None) -> None:
-    """`Listing.keep_apart` for who has no listing: refuse an output that is the list of photos, or lies in their place.
+    """`Dataset.keep_apart` for who has no listing: reject an output that is the list of photos, or lies in their place.
 
     Raises:
         ConfigError: names the first.
@@ -177,16 +178,16 @@ def keep_away(place: Path, *outputs: Path | None) -> None:
             raise ConfigError(f"{out} lies among the photos of {place}; give a place beside them for what is written")
 
 
-def refuse_too_many(refused: int, photos: int, max_errors: int, report: Path | None, rest: str = "") -> None:
-    """What ``--max-errors`` means at the end of a run: it is done, but for photos that it refused.
+def reject_too_many(rejected: int, photos: int, max_errors: int, report: Path | None, rest: str = "") -> None:
+    """What ``--max-errors`` means at the end of a run: it is done, but for photos that it rejected.
 
     Args:
         rest: a sentence on the others.
 
     Raises:
-        TooManyRefused: when there are more of them than are allowed.
+        TooManyRejected: when there are more of them than are allowed.
     """
-    if refused > max_errors:
+    if rejected > max_errors:
         where = f"see {report}" if report else "--report FILE lists them"
-        said = f"{refused} of {photos} photos were refused, {max_errors} are allowed (--max-errors); {where}"
-        raise TooManyRefused(f"{said}. {rest}" if rest else said)
+        said = f"{rejected} of {photos} photos were rejected, {max_errors} are allowed (--max-errors); {where}"
+        raise TooManyRejected(f"{said}. {rest}" if rest else said)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from milvus_fghash.outside_text import printable, printable_lines
+from milvus_fghash.core.untrusted_text import printable, printable_lines
 
 WIDE = 200
 """Columns of a table that goes into a file or a pipe."""

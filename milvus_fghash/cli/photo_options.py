@@ -11,60 +11,60 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import all_of
 from milvus_fghash.errors import ConfigError
 
 if TYPE_CHECKING:
-    from milvus_fghash.config import Recipe
-    from milvus_fghash.data import Listing, Selection, Url
+    from milvus_fghash.datasets.read import Dataset, Selection, Url
+    from milvus_fghash.recipes.schema import Recipe
 
 
 @dataclass(frozen=True)
 class PhotoOptions:
     """How the photos are read."""
 
-    dataset: str | None
+    given_layout: str | None
     """The layout that was named."""
     selection: Selection
 
     def layout(self, data: Path | Url, recipe: Recipe | None = None) -> str:
         """The layout that was named, here or by a recipe, or the one that ``data`` looks like."""
-        from milvus_fghash.data import detect
+        from milvus_fghash.datasets.read import detect
 
         named = recipe.data.dataset if recipe and recipe.data.dataset != "auto" else None
-        return self.dataset or named or detect(data)
+        return self.given_layout or named or detect(data)
 
-    def read(self, data: Path | Url, *outputs: Path | None) -> Listing:
-        """The photos in ``data``, also those whose path cannot be kept, for who refuses them one by one.
+    def read(self, data: Path | Url, *outputs: Path | None) -> Dataset:
+        """The photos in ``data``, also those whose path cannot be kept, for who rejects them one by one.
 
         Args:
-            outputs: files that are written, as in `Listing.keep_apart`.
+            outputs: files that are written, as in `Dataset.keep_apart`.
 
         Raises:
             DataError: when there are none, or something about them is wrong.
             ConfigError: when an output would replace a photo, or the layout takes no class level.
             MissingExtra: for a URL, without the packages it needs.
         """
-        listing = self._read(data)
+        dataset = self._read(data)
         for out in filter(None, outputs):
-            listing.keep_apart(out)
-        return listing
+            dataset.keep_apart(out)
+        return dataset
 
-    def read_files(self, data: Path, recipe: Recipe | None = None) -> Listing:
+    def read_files(self, data: Path, recipe: Recipe | None = None) -> Dataset:
         """`read_checked` in the layout of a recipe, for what needs each photo as a file.
 
         Raises:
             DataError: also when they are in an archive, or behind URLs.
         """
-        listing = self._read(data, recipe)
-        listing.check_paths()
-        assert listing.folder  # which raises
-        return listing
+        dataset = self._read(data, recipe)
+        dataset.check_paths()
+        assert dataset.folder  # which raises
+        return dataset
 
-    def _read(self, data: Path | Url, recipe: Recipe | None = None) -> Listing:
+    def _read(self, data: Path | Url, recipe: Recipe | None = None) -> Dataset:
         from milvus_fghash.cli.progress import progress_bar
-        from milvus_fghash.data import read
+        from milvus_fghash.datasets.read import read
 
         with progress_bar("reading the list of photos"):
             return read(self.layout(data, recipe), data, self.selection)
@@ -73,7 +73,7 @@ class PhotoOptions:
 def photo_options(dataset_default: str = "what the folder looks like") -> Callable[[Callable[..., Any]], Any]:
     """Add the options; the command gets them as one `reading`."""
     options = all_of(
-        click.option("--dataset", help="Layout of the photos, see `milvus-fghash datasets`.  "
+        click.option("--layout", help="Layout of the photos, see `milvus-fghash datasets`.  "
                      f"[default: {dataset_default}]"),
         click.option("--class-level", metavar="top|leaf|NUMBER", default="auto", show_default=False,
                      help="Which folder above a photo is its class: the top one, the one it lies in, or that at this "
@@ -89,15 +89,15 @@ def photo_options(dataset_default: str = "what the folder looks like") -> Callab
     def decorate(command: Callable[..., Any]) -> Any:
         @functools.wraps(command)
         def gathered(*args: Any, **kwargs: Any) -> Any:
-            from milvus_fghash.data.selection import Selection, class_level
+            from milvus_fghash.datasets.selection import Selection, class_level
 
-            words = [kwargs.pop(name) for name in ("dataset", "class_level", "exclude", "follow_links")]
-            dataset, level, exclude, follow_links = words
+            words = [kwargs.pop(name) for name in ("layout", "class_level", "exclude", "follow_links")]
+            layout, level, exclude, follow_links = words
             try:
                 selection = Selection(class_level(level), exclude, follow_links)
             except ConfigError as error:
                 raise click.UsageError(str(error)) from None
-            reading = PhotoOptions(dataset, selection)
+            reading = PhotoOptions(layout, selection)
             return command(*args, reading=reading, **kwargs)
 
         return options(gathered)
@@ -105,21 +105,21 @@ def photo_options(dataset_default: str = "what the folder looks like") -> Callab
     return decorate
 
 
-def tell_found(listing: Listing) -> None:
-    """Say how many photos, classes and splits there are, where the classes come from, and `tell_doubts`."""
-    from milvus_fghash.data.survey import facts, summary
+def notify_found(dataset: Dataset) -> None:
+    """Say how many photos, classes and splits there are, where the classes come from, and `notify_warnings`."""
+    from milvus_fghash.datasets.dataset import facts, summary
 
-    tell(summary(listing), event="photos", **facts(listing))
-    tell_doubts(listing)
+    notify(summary(dataset), event="photos", **facts(dataset))
+    notify_warnings(dataset)
 
 
-def tell_doubts(listing: Listing) -> None:
+def notify_warnings(dataset: Dataset) -> None:
     """Say what was left out, and what is doubtful about the classes."""
-    from milvus_fghash.data.survey import LINKED
+    from milvus_fghash.datasets.survey import LINKED
 
-    survey = listing.survey
+    survey = dataset.survey
     if survey.left_out.counts:
         option = " (--follow-links)" if LINKED in survey.left_out.counts else ""
-        tell("; ".join(filter(None, (f"left out: {survey.left_out}", f"{survey.left_out.hint}{option}"))))
+        notify("; ".join(filter(None, (f"left out: {survey.left_out}", f"{survey.left_out.hint}{option}"))))
     for warning in survey.warnings:
-        tell(f"Warning: {warning} (--class-level)", logging.WARNING)
+        notify(f"Warning: {warning} (--class-level)", logging.WARNING)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from milvus_fghash.cli.messages import is_json, tell
+from milvus_fghash.cli.messages import is_json, notify
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -100,7 +100,7 @@ class _Lines:
             self._count(now, done, total, note)
             is_last = done == total and not self._is_quiet
             if (now >= self._due or is_last) and done != self._told:
-                self._tell(now, f"{self._counted(now)}{note and '; '}{note}")
+                self._notify(now, f"{self._counted(now)}{note and '; '}{note}")
 
     def stage(self, what: str) -> None:
         with self._lock:
@@ -111,7 +111,7 @@ class _Lines:
         with self._lock:
             now = time.monotonic()
             self._count(now, done, total, "")
-            self._tell(now, f"{what}{self._left(now)}")
+            self._notify(now, f"{what}{self._left(now)}")
 
     def end(self) -> None:
         """Repeat nothing more."""
@@ -136,7 +136,7 @@ class _Lines:
         left = self._seconds_left(now)
         return f", {_shown(left)} left" if left and left >= 1 else ""
 
-    def _tell(self, now: float, what: str) -> None:
+    def _notify(self, now: float, what: str) -> None:
         """How much is done."""
         self._due, self._is_quiet = now + EVERY, False
         self._told = -1 if self._done is None else self._done
@@ -148,7 +148,7 @@ class _Lines:
         self._last, self._pause = now, EVERY
         if self._stage:
             facts["stage"] = self._stage
-        tell(f"{self._label}: {what}", event=event, what=self._label, **facts)
+        notify(f"{self._label}: {what}", event=event, what=self._label, **facts)
 
     def _repeat(self) -> None:
         while not self._ended.wait(EVERY):
@@ -162,7 +162,7 @@ class _Lines:
                 if self._done is None:
                     self._say(now, words, "stage")
                 else:
-                    self._tell(now, words)
+                    self._notify(now, words)
                 self._pause = pause
 
 

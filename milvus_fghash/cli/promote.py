@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from milvus_fghash.cli.connection import Connection, server_options
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import journal_option, json_option
 from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from milvus_fghash.serving.promote import Moved
+    from milvus_fghash.migration.promote import AliasChange
 
 
 @click.command()
@@ -63,7 +63,7 @@ def promote(
     left = [name for name in moved.previous if name not in dropped]
     _show(moved, {"previous": left, **({} if keep is None else {"older": older, "dropped": dropped})}, as_json)
     if older and not yes:
-        tell(f"{', '.join(older)} would be dropped; say --yes to do it")
+        notify(f"{', '.join(older)} would be dropped; say --yes to do it")
 
 
 @click.command()
@@ -84,7 +84,7 @@ def rollback(alias: str, connection: Connection, as_json: bool) -> None:
     _show(moved, {"previous": list(moved.previous)}, as_json)
 
 
-def _show(moved: Moved, more: dict[str, object], as_json: bool) -> None:
+def _show(moved: AliasChange, more: dict[str, object], as_json: bool) -> None:
     facts = {**asdict(moved), **more}
     if as_json:
         show_json(facts)

@@ -20,7 +20,7 @@ def recipes(name: str | None, as_json: bool) -> None:
     Example: milvus-fghash recipes frozen-fcaenet > mine.toml
              milvus-fghash recipes frozen > my-setting.toml
     """
-    from milvus_fghash.recipe_book import setting_names, setting_text
+    from milvus_fghash.recipes.loader import setting_names, setting_text
 
     if name in setting_names():
         if as_json:
@@ -36,7 +36,7 @@ def recipes(name: str | None, as_json: bool) -> None:
 
 def _list_parts() -> None:
     from milvus_fghash.methods import card
-    from milvus_fghash.recipe_book import descriptions
+    from milvus_fghash.recipes.loader import descriptions
 
     show_table([{"setting": name, "description": text} for name, text in descriptions("settings").items()])
     click.echo()
@@ -49,7 +49,7 @@ def _list_parts() -> None:
 
 def _every_recipe() -> list[dict[str, str]]:
     from milvus_fghash.methods import card
-    from milvus_fghash.recipe_book import load_recipe, method_names, setting_names
+    from milvus_fghash.recipes.loader import load_recipe, method_names, setting_names
 
     rows = []
     for setting in setting_names():
@@ -71,7 +71,7 @@ def _show_recipe(name: str, as_json: bool) -> None:
     import tomli_w
 
     from milvus_fghash.methods import check_trunk
-    from milvus_fghash.recipe_book import comments, load_recipe
+    from milvus_fghash.recipes.loader import comments, load_recipe
 
     recipe = load_recipe(name)
     check_trunk(recipe.method.name, frozen=recipe.trunk.frozen)

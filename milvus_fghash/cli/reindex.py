@@ -19,22 +19,22 @@ from milvus_fghash.cli.options import (
     json_option,
     max_errors_option,
     namespace_option,
-    patience_option,
-    refuse_too_many,
+    reject_too_many,
     report_option,
+    retry_option,
     split_option,
 )
 from milvus_fghash.cli.output import show_json, show_record, show_table
-from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
+from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
 from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 from milvus_fghash.cli.verify import facts_of
-from milvus_fghash.errors import NotWhole
+from milvus_fghash.errors import Inconsistent
 
 if TYPE_CHECKING:
-    from milvus_fghash.data import Url
-    from milvus_fghash.serving.reindex import Reindexed
-    from milvus_fghash.serving.side_by_side import Comparison
+    from milvus_fghash.datasets.read import Url
+    from milvus_fghash.migration.model_comparison import Comparison
+    from milvus_fghash.migration.reindex import Reindexed
 
 
 @click.command()
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @decoding_options
 @report_option
 @max_errors_option
-@patience_option
+@retry_option
 @click.option("--verify-sample", type=click.IntRange(0, 10_000), default=100,
               help="Photos that are encoded again and searched for.")  # fmt: skip
 @click.option("--compare-sample", type=click.IntRange(0, 50_000), default=5000,
@@ -75,7 +75,7 @@ def reindex(
     decode_timeout: float,
     report: Path | None,
     max_errors: int,
-    patience: float,
+    retry: float,
     verify_sample: int,
     compare_sample: int,
     compare_split: str,
@@ -99,22 +99,22 @@ def reindex(
     \b
     Example: milvus-fghash reindex bundles/birds-2 photos --collection-name birds
     """
-    from milvus_fghash.serving.decoding import WORKERS
-    from milvus_fghash.serving.encoder import Encoder
-    from milvus_fghash.serving.ingest import IngestOptions
-    from milvus_fghash.serving.patience import Patience
-    from milvus_fghash.serving.reindex import Sample
+    from milvus_fghash.encoding.decode_stream import WORKERS
+    from milvus_fghash.encoding.encoder import Encoder
+    from milvus_fghash.ingest.api import IngestOptions
+    from milvus_fghash.migration.reindex import Sample
+    from milvus_fghash.milvus.retry import RetryPolicy
 
     found = reading.read(data, report)
-    listing = found.split(split) if split else found
+    dataset = found.split(split) if split else found
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
     options = IngestOptions(
         batch_rows=batch_size,
         workers=WORKERS if workers is None else workers,
         timeout=decode_timeout,
-        patience=Patience(patience),
+        retry=RetryPolicy(retry),
     )
-    tell_found(found)
+    notify_found(found)
     with (
         connection.catalog(journal=journal) as catalog,
         progress_bar("reindexing") as update,
@@ -122,7 +122,7 @@ def reindex(
     ):
         done = catalog.reindex(
             encoder,
-            listing,
+            dataset,
             into=into,
             selection=reading.selection,
             namespace=namespace,
@@ -135,9 +135,9 @@ def reindex(
     name = connection.collection_name
     alias = name if name != done.old else None
     _show(done, _next_step(done, alias), as_json)
-    if not done.verification.is_whole:
-        raise NotWhole(f"the collection {done.new} is not whole: verify it with --mend, and reindex again")
-    refuse_too_many(done.ingest.refused, len(listing), max_errors, report)
+    if not done.verification.is_consistent:
+        raise Inconsistent(f"the collection {done.new} is not whole: verify it with --repair, and reindex again")
+    reject_too_many(done.ingest.rejected, len(dataset), max_errors, report)
 
 
 def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
@@ -146,7 +146,7 @@ def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
         "new": done.new,
         "ingest": asdict(done.ingest),
         "verification": facts_of(done.verification),
-        "whole": done.verification.is_whole,
+        "whole": done.verification.is_consistent,
         "missing": asdict(done.missing),
     }
     found = done.comparison
@@ -185,8 +185,8 @@ def _said(found: Comparison) -> str:
 
 
 def _next_step(done: Reindexed, alias: str | None) -> str:
-    if not done.verification.is_whole:
-        return f"milvus-fghash verify ... --collection-name {done.new} --mend, and this again"
+    if not done.verification.is_consistent:
+        return f"milvus-fghash verify ... --collection-name {done.new} --repair, and this again"
     if done.missing.count:
         return f"{done.missing.count:,} rows of {done.old} are not in {done.new}: reindex their photos too"
     return f"milvus-fghash promote {alias or 'ALIAS'} {done.new}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import (
     NEW_PATH,
     PHOTO,
@@ -21,12 +21,12 @@ from milvus_fghash.cli.options import (
     own_namespace_option,
 )
 from milvus_fghash.cli.output import show_json, show_table
-from milvus_fghash.outside_text import printable
+from milvus_fghash.core.untrusted_text import printable
 
 if TYPE_CHECKING:
-    from milvus_fghash.data import Url
-    from milvus_fghash.serving.collection import Consistency
-    from milvus_fghash.serving.search import Found
+    from milvus_fghash.datasets.read import Url
+    from milvus_fghash.milvus.collection import Consistency
+    from milvus_fghash.search.search import SearchResult
 
 
 @click.command()
@@ -87,8 +87,8 @@ def search(
         raise click.UsageError("searching by --image needs the BUNDLE that made the codes")
     if html and photos is None:
         raise click.UsageError("--html needs --photos, the folder the photos were ingested from")
-    from milvus_fghash.data.places import name_of
-    from milvus_fghash.data.reading import photo_at
+    from milvus_fghash.datasets.sources.location import name_of
+    from milvus_fghash.datasets.sources.open import photo_at
 
     photo_of = {str(image) if isinstance(image, Path) else name_of(image.full): photo_at(image) for image in images}
     asked: dict[str, Any] = {
@@ -108,14 +108,14 @@ def search(
         found += [("id", key, catalog.search(id=key, namespace=namespace, **asked)) for key in ids]
         found += [("code", text, catalog.search(code=text, **asked)) for text in codes]
     if html and photos:
-        from milvus_fghash.serving.gallery import Query, absent, write_gallery
+        from milvus_fghash.search.html_report import Query, absent, write_gallery
 
         pages = [
             Query(query, answer, photo_of.get(query) if kind == "image" else None) for kind, query, answer in found
         ]
         write_gallery(html, pages, photos)
         if line := absent(photos, (hit.path for _, _, answer in found for hit in answer.hits)):
-            tell(f"Warning: {line} (--photos)", logging.WARNING)
+            notify(f"Warning: {line} (--photos)", logging.WARNING)
     if as_json:
         show_json([{"by": kind, "query": query, **asdict(answer)} for kind, query, answer in found])
     else:
@@ -123,8 +123,8 @@ def search(
             _show(kind, query, answer)
 
 
-def _show(kind: str, query: str, answer: Found) -> None:
-    from milvus_fghash.data.columns import OWN_ID
+def _show(kind: str, query: str, answer: SearchResult) -> None:
+    from milvus_fghash.datasets.tables.columns import OWN_ID
 
     click.echo(f"{kind} {printable(query)}")
     own_ids = any(hit.own_id for hit in answer.hits)

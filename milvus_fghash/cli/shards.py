@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import (
     NEW_PATH,
     PHOTOS,
@@ -22,25 +22,25 @@ from milvus_fghash.cli.options import (
     json_option,
     max_errors_option,
     namespace_option,
-    patience_option,
-    refuse_too_many,
+    reject_too_many,
     report_option,
+    retry_option,
     row_options,
     split_option,
 )
 from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
+from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
 from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.stopping import finishing_when_interrupted
 
 if TYPE_CHECKING:
-    from milvus_fghash.data import Url
-    from milvus_fghash.serving.collection import Consistency
-    from milvus_fghash.serving.schema import IndexType
+    from milvus_fghash.datasets.read import Url
+    from milvus_fghash.milvus.collection import Consistency
+    from milvus_fghash.milvus.schema import IndexType
 
 
 def _without_ray(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Refuse an option of Ray that would be passed over; its environment variable may stand there for others."""
+    """Reject an option of Ray that would be passed over; its environment variable may stand there for others."""
     given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
     if given and ctx.params["engine"] != "ray":
         raise click.UsageError(f"{parameter.opts[0]} needs --engine ray")
@@ -73,7 +73,7 @@ def shards() -> None:
 @decoding_options
 @report_option
 @max_errors_option
-@click.option("--retry-refused", is_flag=True, help="Make shards again that lack photos which were refused.")
+@click.option("--retry-rejected", is_flag=True, help="Make shards again that lack photos which were rejected.")
 @click.option("--prune", is_flag=True, help="Delete shards of photos that DATA no longer has, or not as they were.")
 @json_option
 def build(
@@ -100,7 +100,7 @@ def build(
     decode_timeout: float,
     report: Path | None,
     max_errors: int,
-    retry_refused: bool,
+    retry_rejected: bool,
     prune: bool,
     as_json: bool,
 ) -> None:
@@ -112,12 +112,12 @@ def build(
     --max-errors.
 
     \b
-    Example: milvus-fghash shards build bundles/birds photos --out shards --report refused.jsonl
+    Example: milvus-fghash shards build bundles/birds photos --out shards --report rejected.jsonl
     """
-    from milvus_fghash.bulk.api import RayOptions, ShardOptions, build_shards
+    from milvus_fghash.bulk_import.api import RayOptions, ShardOptions, build_shards
 
     found = reading.read(data, report, out)
-    listing = found.split(split) if split else found
+    dataset = found.split(split) if split else found
     options = ShardOptions(
         workers=workers,
         timeout=decode_timeout,
@@ -127,14 +127,14 @@ def build(
         phash=phash is not False,
         columns=columns,
         partition_key=partition_key,
-        retry_refused=retry_refused,
+        retry_rejected=retry_rejected,
         prune=prune,
     )
-    tell_found(found)
+    notify_found(found)
     with finishing_when_interrupted() as stop, progress_bar("encoding") as update:
         result = build_shards(
             bundle,
-            listing,
+            dataset,
             out=out,
             selection=reading.selection,
             namespace=namespace,
@@ -145,11 +145,11 @@ def build(
             encode_timeout=encode_timeout,
             report=report,
             stop=stop,
-            notify=tell,
+            notify=notify,
             progress=update,
         )
     _show({"folder": str(out), **asdict(result)}, as_json)
-    refuse_too_many(result.refused, len(listing), max_errors, report, "All others are in the shards")
+    reject_too_many(result.rejected, len(dataset), max_errors, report, "All others are in the shards")
 
 
 @shards.command("import")
@@ -161,7 +161,7 @@ def build(
 @click.option("--deadline", type=click.FloatRange(min=0), default=3600.0,
               help="Seconds without progress after which to stop waiting.")  # fmt: skip
 @click.option("--sample", type=click.IntRange(min=0), default=100, help="Rows to read back and compare.")
-@patience_option
+@retry_option
 @consistency_option(default="Bounded")
 @milvus_options
 @json_option
@@ -173,7 +173,7 @@ def import_(
     at_once: int,
     deadline: float,
     sample: int,
-    patience: float,
+    retry: float,
     consistency: Consistency,
     connection: Connection,
     as_json: bool,
@@ -187,8 +187,8 @@ def import_(
     \b
     Example: milvus-fghash shards import shards --uri http://localhost:19530 --bucket s3://milvus-bucket/shards
     """
-    from milvus_fghash.bulk.api import ImportOptions, import_shards
-    from milvus_fghash.serving.patience import Patience
+    from milvus_fghash.bulk_import.api import ImportOptions, import_shards
+    from milvus_fghash.milvus.retry import RetryPolicy
 
     with finishing_when_interrupted() as stop, progress_bar("importing") as update:
         result = import_shards(
@@ -199,9 +199,9 @@ def import_(
             index=index,
             nlist=nlist,
             consistency=consistency,
-            options=ImportOptions(at_once, deadline, sample, Patience(patience)),
+            options=ImportOptions(at_once, deadline, sample, RetryPolicy(retry)),
             stop=stop,
-            notify=tell,
+            notify=notify,
             stage=update.stage,
             progress=update,
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from milvus_fghash.cli.messages import tell_at_once
+from milvus_fghash.cli.messages import notify_now
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAID = "Finishing what was begun; once more leaves after the write under way, a third time at once."
@@ -35,7 +35,7 @@ def finishing_when_interrupted() -> Iterator[threading.Event]:
     def handle(number: int, frame: FrameType | None) -> None:
         if not asked.is_set():
             asked.set()
-            tell_at_once(SAID)
+            notify_now(SAID)
             return
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)

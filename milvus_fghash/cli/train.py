@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import NEW_PATH, json_option
 from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, tell_found
+from milvus_fghash.cli.photo_options import PhotoOptions, notify_found
 from milvus_fghash.cli.progress import Update, progress_bar
 from milvus_fghash.cli.training_options import training_options
 from milvus_fghash.errors import optional_part
@@ -48,21 +48,21 @@ def train(
     \b
     Example: milvus-fghash train frozen-fcaenet --data CUB_200_2011 --out runs/birds
     """
-    from milvus_fghash.recipe_book import load_recipe, with_weights
+    from milvus_fghash.recipes.loader import load_recipe, with_weights
 
     loaded = load_recipe(recipe, with_weights(changes, weights))
     with optional_part("train"):
         from milvus_fghash.training.api import train as run
         from milvus_fghash.training.checkpoint import find_checkpoint
-    listing = reading.read_files(data, loaded)
-    tell_found(listing)
+    dataset = reading.read_files(data, loaded)
+    notify_found(dataset)
     if resume and find_checkpoint(out) is None:
-        tell(f"{out} holds nothing to go on with; a new training begins.")
+        notify(f"{out} holds nothing to go on with; a new training begins.")
     try:
         with progress_bar("training") as update:
             checkpoint = run(
                 loaded,
-                listing,
+                dataset,
                 out=out,
                 bits=bits,
                 seed=seed,
@@ -73,7 +73,7 @@ def train(
             )
     except KeyboardInterrupt:
         if find_checkpoint(out) is not None:
-            tell("The same command with --resume goes on from the last finished round.")
+            notify("The same command with --resume goes on from the last finished round.")
         raise
     result = {"checkpoint": str(checkpoint), "method": loaded.method.name, "bits": bits}
     if as_json:

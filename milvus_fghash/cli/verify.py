@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import tell
+from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import (
     PHOTOS,
     READABLE_FOLDER,
@@ -20,14 +20,14 @@ from milvus_fghash.cli.options import (
     split_option,
 )
 from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, photo_options, tell_found
+from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
 from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.stopping import finishing_when_interrupted
-from milvus_fghash.errors import NotWhole
+from milvus_fghash.errors import Inconsistent
 
 if TYPE_CHECKING:
-    from milvus_fghash.data import Url
-    from milvus_fghash.serving.verify import Verification
+    from milvus_fghash.datasets.read import Url
+    from milvus_fghash.ingest.verify import Verification
 
 
 @click.command()
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     "--sample", type=click.IntRange(0, 10_000), default=100, help="Photos that are encoded again and searched for."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Draws the sample.  [default: another each time]")
-@click.option("--mend", is_flag=True, help="Write what is missing or wrong again; take in what is new.")
-@click.option("--delete-extra", is_flag=True, help="With --mend: delete rows that no photo and no journal knows.")
+@click.option("--repair", is_flag=True, help="Write what is missing or wrong again; take in what is new.")
+@click.option("--delete-extra", is_flag=True, help="With --repair: delete rows that no photo and no journal knows.")
 @encoder_options
 @journal_option
 @milvus_options
@@ -54,7 +54,7 @@ def verify(
     namespace: str,
     sample: int,
     seed: int | None,
-    mend: bool,
+    repair: bool,
     delete_extra: bool,
     provider: str | None,
     threads: int,
@@ -67,52 +67,57 @@ def verify(
 
     The journal says what Milvus acknowledged. Rows can be missing, extra, there twice, or made of another content; and
     of a sample of photos the code can be another, or the row not be found. The exit code is 1 when anything of that is
-    so. Photos that are new, refused or vanished are counted only: ingest and its --prune see to them.
+    so. Photos that are new, rejected or vanished are counted only: ingest and its --prune see to them.
 
     \b
     Example: milvus-fghash verify bundles/birds photos --split train
     """
-    if delete_extra and not mend:
-        raise click.UsageError("--delete-extra goes with --mend")
+    if delete_extra and not repair:
+        raise click.UsageError("--delete-extra goes with --repair")
     found = reading.read(data)
-    listing = found.split(split) if split else found
+    dataset = found.split(split) if split else found
     seed = random.randrange(2**32) if seed is None else seed
-    mended: dict[str, int] | None = None
+    repaired: dict[str, int] | None = None
     with (
         connection.catalog(
             bundle=bundle, journal=journal, provider=provider, threads=threads, encode_timeout=encode_timeout
         ) as catalog,
         progress_bar("verifying") as update,
     ):
-        tell_found(found)
+        notify_found(found)
         asked: dict[str, Any] = {"selection": reading.selection, "namespace": namespace, "sample": sample, "seed": seed}
-        if mend:
+        if repair:
             with finishing_when_interrupted() as stop:
-                done = catalog.repair(listing, delete_extra=delete_extra, stop=stop, progress=update, **asked)
-            mended = {name: one.count for name, one in done.before.findings.items() if one.count}
+                done = catalog.repair(dataset, delete_extra=delete_extra, stop=stop, progress=update, **asked)
+            repaired = {name: one.count for name, one in done.before.findings.items() if one.count}
             report = done.after
         else:
-            report = catalog.verify(listing, **asked)
+            report = catalog.verify(dataset, **asked)
         name, folder = catalog.collection.name, catalog.journal_folder
-    facts = {**facts_of(report), **({"mended": mended} if mend else {}), "seed": seed, "whole": report.is_whole}
+    facts = {
+        **facts_of(report),
+        **({"repaired": repaired} if repair else {}),
+        "seed": seed,
+        "whole": report.is_consistent,
+    }
     if as_json:
         show_json(facts)
     else:
         show_record(facts)
-    if not report.is_whole:
+    if not report.is_consistent:
         wrong = ", ".join(
             f"{one.count:,} {name.replace('_', ' ')}" for name, one in report.findings.items() if one.count
         )
-        raise NotWhole(f"the collection {name} is not whole: {wrong}; {_next_step(report, mend, folder)}")
+        raise Inconsistent(f"the collection {name} is not whole: {wrong}; {_next_step(report, repair, folder)}")
     if report.unacknowledged and not report.acknowledged:
-        tell(f"There is no journal of these rows in {folder}: only the sample was compared with them.")
+        notify(f"There is no journal of these rows in {folder}: only the sample was compared with them.")
 
 
-def _next_step(found: Verification, mended: bool, folder: Path) -> str:
+def _next_step(found: Verification, repaired: bool, folder: Path) -> str:
     if found.of_others == sum(one.count for one in found.findings.values()):
-        return "all of that is of other photos: verify those, with --mend"
-    if not mended:
-        return "--mend writes what is wrong again"
+        return "all of that is of other photos: verify those, with --repair"
+    if not repaired:
+        return "--repair writes what is wrong again"
     if found.miscoded.count:
         return f"a sample tells of all: delete {folder}, and ingest writes every row again"
     if found.extra.count:

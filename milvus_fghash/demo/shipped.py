@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
-from milvus_fghash.data.drawings import MAX_CLASSES, draw_splits, kinds
-from milvus_fghash.duplicates_record import spare_rows
+from milvus_fghash.datasets.synthetic.drawings import MAX_CLASSES, draw_splits, kinds
+from milvus_fghash.dedupe.report import spare_rows
 from milvus_fghash.errors import DataError
 
 if TYPE_CHECKING:
     from milvus_fghash.catalog import Catalog
-    from milvus_fghash.data.listing import Listing
-    from milvus_fghash.evaluate import EvaluationRecord
+    from milvus_fghash.datasets.dataset import Dataset
+    from milvus_fghash.evaluation.record import EvaluationRecord
 
 SIZE: Final = 96
 """Pixels a side of a drawing."""
@@ -122,7 +122,7 @@ def run_shipped(
     return ShippedDemo(records, exact, again, mistaken, page, out, seconds)
 
 
-def plant_copies(drawings: Listing) -> None:
+def plant_copies(drawings: Dataset) -> None:
     """Beside some drawings of the catalog, an equal file, or the same picture saved again at another quality."""
     photos = [drawings.file(row) for row, split in enumerate(drawings.splits) if split == "train"]
     step = len(photos) // (2 * COPIES)
@@ -143,8 +143,8 @@ def _copies(catalog: Catalog) -> tuple[int, int, int]:
     return exact, again, len(names) - exact - again
 
 
-def _show(catalog: Catalog, drawings: Listing, page: Path) -> Path:
-    from milvus_fghash.serving.gallery import Query, write_gallery
+def _show(catalog: Catalog, drawings: Dataset, page: Path) -> Path:
+    from milvus_fghash.search.html_report import Query, write_gallery
 
     queries = []
     for split in ("test", "val"):
@@ -156,7 +156,7 @@ def _show(catalog: Catalog, drawings: Listing, page: Path) -> Path:
     return page
 
 
-def _evaluate(catalog: Catalog, trained: Catalog, drawings: Listing) -> dict[str, EvaluationRecord]:
+def _evaluate(catalog: Catalog, trained: Catalog, drawings: Dataset) -> dict[str, EvaluationRecord]:
     names = [kind.name for kind in kinds(MAX_CLASSES)]
     known, new = ([names[number] for number in numbers] for numbers in (KNOWN, NEW))
     return {

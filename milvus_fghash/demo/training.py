@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from milvus_fghash.errors import DataError
-from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.recipes.loader import load_recipe
 
 if TYPE_CHECKING:
-    from milvus_fghash.data.listing import Listing
-    from milvus_fghash.evaluate import EvaluationRecord
-    from milvus_fghash.serving.collection import HashCollection
-    from milvus_fghash.serving.encoder import Encoder
+    from milvus_fghash.datasets.dataset import Dataset
+    from milvus_fghash.encoding.encoder import Encoder
+    from milvus_fghash.evaluation.record import EvaluationRecord
+    from milvus_fghash.milvus.collection import HashCollection
 
 METHODS: Final = ("fcaenet", "lsh")
 BITS: Final = 48
@@ -26,7 +26,7 @@ QUERIES: Final = 8
 """Rows of the gallery page."""
 HITS: Final = 7
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ class DemoResult:
     """Step -> seconds."""
 
 
-def run_demo(out: Path, seed: int = 0, *, shuffle_labels: bool = False, tell: Tell = lambda line: None) -> DemoResult:
+def run_demo(
+    out: Path, seed: int = 0, *, shuffle_labels: bool = False, notify: Notify = lambda line: None
+) -> DemoResult:
     """Run the whole road below ``out``, which must be new or empty.
 
     Both methods start from the same trunk with random weights. FCAENet trains it; LSH takes it as it is.
@@ -59,7 +61,7 @@ def run_demo(out: Path, seed: int = 0, *, shuffle_labels: bool = False, tell: Te
     Raises:
         DataError: when ``out`` is not empty.
     """
-    from milvus_fghash.data.drawings import draw_birds
+    from milvus_fghash.datasets.synthetic.drawings import draw_birds
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder; choose another one", setting="out")
@@ -72,16 +74,16 @@ def run_demo(out: Path, seed: int = 0, *, shuffle_labels: bool = False, tell: Te
         seconds[step] = now - started
         started = now
 
-    listing = draw_birds(out / "drawings", size=96, seed=seed)
-    tell(f"drew {len(listing)} birds of {len(listing.classes)} classes that differ in small parts")
+    dataset = draw_birds(out / "drawings", size=96, seed=seed)
+    notify(f"drew {len(dataset)} birds of {len(dataset.classes)} classes that differ in small parts")
     done("draw")
     bundles = {}
     for method in METHODS:
-        bundles[method] = _learn(method, _shuffled(listing, seed) if shuffle_labels else listing, out, seed, tell)
+        bundles[method] = _learn(method, _shuffled(dataset, seed) if shuffle_labels else dataset, out, seed, notify)
         done(f"train and export {method}")
-    records, learned, gallery = _serve(bundles, listing, out, shuffle_labels, tell)
+    records, learned, gallery = _serve(bundles, dataset, out, shuffle_labels, notify)
     done("ingest, search and evaluate")
-    from milvus_fghash.plots import write_plots
+    from milvus_fghash.evaluation.plots import write_plots
 
     shown = {f"{name}, {record.bits} bits": record for name, record in records.items()}
     plots = tuple(write_plots(shown, out / "plots"))
@@ -89,79 +91,79 @@ def run_demo(out: Path, seed: int = 0, *, shuffle_labels: bool = False, tell: Te
     return DemoResult(records, learned, gallery, plots, bundles, out / "demo.db", seconds)
 
 
-def _learn(method: str, listing: Listing, out: Path, seed: int, tell: Tell) -> Path:
+def _learn(method: str, dataset: Dataset, out: Path, seed: int, notify: Notify) -> Path:
     from milvus_fghash.exporters.onnx_bundle import export
     from milvus_fghash.training.draws import with_seed
     from milvus_fghash.training.run import Watcher, train
 
     recipe = with_seed(load_recipe(f"demo-{method}"), seed)
     watcher = Watcher(
-        round=lambda record, rounds: tell(
+        round=lambda record, rounds: notify(
             f"{method}: round {record.round} of {rounds}, {record.images_per_second:.0f} drawings/s"
         )
     )
-    checkpoint = train(recipe, BITS, listing, out / "trainings" / method, device="cpu", watcher=watcher)
+    checkpoint = train(recipe, BITS, dataset, out / "trainings" / method, device="cpu", watcher=watcher)
     bundle = export(checkpoint, out / "bundles" / method)
-    tell(f"{method}: exported to {bundle.path}")
+    notify(f"{method}: exported to {bundle.path}")
     return bundle.path
 
 
 def _serve(
-    bundles: dict[str, Path], listing: Listing, out: Path, shuffled: bool, tell: Tell
+    bundles: dict[str, Path], dataset: Dataset, out: Path, shuffled: bool, notify: Notify
 ) -> tuple[dict[str, EvaluationRecord], EvaluationRecord | None, Path]:
     """Ingest the training drawings, search by unseen ones, and evaluate what stands in Milvus."""
     from contextlib import closing
 
-    from milvus_fghash.serving.collection import HashCollection
-    from milvus_fghash.serving.encoder import Encoder
-    from milvus_fghash.serving.evaluation import evaluate_bundle, evaluate_collection
-    from milvus_fghash.serving.ingest import ingest
-    from milvus_fghash.serving.target import Target, connect
+    from milvus_fghash.encoding.encoder import Encoder
+    from milvus_fghash.evaluation.evaluate import evaluate_bundle, evaluate_collection
+    from milvus_fghash.ingest.api import ingest
+    from milvus_fghash.milvus.collection import HashCollection
+    from milvus_fghash.milvus.connection import ConnectionConfig, connect
 
     records: dict[str, EvaluationRecord] = {}
     learned: EvaluationRecord | None = None
     page = out / "gallery.html"
-    with closing(connect(Target(uri=str(out / "demo.db")))) as client:
+    with closing(connect(ConnectionConfig(uri=str(out / "demo.db")))) as client:
         for method, path in bundles.items():
             encoder = Encoder.open(path)
             collection = HashCollection.create(client, f"birds_{method}", encoder.bundle.manifest)
-            result = ingest(encoder, listing.split("train"), collection)
-            tell(f"{method}: {result.stored} codes of {encoder.bits} bits in Milvus Lite")
-            from_milvus = evaluate_collection(collection, encoder, listing, dataset="drawings")
+            result = ingest(encoder, dataset.split("train"), collection)
+            notify(f"{method}: {result.stored} codes of {encoder.bits} bits in Milvus Lite")
+            from_milvus = evaluate_collection(collection, encoder, dataset, dataset_name="drawings")
             records[method] = from_milvus.encoded
             from_milvus.write(out / f"evaluation-{method}.json")
             if method == "fcaenet":
                 if not shuffled:  # the learned codes carry the labels of the training
-                    learned = evaluate_bundle(encoder, listing, dataset="drawings").learned
-                _write_page(page, encoder, collection, listing)
+                    learned = evaluate_bundle(encoder, dataset, dataset_name="drawings").learned
+                _write_page(page, encoder, collection, dataset)
     return records, learned, page
 
 
-def _write_page(page: Path, encoder: Encoder, collection: HashCollection, listing: Listing) -> None:
-    from milvus_fghash.serving.gallery import Query, write_gallery
-    from milvus_fghash.serving.search import Wanted, search_file
+def _write_page(page: Path, encoder: Encoder, collection: HashCollection, dataset: Dataset) -> None:
+    from milvus_fghash.search.html_report import Query, write_gallery
+    from milvus_fghash.search.search import SearchParams, search_file
 
-    unseen = listing.split("test")
+    unseen = dataset.split("test")
     rows = [int(row * len(unseen) / QUERIES) for row in range(QUERIES)]
     queries = [
         Query(
             unseen.paths[row],
-            search_file(collection, encoder, unseen.file(row), Wanted(k=HITS)),
+            search_file(collection, encoder, unseen.file(row), SearchParams(k=HITS)),
             unseen.file(row),
             unseen.labels[row],
         )
         for row in rows
     ]
-    write_gallery(page, queries, listing.root, "Drawings the network has not seen, and the nearest it was trained on")
+    write_gallery(page, queries, dataset.root, "Drawings the network has not seen, and the nearest it was trained on")
 
 
-def _shuffled(listing: Listing, seed: int) -> Listing:
+def _shuffled(dataset: Dataset, seed: int) -> Dataset:
     """The same drawings with their labels dealt out anew among the training drawings."""
     from dataclasses import replace
 
     import numpy as np
 
-    labels = np.array(listing.labels)
-    rows = [row for row, split in enumerate(listing.splits) if split == "train"]
+    labels = np.array(dataset.labels)
+    rows = [row for row, split in enumerate(dataset.splits) if split == "train"]
     labels[rows] = np.random.default_rng(seed).permutation(labels[rows])
-    return replace(listing, labels=tuple(labels.tolist()))
+    return replace(dataset, labels=tuple(labels.tolist()))

@@ -75,7 +75,7 @@ def card(name: str) -> Card:
 
 
 def check_trunk(name: str, *, frozen: bool) -> None:
-    """Refuse a frozen trunk to a method that learns from its maps.
+    """Reject a frozen trunk to a method that learns from its maps.
 
     Raises:
         ConfigError: when they do not go together.

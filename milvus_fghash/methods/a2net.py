@@ -24,12 +24,12 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import baseline
 from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
 from milvus_fghash.methods.heads import HashHead
-from milvus_fghash.methods.parts import PartsNetwork, refuse_standardise
+from milvus_fghash.methods.parts import PartsNetwork, reject_standardise
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Config(baseline.Config):
@@ -69,7 +69,7 @@ class Method(baseline.Method):
     head: TiedHead
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        refuse_standardise(head, "A2-Net")
+        reject_standardise(head, "A2-Net")
         if head.kind != "linear":
             raise ConfigError(
                 f"head.kind = {head.kind!r} does not go with A2-Net, whose head is one matrix; use 'linear'"

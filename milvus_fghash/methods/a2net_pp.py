@@ -23,9 +23,9 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import a2net
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.recipes.schema import HeadChoice
 
 WIDTHS = (512, 256, 128, 64, 32, 16, 3)
 

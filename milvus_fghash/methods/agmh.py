@@ -21,11 +21,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
 from milvus_fghash.methods.heads import HashHead
-from milvus_fghash.methods.parts import refuse_standardise
+from milvus_fghash.methods.parts import reject_standardise
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Config(baseline.Config):
@@ -77,7 +77,7 @@ class Method(baseline.Method):
     config: Config
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        refuse_standardise(head, "agmh")
+        reject_standardise(head, "agmh")
         super().__init__(trunk, head, sizes, config)
         width = trunk.n_features // 4
         self.last_stage = trunk.copy_last_stage(stride=1)

@@ -22,11 +22,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice, Seed
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.asymmetric import PairTarget, dissimilarity, solve_codes
 from milvus_fghash.methods.base import Batch, HashMethod, Round, Sizes, Trunk, generator
 from milvus_fghash.methods.class_codes import draw_codes
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.recipes.schema import HeadChoice, Seed
 
 
 class Config(Frozen):

@@ -16,10 +16,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods.base import HashMethod, Sizes, Trunk, generator
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.recipes.schema import HeadChoice
 
 Doubles = NDArray[np.float64]
 Codebook = Literal["hadamard", "balanced", "bernoulli", "far-apart"]

@@ -12,8 +12,9 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import Fraction, Frozen
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk
+from milvus_fghash.recipes.schema import Fraction
 
 
 class ClassifiedConfig(Frozen):

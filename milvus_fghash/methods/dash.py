@@ -26,10 +26,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import dsh
 from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
 from milvus_fghash.methods.memory_bank import PairwiseMethod
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Config(dsh.Config):

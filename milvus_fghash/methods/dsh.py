@@ -15,9 +15,10 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
 from milvus_fghash.methods.memory_bank import PairwiseMethod
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Config(Frozen):

@@ -25,12 +25,12 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Fraction, HeadChoice
 from milvus_fghash.methods import baseline
 from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
 from milvus_fghash.methods.class_codes import class_means
 from milvus_fghash.methods.heads import HashHead
-from milvus_fghash.methods.parts import PartsNetwork, refuse_standardise
+from milvus_fghash.methods.parts import PartsNetwork, reject_standardise
+from milvus_fghash.recipes.schema import Fraction, HeadChoice
 
 
 class Config(baseline.Config):
@@ -65,7 +65,7 @@ class Method(baseline.Method):
     config: Config
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        refuse_standardise(head, "exchnet")
+        reject_standardise(head, "exchnet")
         super().__init__(trunk, head, sizes, config)
         self.parts = PartsNetwork(trunk, config.n_maps)
         self.head = HashHead(head, (config.n_maps + 1) * trunk.n_features, sizes.n_bits)

@@ -21,10 +21,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
 from milvus_fghash.methods.erasing import BoxAt, erase, side_of_box
+from milvus_fghash.recipes.schema import HeadChoice
 
 Distance = Literal["plain", "cosine"]
 

@@ -20,11 +20,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import Fraction, HeadChoice, Seed
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods.base import Batch, Sizes, Trunk, generator
 from milvus_fghash.methods.classified import ClassifiedConfig, ClassifiedMethod
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.recipes.schema import Fraction, HeadChoice, Seed
 
 PULL = 1e-4
 """mu below: weight of the codes against the labels when the class vectors are solved."""

@@ -23,9 +23,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Config(Frozen):

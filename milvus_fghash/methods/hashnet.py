@@ -19,10 +19,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
 from milvus_fghash.methods.dpsh import negative_log_likelihood
 from milvus_fghash.methods.memory_bank import PairwiseMethod
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Config(Frozen):

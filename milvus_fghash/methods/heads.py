@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Standardise(nn.Module):

@@ -19,10 +19,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice, Seed
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
 from milvus_fghash.methods.projections import Projection, principal_axes
+from milvus_fghash.recipes.schema import HeadChoice, Seed
 
 
 class Config(Frozen):
@@ -42,7 +43,7 @@ def nearest_rotation(projected: Tensor, signs: Tensor) -> Tensor:
 
 
 def solve_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tensor:
-    """Solve the codes and the rotation in turn; a zero output's sign is -1, as in `milvus_fghash.bits.pack`.
+    """Solve the codes and the rotation in turn; a zero output's sign is -1, as in `milvus_fghash.core.codes.pack`.
 
     Args:
         projected: (n, c) centred features on their principal axes.

@@ -55,7 +55,6 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice, Seed
 from milvus_fghash.methods.base import Batch, Sizes, Trunk, generator
 from milvus_fghash.methods.class_codes import (
     Codebook,
@@ -66,6 +65,7 @@ from milvus_fghash.methods.class_codes import (
 )
 from milvus_fghash.methods.classified import ClassifiedConfig, ClassifiedMethod
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.recipes.schema import HeadChoice, Seed
 
 FEW_CLASSES, MANY_BITS = 100, 24
 """Below so many classes, and above so many bits, codes tell more doubt than the classifier's posteriors."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice, Seed
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
 from milvus_fghash.methods.projections import Projection
+from milvus_fghash.recipes.schema import HeadChoice, Seed
 
 
 class Config(Frozen):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods.base import Batch, HashMethod, Round, Sizes, Trunk
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 @dataclass(frozen=True)

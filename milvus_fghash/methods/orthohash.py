@@ -18,9 +18,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice, Seed
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import Batch, Sizes, Trunk
 from milvus_fghash.methods.class_codes import ClassCodes, Codebook, draw_codes
+from milvus_fghash.recipes.schema import HeadChoice, Seed
 
 
 class Config(Frozen):

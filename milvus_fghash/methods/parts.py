@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods.base import Trunk
+from milvus_fghash.recipes.schema import HeadChoice
 
 NARROWEST = 16
 
@@ -134,7 +134,7 @@ class PartsNetwork(nn.Module):
         return attention
 
 
-def refuse_standardise(head: HeadChoice, method: str) -> None:
+def reject_standardise(head: HeadChoice, method: str) -> None:
     """Parts of an untrained attention tell nothing of the scale that features have later.
 
     Raises:

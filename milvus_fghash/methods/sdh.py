@@ -22,9 +22,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import Frozen, HeadChoice, Seed
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
 from milvus_fghash.methods.projections import Centred, Projection
+from milvus_fghash.recipes.schema import HeadChoice, Seed
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]

@@ -24,11 +24,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline
 from milvus_fghash.methods.base import Sizes, Trunk
 from milvus_fghash.methods.heads import HashHead
-from milvus_fghash.methods.parts import AttentionStem, AttentionTop, LocalBranch, refuse_standardise
+from milvus_fghash.methods.parts import AttentionStem, AttentionTop, LocalBranch, reject_standardise
+from milvus_fghash.recipes.schema import HeadChoice
 
 MAPS = 3
 
@@ -142,7 +142,7 @@ class Method(baseline.Method):
     head: nn.Module  # type: ignore[assignment]  # not one `HashHead` but four
 
     def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        refuse_standardise(head, "semicon")
+        reject_standardise(head, "semicon")
         super().__init__(trunk, head, sizes, config)
         width = trunk.stage_widths[2]
         self.attention = CascadedAttention(width, config.exponent)

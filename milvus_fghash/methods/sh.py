@@ -20,9 +20,10 @@ import math
 import torch
 from torch import Tensor
 
-from milvus_fghash.config import Frozen, HeadChoice
+from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk
 from milvus_fghash.methods.projections import Projection, principal_axes
+from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Config(Frozen):

@@ -1,1 +1,1 @@
-"""Recipes shipped with the package: methods and settings, one TOML file each; `recipe_book` joins them. No paths."""
+"""Recipes shipped with the package: methods and settings, one TOML file each; `recipes.loader` joins them. No paths."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.config import Recipe
-from milvus_fghash.data import Listing, place_named, read_dataset
-from milvus_fghash.recipe_book import load_recipe, with_weights
+from milvus_fghash.datasets.read import Dataset, place_named, read_dataset
+from milvus_fghash.recipes.loader import load_recipe, with_weights
+from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.draws import with_seed
 from milvus_fghash.training.run import Watcher
 from milvus_fghash.training.run import train as run
@@ -18,11 +18,11 @@ SILENT: Final = Watcher()
 
 def train(
     recipe: str | Path | Recipe,
-    photos: str | Path | Listing,
+    photos: str | Path | Dataset,
     *,
     out: str | Path,
     bits: int = 48,
-    dataset: str | None = None,
+    layout: str | None = None,
     weights: str | Path | None = None,
     changes: Sequence[str] = (),
     seed: int | None = None,
@@ -66,9 +66,9 @@ def train(
     loaded = load_recipe(recipe, with_weights(changes, weights))
     if seed is not None:
         loaded = with_seed(loaded, seed)
-    if not isinstance(photos, Listing):
+    if not isinstance(photos, Dataset):
         named = loaded.data.dataset if loaded.data.dataset != "auto" else None
-        photos = read_dataset(place_named(photos), dataset or named)
+        photos = read_dataset(place_named(photos), layout or named)
         photos.check_paths()
     assert photos.folder  # which raises where they are not all files here
     return run(

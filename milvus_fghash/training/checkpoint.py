@@ -17,16 +17,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from milvus_fghash.bounded_file import LIST_BYTES, check_regular, read_bounded
-from milvus_fghash.bundle import is_bundle
-from milvus_fghash.config import Frozen, Recipe, read_model
+from milvus_fghash.bundle.bundle import is_bundle
+from milvus_fghash.core.atomic_io import written
+from milvus_fghash.core.bounded_file import LIST_BYTES, check_regular, read_bounded
+from milvus_fghash.core.file_models import Frozen, read_model
+from milvus_fghash.core.lfs_pointer import reject_pointer
+from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.errors import ConfigError, TrainingError
-from milvus_fghash.lfs_pointer import refuse_pointer
 from milvus_fghash.methods import load
 from milvus_fghash.methods.base import HashMethod, Sizes, Trunk
-from milvus_fghash.text_file import parse_json
-from milvus_fghash.training.trunks import build_trunk
-from milvus_fghash.whole_file import written
+from milvus_fghash.recipes.schema import Recipe
+from milvus_fghash.training.backbones import build_trunk
 
 FORMAT = 1
 
@@ -125,7 +126,7 @@ def read_state(path: Path) -> CheckpointRecord:
     Raises:
         TrainingError: when it is no checkpoint of this format.
     """
-    refuse_pointer(path / "checkpoint.json", TrainingError)
+    reject_pointer(path / "checkpoint.json", TrainingError)
     try:
         values = parse_json(read_bounded(path / "checkpoint.json", LIST_BYTES))
         if values.get("format", 0) > FORMAT:
@@ -160,7 +161,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def restore(method: nn.Module, path: Path) -> dict[str, Tensor]:
     """Load a checkpoint's weights into ``method``; gives the optimiser's momenta by parameter name."""
     for file in ("model.safetensors", "optimizer.safetensors"):
-        refuse_pointer(path / file, TrainingError)
+        reject_pointer(path / file, TrainingError)
     try:
         method.load_state_dict(_tensors(path / "model.safetensors"))
         return _tensors(path / "optimizer.safetensors")
@@ -187,6 +188,6 @@ def versions() -> dict[str, str]:
     """Of this project, torch and torchvision."""
     import torchvision
 
-    from milvus_fghash import __version__
+    from milvus_fghash._version import __version__
 
     return {"milvus-fghash": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from milvus_fghash.config import Recipe, TrainingPlan
 from milvus_fghash.methods import load
 from milvus_fghash.methods.base import generator
+from milvus_fghash.recipes.schema import Recipe, TrainingPlan
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:

@@ -24,15 +24,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from milvus_fghash.bounded_file import check_regular
-from milvus_fghash.config import Recipe
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.core.atomic_io import written
+from milvus_fghash.core.bounded_file import check_regular
+from milvus_fghash.core.text_file import parse_json
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
-from milvus_fghash.text_file import parse_json
+from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.photos import PLAIN, Loader, Photos, Report, View, check
 from milvus_fghash.training.sources import computed_features, in_batches, plain_features, plain_of
-from milvus_fghash.whole_file import written
 
 PER_SHARD = 1024
 """Photos at the most."""
@@ -73,7 +73,7 @@ class FeatureCache:
             checked: the `missing` photos are known to be readable.
 
         Raises:
-            DataError: when a photo cannot be read, or the disk refuses.
+            DataError: when a photo cannot be read, or the disk rejects.
             TrainingError: when a shard is damaged.
         """
         known = self._places()
@@ -141,7 +141,7 @@ class FeatureCache:
     @cached_property
     def _stamps(self) -> list[str]:
         """What makes a row's features: its id, which decides the views, and the photo."""
-        return [f"{id} {_stamp(self.photos.listing.file(row))}" for row, id in enumerate(self.photos.listing.ids)]
+        return [f"{id} {_stamp(self.photos.dataset.file(row))}" for row, id in enumerate(self.photos.dataset.ids)]
 
     @cached_property
     def _shards(self) -> Path:
@@ -175,7 +175,7 @@ class FeatureCache:
         """Of rows; those of one photo follow each other."""
         views: list[View] = []
         for row in rows:
-            number = int.from_bytes(hashlib.blake2b(self.photos.listing.ids[row].encode(), digest_size=7).digest())
+            number = int.from_bytes(hashlib.blake2b(self.photos.dataset.ids[row].encode(), digest_size=7).digest())
             views += [(row, PLAIN), *((row, derive_seed(view, number)) for view in range(1, 1 + self._n_views))]
         return views
 
@@ -192,14 +192,14 @@ class FeatureCache:
 
 
 def represented(
-    method: HashMethod, listing: Listing, recipe: Recipe, cache: Path, device: torch.device, *, plain: bool
+    method: HashMethod, dataset: Dataset, recipe: Recipe, cache: Path, device: torch.device, *, plain: bool
 ) -> Tensor:
     """(n, n_features) of centre crops, from `represent` of a trained method: by the cache where the trunk is frozen.
 
     Args:
         plain: as in `FeatureCache`.
     """
-    photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
+    photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
     if not recipe.trunk.frozen:
         return plain_features(method, Loader(photos, recipe.training.workers), device)
     return FeatureCache(method, photos, recipe, cache, device, plain).read_plain()

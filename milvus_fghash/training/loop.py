@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from milvus_fghash.config import TrainingPlan
 from milvus_fghash.errors import NotFinite
 from milvus_fghash.methods.base import HashMethod, Round, derive_seed
+from milvus_fghash.recipes.schema import TrainingPlan
 from milvus_fghash.training.draws import epoch_steps, learning_rate, round_rows
 from milvus_fghash.training.sources import Source
 

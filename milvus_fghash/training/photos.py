@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils import data as torch_data
+from torch.utils.data import DataLoader, get_worker_info
 from torchvision.transforms import v2
 
-from milvus_fghash.config import Augmentation
-from milvus_fghash.data.listing import Listing
-from milvus_fghash.errors import DataError, ImageRefused
-from milvus_fghash.images import Preprocessing, open_rgb, prepare
+from milvus_fghash.core.images import Preprocessing, open_rgb, prepare
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.errors import DataError, ImageRejected
+from milvus_fghash.recipes.schema import Augmentation
 
 View = tuple[int, int]
 """(row, seed)."""
@@ -32,11 +33,11 @@ KEPT_BYTES = 1 << 30
 """Decoded photos kept in memory, shared out among the processes that decode; the rest is decoded for every view."""
 
 
-class Photos(Dataset[Tensor]):
+class Photos(torch_data.Dataset[Tensor]):
     """Views of photos by (row, seed): uint8 (3, size, size). The seed alone decides crop and flip."""
 
-    def __init__(self, listing: Listing, preprocessing: Preprocessing, augmentation: Augmentation) -> None:
-        self.listing = listing
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, augmentation: Augmentation) -> None:
+        self.dataset = dataset
         self.preprocessing = preprocessing
         self._kept: dict[tuple[int, bool], Image.Image] = {}
         self._kept_bytes = 0
@@ -51,7 +52,7 @@ class Photos(Dataset[Tensor]):
         )
 
     def __len__(self) -> int:
-        return len(self.listing)
+        return len(self.dataset)
 
     def __getitem__(self, view: View) -> Tensor:
         row, seed = view
@@ -80,9 +81,9 @@ class Photos(Dataset[Tensor]):
         if kept:
             return kept
         try:
-            photo = open_rgb(self.listing.file(row), preprocessing=None if whole else self.preprocessing)
-        except ImageRefused as error:
-            raise DataError(f"photo refused ({error.reason}): {error}") from error
+            photo = open_rgb(self.dataset.file(row), preprocessing=None if whole else self.preprocessing)
+        except ImageRejected as error:
+            raise DataError(f"photo rejected ({error.reason}): {error}") from error
         size = 3 * photo.width * photo.height
         worker = get_worker_info()
         if self._kept_bytes + size <= KEPT_BYTES // (worker.num_workers if worker else 1):
@@ -91,7 +92,7 @@ class Photos(Dataset[Tensor]):
         return photo
 
 
-class _Faults(Dataset[str]):
+class _Faults(torch_data.Dataset[str]):
     """What is wrong with each photo; "" for those that can be read."""
 
     def __init__(self, photos: Photos, rows: Sequence[int]) -> None:
@@ -134,7 +135,7 @@ def check_all(
     if found:
         told = [*found[:FEW], *([f"and {len(found) - FEW} more"] if len(found) > FEW else [])]
         raise DataError(
-            f"{len(found)} of {total} photos in {parts[0][0].listing.origin} cannot be "
+            f"{len(found)} of {total} photos in {parts[0][0].dataset.origin} cannot be "
             f"used; remove them (from a list of photos, their lines): {'; '.join(told)}"
         )
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from milvus_fghash.bits import check_bits
-from milvus_fghash.config import Recipe, differences
-from milvus_fghash.data.listing import Listing, split_by_class
+from milvus_fghash.core.codes import check_bits
+from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError, optional_part
 from milvus_fghash.methods import card, check_trunk
 from milvus_fghash.methods.base import HashMethod
+from milvus_fghash.recipes.schema import Recipe, differences
+from milvus_fghash.training.backbones import StagedTrunk, build_trunk
 from milvus_fghash.training.checkpoint import (
     FORMAT,
     CheckpointRecord,
@@ -36,7 +37,6 @@ from milvus_fghash.training.loop import Optimisation, Progress, reproducible, tr
 from milvus_fghash.training.memory import keep_freed_memory
 from milvus_fghash.training.photos import Photos, check
 from milvus_fghash.training.sources import FeatureSource, PhotoSource, Source
-from milvus_fghash.training.trunks import StagedTrunk, build_trunk
 from milvus_fghash.training.validation import Validation, hold_out, measure
 from milvus_fghash.training.weights import by_content, decisive
 
@@ -61,7 +61,7 @@ class Watcher:
 def train(
     recipe: Recipe,
     bits: int,
-    listing: Listing,
+    dataset: Dataset,
     out: Path,
     *,
     resume: bool = False,
@@ -74,7 +74,7 @@ def train(
     Args:
         recipe: as read; its table for ``bits`` is merged in here.
         bits: code length, 8 to 256.
-        listing: photos with labels; ``recipe.data.train_split`` names the part to train on. A listing without any
+        dataset: photos with labels; ``recipe.data.train_split`` names the part to train on. A listing without any
             split is taken whole.
         out: folder of the training: `checkpoints/`, `tensorboard/`, and `features/` for a frozen trunk.
         resume: go on from the newest checkpoint in ``out``; without one, start. On the CPU bit for bit the same as
@@ -92,7 +92,7 @@ def train(
     check_bits(bits)
     recipe = recipe.at(bits)
     check_trunk(recipe.method.name, frozen=recipe.trunk.frozen)
-    photos, held_out = _split(listing, recipe)
+    photos, held_out = _split(dataset, recipe)
     classes = photos.classes
     check_classes(photos, recipe)
     photos.keep_apart(out)
@@ -192,8 +192,8 @@ def _rounds(
     return newest
 
 
-def _split(listing: Listing, recipe: Recipe) -> tuple[Listing, Listing | None]:
-    photos = listing.split(recipe.data.train_split) if any(listing.splits) else listing
+def _split(dataset: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    photos = dataset.split(recipe.data.train_split) if any(dataset.splits) else dataset
     if not recipe.data.validation:
         return photos, None
     parted = split_by_class(photos, recipe.data.validation, recipe.training.seed)
@@ -202,7 +202,7 @@ def _split(listing: Listing, recipe: Recipe) -> tuple[Listing, Listing | None]:
     return parted.split("train"), parted.split("test")
 
 
-def check_classes(photos: Listing, recipe: Recipe) -> None:
+def check_classes(photos: Dataset, recipe: Recipe) -> None:
     """Whether the method can learn from the classes of these photos.
 
     Raises:
@@ -225,7 +225,7 @@ def check_classes(photos: Listing, recipe: Recipe) -> None:
         )
 
 
-def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Listing, out: Path) -> None:
+def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Dataset, out: Path) -> None:
     """A training goes on with what it began with; beside what decides no figure only its length may change."""
     old, new = (
         {**decisive(one).model_dump(mode="json"), "bits": length}
@@ -249,7 +249,7 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: List
         )
 
 
-def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Listing) -> CheckpointRecord:
+def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Dataset) -> CheckpointRecord:
     return CheckpointRecord(
         format=FORMAT,
         lineage=uuid.uuid4().hex,
@@ -288,7 +288,7 @@ def _folders(*folders: Path) -> Iterator[None]:
 
 def _source(
     method: HashMethod,
-    listing: Listing,
+    dataset: Dataset,
     recipe: Recipe,
     cache: Path,
     device: torch.device,
@@ -296,7 +296,7 @@ def _source(
     *,
     fresh: bool,
 ) -> Source:
-    photos = Photos(listing, recipe.preprocessing, recipe.augmentation)
+    photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
     if not recipe.trunk.frozen:
         if fresh:
             watcher.stage(f"checking {len(photos):,} photos")

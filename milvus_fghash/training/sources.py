@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from milvus_fghash.config import Recipe
 from milvus_fghash.methods.base import Batch, HashMethod
+from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.draws import Step
 from milvus_fghash.training.photos import PLAIN, Loader, Photos, View
 

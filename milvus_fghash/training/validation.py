@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from milvus_fghash.bits import pack
-from milvus_fghash.config import Recipe
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.core.codes import pack
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.methods.base import HashMethod
-from milvus_fghash.metrics import distance_histogram, mean_average_precision
-from milvus_fghash.training.encoding import encode
+from milvus_fghash.recipes.schema import Recipe
+from milvus_fghash.training.encode import encode
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Loader, Photos, check
 from milvus_fghash.training.sources import Source, plain_features
@@ -31,7 +31,7 @@ class Validation:
 
 def hold_out(
     method: HashMethod,
-    held_out: Listing,
+    held_out: Dataset,
     classes: tuple[str, ...],
     recipe: Recipe,
     device: torch.device,

@@ -15,10 +15,10 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
-from milvus_fghash.bounded_file import check_regular, open_regular
-from milvus_fghash.config import Recipe
+from milvus_fghash.core.bounded_file import check_regular, open_regular
+from milvus_fghash.core.lfs_pointer import reject_pointer
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.lfs_pointer import refuse_pointer
+from milvus_fghash.recipes.schema import Recipe
 
 OFFICIAL = {"imagenet": "IMAGENET1K_V1", "imagenet-v2": "IMAGENET1K_V2"}
 OFFICIAL_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose photos are for non-commercial research"
@@ -61,7 +61,7 @@ def load_weights(trunk: str, weights: str) -> Weights:
         raise ConfigError(
             f"no weights file {weights!r}; weights are 'imagenet', 'imagenet-v2', 'none', or the path of a file"
         )
-    refuse_pointer(path, ConfigError)
+    reject_pointer(path, ConfigError)
     return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
 
 

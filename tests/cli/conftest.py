@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.at_hand import GOLDEN, Run
+from tests.helpers.commands import GOLDEN, Run
 
 
 @pytest.fixture

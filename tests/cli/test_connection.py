@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from milvus_fghash.cli.messages import MaskedFormatter
-from milvus_fghash.masking import KNOWN, Secrets
+from milvus_fghash.core.masking import KNOWN, Secrets
 
 Run = Callable[..., Result]
 
@@ -49,7 +49,7 @@ def test_the_nearest_source_wins(
 
 
 def test_a_file_in_milvus_uri_does_not_meet_pymilvus_own_reading_of_it(tmp_path: Path) -> None:
-    """pymilvus reads MILVUS_URI as it is imported, and refuses what is no URL; only a fresh process shows it."""
+    """pymilvus reads MILVUS_URI as it is imported, and rejects what is no URL; only a fresh process shows it."""
     command = [sys.executable, "-c", "from milvus_fghash.cli import main; main()", "collections", "list"]
     environment = {**os.environ, "MILVUS_URI": "gone.db"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -116,7 +116,7 @@ def test_a_settings_file_is_read_strictly(run: Run, tmp_path: Path, text: str, s
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
-def test_a_useless_token_file_is_refused(run: Run, tmp_path: Path, content: bytes) -> None:
+def test_a_useless_token_file_is_rejected(run: Run, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "token").write_bytes(content)
     result = run("doctor", "--token-file", "token")
     assert result.exit_code == 1

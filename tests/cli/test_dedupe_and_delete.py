@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from milvus_fghash.serving.duplicates_page import MEMBERS
-from tests.cli.at_hand import GOLDEN, Run, document
+from milvus_fghash.dedupe.html_report import MEMBERS
+from tests.helpers.commands import GOLDEN, Run, document
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_what_cannot_be_is_one_line(filled: Run, words: list[str], code: int, sa
     assert code == 2 or result.stderr.count("\n") == 1
 
 
-def test_an_earlier_result_of_another_model_is_refused(filled: Run, tmp_path: Path) -> None:
+def test_an_earlier_result_of_another_model_is_rejected(filled: Run, tmp_path: Path) -> None:
     document(filled("dedupe", "--out", "g.json", "--json"))
     values = json.loads((tmp_path / "g.json").read_text())
     (tmp_path / "g.json").write_text(json.dumps({**values, "fingerprint": "0" * 64}))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.at_hand import GOLDEN, Run, document
-from tests.serving.small_bundle import write_small_bundle
+from tests.helpers.commands import GOLDEN, Run, document
+from tests.helpers.small_bundle import write_small_bundle
 
 
 def pack(birds: Path) -> Path:
@@ -23,7 +23,7 @@ def pack(birds: Path) -> Path:
 
 def test_a_tar_is_ingested_verified_evaluated_and_read_again_when_it_changes(run: Run, birds: Path) -> None:
     tar = pack(birds)
-    names = ("stored", "unchanged", "refused", "vanished", "rows_in_collection")
+    names = ("stored", "unchanged", "rejected", "vanished", "rows_in_collection")
     for wanted in ((36, 0, 0, 0, 36), (0, 36, 0, 0, 36)):
         told = document(run("ingest", GOLDEN, tar, "--json"))
         assert tuple(told[name] for name in names) == wanted
@@ -51,7 +51,7 @@ def test_what_is_wrong_in_an_archive_is_in_the_report(run: Run, birds: Path, tmp
     lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
     assert sorted(line["reason"] for line in lines) == ["format", "truncated", "truncated"]
     again = json.loads(run("ingest", GOLDEN, tar, "--json").stdout)
-    assert (again["stored"], again["unchanged"], again["refused"]) == (0, 35, 3)
+    assert (again["stored"], again["unchanged"], again["rejected"]) == (0, 35, 3)
 
 
 def test_a_report_does_not_replace_the_archive(run: Run, birds: Path) -> None:

@@ -1,4 +1,4 @@
-"""0 done, 1 one clear line, 2 wrong usage, 3 too many refused, 130 interrupted; a bug shows its traceback."""
+"""0 done, 1 one clear line, 2 wrong usage, 3 too many rejected, 130 interrupted; a bug shows its traceback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import milvus_fghash
 from milvus_fghash.cli import main
 from milvus_fghash.cli.group import CALLED_OTHERWISE, Group
 from milvus_fghash.cli.output import show_json, show_record, show_table
-from milvus_fghash.errors import ConfigError, DataError, FghashError, StoreError, TooManyRefused
+from milvus_fghash.errors import ConfigError, DataError, FghashError, StoreError, TooManyRejected
 
 Run = Callable[..., Result]
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def outcome_of(error: BaseException) -> Result:
     [
         (ConfigError("no such recipe"), 1, "Error: no such recipe\n"),
         (StoreError("two\nlines  become one"), 1, "Error: two lines become one\n"),
-        (TooManyRefused("3 photos were refused"), 3, "Error: 3 photos were refused\n"),
+        (TooManyRejected("3 photos were rejected"), 3, "Error: 3 photos were rejected\n"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
     ],
 )
@@ -55,19 +55,19 @@ def test_the_option_for_the_setting_that_helps_is_named() -> None:
     def fail(setting: str) -> None:
         raise DataError("it does not fit; take less", setting=setting)
 
-    patience = click.Option(["-p", "--patience"], default=1.0)
+    retry = click.Option(["-p", "--retry-timeout"], default=1.0)
     rows = click.Option(["--batch-size"], default=1)
     nested = click.Group("nested")
-    nested.add_command(click.Command("drop", callback=lambda patience: fail("patience"), params=[patience]))
+    nested.add_command(click.Command("drop", callback=lambda retry: fail("retry"), params=[retry]))
     for command in (
-        click.Command("own", callback=lambda patience: fail("patience"), params=[patience]),
-        click.Command("none", callback=lambda: fail("patience")),
+        click.Command("own", callback=lambda retry: fail("retry"), params=[retry]),
+        click.Command("none", callback=lambda: fail("retry")),
         click.Command("renamed", callback=lambda batch_size: fail("batch_rows"), params=[rows]),
         nested,
     ):
         group.add_command(command)
     said = [CliRunner().invoke(group, words.split()).stderr for words in ("own", "none", "renamed", "nested drop")]
-    options = [" (--patience)", "", " (--batch-size)", " (--patience)"]
+    options = [" (--retry-timeout)", "", " (--batch-size)", " (--retry-timeout)"]
     assert said == [f"Error: it does not fit; take less{option}\n" for option in options]
 
 

@@ -10,16 +10,16 @@ import click
 import pytest
 
 from milvus_fghash.cli import main
-from milvus_fghash.explaining.explain import Explained, Wanted
-from tests.cli.at_hand import GOLDEN, Run
-from tests.explaining.planted import Page
+from milvus_fghash.explain.explain import Explained, ExplainOptions
+from tests.helpers.commands import GOLDEN, Run
+from tests.helpers.planted_models import Page
 
 
 def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) -> None:
     result = run("explain", GOLDEN, "--data", birds, "--queries", "3", "--bits-shown", "7,2,7", "-k", "4", "--json")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    assert document == {"page": "explained/index.html", "queries": 3, "gallery": 24, "bits": 2, "refused": []}
+    assert document == {"page": "explained/index.html", "queries": 3, "gallery": 24, "bits": 2, "rejected": []}
     page = Page((tmp_path / document["page"]).read_text(encoding="utf-8"))
     assert list(page.sections) == ["query-1", "query-2", "query-3", "bit-7", "bit-2"]
     assert [len(group) for group in page.sections["query-1"].groups] == [3, 4]
@@ -27,17 +27,17 @@ def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) ->
 
 
 def test_what_is_asked_for_is_what_is_shown(run: Run, birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Wanted] = []
+    asked: list[ExplainOptions] = []
 
-    def write(models: object, listing: object, out: Path, wanted: Wanted, **_: object) -> Explained:
+    def write(models: object, dataset: object, out: Path, wanted: ExplainOptions, **_: object) -> Explained:
         asked.append(wanted)
         return Explained(out, 0, 0, 0, ())
 
-    monkeypatch.setattr("milvus_fghash.explaining.explain.explain", write)
+    monkeypatch.setattr("milvus_fghash.explain.explain.explain", write)
     words = ["--query-split", "a", "--gallery-split", "b", "--queries", "3", "-k", "4", "--bits-shown", "5"]
     assert run("explain", GOLDEN, "--data", birds, *words, "--maps-shown", "6").exit_code == 0
     assert run("explain", GOLDEN, "--data", birds).exit_code == 0
-    assert asked == [Wanted("a", "b", 3, (), 4, (5,), 6), Wanted()]
+    assert asked == [ExplainOptions("a", "b", 3, (), 4, (5,), 6), ExplainOptions()]
 
 
 def test_a_second_model_and_a_photo_by_name(run: Run, birds: Path, tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path
     result = run(*words)
     assert result.exit_code == 3
     assert result.stderr.startswith("Error: 1 photos could not be read and are listed at the end of the page")
-    (refused,) = json.loads(result.stdout)["refused"]
-    assert (Path(refused["path"]).name, refused["reason"]) == ("empty.jpg", "empty")
+    (rejected,) = json.loads(result.stdout)["rejected"]
+    assert (Path(rejected["path"]).name, rejected["reason"]) == ("empty.jpg", "empty")
     assert "empty.jpg" in (tmp_path / "explained" / "index.html").read_text()
     assert run(*words, "--overwrite", "--max-errors", "1").exit_code == 0
 

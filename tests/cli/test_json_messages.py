@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from milvus_fghash.cli import progress
-from milvus_fghash.cli.messages import JsonFormatter, MaskedFormatter, tell, write_messages
+from milvus_fghash.cli.messages import JsonFormatter, MaskedFormatter, notify, write_messages
 from milvus_fghash.cli.progress import EVERY, progress_bar
-from tests.cli.at_hand import GOLDEN, Run
+from tests.helpers.commands import GOLDEN, Run
 
 TOKEN = "root:hunter2-secret"
 EVENTS = {"message", "photos", "progress", "error", "log", "warning", "bug", "stderr"}
@@ -77,7 +77,7 @@ def test_a_run_is_told_in_objects_and_its_result_stays(run: Run, birds: Path) ->
     progress = [one for one in told if one["event"] == "progress"]
     assert (progress[-1]["what"], progress[-1]["done"]) == ("ingesting", progress[-1]["total"])
     last = told[-1]
-    assert (last["kind"], last["exit_code"], last["level"]) == ("TooManyRefused", result.exit_code, "error")
+    assert (last["kind"], last["exit_code"], last["level"]) == ("TooManyRejected", result.exit_code, "error")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_whatever_else_writes_to_stderr_is_caught() -> None:
         """
         import logging, os, subprocess, warnings
         def work():
-            from milvus_fghash.cli.messages import tell
+            from milvus_fghash.cli.messages import notify
             os.write(2, b"from a codec\\x1b[31m\\xff\\n")
             subprocess.run(["sh", "-c", "echo from a child >&2; echo result"])
             print("by print", file=sys.stderr)
@@ -191,13 +191,13 @@ def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: P
     words = ["delete", "--uri", str(tmp_path / "a.db"), "--filter", "nosuch == 3"]
     run = f"""
         from pathlib import Path
-        from milvus_fghash.serving import collection
-        from milvus_fghash.serving.collection import HashCollection
-        from milvus_fghash.serving.target import Target, connect
-        from milvus_fghash.bundle import read_bundle
+        from milvus_fghash.milvus import collection
+        from milvus_fghash.milvus.collection import HashCollection
+        from milvus_fghash.milvus.connection import ConnectionConfig, connect
+        from milvus_fghash.bundle.bundle import read_bundle
         from milvus_fghash import catalog
         def filled(target, **_):
-            client = connect(Target({str(tmp_path / "a.db")!r}))
+            client = connect(ConnectionConfig({str(tmp_path / "a.db")!r}))
             HashCollection.create(client, "photos", read_bundle(Path({str(GOLDEN)!r})).manifest)
             return client
         catalog.connect = filled
@@ -208,7 +208,7 @@ def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: P
         environment = {"GLOG_minloglevel": level} if level else {}
         code, _, told = python(run, **environment)
         assert (code, {one["event"] for one in told}) == (1, events)
-        assert told[-1]["message"].startswith("Milvus refuses the filter 'nosuch == 3'")
+        assert told[-1]["message"].startswith("Milvus rejects the filter 'nosuch == 3'")
         (tmp_path / "a.db").unlink()
 
 
@@ -228,7 +228,7 @@ def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_lines_for_people_keep_no_control_characters(style: str) -> None:
     with messages(style) as said:
-        tell("\x1b]0;owned\a and \u202e\x9b")
+        notify("\x1b]0;owned\a and \u202e\x9b")
         logging.getLogger("pymilvus").error("\x1b[2J")
     assert said.getvalue().count("x1b") + said.getvalue().count("u001b") == 2
     assert not [letter for letter in said.getvalue() if not (letter.isprintable() or letter == "\n")]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.bundle import read_bundle
-from tests.cli.at_hand import GOLDEN, Run, document
-from tests.serving.small_bundle import write_small_bundle
+from milvus_fghash.bundle.bundle import read_bundle
+from tests.helpers.commands import GOLDEN, Run, document
+from tests.helpers.small_bundle import write_small_bundle
 
 BIRDS = ("--collection-name", "birds")
 
@@ -71,9 +71,9 @@ def test_what_would_be_lost_is_said_and_not_promoted(filled: Run, birds: Path, s
     for file in gone:
         file.unlink()
     (birds / "train" / "text.jpg").write_text("no photo")
-    result = filled("reindex", second, birds, *BIRDS, "--json", "--report", "refused.jsonl")
+    result = filled("reindex", second, birds, *BIRDS, "--json", "--report", "rejected.jsonl")
     assert result.exit_code == 3
-    assert "Error: 1 of 35 photos were refused, 0 are allowed (--max-errors); see refused.jsonl" in result.stderr
+    assert "Error: 1 of 35 photos were rejected, 0 are allowed (--max-errors); see rejected.jsonl" in result.stderr
     done = document(filled("reindex", second, birds, *BIRDS, "--json", "--max-errors", "1"))
     assert done["missing"]["examples"] == [file.relative_to(birds).as_posix() for file in gone]
     assert done["next"].startswith("2 rows of photos are not in ")

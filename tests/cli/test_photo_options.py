@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.serving.target import Target, connect
-from tests.cli.at_hand import GOLDEN, Run, document
-from tests.serving.small_bundle import write_small_bundle
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from tests.helpers.commands import GOLDEN, Run, document
+from tests.helpers.small_bundle import write_small_bundle
 
 
 def labels() -> dict[str, int]:
     """Label -> rows of the collection."""
-    with closing(connect(Target("milvus-fghash.db"))) as client:
+    with closing(connect(ConnectionConfig("milvus-fghash.db"))) as client:
         rows = client.query("photos", filter='id != ""', output_fields=["label"], limit=1000)
     found = [row["label"] for row in rows]
     return {label: found.count(label) for label in sorted(set(found))}
@@ -109,10 +109,10 @@ def test_links_are_followed_by_all_who_read_the_photos(run: Run, birds: Path, tm
     follow = ("--follow-links", "--json")
     assert document(run("ingest", GOLDEN, birds, *follow))["stored"] == 36
     assert document(run("verify", GOLDEN, birds, *follow))["photos"] == 36
-    with closing(connect(Target("milvus-fghash.db"))) as client:
+    with closing(connect(ConnectionConfig("milvus-fghash.db"))) as client:
         client.delete("photos", filter='path like "train/%"')
-    told = document(run("verify", GOLDEN, birds, *follow, "--mend"))
-    assert (told["whole"], told["mended"], told["rows"]) == (True, {"missing": 24}, 36)
+    told = document(run("verify", GOLDEN, birds, *follow, "--repair"))
+    assert (told["whole"], told["repaired"], told["rows"]) == (True, {"missing": 24}, 36)
     assert document(run("evaluate", GOLDEN, "--data", birds, *follow))["encoded"]["n_gallery"] == 24
     second = write_small_bundle(tmp_path / "second", bits=24, seed=3)
     assert document(run("reindex", second, birds, *follow))["ingest"]["stored"] == 36
@@ -141,7 +141,7 @@ def test_several_splits(run: Run, birds: Path) -> None:
         (("--exclude", "../x"), 2, "leaves nothing out"),
         (("--class-level", "2"), 1, "lies 2 class folders deep, the deepest 1"),
         (("--exclude", "*.jpg"), 1, "left out: 36 *.jpg ("),
-        (("--dataset", "table"), 1, "expected a file ending in"),
+        (("--layout", "table"), 1, "expected a file ending in"),
     ],
 )
 def test_choices_that_cannot_be_are_one_line(

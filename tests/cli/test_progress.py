@@ -11,7 +11,7 @@ import pytest
 
 from milvus_fghash.cli import progress
 from milvus_fghash.cli.progress import EVERY, progress_bar
-from tests.cli.at_hand import Run
+from tests.helpers.commands import Run
 
 
 class Clock:

@@ -13,7 +13,7 @@ import tomli_w
 from click.testing import Result
 
 from milvus_fghash.methods import METHODS
-from milvus_fghash.recipe_book import compose, load_recipe, method_names, recipe_names, setting_names
+from milvus_fghash.recipes.loader import compose, load_recipe, method_names, recipe_names, setting_names
 
 Run = Callable[..., Result]
 LENGTHS = (12, 24, 32, 48)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.cli.at_hand import GOLDEN, Run
-from tests.sources.archives import tar_of, zip_of
-from tests.sources.http_server import Site, serving
-from tests.sources.test_http import grey
+from tests.datasets.sources.test_http import grey
+from tests.helpers.archives import tar_of, zip_of
+from tests.helpers.commands import GOLDEN, Run
+from tests.helpers.http_server import Site, serving
 
 SECRET = "S3CR3T-v4lue/+="
 SHOWN = (
@@ -77,7 +77,7 @@ def check(result: Result, folder: Path, given: set[Path]) -> None:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("milvus_fghash.data.fetching._WAIT", 0)
+    monkeypatch.setattr("milvus_fghash.datasets.sources.fetch._WAIT", 0)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_secrets_of_tracebacks(style: str, tmp_path: Path) -> None:
     code = f"""
 import threading, warnings
 from milvus_fghash.cli.messages import write_messages
-from milvus_fghash.masking import KNOWN
+from milvus_fghash.core.masking import KNOWN
 write_messages({style!r})
 KNOWN.add_token("root:{SECRET}")
 def fail():

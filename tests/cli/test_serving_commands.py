@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from milvus_fghash.cli.ingest import ingest
-from milvus_fghash.serving.decoding import TIMEOUT
-from milvus_fghash.serving.encoder import Encoder
-from tests.cli.at_hand import GOLDEN, Run, document
+from milvus_fghash.encoding.decode_stream import TIMEOUT
+from milvus_fghash.encoding.encoder import Encoder
+from tests.helpers.commands import GOLDEN, Run, document
 
 
 def test_an_empty_folder_is_one_line_and_makes_nothing(run: Run, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_evaluation_counts_what_it_cannot_read(run: Run, birds: Path) -> None:
     found, named, last = result.stderr.splitlines()
     assert found == f"37 photos in {birds}; 4 classes (from the folder of each photo); splits: test 13, train 24"
     assert "query photo" in named
-    assert "empty.jpg refused (empty)" in named
+    assert "empty.jpg rejected (empty)" in named
     assert last.startswith("Error: 1 photos could not be read and are not in the figures, 0 are allowed")
     assert json.loads(result.stdout)["encoded"]["refused_queries"] == 1
     assert run(*words, "--max-errors", "1").exit_code == 0
@@ -248,7 +248,7 @@ def test_evaluation_takes_one_gallery(filled: Run, birds: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["inspect", "ingest", "search"])
-def test_a_changed_bundle_is_refused(run: Run, birds: Path, tmp_path: Path, command: str) -> None:
+def test_a_changed_bundle_is_rejected(run: Run, birds: Path, tmp_path: Path, command: str) -> None:
     bundle = Path(shutil.copytree(GOLDEN, tmp_path / "bundle"))
     with open(bundle / "encoder.onnx", "ab") as graph:
         graph.write(b"more")

@@ -15,15 +15,15 @@ from pathlib import Path
 from PIL import Image
 
 from milvus_fghash.cli.stopping import SAID, finishing_when_interrupted
-from tests.graph_faults import change_graph, never_end_on_black
-from tests.image_bytes import encode
-from tests.serving.small_bundle import write_small_bundle
+from tests.helpers.graph_faults import change_graph, never_end_on_black
+from tests.helpers.image_bytes import encode
+from tests.helpers.small_bundle import write_small_bundle
 
 N = 100
 
 
 TELLS_OF_BLACK = """
-from milvus_fghash.serving.graph_runs import GraphRuns
+from milvus_fghash.encoding.graph_runs import GraphRuns
 from milvus_fghash.cli import main
 
 def run(self, images, outputs):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.serving.target import Target, connect
-from tests.cli.at_hand import GOLDEN, Run, document
+from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from tests.helpers.commands import GOLDEN, Run, document
 
 
 def test_ingest_counts_and_a_second_run_adds_nothing(run: Run, birds: Path) -> None:
-    names = ("stored", "unchanged", "refused", "rows_in_collection")
+    names = ("stored", "unchanged", "rejected", "rows_in_collection")
     for wanted in ((36, 0, 0, 36), (0, 36, 0, 36)):
         counts = document(run("ingest", GOLDEN, birds, "--json"))
         assert tuple(counts[name] for name in names) == wanted
@@ -45,15 +45,15 @@ def test_a_dropped_collection_is_filled_again(filled: Run, birds: Path) -> None:
 def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path, tmp_path: Path) -> None:
     (birds / "train" / "empty.jpg").write_bytes(b"")
     (birds / "train" / "text.jpg").write_text("no photo")
-    result = run("ingest", GOLDEN, birds, "--report", "refused.jsonl", "--json")
+    result = run("ingest", GOLDEN, birds, "--report", "rejected.jsonl", "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["rows_in_collection"] == 36
     found, error = result.stderr.splitlines()
     assert found == f"38 photos in {birds}; 4 classes (from the folder of each photo), 2 photos without; " + (
         "splits: test 12, train 26"
     )
-    assert error.startswith("Error: 2 of 38 photos were refused, 0 are allowed (--max-errors); see refused.jsonl")
-    lines = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
+    assert error.startswith("Error: 2 of 38 photos were rejected, 0 are allowed (--max-errors); see rejected.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
     assert {line["path"]: line["reason"] for line in lines} == {"train/empty.jpg": "empty", "train/text.jpg": "format"}
     assert run("ingest", GOLDEN, birds, "--max-errors", "2").exit_code == 0
     assert run("ingest", GOLDEN, birds, "--max-errors", "1").exit_code == 3
@@ -61,22 +61,22 @@ def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path,
 
 def test_verify_finds_and_mends(filled: Run, birds: Path) -> None:
     assert document(filled("verify", GOLDEN, birds, "--json"))["whole"]
-    with closing(connect(Target("milvus-fghash.db"))) as client:
+    with closing(connect(ConnectionConfig("milvus-fghash.db"))) as client:
         client.delete("photos", filter='path like "test/%"')
     result = filled("verify", GOLDEN, birds)
     assert result.exit_code == 1
-    assert "Error: the collection photos is not whole: 12 missing; --mend writes what is wrong again" in result.stderr
-    told = document(filled("verify", GOLDEN, birds, "--mend", "--json"))
-    assert (told["whole"], told["mended"], told["rows"]) == (True, {"missing": 12}, 36)
+    assert "Error: the collection photos is not whole: 12 missing; --repair writes what is wrong again" in result.stderr
+    told = document(filled("verify", GOLDEN, birds, "--repair", "--json"))
+    assert (told["whole"], told["repaired"], told["rows"]) == (True, {"missing": 12}, 36)
     assert filled("verify", GOLDEN, birds, "--delete-extra").exit_code == 2
 
 
 def test_what_was_deleted_on_purpose_stays_away(filled: Run, birds: Path) -> None:
     assert document(filled("delete", "--filter", 'path like "test/%"', "--yes", "--json"))["deleted"] == 12
     told = document(filled("ingest", GOLDEN, birds, "--json"))
-    assert (told["stored"], told["refused"], told["rows_in_collection"]) == (0, 0, 24)
+    assert (told["stored"], told["rejected"], told["rows_in_collection"]) == (0, 0, 24)
     assert document(filled("verify", GOLDEN, birds, "--json"))["whole"]
-    told = document(filled("ingest", GOLDEN, birds, "--retry-refused", "--json"))
+    told = document(filled("ingest", GOLDEN, birds, "--retry-rejected", "--json"))
     assert (told["stored"], told["rows_in_collection"]) == (12, 36)
 
 
@@ -86,7 +86,7 @@ def test_duplicates_that_were_deleted_stay_away(run: Run, birds: Path) -> None:
     assert document(run("ingest", GOLDEN, birds, "--json"))["rows_in_collection"] == 37
     assert document(run("dedupe", "--delete", "exact", "--yes", "--json"))["deletion"]["deleted"] == 1
     told = document(run("ingest", GOLDEN, birds, "--json"))
-    assert (told["stored"], told["refused"], told["rows_in_collection"]) == (0, 0, 36)
+    assert (told["stored"], told["rejected"], told["rows_in_collection"]) == (0, 0, 36)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_columns_of_a_list_can_be_filtered_by(run: Run, catalog: Path, tmp_path:
     assert (told["columns"], told["partition_key"]) == ({"price": "double", "in_stock": "bool"}, None)
     assert document(run("delete", "--filter", "price >= 9", "--yes", "--json"))["deleted"] == 18
     assert document(run("verify", GOLDEN, catalog, "--json"))["whole"]
-    assert document(run("ingest", GOLDEN, catalog, "--retry-refused", "--json"))["stored"] == 18
+    assert document(run("ingest", GOLDEN, catalog, "--retry-rejected", "--json"))["stored"] == 18
     assert document(run("inspect", "--json"))["rows"] == 36
 
 

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
+from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.exporters.onnx_bundle import Origin
-from milvus_fghash.images import Preprocessing
 from milvus_fghash.methods.base import Sizes, Trunk
 from milvus_fghash.methods.lsh import Config, Method
+from milvus_fghash.recipes.schema import HeadChoice
 
 SIZE = 32
 

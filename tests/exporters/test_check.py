@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.core.images import Preprocessing, load
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import BundleError, DataError, NotFinite
 from milvus_fghash.exporters.check import Agreement, check, compare
 from milvus_fghash.exporters.graph import ExportedEncoder, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
-from milvus_fghash.images import Preprocessing, load
 from milvus_fghash.methods.lsh import Method
 
 OUTPUTS = ("logits", "codes")
@@ -32,14 +32,14 @@ def test_comparison_worked_by_hand() -> None:
     assert compare(expected, measured, max_flip_rate=0.25) == Agreement(0.25, 0.5, 8)
 
 
-def test_more_flips_than_allowed_are_refused() -> None:
+def test_more_flips_than_allowed_are_rejected() -> None:
     expected = np.array([[1.0, -1.0, 0.001, -0.001]])
     measured = np.array([[1.0, -1.0, -0.001, -0.001]])
     with pytest.raises(BundleError, match=re.escape("25.00% of 4 bits differ")):
         compare(expected, measured, max_flip_rate=0.2)
 
 
-def test_a_flip_away_from_zero_is_refused_whatever_rate_is_allowed() -> None:
+def test_a_flip_away_from_zero_is_rejected_whatever_rate_is_allowed() -> None:
     expected = np.array([[1.0, -1.0, 0.1, -1.0]])
     measured = np.array([[1.0, -1.0, -0.1, -1.0]])
     with pytest.raises(BundleError, match=r"1 of 4 bits differ .* though the output is not near zero"):
@@ -70,7 +70,7 @@ def test_the_graph_of_the_method_agrees(small_method: Make, pixels: NDArray[np.u
     assert agreement.bits_compared == 2 * 9 * 12
 
 
-def test_the_graph_of_other_weights_is_refused(small_method: Make, pixels: NDArray[np.uint8]) -> None:
+def test_the_graph_of_other_weights_is_rejected(small_method: Make, pixels: NDArray[np.uint8]) -> None:
     method = small_method(12)
     graph = to_onnx(ExportedEncoder(method, OUTPUTS), 32, 18)
     method.head.weight[3] *= -1.0
@@ -78,7 +78,7 @@ def test_the_graph_of_other_weights_is_refused(small_method: Make, pixels: NDArr
         check(ExportedEncoder(method, OUTPUTS), graph, pixels, 0.5)
 
 
-def test_the_graph_of_another_normalisation_is_refused(small_method: Make, pixels: NDArray[np.uint8]) -> None:
+def test_the_graph_of_another_normalisation_is_rejected(small_method: Make, pixels: NDArray[np.uint8]) -> None:
     method = small_method(48)
     graph = to_onnx(ExportedEncoder(method, OUTPUTS), 32, 18)
     method.trunk.mean = (0.0, 0.0, 0.0)
@@ -86,14 +86,14 @@ def test_the_graph_of_another_normalisation_is_refused(small_method: Make, pixel
         check(ExportedEncoder(method, OUTPUTS), graph, pixels, 0.5)
 
 
-def test_bits_packed_the_other_way_round_are_refused(small_method: Make, pixels: NDArray[np.uint8]) -> None:
+def test_bits_packed_the_other_way_round_are_rejected(small_method: Make, pixels: NDArray[np.uint8]) -> None:
     encoder = ExportedEncoder(small_method(12), OUTPUTS)
     encoder.place_values.copy_(encoder.place_values.flip(0))
     with pytest.raises(BundleError, match="does not pack its bits as this project does"):
         check(encoder, to_onnx(encoder, 32, 18), pixels, 1.0)
 
 
-def test_outputs_that_are_not_finite_are_refused(small_method: Make, pixels: NDArray[np.uint8]) -> None:
+def test_outputs_that_are_not_finite_are_rejected(small_method: Make, pixels: NDArray[np.uint8]) -> None:
     method = small_method(12)
     graph = to_onnx(ExportedEncoder(method, OUTPUTS), 32, 18)
     method.head.weight[0] = torch.nan
@@ -117,7 +117,7 @@ def test_drawings_fit_any_preprocessing(size: int, resize: int) -> None:
     assert check_pixels(Preprocessing(size=size, resize=resize), 1).shape == (1, size, size, 3)
 
 
-def test_photos_of_a_folder_are_taken_and_broken_ones_passed_over(tmp_path: Path, drawn_birds: Listing) -> None:
+def test_photos_of_a_folder_are_taken_and_broken_ones_passed_over(tmp_path: Path, drawn_birds: Dataset) -> None:
     preprocessing = Preprocessing(size=32, resize=40)
     for row in range(3):
         (tmp_path / f"{row}.jpg").write_bytes(drawn_birds.file(row).read_bytes())
@@ -135,7 +135,7 @@ def test_photos_of_a_folder_are_taken_and_broken_ones_passed_over(tmp_path: Path
         assert {photo.tobytes() for photo in check_pixels(preprocessing, 10, tmp_path / name)} == some
 
 
-def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_photos_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_text("no photo")
     with pytest.raises(DataError, match=r"none of the 1 photos in .* can be read"):
         check_pixels(Preprocessing(), 10, tmp_path)

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from milvus_fghash.bits import Codes, pack
-from milvus_fghash.config import MethodChoice, Recipe, TrunkChoice
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.core.codes import Codes, pack
+from milvus_fghash.core.images import Preprocessing, load
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import BundleError, ConfigError, TrainingError
 from milvus_fghash.exporters.onnx_bundle import export
-from milvus_fghash.images import Preprocessing, load
 from milvus_fghash.methods.lsh import Method
+from milvus_fghash.recipes.schema import MethodChoice, Recipe, TrunkChoice
+from milvus_fghash.training.backbones import build_trunk
 from milvus_fghash.training.checkpoint import (
     FORMAT,
     CheckpointRecord,
@@ -27,14 +28,13 @@ from milvus_fghash.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from milvus_fghash.training.trunks import build_trunk
 from tests.exporters.test_onnx_bundle import GOLDEN, outputs_of, run, stretched
 
 Make = Callable[[int], Method]
 Pixels = NDArray[np.uint8]
 
 
-def checkpoint_of(name: str, listing: Listing, folder: Path, *, validated: bool) -> Path:
+def checkpoint_of(name: str, dataset: Dataset, folder: Path, *, validated: bool) -> Path:
     """An untrained method's checkpoint, as the training loop writes it."""
     recipe = Recipe(
         method=MethodChoice(name=name),
@@ -43,9 +43,9 @@ def checkpoint_of(name: str, listing: Listing, folder: Path, *, validated: bool)
     )
     torch.manual_seed(0)
     trunk = build_trunk("tiny", "none")
-    method = build_method(recipe, 12, trunk, len(listing.classes), len(listing)).eval()
-    labels = torch.from_numpy(listing.label_numbers(listing.classes))
-    method.fit(torch.rand(len(listing), trunk.n_features), labels)
+    method = build_method(recipe, 12, trunk, len(dataset.classes), len(dataset)).eval()
+    labels = torch.from_numpy(dataset.label_numbers(dataset.classes))
+    method.fit(torch.rand(len(dataset), trunk.n_features), labels)
     rounds = [(0.5, "encoded"), (None, None)] if validated else []
     history = [
         RoundRecord(
@@ -68,9 +68,9 @@ def checkpoint_of(name: str, listing: Listing, folder: Path, *, validated: bool)
         mean=trunk.mean,
         std=trunk.std,
         weights_licence=trunk.licence,
-        classes=listing.classes,
-        train_ids=listing.ids,
-        train_labels=listing.labels,
+        classes=dataset.classes,
+        train_ids=dataset.ids,
+        train_labels=dataset.labels,
         history=tuple(history),
         versions={},
     )
@@ -80,13 +80,13 @@ def checkpoint_of(name: str, listing: Listing, folder: Path, *, validated: bool)
 
 @pytest.mark.parametrize(("name", "source"), [("lsh", None), ("baseline", "V"), ("kinhash", "class codes")])
 def test_onnx_gives_the_codes_of_the_network(
-    name: str, source: str | None, drawn_birds: Listing, tmp_path: Path
+    name: str, source: str | None, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
-    listing = drawn_birds.split("train")
-    folder = checkpoint_of(name, listing, tmp_path / "run", validated=True)
+    dataset = drawn_birds.split("train")
+    folder = checkpoint_of(name, dataset, tmp_path / "run", validated=True)
     bundle = export(folder, tmp_path / "b", check_images=drawn_birds.root, check_count=12)
     manifest, checkpoint = bundle.manifest, load_checkpoint(folder)
-    photos = np.stack([load(listing.file(row), manifest.preprocessing) for row in range(5)])
+    photos = np.stack([load(dataset.file(row), manifest.preprocessing) for row in range(5)])
     codes: Codes = run(bundle.graph(), photos)["codes"]
     expected = pack(outputs_of(checkpoint.method, photos))  # type: ignore[arg-type]  # any method will do
     assert np.unpackbits(codes ^ expected).sum() <= 1
@@ -95,17 +95,17 @@ def test_onnx_gives_the_codes_of_the_network(
     assert (manifest.method, manifest.lineage, manifest.classes) == (name, "abc123", 4)
     assert manifest.bits_compared == 2 * 12 * 12
     assert manifest.weights_licence.startswith("none")
-    numbers = torch.from_numpy(listing.label_numbers(listing.classes))
+    numbers = torch.from_numpy(dataset.label_numbers(dataset.classes))
     learned, signs = bundle.learned(), checkpoint.method.learned_codes(numbers)
     assert (learned is None) == (signs is None) == (source is None)
     if learned is not None and signs is not None:
-        assert (learned.ids, learned.labels, learned.source) == (listing.ids, listing.labels, source)
+        assert (learned.ids, learned.labels, learned.source) == (dataset.ids, dataset.labels, source)
         assert np.array_equal(learned.codes, np.packbits(signs.numpy() == 1, axis=1))
 
 
 @pytest.mark.parametrize(("name", "n_maps"), [("a2net", 4), ("dash", 1), ("kinhash", 1)])
 def test_attention_is_the_methods_own_and_computed_once(
-    name: str, n_maps: int, drawn_birds: Listing, tmp_path: Path
+    name: str, n_maps: int, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
     folder = checkpoint_of(name, drawn_birds.split("train"), tmp_path / "run", validated=False)
     graph = export(folder, tmp_path / "b", outputs=["attention"], check_count=2).graph()
@@ -120,14 +120,14 @@ def test_attention_is_the_methods_own_and_computed_once(
     assert nodes.count("Conv") == sum(isinstance(layer, nn.Conv2d) for layer in method.modules())
 
 
-def test_a_checkpoint_is_checked_on_drawings(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_checkpoint_is_checked_on_drawings(drawn_birds: Dataset, tmp_path: Path) -> None:
     folder = checkpoint_of("lsh", drawn_birds.split("train"), tmp_path / "run", validated=False)
     manifest = export(folder, tmp_path / "b", check_count=3).manifest
     assert manifest.bits_compared == 2 * 3 * 12
     assert manifest.quality == {}
 
 
-def test_a_taken_name_or_no_checkpoint_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_taken_name_or_no_checkpoint_is_rejected_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(BundleError, match="exists"):
         export(tmp_path / "nothing", tmp_path / "taken")

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from milvus_fghash.bits import code_bytes, from_hex, pack
-from milvus_fghash.bundle import Bundle, LearnedCodes, read_bundle
+from milvus_fghash.bundle.bundle import Bundle, LearnedCodes, read_bundle
+from milvus_fghash.core.codes import code_bytes, from_hex, pack
+from milvus_fghash.core.images import RULES
 from milvus_fghash.errors import BundleError, CodeError, ConfigError
 from milvus_fghash.exporters.onnx_bundle import Origin, export_method
-from milvus_fghash.images import RULES
 from milvus_fghash.methods.lsh import Method
 
 Make = Callable[[int], Method]
@@ -197,14 +197,14 @@ def test_an_export_that_fails_leaves_the_old_bundle_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_an_opset_torch_cannot_give_is_refused(
+def test_an_opset_torch_cannot_give_is_rejected(
     small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path
 ) -> None:
     with pytest.raises(BundleError, match="operators of version 18, not 3"):
         export_method(small_method(12), origin, tmp_path / "b", pixels=pixels, opset=3)
 
 
-def test_an_unknown_output_is_refused(small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path) -> None:
+def test_an_unknown_output_is_rejected(small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no output .embeding.\. Did you mean embedding"):
         export_method(small_method(12), origin, tmp_path / "b", pixels=pixels, outputs=["embeding"])
 
@@ -219,7 +219,7 @@ def test_the_form_of_the_file_can_be_an_older_one(
 
 
 @pytest.mark.parametrize("ir_version", [7, 11])
-def test_a_form_that_cannot_be_written_is_refused(
+def test_a_form_that_cannot_be_written_is_rejected(
     small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path, ir_version: int
 ) -> None:
     with pytest.raises(ConfigError, match=f"ONNX IR version {ir_version} cannot be written; choose 8 to 10"):

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from milvus_fghash.bits import pack, to_hex
-from milvus_fghash.bundle import LearnedCodes
+from milvus_fghash.bundle.bundle import LearnedCodes
+from milvus_fghash.core.codes import pack, to_hex
+from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.exporters.graph import ExportedEncoder
 from milvus_fghash.exporters.onnx_bundle import Origin, export_method
-from milvus_fghash.images import Preprocessing
 from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk
 
 BITS, SIZE, FEATURES = 12, 32, 4

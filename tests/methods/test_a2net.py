@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.exporters.graph import ExportedEncoder, output_names, to_onnx
 from milvus_fghash.methods import a2net, a2net_pp
 from milvus_fghash.methods.base import Batch, Sizes
-from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, C, N, round_of, settle
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
 from tests.methods.test_losses import pairs_by_loops
 
 WIDTH = 3 * 128  # two parts and the whole on the tiny trunk
@@ -153,7 +153,7 @@ def test_bits_can_have_a_map_each() -> None:
 
 
 @pytest.mark.parametrize("head", [HeadChoice(kind="mlp"), HeadChoice(standardise=True)])
-def test_other_heads_are_refused(head: HeadChoice) -> None:
+def test_other_heads_are_rejected(head: HeadChoice) -> None:
     with pytest.raises(ConfigError, match=r"does not go with A2-Net"):
         made(a2net, head=head)
 

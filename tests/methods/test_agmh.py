@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import agmh
 from milvus_fghash.methods.base import Batch, Sizes
-from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, C, N, round_of
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.small_method import BITS, LABELS, C, N, round_of
 from tests.methods.test_losses import pairs_by_loops
 
 M, WIDTH = 3, 32  # a quarter of the tiny trunk's 128 channels
@@ -180,7 +180,7 @@ def test_the_dispersion_reaches_attention_descriptors_and_trunk() -> None:
     assert method.head.bits.weight.grad is None
 
 
-def test_a_standardised_head_is_refused() -> None:
+def test_a_standardised_head_is_rejected() -> None:
     with pytest.raises(ConfigError, match="agmh"):
         made(HeadChoice(standardise=True))
 

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.class_codes import (
@@ -30,7 +29,8 @@ from milvus_fghash.methods.class_codes import (
     place_by_similarity,
 )
 from milvus_fghash.methods.heads import Standardise
-from tests.methods.small_method import LABELS, Flat, N, minimal_distance
+from milvus_fghash.recipes.schema import HeadChoice
+from tests.helpers.small_method import LABELS, Flat, N, minimal_distance
 
 
 def distance(first: Tensor, second: Tensor) -> int:

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import csq
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.class_codes import hadamard_codes
-from tests.methods.small_method import BITS, Flat, batch, made
+from milvus_fghash.recipes.schema import HeadChoice
+from tests.helpers.small_method import BITS, Flat, batch, made
 
 
 def test_central_similarity_worked_by_hand() -> None:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import dash
 from milvus_fghash.methods.base import Batch, Round, Sizes
 from milvus_fghash.methods.dash import Saliency, fixed
-from milvus_fghash.training.trunks import build_trunk
-from tests.methods import small_method
-from tests.methods.small_method import BITS, LABELS, WIDTH
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import build_trunk
+from tests.helpers import small_method
+from tests.helpers.small_method import BITS, LABELS, WIDTH
 
 LABELS_OF_FOUR = torch.tensor([0, 1, 0, 1])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from milvus_fghash.methods import dpn
-from tests.methods.small_method import BITS, batch, made
+from tests.helpers.small_method import BITS, batch, made
 
 
 def test_polarization_worked_by_hand() -> None:

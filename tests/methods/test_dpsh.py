@@ -7,8 +7,8 @@ import torch
 
 from milvus_fghash.methods import dpsh
 from milvus_fghash.methods.dpsh import negative_log_likelihood
-from tests.methods.pair_loops import Pair, second_step
-from tests.methods.small_method import BITS
+from tests.helpers.pair_loops import Pair, second_step
+from tests.helpers.small_method import BITS
 
 
 def value(pair: Pair) -> float:

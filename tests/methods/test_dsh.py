@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from milvus_fghash.methods import dsh
 from milvus_fghash.methods.dsh import contrast
-from tests.methods.pair_loops import Pair, second_step
-from tests.methods.small_method import BITS
+from tests.helpers.pair_loops import Pair, second_step
+from tests.helpers.small_method import BITS
 
 
 def value(pair: Pair, margin: float) -> torch.Tensor:

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import exchnet
 from milvus_fghash.methods.base import Batch, Round, Sizes
 from milvus_fghash.methods.class_codes import class_means
-from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, C, N, round_of, settle
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
 from tests.methods.test_losses import pairs_by_loops
 
 M, K = 3, 128

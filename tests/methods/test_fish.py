@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods import fish
 from milvus_fghash.methods.base import Sizes, generator
 from milvus_fghash.methods.classified import erase_hottest
 from milvus_fghash.methods.fish import spatial_filter
-from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, batch, made
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.small_method import BITS, LABELS, batch, made
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -108,7 +108,7 @@ def test_of_a_long_code_only_the_least_sure_bits_turn() -> None:
     assert apart.nonzero().tolist() == [[1, 13], [2, 12]]
 
 
-def test_more_classes_than_codes_are_refused() -> None:
+def test_more_classes_than_codes_are_rejected() -> None:
     with pytest.raises(DataError, match="2 bits give too few codes for 5 classes"):
         fish.distinct_signs(torch.ones(5, 2))
 

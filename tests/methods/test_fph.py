@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import fph
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.methods.fph import ConsensusFusion, PyramidHead, triplet_loss
-from milvus_fghash.training.trunks import build_trunk
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import build_trunk
 
 
 def made(bits: int = 13, head: HeadChoice | None = None, **options: Any) -> fph.Method:

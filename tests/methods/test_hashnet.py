@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from milvus_fghash.methods import hashnet
-from tests.methods.pair_loops import batch_of, second_step
-from tests.methods.small_method import BITS, made, round_of
+from tests.helpers.pair_loops import batch_of, second_step
+from tests.helpers.small_method import BITS, made, round_of
 
 
 @pytest.mark.parametrize(("alpha", "slope"), [(0.1, 0.1), (0.3, 0.3), ("10/c", 10 / BITS)])

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods.base import Sizes, generator
 from milvus_fghash.methods.itq import Config, Method, nearest_rotation, solve_rotation
 from milvus_fghash.methods.projections import principal_axes
-from tests.methods.small_method import WIDTH, Flat
+from milvus_fghash.recipes.schema import HeadChoice
+from tests.helpers.small_method import WIDTH, Flat
 
 
 def drawn(seed: int, n: int = 20, c: int = 4) -> tuple[Tensor, torch.Generator]:
@@ -117,7 +117,7 @@ def test_the_first_rotation_is_random_and_the_published_number_of_iterations_the
         (4, 4, r"each of 4 bits; 4 training photos with 6 features have 3"),
     ],
 )
-def test_more_bits_than_axes_are_refused(n_photos: int, bits: int, message: str) -> None:
+def test_more_bits_than_axes_are_rejected(n_photos: int, bits: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Method(Flat(), HeadChoice(), Sizes(bits, 3, n_photos), Config())
     features = torch.randn(n_photos, WIDTH, generator=torch.Generator().manual_seed(0))

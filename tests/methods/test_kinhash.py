@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from milvus_fghash.bits import pack
-from milvus_fghash.config import HeadChoice
+from milvus_fghash.core.codes import pack
+from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.methods import baseline, kinhash
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.class_codes import class_means, class_similarity, draw_codes
 from milvus_fghash.methods.classified import erase_hottest
-from milvus_fghash.metrics import distance_histogram, mean_average_precision
-from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, WIDTH, C, N, batch, made, minimal_distance
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.small_method import BITS, LABELS, WIDTH, C, N, batch, made, minimal_distance
 
 
 def test_worked_by_hand() -> None:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods import baseline, fcaenet
 from milvus_fghash.methods.base import Sizes
-from tests.methods.small_method import BITS, LABELS, ROWS, C, Flat, N, batch, made, round_of
+from milvus_fghash.recipes.schema import HeadChoice
+from tests.helpers.small_method import BITS, LABELS, ROWS, C, Flat, N, batch, made, round_of
 
 
 def pairs_by_loops(method: Any, u: Tensor, rows: Tensor) -> float:

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.methods import dsh
 from milvus_fghash.methods.base import Round
 from milvus_fghash.methods.memory_bank import MemoryBank, Pairs
-from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.run import train
-from tests.methods.pair_loops import batch_of
-from tests.methods.small_method import BITS, LABELS, ROWS, N, made
+from tests.helpers.pair_loops import batch_of
+from tests.helpers.small_method import BITS, LABELS, ROWS, N, made
 
 
 def test_a_photo_is_compared_with_the_others_of_the_round_that_were_seen() -> None:
@@ -83,7 +83,7 @@ def test_the_memory_is_saved() -> None:
 
 
 @pytest.mark.parametrize("name", ["dsh", "dash"])
-def test_a_resumed_training_goes_on_bit_for_bit(name: str, drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_resumed_training_goes_on_bit_for_bit(name: str, drawn_birds: Dataset, tmp_path: Path) -> None:
     quick = ["preprocessing.size=32", "preprocessing.resize=32", "training.epochs_per_round=1", "training.drop_at=[]",
              "training.batch_size=12", "training.learning_rate=0.01"]  # fmt: skip
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from milvus_fghash.bits import unpack
-from milvus_fghash.config import HeadChoice
+from milvus_fghash.core.codes import unpack
 from milvus_fghash.exporters.graph import ALWAYS, ExportedEncoder, to_onnx
 from milvus_fghash.methods import orthohash
 from milvus_fghash.methods.class_codes import bernoulli_codes
 from milvus_fghash.methods.heads import HashHead
-from tests.methods.small_method import BITS, C, batch, made
+from milvus_fghash.recipes.schema import HeadChoice
+from tests.helpers.small_method import BITS, C, batch, made
 
 
 def test_cosine_softmax_worked_by_hand() -> None:

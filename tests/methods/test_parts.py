@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import a2net
 from milvus_fghash.methods.base import Sizes
@@ -16,10 +15,11 @@ from milvus_fghash.methods.parts import (
     Bottleneck,
     LocalBranch,
     PartsNetwork,
-    refuse_standardise,
+    reject_standardise,
 )
-from milvus_fghash.training.trunks import TRUNKS, StagedTrunk, build_trunk
-from tests.methods.small_method import settle
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import TRUNKS, StagedTrunk, build_trunk
+from tests.helpers.small_method import settle
 
 
 def random_photos(n: int = 3, size: int = 64) -> Tensor:
@@ -119,7 +119,7 @@ def test_every_trunk_carries_parts(name: str) -> None:
         assert method.attentions(random_photos(2)).shape == (2, 2, 4, 4)
 
 
-def test_a_standardised_head_is_refused() -> None:
-    refuse_standardise(HeadChoice(kind="mlp"), "exchnet")
+def test_a_standardised_head_is_rejected() -> None:
+    reject_standardise(HeadChoice(kind="mlp"), "exchnet")
     with pytest.raises(ConfigError, match=r"exchnet.*Set head.standardise = false"):
-        refuse_standardise(HeadChoice(standardise=True), "exchnet")
+        reject_standardise(HeadChoice(standardise=True), "exchnet")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods import itq, lsh, sdh, sh
 from milvus_fghash.methods.base import Sizes, generator
 from milvus_fghash.methods.projections import Centred, Projection, principal_axes
-from tests.methods.small_method import WIDTH, Flat
+from milvus_fghash.recipes.schema import HeadChoice
+from tests.helpers.small_method import WIDTH, Flat
 
 METHODS = [pytest.param(module, id=module.__name__.rpartition(".")[2]) for module in (lsh, sh, itq, sdh)]
 N, BITS = 30, 5
@@ -86,7 +86,7 @@ def test_only_normalised_features_forget_their_length(module: Any) -> None:
 
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("module", METHODS[1:])
-def test_equal_features_are_refused(module: Any, normalise: bool) -> None:
+def test_equal_features_are_rejected(module: Any, normalise: bool) -> None:
     equal = torch.arange(1.0, 1 + WIDTH).expand(N, WIDTH)  # of length 1, their mean differs from them by rounding
     with pytest.raises(DataError, match="equal features for all 30 training photos"):
         fitted(module, equal, normalise=normalise)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods.base import Sizes, generator
 from milvus_fghash.methods.sdh import Config, Kernel, Method, solve_codes, solve_labels
-from tests.methods.small_method import WIDTH, Flat
+from milvus_fghash.recipes.schema import HeadChoice
+from tests.helpers.small_method import WIDTH, Flat
 
 CLASSES = 3
 

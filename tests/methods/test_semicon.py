@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import semicon
 from milvus_fghash.methods.base import Batch, Sizes
-from milvus_fghash.training.trunks import build_trunk
-from tests.methods.small_method import BITS, LABELS, C, N, round_of, settle
+from milvus_fghash.recipes.schema import HeadChoice
+from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
 from tests.methods.test_losses import pairs_by_loops
 
 K = 128  # channels of the tiny trunk's last stage
@@ -217,7 +217,7 @@ def test_a_dead_map_suppresses_nothing_in_half_precision_either(dtype: torch.dty
     assert semicon.suppression(torch.zeros(2, 1, 3, 3, dtype=dtype), 0.15).flatten().tolist() == [1.0] * 18
 
 
-def test_a_standardised_head_is_refused() -> None:
+def test_a_standardised_head_is_rejected() -> None:
     with pytest.raises(ConfigError, match="semicon"):
         made(HeadChoice(standardise=True))
 

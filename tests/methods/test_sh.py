@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.config import HeadChoice
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.sh import Config, Method, smallest_modes
-from tests.methods.small_method import WIDTH, Flat
+from milvus_fghash.recipes.schema import HeadChoice
+from tests.helpers.small_method import WIDTH, Flat
 
 
 def enumerated(widths: list[float], count: int) -> list[tuple[float, int, int]]:

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milvus_fghash.config import TrainingPlan
 from milvus_fghash.methods.base import generator
+from milvus_fghash.recipes.schema import TrainingPlan
 from milvus_fghash.training.draws import draw_positives, epoch_steps, learning_rate, round_rows
 
 

@@ -13,17 +13,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from milvus_fghash.config import Recipe
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod
-from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.recipes.loader import load_recipe
+from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training import feature_cache, sources
+from milvus_fghash.training.backbones import build_trunk
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import PLAIN, Loader, Photos
 from milvus_fghash.training.run import Watcher, train
-from milvus_fghash.training.trunks import build_trunk
 
 CPU = torch.device("cpu")
 CHANGES = ("preprocessing.size=32", "preprocessing.resize=32", "trunk.frozen=true", "trunk.views=2",
@@ -45,9 +45,9 @@ def method(plan: Recipe | None = None) -> HashMethod:
     return build_method(plan, 12, build_trunk(plan.trunk.name, "none"), 4, 24)
 
 
-def cache(listing: Listing, folder: Path, *, plain: bool = False, plan: Recipe | None = None) -> FeatureCache:
+def cache(dataset: Dataset, folder: Path, *, plain: bool = False, plan: Recipe | None = None) -> FeatureCache:
     plan = plan or recipe()
-    photos = Photos(listing, plan.preprocessing, plan.augmentation)
+    photos = Photos(dataset, plan.preprocessing, plan.augmentation)
     return FeatureCache(method(plan), photos, plan, folder, CPU, plain)
 
 
@@ -66,13 +66,13 @@ def computed_views(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return seen
 
 
-def train_photos(drawn_birds: Listing) -> Listing:
+def train_photos(drawn_birds: Dataset) -> Dataset:
     return drawn_birds.split("train")
 
 
-def test_what_is_read_is_what_the_network_gives(drawn_birds: Listing, tmp_path: Path) -> None:
-    listing = train_photos(drawn_birds)
-    whole = cache(listing, tmp_path)
+def test_what_is_read_is_what_the_network_gives(drawn_birds: Dataset, tmp_path: Path) -> None:
+    dataset = train_photos(drawn_birds)
+    whole = cache(dataset, tmp_path)
     features = whole.read()
     assert {name: value.shape[:2] for name, value in features.items()} == {"anchor": (3, 24), "erased": (3, 24)}
     assert len(list(tmp_path.rglob("*.safetensors"))) == 5  # 24 photos by five
@@ -88,36 +88,36 @@ def test_what_is_read_is_what_the_network_gives(drawn_birds: Listing, tmp_path: 
 
 
 def test_the_choice_and_order_of_photos_change_nothing(
-    drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listing = train_photos(drawn_birds)
+    dataset = train_photos(drawn_birds)
     seen = computed_views(monkeypatch)
-    some = cache(listing.take([20, 3, 11]), tmp_path / "grown").read()
-    reversed_order = cache(listing.take(range(23, -1, -1)), tmp_path / "grown").read()
+    some = cache(dataset.take([20, 3, 11]), tmp_path / "grown").read()
+    reversed_order = cache(dataset.take(range(23, -1, -1)), tmp_path / "grown").read()
     assert len(seen) == 24 * 3
-    at_once = cache(listing, tmp_path / "at once").read()
+    at_once = cache(dataset, tmp_path / "at once").read()
     assert len(seen) == 2 * 24 * 3
     for name, value in at_once.items():
         torch.testing.assert_close(reversed_order[name].flip(1), value, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(some[name], value[:, [20, 3, 11]], atol=1e-3, rtol=1e-3)
 
 
-def test_one_file_under_two_ids_is_two_photos(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_one_file_under_two_ids_is_two_photos(drawn_birds: Dataset, tmp_path: Path) -> None:
     """Once it was one photo with two rows, and all rows behind it had the features of their neighbours."""
-    listing = train_photos(drawn_birds).take(range(6))
-    double = replace(listing, paths=(listing.paths[0], listing.paths[0], *listing.paths[2:]))
+    dataset = train_photos(drawn_birds).take(range(6))
+    double = replace(dataset, paths=(dataset.paths[0], dataset.paths[0], *dataset.paths[2:]))
     for _ in range(2):  # computed, then read
         features = cache(double, tmp_path).read()["anchor"]
         assert torch.equal(features[0, 0], features[0, 1])
         assert not torch.equal(features[1:, 0], features[1:, 1])  # views follow from the id
-        alone = cache(listing.take([5]), tmp_path / "alone").read()["anchor"]
+        alone = cache(dataset.take([5]), tmp_path / "alone").read()["anchor"]
         torch.testing.assert_close(features[:, 5], alone[:, 0], atol=1e-3, rtol=1e-3)
 
 
-def test_the_same_file_under_another_id_has_views_of_its_own(drawn_birds: Listing, tmp_path: Path) -> None:
-    listing = train_photos(drawn_birds).take(range(3))
-    renamed = replace(listing, ids=("x", "y", "z"))
-    first = cache(listing, tmp_path / "both").read()
+def test_the_same_file_under_another_id_has_views_of_its_own(drawn_birds: Dataset, tmp_path: Path) -> None:
+    dataset = train_photos(drawn_birds).take(range(3))
+    renamed = replace(dataset, ids=("x", "y", "z"))
+    first = cache(dataset, tmp_path / "both").read()
     after = cache(renamed, tmp_path / "both").read()
     fresh = cache(renamed, tmp_path / "fresh").read()
     for name in first:
@@ -126,9 +126,9 @@ def test_the_same_file_under_another_id_has_views_of_its_own(drawn_birds: Listin
 
 
 def test_a_kill_loses_one_shard_at_the_most(
-    drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listing = train_photos(drawn_birds)
+    dataset = train_photos(drawn_birds)
 
     def stop(done: int, total: int) -> None:
         assert total == 72
@@ -136,14 +136,14 @@ def test_a_kill_loses_one_shard_at_the_most(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache(listing, tmp_path).fill(stop)
+        cache(dataset, tmp_path).fill(stop)
     seen = computed_views(monkeypatch)
-    cache(listing, tmp_path).fill()
+    cache(dataset, tmp_path).fill()
     assert {row for row, _ in seen} == set(range(10, 24))
 
 
 def test_two_that_fill_one_folder_keep_each_others_photos(
-    drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second begins while the first is in the middle."""
     first, second = train_photos(drawn_birds).take(range(12)), train_photos(drawn_birds).take(range(8, 24))
@@ -163,7 +163,7 @@ def test_two_that_fill_one_folder_keep_each_others_photos(
     torch.testing.assert_close(both, alone, atol=1e-3, rtol=1e-3)
 
 
-def test_training_computes_features_once_for_all_seeds(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_training_computes_features_once_for_all_seeds(drawn_birds: Dataset, tmp_path: Path) -> None:
     calls: list[int] = []
     for seed in (0, 1):
         watcher = Watcher(features=lambda done, total: calls.append(total))
@@ -182,9 +182,9 @@ def test_training_computes_features_once_for_all_seeds(drawn_birds: Listing, tmp
 
 
 @pytest.mark.parametrize("damage", ["no safetensors", "photos dropped", "no list of photos"])
-def test_a_damaged_shard_says_what_to_delete(drawn_birds: Listing, tmp_path: Path, damage: str) -> None:
-    listing = train_photos(drawn_birds).take(range(5))
-    cache(listing, tmp_path).fill()
+def test_a_damaged_shard_says_what_to_delete(drawn_birds: Dataset, tmp_path: Path, damage: str) -> None:
+    dataset = train_photos(drawn_birds).take(range(5))
+    cache(dataset, tmp_path).fill()
     (shard,) = tmp_path.rglob("*.safetensors")
     raw = shard.read_bytes()
     if damage == "no safetensors":
@@ -196,10 +196,10 @@ def test_a_damaged_shard_says_what_to_delete(drawn_birds: Listing, tmp_path: Pat
     else:
         shard.write_bytes(raw.replace(b'"photos"', b'"fotos!"'))
     with pytest.raises(TrainingError, match=r"damaged .*; delete the file"):
-        cache(listing, tmp_path).read()
+        cache(dataset, tmp_path).read()
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_sentence(drawn_birds: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write the features"):
         cache(train_photos(drawn_birds), tmp_path / "file").fill()

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import NotFinite
 from milvus_fghash.training import loop
+from milvus_fghash.training.backbones import StagedTrunk
 from milvus_fghash.training.run import Watcher, train
-from milvus_fghash.training.trunks import StagedTrunk
 from tests.training.test_run import FROZEN, recipe, weights
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_mixed_precision_and_its_friends_train(
-    drawn_birds: Listing, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+    drawn_birds: Dataset, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
     real = StagedTrunk.stage_maps
@@ -34,7 +34,7 @@ def test_mixed_precision_and_its_friends_train(
     assert seen == {(getattr(torch, precision), True)}
 
 
-def test_the_trunk_learns_at_a_rate_of_its_own(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_the_trunk_learns_at_a_rate_of_its_own(drawn_birds: Dataset, tmp_path: Path) -> None:
     rates = ("training.rounds=1", "training.weight_decay=0", "training.momentum=0", "training.epochs_per_round=1",
              "training.batch_size=24", "method.options.alpha=0", "method.options.beta=0")  # fmt: skip
     still, moving, whole = (
@@ -49,7 +49,7 @@ def test_the_trunk_learns_at_a_rate_of_its_own(drawn_birds: Listing, tmp_path: P
     assert torch.equal(still["head.bits.weight"], whole["head.bits.weight"])
 
 
-def test_gradients_of_small_batches_add_up(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_gradients_of_small_batches_add_up(drawn_birds: Dataset, tmp_path: Path) -> None:
     """Two halves of a batch with gradient_steps=2 move the weights like the whole batch."""
     common = ("trunk.frozen=true", "trunk.views=0", "method.options.alpha=0", "method.options.beta=0",
               "training.epochs_per_round=1", "training.rounds=1")  # fmt: skip
@@ -61,14 +61,14 @@ def test_gradients_of_small_batches_add_up(drawn_birds: Listing, tmp_path: Path)
     torch.testing.assert_close(first["head.bits.weight"], second["head.bits.weight"])
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_with_advice(drawn_birds: Dataset, tmp_path: Path) -> None:
     with pytest.raises(NotFinite, match=r"not finite in round 1, epoch 1.*learning_rate"):
         train(recipe("fcaenet", "method.options.gamma=1e39"), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_advice_is_not_what_is_so_already(precision: str, drawn_birds: Listing, tmp_path: Path) -> None:
+def test_the_advice_is_not_what_is_so_already(precision: str, drawn_birds: Dataset, tmp_path: Path) -> None:
     changes = ("method.options.gamma=1e39", f"training.precision='{precision}'", "training.learning_rate=0.25")
     with pytest.raises(NotFinite, match=r"Lower training.learning_rate, which is 0.25") as caught:
         train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
@@ -76,7 +76,7 @@ def test_the_advice_is_not_what_is_so_already(precision: str, drawn_birds: Listi
 
 
 def test_progress_tells_of_the_loss_within_a_pass(
-    drawn_birds: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn_birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "TERMS_EVERY", 2)
     told: list[dict[str, float]] = []

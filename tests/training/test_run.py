@@ -15,15 +15,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from milvus_fghash.config import Recipe
-from milvus_fghash.data.listing import Listing
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import ConfigError, DataError, TrainingError
 from milvus_fghash.methods import METHODS
-from milvus_fghash.recipe_book import load_recipe
+from milvus_fghash.recipes.loader import load_recipe
+from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training import loop
+from milvus_fghash.training.backbones import _Tiny
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.run import Watcher, train
-from milvus_fghash.training.trunks import _Tiny
 from milvus_fghash.training.weights import by_content
 from tests.conftest import Run
 
@@ -46,7 +46,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 @pytest.mark.parametrize("changes", [(), FROZEN], ids=["whole network", "frozen trunk"])
 def test_a_training_stopped_and_resumed_is_the_same_bit_for_bit(
-    drawn_birds: Listing, tmp_path: Path, changes: tuple[str, ...]
+    drawn_birds: Dataset, tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
     plan = recipe("fcaenet", *changes)
     one_go = train(plan, 12, drawn_birds, tmp_path / "one go", device="cpu")
@@ -58,7 +58,7 @@ def test_a_training_stopped_and_resumed_is_the_same_bit_for_bit(
     assert same(weights(train(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")), weights(one_go))
 
 
-def test_a_killed_training_resumes_bit_for_bit(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_killed_training_resumes_bit_for_bit(drawn_birds: Dataset, tmp_path: Path) -> None:
     """kill -9 in the middle of a round, then the command again with --resume."""
     program = str(Path(sys.executable).with_name("milvus-fghash"))
     command = [program, "train", "demo-fcaenet", "--bits", "12", "--device", "cpu",
@@ -80,7 +80,7 @@ def test_a_killed_training_resumes_bit_for_bit(drawn_birds: Listing, tmp_path: P
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
 
-def test_one_seed_gives_one_result_and_another_seed_another(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_one_seed_gives_one_result_and_another_seed_another(drawn_birds: Dataset, tmp_path: Path) -> None:
     results = [
         weights(train(recipe("fcaenet", f"training.seed={seed}"), 12, drawn_birds, tmp_path / name, device="cpu"))
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
@@ -89,7 +89,7 @@ def test_one_seed_gives_one_result_and_another_seed_another(drawn_birds: Listing
     assert not same(results[0], results[2])
 
 
-def test_the_callers_random_state_is_left_alone(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_the_callers_random_state_is_left_alone(drawn_birds: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -100,7 +100,7 @@ def test_the_callers_random_state_is_left_alone(drawn_birds: Listing, tmp_path: 
 
 @pytest.mark.parametrize("changes", [(), FROZEN], ids=["whole network", "frozen trunk"])
 def test_off_a_terminal_each_stage_and_each_round_is_a_line(
-    run: Run, drawn_birds: Listing, tmp_path: Path, changes: tuple[str, ...]
+    run: Run, drawn_birds: Dataset, tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
     settings = [word for change in (*QUICK, *changes) for word in ("--set", change)]
     words = ["train", "demo-fcaenet", "--bits", "12", "--data", drawn_birds.root, *settings, "--out", tmp_path / "out"]
@@ -115,7 +115,7 @@ def test_off_a_terminal_each_stage_and_each_round_is_a_line(
     assert said[-1].startswith("training: round 3 of 3: ")
 
 
-def test_validation_is_held_out_of_the_training_photos(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_validation_is_held_out_of_the_training_photos(drawn_birds: Dataset, tmp_path: Path) -> None:
     seen = []
     watcher = Watcher(round=lambda record, rounds: seen.append(record.validation_map))
     run = train(recipe("fcaenet", "data.validation=0.34"), 12, drawn_birds, tmp_path / "run", watcher=watcher)
@@ -127,7 +127,7 @@ def test_validation_is_held_out_of_the_training_photos(drawn_birds: Listing, tmp
     assert set(state.train_ids) < set(drawn_birds.split("train").ids)
 
 
-def test_the_checkpoint_explains_itself_and_only_the_newest_stays(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_the_checkpoint_explains_itself_and_only_the_newest_stays(drawn_birds: Dataset, tmp_path: Path) -> None:
     run = train(recipe("fcaenet", *FROZEN), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["round-0003"]
     values = json.loads((run / "checkpoint.json").read_text())
@@ -139,13 +139,13 @@ def test_the_checkpoint_explains_itself_and_only_the_newest_stays(drawn_birds: L
 
 
 @pytest.mark.parametrize("name", [name for name, card in METHODS.items() if card.needs == "maps"])
-def test_a_method_on_maps_is_refused_a_frozen_trunk(name: str, drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_method_on_maps_is_rejected_a_frozen_trunk(name: str, drawn_birds: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"{name} learns from maps.*trunk\.frozen = false"):
         train(recipe(name, "trunk.frozen=true"), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 
 
-def test_one_class_is_refused_but_not_by_lsh(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_one_class_is_rejected_but_not_by_lsh(drawn_birds: Dataset, tmp_path: Path) -> None:
     rows = [row for row, label in enumerate(drawn_birds.labels) if label == drawn_birds.classes[0]]
     alone = drawn_birds.take(rows)
     with pytest.raises(DataError, match="all of one class"):
@@ -153,7 +153,7 @@ def test_one_class_is_refused_but_not_by_lsh(drawn_birds: Listing, tmp_path: Pat
     train(recipe("lsh"), 12, alone, tmp_path / "lsh")
 
 
-def test_a_place_that_cannot_be_written_is_known_before_the_work(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_known_before_the_work(drawn_birds: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot make the folder"):
         train(recipe(), 12, drawn_birds, tmp_path / "file" / "run")
@@ -161,7 +161,7 @@ def test_a_place_that_cannot_be_written_is_known_before_the_work(drawn_birds: Li
         train(recipe(), 12, drawn_birds, tmp_path / "run", feature_cache=tmp_path / "file")
 
 
-def test_a_folder_in_use_is_not_overwritten(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_not_overwritten(drawn_birds: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(recipe("lsh"), 12, drawn_birds, out)
     with pytest.raises(ConfigError, match="go on with it"):
@@ -175,7 +175,7 @@ def test_a_folder_in_use_is_not_overwritten(drawn_birds: Listing, tmp_path: Path
         ("method.options.gamma=1", r"begun with method\.options\.gamma = 20, and now it is 1"),
     ],
 )
-def test_a_training_goes_on_only_as_it_began(drawn_birds: Listing, tmp_path: Path, change: str, message: str) -> None:
+def test_a_training_goes_on_only_as_it_began(drawn_birds: Dataset, tmp_path: Path, change: str, message: str) -> None:
     out = tmp_path / "run"
     train(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, out)
     with pytest.raises(ConfigError, match=message):
@@ -201,13 +201,13 @@ def test_a_training_goes_on_only_as_it_began(drawn_birds: Listing, tmp_path: Pat
     ],
 )
 def test_misspelt_names_are_answered_with_the_nearest(
-    drawn_birds: Listing, tmp_path: Path, changes: tuple[str, ...], message: str
+    drawn_birds: Dataset, tmp_path: Path, changes: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises((ConfigError, DataError), match=message):
         train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run")
 
 
-def test_no_path_of_the_machine_is_told(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_no_path_of_the_machine_is_told(drawn_birds: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(_Tiny().state_dict(), file, {"licence": "CC0-1.0"})
     plan = recipe("lsh", f"trunk.weights='{file}'")
@@ -225,7 +225,7 @@ def test_no_path_of_the_machine_is_told(drawn_birds: Listing, tmp_path: Path) ->
 
 
 def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
-    run: Run, drawn_birds: Listing, monkeypatch: pytest.MonkeyPatch
+    run: Run, drawn_birds: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["train", "demo-fcaenet", "--bits", "12", "--data", str(drawn_birds.root), "--out", "run", "--resume"]
     for change in QUICK:
@@ -248,7 +248,7 @@ def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
     assert [record.round for record in load_checkpoint(Path("run")).state.history] == [1, 2, 3]
 
 
-def test_a_weights_file_is_known_by_what_is_in_it_now(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_weights_file_is_known_by_what_is_in_it_now(drawn_birds: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     plan = recipe("lsh", f"trunk.weights='{file}'")
     known = []
@@ -259,14 +259,14 @@ def test_a_weights_file_is_known_by_what_is_in_it_now(drawn_birds: Listing, tmp_
     assert known[0] != known[1]
 
 
-def test_a_training_goes_on_under_another_description(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_training_goes_on_under_another_description(drawn_birds: Dataset, tmp_path: Path) -> None:
     plan = recipe("lsh")
     run = train(plan, 12, drawn_birds, tmp_path / "run")
     reworded = plan.model_copy(update={"description": "said in another way"})
     assert train(reworded, 12, drawn_birds, tmp_path / "run", resume=True) == run
 
 
-def test_what_a_kill_left_half_written_goes_with_the_next_round(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_what_a_kill_left_half_written_goes_with_the_next_round(drawn_birds: Dataset, tmp_path: Path) -> None:
     left = tmp_path / "run" / "checkpoints" / ".round-0001.5a"
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
@@ -274,14 +274,14 @@ def test_what_a_kill_left_half_written_goes_with_the_next_round(drawn_birds: Lis
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["round-0003"]
 
 
-def test_where_each_class_has_one_photo_none_can_be_held_out(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_where_each_class_has_one_photo_none_can_be_held_out(drawn_birds: Dataset, tmp_path: Path) -> None:
     photos = drawn_birds.split("train")
     one_each = photos.take([photos.labels.index(label) for label in photos.classes])
     with pytest.raises(DataError, match=r"one training photo only.*data.validation=0"):
         train(recipe("fcaenet", "data.validation=0.5"), 12, one_each, tmp_path / "run", device="cpu")
 
 
-def test_the_seed_of_the_command_is_the_methods_too(run: Run, drawn_birds: Listing) -> None:
+def test_the_seed_of_the_command_is_the_methods_too(run: Run, drawn_birds: Dataset) -> None:
     codes = {}
     for seed in ("0", "1"):
         result = run(
@@ -294,7 +294,7 @@ def test_the_seed_of_the_command_is_the_methods_too(run: Run, drawn_birds: Listi
     assert not torch.equal(codes["0"], codes["1"])
 
 
-def test_a_damaged_checkpoint_is_one_clear_error(drawn_birds: Listing, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_one_clear_error(drawn_birds: Dataset, tmp_path: Path) -> None:
     run = train(recipe("lsh"), 12, drawn_birds, tmp_path / "run")
     (run / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="cannot be used"):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.training.trunks import TRUNKS, build_trunk
+from milvus_fghash.training.backbones import TRUNKS, build_trunk
 
 
 @pytest.mark.parametrize("name", TRUNKS)

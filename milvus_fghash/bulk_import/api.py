@@ -1,0 +1,239 @@
+"""Shards by name: photos -> a folder of shards -> a collection on a Milvus server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.bulk_import.destination import collection_for
+from milvus_fghash.bulk_import.jobs.job import Jobs
+from milvus_fghash.bulk_import.run import ImportOptions, ImportResult, ImportRun
+from milvus_fghash.bulk_import.shards.builder import Engine, ShardOptions, ShardsResult, here
+from milvus_fghash.bulk_import.shards.builder import build_shards as run_build
+from milvus_fghash.bulk_import.shards.folder import ShardFolder
+from milvus_fghash.bulk_import.shards.ray_engine import RayOptions, RayPool
+from milvus_fghash.bulk_import.upload import Bucket, in_place
+from milvus_fghash.core.atomic_io import write_atomic
+from milvus_fghash.datasets.read import Dataset, Selection, Url, read_dataset
+from milvus_fghash.datasets.selection import DEFAULT_SELECTION
+from milvus_fghash.encoding.decode_result import advice
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
+from milvus_fghash.errors import ConfigError, Inconsistent, Stopped, StoreError
+from milvus_fghash.ingest.api import write_report
+from milvus_fghash.ingest.pipeline import Progress
+from milvus_fghash.milvus.collection import DEFAULT_NLIST, Consistency
+from milvus_fghash.milvus.connection import ConnectionConfig, connect, probe
+from milvus_fghash.milvus.pymilvus_compat import MilvusClient
+from milvus_fghash.milvus.schema import IndexType
+
+__all__ = [
+    "ImportOptions",
+    "ImportResult",
+    "RayOptions",
+    "ShardOptions",
+    "ShardsResult",
+    "build_shards",
+    "import_shards",
+]
+
+Notify = Callable[[str], object]
+SHARDS: Final = ShardOptions()
+IMPORT: Final = ImportOptions()
+
+
+def build_shards(
+    bundle: str | Path,
+    photos: str | Path | Url | Dataset,
+    *,
+    out: str | Path,
+    split: str | None = None,
+    layout: str | None = None,
+    selection: Selection = DEFAULT_SELECTION,
+    namespace: str = "",
+    options: ShardOptions = SHARDS,
+    ray: RayOptions | None = None,
+    provider: str | None = None,
+    threads: int = 0,
+    encode_timeout: float = ENCODE_TIMEOUT,
+    report: str | Path | None = None,
+    stop: threading.Event | None = None,
+    notify: Notify = lambda message: None,
+    progress: Progress = lambda done, total: None,
+) -> ShardsResult:
+    """Encode photos into a folder of Parquet files that Milvus imports; a second call makes only those missing.
+
+    The same photos, model and options give the same files. It can be interrupted at any moment, and the same call goes
+    on. A photo that cannot be read is counted and reported; all others get in.
+
+    Args:
+        bundle: the bundle that encodes.
+        photos: a folder, an archive, a list (CSV, Parquet), a URL of one of these, or a listing.
+        out: folder for the shards; it holds those of one set of photos and one model.
+        split: take this part of the photos only. Default: all.
+        dataset: layout of the photos, a key of `DATASETS`. Default: what they look like.
+        selection: what is left out, whether links are followed, and which folders are the classes.
+        namespace: part of every id: lets folders with the same file names share a collection.
+        options: photos per shard, columns, pruning and so on.
+        ray: make the shards on Ray, whose machines must see bundle, photos and shards under the same paths. Default: in
+            this process.
+        provider: where ONNX Runtime computes, such as ``cpu`` or ``cuda``. Default: cuda if it works.
+        threads: that compute on a CPU. 0: one for each core, and one in each actor of Ray.
+        encode_timeout: seconds after which a batch of photos is ended, for a graph may compute for ever.
+        report: file for one line of JSON for each rejected photo.
+        stop: when it is set, the shard under way is given up, and the call ends with `Stopped`.
+        notify: called with each message that a person should read.
+        progress: called with the number of photos done, and of all.
+
+    Returns:
+        How many shards there are and were made, and how many photos are in none.
+
+    Raises:
+        ConfigError: when the folder holds other shards, another process works on it, an option is wrong, or Ray cannot
+            be reached.
+        BundleError: when the bundle is damaged.
+        DataError: when there are no photos, or shards or report cannot be written.
+        MissingExtra: when packages for Parquet or Ray are not installed.
+        Stopped: see ``stop``.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> fg.build_shards("bundles/birds", "photos", out="shards").rows  # doctest: +SKIP
+    """
+    dataset = photos if isinstance(photos, Dataset) else read_dataset(photos, layout, selection=selection)
+    folder, report = ShardFolder(Path(out)), None if report is None else Path(report)
+    for written in (folder.path, report):
+        if written is not None:
+            dataset.keep_apart(written)
+    if split:
+        dataset = dataset.split(split)
+    encoder = Encoder.open(
+        Path(bundle),
+        provider="cpu" if ray else provider,  # where actors encode, this process only looks into the bundle
+        threads=threads,
+        for_many=ray is None,
+        encode_timeout=encode_timeout,
+    )
+    engine: Engine = here
+    if ray:
+        engine = RayPool(encoder.bundle.path, ray, provider, threads or 1, encode_timeout).engine()
+    if report is not None:
+        write_atomic(report, b"")  # a report that cannot be written is known before the work, not after it
+    try:
+        result = run_build(
+            encoder,
+            dataset,
+            folder,
+            namespace,
+            replace(options, follow_links=options.follow_links or selection.follow_links),
+            engine=engine,
+            stop=stop,
+            progress=progress,
+        )
+    finally:  # an interrupted run tells what it did, too
+        if report is not None:
+            write_report(report, ((one.path, one.reason, one.message) for one in folder.rejected()))
+    for line in advice(result.reasons):
+        notify(line)
+    return result
+
+
+def import_shards(
+    shards: str | Path,
+    uri: str | ConnectionConfig,
+    collection: str = "photos",
+    *,
+    token: str | None = None,
+    bucket: str | None = None,
+    index: IndexType | None = None,
+    nlist: int = DEFAULT_NLIST,
+    consistency: Consistency = "Bounded",
+    options: ImportOptions = IMPORT,
+    stop: threading.Event | None = None,
+    notify: Notify = lambda message: None,
+    stage: Callable[[str], object] = lambda what: None,
+    progress: Progress = lambda done, total: None,
+) -> ImportResult:
+    """Import shards into a Milvus server by its bulk import, each row once, and verify them.
+
+    Milvus does not replace rows: a shard is sent only where none of its ids is in the collection. What was interrupted
+    or failed goes on with the same call. The collection is created when there is none.
+
+    Args:
+        shards: what `build_shards` made.
+        uri: a Milvus server (``http://host:19530``), or a `Target` for TLS, a database and so on.
+        collection: its name, or an alias.
+        token: ``user:password`` or an API key.
+        bucket: copy the shards there first: Milvus' own bucket, as ``s3://BUCKET/FOLDER``. Default: Milvus reads them
+            where they lie.
+        index: ``"BIN_FLAT"`` or ``"BIN_IVF_FLAT"``. Default: that of the collection; of a new one, BIN_FLAT.
+        nlist: number of clusters of BIN_IVF_FLAT.
+        consistency: level of reads of a new collection that name none.
+        options: jobs at the same time, how long to wait, rows to compare.
+        stop: when it is set, the call ends with `Stopped`; jobs under way go on in Milvus.
+        notify: called with each message that a person should read.
+        stage: called with what begins now, in a few words.
+        progress: called with the number of shards checked, and of all; then with that of rows imported, and of all.
+
+    Returns:
+        How many shards and rows are in.
+
+    Raises:
+        ConfigError: when the collection has other columns, or an option is wrong.
+        DataError: when a shard is damaged.
+        Inconsistent: when shards are missing, or rows are not in the collection as they are in their shard.
+        StoreError: for Milvus Lite, when ids of a shard are in the collection already, or Milvus rejects.
+        Stopped: see ``stop``.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> fg.import_shards("shards", "http://localhost:19530", "photos").rows  # doctest: +SKIP
+    """
+    if isinstance(uri, ConnectionConfig) and token is not None:
+        raise ConfigError("the token is given twice; leave it to the connection settings")
+    target = uri if isinstance(uri, ConnectionConfig) else ConnectionConfig(uri, token)
+    _reject_lite(target)
+    folder, place = ShardFolder(Path(shards)), Bucket(bucket).put if bucket else in_place
+    if not folder.path.is_dir():
+        raise Inconsistent(f"there is no folder {folder.path}; build the shards first")
+    stop = stop or threading.Event()
+
+    def looked(done: int, total: int) -> None:
+        if stop.is_set():
+            raise Stopped("stopped; nothing was sent, and the same command starts again")
+        progress(done, total)
+
+    with folder.held():
+        stage("comparing checksums")
+        markers = folder.whole(looked)
+        manifest = folder.manifest()
+        assert manifest is not None  # or `whole` has raised
+        stage("sending what is missing")
+        with closing(connect(target)) as client:
+            jobs = import_jobs(target, client, collection)
+            made = collection_for(
+                manifest, client, collection, index=index, nlist=nlist, consistency=consistency, notify=notify
+            )
+            return ImportRun(folder, markers, made, jobs, place, options, stop, notify, progress).result()
+
+
+def _reject_lite(target: ConnectionConfig) -> None:
+    """Raises StoreError for a file of Milvus Lite."""
+    if target.is_lite:
+        raise StoreError("Milvus Lite has no bulk import; name a server, or ingest the photos", setting="uri")
+
+
+def import_jobs(target: ConnectionConfig, client: MilvusClient, collection: str) -> Jobs:
+    """The way this server takes imports; raises StoreError when it does not say what it is."""
+    able = probe(client)
+    if able.bulk_import == "grpc":
+        from milvus_fghash.bulk_import.jobs.grpc import GrpcJobs
+
+        return GrpcJobs(client, collection)
+    from milvus_fghash.bulk_import.jobs.rest import RestJobs
+
+    return RestJobs(target, collection, keyed=able.import_keys)

@@ -1,0 +1,1 @@
+"""Import jobs of a Milvus server, by REST and by gRPC."""

@@ -1,0 +1,1 @@
+"""Shards: Parquet files of rows, built from photos."""

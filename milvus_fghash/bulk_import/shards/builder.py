@@ -1,0 +1,248 @@
+"""A listing into a folder of shards. What is there already is left alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.bulk_import.shards.folder import Marker, PlannedShard, RejectedPhoto, ShardFolder, ShardsManifest
+from milvus_fghash.bulk_import.shards.parquet import arrow_schema, read_paths
+from milvus_fghash.bulk_import.shards.plan import Plan, ShardTask, plan_shards
+from milvus_fghash.bulk_import.shards.writer import Decoding, ShardWriter, Tick, write_behind
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.sources.location import Url
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.errors import ConfigError, DataError, Stopped, several
+from milvus_fghash.ingest.changes import Changes
+from milvus_fghash.ingest.pipeline import Progress
+from milvus_fghash.milvus.rows import photo_id
+from milvus_fghash.milvus.scalar_fields import asked_columns, check_columns
+from milvus_fghash.milvus.schema import CollectionMetadata
+from milvus_fghash.state.journal import Journal
+
+SHARD_ROWS: Final = 100_000
+Engine = Callable[[ShardWriter, Iterable[ShardTask], Tick], Iterator[Marker]]
+"""Makes shards somewhere, and gives the marker of each as it is done, in any order."""
+
+
+@dataclass(frozen=True)
+class ShardOptions(Decoding):
+    """Which shards are made, and how.
+
+    Attributes:
+        limits: of a photo's bytes and pixels; what is larger is rejected.
+        workers: processes that decode; 0 decodes in this one. Default: one for each core, 8 at the most; on Ray, one in
+            each actor.
+        timeout: seconds for one photo, where there are workers.
+        follow_links: take photos in that a link brings in from outside the listing's folder. Else they are rejected.
+        shard_rows: photos per shard.
+        code_hex: keep the code as text too.
+        embedding: keep the bundle's embedding too.
+        phash: keep the perceptual hash of each photo. In a folder whose shards were made without it, the others are
+            made so, too.
+        columns: typed columns of the photos' list, as ``NAME`` or ``NAME:TYPE`` (text, int64, double, bool). Default:
+            those that the listing has as such.
+        partition_key: that of the typed columns by which the collection is to part the rows.
+        retry_refused: make shards again that lack photos which were rejected.
+        prune: delete shards that are not planned any more.
+
+    Raises:
+        ConfigError: for no photos per shard, or a single text as ``columns``.
+    """
+
+    shard_rows: int = SHARD_ROWS
+    code_hex: bool = False
+    embedding: bool = False
+    phash: bool = True
+    columns: Sequence[str] = ()
+    partition_key: str | None = None
+    retry_rejected: bool = False
+    prune: bool = False
+
+    def __post_init__(self) -> None:
+        several(self.columns, "columns")
+        if self.shard_rows < 1:
+            raise ConfigError(f"a shard takes one photo at least, got {self.shard_rows}", setting="shard_rows")
+
+
+@dataclass(frozen=True)
+class ShardsResult:
+    """What came of it."""
+
+    photos: int
+    rows: int
+    """In all shards."""
+    shards: int
+    made: int
+    """How many shards this run made; the others were there."""
+    rejected: int
+    reasons: dict[str, int]
+    """Reason -> number of rejected photos."""
+    outdated: int
+    """Shards in the folder that are not planned any more: photos have changed, come or gone."""
+    pruned: int
+    """How many of these were deleted."""
+    seconds: float
+    images_per_second: float
+    """Photos of the shards that this run made, per second."""
+
+
+USUAL: Final = ShardOptions()
+
+
+def here(maker: ShardWriter, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
+    """The engine that makes shards in this process, one after the other."""
+    return write_behind(maker, (maker.encode(task, tick) for task in tasks))
+
+
+def build_shards(
+    encoder: Encoder,
+    dataset: Dataset,
+    folder: ShardFolder,
+    namespace: str = "",
+    options: ShardOptions = USUAL,
+    *,
+    photos: Path | Url | None = None,
+    part: str = "",
+    engine: Engine = here,
+    stop: threading.Event | None = None,
+    progress: Progress = lambda done, total: None,
+) -> ShardsResult:
+    """Make the shards that are missing. `ShardFolder.rejected` has the photos that are in none.
+
+    The same listing, model, namespace and columns, in whatever order, give the same names and the same bytes. A run
+    that was killed lost the shards under way, and the same call makes just these.
+
+    Args:
+        photos, part: where the listing comes from, and the split that was asked for.
+        stop: when it is set, the shard under way is given up, and the run ends with `Stopped`.
+
+    Raises:
+        ConfigError: when the folder holds shards of other photos, columns or another model, another process works on
+            it, the bundle gives no embedding, or no collection can have these columns or this partition key.
+        DataError: when the disk rejects, or shards would be pruned though the listing does not know all that is there.
+        Stopped: see ``stop``.
+    """
+    photo_id(namespace, "")  # rejects a namespace that cannot be before any work
+    stop = stop or threading.Event()
+    if options.embedding:
+        encoder.check_embedding()
+    embedding_dim = encoder.embedding_dim if options.embedding else None
+    if options.columns:
+        dataset = dataset.as_columns(asked_columns(options.columns, dataset.cells))
+    note = CollectionMetadata.of(encoder.bundle.manifest).model_copy(
+        update={"born": ""}
+    )  # tells collections from each other
+    typed = sorted(dataset.cells.columns, key=lambda column: column.name)
+    there = folder.manifest()
+    phash = options.phash and (there is None or there.phash)
+    schema = arrow_schema(note, options.code_hex, embedding_dim, typed, phash)
+    check_columns(None, typed, options.partition_key, len(schema) - len(typed))
+    columns = {field.name: str(field.type) for field in schema}
+    changes = Changes(dataset, namespace, Journal.in_memory(), photos, part, stop=stop)
+    source = {name: changes.described[name] for name in ("photos", "part")}
+    with folder.held():
+        plan = plan_shards(
+            changes, options.shard_rows, {"fingerprint": note.fingerprint, "namespace": namespace, "columns": columns}
+        )
+        manifest = ShardsManifest(
+            model=note,
+            namespace=namespace,
+            source=source,
+            shard_rows=options.shard_rows,
+            code_hex=options.code_hex,
+            embedding_dim=embedding_dim,
+            columns=columns,
+            typed_columns={column.name: column.type for column in typed},
+            partition_key=options.partition_key,
+            shards=tuple(PlannedShard(name=one.name, photos=len(one.places)) for one in plan.shards),
+            twice=tuple(RejectedPhoto(path=one.path, reason=one.reason, message=one.message) for one in plan.twice),
+        )
+        _check_same(folder, manifest)
+        folder.put_manifest(manifest)
+        maker = ShardWriter(encoder, folder, schema, options, stop)
+        return _build(maker, plan, manifest, options, engine, progress)
+
+
+def _check_same(folder: ShardFolder, manifest: ShardsManifest) -> None:
+    """Reject a folder that holds other shards: they are not to be mixed, nor to be lost."""
+    there = folder.manifest()
+    if there is None:
+        return
+    if there.model != manifest.model:
+        what = f"of another model ({there.model.method}, {there.model.bits} bits)"
+    else:
+        names = ["source", "namespace", "shard_rows", "code_hex", "embedding_dim"]
+        names += ["typed_columns", "partition_key", "columns"]
+        unlike = [name for name in names if getattr(there, name) != getattr(manifest, name)]
+        if not unlike:
+            return
+        name = unlike[0]
+        what = f"whose {name.replace('_', ' ')} is {getattr(there, name)!r}, not {getattr(manifest, name)!r}"
+    raise ConfigError(f"{folder.path} holds shards {what}; give another folder")
+
+
+def _build(
+    maker: ShardWriter, plan: Plan, manifest: ShardsManifest, options: ShardOptions, engine: Engine, progress: Progress
+) -> ShardsResult:
+    folder, started = maker.folder, time.monotonic()
+    missing = [
+        one
+        for one in plan.shards
+        if (marker := folder.marker(one.name)) is None or (options.retry_rejected and marker.rejected)
+    ]
+    looked_into = sum(len(one.places) for one in missing)
+    done = manifest.photos - looked_into
+
+    def tick(photos: int) -> None:
+        nonlocal done
+        done += photos
+        progress(done, manifest.photos)
+
+    tick(0)
+    try:
+        made = sum(1 for _ in engine(maker, (plan.task(one) for one in missing), tick))
+    except Stopped:
+        left, of = sum(not folder.marker(one.name) for one in plan.shards), len(plan.shards)
+        raise Stopped(f"stopped; {left} of {of} shards are missing, and the same command goes on") from None
+    finished = [_there(folder, one.name) for one in plan.shards]
+    rejected = list(folder.rejected())
+    reasons = Counter(one.reason for one in rejected)
+    outdated = folder.outdated({one.name for one in plan.shards})
+    dataset = plan.changes.dataset
+    if options.prune and outdated and dataset.asked:
+        before = {path for name in outdated if folder.data(name).exists() for path in read_paths(folder.data(name))}
+        there = set(dataset.paths)
+        dataset = dataset.doubting(before - there, there - {one.path for one in rejected})
+    if options.prune and outdated and dataset.unknown:
+        raise DataError(
+            f"{len(outdated):,} shards are outdated, and none was pruned (all others are there): {dataset.doubt}. "
+            "Repair or remove that folder, or delete the shards by hand"
+        )
+    for name in outdated if options.prune else ():
+        folder.remove(name)
+    seconds = time.monotonic() - started
+    return ShardsResult(
+        photos=manifest.photos,
+        rows=sum(one.rows for one in finished),
+        shards=len(plan.shards),
+        made=made,
+        rejected=reasons.total(),
+        reasons=dict(reasons),
+        outdated=len(outdated),
+        pruned=len(outdated) if options.prune else 0,
+        seconds=seconds,
+        images_per_second=looked_into / seconds,
+    )
+
+
+def _there(folder: ShardFolder, name: str) -> Marker:
+    marker = folder.marker(name)
+    if marker is None:
+        raise ConfigError(f"the shard {name} was made, and is not in {folder.path}: can all machines see that folder?")
+    return marker

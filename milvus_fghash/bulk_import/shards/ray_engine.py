@@ -1,0 +1,224 @@
+"""Shards made by a pool of actors on Ray: on this machine, or on a cluster that is there already.
+
+Each item of Ray Data is one missing shard, which an actor decodes, encodes and writes by itself; a shard that fails, or
+whose actor is killed, costs only itself. All machines must see the photos and the folder under the same paths.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import queue
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from milvus_fghash.bulk_import.shards.builder import Engine
+from milvus_fghash.bulk_import.shards.folder import Marker, ShardFolder
+from milvus_fghash.bulk_import.shards.plan import ShardTask
+from milvus_fghash.bulk_import.shards.writer import Decoding, ShardWriter, Tick
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
+from milvus_fghash.errors import ConfigError, DataError, FghashError, Stopped, one_line, optional_part
+
+LOOK: Final = 0.2
+"""Seconds between two looks at whether someone asked to stop."""
+SETTINGS: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns that it will behave like this one day
+}
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where Ray is, and how many actors make shards there.
+
+    Attributes:
+        actors: how many. Default: one for each CPU but one, or as many as there are GPUs for.
+        gpus_per_actor: GPUs that an actor takes.
+        address: of a cluster. Default: Ray is started on this machine, and stopped at the end.
+    """
+
+    actors: int | None = None
+    gpus_per_actor: float = 0.0
+    address: str | None = None
+
+    def fitting(self, there: dict[str, float]) -> int:
+        """How many actors, if the cluster has room for them.
+
+        An actor takes one CPU. Ray Data reads with CPUs as well, and would wait for one for ever.
+
+        Raises:
+            ConfigError: when it has not.
+        """
+        cpus, gpus = int(there.get("CPU", 0)), there.get("GPU", 0.0)
+        most = cpus - 1
+        if self.gpus_per_actor:
+            most = min(most, int(gpus / self.gpus_per_actor))
+        actors = max(1, most) if self.actors is None else self.actors
+        if actors > most:
+            what = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if self.gpus_per_actor else "")
+            raise ConfigError(
+                f"Ray has {what}, which is too little for {actors} actors: at most {max(0, most)} leave "
+                "it a CPU to read with; without one it would wait for ever",
+                setting="ray_actors",
+            )
+        return actors
+
+
+@dataclass(frozen=True)
+class RayPool:
+    """What an actor needs to encode, and where the actors are."""
+
+    bundle: Path
+    """Each actor opens it for itself."""
+    options: RayOptions
+    provider: str | None = None
+    threads: int = 1
+    """Of ONNX Runtime, in each actor."""
+    encode_timeout: float = ENCODE_TIMEOUT
+    """Seconds for a batch of photos, in each actor."""
+
+    def engine(self) -> Engine:
+        """What makes shards on the pool.
+
+        The engine raises:
+            MissingExtra: when Ray is not installed.
+            ConfigError: when the cluster cannot be reached, or is too small for the actors.
+            DataError: when shards could not be made; the others are.
+        """
+
+        def run(maker: ShardWriter, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
+            items = [(len(task.ids), pickle.dumps(task)) for task in tasks]
+            if not items:
+                return
+            with self._running() as ray:
+                yield from _made(self._dataset(ray, maker, items), maker.stop, tick)
+
+        return run
+
+    def _dataset(self, ray: Any, maker: ShardWriter, items: list[tuple[int, bytes]]) -> Any:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        decoding = maker.decoding
+        actor = {
+            "bundle": self.bundle.resolve(),
+            "provider": self.provider,
+            "threads": self.threads,
+            "encode_timeout": self.encode_timeout,
+            "folder": maker.folder.path.resolve(),
+            "schema": maker.schema,
+            "decoding": replace(decoding, workers=1 if decoding.workers is None else decoding.workers),
+        }
+        actors = self.options.fitting(ray.cluster_resources())
+        pool = ray.data.ActorPoolStrategy(size=min(actors, len(items)), max_tasks_in_flight_per_actor=1)
+        rows = [{"photos": photos, "task": task} for photos, task in items]
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            ShardActor,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=pool,
+            num_cpus=1,
+            num_gpus=self.options.gpus_per_actor or None,
+            fn_constructor_kwargs=actor,
+        )
+
+    @contextmanager
+    def _running(self) -> Iterator[Any]:
+        """Ray, connected; one that was started for this is stopped."""
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        with optional_part("ray"):
+            ray: Any = import_module("ray")
+            import_module("ray.data")
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        address = self.options.address
+        common = {"logging_level": logging.ERROR, "log_to_driver": False}
+        with ExitStack() as stack:
+            try:
+                if address:
+                    ray.init(address=address, **common)
+                else:
+                    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+                    cpus = (self.options.actors or os.cpu_count() or 1) + 1
+                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **common)
+            except Exception as error:  # Ray raises what its parts raise
+                said = one_line(error)[:300]
+                raise ConfigError(f"cannot start Ray, or connect to {address or 'it'}: {said}") from error
+            stack.callback(ray.shutdown)
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of killed actors, and stdout is for the result
+            yield ray
+
+
+class ShardActor:
+    """Makes shards in a process of its own, one at a time."""
+
+    def __init__(
+        self,
+        bundle: Path,
+        provider: str | None,
+        threads: int,
+        encode_timeout: float,
+        folder: Path,
+        schema: Any,
+        decoding: Decoding,
+    ) -> None:
+        encoder = Encoder.open(bundle, provider, threads, for_many=True, encode_timeout=encode_timeout)
+        self._maker = ShardWriter(encoder, ShardFolder(folder), schema, decoding, threading.Event())
+
+    def __call__(self, batch: Any) -> Any:
+        """A table with one task -> the same with its marker, or with what went wrong."""
+        task: ShardTask = pickle.loads(batch.column("task")[0].as_py())
+        marker, error = b"", ""
+        try:
+            marker = pickle.dumps(self._maker.write(self._maker.encode(task)))
+        except FghashError as problem:
+            error = f"{task.name}: {problem}"
+        pa: Any = import_module("pyarrow")
+        return pa.table({"photos": batch.column("photos"), "marker": [marker], "error": [error]})
+
+
+def _made(dataset: Any, stop: threading.Event, tick: Tick) -> Iterator[Marker]:
+    """The marker of each shard as it is done.
+
+    Ray waits where no signal is heard, so its rows come through a thread.
+    """
+    rows: queue.Queue[Any] = queue.Queue()
+
+    def take() -> None:
+        try:
+            for row in dataset.iter_rows():
+                rows.put(row)
+            rows.put(None)
+        except Exception as error:
+            rows.put(error)
+
+    threading.Thread(target=take, daemon=True).start()
+    failed: list[str] = []
+    while True:
+        try:
+            row = rows.get(timeout=LOOK)
+        except queue.Empty:
+            if stop.is_set():
+                raise Stopped("stopped") from None
+            continue
+        if row is None:
+            break
+        if isinstance(row, Exception):
+            raise DataError(f"Ray gave up: {one_line(row)[:300]}") from row
+        tick(row["photos"])
+        if row["error"]:
+            failed.append(row["error"])
+        else:
+            yield pickle.loads(row["marker"])
+    if failed:
+        raise DataError(f"{len(failed)} shards could not be made, the others are. {failed[0]}")

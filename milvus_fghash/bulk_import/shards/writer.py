@@ -1,0 +1,188 @@
+"""One shard from its photos: decoded, encoded, written, and marked as done."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash._version import __version__
+from milvus_fghash.bulk_import.shards.folder import Marker, RejectedPhoto, ShardFolder, sha256_of
+from milvus_fghash.bulk_import.shards.parquet import to_table, write_table
+from milvus_fghash.bulk_import.shards.plan import ShardTask
+from milvus_fghash.core.atomic_io import written
+from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.core.packages import versions_of
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.sources.location import Source
+from milvus_fghash.encoding.decode_stream import TIMEOUT, WORKERS, Photo, Rejected
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.errors import DataError, Stopped
+from milvus_fghash.ingest import symlinks
+from milvus_fghash.milvus.rows import Rows, why_not_kept
+
+Tick = Callable[[int], object]
+"""Called with a number of photos that are done."""
+WRITERS: Final = 2
+"""One makes a table, which Python does alone; the other writes one, which Arrow does beside it."""
+PACKAGES: Final = ("numpy", "Pillow", "pyarrow", "onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How photos are decoded; `ShardOptions` says what the parts are."""
+
+    limits: Limits = DEFAULT_LIMITS
+    workers: int | None = None
+    timeout: float = TIMEOUT
+    follow_links: bool = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A shard that is encoded, and not written yet.
+
+    Attributes:
+        embeddings: (n, dim), where the shards have them.
+    """
+
+    name: str
+    rows: Rows
+    embeddings: NDArray[np.float32] | None = None
+    rejected: tuple[RejectedPhoto, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShardWriter:
+    """Makes shards with one open encoder."""
+
+    encoder: Encoder
+    folder: ShardFolder
+    schema: Any
+    """Columns of the files, as `arrow_schema` gives them."""
+    decoding: Decoding
+    stop: threading.Event
+    """When it is set, the shard under way is given up."""
+
+    def encode(self, task: ShardTask, tick: Tick = lambda photos: None) -> Ready:
+        """Photos -> rows; those that cannot be taken are set aside.
+
+        Raises:
+            Stopped: when ``stop`` was set.
+            CodeError, BundleError, ConfigError: as `Encoder.run` and `decode`.
+        """
+        dataset, decoding = task.dataset, self.decoding
+        also = ("embedding",) if "embedding" in self.schema.names else ()
+        rejected: list[Rejected] = []
+        kept: list[tuple[int, str, int]] = []
+        outputs: list[tuple[NDArray[Any], ...]] = [self.encoder.run(self._no_pixels(), *also)]
+        done = 0
+        with closing(
+            self.encoder.encode_sources(
+                self._files(dataset),
+                *also,
+                reject=rejected.append,
+                wanted=lambda photo: self._fits(task, photo, rejected),
+                limits=decoding.limits,
+                workers=WORKERS if decoding.workers is None else decoding.workers,
+                timeout=decoding.timeout,
+            )
+        ) as encoded:
+            for photos, made in encoded:
+                outputs.append(made)
+                kept += [(photo.row, photo.content_sha, photo.phash) for photo in photos]
+                tick(len(kept) + len(rejected) - done)
+                done = len(kept) + len(rejected)
+        tick(len(dataset) - done)
+        codes, *more = (np.concatenate(column) for column in zip(*outputs, strict=True))
+        places = [row for row, _sha, _phash in kept]
+        rows = Rows(
+            ids=tuple(task.ids[row] for row in places),
+            codes=codes,
+            paths=tuple(dataset.paths[row] for row in places),
+            labels=tuple(dataset.labels[row] for row in places),
+            content_shas=tuple(sha for _row, sha, _phash in kept),
+            metas=tuple(task.metas[row] for row in places),
+            columns={name: tuple(values[row] for row in places) for name, values in dataset.cells.typed.items()},
+            phashes=tuple(phash for _row, _sha, phash in kept),
+        )
+        reported = (
+            RejectedPhoto(path=dataset.paths[one.row], reason=one.reason, message=one.message)
+            for one in sorted(rejected, key=lambda one: one.row)
+        )
+        return Ready(task.name, rows, more[0] if more else None, tuple(reported))
+
+    def _files(self, dataset: Dataset) -> Iterator[Source]:
+        place = symlinks.places(dataset, self.decoding.follow_links)
+        for row in range(len(dataset)):
+            if self.stop.is_set():
+                raise Stopped("stopped")
+            yield place(row)
+
+    def write(self, ready: Ready) -> Marker:
+        """Rows -> file, then its marker. Threads may share this.
+
+        Raises:
+            StoreError: when a text does not fit its column.
+            DataError: when the disk rejects; nothing is left behind.
+        """
+        path = self.folder.data(ready.name)
+        table = to_table(ready.rows, ready.embeddings, self.schema)
+        try:
+            with written(path) as unfinished:
+                write_table(table, unfinished)
+                digest, size = sha256_of(unfinished), unfinished.stat().st_size
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+        marker = Marker(
+            sha256=digest,
+            size=size,
+            rows=len(ready.rows),
+            rejected=ready.rejected,
+            fingerprint=self.encoder.bundle.manifest.fingerprint,
+            provider=self.encoder.provider,
+            versions=versions(),
+        )
+        self.folder.put_marker(ready.name, marker)
+        return marker
+
+    def _no_pixels(self) -> NDArray[np.uint8]:
+        side = self.encoder.bundle.manifest.preprocessing.size
+        return np.zeros((0, side, side, 3), np.uint8)
+
+    def _fits(self, task: ShardTask, photo: Photo, rejected: list[Rejected]) -> bool:
+        """Whether Milvus could hold its row; one that does not fit must not stop the others."""
+        path = task.dataset.paths[photo.row]
+        if misfit := why_not_kept(task.dataset, photo.row, task.metas[photo.row]):
+            rejected.append(Rejected(path, *misfit, photo.row))
+            return False
+        return True
+
+
+def write_behind(maker: ShardWriter, shards: Iterable[Ready]) -> Iterator[Marker]:
+    """Write shards in threads, while the next ones are made ready; the marker of each, in order.
+
+    At the most `WRITERS` are in memory beside the one that is made ready. Those begun are finished, whatever happens.
+    """
+    with ThreadPoolExecutor(WRITERS, "shard") as pool:
+        begun: deque[Future[Marker]] = deque()
+        for ready in shards:
+            begun.append(pool.submit(maker.write, ready))
+            if len(begun) > WRITERS:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of the programs that decide what is in a shard."""
+    return {"milvus-fghash": __version__, **versions_of(PACKAGES)}

@@ -1,0 +1,43 @@
+"""Git LFS pointers: a clone without ``git lfs pull`` has a few lines of text in place of each large file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.errors import FghashError
+
+_START: Final = b"version https://git-lfs.github.com/spec/"
+LONGEST: Final = 1024
+"""Bytes of a pointer, as the specification of Git LFS has it."""
+
+
+def is_pointer(data: bytes) -> bool:
+    r"""Whether the bytes of a file are a pointer.
+
+    >>> is_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n"), is_pointer(b"\xff\xd8")
+    (True, False)
+    """
+    return len(data) < LONGEST and data.startswith(_START)
+
+
+def told(name: str) -> str:
+    """The error about a file that is one."""
+    return f"{name} is a Git LFS pointer, not the file itself; run git lfs pull in its repository"
+
+
+def reject_pointer(path: Path, kind: type[FghashError]) -> None:
+    """Reject a file that is a pointer. One that cannot be read is left to whoever reads it.
+
+    Raises:
+        FghashError: of this kind.
+    """
+    try:
+        if not path.is_file():  # of a pipe, what is read here would be missing there
+            return
+        with open(path, "rb") as file:
+            start = file.read(LONGEST)
+    except (OSError, ValueError):
+        return
+    if is_pointer(start):
+        raise kind(told(str(path)))

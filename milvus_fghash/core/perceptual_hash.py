@@ -1,0 +1,120 @@
+"""Perceptual hash of a photo: 64 bits that hardly change when it is saved again, resized or brightened, and do when its
+colours are others.
+
+34 bits are the DCT hash ("pHash") of the field: of the photo in 32 x 32 grey pixels the lowest frequencies, each a bit
+that says whether it lies above their median. It is blind to colour, and products often differ in nothing else. So 30
+bits are thermometer codes of colour, likewise of low frequencies: how red, how green and how blue the photo is on the
+whole, and in its middle against its edges. The library `imagehash` has hashes of either kind, but brings SciPy and
+PyWavelets (150 MB) into every installation for a few products of small matrices; hence these lines.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from milvus_fghash.core.jpeg_reduced import picture_of
+
+SIDE: Final = 32
+"""Of the picture whose frequencies are looked at, in pixels."""
+BITS: Final = 64
+FLAT: Final = 2.0
+"""Standard deviation, in grey levels, of a picture that shows nothing: noise would decide its bits."""
+NEUTRAL: Final = 2.0
+"""Chroma, of 255, that counts for little: a grey photo has some from its compression."""
+ALIKE: Final = 3
+"""Bits in which the hashes of two photos may differ for these to be taken for one picture: docs/duplicates.md has how
+many copies and how many other pairs that are."""
+UNKNOWN: Final = 0
+"""The hash of a photo that has none, or of which it is not known. No photo has it by chance: of three shares of colour
+that add up to 0, one is not negative."""
+
+Pixels = NDArray[np.float64]
+
+_LOWEST: Final = 8
+_COSINES: Final[Pixels] = np.cos(np.pi / SIDE * np.outer(np.arange(_LOWEST), np.arange(SIDE) + 0.5))
+"""(8, 32): DCT of type 2."""
+_OF_LIGHT: Final = sorted(
+    ((down, across) for down in range(_LOWEST) for across in range(_LOWEST)),
+    key=lambda at: (sum(at), max(at), at),
+)[1:35]
+"""Frequencies, the lowest first; without the mean, which says how bright a copy is."""
+_LUMA: Final = np.array([0.299, 0.587, 0.114])
+_CHROMA: Final = np.array([[-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]]).T
+"""Cb and Cr of JPEG, from RGB."""
+_PRIMARIES: Final[Pixels] = np.stack([turn(np.radians([105, 225, 345])) for turn in (np.cos, np.sin)])
+"""(2, 3): red, green and blue in the plane of Cb and Cr, give or take the degrees that make them equally far apart."""
+_SHARES: Final = np.array([-0.7, -0.42, -0.09, 0.09, 0.42, 0.7])
+"""Thresholds of a colour in the whole picture. A hue that turns crosses one each 10 degrees."""
+_SHIFTS: Final = np.array([-0.06, 0.06])
+"""Thresholds of a colour in the middle of the picture against its edges."""
+_MASK: Final = 2**BITS - 1
+_PLACES: Final = 1 << np.arange(BITS - 1, -1, -1, dtype=np.uint64)
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """Of the whole picture, before any crop, as a signed number of 64 bits; `UNKNOWN` where the picture is flat.
+
+    Args:
+        image: RGB and upright, as `images.open_rgb` gives it, at a reduced scale or not.
+    """
+    # HAMMING in two steps takes a quarter of the time of LANCZOS, and a photo that is decoded at another scale stays as
+    # near to itself.
+    small = image.resize((SIDE, SIDE), Image.Resampling.HAMMING, box=picture_of(image).box, reducing_gap=2.5)
+    pixels = np.asarray(small, np.float64)
+    light = pixels @ _LUMA
+    shapes = _light_bits(light)
+    if light.std() < FLAT or not shapes.any():  # fine patterns have no low frequencies
+        return UNKNOWN
+    bits = np.concatenate([shapes, _colour_bits(pixels @ _CHROMA)])
+    return int(_PLACES[bits].sum().astype(np.int64))
+
+
+def _light_bits(light: Pixels) -> NDArray[np.bool_]:
+    frequencies = np.round(_COSINES @ light @ _COSINES.T)  # rounded, so that those that are 0 are no noise
+    lowest = frequencies[tuple(np.transpose(_OF_LIGHT))]
+    return np.asarray(lowest > np.median(lowest))
+
+
+def _colour_bits(chroma: Pixels) -> NDArray[np.bool_]:
+    """Of (32, 32, 2) Cb and Cr.
+
+    Pixels count as much as they are coloured, and all is relative to how much that is: a small shirt on white has the
+    bits of a large one, and a copy of more contrast those of its original.
+    """
+    strength = np.hypot(chroma[..., 0], chroma[..., 1])
+    in_all = float((strength * (strength + NEUTRAL)).sum()) or 1.0
+    weighted = chroma * strength[..., None] / in_all
+    columns, rows = (weighted.sum(axis) @ _PRIMARIES for axis in (0, 1))  # (32, 3) each
+    shares = rows.sum(axis=0)
+    shifts = np.sqrt(2) * np.concatenate([_COSINES[2] @ columns, _COSINES[2] @ rows])
+    return np.concatenate([(of[:, None] > steps).ravel() for of, steps in ((shares, _SHARES), (shifts, _SHIFTS))])
+
+
+def phash_distance(one: int, other: int) -> int | None:
+    """Number of bits in which two perceptual hashes differ; None where one of them is not known.
+
+    >>> phash_distance(-1, 1), phash_distance(5, 4), phash_distance(UNKNOWN, 5)
+    (63, 1, None)
+    """
+    if UNKNOWN in (one, other):
+        return None
+    return ((one ^ other) & _MASK).bit_count()
+
+
+def phash_to_hex(value: int) -> str:
+    """16 hexadecimal digits, as other programs write it; "" of `UNKNOWN`.
+
+    >>> phash_to_hex(-1), phash_to_hex(255), phash_to_hex(UNKNOWN)
+    ('ffffffffffffffff', '00000000000000ff', '')
+    """
+    return "" if value == UNKNOWN else f"{value & _MASK:016x}"
+
+
+def phash_from_hex(text: str) -> int:
+    """Turns `phash_to_hex` round."""
+    value = int(text or "0", 16)
+    return value - 2**BITS if value >= 2 ** (BITS - 1) else value

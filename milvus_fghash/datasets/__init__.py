@@ -1,0 +1,1 @@
+"""Photos on disk, in archives, lists and stores, read into one `Dataset`."""

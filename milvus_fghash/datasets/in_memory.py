@@ -1,0 +1,134 @@
+"""Photos that a program holds, in the forms it may hold them in, and a listing of a few of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from milvus_fghash.core.images import upright_rgb
+from milvus_fghash.core.masking import without_secrets
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.sources.location import (
+    InMemory,
+    InvalidSource,
+    PhotoLocation,
+    Source,
+    Url,
+    name_of,
+    protocol_of,
+)
+from milvus_fghash.datasets.tables.columns import Cells, types_of
+from milvus_fghash.errors import CodeError, ConfigError, DataError, FghashError, ImageRejected, nearest
+
+T = TypeVar("T")
+ImageLike = Path | str | Url | PhotoLocation | bytes | Image.Image | NDArray[np.uint8]
+"""A file, a URL, a place, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
+
+Files follow all `RULES`; of an image or pixels, all of them are used, which may change a few bits of a large photo.
+"""
+
+
+def source_of(image: ImageLike) -> Path | PhotoLocation | bytes | Image.Image:
+    """Where a photo is, or the photo itself; of pixels, a Pillow image.
+
+    Raises:
+        CodeError: when an array is no RGB image, or the value is none of `ImageLike`.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise CodeError(f"an image must be uint8 of shape (h, w, 3), got {image.dtype} of shape {image.shape}")
+        return Image.fromarray(image)
+    if isinstance(image, str) and not protocol_of(image):
+        return Path(image)
+    if isinstance(image, str | Url):
+        url = image.full if isinstance(image, Url) else image
+        try:
+            return PhotoLocation(url, name_of(url))
+        except ValueError as error:  # brackets, ports
+            raise DataError(f"{without_secrets(url)} is no URL: {error}") from None
+    if isinstance(image, Path | PhotoLocation | bytes | Image.Image):
+        return image
+    raise CodeError(
+        f"a photo must be a path, a URL, bytes, a Pillow image or an array of pixels, got {type(image).__name__}"
+    )
+
+
+def dataset_in_memory(
+    photos: Mapping[str, ImageLike] | Mapping[Path, ImageLike],
+    labels: Mapping[str, str],
+    columns: Mapping[str, Mapping[str, object]],
+    url: Url,
+) -> Dataset:
+    """A listing in the order of ``photos``. One that is none is listed too; it is rejected when it is read.
+
+    Args:
+        photos: path -> photo.
+        labels: path -> class name, where there is one.
+        columns: path -> name -> value, of what else is known.
+        url: what stands for the place of these photos.
+
+    Raises:
+        ConfigError: for a path in ``labels`` or ``columns`` that is none of the photos, or photos without paths.
+        DataError: when there is no photo.
+    """
+    if not isinstance(photos, Mapping):
+        raise ConfigError(f"photos must be given as path -> photo, got {type(photos).__name__}")
+    photos, labels, columns = _by_text(photos), _by_text(labels), _by_text(columns)
+    for named in (labels, columns):
+        for path in named:
+            if path not in photos:
+                raise ConfigError(f"{path!r} is none of the photos. {nearest(path, photos)}")
+    if not photos:
+        raise DataError("there is no photo to add; give at least one, as path -> photo")
+    for path, told in columns.items():
+        if not isinstance(told, Mapping):
+            raise DataError(f"the columns of {path!r} must be given as name -> value, got {type(told).__name__}")
+        for name, value in told.items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise DataError(f"{path!r}, column {name!r}: {error}; give texts, numbers, or lists of these") from None
+    for path, label in labels.items():
+        if not isinstance(label, str):
+            raise DataError(f"the label of {path!r} must be a text, got {type(label).__name__}")
+    paths = tuple(photos)
+    names = list(dict.fromkeys(name for path in paths for name in columns.get(path, {})))
+    values: dict[str, tuple[Any, ...]] = {
+        name: tuple(columns.get(path, {}).get(name) for path in paths) for name in names
+    }
+    return Dataset(
+        root=Path(),
+        ids=paths,
+        paths=paths,
+        labels=tuple(labels.get(path, "") for path in paths),
+        splits=("",) * len(paths),
+        places=tuple(_held(path, photo) for path, photo in photos.items()),
+        url=url,
+        cells=Cells(values, types_of(values)),
+    )
+
+
+def _by_text(values: Mapping[Any, T]) -> dict[str, T]:
+    """Paths as texts with slashes."""
+    return {key.as_posix() if isinstance(key, PurePath) else str(key): value for key, value in values.items()}
+
+
+def _held(path: str, image: ImageLike) -> Source:
+    try:
+        found = source_of(image)
+        if isinstance(found, Image.Image):
+            file = io.BytesIO()
+            upright_rgb(found).save(file, "PNG", compress_level=1)  # without loss, and read back by the same road
+            found = file.getvalue()
+    except ImageRejected as error:
+        return InvalidSource(path, "", error.reason, str(error))
+    except FghashError as error:
+        return InvalidSource(path, "", "format", str(error))
+    return InMemory(found, path) if isinstance(found, bytes) else found

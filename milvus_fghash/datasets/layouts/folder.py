@@ -1,0 +1,99 @@
+"""A folder of photos: class folders, with or without train/ and test/ above them, or photos without classes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from milvus_fghash.core.image_formats import SUFFIXES
+from milvus_fghash.datasets.classes import read_classes
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.selection import DEFAULT_SELECTION, Selection, Sieve
+from milvus_fghash.datasets.survey import LINKED, Survey
+from milvus_fghash.errors import DataError
+
+Chain = tuple[tuple[int, int], "Chain"] | None
+"""Device and number of a folder, and those of the folders above it."""
+
+
+def read(root: Path, selection: Selection = DEFAULT_SELECTION) -> Dataset:
+    """All files below ``root`` with the suffix of an image format, sorted by path.
+
+    Class and split are those that `read_classes` gives. Hidden files and folders, those of `EXCLUDED` and of the
+    selection are left out, links to folders too unless they are to be followed; the listing's `survey` counts them. A
+    file that is no image despite its name is listed, and a folder whose path is too long to be listed: both
+    are rejected when they are opened. So are files whose names cannot stand in a listing, where nobody asks for
+    `Dataset.check_paths` before. Ids are the paths.
+
+    Raises:
+        DataError: when ``root`` is no folder, holds no photos, or holds both splits and other folders with photos.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; expected a folder of photos")
+    sieve = Sieve(selection)
+    paths = sorted(files_below(root, sieve, tuple(SUFFIXES)))
+    classes = read_classes(root, paths, selection.class_level)
+    survey = Survey(classes.source, classes.warnings, sieve.left_out)
+    return Dataset(root, tuple(paths), tuple(paths), classes.labels, classes.splits, walked=True, survey=survey)
+
+
+def files_below(root: Path, sieve: Sieve, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Paths below ``root`` that end in one of the suffixes and go through the sieve; others are counted there.
+
+    Folders wait in a list: they may lie deeper in each other than Python recurses.
+
+    Raises:
+        DataError: when a folder cannot be listed.
+    """
+    follow = sieve.selection.follow_links
+    waiting: list[tuple[str, Chain]] = [("", _chain(root, None) if follow else None)]
+    while waiting:
+        above, chain = waiting.pop()
+        try:
+            with os.scandir(root / above) as entries:
+                for entry in entries:
+                    path = f"{above}/{entry.name}" if above else entry.name
+                    is_link = entry.is_symlink()
+                    if entry.is_dir(follow_symlinks=False) or (is_link and _is_folder(entry)):
+                        if not sieve.enters(path):
+                            continue
+                        if is_link and not follow:
+                            sieve.left_out.add(LINKED, path)
+                        elif not follow:
+                            waiting.append((path, None))
+                        elif below := _chain(root / path, chain):
+                            waiting.append((path, below))
+                        else:
+                            sieve.left_out.add("link in a circle", path)
+                    elif is_link and not os.path.splitext(entry.name)[1] and not os.path.exists(root / path):
+                        sieve.left_out.add("broken link", path)
+                    elif sieve.takes(path, is_photo=entry.name.lower().endswith(suffixes)):
+                        yield path
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG or not above:
+                raise DataError(f"cannot list the folder {root / above}: {error.strerror}") from None
+            yield above  # nothing below it can be opened, and that must not stop the others
+
+
+def _chain(folder: Path, above: Chain) -> Chain:
+    """A folder and those above it; None when it is one of them."""
+    try:
+        status = os.stat(folder)
+    except OSError:  # which the listing of it tells
+        return (0, 0), above
+    key, one = (status.st_dev, status.st_ino), above
+    while one:
+        if one[0] == key:
+            return None
+        one = one[1]
+    return key, above
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether a link leads to a folder."""
+    try:
+        return entry.is_dir()
+    except OSError:  # in a circle
+        return False

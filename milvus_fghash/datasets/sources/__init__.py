@@ -1,0 +1,1 @@
+"""Where photos are: files, archives, web servers and object stores."""

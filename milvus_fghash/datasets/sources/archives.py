@@ -1,0 +1,181 @@
+"""Photos in tars and zips, WebDataset shards among them -> a listing; they are read where they lie."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.core.image_formats import SUFFIXES
+from milvus_fghash.core.masking import without_secrets
+from milvus_fghash.core.text_file import parse_json
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.layouts.folder import files_below
+from milvus_fghash.datasets.selection import DEFAULT_SELECTION, Selection, Sieve
+from milvus_fghash.datasets.sources.archive_index import members_of
+from milvus_fghash.datasets.sources.archive_member import Member, barred
+from milvus_fghash.datasets.sources.collected import Photos
+from milvus_fghash.datasets.sources.location import Url, protocol_of
+from milvus_fghash.datasets.sources.remote_folder import Found, find
+from milvus_fghash.errors import DataError
+
+ENDINGS: Final = (".tar", ".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Of archives. The compressed ones are rejected with a reason, not for their names."""
+MOST_SHARDS: Final = 1_000_000
+
+_CHAINED = ("tar", "zip")
+"""Protocols that say of a path or of another URL that there is an archive."""
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+def is_archive(place: Path | Url) -> bool:
+    """Whether something is an archive by its name, or several by the braces in it.
+
+    >>> is_archive(Path("train-{000000..000009}.tar")), is_archive(Path("photos.TAR.GZ")), is_archive(Path("photos"))
+    (True, True, False)
+    """
+    chained = isinstance(place, Url) and place.protocol in _CHAINED
+    return chained or place.name.lower().endswith(ENDINGS)
+
+
+def are_all_of(folder: Path) -> bool:
+    """Whether a folder holds archives and beside them at most files that are no photos; what is never one left aside.
+
+    So do the folders that img2dataset writes: tars, and tables and statistics of them.
+    """
+    sieve = Sieve()
+    entries = [entry for entry in folder.glob("[!.]*") if sieve.enters(entry.name)]
+    return any(map(is_archive, entries)) and all(
+        entry.is_file() and not entry.name.lower().endswith(tuple(SUFFIXES)) for entry in entries
+    )
+
+
+def read(root: Path | Url, selection: Selection = DEFAULT_SELECTION) -> Dataset:
+    """The photos of one archive, of all below a folder, or of those that braces in ``root`` name.
+
+    In one archive a photo has the path, class and split that the layout `folder` gives it where the archive is
+    unpacked. In several, the name of its archive comes first in its path. A class that a sample says itself, by KEY.cls
+    or the field "label" of KEY.json beside KEY.jpg, goes before that of the folder. What cannot be had (links, names
+    that lead out, nested archives, what is cut off) is listed with its reason, and rejected when its turn comes. What
+    the selection leaves out, and what is neither photo nor label, is counted in the listing's `survey`.
+
+    Raises:
+        DataError: when there is no archive, a single one cannot be read, or no photo is found.
+        MissingExtra: for a URL, without the packages it needs.
+    """
+    sieve = Sieve(selection)
+    archives, found = _archives(root, sieve)
+    alone = archives[0][0] == ""
+    photos = Photos(root, sieve)
+    samples: dict[str, str] = {}
+    unknown = list(found.unknown)
+    for path, place in found.barred(root) if isinstance(root, Url) else ():
+        photos.add(path, place)
+    for prefix, archive in archives:
+        where = archive.full if isinstance(archive, Url) else str(archive.resolve())
+        try:
+            members, version = members_of(archive)
+        except DataError as error:
+            if alone:
+                raise
+            members, version = [barred("", "broken", f"cannot be read: {error}")], ""
+        for member in members:
+            if not member.name:  # it speaks of the archive: what else is in it, or was, is not known
+                unknown.append(prefix)
+            path = posixpath.join(prefix, member.name) if member.name else prefix or archive.name
+            if member.passed_over:
+                sieve.left_out.add(member.passed_over, path)
+                continue
+            if member.name and not sieve.takes(path, is_photo=member.passed_over is None):
+                continue
+            sample = _sample(prefix, member.name)
+            if member.text is None:
+                folder = posixpath.join(posixpath.dirname(prefix), member.name)
+                photos.add(path, member.place(where, str(archive), version), folder, sample)
+            elif (label := _label(member)) and (member.name.lower().endswith(".cls") or sample not in samples):
+                samples[sample] = label
+    return photos.dataset(samples, walked=not alone, unknown=unknown, asked=found.asked)
+
+
+def _archives(root: Path | Url, sieve: Sieve) -> tuple[list[tuple[str, Path | Url]], Found]:
+    """The archives and what comes before the paths in them, for a single one nothing; what a walk to them found."""
+    below = Found()
+    if isinstance(root, Url) and root.protocol in _CHAINED:
+        return [("", _target(root))], below
+    text = root.full if isinstance(root, Url) else str(root)
+    if _BRACES.search(text):
+        names = list(expanded(text))
+        above = without_secrets(text[: text.index("{")].rpartition("/")[0])
+        found = [(without_secrets(name).removeprefix(above).lstrip("/"), type(root)(name)) for name in names]
+    elif is_archive(root) and not (isinstance(root, Path) and root.is_dir()):
+        found = [("", root)]
+    elif isinstance(root, Url):
+        below = find(root, sieve, ENDINGS)
+        found = [(path, Url(where)) for path, (where, _) in sorted(below.files.items())]
+    else:
+        found = [(name, root / name) for name in sorted(files_below(root, sieve, ENDINGS))]
+    for _, archive in found:
+        if isinstance(archive, Path) and not archive.is_file():
+            raise DataError(f"there is no file {archive}; expected a .tar or a .zip")
+    if not found:
+        raise DataError(f"{root} holds no archives; expected files ending in .tar or .zip")
+    return found, below
+
+
+def _target(root: Url) -> Path | Url:
+    """What ``zip://photos.zip`` and, as fsspec writes it, ``zip://::s3://bucket/photos.zip`` mean."""
+    inner, chained, target = root.full.partition("://")[2].partition("::")
+    if chained and inner.strip("/*"):
+        raise DataError(
+            f"{root}: a part of an archive cannot be chosen; give {root.protocol}://::{target or 'ARCHIVE'}"
+        )
+    place = target if chained else inner
+    return Url(place) if protocol_of(place) else Path(place)
+
+
+def expanded(text: str) -> Iterator[str]:
+    """What braces stand for, as in a shell.
+
+    >>> list(expanded("{a,b}-{08..10}.tar"))
+    ['a-08.tar', 'a-09.tar', 'a-10.tar', 'b-08.tar', 'b-09.tar', 'b-10.tar']
+
+    Raises:
+        DataError: when a range leads backwards, or to more than `MOST_SHARDS`.
+    """
+    parts = _BRACES.split(text)
+    choices = [[part] if place % 2 == 0 else _choices(part) for place, part in enumerate(parts)]
+    if math.prod(map(len, choices)) > MOST_SHARDS:
+        raise DataError(f"{text} stands for more than {MOST_SHARDS:,} archives")
+    return map("".join, itertools.product(*choices))
+
+
+def _choices(part: str) -> list[str]:
+    if not (both := _RANGE.fullmatch(part)):
+        return part.split(",")
+    first, last = int(both[1]), int(both[2])
+    if not first <= last < first + MOST_SHARDS:
+        raise DataError(f"{{{part}}} must lead from a number to a higher one, over {MOST_SHARDS:,} at the most")
+    return [f"{number:0{len(both[1])}}" for number in range(first, last + 1)]
+
+
+def _sample(prefix: str, name: str) -> str:
+    """What the members of one sample share: their folder, and all before the first dot of the file name."""
+    folder, _, file = posixpath.normpath(posixpath.join(prefix, name)).rpartition("/")
+    return f"{folder}/{file.partition('.')[0]}"
+
+
+def _label(member: Member) -> str:
+    text = (member.text or "").strip()
+    if not member.name.lower().endswith(".json"):
+        return text
+    try:
+        said = parse_json(text)
+    except ValueError:
+        return ""
+    label = said.get("label", "") if isinstance(said, dict) else ""
+    return str(label) if isinstance(label, str | int) else ""

@@ -1,0 +1,1 @@
+"""Lists of photos as CSV or Parquet, and their columns."""

@@ -1,0 +1,1 @@
+"""Retrieval quality of codes: metrics, records and plots."""

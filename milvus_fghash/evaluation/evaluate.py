@@ -1,0 +1,271 @@
+"""Evaluate a bundle on photos, or a Milvus collection as it stands.
+
+Gallery and queries are encoded by the bundle, exactly as in serving. What Milvus holds is read back and judged by the
+same NumPy code; Milvus' own answers to some of the queries are compared with it, bit by bit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+import numpy as np
+
+from milvus_fghash.bundle.bundle import LearnedCodes
+from milvus_fghash.core.codes import Codes, code_bytes, hamming
+from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.datasets.dataset import Dataset, split_names
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.errors import DataError, StoreError
+from milvus_fghash.evaluation.record import PLACES, Evaluation, EvaluationRecord, GalleryKind, Subject, evaluate_codes
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.connection import probe
+from milvus_fghash.search.search import SearchParams, search_codes
+
+HITS_CHECKED: Final = 100
+"""Hits compared for each query that is searched in Milvus too."""
+TOLD: Final = 20
+"""Rejected photos of a split that are named."""
+
+Progress = Callable[[int, int], object]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """Codes with the class of each photo, and how many photos were rejected on the way."""
+
+    codes: Codes
+    labels: tuple[str, ...]
+    shas: tuple[str, ...] = ()
+    """SHA-256 of each file; of a gallery in Milvus "" where it is not known."""
+    rejected: int = 0
+
+    def take(self, rows: Sequence[int]) -> _Coded:
+        return _Coded(
+            self.codes[rows],
+            tuple(self.labels[row] for row in rows),
+            tuple(self.shas[row] for row in rows),
+            self.rejected,
+        )
+
+
+def evaluate_bundle(
+    encoder: Encoder,
+    dataset: Dataset,
+    *,
+    dataset_name: str,
+    gallery_split: str = "train",
+    query_split: str = "test",
+    limits: Limits = DEFAULT_LIMITS,
+    places: Sequence[int] = PLACES,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Encode both splits and judge them; the learned codes too, where the bundle has them for these photos.
+
+    Args:
+        progress: called with the number of photos of a split that are encoded, and of all.
+
+    Raises:
+        DataError: when a split is missing or empty, both are one, a query has no class, or a learned code has another
+            class.
+    """
+    if both := set(split_names(query_split)) & set(split_names(gallery_split)):
+        raise DataError(
+            f"the photos of {min(both)!r} would each find themselves; search by others, or in others",
+            setting="query_split gallery_split",
+        )
+    stored = dataset.split(gallery_split)
+    queries = _encode(encoder, dataset.split(query_split), limits, "query", progress)
+    gallery = _encode(encoder, stored, limits, "gallery", progress)
+    subject = _subject(encoder, dataset_name, gallery_split, query_split)
+    encoded = _judge(queries, gallery, subject, "encoded", "network", places)
+    learned = encoder.bundle.learned()
+    if learned is None:
+        return Evaluation(encoded=encoded, learned_absent=f"{subject.method} learns no codes of its training photos")
+    kept = _learned_gallery(learned, stored)
+    if not kept.labels:
+        reason = f"none of the {len(learned.ids):,} learned codes belongs to a photo of the split {gallery_split!r}"
+        return Evaluation(encoded=encoded, learned_absent=reason)
+    matched = f"{len(kept.labels):,} of {len(learned.ids):,} learned codes match the {len(stored):,} photos"
+    record = _judge(queries, kept, subject, "learned", f"{learned.source} ({matched})", places)
+    return Evaluation(encoded=encoded, learned=record)
+
+
+def evaluate_collection(
+    collection: HashCollection,
+    encoder: Encoder,
+    dataset: Dataset,
+    *,
+    dataset_name: str,
+    query_split: str = "test",
+    filter: str = "",
+    checked_queries: int = 32,
+    limits: Limits = DEFAULT_LIMITS,
+    places: Sequence[int] = PLACES,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Judge what stands in Milvus as the gallery; the queries are photos of a listing.
+
+    Rows that hold one of the queries' files are left out, and told: such a query would find itself.
+
+    Args:
+        filter: Milvus expression; only rows that fit it are the gallery.
+        checked_queries: queries, evenly spread, that Milvus searches too. Its distances must be NumPy's.
+        progress: called with the number of queries that are encoded, and of all.
+
+    Raises:
+        StoreError: when another model filled the collection, nothing in it fits, it changes meanwhile, or Milvus'
+            distances differ from NumPy's.
+        DataError: when the split is missing, or a query has no class.
+        ConfigError: when the filter cannot be read.
+    """
+    collection.check_model(encoder.bundle.manifest)
+    collection.check_filter(filter)  # before all photos are encoded
+    queries = _encode(encoder, dataset.split(query_split), limits, "query", progress)
+    ids, gallery = _read(collection, filter)
+    rows = np.unique(np.linspace(0, len(queries.codes) - 1, min(checked_queries, len(queries.codes))).astype(int))
+    compared = check_distances(collection, queries.codes[rows], ids, gallery.codes, filter)
+    subject = _subject(encoder, dataset_name, filter or "all rows", query_split)
+    able = probe(collection.client)
+    versions = {
+        **subject.versions,
+        "milvus": f"{able.kind} {able.version}, {collection.index}",
+        "pymilvus": metadata.version("pymilvus"),
+    }
+    source = (
+        f"network, read from the Milvus collection {collection.name} in the order of its ids; "
+        f"{compared:,} distances of {len(rows)} queries searched in Milvus equal NumPy's"
+    )
+    own = set(queries.shas)
+    others = [row for row, sha in enumerate(gallery.shas) if sha not in own]
+    if not others:
+        raise StoreError(
+            f"every row of {collection.name} holds one of the photos of {query_split!r}, which would each find itself; "
+            "ingest others, or search by others",
+            setting="query_split",
+        )
+    if len(others) < len(gallery.shas):
+        source += f"; {len(gallery.shas) - len(others):,} rows that hold a query's own file are left out"
+    record = _judge(
+        queries, gallery.take(others), subject.model_copy(update={"versions": versions}), "encoded", source, places
+    )
+    return Evaluation(encoded=record, learned_absent="a collection holds encoded codes only")
+
+
+def check_distances(
+    collection: HashCollection, queries: Codes, ids: Sequence[str], gallery: Codes, filter: str = ""
+) -> int:
+    """Search ``queries`` in Milvus and compare its nearest distances with NumPy's; the number compared.
+
+    Args:
+        ids: (n_gallery,) ids of the rows that fit ``filter``.
+        gallery: (n_gallery, n_bytes) their codes.
+
+    Raises:
+        StoreError: when one distance differs, a row is missing, or one is there that should not be.
+    """
+    if not len(queries):
+        return 0
+    k = min(HITS_CHECKED, len(ids))
+    wanted = SearchParams(k=k, filter=filter, nprobe=collection.nlist, consistency="Strong")  # all clusters: exact
+    position = {key: row for row, key in enumerate(ids)}
+    distances = hamming(queries, gallery)
+    compared = 0
+    for own, found in zip(distances, search_codes(collection, queries, wanted), strict=True):
+        given = [hit.distance for hit in found.hits]
+        strangers = [hit.id for hit in found.hits if hit.id not in position]
+        if strangers:
+            raise StoreError(f"{collection.name} changed while it was evaluated: row {strangers[0]} is new. Try again")
+        each = [int(own[position[hit.id]]) for hit in found.hits]
+        nearest = np.sort(own)[:k].tolist()
+        if not given == each == nearest:
+            raise StoreError(
+                f"Milvus and NumPy disagree on distances in {collection.name}: Milvus gives {given[:5]}..., "
+                f"the rows it names are at {each[:5]}..., the nearest at {nearest[:5]}.... "
+                "Rows of a wrong width were written, or it changed meanwhile; ingest into a new collection"
+            )
+        compared += k
+    return compared
+
+
+def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Coded]:
+    """Ids, codes and classes of the rows that fit, ordered by id so that every reading gives the same gallery."""
+    ids: list[str] = []
+    labels: list[str] = []
+    shas: list[str] = []
+    parts: list[Codes] = [np.zeros((0, code_bytes(collection.bits)), np.uint8)]
+    for rows in collection.scan(filter=filter):
+        ids.extend(rows.ids)
+        labels.extend(rows.labels)
+        shas.extend(rows.content_shas)
+        parts.append(rows.codes)
+    if not ids:
+        raise StoreError(
+            f"no row of {collection.name} {f'fits {filter}' if filter else 'is there'}; ingest photos first"
+        )
+    if len(set(ids)) != len(ids) or (not filter and collection.count() != len(ids)):
+        raise StoreError(f"{collection.name} changed while it was read; try again when nothing is written to it")
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    read = _Coded(np.concatenate(parts), tuple(labels), tuple(shas))
+    return tuple(ids[row] for row in order), read.take(order)
+
+
+def _encode(encoder: Encoder, photos: Dataset, limits: Limits, role: str, progress: Progress) -> _Coded:
+    encoded = encoder.encode_files([photos.place(row) for row in range(len(photos))], limits, progress=progress)
+    if not len(encoded.codes):
+        first = encoded.rejected[0]
+        raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")
+    for rejected in encoded.rejected[:TOLD]:
+        log.warning("%s photo %s rejected (%s): %s", role, rejected.path, rejected.reason, rejected.message)
+    if len(encoded.rejected) > TOLD:
+        log.warning("and %d more %s photos", len(encoded.rejected) - TOLD, role)
+    return _Coded(encoded.codes, photos.take(encoded.rows).labels, encoded.content_shas, len(encoded.rejected))
+
+
+def _learned_gallery(learned: LearnedCodes, stored: Dataset) -> _Coded:
+    """The learned codes of the photos of a listing, in the listing's order."""
+    position = {key: row for row, key in enumerate(learned.ids)}
+    known = [(row, position[key]) for row, key in enumerate(stored.ids) if key in position]
+    for row, at in known:
+        if stored.labels[row] != learned.labels[at]:
+            raise DataError(
+                f"photo {stored.ids[row]} has the class {stored.labels[row]!r} in the listing and "
+                f"{learned.labels[at]!r} in the bundle; evaluate with the data set the model was trained on"
+            )
+    return _Coded(learned.codes[[at for _, at in known]], tuple(stored.labels[row] for row, _ in known))
+
+
+def _judge(
+    queries: _Coded, gallery: _Coded, subject: Subject, kind: GalleryKind, source: str, places: Sequence[int]
+) -> EvaluationRecord:
+    return evaluate_codes(
+        queries.codes,
+        queries.labels,
+        gallery.codes,
+        gallery.labels,
+        subject.model_copy(update={"refused_gallery": gallery.rejected, "refused_queries": queries.rejected}),
+        gallery=kind,
+        gallery_source=source,
+        places=places,
+    )
+
+
+def _subject(encoder: Encoder, dataset_name: str, gallery_split: str, query_split: str) -> Subject:
+    import onnxruntime
+
+    manifest = encoder.bundle.manifest
+    return Subject(
+        method=manifest.method,
+        bits=manifest.bits,
+        fingerprint=manifest.fingerprint,
+        lineage=manifest.lineage,
+        dataset=dataset_name,
+        gallery_split=gallery_split,
+        query_split=query_split,
+        versions={"onnxruntime": f"{onnxruntime.__version__}, {encoder.provider}"},
+    )

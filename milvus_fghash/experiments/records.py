@@ -1,0 +1,181 @@
+"""What a grid keeps of one training, and a file of such records that survives a kill.
+
+The file has one JSON document a line. Only the process that runs the grid writes it; each line is on the disk before
+the grid goes on. A line that a kill left half written is dropped when the file is opened again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from milvus_fghash.core.bounded_file import check_regular
+from milvus_fghash.core.file_models import Frozen, read_model
+from milvus_fghash.core.text_file import parse_json
+from milvus_fghash.errors import ConfigError, DataError, FghashError
+from milvus_fghash.evaluation.record import GalleryKind, RadiusCurve
+from milvus_fghash.recipes.schema import Recipe, differences
+
+try:
+    import fcntl
+except ImportError:  # not everywhere; then nobody watches that a folder has one grid only
+    fcntl = None  # type: ignore[assignment]
+
+
+class Identity(Frozen):
+    """What a training was asked to be: of equal identities only one needs to be run, whatever the roundings."""
+
+    recipe: Recipe
+    """At this code length and seed, without what changes no figure (`description`, `training.workers`); local weights
+    stand there by their digest."""
+    options: dict[str, Any]
+    """All options of the method, those left at their defaults too."""
+    bits: int
+    photos: str
+    """Digest of the ids and classes of gallery and queries."""
+
+
+class Score(Frozen):
+    """One gallery, asked by all queries."""
+
+    source: str
+    """Where the gallery's codes come from: "network", "V", "B", "class codes"."""
+    map_exact: float
+    map_sorted: float
+    precision_at: dict[int, float]
+    pr_curve: RadiusCurve
+    distinct_codes: int
+    constant_bits: int
+
+
+class Record(Frozen):
+    """One training and what came of it."""
+
+    name: str
+    """Of the cell; unlike in one file."""
+    identity: Identity
+    failed: str | None = None
+    """Why there are no figures: the loss or the outputs were not finite."""
+    encoded: Score | None = None
+    learned: Score | None = None
+    """None where the method has no learned codes."""
+    n_queries: int
+    n_gallery: int
+    curve: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """Term of the loss -> its mean in each round; 0 in a round without it."""
+    seconds: float = 0.0
+    """Of all rounds; of a method without rounds, of its whole training."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    device: str = ""
+    threads: int = 0
+    """Of torch on the processor. Like device and versions they decide roundings, and so the figures' last digits."""
+
+    def score(self, gallery: GalleryKind) -> Score | None:
+        return self.encoded if gallery == "encoded" else self.learned
+
+    @property
+    def learning_rate(self) -> float:
+        return self.identity.recipe.training.learning_rate
+
+
+class Store:
+    """Records by name, in a file that only grows; a context in which one process may write it."""
+
+    def __init__(self, path: Path, *, writing: bool = True) -> None:
+        """Read the file; one that is not there is empty.
+
+        Args:
+            path: the file.
+            writing: make and lock it. If not, another grid may go on writing it.
+
+        Raises:
+            ConfigError: when another grid is writing it, or a line is no record of this version.
+            DataError: when it cannot be read or written, or a line that is not the last one is damaged.
+        """
+        self.path = path
+        self.records: dict[str, Record] = {}
+        try:
+            if writing:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            elif not path.exists():
+                return
+            if path.exists():
+                check_regular(path)
+            self._file = open(path, "a+b" if writing else "rb")  # noqa: SIM115 - open as long as the grid runs
+        except OSError as error:
+            raise DataError(f"cannot open {path}: {error.strerror}; choose another folder", setting="out") from None
+        try:
+            if writing:
+                self._lock()
+            for record in self._read(drop=writing):
+                self.records.setdefault(record.name, record)
+        except FghashError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def append(self, record: Record) -> None:
+        """Add a record; it is on the disk when this returns."""
+        try:
+            self._file.write(record.model_dump_json().encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise DataError(f"cannot write {self.path}: {error.strerror}") from None
+        self.records[record.name] = record
+
+    def find(self, name: str, identity: Identity) -> Record | None:
+        """The record of this name, if there is one.
+
+        Raises:
+            ConfigError: when it was made in another way; names the first field that differs.
+        """
+        record = self.records.get(name)
+        if record is None:
+            return None
+        now, then = identity.model_dump(mode="json"), record.identity.model_dump(mode="json")
+        for place, old, new in differences(then, now):
+            raise ConfigError(
+                f"{self.path} holds {name} with {place} = {old}, and now it is {new}; delete the lines of all that "
+                "are to be trained anew, or choose another folder",
+                setting="out",
+            )
+        return record
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another grid is running in {self.path.parent}; wait for it, choose another folder, or look at its "
+                "tables alone",
+                setting="out table_only",
+            ) from None
+
+    def _read(self, *, drop: bool) -> Iterator[Record]:
+        self._file.seek(0)
+        raw = self._file.read()
+        whole = raw.rfind(b"\n") + 1
+        if drop and whole < len(raw):
+            self._file.truncate(whole)
+        for number, line in enumerate(raw[:whole].splitlines(), 1):
+            where = f"line {number} of {self.path}"
+            try:
+                values = parse_json(line)
+            except ValueError as error:
+                raise DataError(f"{where} is damaged ({error}); delete it to train that cell anew") from None
+            if not isinstance(values, dict):
+                raise DataError(f"{where} is no record; delete it")
+            yield read_model(Record, values, where)

@@ -1,0 +1,99 @@
+"""What one bit stands for: which photos and classes are on its one side, and which on the other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash.core.codes import Outputs, unpack
+from milvus_fghash.explain.retrieval import Coded
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """A class, and the share of its photos that are on."""
+
+    label: str
+    on: float
+    photos: int
+
+
+@dataclass(frozen=True)
+class BitFacts:
+    """One bit over a gallery.
+
+    Attributes:
+        bit: from 0; bit 0 is the first of the code.
+        on: share of the photos that have it on.
+        agreement: share of the photos that are on the side most of their class is on; None without classes.
+        classes: from the most on to the most off; equal shares by their mean evidence, then by name.
+        typical_on: rows of photos that are on, from the most evidence that it is down.
+        typical_off: rows of photos that are off, from the least up.
+        on_for: classes with more than half of their photos on: those of ``typical_on`` first, then the most on first.
+        off_for: classes with more than half of their photos off, likewise.
+    """
+
+    bit: int
+    on: float
+    agreement: float | None
+    classes: tuple[ClassShare, ...]
+    typical_on: tuple[int, ...]
+    typical_off: tuple[int, ...]
+    on_for: tuple[str, ...]
+    off_for: tuple[str, ...]
+
+
+def bit_facts(bit: int, gallery: Coded, ids: Sequence[str], labels: Sequence[str], shown: int) -> BitFacts:
+    """Measure one bit.
+
+    Args:
+        ids, labels: of all photos of the gallery's list, decoded or not; "" is no class.
+        shown: typical photos of each side. The most extreme of each class come before the second of any, so that a
+            side with many classes shows many; they are then ordered by evidence, equal ones by id.
+    """
+    evidence = gallery.evidence[:, bit]
+    on = unpack(gallery.codes, gallery.evidence.shape[1])[:, bit]
+    of_class: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(gallery.rows.tolist()):
+        if labels[row]:
+            of_class[labels[row]].append(place)
+    shares = {label: float(on[places].mean()) for label, places in of_class.items()}
+    order = sorted(of_class, key=lambda label: (-shares[label], -evidence[of_class[label]].mean(), label))
+    agreeing = sum(max(shares[label], 1 - shares[label]) * len(of_class[label]) for label in order)
+    n_labelled = sum(map(len, of_class.values()))
+    typical_on = _typical(-evidence, on, gallery, ids, labels, shown)
+    typical_off = _typical(evidence, ~on, gallery, ids, labels, shown)
+    return BitFacts(
+        bit=bit,
+        on=float(on.mean()),
+        agreement=agreeing / n_labelled if n_labelled else None,
+        classes=tuple(ClassShare(label, shares[label], len(of_class[label])) for label in order),
+        typical_on=typical_on,
+        typical_off=typical_off,
+        on_for=_ahead([labels[row] for row in typical_on], [label for label in order if shares[label] > 0.5]),
+        off_for=_ahead([labels[row] for row in typical_off], [label for label in order[::-1] if shares[label] < 0.5]),
+    )
+
+
+def _ahead(seen: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """``labels``, those that are ``seen`` first."""
+    return tuple(dict.fromkeys([label for label in seen if label in labels] + list(labels)))
+
+
+def _typical(
+    ranks: Outputs, side: NDArray[np.bool_], gallery: Coded, ids: Sequence[str], labels: Sequence[str], shown: int
+) -> tuple[int, ...]:
+    """Rows of one side's most extreme photos; the smallest of ``ranks`` is the most extreme."""
+    photos = sorted((ranks[place], ids[row], row) for place, row in enumerate(gallery.rows.tolist()) if side[place])
+    turns: dict[str, int] = defaultdict(int)
+    turn_of = {}
+    for _, _, row in photos:
+        turn_of[row] = turns[labels[row]]
+        turns[labels[row]] += 1
+    extreme = [row for _, _, row in photos]
+    kept = set(sorted(extreme, key=turn_of.__getitem__)[:shown])  # stable: within a turn by rank
+    return tuple(row for row in extreme if row in kept)

@@ -1,0 +1,1 @@
+"""Photos into a collection, resumable and incremental; verification and deletion."""

@@ -1,0 +1,264 @@
+"""An ingest under way: photos decoded, encoded, and handed over to be written, a batch at a time."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.sources.location import Source
+from milvus_fghash.encoding.decode_result import advice
+from milvus_fghash.encoding.decode_stream import Photo, Rejected
+from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.errors import DataError, FghashError, Stopped
+from milvus_fghash.ingest.changes import Changes, PendingPhoto
+from milvus_fghash.ingest.options import IngestOptions, IngestResult
+from milvus_fghash.ingest.symlinks import places
+from milvus_fghash.ingest.writer import Batch, Writer
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.rows import Rows, why_not_kept
+from milvus_fghash.state import journal_sources
+from milvus_fghash.state.journal import DELETED, Entry
+from milvus_fghash.state.journal_rows import count_stored
+
+T = TypeVar("T")
+Progress = Callable[[int, int], object]
+"""Called with the number of photos done, and of all."""
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """What is kept of a photo between encoding and writing."""
+
+    todo: PendingPhoto
+    content_sha: str
+    phash: int
+    code: NDArray[np.uint8]
+    embedding: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class BatchSizing:
+    """How many photos are encoded together and ahead, so that with those that wait they are one batch at the most."""
+
+    together: int
+    """Photos computed together."""
+    ahead: int
+    """So many such groups are under way."""
+    enough: int
+    """Encoded photos that are handed over to be written."""
+
+    @classmethod
+    def of(cls, batch_rows: int, batch_size: int, streams: int) -> Self:
+        """For batches of at most ``batch_rows`` rows, and an encoder's ``batch_size`` and ``streams``."""
+        together = min(batch_size, max(1, batch_rows // 2))
+        ahead = max(1, min(streams + 1, batch_rows // together - 1))
+        return cls(together, ahead, max(1, batch_rows - ahead * together + 1))
+
+
+@dataclass
+class IngestRun:
+    """`result` does it all, once."""
+
+    encoder: Encoder
+    collection: HashCollection
+    options: IngestOptions
+    changes: Changes
+    writer: Writer
+    progress: Progress
+    looked_into: int = 0
+    begun: dict[int, PendingPhoto] = field(default_factory=dict)
+    """Photos that are being decoded, by their position among those."""
+    coded: list[_Coded] = field(default_factory=list)
+    """What waits for the next batch."""
+    aside: list[Entry] = field(default_factory=list)
+    """Photos that do not go in, since the last batch."""
+
+    def __post_init__(self) -> None:
+        self.changes.reject = self._set_aside
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.changes.dataset
+
+    def result(self) -> IngestResult:
+        started = time.monotonic()
+        with self.writer:
+            try:
+                self._encode_all()
+            except BaseException:  # no waiting for Milvus now; what was rejected is known, and costs nothing to keep
+                self.changes.stop.set()
+                self.coded.clear()
+                with suppress(FghashError):
+                    self._hand_over()
+                raise
+            self._hand_over()
+        if self.changes.cut_short:
+            raise Stopped(f"stopped; {self.writer.stored:,} more photos are in, and the same command goes on")
+        vanished, pruned = self._prune()
+        seconds = time.monotonic() - started
+        reasons = self.changes.journal.reasons()
+        deleted = reasons.pop(DELETED, 0)
+        rows = self._with_retry(self.collection.count)
+        self._warn(rows, reasons)
+        return IngestResult(
+            stored=self.writer.stored,
+            unchanged=self.changes.unchanged,
+            rejected=sum(reasons.values()),
+            reasons=reasons,
+            deleted=deleted,
+            vanished=vanished,
+            pruned=pruned,
+            seconds=seconds,
+            images_per_second=self.looked_into / seconds,
+            rows_in_collection=rows,
+        )
+
+    def _warn(self, rows: int, reasons: Mapping[str, int]) -> None:
+        """Tell what a person should look into."""
+        for line in advice(reasons):
+            self.writer.notify(line)
+        acknowledged = count_stored(self.changes.journal)
+        if acknowledged > rows:
+            self.writer.notify(
+                f"Milvus acknowledged {acknowledged:,} rows of {self.collection.name} and has {rows:,}; "
+                "verify tells which are missing, and repairing writes them again"
+            )
+        if self.changes.replacing:
+            self.writer.notify(
+                f"{self.changes.replacing:,} photos took the rows of others of the same names, from another place; to "
+                "keep both, give one place a namespace of its own"
+            )
+
+    def _with_retry(self, call: Callable[[], T]) -> T:
+        return self.options.retry.call(call, self.changes.stop, self.writer.notify)
+
+    def _encode_all(self) -> None:
+        options, encoder = self.options, self.encoder
+        pace = BatchSizing.of(options.batch_rows, encoder.batch_size, encoder.streams)
+        more = () if self.collection.embedding_dim is None else ("embedding",)
+        with closing(
+            encoder.encode_sources(
+                self._files(),
+                *more,
+                reject=self._reject,
+                wanted=self._is_wanted,
+                limits=options.limits,
+                workers=options.workers,
+                timeout=options.timeout,
+                together=pace.together,
+                ahead=pace.ahead,
+            )
+        ) as encoded:
+            for photos, outputs in encoded:
+                self._take(photos, *outputs)
+                if len(self.coded) >= pace.enough:
+                    self._hand_over()
+                self._report_progress()
+        self._report_progress()
+
+    def _files(self) -> Iterator[Source]:
+        """Those to be decoded; which ones, is looked up as they are asked for."""
+        place = places(self.dataset, self.options.follow_links)
+        for todo in self.changes.todo():
+            self.begun[self.looked_into] = todo
+            self.looked_into += 1
+            yield place(todo.row)
+
+    def _report_progress(self) -> None:
+        self.progress(self.changes.skipped + self.looked_into - len(self.begun), len(self.dataset))
+
+    def _reject(self, one: Rejected) -> None:
+        todo = self.begun.pop(one.row)
+        path = self.dataset.paths[todo.row]
+        self._set_aside(Entry(todo.id, path, todo.stamp, reason=one.reason, message=one.message))
+
+    def _set_aside(self, entry: Entry) -> None:
+        self.aside.append(entry)
+        if len(self.aside) >= self.options.batch_rows:  # there may be no good photo for long
+            self._hand_over()
+            self._report_progress()
+
+    def _is_wanted(self, photo: Photo) -> bool:
+        """Whether a photo goes in: its row is of another content, or was not deleted on purpose; all of it fits.
+
+        One that does not must not stop the others.
+        """
+        todo = self.begun[photo.row]
+        row = todo.row
+        if photo.content_sha in (todo.deleted_sha, todo.stored_sha):
+            del self.begun[photo.row]
+            self.changes.unchanged += not todo.deleted_sha
+            reason = DELETED if todo.deleted_sha else ""
+            self._set_aside(Entry(todo.id, self.dataset.paths[row], todo.stamp, photo.content_sha, reason))
+            return False
+        if misfit := why_not_kept(self.dataset, row, self.changes.meta(row)):
+            self._reject(Rejected(self.dataset.paths[row], *misfit, photo.row))
+            return False
+        return True
+
+    def _take(
+        self, photos: Sequence[Photo], codes: NDArray[np.uint8], embeddings: NDArray[np.float32] | None = None
+    ) -> None:
+        for number, photo in enumerate(photos):
+            todo, embedding = self.begun.pop(photo.row), None if embeddings is None else embeddings[number]
+            self.coded.append(_Coded(todo, photo.content_sha, photo.phash, codes[number], embedding))
+
+    def _hand_over(self) -> None:
+        """What waits, to the writer."""
+        if not self.coded and not self.aside:
+            return
+        paths = self.dataset.paths
+        entries = [Entry(one.todo.id, paths[one.todo.row], one.todo.stamp, one.content_sha) for one in self.coded]
+        embeddings = [one.embedding for one in self.coded if one.embedding is not None]
+        rows = self._rows() if self.coded else None
+        self.writer.put(Batch(rows, np.stack(embeddings) if embeddings else None, entries + self.aside))
+        self.coded.clear()
+        self.aside.clear()
+
+    def _rows(self) -> Rows:
+        dataset, rows = self.dataset, [one.todo.row for one in self.coded]
+        return Rows(
+            ids=tuple(one.todo.id for one in self.coded),
+            codes=np.stack([one.code for one in self.coded]),
+            paths=tuple(dataset.paths[row] for row in rows),
+            labels=tuple(dataset.labels[row] for row in rows),
+            content_shas=tuple(one.content_sha for one in self.coded),
+            metas=tuple(self.changes.meta(row) for row in rows),
+            columns={name: tuple(values[row] for row in rows) for name, values in dataset.cells.typed.items()},
+            phashes=tuple(one.phash for one in self.coded),
+        )
+
+    def _prune(self) -> tuple[int, int]:
+        """How many photos of earlier runs are gone, and how many of their rows were deleted."""
+        changes, there = self.changes, len(self.dataset)
+        gone = changes.gone()
+        if changes.unknown:
+            self.writer.notify(
+                f"{changes.unknown:,} photos of earlier runs may be gone or not: {self.dataset.doubt}. Their rows "
+                "stay; to have them pruned, repair or remove the folder, or delete them by their ids"
+            )
+        if not gone or not self.options.prune:
+            return len(gone), 0
+        if len(gone) > self.options.prune_at_most * (len(gone) + there):
+            raise DataError(
+                f"{len(gone):,} photos of earlier runs are gone and {there:,} are there, so nothing was pruned (all "
+                "others are in): is the whole disk there? If they are to go, allow more",
+                setting="prune_at_most",
+            )
+        pruned = 0
+        for start in range(0, len(gone), self.options.batch_rows):
+            part = gone[start : start + self.options.batch_rows]
+            kept = journal_sources.of_others(changes.journal, changes.source, part)
+            nobodys = [key for key in part if key not in kept]
+            self._with_retry(functools.partial(self.collection.delete, nobodys))
+            journal_sources.leave(changes.journal, changes.source, part)
+            pruned += len(nobodys)
+        return len(gone), pruned

@@ -1,0 +1,1 @@
+"""A catalog under a new model: reindex, compare, promote and roll back."""

@@ -1,0 +1,1 @@
+"""The adapter to Milvus: connections, collections, rows, filters and aliases."""

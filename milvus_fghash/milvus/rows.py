@@ -1,0 +1,361 @@
+"""Rows of a collection, column by column, and the ids they stand under."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from milvus_fghash.core.codes import Codes, check_codes, code_bytes, to_hex
+from milvus_fghash.core.perceptual_hash import UNKNOWN
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.tables.columns import is_int64, own_id
+from milvus_fghash.errors import CodeError, ConfigError, DataError, StoreError
+
+MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
+"""Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
+
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+"""Letters that no id has: Milvus Lite stores such a row and never finds it again, and a list of ids has one a line."""
+MAX_DEPTH: Final = 500
+"""Most levels of `meta`: what reads JSON in Milvus and its clients stops at some 1,000."""
+TOO_DEEP: Final = f"meta must be a JSON object of at most {MAX_DEPTH} levels; this one is nested deeper"
+
+LONG_NUMBER: Final = re.compile(r"\d{19}")
+"""Found in every JSON that has a number Milvus cannot keep, and in few others."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo of a collection; the names are those of `Rows`.
+
+    Attributes:
+        code: (n_bytes,) uint8.
+    """
+
+    id: str
+    code: NDArray[np.uint8]
+    path: str
+    label: str
+    content_sha: str
+    meta: Mapping[str, Any]
+    columns: Mapping[str, Any]
+
+    @property
+    def own_id(self) -> str:
+        """What the list of photos called it in a column ``id``; "" where it has none."""
+        return own_id(self.meta)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some photos of a collection.
+
+    Attributes:
+        ids: (n,) primary keys, as `photo_id` makes them.
+        codes: (n, n_bytes) uint8.
+        paths: (n,) POSIX paths relative to the folder of the photos.
+        labels: (n,) class names; "" where a photo has none.
+        content_shas: (n,) SHA-256 of the files, hexadecimal; "" where it is not known.
+        metas: (n,) whatever else is known, as JSON objects.
+        columns: name -> (n,) values of the collection's typed columns.
+        phashes: (n,) perceptual hashes of the photos, `perceptual.UNKNOWN` where one is not known; () where none is.
+    """
+
+    ids: tuple[str, ...]
+    codes: Codes
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    content_shas: tuple[str, ...]
+    metas: tuple[Mapping[str, Any], ...]
+    columns: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    phashes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        columns = [self.ids, self.codes, self.paths, self.labels, self.content_shas, self.metas, *self.columns.values()]
+        columns += [self.phashes] if self.phashes else []
+        if len({len(column) for column in columns}) != 1:
+            raise StoreError(f"the columns of the rows differ in length: {[len(column) for column in columns]}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def known_phashes(self) -> tuple[int, ...]:
+        """(n,) perceptual hashes, also where none is known."""
+        return self.phashes or (UNKNOWN,) * len(self)
+
+    def __getitem__(self, at: int) -> Row:
+        return Row(
+            self.ids[at],
+            self.codes[at],
+            self.paths[at],
+            self.labels[at],
+            self.content_shas[at],
+            self.metas[at],
+            {name: values[at] for name, values in self.columns.items()},
+        )
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self.__getitem__, range(len(self)))
+
+    def records(
+        self, code_hex: bool, embeddings: NDArray[np.float32] | None, phash: bool = False
+    ) -> list[dict[str, Any]]:
+        """The rows as Milvus takes them; of an id that stands twice, the last one.
+
+        Raises:
+            StoreError: when a text does not fit its column, or an id cannot be one.
+        """
+        values: dict[str, Iterable[Any]] = {
+            "id": check_ids(self.ids),
+            "path": check_all_fit("path", self.paths),
+            "label": check_all_fit("label", self.labels),
+            "content_sha": check_all_fit("content_sha", self.content_shas),
+            "meta": map(dict, check_metas(self.metas)),
+            **self.columns,
+            "code": [code.tobytes() for code in self.codes],
+        }
+        if code_hex:
+            values["code_hex"] = to_hex(self.codes)
+        if phash:
+            values["phash"] = self.known_phashes
+        if embeddings is not None:
+            values["embedding"] = embeddings
+        # Milvus may keep both rows of an id that stands twice in one upsert.
+        last = {row[0]: dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)}
+        return list(last.values())
+
+    @staticmethod
+    def of_records(
+        found: Sequence[Mapping[str, Any]], n_bits: int, columns: Sequence[str] = (), phash: bool = False
+    ) -> Rows:
+        """Rows as a query of Milvus gives them, with their typed columns, and with ``phash`` their perceptual hashes.
+
+        Raises:
+            CodeError: when a code is of another length than ``n_bits`` needs.
+        """
+        return Rows(
+            ids=tuple(one["id"] for one in found),
+            codes=read_codes(found, n_bits),
+            paths=tuple(one["path"] for one in found),
+            labels=tuple(one["label"] for one in found),
+            content_shas=tuple(one["content_sha"] for one in found),
+            metas=tuple(read_meta(one["meta"]) for one in found),
+            columns={name: tuple(one[name] for one in found) for name in columns},
+            phashes=tuple(one["phash"] for one in found) if phash else (),
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Rows], n_bytes: int) -> Rows:
+        """Parts put one after the other; none gives no rows of ``n_bytes`` a code."""
+        codes = np.concatenate([part.codes for part in parts]) if parts else np.zeros((0, n_bytes), np.uint8)
+        return Rows(
+            tuple(key for part in parts for key in part.ids),
+            codes,
+            tuple(path for part in parts for path in part.paths),
+            tuple(label for part in parts for label in part.labels),
+            tuple(sha for part in parts for sha in part.content_shas),
+            tuple(meta for part in parts for meta in part.metas),
+            {
+                name: tuple(v for part in parts for v in part.columns[name])
+                for name in (parts[0].columns if parts else ())
+            },
+            tuple(phash for part in parts for phash in part.known_phashes) if any(p.phashes for p in parts) else (),
+        )
+
+
+def read_meta(value: object) -> Mapping[str, Any]:
+    """`meta` as a query of Milvus gives it; {} where another program wrote something that is no JSON object."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def read_codes(found: Sequence[Mapping[str, Any]], n_bits: int) -> Codes:
+    """The codes of rows as a query of Milvus gives them, each a list of one `bytes`; (n, n_bytes).
+
+    Raises:
+        CodeError: when one is of another length than ``n_bits`` needs.
+    """
+    codes = np.frombuffer(b"".join(one["code"][0] for one in found), np.uint8)
+    return check_codes(codes.reshape(-1, code_bytes(n_bits)), n_bits)
+
+
+def photo_id(namespace: str, path: str) -> str:
+    """The primary key of a photo: 128 bits of BLAKE2b over the namespace, a NUL and the POSIX path, hexadecimal.
+
+    The path is relative to the folder of the photos, so moving that folder keeps the ids.
+
+    >>> photo_id("shop", "birds/001.jpg")
+    '280d18b3cc8954798444bf0caeeae4cc'
+
+    Raises:
+        ConfigError: when the namespace holds a NUL, for then two photos could share an id, or a text is no Unicode.
+    """
+    if "\0" in namespace:
+        raise ConfigError("a namespace must not hold a NUL character")
+    try:
+        key = f"{namespace}\0{path}".encode("utf-8", "surrogateescape")  # file names need not be UTF-8
+    except UnicodeEncodeError:
+        raise ConfigError(f"a namespace or a path holds half a character: {namespace!r}, {path!r}") from None
+    return hashlib.blake2b(key, digest_size=16).hexdigest()
+
+
+def is_utf8(text: str) -> bool:
+    """Whether Milvus can hold a text: file names and arguments of a command may have bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_fits(column: str, value: str) -> str:
+    """Return ``value`` if the column can hold it.
+
+    Raises:
+        StoreError: when it is too long, or not UTF-8.
+    """
+    if not is_utf8(value):
+        raise StoreError(f"the {column} {value!r} is no valid UTF-8; rename the file")
+    size = len(value.encode())
+    if size > MAX_BYTES[column]:
+        raise StoreError(f"the {column} {value[:40]!r}... has {size:,} bytes; at most {MAX_BYTES[column]:,} fit")
+    return value
+
+
+def why_not_kept(dataset: Dataset, row: int, meta: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why Milvus cannot keep the row of a photo: reason and message, as of a rejected one; None when it can."""
+    reason = "name"
+    try:
+        dataset.check_path(row, "the name cannot be kept")
+        check_fits("path", dataset.paths[row])
+        check_fits("label", dataset.labels[row])
+        reason = "meta"
+        check_metas([meta])
+    except (DataError, StoreError) as error:
+        return reason, str(error)
+    return None
+
+
+def check_all_fit(column: str, texts: Sequence[str]) -> Sequence[str]:
+    """`check_fits` of many, which is quick where all are short and plain."""
+    if max(map(len, texts), default=0) > MAX_BYTES[column] or not "".join(texts).isascii():
+        for text in texts:
+            check_fits(column, text)
+    return texts
+
+
+def check_ids(ids: Sequence[str]) -> Sequence[str]:
+    """Return ``ids`` if rows can be written under them and found again.
+
+    Raises:
+        StoreError: names the first that is no text, too long, not UTF-8, or holds a control character.
+    """
+    if wrong := next((key for key in ids if not isinstance(key, str)), None):
+        raise StoreError(f"an id must be a text, got {wrong!r}")
+    check_all_fit("id", ids)
+    if CONTROL.search("".join(ids)):
+        odd = next(key for key in ids if CONTROL.search(key))
+        raise StoreError(f"the id {odd!r} holds a control character, by which its row would not be found again")
+    return ids
+
+
+def check_records(
+    records: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]], n_bits: int, embedding_dim: int | None
+) -> None:
+    """Reject records that Milvus may take, but not for what they are, and those that Milvus Lite dies of.
+
+    Args:
+        fields: of the collection, as Milvus describes them.
+
+    Raises:
+        CodeError: when a vector is of another width: the bytes of all are sent as one, so the others would be shifted.
+        StoreError: when a value is missing, an id cannot be one, or stands twice: Milvus may keep both rows.
+    """
+    optional = ("nullable", "default_value", "is_function_output")
+    needed = {field["name"] for field in fields if not any(field.get(name) for name in optional)}
+    for one in records:
+        if not needed <= one.keys():
+            raise StoreError(
+                f"the row {one.get('id')!r} has no {', '.join(sorted(needed - one.keys()))}; each needs one"
+            )
+    ids = check_ids([one["id"] for one in records])
+    if len(set(ids)) != len(ids):
+        ((twice, _),) = Counter(ids).most_common(1)
+        raise StoreError(f"the id {twice!r} stands twice among rows that are written together; write it once")
+    for one in records:
+        for name, kind in (("path", str), ("label", str), ("content_sha", str), ("meta", dict)):
+            if not isinstance(one[name], kind):
+                wanted = "a text" if kind is str else "a JSON object"
+                raise StoreError(f"{name} of the row {one['id']!r} is {type(one[name]).__name__}; expected {wanted}")
+        _check_width(one, "code", code_bytes(n_bits), "bytes")
+        if embedding_dim:
+            _check_width(one, "embedding", embedding_dim, "numbers")
+    codes = np.frombuffer(b"".join(one["code"] for one in records), np.uint8)
+    check_codes(codes.reshape(-1, code_bytes(n_bits)), n_bits)
+
+
+def _check_width(record: Mapping[str, Any], name: str, width: int, unit: str) -> None:
+    vector = record.get(name)
+    got = len(vector) if isinstance(vector, bytes if name == "code" else Sized) else None
+    if got != width:
+        found = f"{got} {unit}" if got is not None else f"no {unit}: {vector!r}"
+        raise CodeError(f"the {name} of the row {record['id']!r} has {found}; {width} are expected")
+
+
+def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return ``metas`` if each is JSON that the column can hold.
+
+    Raises:
+        StoreError: otherwise.
+    """
+    _check_metas_fit(metas)
+    for meta in metas:
+        if not isinstance(meta, dict):
+            raise StoreError(f"meta must be a JSON object, got {type(meta).__name__}")
+        if _depth(meta) > MAX_DEPTH:
+            raise StoreError(TOO_DEEP)
+    return metas
+
+
+def _check_metas_fit(metas: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        together = json.dumps(metas, ensure_ascii=False, allow_nan=False)
+        if LONG_NUMBER.search(together):
+            json.loads(together, parse_int=_int64)
+    except RecursionError:
+        raise StoreError(TOO_DEEP) from None
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"meta must be a JSON object: {error}") from None
+    if len(metas) == 1:
+        check_fits("meta", together[1:-1])
+    elif len(together) > MAX_BYTES["meta"] or not together.isascii():
+        middle = len(metas) // 2
+        _check_metas_fit(metas[:middle])
+        _check_metas_fit(metas[middle:])
+
+
+def _depth(value: Any) -> int:
+    """Levels of objects and lists in each other, as far as `MAX_DEPTH` asks."""
+    level, depth = [value], 0
+    while depth <= MAX_DEPTH:
+        level = [one for one in level if isinstance(one, dict | list | tuple)]
+        if not level:
+            break
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        depth += 1
+    return depth
+
+
+def _int64(digits: str) -> int:
+    number = int(digits)
+    if not is_int64(number):
+        raise ValueError(f"the number {number} does not fit into 64 bits; give it as text")
+    return number

@@ -1,0 +1,184 @@
+"""What a collection is made of: columns, indexes, and the note that names the model behind its codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, Protocol, Self
+
+from milvus_fghash.core.codes import code_bytes
+from milvus_fghash.core.file_models import Frozen, read_model
+from milvus_fghash.core.text_file import parse_json
+from milvus_fghash.datasets.tables.columns import Column
+from milvus_fghash.errors import ConfigError, StoreError, nearest
+from milvus_fghash.milvus.connection import Capabilities
+from milvus_fghash.milvus.errors import TIMEOUT, milvus_call
+from milvus_fghash.milvus.pymilvus_compat import DataType, MilvusClient
+from milvus_fghash.milvus.rows import MAX_BYTES
+from milvus_fghash.milvus.scalar_fields import PHASH, PHASH_IS, add_columns
+
+IndexType = Literal["BIN_FLAT", "BIN_IVF_FLAT"]
+
+COLUMNS: Final = ("id", "path", "label", "content_sha", "meta")
+"""Everything of a row but its vectors."""
+METRIC: Final = {"code": "HAMMING", "embedding": "COSINE"}
+"""Vector field -> what its index measures by."""
+VECTORS: Final = tuple(METRIC)
+MAX_NLIST: Final = 65_536
+MAX_NAME: Final = 255
+
+
+class Model(Protocol):
+    """What tells a model from others: a bundle's manifest, or the note of a collection or of shards."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def lineage(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
+
+
+class CollectionMetadata(Frozen):
+    """What a collection's description says of the model that made its codes."""
+
+    format: Literal[1] = 1
+    method: str
+    lineage: str
+    fingerprint: str
+    bits: int
+    bit_order: Literal["big"] = "big"
+    born: str = ""
+    """Drawn when the collection is made: tells it from one of the same name that was dropped."""
+
+    @classmethod
+    def of(cls, manifest: Model) -> Self:
+        """The note for a new collection of a model's codes."""
+        return cls(
+            method=manifest.method,
+            lineage=manifest.lineage,
+            fingerprint=manifest.fingerprint,
+            bits=manifest.bits,
+            born=uuid.uuid4().hex,
+        )
+
+    def check(self, manifest: Model, collection: str) -> None:
+        """Reject a model whose codes cannot be compared with those in the collection.
+
+        Raises:
+            StoreError: when the fingerprints differ.
+        """
+        if manifest.fingerprint == self.fingerprint:
+            return
+        asked, inside = (text[:12] for text in (manifest.fingerprint, self.fingerprint))
+        if manifest.lineage == self.lineage:
+            why = "another state of the same training run"
+        else:
+            why = f"another model ({self.method}, {self.bits} bits)"
+        raise StoreError(
+            f"the collection {collection} was filled by {why}: its fingerprint is {inside}..., "
+            f"the bundle's {asked}...; use that bundle, or ingest into a new collection"
+        )
+
+
+def read_metadata(collection: str, description: str) -> CollectionMetadata | None:
+    """The note in a description; None when the collection is not ours.
+
+    Raises:
+        StoreError: when it is ours but cannot be understood.
+    """
+    try:
+        values = parse_json(description)["milvus_fghash"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    try:
+        return read_model(CollectionMetadata, values, f"the description of the collection {collection}")
+    except (ConfigError, TypeError, ValueError) as error:
+        raise StoreError(f"{error}. It was changed, or made by a newer milvus-fghash") from error
+
+
+def metadata_of(client: MilvusClient, name: str) -> CollectionMetadata | None:
+    """The note of a collection that is there, loaded and indexed or not; None when it is not ours.
+
+    Raises:
+        StoreError: when it cannot be understood, or Milvus rejects.
+    """
+    with milvus_call(f"cannot look at the collection {name}"):
+        described = client.describe_collection(name, timeout=TIMEOUT)
+    return read_metadata(name, described["description"])
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if Milvus takes it for a collection.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    if len(name) > MAX_NAME or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ConfigError(
+            f"a collection cannot be called {name!r}: letters, digits and underscores, no digit first, "
+            f"at most {MAX_NAME}"
+        )
+    return name
+
+
+def check_index(able: Capabilities, index: str, nlist: int, embedding_dim: int | None) -> None:
+    """Reject what this Milvus cannot do, before anything is created.
+
+    Raises:
+        ConfigError: when nlist is out of range.
+        StoreError: when the index or a second vector field is not supported.
+    """
+    where = "Milvus Lite" if able.kind == "lite" else f"Milvus {able.version}"
+    if index not in able.index_types:
+        raise StoreError(f"{where} has no index {index} for binary vectors. {nearest(index, able.index_types)}")
+    if not 1 <= nlist <= MAX_NLIST:
+        raise ConfigError(f"nlist must be 1 to {MAX_NLIST:,}, got {nlist}")
+    if embedding_dim and not able.several_vectors:
+        raise StoreError(f"{where} holds one vector a row; embeddings beside codes need Milvus 2.4 or Milvus Lite")
+
+
+def names_of_rows(columns: Sequence[str], phash: bool) -> list[str]:
+    """Columns that make up `Rows`, in a collection with these typed columns, with perceptual hashes or without."""
+    return [*COLUMNS, *columns, *([PHASH] if phash else []), "code"]
+
+
+def row_schema(
+    note: CollectionMetadata,
+    code_hex: bool,
+    embedding_dim: int | None,
+    columns: Sequence[Column] = (),
+    partition_key: str | None = None,
+    phash: bool = True,
+) -> Any:
+    """The columns, with the note as description."""
+    description = json.dumps({"milvus_fghash": note.model_dump()})
+    n_bytes = code_bytes(note.bits)
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=MAX_BYTES["id"])
+    schema.add_field("code", DataType.BINARY_VECTOR, dim=8 * n_bytes)
+    for name in ("path", "label", "content_sha"):
+        schema.add_field(name, DataType.VARCHAR, max_length=MAX_BYTES[name])
+    schema.add_field("meta", DataType.JSON)
+    if code_hex:
+        schema.add_field("code_hex", DataType.VARCHAR, max_length=2 * n_bytes)
+    if embedding_dim:
+        schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
+    if phash:
+        schema.add_field(PHASH, DataType.INT64, description=PHASH_IS)
+    add_columns(schema, columns, partition_key)
+    return schema
+
+
+def index_params(index: IndexType, nlist: int, fields: Iterable[str]) -> Any:
+    """One index for each of the vector fields: Milvus loads no collection that lacks one."""
+    indexes = MilvusClient.prepare_index_params()
+    for field in fields:
+        kind = index if field == "code" else "AUTOINDEX"
+        params = {"nlist": nlist} if kind == "BIN_IVF_FLAT" else {}
+        indexes.add_index(field, index_type=kind, metric_type=METRIC[field], params=params)
+    return indexes

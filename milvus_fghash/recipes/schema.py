@@ -1,0 +1,153 @@
+"""A recipe as frozen models. Unknown keys are rejected with the nearest known one; `recipes.loader` reads the files.
+
+A recipe says how to train: method, trunk, head, schedule. It holds no path: photos and local weights come by
+option or ``--set``. ``[by_bits.48.training]`` changes what differs at one code length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from milvus_fghash.core.file_models import Frozen, read_model
+from milvus_fghash.core.images import Preprocessing
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class MethodChoice(Frozen):
+    """Which method, and its own options (checked against the method's `Config` when it is loaded)."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class DataChoice(Frozen):
+    """How the photos are read; the folder itself is given on the command line."""
+
+    dataset: str = "auto"
+    """A layout by name; `auto` takes what the folder looks like."""
+    train_split: str = "train"
+    validation: Fraction = 0.0
+    """Part of the training set, drawn by class, that is held out to measure mAP after each round."""
+
+
+class TrunkChoice(Frozen):
+    """The network below the hash head."""
+
+    name: str = "resnet50"
+    weights: str = "imagenet"
+    """`imagenet` or `imagenet-v2` (official torchvision weights), `none`, or a safetensors or state-dict file."""
+    frozen: bool = False
+    """Cache the trunk's features of a few views once and train the head alone."""
+    views: Annotated[int, Field(ge=0)] = 4
+    """Augmented views cached per training photo, beside the plain one, when frozen."""
+
+
+class HeadChoice(Frozen):
+    """What maps features to outputs. `linear` is the papers' form."""
+
+    kind: Literal["linear", "mlp"] = "linear"
+    hidden: Annotated[int, Field(gt=0)] = 1024
+    dropout: Fraction = 0.5
+    standardise: bool = False
+    """Scale each feature by the training set's mean and deviation first; wanted with a frozen trunk."""
+
+
+class Augmentation(Frozen):
+    """Random square crop of the given area and aspect, resized to the input size, then a flip."""
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _ranges_are_ranges(self) -> Self:
+        for name, (low, high), most in (("scale", self.scale, 1.0), ("ratio", self.ratio, math.inf)):
+            if not (0 < low <= high <= most and math.isfinite(high)):
+                limit = " and at most 1" if most == 1 else ""
+                raise ValueError(f"{name} must be two numbers above 0{limit}, the smaller first, got [{low}, {high}]")
+        return self
+
+
+class TrainingPlan(Frozen):
+    """The loop in rounds: draw rows, train some epochs on them, solve the codes, repeat."""
+
+    rounds: Annotated[int, Field(gt=0)] = 40
+    epochs_per_round: Annotated[int, Field(gt=0)] = 20
+    samples_per_round: Annotated[int, Field(ge=0)] = 2000
+    """Photos drawn for a round, without replacement; 0 means all."""
+    batch_size: Annotated[int, Field(gt=1)] = 64
+    gradient_steps: Annotated[int, Field(gt=0)] = 1
+    """Batches whose gradients are averaged for one step of the optimiser."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["steps", "cosine"] = "steps"
+    """How the learning rate falls: by ``drop_at``, or from pass to pass along a cosine towards 0."""
+    drop_at: tuple[int, ...] = (20, 30)
+    """Rounds after which the learning rate is divided by 10; not used by `cosine`."""
+    trunk_factor: Annotated[float, Field(gt=0)] = 1.0
+    """The trunk's learning rate as a multiple of that of the rest."""
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    seed: Seed = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    deterministic: bool = True
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that decode photos; 0 decodes in the training process."""
+
+    @model_validator(mode="after")
+    def _nesterov_is_a_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is a kind of momentum; set training.nesterov=false beside training.momentum=0")
+        return self
+
+
+class Recipe(Frozen):
+    """Everything that decides a training but the photos, the code length and the place of the weights."""
+
+    description: str = ""
+    method: MethodChoice
+    data: DataChoice = DataChoice()
+    trunk: TrunkChoice = TrunkChoice()
+    head: HeadChoice = HeadChoice()
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: Augmentation = Augmentation()
+    training: TrainingPlan = TrainingPlan()
+    by_bits: dict[int, dict[str, Any]] = Field(default_factory=dict)
+    """Code length -> tables of this recipe that differ there."""
+
+    @model_validator(mode="after")
+    def _each_length_must_read(self) -> Self:
+        for bits in self.by_bits:
+            self.at(bits)
+        return self
+
+    def at(self, bits: int) -> Recipe:
+        """The recipe for one code length, with its ``by_bits`` table merged in."""
+        values = self.model_dump(exclude={"by_bits"})
+        return read_model(Recipe, merge(values, self.by_bits.get(bits, {})), f"by_bits.{bits}")
+
+
+def merge(base: Mapping[Any, Any], change: Mapping[Any, Any]) -> dict[Any, Any]:
+    """``base`` with the values of ``change``, table by table."""
+    merged = dict(base)
+    for key, value in change.items():
+        both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both_tables else value
+    return merged
+
+
+def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(place, old, new) of each value that is not the same in two documents."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            inner = f"{place}.{key}" if place else str(key)
+            yield from differences(old.get(key, "(nothing)"), new.get(key, "(nothing)"), inner)
+    elif old != new:
+        yield place, old, new

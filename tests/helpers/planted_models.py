@@ -1,0 +1,161 @@
+"""Photos of one colour each, and a model whose outputs for each colour are laid down by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from milvus_fghash.core.codes import Outputs, pack
+from milvus_fghash.core.images import Preprocessing
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.explain.explain import Explained, ExplainOptions, explain
+from milvus_fghash.explain.model import Heat, Model, ModelOutputs, Pixels, View, Views
+
+SIDE = 16
+BITS = 8
+
+# number, id, class, split; the first model's code; the second's
+PHOTOS = [
+    (0, "q1", "robin", "test", "11110000", "000011110000"),
+    (1, "q2", "wren", "test", "00001111", "111111111111"),
+    (10, "g1", "robin", "train", "11110000", "000011110011"),
+    (11, "g2", "robin", "train", "11110011", "000011110000"),
+    (12, "g10", "wren", "train", "11100000", "111111111110"),
+    (13, "g9", "wren", "train", "11100000", "111111111111"),
+    (14, "g5", "", "train", "11110001", "000011110000"),
+]
+
+
+class Planted(Model):
+    """Looks up a photo's red value, which is its number; one view, and heat where ``heated``."""
+
+    kind = "bundle"
+    lineage = "ab12"
+    preprocessing = Preprocessing(size=SIDE, resize=SIDE)
+    mean = (0.5, 0.5, 0.5)
+    readings: Mapping[str, str] = {"attention": "Attention: nowhere in particular."}
+    absent: Sequence[str] = ("Nothing else is known.",)
+
+    def __init__(self, outputs: Mapping[int, Sequence[float]], name: str = "planted", heated: bool = False) -> None:
+        self.table = {number: np.array(row, np.float32) for number, row in outputs.items()}
+        self.path, self.method, self.heated = Path(name), name, heated
+        self.bits = len(next(iter(self.table.values())))
+
+    def run(self, pixels: Pixels) -> ModelOutputs:
+        outputs = np.stack([self.table[int(photo[0, 0, 0])] for photo in pixels])
+        return ModelOutputs(pack(outputs), outputs, self.evidence(outputs))
+
+    def evidence(self, outputs: Outputs) -> Outputs:
+        """As of most methods."""
+        return outputs
+
+    def views(self, photo: Pixels, most_maps: int) -> Views:
+        left_out = f"{most_maps} of 40 <maps>." if most_maps < 40 else ""
+        return Views([View("attention", "where it looks", photo)], left_out)
+
+    def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat] | None:
+        return [np.eye(2) for _ in pixels] if self.heated else None
+
+
+def signs_of(code: str) -> list[float]:
+    """ "10..." -> outputs of +1 and -1."""
+    return [1.0 if bit == "1" else -1.0 for bit in code]
+
+
+def write_photos(folder: Path, photos: Sequence[tuple[int, str, str, str]]) -> Dataset:
+    """(number, id, class, split) -> PNG files of one colour, and their listing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, _, _, _ in photos:
+        Image.new("RGB", (SIDE, SIDE), (number, 16 * number % 256, 100)).save(folder / f"{number}.png")
+    numbers, ids, labels, splits = zip(*photos, strict=True)
+    return Dataset(folder, ids, tuple(f"{number}.png" for number in numbers), labels, splits)
+
+
+class Page(HTMLParser):
+    """A page taken apart: figures by section, tags, attributes that load or run, and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.files: list[str] = []
+        self.alts: list[str] = []
+        self.loads: list[str] = []
+        self.sections: dict[str, Section] = {}
+        self.text = ""
+        self._in_section: Section | None = None
+        self._in_figure = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.loads += [value for name, value in given.items() if name in ("srcset", "action") or name[:2] == "on"]
+        if tag == "section":
+            self._in_section = self.sections[given["id"]] = Section()
+        elif tag == "div" and self._in_section is not None and given.get("class") != "tile":
+            self._in_section.groups.append([])
+        elif tag == "figure" and self._in_section is not None:
+            self._in_section.groups[-1].append(Figure(given["class"]))
+            self._in_figure = True
+        if tag == "img":
+            self.files.append(given["src"])
+            self.alts.append(given["alt"])
+            if self._in_section is not None:
+                self._in_section.groups[-1][-1].files.append(given["src"])
+        if tag == "a":
+            self.files += [given["href"]] if given["href"][:1] != "#" else []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "figure":
+            self._in_figure = False
+        if tag == "section":
+            self._in_section = None
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._in_section is None:
+            return
+        self._in_section.text += data
+        if self._in_figure:
+            self._in_section.groups[-1][-1].text += data
+
+
+class Section:
+    """One query or bit: groups of figures, in order, and its text."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Figure]] = []
+        self.text = ""
+
+
+class Figure:
+    """Its frame, its picture files and its caption."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.files: list[str] = []
+        self.text = ""
+
+
+def planted(column: int = 4, name: str = "planted", **options: Any) -> Planted:
+    return Planted({photo[0]: signs_of(str(photo[column])) for photo in PHOTOS}, name, **options)
+
+
+def explained(dataset: Dataset, *models: Model, **wanted: Any) -> tuple[Explained, Page]:
+    out = dataset.root.parent / "out"
+    result = explain(models or [planted()], dataset, out, ExplainOptions(**wanted), overwrite=out.exists())
+    return result, Page((out / "index.html").read_text(encoding="utf-8"))
+
+
+def captions(page: Page, section: str, group: int) -> list[tuple[str, str]]:
+    return [(figure.kind, figure.text) for figure in page.sections[section].groups[group]]
+
+
+def query_of(page: Page, label: str) -> str:
+    """Which of the two queries was drawn first is up to a hash."""
+    return next(name for name in ("query-1", "query-2") if f": {label}" in page.sections[name].text)
