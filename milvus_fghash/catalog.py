@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from milvus_fghash.bundle.bundle import Bundle, is_bundle, read_bundle
 from milvus_fghash.core.atomic_io import write_atomic
+from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.core.perceptual_hash import ALIKE
 from milvus_fghash.datasets.in_memory import ImageLike, dataset_in_memory
 from milvus_fghash.datasets.read import Dataset, Selection, Url, read_dataset
@@ -64,8 +65,6 @@ ADDED: Final = Url("memory://added")
 """Source of the photos that `Catalog.add` takes, as the journal names it. It never loses a photo."""
 SAMPLE: Final = Sample()
 log = logging.getLogger("milvus_fghash")
-Notify = Callable[[str], object]
-Progress = Callable[[int, int], object]
 Photos = str | Path | Url | Dataset
 """Where photos are: a folder, an archive, a list, a URL of one of these, or what `read_dataset` gave."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from milvus_fghash.bulk_import.shards.folder import ShardFolder
 from milvus_fghash.bulk_import.shards.ray_engine import RayOptions, RayPool
 from milvus_fghash.bulk_import.upload import Bucket, in_place
 from milvus_fghash.core.atomic_io import write_atomic
+from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.datasets.read import Dataset, Selection, Url, read_dataset
 from milvus_fghash.datasets.selection import DEFAULT_SELECTION
 from milvus_fghash.encoding.decode_result import advice
@@ -25,7 +25,6 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.errors import ConfigError, Inconsistent, Stopped, StoreError
 from milvus_fghash.ingest.api import write_report
-from milvus_fghash.ingest.pipeline import Progress
 from milvus_fghash.milvus.collection import DEFAULT_NLIST, Consistency
 from milvus_fghash.milvus.connection import ConnectionConfig, connect, probe
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
@@ -41,7 +40,6 @@ __all__ = [
     "import_shards",
 ]
 
-Notify = Callable[[str], object]
 SHARDS: Final = ShardOptions()
 IMPORT: Final = ImportOptions()
 
@@ -155,7 +153,7 @@ def import_shards(
     options: ImportOptions = IMPORT,
     stop: threading.Event | None = None,
     notify: Notify = lambda message: None,
-    stage: Callable[[str], object] = lambda what: None,
+    stage: Notify = lambda what: None,
     progress: Progress = lambda done, total: None,
 ) -> ImportResult:
     """Import shards into a Milvus server by its bulk import, each row once, and verify them.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from milvus_fghash.bulk_import.shards.folder import ShardsManifest
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.milvus.aliases import exists
 from milvus_fghash.milvus.collection import DEFAULT_NLIST, Consistency, HashCollection
 from milvus_fghash.milvus.indexes import build_missing
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
-from milvus_fghash.milvus.retry import Notify
 from milvus_fghash.milvus.scalar_fields import PHASH
 from milvus_fghash.milvus.schema import IndexType, check_name
 from milvus_fghash.milvus.settings import CollectionSettings, open_or_create
@@ -32,7 +32,7 @@ def collection_for(
     Args:
         index: None takes that of the collection as it is; a new one gets BIN_FLAT.
         nlist, consistency: of a new one, as in `HashCollection.create`.
-        tell: called with a line when an index was built again.
+        notify: called with a line when an index was built again.
 
     Raises:
         ConfigError: when the collection has other columns, another partition key or another index.

@@ -19,12 +19,12 @@ from milvus_fghash.bulk_import.import_log import Import, ImportLog
 from milvus_fghash.bulk_import.jobs.job import Job, Jobs
 from milvus_fghash.bulk_import.shards.folder import Marker, ShardFolder
 from milvus_fghash.bulk_import.shards.parquet import read_ids, read_rows
+from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.errors import Inconsistent, Stopped, StoreBusy, StoreError
-from milvus_fghash.ingest.pipeline import Progress
 from milvus_fghash.milvus.collection import HashCollection, count_rows
 from milvus_fghash.milvus.errors import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.milvus.expressions import id_is_one_of
-from milvus_fghash.milvus.retry import Notify, RetryPolicy
+from milvus_fghash.milvus.retry import RetryPolicy
 
 T = TypeVar("T")
 IDS_PER_COUNT: Final = 10_000

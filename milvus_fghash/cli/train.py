@@ -17,7 +17,7 @@ from milvus_fghash.errors import optional_part
 
 if TYPE_CHECKING:
     from milvus_fghash.training.checkpoint import RoundRecord
-    from milvus_fghash.training.loop import Progress
+    from milvus_fghash.training.loop import TrainingProgress
     from milvus_fghash.training.run import Watcher
 
 
@@ -85,7 +85,7 @@ def train(
 def _watcher(update: Update, epochs: int) -> Watcher:
     from milvus_fghash.training.run import Watcher
 
-    def step(at: Progress) -> None:
+    def step(at: TrainingProgress) -> None:
         terms = "  ".join(f"{name} {value:.4g}" for name, value in at.terms.items())
         update(at.round * at.epochs + at.epoch, at.rounds * at.epochs, f"{terms}  {at.images_per_second:.0f} images/s")
 

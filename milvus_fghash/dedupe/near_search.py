@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from milvus_fghash._version import __version__
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import code_bytes, hamming
 from milvus_fghash.core.perceptual_hash import ALIKE, BITS, UNKNOWN, phash_to_hex
 from milvus_fghash.datasets.tables.columns import own_id
@@ -51,7 +52,7 @@ def find_duplicates(
     collection: HashCollection,
     max_distance: int | None = None,
     earlier: Duplicates | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
     *,
     confirm_within: int = ALIKE,
     photos: Sequence[Path] = (),
@@ -129,9 +130,7 @@ def take_census(collection: HashCollection) -> Census:
 class _Asking:
     """Asks Milvus which rows are near, many at a time, and counts."""
 
-    def __init__(
-        self, collection: HashCollection, census: Census, within: int, progress: Callable[[int, int], object] | None
-    ) -> None:
+    def __init__(self, collection: HashCollection, census: Census, within: int, progress: Progress | None) -> None:
         self._collection, self._census, self._within = collection, census, within
         self._progress = progress or (lambda done, total: None)
         self.n_searched = self.n_compared_here = 0
@@ -211,7 +210,7 @@ def _described(
     found: list[tuple[Kind, RowNumbers]],
     confirm_within: int,
     photos: Sequence[Path],
-    progress: Callable[[int, int], object] | None,
+    progress: Progress | None,
 ) -> Iterator[Group]:
     """Groups with what people want to know of their rows, in the order that the document has."""
     parts = [(kind, [census.ids[row] for row in rows]) for kind, rows in found]

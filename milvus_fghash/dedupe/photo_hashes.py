@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.images import DEFAULT_LIMITS, Preprocessing
 from milvus_fghash.encoding.decode_stream import Photo, decode, workers_for
 from milvus_fghash.milvus.rows import Rows
@@ -13,7 +14,7 @@ from milvus_fghash.search.html_report import inside
 
 
 def read_phashes(
-    rows: Rows, wanted: Sequence[int], folders: Sequence[Path], progress: Callable[[int, int], object] | None = None
+    rows: Rows, wanted: Sequence[int], folders: Sequence[Path], progress: Progress | None = None
 ) -> Iterator[tuple[int, int]]:
     """Row and perceptual hash of those whose photo lies in one of the folders and is what the row was made of.
 

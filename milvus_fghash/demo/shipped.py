@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.datasets.synthetic.drawings import MAX_CLASSES, draw_splits, kinds
 from milvus_fghash.dedupe.report import spare_rows
 from milvus_fghash.errors import DataError
@@ -73,7 +74,7 @@ def shipped_bundle() -> Path:
 
 
 def run_shipped(
-    out: Path, seed: int = 0, *, bundle: Path | None = None, notify: Callable[[str], object] = lambda message: None
+    out: Path, seed: int = 0, *, bundle: Path | None = None, notify: Notify = lambda message: None
 ) -> ShippedDemo:
     """Run it below ``out``, which must be new or empty.
 

@@ -6,11 +6,11 @@ Packages of training are imported inside functions: this file is checked before 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.errors import DataError
 from milvus_fghash.recipes.loader import load_recipe
 
@@ -25,8 +25,6 @@ BITS: Final = 48
 QUERIES: Final = 8
 """Rows of the gallery page."""
 HITS: Final = 7
-
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def run_demo(
         out: folder for everything the demo makes.
         seed: of drawings, weights and training.
         shuffle_labels: train on labels dealt out anew, as a check that quality comes from the labels.
-        tell: called with a line for each step.
+        notify: called with a line for each step.
 
     Raises:
         DataError: when ``out`` is not empty.

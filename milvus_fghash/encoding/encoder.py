@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from milvus_fghash.bundle.bundle import Bundle, read_bundle
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes, check_codes, code_bytes, pack
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
 from milvus_fghash.datasets.in_memory import ImageLike, source_of
@@ -262,7 +263,7 @@ class Encoder:
         limits: Limits = DEFAULT_LIMITS,
         workers: int | None = None,
         timeout: float = TIMEOUT,
-        progress: Callable[[int, int], object] = lambda done, total: None,
+        progress: Progress = lambda done, total: None,
     ) -> Encoded:
         """Files and places -> codes; those that cannot be decoded are listed, not raised.
 

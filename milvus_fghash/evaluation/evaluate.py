@@ -7,7 +7,7 @@ same NumPy code; Milvus' own answers to some of the queries are compared with it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from milvus_fghash.bundle.bundle import LearnedCodes
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes, code_bytes, hamming
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.datasets.dataset import Dataset, split_names
@@ -30,7 +31,6 @@ HITS_CHECKED: Final = 100
 TOLD: Final = 20
 """Rejected photos of a split that are named."""
 
-Progress = Callable[[int, int], object]
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from milvus_fghash.core.atomic_io import write_atomic
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.core.file_models import read_model
 from milvus_fghash.experiments.cells import GridContext, Part, Split, Task
 from milvus_fghash.experiments.learning_rates import best_factor, factors, tried_rate
@@ -34,7 +35,6 @@ TRIALS, CELLS = "trials.jsonl", "cells.jsonl"
 KEPT = "kept"
 """Marks a training that was asked to be kept."""
 
-Notify = Callable[[str], None]
 Report = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and of what."""
 
@@ -150,7 +150,7 @@ class Grid:
             jobs: trainings side by side, each in a process of its own.
             threads: of each; default: torch's number, shared between the jobs.
             keep_trainings: leave the checkpoints of finished cells where they are.
-            tell: called with a line for each finished cell.
+            notify: called with a line for each finished cell.
             report: called with the progress of what goes on.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from milvus_fghash.bundle.bundle import is_bundle
 from milvus_fghash.core.atomic_io import written
 from milvus_fghash.core.bounded_file import LIST_BYTES, read_bounded
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.images import load
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.decode_stream import Rejected
@@ -81,7 +82,7 @@ def explain(
     *,
     dataset_name: str = "the photos",
     overwrite: bool = False,
-    report: Callable[[int, int], object] = lambda done, total: None,
+    report: Progress = lambda done, total: None,
 ) -> Explained:
     """Write the page of a model, or of two beside each other; the bits are those of the first.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes, Outputs, code_bytes, hamming
 from milvus_fghash.core.images import DEFAULT_LIMITS
 from milvus_fghash.encoding.decode_stream import Rejected, batches, decode, workers_for
 from milvus_fghash.explain.model import BATCH, Model
-
-Report = Callable[[int, int], object]
-"""Photos done, photos in all."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Retrieved:
     cut: int
 
 
-def encode(model: Model, files: Sequence[Path], report: Report = lambda done, total: None) -> Coded:
+def encode(model: Model, files: Sequence[Path], report: Progress = lambda done, total: None) -> Coded:
     """Files -> codes and evidence of a model; those that cannot be decoded are listed, not raised."""
     rejected: list[Rejected] = []
     rows: list[int] = []

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from milvus_fghash.core.atomic_io import write_atomic, written
+from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Url
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.options import DEFAULT_OPTIONS, IngestOptions, IngestResult
-from milvus_fghash.ingest.pipeline import IngestRun, Progress
+from milvus_fghash.ingest.pipeline import IngestRun
 from milvus_fghash.ingest.writer import Writer
 from milvus_fghash.milvus.collection import HashCollection
-from milvus_fghash.milvus.retry import Notify
 from milvus_fghash.milvus.rows import photo_id
 from milvus_fghash.state.journal import Journal
 from milvus_fghash.state.run_record import RunRecord
@@ -59,7 +59,7 @@ def ingest(
         part: the split that was asked for, likewise.
         report: file for one line of JSON (path, reason, message) for each rejected file.
         stop: when it is set, what was begun is finished and written, and the run ends with `Stopped`.
-        tell: called with a line that a person should read.
+        notify: called with a line that a person should read.
 
     Raises:
         ConfigError: when the namespace cannot be, or no worker starts.

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Source
 from milvus_fghash.encoding.decode_result import advice
@@ -29,8 +30,6 @@ from milvus_fghash.state.journal import DELETED, Entry
 from milvus_fghash.state.journal_rows import count_stored
 
 T = TypeVar("T")
-Progress = Callable[[int, int], object]
-"""Called with the number of photos done, and of all."""
 
 
 @dataclass(frozen=True)

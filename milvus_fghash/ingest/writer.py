@@ -17,9 +17,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.errors import RowsTooLarge
 from milvus_fghash.milvus.collection import HashCollection
-from milvus_fghash.milvus.retry import Notify, RetryPolicy
+from milvus_fghash.milvus.retry import RetryPolicy
 from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.state.journal import Entry, Journal
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.errors import ConfigError, Inconsistent, StoreError
 from milvus_fghash.ingest.delete import drop_with_journal
 from milvus_fghash.migration.model_comparison import MissingRows, look
@@ -19,7 +20,6 @@ from milvus_fghash.milvus.alias_history import Versions
 from milvus_fghash.milvus.collection import HashCollection, count_rows
 from milvus_fghash.milvus.errors import TIMEOUT, milvus_call
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
-from milvus_fghash.milvus.retry import Notify
 from milvus_fghash.milvus.schema import check_name
 from milvus_fghash.state.journal import Journal
 from milvus_fghash.state.migration_record import ReindexRecord
@@ -86,7 +86,7 @@ def promote(
     Args:
         max_missing: rows of the version before that may be missing; more, and nothing is changed.
         unverified: take a collection that no finished `reindex` of this machine found whole.
-        tell: called with a line that a person should read.
+        notify: called with a line that a person should read.
 
     Raises:
         ConfigError: when the alias cannot be, or a run is writing.

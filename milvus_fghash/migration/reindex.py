@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from milvus_fghash.bundle.bundle import BundleManifest
+from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Url
 from milvus_fghash.encoding.encoder import Encoder
@@ -20,13 +21,11 @@ from milvus_fghash.ingest.api import IngestOptions, IngestResult, ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.delete import delete_ids
 from milvus_fghash.ingest.options import DEFAULT_OPTIONS
-from milvus_fghash.ingest.pipeline import Progress
 from milvus_fghash.ingest.verify import Verification, verify
 from milvus_fghash.migration.model_comparison import Comparison, MissingRows, compare, look
 from milvus_fghash.milvus.aliases import exists
 from milvus_fghash.milvus.collection import Consistency, HashCollection
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
-from milvus_fghash.milvus.retry import Notify
 from milvus_fghash.milvus.schema import CollectionMetadata, IndexType, check_name
 from milvus_fghash.milvus.settings import CollectionSettings, open_or_create
 from milvus_fghash.state.journal import DELETED, Entry, Journal
@@ -81,7 +80,7 @@ def new_name(name: str, old: CollectionMetadata, manifest: BundleManifest) -> st
 def open_beside(
     client: MilvusClient, old: HashCollection, name: str, encoder: Encoder, notify: Notify = lambda line: None
 ) -> HashCollection:
-    """Open the new collection, or make one of the old one's kind. ``tell`` as `open_or_create`.
+    """Open the new collection, or make one of the old one's kind. ``notify`` as `open_or_create`.
 
     Raises:
         ConfigError: when it is the old one, or the old one keeps embeddings and the bundle gives none.

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.errors import StoreError
 from milvus_fghash.milvus.aliases import resolve
 from milvus_fghash.milvus.connection import probe
 from milvus_fghash.milvus.errors import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
-from milvus_fghash.milvus.retry import Notify
 from milvus_fghash.milvus.schema import METRIC, VECTORS, IndexType, Model, check_index, index_params, read_metadata
 
 BEING_MADE: Final = 5.0
@@ -65,7 +65,7 @@ def build_missing(
 
     Args:
         index, nlist: as `HashCollection.create`.
-        tell: called with a line when one was built.
+        notify: called with a line when one was built.
 
     Raises:
         ConfigError: when nlist cannot be.

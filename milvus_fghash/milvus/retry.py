@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.errors import StoreBusy
 
 T = TypeVar("T")
-Notify = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RetryPolicy:
 
         Args:
             stop: when it is set, the pause ends and the last error is raised.
-            tell: called with a line before the first pause, and when the call went through after all.
+            notify: called with a line before the first pause, and when the call went through after all.
 
         Raises:
             StoreBusy: when time is over, or ``stop`` is set.

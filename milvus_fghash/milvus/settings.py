@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.errors import ConfigError, StoreError, several
 from milvus_fghash.milvus.aliases import exists
@@ -60,7 +61,7 @@ def open_or_create(
     *,
     columns: Sequence[Column] = (),
     embedding_dim: int | None = None,
-    notify: Callable[[str], object] = lambda line: None,
+    notify: Notify = lambda line: None,
 ) -> HashCollection:
     """Open the collection if it has what is asked for, or create it when there is none.
 
@@ -70,7 +71,7 @@ def open_or_create(
     Args:
         columns: those of the settings, with the types that the photos' list gives them.
         embedding_dim: length of the bundle's embedding, where the settings ask for it.
-        tell: called with a line when an index was built again.
+        notify: called with a line when an index was built again.
 
     Raises:
         ConfigError: when the collection cannot give what is asked for; otherwise as `HashCollection.create`.

@@ -26,12 +26,13 @@ from torch import Tensor
 
 from milvus_fghash.core.atomic_io import written
 from milvus_fghash.core.bounded_file import check_regular
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
 from milvus_fghash.recipes.schema import Recipe
-from milvus_fghash.training.photos import PLAIN, Loader, Photos, Report, View, check
+from milvus_fghash.training.photos import PLAIN, Loader, Photos, View, check
 from milvus_fghash.training.sources import computed_features, in_batches, plain_features, plain_of
 
 PER_SHARD = 1024
@@ -60,8 +61,8 @@ class FeatureCache:
 
     def fill(
         self,
-        report: Report = lambda done, total: None,
-        checking: Report = lambda done, total: None,
+        report: Progress = lambda done, total: None,
+        checking: Progress = lambda done, total: None,
         *,
         checked: bool = False,
     ) -> Places:
@@ -110,7 +111,7 @@ class FeatureCache:
         return [row for row, stamp in enumerate(self._stamps) if stamp not in known]
 
     def read(
-        self, report: Report = lambda done, total: None, checking: Report = lambda done, total: None
+        self, report: Progress = lambda done, total: None, checking: Progress = lambda done, total: None
     ) -> dict[str, Tensor]:
         """Name -> (1 + views, photos, n_features), the plain view first; filled before, see `fill`."""
         return self._read(self.fill(report, checking), slice(None))

@@ -22,7 +22,7 @@ TERMS_EVERY = 50
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where a training stands; the loop tells it after every batch."""
 
     round: int
@@ -85,8 +85,8 @@ def train_round(
     plan: TrainingPlan,
     number: int,
     optimisation: Optimisation,
-    report: Callable[[Progress], None],
-) -> Progress:
+    report: Callable[[TrainingProgress], None],
+) -> TrainingProgress:
     """Run one round: draw photos, pass over them, solve what is not learned by gradient.
 
     Args:
@@ -110,7 +110,7 @@ def train_round(
     at = Round(number, plan.rounds, rows.to(labels.device), labels, lambda: source.plain().to(labels.device))
     method.before_round(at)
 
-    progress = Progress(number, plan.rounds, 0, plan.epochs_per_round)
+    progress = TrainingProgress(number, plan.rounds, 0, plan.epochs_per_round)
     sums: dict[str, Tensor] = {}
     batches = seen = 0
     started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch.utils import data as torch_data
 from torch.utils.data import DataLoader, get_worker_info
 from torchvision.transforms import v2
 
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.images import Preprocessing, open_rgb, prepare
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError, ImageRejected
@@ -20,8 +21,6 @@ from milvus_fghash.recipes.schema import Augmentation
 View = tuple[int, int]
 """(row, seed)."""
 
-Report = Callable[[int, int], object]
-"""Called with how much is done, and of how much."""
 
 PLAIN = -1
 """A view's seed that stands for the centre crop of evaluation and serving."""
@@ -109,7 +108,7 @@ class _Faults(torch_data.Dataset[str]):
         return ""
 
 
-def check(photos: Photos, rows: Sequence[int], workers: int, report: Report = lambda done, total: None) -> None:
+def check(photos: Photos, rows: Sequence[int], workers: int, report: Progress = lambda done, total: None) -> None:
     """Decode photos once: what cannot be read is known at once, and all of it, before any work is lost.
 
     Args:
@@ -122,7 +121,7 @@ def check(photos: Photos, rows: Sequence[int], workers: int, report: Report = la
 
 
 def check_all(
-    parts: Sequence[tuple[Photos, Sequence[int]]], workers: int, report: Report = lambda done, total: None
+    parts: Sequence[tuple[Photos, Sequence[int]]], workers: int, report: Progress = lambda done, total: None
 ) -> None:
     """`check` of the photos of several listings below one folder."""
     found: list[str] = []

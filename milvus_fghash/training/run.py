@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.core.codes import check_bits
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError, optional_part
@@ -33,7 +34,7 @@ from milvus_fghash.training.checkpoint import (
 )
 from milvus_fghash.training.device import device_named
 from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.loop import Optimisation, Progress, reproducible, train_round
+from milvus_fghash.training.loop import Optimisation, TrainingProgress, reproducible, train_round
 from milvus_fghash.training.memory import keep_freed_memory
 from milvus_fghash.training.photos import Photos, check
 from milvus_fghash.training.sources import FeatureSource, PhotoSource, Source
@@ -47,14 +48,14 @@ log = logging.getLogger(__name__)
 class Watcher:
     """What a caller may follow; every part is optional."""
 
-    step: Callable[[Progress], None] = lambda progress: None
-    round: Callable[[RoundRecord, int], None] = lambda record, rounds: None
+    step: Callable[[TrainingProgress], None] = lambda progress: None
+    round: Callable[[RoundRecord, int], object] = lambda record, rounds: None
     """Called with what a finished round gave, and the number of rounds."""
-    features: Callable[[int, int], object] = lambda done, total: None
+    features: Progress = lambda done, total: None
     """Called while a frozen trunk's features are computed: views done, views in all."""
-    checked: Callable[[int, int], object] = lambda done, total: None
+    checked: Progress = lambda done, total: None
     """Called while photos are decoded once, before any work is lost to one that cannot be: photos done, and in all."""
-    stage: Callable[[str], None] = lambda what: None
+    stage: Notify = lambda what: None
     """Called with what begins now, in a few words."""
 
 

@@ -14,12 +14,12 @@ from milvus_fghash.bulk_import.shards.folder import Marker, PlannedShard, Reject
 from milvus_fghash.bulk_import.shards.parquet import arrow_schema, read_paths
 from milvus_fghash.bulk_import.shards.plan import Plan, ShardTask, plan_shards
 from milvus_fghash.bulk_import.shards.writer import Decoding, ShardWriter, Tick, write_behind
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Url
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, DataError, Stopped, several
 from milvus_fghash.ingest.changes import Changes
-from milvus_fghash.ingest.pipeline import Progress
 from milvus_fghash.milvus.rows import photo_id
 from milvus_fghash.milvus.scalar_fields import asked_columns, check_columns
 from milvus_fghash.milvus.schema import CollectionMetadata

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -22,6 +22,7 @@ from pydantic import AliasChoices, Field, SkipValidation
 
 from milvus_fghash.bundle.manifest import Sha256
 from milvus_fghash.core.bounded_file import check_regular, open_regular
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.file_models import Frozen, read_json, write_json
 from milvus_fghash.datasets.tables.columns import Column, ColumnType
 from milvus_fghash.errors import ConfigError, DataError, Inconsistent
@@ -162,7 +163,7 @@ class ShardFolder:
             if marker := self.marker(one.name):
                 yield from marker.rejected
 
-    def whole(self, progress: Callable[[int, int], object] = lambda done, total: None) -> dict[str, Marker]:
+    def whole(self, progress: Progress = lambda done, total: None) -> dict[str, Marker]:
         """Shard -> marker of all shards that have rows, when all are done and as they were written.
 
         Raises:
