@@ -35,7 +35,7 @@ ORDER = (
 """A folder imports from rows above its own and from itself. errors.py and _version.py belong to core."""
 
 PACKAGES = {
-    "core": {"PIL", "onnxruntime", "pi_heif"},
+    "core": {"PIL", "onnxruntime", "pi_heif", "jinja2", "markupsafe"},
     "datasets": {"PIL", "pyarrow", "fsspec", "aiohttp", "yarl"},
     "methods": {"torch"},
     "milvus": {"pymilvus", "grpc", "milvus_lite"},
@@ -62,6 +62,7 @@ IMPORTED_IN = {
         "milvus_fghash/datasets/sources/fetch.py",
         "milvus_fghash/bulk_import/upload.py",
     },
+    "jinja2": {"milvus_fghash/core/html.py"},
     "aiohttp": {"milvus_fghash/datasets/sources/fetch.py", "milvus_fghash/datasets/sources/http_session.py"},
     "yarl": {"milvus_fghash/datasets/sources/http_session.py"},
 }

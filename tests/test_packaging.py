@@ -30,7 +30,8 @@ EXTRAS = {
     "ray": {"ray[data]", "pyarrow"},
     "all": {"milvus-fghash[cpu,lite,train,plot,parquet,heif,http,s3]"},
 }
-BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w"}
+INSIDE = {".py", ".toml", ".typed", ".html", ".css"}
+BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w", "Jinja2"}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_no_file_passes_four_hundred_lines() -> None:
 
 def test_each_source_file_is_in_the_wheel_once(wheel: zipfile.ZipFile) -> None:
     inside = [name for name in wheel.namelist() if ".dist-info/" not in name]
-    package = [path for path in (ROOT / "milvus_fghash").rglob("*") if path.suffix in {".py", ".toml", ".typed"}]
+    package = [path for path in (ROOT / "milvus_fghash").rglob("*") if path.suffix in INSIDE]
     package += (ROOT / "milvus_fghash/demo/bundle").iterdir()
     wanted = {path.relative_to(ROOT).as_posix() for path in package}
     wanted |= {f"milvus_fghash/exporters/{path.name}" for path in (ROOT / "exporters").glob("*.py")}
