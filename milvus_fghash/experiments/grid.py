@@ -24,7 +24,7 @@ from milvus_fghash.experiments.cells import GridContext, Part, Split, Task
 from milvus_fghash.experiments.learning_rates import best_factor, factors, tried_rate
 from milvus_fghash.experiments.prepare import prepare
 from milvus_fghash.experiments.records import Identity, Record, Store
-from milvus_fghash.experiments.workers import work_through
+from milvus_fghash.experiments.workers import run_tasks
 from milvus_fghash.methods import card, check_trunk, load
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.recipes.schema import Recipe
@@ -166,7 +166,7 @@ class Grid:
                     missing.append(task)
                 elif not (self.bench.training(task) / KEPT).exists():  # left by a kill between record and removal
                     self._remove_training(task)
-            with closing(work_through(missing, self.bench, jobs, threads)) as finished:
+            with closing(run_tasks(missing, self.bench, jobs, threads)) as finished:
                 for number, (task, record) in enumerate(finished, 1):
                     if keep_trainings:
                         write_atomic(self.bench.training(task) / KEPT, b"")

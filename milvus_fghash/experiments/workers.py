@@ -1,4 +1,4 @@
-"""Cells one after the other in this process, or side by side in processes that end with it."""
+"""Run the trainings of a grid, one after the other in this process or in parallel in worker processes."""
 
 from __future__ import annotations
 
@@ -6,118 +6,77 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import torch
 
-from milvus_fghash.errors import FghashError, TrainingError
+from milvus_fghash.errors import TrainingError
 from milvus_fghash.experiments.cells import GridContext, Task, run_cell
 from milvus_fghash.experiments.records import Record
 
-Done = Generator[tuple[Task, Record], None, None]
+Finished = Generator[tuple[Task, Record], None, None]
 
 
-def work_through(tasks: Sequence[Task], bench: GridContext, jobs: int, threads: int | None) -> Done:
-    """Run all tasks and give each as it is done. Close the iterator to end the workers.
+def run_tasks(tasks: Sequence[Task], context: GridContext, jobs: int, threads: int | None) -> Finished:
+    """Run all tasks and yield each with its record as it finishes. Closing the generator ends the workers.
 
     Args:
-        tasks: in the order in which they are begun.
-        bench: what they share.
-        jobs: processes; 1 runs them in this one.
-        threads: of torch in each; default: torch's own number, shared between the jobs.
+        tasks: started in this order.
+        context: what they share.
+        jobs: number of worker processes; 1 runs the tasks in this process.
+        threads: torch threads per training; default: torch's own number divided by ``jobs``.
 
     Raises:
-        FghashError: what the first task that went wrong raised.
-        TrainingError: when a worker was killed.
+        FghashError: the error of the first task that fails.
+        TrainingError: when a worker process was killed.
     """
     before = torch.get_num_threads()
     threads = threads or max(1, before // jobs)
-    if jobs > 1:
-        yield from _side_by_side(tasks, bench, jobs, threads)
+    if jobs > 1 and tasks:
+        yield from _run_in_workers(tasks, context, min(jobs, len(tasks)), threads)
         return
     torch.set_num_threads(threads)
     try:
         for task in tasks:
-            yield task, run_cell(task, bench)
+            yield task, run_cell(task, context)
     finally:
         torch.set_num_threads(before)
 
 
-def _side_by_side(tasks: Sequence[Task], bench: GridContext, jobs: int, threads: int) -> Done:
-    context = multiprocessing.get_context("spawn")  # a forked copy of torch's threads hangs
-    waiting = list(reversed(tasks))
-    workers: list[SpawnProcess] = []
-    busy: dict[Connection, Task] = {}
+def _run_in_workers(tasks: Sequence[Task], context: GridContext, jobs: int, threads: int) -> Finished:
+    spawn = multiprocessing.get_context("spawn")  # a forked copy of torch's threads hangs
+    pool = ProcessPoolExecutor(jobs, spawn, initializer=_start_worker, initargs=(threads,))
+    others = multiprocessing.active_children()
     try:
-        for _ in range(min(jobs, len(tasks))):
-            ours, theirs = context.Pipe()
-            workers.append(context.Process(target=_serve, args=(theirs, bench, threads)))
-            with _without_interrupts():
-                workers[-1].start()
-            theirs.close()  # so that a worker's death ends the pipe
-            busy[ours] = _hand_over(ours, waiting.pop())
-        while busy:
-            for pipe in wait(list(busy)):
-                assert isinstance(pipe, Connection)
-                task = busy.pop(pipe)
-                answer = _answer(pipe, task)
-                if waiting:
-                    busy[pipe] = _hand_over(pipe, waiting.pop())
-                else:
-                    pipe.close()
-                yield task, answer
-    finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join()
-
-
-def _hand_over(pipe: Connection, task: Task) -> Task:
-    with suppress(ConnectionError):  # a worker that is gone is found out when its answer is awaited
-        pipe.send(task)
-    return task
-
-
-def _answer(pipe: Connection, task: Task) -> Record:
-    try:
-        answer = pipe.recv()
-    except (EOFError, ConnectionError):
+        with _interrupts_ignored():  # the workers inherit this
+            futures = {pool.submit(run_cell, task, context): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool:
         raise TrainingError(
-            f"the process that ran {task.name} was killed, perhaps for want of memory; run it again to go on, with "
-            "fewer trainings at once",
+            "a training process was killed, perhaps because memory ran out; finished trainings are recorded: run the "
+            "same command again with fewer trainings at once",
             setting="jobs",
         ) from None
-    if isinstance(answer, Exception):
-        raise answer
-    assert isinstance(answer, Record)
-    return answer
+    finally:
+        # `shutdown` alone would wait for trainings whose results nobody takes.
+        for worker in multiprocessing.active_children():
+            if worker not in others:
+                worker.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
-def _serve(pipe: Connection, bench: GridContext, threads: int) -> None:
-    """A worker: tasks in, records or exceptions out, until the pipe is closed."""
+def _start_worker(threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    while True:
-        try:
-            task: Task = pipe.recv()
-        except EOFError:
-            return
-        try:
-            pipe.send(run_cell(task, bench))
-        except FghashError as error:
-            pipe.send(error)
-        except Exception:
-            pipe.send(RuntimeError(f"{task.name} failed in a worker\n{traceback.format_exc()}"))
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """What is started here never hears Ctrl-C, which reaches all processes of a terminal: the grid's own decides."""
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal; only the grid's own process must react to it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -126,7 +85,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """A killed grid cannot end its workers, and they would train on without anyone to write it down."""
+    """End a worker whose parent was killed: the parent cannot end it, and nobody would record its training."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

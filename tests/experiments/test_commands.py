@@ -254,6 +254,6 @@ def test_a_killed_worker_is_one_clear_line(start: Start, drawn_birds: Dataset, t
     os.kill(workers[-1], signal.SIGKILL)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert b"was killed, perhaps for want of memory; run it again to go on" in stderr
+    assert b"a training process was killed, perhaps because memory ran out" in stderr
     assert b"Traceback" not in stderr
     assert gone(workers)
