@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.milvus import connection
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from tests.helpers.commands import Run
 from tests.helpers.decoders import FAILING, Processes, greys, watch
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import Catalog, draw_photos
@@ -31,8 +32,6 @@ from tests.helpers.small_catalog import Catalog, draw_photos
 if TYPE_CHECKING:
     from tests.helpers.http_server import Site
     from tests.helpers.s3_server import Store
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture

@@ -173,6 +173,19 @@ def test_a_circle_would_be_found() -> None:
     assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
 
 
+TESTS = [path for folder in ("tests", "integration_tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_imports_from_another_test(path: Path) -> None:
+    """What tests share is in tests/helpers/, or beside the tests of integration_tests/."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = [*node.module.split("."), *(alias.name for alias in node.names)]
+            of_tests = parts[0] in {"tests", "integration_tests"}
+            assert not (of_tests and any(part == "conftest" or part.startswith("test_") for part in parts)), node.module
+
+
 def run_python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.state.run_record import places_of_photos
 from milvus_fghash.training.checkpoint import read_state, restore
 from milvus_fghash.training.weights import by_content, load_weights
-from tests.conftest import Run
+from tests.helpers.commands import Run
 from tests.helpers.odd_files import endless, giant, pipe
 
 pytestmark = pytest.mark.usefixtures("no_waiting")

@@ -23,8 +23,8 @@ from milvus_fghash.errors import ConfigError, DataError, Inconsistent, StoreErro
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.milvus.scalar_fields import asked_columns
-from tests.bulk_import.test_importing import ImportBench
-from tests.core.test_perceptual_hash import scene
+from tests.helpers.drawn_scenes import scene
+from tests.helpers.import_bench import ImportBench
 from tests.helpers.import_server import ImportServer, import_server
 from tests.helpers.small_shards import SmallShards
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.datasets.sources.test_http import grey
 from tests.helpers.archives import tar_of, zip_of
 from tests.helpers.commands import GOLDEN, Run
 from tests.helpers.http_server import Site, serving
+from tests.helpers.image_bytes import grey
 
 SECRET = "S3CR3T-v4lue/+="
 SHOWN = (

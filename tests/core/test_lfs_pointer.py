@@ -22,7 +22,7 @@ from milvus_fghash.ingest.delete import read_ids
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.checkpoint import read_state, restore
 from milvus_fghash.training.weights import load_weights
-from tests.conftest import Run
+from tests.helpers.commands import Run
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 12345\n"
 BUNDLE = Path(__file__).parents[1] / "golden" / "bundle-v1"

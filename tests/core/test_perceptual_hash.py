@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image, ImageEnhance
 
 from milvus_fghash.core.images import Preprocessing, open_rgb
 from milvus_fghash.core.perceptual_hash import (
@@ -18,18 +17,7 @@ from milvus_fghash.core.perceptual_hash import (
     phash_from_hex,
     phash_to_hex,
 )
-
-
-def scene(seed: int, size: tuple[int, int] = (640, 480)) -> Image.Image:
-    """Large soft patches of colour, as photos have them."""
-    patches = np.random.default_rng(seed).integers(40, 210, (6, 8, 3), np.uint8)
-    return Image.fromarray(patches).resize(size, Image.Resampling.BICUBIC)
-
-
-def as_jpeg(image: Image.Image, quality: int = 90, **more: object) -> bytes:
-    raw = io.BytesIO()
-    image.save(raw, "JPEG", quality=quality, **more)
-    return raw.getvalue()
+from tests.helpers.drawn_scenes import BLUE, GREEN, PURPLE, RED, YELLOW, Colour, as_jpeg, scene, shirt
 
 
 def distance(one: Image.Image, other: Image.Image) -> int:
@@ -89,21 +77,6 @@ def test_what_keeps_the_picture_keeps_the_hash() -> None:
         assert distance(image, same) <= ALIKE
     for other in (scene(2), image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), image.rotate(90)):
         assert distance(image, other) > 3 * ALIKE
-
-
-RED, GREEN, BLUE, YELLOW, PURPLE = (200, 30, 40), (30, 150, 60), (40, 70, 200), (240, 210, 50), (120, 40, 150)
-Colour = tuple[int, int, int]
-
-
-def shirt(colour: Colour, size: float = 1, ground: Colour = (255, 255, 255)) -> Image.Image:
-    """One drawing in any colour; of a size of 1 it fills most of the picture."""
-    image = Image.new("RGB", (400, 400), ground)
-    draw = ImageDraw.Draw(image)
-    outline = [(-50, -140), (50, -140), (150, -70), (110, -10), (70, -40), (70, 140)]
-    outline += [(-x, y) for x, y in reversed(outline)]
-    draw.polygon([(200 + x * size, 200 + y * size) for x, y in outline], fill=colour)
-    draw.ellipse([200 + at * size for at in (-30, -160, 30, -120)], fill=ground)
-    return image
 
 
 def turned(image: Image.Image, degrees: int) -> Image.Image:

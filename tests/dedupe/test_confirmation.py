@@ -20,7 +20,7 @@ from milvus_fghash.errors import ConfigError, TooManyDeleted
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.state.journal import DELETED, Entry, Journal
-from tests.core.test_perceptual_hash import BLUE, GREEN, RED, as_jpeg, scene, shirt
+from tests.helpers.drawn_scenes import BLUE, GREEN, RED, as_jpeg, scene, shirt
 from tests.helpers.small_catalog import Catalog
 
 FOUR = (0x0F, 0x1F, 0x0F << 32, 0)

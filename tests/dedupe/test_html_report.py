@@ -12,8 +12,8 @@ from milvus_fghash.dedupe.grouping import Kind
 from milvus_fghash.dedupe.html_report import write_duplicates_page
 from milvus_fghash.dedupe.report import Group, Member, copies
 from milvus_fghash.errors import DataError
+from tests.helpers.html_page import Page
 from tests.helpers.small_duplicates import duplicates
-from tests.search.test_html_report import Page
 
 
 @pytest.fixture

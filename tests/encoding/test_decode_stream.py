@@ -13,8 +13,8 @@ import pytest
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.encoding.decode_stream import AHEAD, FEW, WORKERS, Photo, Rejected, batches, decode, workers_for
 from milvus_fghash.errors import ConfigError
-from tests.encoding.test_odd_photos import REJECTED, TAKEN
 from tests.helpers.decoders import SMALL, Processes
+from tests.helpers.odd_photos import REJECTED, TAKEN
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

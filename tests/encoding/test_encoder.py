@@ -16,26 +16,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from milvus_fghash.core.codes import Codes, pack
+from milvus_fghash.core.codes import pack
 from milvus_fghash.core.images import load
 from milvus_fghash.datasets.in_memory import ImageLike
 from milvus_fghash.encoding.decode_stream import Photo
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import GraphRuns
 from milvus_fghash.errors import BundleError, CodeError, ImageRejected
-from tests.helpers.small_bundle import SIDE, directions, write_small_bundle
-
-
-def random_images(n: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Photos whose mean colours differ."""
-    generator = np.random.default_rng(seed)
-    noise = generator.integers(0, 40, (n, SIDE, SIDE, 3))
-    return (noise + generator.integers(0, 215, (n, 1, 1, 3))).astype(np.uint8)
-
-
-def reference(images: NDArray[np.uint8], bits: int, seed: int = 0) -> Codes:
-    """What the small encoder's graph means, in NumPy."""
-    return pack((images.mean(axis=(1, 2)) - 127.5) @ directions(bits, seed))
+from tests.helpers.small_bundle import SIDE, random_images, reference, write_small_bundle
 
 
 @pytest.mark.parametrize("bits", [8, 12, 48, 250])

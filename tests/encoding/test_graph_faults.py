@@ -18,7 +18,6 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import BundleError, ConfigError
 from milvus_fghash.ingest.api import ingest
 from milvus_fghash.milvus.collection import HashCollection
-from tests.encoding.test_encoder import random_images, reference
 from tests.helpers.decoders import greys
 from tests.helpers.graph_faults import (
     Fault,
@@ -29,7 +28,7 @@ from tests.helpers.graph_faults import (
     set_weights,
     swap_signs,
 )
-from tests.helpers.small_bundle import SIDE, write_small_bundle
+from tests.helpers.small_bundle import SIDE, random_images, reference, write_small_bundle
 
 BLACK = np.zeros((1, SIDE, SIDE, 3), np.uint8)
 

@@ -25,7 +25,7 @@ from milvus_fghash.evaluation.plots import (
     write_plots,
 )
 from milvus_fghash.evaluation.record import Evaluation, EvaluationRecord, Subject, evaluate_codes
-from tests.conftest import Run
+from tests.helpers.commands import Run
 
 NAMES = ["precision_recall.png", "precision_at_k.png", "distances.png", "bit_balance.png"]
 

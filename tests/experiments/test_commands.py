@@ -13,35 +13,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError
+from tests.helpers.commands import Run
+from tests.helpers.grid_commands import compare, words
 
-Run = Callable[..., Result]
 Process = subprocess.Popen[bytes]
 Start = Callable[..., Process]
 
-QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.epochs_per_round=1", "training.batch_size=8")
 PROGRAM = str(Path(sys.executable).with_name("milvus-fghash"))
-
-
-def words(data: Path, out: Path | str, *more: str, rounds: int = 1) -> list[str]:
-    made = ["demo", "--data", str(data), "--out", str(out), "--threads", "1", "--device", "cpu", *more]
-    for change in (*QUICK, f"training.rounds={rounds}"):
-        made += ["--set", change]
-    return made
 
 
 def seeds(data: Path, out: Path | str, *, rounds: int) -> list[str]:
     """A grid of one method with four seeds and no trials."""
     grid = ("--methods", "baseline", "--bits", "8", "--seeds", "4", "--heads", "linear", "--trials", "1")
     return ["compare", *words(data, out, *grid, rounds=rounds)]
-
-
-def compare(data: Path, out: Path | str, *more: str, rounds: int = 1) -> list[str]:
-    grid = ("--methods", "lsh,baseline", "--bits", "12,8", "--seeds", "2", "--heads", "linear", "--trial-bits", "8")
-    return ["compare", *words(data, out, *grid, *more, rounds=rounds)]
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.synthetic.drawings import draw_birds
-from tests.experiments.test_commands import Run, compare, words
+from tests.helpers.commands import Run
+from tests.helpers.grid_commands import compare, words
 
 
 @pytest.mark.parametrize(

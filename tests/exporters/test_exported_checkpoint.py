@@ -28,7 +28,8 @@ from milvus_fghash.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from tests.exporters.test_onnx_bundle import GOLDEN, outputs_of, run, stretched
+from tests.helpers.commands import GOLDEN
+from tests.helpers.onnx_graphs import outputs_of, run, stretched
 
 Make = Callable[[int], Method]
 Pixels = NDArray[np.uint8]
@@ -139,4 +140,4 @@ def test_a_taken_name_or_no_checkpoint_is_rejected_before_any_work(tmp_path: Pat
 
 def test_a_bundle_is_not_exported_again(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no checkpoint in .*; it is a bundle already"):
-        export(GOLDEN / "bundle-v1", tmp_path / "b")
+        export(GOLDEN, tmp_path / "b")

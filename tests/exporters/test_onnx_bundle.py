@@ -4,14 +4,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 
 from milvus_fghash.bundle.bundle import Bundle, LearnedCodes, read_bundle
 from milvus_fghash.core.codes import code_bytes, from_hex, pack
@@ -19,25 +16,11 @@ from milvus_fghash.core.images import RULES
 from milvus_fghash.errors import BundleError, CodeError, ConfigError
 from milvus_fghash.exporters.onnx_bundle import Origin, export_method
 from milvus_fghash.methods.lsh import Method
+from tests.helpers.onnx_graphs import Pixels, outputs_of, run, stretched
 
 Make = Callable[[int], Method]
-Pixels = NDArray[np.uint8]
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-
-
-def run(graph: bytes, pixels: Pixels) -> dict[str, NDArray[Any]]:
-    session = InferenceSession(graph, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"images": pixels}), strict=True))
-
-
-def outputs_of(method: Method, pixels: Pixels) -> NDArray[np.float32]:
-    """Without any code of the export: normalised by NumPy, through the method itself."""
-    normalised = (pixels / 255 - np.array(method.trunk.mean)) / np.array(method.trunk.std)
-    with torch.inference_mode():
-        outputs: NDArray[np.float32] = method(torch.from_numpy(normalised).permute(0, 3, 1, 2).float()).numpy()
-    return outputs
 
 
 def test_the_golden_graph_gives_the_codes_it_always_gave() -> None:
@@ -67,13 +50,6 @@ def test_every_length_is_packed_as_milvus_wants_it(
     assert np.allclose(together["logits"], outputs, atol=1e-4)
     assert np.array_equal(together["codes"], pack(outputs))
     assert np.array_equal(alone, together["codes"])
-
-
-def stretched(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each map to [0, 1], (b, M, h, w); a constant one to 0."""
-    low, high = maps.min(axis=(2, 3), keepdims=True), maps.max(axis=(2, 3), keepdims=True)
-    result: NDArray[np.float32] = (maps - low) / np.where(high > low, high - low, 1)
-    return result
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,14 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from milvus_fghash.datasets.read import Dataset
+from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.errors import DataError, ImageRejected
+from tests.helpers.image_bytes import grey
 
 Files = Mapping[str, bytes]
 
@@ -34,3 +41,31 @@ def zip_of(files: Files, method: int = zipfile.ZIP_DEFLATED) -> bytes:
         for name, raw in files.items():
             archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), raw, method)
     return out.getvalue()
+
+
+Error = TypeVar("Error", bound=DataError)
+BIRDS = {"train/jay/a.png": grey(1), "train/wren/ü b.png": grey(2), "test/jay/c.png": grey(3), "notes.txt": b"none"}
+MAKERS: dict[str, Callable[[Files], bytes]] = {
+    "pax.tar": tar_of,
+    "gnu.tar": lambda files: tar_of(files, kind=tarfile.GNU_FORMAT),
+    "deflated.zip": zip_of,
+    "stored.zip": lambda files: zip_of(files, zipfile.ZIP_STORED),
+}
+
+
+def one_sentence(error: Error) -> Error:
+    assert "\n" not in str(error)
+    return error
+
+
+def contents(dataset: Dataset) -> dict[str, bytes | str]:
+    """Path -> bytes, or the reason why not."""
+    found: dict[str, bytes | str] = {}
+    for row, key in enumerate(dataset.ids):
+        place = dataset.place(row)
+        assert not isinstance(place, Path)
+        try:
+            found[key] = read_source(place, 10_000)
+        except ImageRejected as error:
+            found[key] = one_sentence(error).reason
+    return found

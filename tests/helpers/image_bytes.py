@@ -51,3 +51,7 @@ def reason_of(source: Path | bytes, limits: Limits | None = None) -> str:
         open_rgb(source, limits or Limits())
     assert "\n" not in str(caught.value)
     return caught.value.reason
+
+
+def grey(value: int) -> bytes:
+    return encode(Image.new("RGB", (9, 9), (value, value, value)))

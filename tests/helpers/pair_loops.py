@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.methods.base import Batch
-from tests.helpers.small_method import LABELS, WIDTH, batch, made
+from tests.helpers.small_method import BITS, LABELS, ROWS, WIDTH, N, batch, made
 
 Pair = tuple[Tensor, Tensor, bool]
 """Outputs of a photo of the batch, remembered outputs of another one, and whether both are of one class."""
@@ -48,3 +48,15 @@ def second_step(module: Any, slope: float = 0.0, **options: Any) -> tuple[Any, d
     ]
     assert [similar for *_, similar in pairs] == [False, False, True, False]
     return method, terms, u, pairs
+
+
+def pairs_by_loops(method: Any, u: Tensor, rows: Tensor) -> float:
+    """sum_i sum_j (u_i . v_j - c S_ij)^2 with S from the m x N block of the round."""
+    ones = sum(int(LABELS[i] == LABELS[j]) for i in ROWS for j in range(N))
+    r = ones / (len(ROWS) * N - ones)
+    total = 0.0
+    for i, row in enumerate(rows):
+        for j in range(N):
+            s = 1.0 if LABELS[row] == LABELS[j] else -r
+            total += float(u[i] @ method.signs[j] - BITS * s) ** 2
+    return total

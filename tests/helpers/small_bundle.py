@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from milvus_fghash.bundle.bundle import Description, LearnedCodes, write_bundle
-from milvus_fghash.core.codes import code_bytes
+from milvus_fghash.core.codes import Codes, code_bytes, pack
 from milvus_fghash.core.images import RULES, Preprocessing
 
 SIDE = 16
@@ -98,3 +98,15 @@ def write_small_bundle(
     )
     write_bundle(path, mean_colour_graph(bits, seed, outputs, dirty), description, learned)
     return path
+
+
+def random_images(n: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Photos whose mean colours differ."""
+    generator = np.random.default_rng(seed)
+    noise = generator.integers(0, 40, (n, SIDE, SIDE, 3))
+    return (noise + generator.integers(0, 215, (n, 1, 1, 3))).astype(np.uint8)
+
+
+def reference(images: NDArray[np.uint8], bits: int, seed: int = 0) -> Codes:
+    """What the small encoder's graph means, in NumPy."""
+    return pack((images.mean(axis=(1, 2)) - 127.5) @ directions(bits, seed))

@@ -20,7 +20,7 @@ from milvus_fghash.migration.reindex import open_beside
 from milvus_fghash.milvus import scalar_fields
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import photo_id
-from tests.core.test_perceptual_hash import scene
+from tests.helpers.drawn_scenes import scene
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import Catalog
 from tests.helpers.small_rows import rows_of

@@ -16,8 +16,8 @@ from milvus_fghash.methods import a2net, a2net_pp
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.recipes.schema import HeadChoice
 from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
-from tests.methods.test_losses import pairs_by_loops
 
 WIDTH = 3 * 128  # two parts and the whole on the tiny trunk
 ROWS = torch.tensor([5, 0])

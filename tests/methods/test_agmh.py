@@ -14,8 +14,8 @@ from milvus_fghash.methods import agmh
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.recipes.schema import HeadChoice
 from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of
-from tests.methods.test_losses import pairs_by_loops
 
 M, WIDTH = 3, 32  # a quarter of the tiny trunk's 128 channels
 ROWS = torch.tensor([5, 0])

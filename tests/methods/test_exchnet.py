@@ -16,8 +16,8 @@ from milvus_fghash.methods.base import Batch, Round, Sizes
 from milvus_fghash.methods.class_codes import class_means
 from milvus_fghash.recipes.schema import HeadChoice
 from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
-from tests.methods.test_losses import pairs_by_loops
 
 M, K = 3, 128
 ROWS = torch.tensor([5, 0])

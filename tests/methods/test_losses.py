@@ -4,24 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from milvus_fghash.methods import baseline, fcaenet
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.recipes.schema import HeadChoice
-from tests.helpers.small_method import BITS, LABELS, ROWS, C, Flat, N, batch, made, round_of
-
-
-def pairs_by_loops(method: Any, u: Tensor, rows: Tensor) -> float:
-    """sum_i sum_j (u_i . v_j - c S_ij)^2 with S from the m x N block of the round."""
-    ones = sum(int(LABELS[i] == LABELS[j]) for i in ROWS for j in range(N))
-    r = ones / (len(ROWS) * N - ones)
-    total = 0.0
-    for i, row in enumerate(rows):
-        for j in range(N):
-            s = 1.0 if LABELS[row] == LABELS[j] else -r
-            total += float(u[i] @ method.signs[j] - BITS * s) ** 2
-    return total
+from tests.helpers.pair_loops import pairs_by_loops
+from tests.helpers.small_method import BITS, LABELS, C, Flat, N, batch, made, round_of
 
 
 @pytest.mark.parametrize("gamma", [200.0, 0.0])

@@ -15,8 +15,8 @@ from milvus_fghash.methods import semicon
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.recipes.schema import HeadChoice
 from milvus_fghash.training.backbones import build_trunk
+from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
-from tests.methods.test_losses import pairs_by_loops
 
 K = 128  # channels of the tiny trunk's last stage
 ROWS = torch.tensor([5, 0])

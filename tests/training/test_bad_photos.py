@@ -11,7 +11,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.read import read
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.training.run import train
-from tests.training.test_run import FROZEN, recipe
+from tests.helpers.demo_recipe import FROZEN, recipe
 
 
 @pytest.mark.parametrize("changes", [(), ("training.workers=1",), FROZEN], ids=["alone", "a worker", "frozen"])

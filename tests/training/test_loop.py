@@ -11,7 +11,7 @@ from milvus_fghash.errors import NotFinite
 from milvus_fghash.training import loop
 from milvus_fghash.training.backbones import StagedTrunk
 from milvus_fghash.training.run import Watcher, train
-from tests.training.test_run import FROZEN, recipe, weights
+from tests.helpers.demo_recipe import FROZEN, recipe, weights
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -18,26 +18,13 @@ from safetensors.torch import save_file
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import ConfigError, DataError, TrainingError
 from milvus_fghash.methods import METHODS
-from milvus_fghash.recipes.loader import load_recipe
-from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training import loop
 from milvus_fghash.training.backbones import _Tiny
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.run import Watcher, train
 from milvus_fghash.training.weights import by_content
-from tests.conftest import Run
-
-QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=3", "training.epochs_per_round=2",
-         "training.batch_size=6", "training.drop_at=[2]", "training.workers=0")  # fmt: skip
-FROZEN = ("trunk.frozen=true", "trunk.views=2", "head.standardise=true", "head.kind='mlp'", "head.hidden=16")
-
-
-def recipe(name: str = "fcaenet", *changes: str) -> Recipe:
-    return load_recipe(f"demo-{name}", (*QUICK, *changes))
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(folder).method.state_dict()
+from tests.helpers.commands import Run
+from tests.helpers.demo_recipe import FROZEN, QUICK, recipe, weights
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:

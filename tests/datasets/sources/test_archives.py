@@ -7,53 +7,22 @@ import json
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from milvus_fghash.core.images import DEFAULT_LIMITS
-from milvus_fghash.datasets.read import Dataset, Selection, Url, detect, read
+from milvus_fghash.datasets.read import Selection, Url, detect, read
 from milvus_fghash.datasets.sources.archives import expanded
 from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation
-from milvus_fghash.datasets.sources.open import read_source
 from milvus_fghash.encoding.decode_stream import Rejected, decode
-from milvus_fghash.errors import DataError, ImageRejected
-from tests.datasets.sources.test_http import grey
-from tests.helpers.archives import Files, member, tar_of, zip_of
+from milvus_fghash.errors import DataError
+from tests.helpers.archives import BIRDS, MAKERS, contents, member, tar_of, zip_of
 from tests.helpers.decoders import SMALL, summary
 from tests.helpers.http_server import Site
-
-Error = TypeVar("Error", bound=DataError)
-
-BIRDS = {"train/jay/a.png": grey(1), "train/wren/ü b.png": grey(2), "test/jay/c.png": grey(3), "notes.txt": b"none"}
-MAKERS: dict[str, Callable[[Files], bytes]] = {
-    "pax.tar": tar_of,
-    "gnu.tar": lambda files: tar_of(files, kind=tarfile.GNU_FORMAT),
-    "deflated.zip": zip_of,
-    "stored.zip": lambda files: zip_of(files, zipfile.ZIP_STORED),
-}
-
-
-def one_sentence(error: Error) -> Error:
-    assert "\n" not in str(error)
-    return error
-
-
-def contents(dataset: Dataset) -> dict[str, bytes | str]:
-    """Path -> bytes, or the reason why not."""
-    found: dict[str, bytes | str] = {}
-    for row, key in enumerate(dataset.ids):
-        place = dataset.place(row)
-        assert not isinstance(place, Path)
-        try:
-            found[key] = read_source(place, 10_000)
-        except ImageRejected as error:
-            found[key] = one_sentence(error).reason
-    return found
+from tests.helpers.image_bytes import grey
 
 
 @pytest.mark.parametrize("name", MAKERS)

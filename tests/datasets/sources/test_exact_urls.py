@@ -17,11 +17,11 @@ from milvus_fghash.datasets.sources.http_session import as_sent
 from milvus_fghash.datasets.sources.location import PhotoLocation
 from milvus_fghash.datasets.sources.open import read_source
 from milvus_fghash.encoding.decode_stream import decode
-from tests.datasets.sources.test_http import grey
 from tests.helpers.archives import tar_of, zip_of
 from tests.helpers.commands import GOLDEN, Run, document
 from tests.helpers.decoders import SMALL, summary
 from tests.helpers.http_server import Site
+from tests.helpers.image_bytes import grey
 
 SIGNED = "?Signature=qZ%2B1%2Fx%3D&x=a+b%20c&y=(~)!*'%27&Expires=1"
 legal = st.text("abcXYZ019-._~:/?[]@!$&'()*+,;=", max_size=20)

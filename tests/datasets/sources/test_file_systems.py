@@ -17,9 +17,9 @@ from milvus_fghash.datasets.sources.file_systems import filesystem
 from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation, located, problem_of
 from milvus_fghash.datasets.sources.open import read_source
 from milvus_fghash.errors import ConfigError, DataError, ImageRejected
-from tests.datasets.sources.test_http import grey
 from tests.helpers.commands import GOLDEN, Run
 from tests.helpers.http_server import Site
+from tests.helpers.image_bytes import grey
 
 
 class Flaky(LocalFileSystem):

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from milvus_fghash.datasets.read import detect, read
 from milvus_fghash.errors import DataError
-from tests.datasets.sources.test_archives import BIRDS, MAKERS, contents, one_sentence
-from tests.datasets.sources.test_http import grey
-from tests.helpers.archives import member, tar_of, zip_of
+from tests.helpers.archives import BIRDS, MAKERS, contents, member, one_sentence, tar_of, zip_of
+from tests.helpers.image_bytes import grey
 
 
 @given(st.data())

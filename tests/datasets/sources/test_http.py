@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.datasets.read import Url, read
@@ -17,11 +16,7 @@ from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
 from milvus_fghash.errors import DataError, ImageRejected
 from tests.helpers.decoders import SMALL, summary
 from tests.helpers.http_server import Site
-from tests.helpers.image_bytes import encode
-
-
-def grey(value: int) -> bytes:
-    return encode(Image.new("RGB", (9, 9), (value, value, value)))
+from tests.helpers.image_bytes import grey
 
 
 def places(site: Site, *paths: str) -> list[PhotoLocation]:

@@ -10,13 +10,10 @@ from milvus_fghash.datasets.read import Url, read
 from milvus_fghash.datasets.sources.http_folder import listings
 from milvus_fghash.datasets.sources.location import InvalidSource
 from milvus_fghash.errors import DataError, ImageRejected
-from tests.datasets.sources.test_http import grey
+from tests.helpers.http_pages import LOGIN, NGINX, SIGN_IN
 from tests.helpers.http_server import Site
+from tests.helpers.image_bytes import grey
 
-NGINX = (
-    '<html><head><title>Index of /p/</title></head><body><h1>Index of /p/</h1><hr><pre><a href="../">../</a>\n{}'
-    "</pre><hr></body></html>"
-)
 APACHE = (
     "<html><head><title>Index of /p</title></head><body><h1>Index of /p</h1><table><tr><th>"
     '<a href="?C=N;O=D">Name</a></th></tr><tr><td><a href="/">Parent Directory</a></td></tr>{}</table></body></html>'
@@ -40,13 +37,6 @@ ABSOLUTE = '<A HREF="/p/jay/">jay</A> <A HREF="/p/a%20b.png">a b.png</A>'
 
 SEARCH = '<form role="search"><input name="q"><input type="search"></form>'
 """What some themes put on their listings."""
-
-LOGIN = '<h1>Welcome</h1><form action="/login"><input name="user"><input type="password"></form><a href="jay.png">x</a>'
-"""A page for logging in, at the URL that was asked for, with a link that looks like a photo."""
-SIGN_IN = "<title>Sign in</title><form action='/login'><INPUT NAME='user'></form><a href='help/'>Help</a>"
-"""One that asks for a password on its next page, with a link that looks like a folder."""
-SSO = "<form action='/sso'><button>Sign in</button></form><a href='help/'>Help</a> <a href='logo.jpg'>"
-"""One that asks for no text at all."""
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -14,11 +14,11 @@ from milvus_fghash.bulk_import.shards.folder import ShardFolder
 from milvus_fghash.datasets.read import Url, read
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError
-from tests.datasets.sources.test_http import grey
-from tests.datasets.sources.test_http_folders import LOGIN, NGINX, SIGN_IN, SSO
 from tests.helpers.archives import tar_of
 from tests.helpers.commands import GOLDEN, Run
+from tests.helpers.http_pages import LOGIN, NGINX, SIGN_IN, SSO
 from tests.helpers.http_server import Site
+from tests.helpers.image_bytes import grey
 
 CLASSES = {"jay": range(5), "wren": range(5, 20)}
 

@@ -13,8 +13,8 @@ from milvus_fghash.datasets.sources.location import PhotoLocation
 from milvus_fghash.datasets.sources.open import read_source
 from milvus_fghash.encoding.decode_stream import decode
 from milvus_fghash.errors import DataError, ImageRejected
-from tests.datasets.sources.test_http import grey
 from tests.helpers.decoders import SMALL, summary
+from tests.helpers.image_bytes import grey
 from tests.helpers.s3_server import Store
 
 ODD = ("train/jay/a b+c.png", "train/jay/100%.png", "train/wren/x?y#z.png", "train/wren/ü::v.png", "test/jay/[1]*.png")
