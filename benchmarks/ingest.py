@@ -96,7 +96,7 @@ class Bench:
 
 def ours(bench: Bench) -> float:
     collection = bench.collection()
-    with closing(Journal.open(bench.folder / collection.name, collection.note.born)) as journal:
+    with closing(Journal.open(bench.folder / collection.name, collection.uid)) as journal:
         started = time.perf_counter()
         ingest(bench.encoder, bench.dataset, collection, journal=journal)
         seconds = time.perf_counter() - started

@@ -30,7 +30,7 @@ from milvus_fghash.milvus.connection import ConnectionConfig, connect
 from milvus_fghash.milvus.errors import TIMEOUT
 from milvus_fghash.milvus.retry import RetryPolicy
 from milvus_fghash.milvus.rows import Rows
-from milvus_fghash.state.journal import Entry, Journal
+from milvus_fghash.state.journal import Journal, JournalEntry
 
 BITS = 64
 ROWS = 1000
@@ -47,7 +47,7 @@ def chunks(count: int) -> Iterator[list[Rows]]:
 
 def ours(collection: HashCollection, count: int, folder: Path) -> float:
     seconds = 0.0
-    with closing(Journal.open(folder / collection.name, collection.note.born)) as journal:
+    with closing(Journal.open(folder / collection.name, collection.uid)) as journal:
         for batches in chunks(count):
             ready = [Batch(rows, None, entries(rows)) for rows in batches]
             started = time.perf_counter()
@@ -58,10 +58,10 @@ def ours(collection: HashCollection, count: int, folder: Path) -> float:
     return seconds
 
 
-def entries(rows: Rows) -> list[Entry]:
+def entries(rows: Rows) -> list[JournalEntry]:
     """What the journal will say of them."""
     facts = zip(rows.ids, rows.paths, rows.content_shas, strict=True)
-    return [Entry(key, path, "12345 1700000000000000000 0123456789abcdef", sha) for key, path, sha in facts]
+    return [JournalEntry(key, path, "12345 1700000000000000000 0123456789abcdef", sha) for key, path, sha in facts]
 
 
 def bare(collection: HashCollection, count: int, folder: Path) -> float:

@@ -106,7 +106,7 @@ class Harness:
             where, happened = self._first_run(plan, fault, stage or drawn)
             assert _ingest(plan) == 0
             dataset = read("folder", self.photos)
-            with closing(Journal.open(plan.journal, collection.note.born)) as journal:
+            with closing(Journal.open(plan.journal, collection.uid)) as journal:
                 found = verify(encoder, dataset, collection, Changes(dataset, "", journal), sample=20)
             client.drop_collection(name)
         return Outcome(where, happened, plan.encoded.stat().st_size - N_PHOTOS, found)

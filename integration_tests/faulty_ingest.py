@@ -141,7 +141,7 @@ def main(plan: Plan) -> None:
     encoder = replace(Encoder.open(plan.bundle, threads=2, for_many=True), batch_size=2)
     with closing(connect(ConnectionConfig(plan.uri))) as client:
         found = HashCollection.open(client, plan.collection, encoder.bundle.manifest)
-        with closing(WatchedJournal.open(plan.journal, found.note.born)) as journal:
+        with closing(WatchedJournal.open(plan.journal, found.uid)) as journal:
             result = ingest(
                 WatchedEncoder(**vars(encoder)),
                 read("folder", plan.photos),

@@ -92,7 +92,7 @@ def test_another_model_is_rejected(client: MilvusClient, dropped: str) -> None:
         HashCollection.open(client, dropped, same_run)
     with pytest.raises(StoreError, match=r"another model \(\w+, 12 bits\)"):
         open_or_create(client, dropped, stranger)
-    assert HashCollection.open(client, dropped).note.fingerprint == mine.fingerprint
+    assert HashCollection.open(client, dropped).metadata.fingerprint == mine.fingerprint
 
 
 def test_a_collection_that_is_not_ours_is_left_alone(client: MilvusClient, dropped: str) -> None:
@@ -186,7 +186,7 @@ def test_a_run_that_comes_second_opens_what_the_first_has_made(
     seen = iter([False, False])  # by both looks before it was there
     for module in (collection_module, settings_module):
         monkeypatch.setattr(module, "exists", lambda *asked: next(seen, None) is not False and exists(*asked))
-    assert open_or_create(client, dropped, manifest_of(12)).note == first.note
+    assert open_or_create(client, dropped, manifest_of(12)).metadata == first.metadata
     with pytest.raises(StopIteration):
         next(seen)
 
@@ -201,7 +201,7 @@ def test_several_first_runs_at_once_use_one_collection(
             at_once.wait()
             made = open_or_create(own, dropped, manifest_of(12))
             made.upsert(random_rows(5, 12))
-            return made.note.born
+            return made.uid
 
     if probe(client).kind == "server":
         with ThreadPoolExecutor(3) as pool:

@@ -417,7 +417,7 @@ class Catalog:
         if (ids is None) == (filter is None):
             raise ConfigError("say which rows: either by ids or by a filter")
         collection = self.collection
-        with Journal.if_there(self._journal_folder(collection.name), collection.note.born) as journal:
+        with Journal.open_if_exists(self._journal_folder(collection.name), collection.uid) as journal:
             if ids is not None:
                 return delete_named(collection, several(ids, "ids"), not dry_run, journal, namespace)
             assert filter is not None
@@ -605,7 +605,7 @@ class Catalog:
         if dry_run:
             return len(spare_rows(found.groups, kinds, keep, found.confirmed_within))
         collection = self.collection
-        with Journal.if_there(self._journal_folder(collection.name), collection.note.born) as journal:
+        with Journal.open_if_exists(self._journal_folder(collection.name), collection.uid) as journal:
             return delete_copies(collection, found, kinds, keep, delete_at_most, journal)
 
     def places_of_photos(self) -> set[Path]:
@@ -647,7 +647,7 @@ class Catalog:
         options = _following(options, selection)
         encoder = bundle if isinstance(bundle, Encoder) else self._load(_path_of(bundle), for_many=True)
         old = self.collection
-        name = into or new_name(self.name, old.note, encoder.bundle.manifest)
+        name = into or new_name(self.name, old.metadata, encoder.bundle.manifest)
         new = open_beside(self._connect(), old, name, encoder, self.notify)
         return run_reindex(
             encoder,
@@ -795,7 +795,7 @@ class Catalog:
         if report is not None:
             write_atomic(report, b"")  # before a collection is made for a run that cannot report
         collection = self._open_to_write(encoder, columns)
-        with closing(Journal.open(self._journal_folder(collection.name), collection.note.born)) as journal:
+        with closing(Journal.open(self._journal_folder(collection.name), collection.uid)) as journal:
             result = run_ingest(
                 encoder,
                 dataset,
@@ -824,7 +824,7 @@ class Catalog:
     ) -> Verification:
         encoder, collection = self._encoder(), self.collection
         folder = self._journal_folder(collection.name)
-        with Journal.if_there(folder, collection.note.born) as journal, closing(Journal.in_memory()) as empty:
+        with Journal.open_if_exists(folder, collection.uid) as journal, closing(Journal.in_memory()) as empty:
             changes = Changes(dataset, namespace, journal or empty)
             found = run_verify(encoder, dataset, collection, changes, sample, seed)
             if repair:

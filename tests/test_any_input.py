@@ -205,14 +205,14 @@ def test_connection_settings(uri: str, token: str | None, path: str | None, secu
 @example("a\0b", "x", b"")
 @example("x", "a\0b", b"")
 @example("x", "\ud800", b"")
-def test_journals(folder: Path, place: str, born: str, junk: bytes) -> None:
-    with only_ours(), closing(Journal.open(folder / "journal" / place.replace("/", "_"), born)):
+def test_journals(folder: Path, place: str, uid: str, junk: bytes) -> None:
+    with only_ours(), closing(Journal.open(folder / "journal" / place.replace("/", "_"), uid)):
         pass
     with only_ours():
-        photo_id(place, born)
+        photo_id(place, uid)
     journal_file(folder, "junk").write_bytes(junk)
     with only_ours(), closing(Journal.open(folder, "junk")) as journal:
-        journal.mark_deleted([born])
+        journal.mark_deleted([uid])
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """What a collection was asked to take in, one small file for each shard, beside the shards.
 
-FOLDER/imports/BORN/NAME.json   BORN tells the collection from others and from dropped ones of its name
+FOLDER/imports/UID/NAME.json   UID tells the collection from others and from dropped ones of its name
 
 A shard is written down as asked for before the server is asked: who is killed in between knows that there may be a job.
 """
@@ -27,8 +27,8 @@ class Import(Frozen):
 class ImportLog:
     """Of one collection."""
 
-    def __init__(self, folder: ShardFolder, born: str) -> None:
-        self._folder, self._born = folder.path / "imports" / (born or "unnamed"), born
+    def __init__(self, folder: ShardFolder, collection_uid: str) -> None:
+        self._folder, self._collection_uid = folder.path / "imports" / (collection_uid or "unnamed"), collection_uid
 
     def get(self, shard: str) -> Import | None:
         """None for a shard that was never asked for; raises DataError when it cannot be read."""
@@ -40,4 +40,4 @@ class ImportLog:
 
     def key(self, shard: str, attempt: int) -> str:
         """The same for every request for this import into this collection, and for no other."""
-        return f"milvus-fghash {self._born} {shard} {attempt}"
+        return f"milvus-fghash {self._collection_uid} {shard} {attempt}"

@@ -85,7 +85,7 @@ class ImportRun:
     _percent: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.log = ImportLog(self.folder, self.collection.note.born)
+        self.log = ImportLog(self.folder, self.collection.uid)
 
     def result(self) -> ImportResult:
         """Import what is not in yet, and verify it.

@@ -69,7 +69,7 @@ def _collection(connection: Connection) -> dict[str, Any]:
         return {
             "name": found.name,
             "aliases": [alias for alias, name in all_aliases(client).items() if name == found.name],
-            **found.note.model_dump(mode="json"),
+            **found.metadata.model_dump(mode="json"),
             "rows": found.count(),
             "index": found.index,
             "nlist": found.nlist,

@@ -58,7 +58,7 @@ def read_json(path: Path, model: type[F], next_step: str) -> F | None:
 
 def write_json(path: Path, model: Frozen) -> None:
     """Write it whole; raises DataError when the disk rejects."""
-    write_atomic(path, (json.dumps(model.model_dump(), indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(path, (json.dumps(model.model_dump(by_alias=True), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _explain(model: type[BaseModel], fault: Any) -> str:

@@ -83,8 +83,8 @@ def find_duplicates(
         raise ConfigError(f"the largest distance must be 0 to {bits}, the bits of a code; got {within}")
     if not 0 <= confirm_within <= BITS:
         raise ConfigError(f"perceptual hashes of copies may differ in 0 to {BITS} bits; got {confirm_within}")
-    note = collection.note
-    known = earlier.as_earlier(collection.name, note.fingerprint, within) if earlier else None
+    metadata = collection.metadata
+    known = earlier.as_earlier(collection.name, metadata.fingerprint, within) if earlier else None
     census = take_census(collection)
     asking = _Asking(collection, census, within, progress)
     found = list(find_groups(census, asking.near, known))
@@ -94,8 +94,8 @@ def find_duplicates(
         made_by=f"milvus-fghash {__version__}",
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         collection=collection.name,
-        method=note.method,
-        fingerprint=note.fingerprint,
+        method=metadata.method,
+        fingerprint=metadata.fingerprint,
         bits=bits,
         max_distance=within,
         n_rows=len(census),

@@ -15,8 +15,7 @@ from milvus_fghash.datasets.sources.location import Url, protocol_of
 from milvus_fghash.errors import DataError
 from milvus_fghash.ingest.remote_revisions import versions_in_parts
 from milvus_fghash.milvus.rows import photo_id
-from milvus_fghash.state import journal_rows, journal_sources
-from milvus_fghash.state.journal import DELETED, Entry, Journal
+from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 
 LOOKED_UP: Final = 1000
 """Photos of the listing that are looked up in the journal at once."""
@@ -68,7 +67,7 @@ class Changes:
     """The split that was asked for. A photo of another part is not missed in this one."""
     retry_rejected: bool = False
     """Whether to try again what was rejected or deleted, though it is the same."""
-    reject: Callable[[Entry], object] = lambda entry: None
+    reject: Callable[[JournalEntry], object] = lambda entry: None
     """Called with a photo that is listed again."""
     stop: threading.Event = field(default_factory=threading.Event)
     unchanged: int = 0
@@ -90,9 +89,9 @@ class Changes:
             raise DataError(
                 "the list of photos has a column 'namespace', a name that `meta` keeps for the namespace; rename it"
             )
-        self.source = self.journal.source(json.dumps(self.described))
+        self.source = self.journal.add_source(json.dumps(self.described))
         self._rivals = [number for number, other in self._alike() if _is_there(other)]
-        self.journal.begin_listing()
+        self.journal.begin_scan()
 
     @property
     def described(self) -> dict[str, str]:
@@ -105,12 +104,12 @@ class Changes:
         """Photos that are new, changed, or to be tried again, in the order of the listing."""
         for rows, versions in versions_in_parts(self.dataset, LOOKED_UP):
             ids = [self.id(row) for row in rows]
-            sight, shared = self.journal.see(self.source, ids), self._shared(ids)
-            for row, key, twice, version in zip(rows, ids, sight.again, versions, strict=True):
+            lookup, shared = self.journal.mark_seen(self.source, ids), self._shared(ids)
+            for row, key, twice, version in zip(rows, ids, lookup.repeated, versions, strict=True):
                 if self.stop.is_set():
                     self.cut_short = True
                     return
-                stamp, entry = self._stamp(row, version), sight.known.get(key)
+                stamp, entry = self._stamp(row, version), lookup.entries.get(key)
                 if twice:
                     self._reject_again(row, key, stamp)
                 elif entry is None or not self._is_done(entry, stamp):
@@ -134,13 +133,13 @@ class Changes:
         The rule is noted. Photos are compared only when it is another one than was noted, or none was.
         """
         rule = self.dataset.survey.classes
-        before = journal_sources.class_rule(self.journal, self.source, rule)
+        before = self.journal.replace_class_rule(self.source, rule)
         if before == rule or (before is None and self.dataset.cells.lines):  # lists always said the classes
             return ""
         count = 0
         for start in range(0, len(self.dataset), LOOKED_UP):
             row_of = {self.id(row): row for row in range(start, min(start + LOOKED_UP, len(self.dataset)))}
-            for key, entry in self.journal.known(list(row_of)).items():
+            for key, entry in self.journal.get(list(row_of)).items():
                 has_row = entry.content_sha and not entry.reason
                 count += bool(has_row and entry.stamp and _facts_of(entry.stamp) != self._facts(row_of[key]))
             if self.stop.is_set():
@@ -173,41 +172,38 @@ class Changes:
         purpose.
         """
         self._adopt()
-        lost = journal_sources.lost(self.journal, self.source)
-        if self.dataset.asked and (missed := journal_rows.acknowledged(self.journal, lost)):
-            missed_paths = journal_rows.paths(self.journal, list(missed)).values()
-            self.dataset = self.dataset.doubting(missed_paths, journal_rows.paths_read(self.journal))
+        lost = self.journal.unseen_members(self.source)
+        if self.dataset.asked and (missed := self.journal.acknowledged(lost)):
+            missed_paths = [one.path for one in self.journal.get(list(missed)).values()]
+            self.dataset = self.dataset.doubting(missed_paths, self.journal.readable_paths())
         if self.dataset.unknown:
-            paths = journal_rows.paths(self.journal, lost)
-            hidden = {key for key in lost if not self.dataset.knows(paths.get(key, ""))}
-            self.unknown = len(journal_rows.acknowledged(self.journal, list(hidden)))
+            known = self.journal.get(lost)
+            hidden = {key for key in lost if not self.dataset.knows(known[key].path if key in known else "")}
+            self.unknown = len(self.journal.acknowledged(list(hidden)))
             lost = [key for key in lost if key not in hidden]
-        acknowledged = journal_rows.acknowledged(self.journal, lost)
-        journal_sources.leave(self.journal, self.source, [key for key in lost if key not in acknowledged])
+        acknowledged = self.journal.acknowledged(lost)
+        self.journal.remove_members(self.source, [key for key in lost if key not in acknowledged])
         return [key for key in lost if key in acknowledged]
 
     def _alike(self, *, same_part: bool = False) -> Iterator[tuple[int, str]]:
         """Numbers and places of the sources that lie elsewhere and share our namespace."""
         mine = self.described
-        for number, other in journal_sources.sources(self.journal).items():
+        for number, other in self.journal.sources().items():
             same = other["namespace"] == mine["namespace"] and (other["part"] == mine["part"] or not same_part)
             if same and other["photos"] != mine["photos"]:
                 yield number, other["photos"]
 
     def _shared(self, ids: list[str]) -> set[str]:
         """Those of the ids that a place which is still there has too."""
-        if not self._rivals:
-            return set()
-        numbers = ",".join(map(str, self._rivals))
-        return self.journal.among(ids, f"SELECT id FROM members WHERE source IN ({numbers}) AND id IN")
+        return self.journal.members_of_any(self._rivals, ids) if self._rivals else set()
 
     def _adopt(self) -> None:
         """A folder that was moved: what the old place had is missed in the new one."""
         for number, place in self._alike(same_part=True):
-            if not _is_there(place) and journal_sources.share_seen(self.journal, number) >= MOVED:
-                journal_sources.adopt(self.journal, number, self.source)
+            if not _is_there(place) and self.journal.seen_fraction(number) >= MOVED:
+                self.journal.move_members(number, self.source)
 
-    def _is_done(self, entry: Entry, stamp: str) -> bool:
+    def _is_done(self, entry: JournalEntry, stamp: str) -> bool:
         if entry.stamp != stamp or not stamp or stamp.startswith(UNKNOWN):
             return False
         return not entry.reason or not (self.retry_rejected or entry.reason in PASSING)
@@ -231,9 +227,9 @@ class Changes:
         """The journal has one entry for an id, so that of a photo listed again stands under another."""
         path = self.dataset.paths[row]
         key = f"{key} {self.dataset.ids[row]}"
-        self.journal.see(self.source, [key])
+        self.journal.mark_seen(self.source, [key])
         message = f"{path} stands in the list more than once; its first line counts"
-        self.reject(Entry(key, path, stamp, reason="twice", message=message))
+        self.reject(JournalEntry(key, path, stamp, reason="twice", message=message))
 
 
 def _is_there(photos: str) -> bool:
@@ -241,7 +237,7 @@ def _is_there(photos: str) -> bool:
     return bool(protocol_of(photos)) or Path(photos).exists()
 
 
-def _tells_the_same(entry: Entry, stamp: str) -> bool:
+def _tells_the_same(entry: JournalEntry, stamp: str) -> bool:
     """Whether a photo with a row has the same label and meta as then."""
     return not entry.reason and bool(stamp) and _facts_of(entry.stamp) == _facts_of(stamp)
 

@@ -116,15 +116,15 @@ def drop_with_journal(client: MilvusClient, name: str, folder: Path) -> None:
         StoreError: as `HashCollection.drop`.
     """
     is_alias = check_name(name) in all_aliases(client)
-    note = metadata_of(client, name) if not is_alias and exists(client, name) else None
-    if note is None:
+    metadata = metadata_of(client, name) if not is_alias and exists(client, name) else None
+    if metadata is None:
         HashCollection.drop(client, name)  # which says why not
         return
-    born = note.born
-    with Journal.if_there(folder, born):
+    uid = metadata.collection_uid
+    with Journal.open_if_exists(folder, uid):
         alias_history.forget(client, name)
         HashCollection.drop(client, name)
-    for file in (journal_file(folder, born), record_file(folder, born)):  # closed, so that SQLite leaves none beside it
+    for file in (journal_file(folder, uid), record_file(folder, uid)):  # closed, so that SQLite leaves none beside it
         file.unlink(missing_ok=True)
 
 

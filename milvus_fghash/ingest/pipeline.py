@@ -25,9 +25,7 @@ from milvus_fghash.ingest.symlinks import places
 from milvus_fghash.ingest.writer import Batch, Writer
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows, why_not_kept
-from milvus_fghash.state import journal_sources
-from milvus_fghash.state.journal import DELETED, Entry
-from milvus_fghash.state.journal_rows import count_stored
+from milvus_fghash.state.journal import DELETED, JournalEntry
 
 T = TypeVar("T")
 
@@ -77,7 +75,7 @@ class IngestRun:
     """Photos that are being decoded, by their position among those."""
     coded: list[_Coded] = field(default_factory=list)
     """What waits for the next batch."""
-    aside: list[Entry] = field(default_factory=list)
+    aside: list[JournalEntry] = field(default_factory=list)
     """Photos that do not go in, since the last batch."""
 
     def __post_init__(self) -> None:
@@ -124,7 +122,7 @@ class IngestRun:
         """Tell what a person should look into."""
         for line in advice(reasons):
             self.writer.notify(line)
-        acknowledged = count_stored(self.changes.journal)
+        acknowledged = self.changes.journal.count_acknowledged()
         if acknowledged > rows:
             self.writer.notify(
                 f"Milvus acknowledged {acknowledged:,} rows of {self.collection.name} and has {rows:,}; "
@@ -177,9 +175,9 @@ class IngestRun:
     def _reject(self, one: Rejected) -> None:
         todo = self.begun.pop(one.row)
         path = self.dataset.paths[todo.row]
-        self._set_aside(Entry(todo.id, path, todo.stamp, reason=one.reason, message=one.message))
+        self._set_aside(JournalEntry(todo.id, path, todo.stamp, reason=one.reason, message=one.message))
 
-    def _set_aside(self, entry: Entry) -> None:
+    def _set_aside(self, entry: JournalEntry) -> None:
         self.aside.append(entry)
         if len(self.aside) >= self.options.batch_rows:  # there may be no good photo for long
             self._hand_over()
@@ -196,7 +194,7 @@ class IngestRun:
             del self.begun[photo.row]
             self.changes.unchanged += not todo.deleted_sha
             reason = DELETED if todo.deleted_sha else ""
-            self._set_aside(Entry(todo.id, self.dataset.paths[row], todo.stamp, photo.content_sha, reason))
+            self._set_aside(JournalEntry(todo.id, self.dataset.paths[row], todo.stamp, photo.content_sha, reason))
             return False
         if misfit := why_not_kept(self.dataset, row, self.changes.meta(row)):
             self._reject(Rejected(self.dataset.paths[row], *misfit, photo.row))
@@ -215,7 +213,9 @@ class IngestRun:
         if not self.coded and not self.aside:
             return
         paths = self.dataset.paths
-        entries = [Entry(one.todo.id, paths[one.todo.row], one.todo.stamp, one.content_sha) for one in self.coded]
+        entries = [
+            JournalEntry(one.todo.id, paths[one.todo.row], one.todo.stamp, one.content_sha) for one in self.coded
+        ]
         embeddings = [one.embedding for one in self.coded if one.embedding is not None]
         rows = self._rows() if self.coded else None
         self.writer.put(Batch(rows, np.stack(embeddings) if embeddings else None, entries + self.aside))
@@ -255,9 +255,9 @@ class IngestRun:
         pruned = 0
         for start in range(0, len(gone), self.options.batch_rows):
             part = gone[start : start + self.options.batch_rows]
-            kept = journal_sources.of_others(changes.journal, changes.source, part)
+            kept = changes.journal.members_of_others(changes.source, part)
             nobodys = [key for key in part if key not in kept]
             self._with_retry(functools.partial(self.collection.delete, nobodys))
-            journal_sources.leave(changes.journal, changes.source, part)
+            changes.journal.remove_members(changes.source, part)
             pruned += len(nobodys)
         return len(gone), pruned

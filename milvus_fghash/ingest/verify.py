@@ -18,8 +18,7 @@ from milvus_fghash.milvus.collection import HashCollection, count_rows
 from milvus_fghash.milvus.errors import TIMEOUT, milvus_call
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL, id_is_one_of
 from milvus_fghash.search.search import SearchParams, search_codes
-from milvus_fghash.state import journal_rows
-from milvus_fghash.state.journal import DELETED, Entry, Journal
+from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 
 SHOWN: Final = 5
 """Examples of a finding that are given."""
@@ -111,14 +110,14 @@ def verify(
     new_or_changed = sum(1 for _ in changes.todo())
     extra, distinct, unacknowledged = _read_rows(collection, changes)
     rows = collection.count()
-    missing, unlike = _of_entries(journal_rows.without_row(journal)), _of_entries(journal_rows.unlike_row(journal))
+    missing, unlike = _of_entries(journal.without_row()), _of_entries(journal.with_other_content())
     wrong = [*missing.ids, *unlike.ids]
     looked_at = _look(encoder, dataset, collection, _drawn(changes, set(wrong), sample, seed))
     reasons = journal.reasons()
     deleted = reasons.pop(DELETED, 0)
     found = Verification(
         photos=len(dataset),
-        acknowledged=journal_rows.count_stored(journal),
+        acknowledged=journal.count_acknowledged(),
         rows=rows,
         new_or_changed=new_or_changed,
         unacknowledged=unacknowledged,
@@ -133,7 +132,7 @@ def verify(
         miscoded=looked_at.miscoded,
         not_found=looked_at.not_found,
         flipped_bits=looked_at.flipped / max(1, looked_at.n_photos * collection.bits),
-        of_others=len(wrong) - len(journal_rows.listed(journal, wrong)),
+        of_others=len(wrong) - len(journal.seen(wrong)),
     )
     named: dict[str, Any] = {
         name: _with_own_ids(one, collection, changes) for name, one in found.findings.items() if one.count
@@ -156,7 +155,7 @@ def repair(collection: HashCollection, journal: Journal, found: Verification, *,
     if delete_extra:
         collection.delete(found.extra.ids)
     for one in (found.missing, found.unlike, found.miscoded, found.not_found):
-        journal.forget(sorted(journal_rows.listed(journal, one.ids)))
+        journal.forget(sorted(journal.seen(one.ids)))
 
 
 def _write_once(collection: HashCollection, ids: Sequence[str]) -> None:
@@ -178,11 +177,11 @@ def _read_rows(collection: HashCollection, changes: Changes) -> tuple[Finding, i
     journal = changes.journal
     paths: dict[str, str] = {}
     distinct = unacknowledged = 0
-    journal_rows.begin(journal)
+    journal.begin_rows()
     for rows in collection.scan():
-        journal_rows.note(journal, zip(rows.ids, rows.content_shas, strict=True))
+        journal.add_rows(zip(rows.ids, rows.content_shas, strict=True))
         distinct += len(rows)
-        acknowledged, welcome = journal_rows.acknowledged(journal, rows.ids), journal_rows.welcome(journal, rows.ids)
+        acknowledged, welcome = journal.acknowledged(rows.ids), journal.seen_not_deleted(rows.ids)
         unacknowledged += len(welcome - acknowledged)
         for key, path, meta in zip(rows.ids, rows.paths, rows.metas, strict=True):
             if key not in acknowledged | welcome and meta.get("namespace", "") == changes.namespace:
@@ -190,7 +189,7 @@ def _read_rows(collection: HashCollection, changes: Changes) -> tuple[Finding, i
     return _finding(paths), distinct, unacknowledged
 
 
-def _of_entries(entries: Iterable[Entry]) -> Finding:
+def _of_entries(entries: Iterable[JournalEntry]) -> Finding:
     return _finding({one.id: one.path for one in entries})
 
 

@@ -22,7 +22,7 @@ from milvus_fghash.errors import RowsTooLarge
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.retry import RetryPolicy
 from milvus_fghash.milvus.rows import Rows
-from milvus_fghash.state.journal import Entry, Journal
+from milvus_fghash.state.journal import Journal, JournalEntry
 
 HANDED_OVER: Final = 2
 """Batches that may be with the writer at once. With the one that is being filled, three are lost to a kill at the most,
@@ -43,7 +43,7 @@ class Batch:
 
     rows: Rows | None
     embeddings: NDArray[np.float32] | None
-    entries: Sequence[Entry]
+    entries: Sequence[JournalEntry]
 
 
 @dataclass
@@ -126,7 +126,7 @@ class Writer:
                 self.notify(line)
 
 
-def _rejected(entry: Entry) -> Entry:
+def _rejected(entry: JournalEntry) -> JournalEntry:
     """Of a photo whose row Milvus does not take."""
     message = f"the row of {entry.path} is larger than a message that this Milvus takes; keep fewer or shorter columns"
     return replace(entry, content_sha="", reason=TOO_LARGE, message=message)

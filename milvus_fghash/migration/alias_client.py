@@ -75,14 +75,14 @@ def bundle_for(collection: HashCollection, path: Path) -> Path:
         return path
     there = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
     for bundle in there:
-        if _fingerprint(bundle) == collection.note.fingerprint:
+        if _fingerprint(bundle) == collection.metadata.fingerprint:
             return bundle
     if not there:
         raise BundleError(f"{path} is no bundle, and no folder of bundles; give one that export made")
     names = ", ".join(one.name for one in there[:3])
     raise BundleError(
         f"none of the bundles in {path} ({names}{', ...' if len(there) > 3 else ''}) made the codes of "
-        f"{collection.name} (fingerprint {collection.note.fingerprint[:12]}...); put the bundle there that did"
+        f"{collection.name} (fingerprint {collection.metadata.fingerprint[:12]}...); put the bundle there that did"
     )
 
 

@@ -136,7 +136,7 @@ def compare(old: HashCollection, new: HashCollection, ids: tuple[str, ...]) -> C
     error = float(difference.std(ddof=1)) / len(kept) ** 0.5
     first, second = (
         Quality(
-            collection.note.fingerprint,
+            collection.metadata.fingerprint,
             collection.bits,
             float(own.mean()),
             {k: precision_at(histogram, k) for k in PLACES if k < len(kept)},

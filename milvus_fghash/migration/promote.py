@@ -95,7 +95,7 @@ def promote(
     """
     aliases.check_free(client, check_name(alias))
     new = HashCollection.open(client, name)
-    record = ReindexRecord.read(folder_of(new.name), new.note.born)
+    record = ReindexRecord.read(folder_of(new.name), new.uid)
     now = Versions.of(client, alias)
     if now.current == new.name:
         return AliasChange(alias, new.name, None, new.count(), None, now.previous)
@@ -103,13 +103,13 @@ def promote(
     with ExitStack() as held:
         for one in (new, before):
             if one is not None:
-                held.enter_context(Journal.if_there(folder_of(one.name), one.note.born))
+                held.enter_context(Journal.open_if_exists(folder_of(one.name), one.uid))
         if not (rows := new.count()):
             raise Inconsistent(f"the collection {new.name} is empty; fill it first")
         if before is None:
             after = versions.advance(client, alias, new.name)
             return AliasChange(alias, new.name, None, rows, None, after.previous)
-        if not (unverified or new.name in now.previous or (record and record.whole)):
+        if not (unverified or new.name in now.previous or (record and record.is_consistent)):
             raise Inconsistent(
                 f"the collection {new.name} is not known to be whole; {AGAIN}, or take it unverified",
                 setting="unverified",

@@ -28,7 +28,7 @@ from milvus_fghash.milvus.collection import Consistency, HashCollection
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
 from milvus_fghash.milvus.schema import CollectionMetadata, IndexType, check_name
 from milvus_fghash.milvus.settings import CollectionSettings, open_or_create
-from milvus_fghash.state.journal import DELETED, Entry, Journal
+from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 from milvus_fghash.state.migration_record import ReindexRecord
 
 DIGITS: Final = 12
@@ -87,7 +87,7 @@ def open_beside(
         StoreError: when another model filled it, or Milvus rejects.
     """
     manifest = encoder.bundle.manifest
-    if manifest.fingerprint == old.note.fingerprint or name == old.name:
+    if manifest.fingerprint == old.metadata.fingerprint or name == old.name:
         raise ConfigError(
             f"the collection {old.name} was filled by this very bundle; ingest takes in what is new. For another "
             "model, name another collection",
@@ -141,12 +141,12 @@ def reindex(
     Raises:
         ConfigError, DataError, StoreError, Stopped: as `ingest` and `verify`.
     """
-    record = ReindexRecord(old=old.name, new=new.name, fingerprint=new.note.fingerprint)
-    with Journal.if_there(folders[0], old.note.born) as before:
-        deleted = None if before is None else list(before.entries(f"reason = '{DELETED}'"))
-    journal = Journal.open(folders[1], new.note.born)
+    record = ReindexRecord(old=old.name, new=new.name, fingerprint=new.metadata.fingerprint)
+    with Journal.open_if_exists(folders[0], old.uid) as before:
+        deleted = None if before is None else list(before.entries(DELETED))
+    journal = Journal.open(folders[1], new.uid)
     try:
-        record.write(folders[1], new.note.born)  # not whole, as long as nothing else is said
+        record.write(folders[1], new.uid)  # not whole, as long as nothing else is said
         if deleted is not None:
             _keep_out(new, journal, deleted)
         taken_in = ingest(
@@ -167,22 +167,22 @@ def reindex(
         verification = verify(encoder, dataset, new, changes, sample.verified, sample.seed)
         seen = look(old, new, sample.compared, sample.split, sample.seed)
         comparison = compare(old, new, seen.drawn)
-        record.finished(verification.is_consistent).write(folders[1], new.note.born)
+        record.finished(verification.is_consistent).write(folders[1], new.uid)
     finally:
         journal.close()
     return Reindexed(old.name, new.name, taken_in, verification, seen.missing, comparison)
 
 
-def _keep_out(new: HashCollection, journal: Journal, deleted: list[Entry]) -> None:
+def _keep_out(new: HashCollection, journal: Journal, deleted: list[JournalEntry]) -> None:
     """Make the photos that are out of the new collection on purpose those that are out of the old one."""
     out = {one.id for one in deleted}
-    journal.forget([one.id for one in journal.entries(f"reason = '{DELETED}'") if one.id not in out])
-    known = {one.id: one for one in journal.entries("content_sha != ''") if one.id in out}
+    journal.forget([one.id for one in journal.entries(DELETED) if one.id not in out])
+    known = {one.id: one for one in journal.entries() if one.content_sha and one.id in out}
     if rows := [one.id for one in deleted if _is_that_row(known.get(one.id), one)]:
         delete_ids(new, rows, yes=True, journal=journal)
     journal.put([one for one in deleted if one.id not in known])
 
 
-def _is_that_row(known: Entry | None, deleted: Entry) -> bool:
+def _is_that_row(known: JournalEntry | None, deleted: JournalEntry) -> bool:
     """Whether the new collection has a row of the content that was deleted from the old one."""
     return known is not None and known.reason != DELETED and known.content_sha == deleted.content_sha

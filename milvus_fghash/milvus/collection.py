@@ -30,13 +30,13 @@ from milvus_fghash.milvus.schema import (
     VECTORS,
     CollectionMetadata,
     IndexType,
-    Model,
+    ModelIdentity,
     check_index,
     check_name,
     index_params,
     metadata_of,
-    names_of_rows,
     read_metadata,
+    row_columns,
     row_schema,
 )
 from milvus_fghash.milvus.upsert import replace_rows
@@ -52,7 +52,7 @@ class HashCollection:
 
     client: MilvusClient
     name: str
-    note: CollectionMetadata
+    metadata: CollectionMetadata
     index: str
     nlist: int | None
     """Number of clusters of BIN_IVF_FLAT."""
@@ -79,7 +79,13 @@ class HashCollection:
 
     @property
     def bits(self) -> int:
-        return self.note.bits
+        """Length of the codes."""
+        return self.metadata.bits
+
+    @property
+    def uid(self) -> str:
+        """Identifier that a collection dropped and created again under the same name does not share."""
+        return self.metadata.collection_uid
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -91,7 +97,7 @@ class HashCollection:
         cls,
         client: MilvusClient,
         name: str,
-        manifest: Model,
+        manifest: ModelIdentity,
         *,
         index: IndexType = "BIN_FLAT",
         nlist: int = DEFAULT_NLIST,
@@ -136,7 +142,7 @@ class HashCollection:
         return cls.open(client, name, manifest)
 
     @classmethod
-    def open(cls, client: MilvusClient, name: str, manifest: Model | None = None) -> HashCollection:
+    def open(cls, client: MilvusClient, name: str, manifest: ModelIdentity | None = None) -> HashCollection:
         """Open a collection this project made; with a manifest, only if the same model made its codes.
 
         Of an alias, the collection it stands for now: whatever becomes of the alias, this one stays open.
@@ -151,19 +157,21 @@ class HashCollection:
                 hint = nearest(name, known) if known else "There are none yet; ingest makes one."
                 raise StoreError(f"there is no collection {name}. {hint}")
             described = client.describe_collection(name, timeout=TIMEOUT)
-        note = _note(name, described)
+        metadata = _metadata(name, described)
         indexes = indexes_of(client, name, described["fields"])
         check_indexes(name, indexes)
         index = indexes["code"]
         widths = {one["name"]: one["params"].get("dim") for one in described["fields"]}
-        if int(widths["code"]) != 8 * code_bytes(note.bits):
-            raise StoreError(f"the collection {name} says {note.bits} bits, but its field `code` has {widths['code']}")
+        if int(widths["code"]) != 8 * code_bytes(metadata.bits):
+            raise StoreError(
+                f"the collection {name} says {metadata.bits} bits, but its field `code` has {widths['code']}"
+            )
         columns, partition_key = read_columns(described["fields"])
         able = probe(client)
         collection = cls(
             client=client,
             name=name,
-            note=note,
+            metadata=metadata,
             index=index["index_type"],
             nlist=int(index["nlist"]) if "nlist" in index else None,
             consistency=described["consistency_level_name"],
@@ -178,7 +186,7 @@ class HashCollection:
             lite=able.kind == "lite",
         )
         if manifest is not None:
-            note.check(manifest, name)
+            metadata.check(manifest, name)
         with milvus_call(f"cannot load the collection {name}"):
             client.load_collection(name, timeout=LOAD_TIMEOUT)
         return collection
@@ -198,7 +206,7 @@ class HashCollection:
                 raise StoreError(f"the collection {name} was not made by milvus-fghash, so it is not dropped")
             client.drop_collection(name, timeout=TIMEOUT)
 
-    def check_model(self, manifest: Model) -> None:
+    def check_model(self, manifest: ModelIdentity) -> None:
         """Reject a model whose codes cannot be compared with those in here now.
 
         Milvus is asked, for the collection may have been dropped and filled by another model since it was opened.
@@ -206,7 +214,7 @@ class HashCollection:
         Raises:
             StoreError: when the fingerprints differ, or the collection is gone.
         """
-        _note(self.name, self._described(self.name)).check(manifest, self.name)
+        _metadata(self.name, self._described(self.name)).check(manifest, self.name)
 
     def is_called(self, name: str) -> bool:
         """Whether ``name``, which may be an alias, stands for this very collection now.
@@ -217,11 +225,11 @@ class HashCollection:
             StoreError: when there is nothing of that name, or Milvus does not answer.
         """
         described = self._described(resolve(self.client, name) if self.lite and name != self.name else name)
-        note = read_metadata(self.name, described["description"])
-        return (described["collection_id"], note) == (self.number, self.note)
+        metadata = read_metadata(self.name, described["description"])
+        return (described["collection_id"], metadata) == (self.number, self.metadata)
 
     def _described(self, name: str) -> dict[str, Any]:
-        with milvus_call(f"cannot look at the collection {name}"):
+        with milvus_call(f"cannot describe the collection {name}"):
             described: dict[str, Any] = self.client.describe_collection(name, timeout=TIMEOUT)
         return described
 
@@ -265,13 +273,13 @@ class HashCollection:
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
-        by_id = {one["id"]: one for one in self.with_ids(ids, names_of_rows(self.column_names, self.has_phash))}
+        by_id = {one["id"]: one for one in self.with_ids(ids, row_columns(self.column_names, self.has_phash))}
         found = [by_id[key] for key in dict.fromkeys(ids) if key in by_id]
         return Rows.of_records(found, self.bits, self.column_names, self.has_phash)
 
     def scan(self, batch: int = 1000, filter: str = "") -> Iterator[Rows]:
         """Every row that fits ``filter``, a batch at a time, in no particular order; reads what was just written."""
-        for page in self.pages(names_of_rows(self.column_names, self.has_phash), batch, filter):
+        for page in self.pages(row_columns(self.column_names, self.has_phash), batch, filter):
             yield Rows.of_records(page, self.bits, self.column_names, self.has_phash)
 
     def pages(self, columns: Sequence[str], batch: int = 1000, filter: str = "") -> Iterator[list[dict[str, Any]]]:
@@ -345,11 +353,11 @@ class HashCollection:
             raise CodeError(f"{self.name} takes embeddings of shape {wanted}, got {got}")
 
 
-def _note(name: str, described: Mapping[str, Any]) -> CollectionMetadata:
-    note = read_metadata(name, described["description"])
-    if note is None:
-        raise StoreError(f"the collection {name} was not made by milvus-fghash; choose another name")
-    return note
+def _metadata(name: str, described: Mapping[str, Any]) -> CollectionMetadata:
+    metadata = read_metadata(name, described["description"])
+    if metadata is None:
+        raise StoreError(f"the collection {name} was not created by milvus-fghash; choose another name")
+    return metadata
 
 
 def _drop_half_made(client: MilvusClient, name: str) -> None:

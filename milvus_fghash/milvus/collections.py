@@ -51,8 +51,8 @@ def _info(client: MilvusClient, name: str, aliases: list[str]) -> CollectionInfo
     try:
         with milvus_call("cannot be described"):
             described: dict[str, Any] = client.describe_collection(name, timeout=TIMEOUT)
-            note = read_metadata(name, described["description"])
-            if note is None:
+            metadata = read_metadata(name, described["description"])
+            if metadata is None:
                 return None
             indexes = indexes_of(client, name, described["fields"])
             return CollectionInfo(
@@ -62,7 +62,7 @@ def _info(client: MilvusClient, name: str, aliases: list[str]) -> CollectionInfo
                 consistency=described["consistency_level_name"],
                 aliases=aliases,
                 problem=None if all(indexes.values()) else "an index was dropped, or not built yet; ingest builds it",
-                **note.model_dump(include={"method", "bits", "lineage", "fingerprint"}),
+                **metadata.model_dump(include={"method", "bits", "lineage", "fingerprint"}),
             )
     except StoreError as error:
         return CollectionInfo(name=name, aliases=aliases, problem=str(error))

@@ -12,7 +12,15 @@ from milvus_fghash.milvus.aliases import resolve
 from milvus_fghash.milvus.connection import probe
 from milvus_fghash.milvus.errors import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
-from milvus_fghash.milvus.schema import METRIC, VECTORS, IndexType, Model, check_index, index_params, read_metadata
+from milvus_fghash.milvus.schema import (
+    METRIC,
+    VECTORS,
+    IndexType,
+    ModelIdentity,
+    check_index,
+    index_params,
+    read_metadata,
+)
 
 BEING_MADE: Final = 5.0
 """Seconds in which another run, which has just made the collection, makes its index."""
@@ -55,7 +63,7 @@ def check_indexes(name: str, indexes: Mapping[str, Mapping[str, Any]]) -> None:
 def build_missing(
     client: MilvusClient,
     name: str,
-    manifest: Model,
+    manifest: ModelIdentity,
     *,
     index: IndexType = "BIN_FLAT",
     nlist: int = 128,
@@ -74,10 +82,10 @@ def build_missing(
     name = resolve(client, name)
     with milvus_call(f"cannot open the collection {name}"):
         described = client.describe_collection(name, timeout=TIMEOUT)
-    note = read_metadata(name, described["description"])
-    if note is None:
+    metadata = read_metadata(name, described["description"])
+    if metadata is None:
         return  # that it is not ours, is told where it is opened
-    note.check(manifest, name)
+    metadata.check(manifest, name)
     if not (lacking := _lacking(client, name, described["fields"])):
         return
     check_index(probe(client), index, nlist, None)

@@ -1,4 +1,4 @@
-"""What a collection is made of: columns, indexes, and the note that names the model behind its codes."""
+"""The schema of a collection: columns, indexes, and the metadata that identifies the model behind its codes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, Protocol, Self
+
+from pydantic import AliasChoices, Field
 
 from milvus_fghash.core.codes import code_bytes
 from milvus_fghash.core.file_models import Frozen, read_model
@@ -22,16 +24,16 @@ from milvus_fghash.milvus.scalar_fields import PHASH, PHASH_IS, add_columns
 IndexType = Literal["BIN_FLAT", "BIN_IVF_FLAT"]
 
 COLUMNS: Final = ("id", "path", "label", "content_sha", "meta")
-"""Everything of a row but its vectors."""
+"""Columns of every row, except the vectors."""
 METRIC: Final = {"code": "HAMMING", "embedding": "COSINE"}
-"""Vector field -> what its index measures by."""
+"""Vector field -> metric of its index."""
 VECTORS: Final = tuple(METRIC)
 MAX_NLIST: Final = 65_536
 MAX_NAME: Final = 255
 
 
-class Model(Protocol):
-    """What tells a model from others: a bundle's manifest, or the note of a collection or of shards."""
+class ModelIdentity(Protocol):
+    """Identifies a model: the manifest of a bundle, or the metadata of a collection or of shards."""
 
     @property
     def method(self) -> str: ...
@@ -44,7 +46,7 @@ class Model(Protocol):
 
 
 class CollectionMetadata(Frozen):
-    """What a collection's description says of the model that made its codes."""
+    """The model that made the codes of a collection, as JSON in the description of the collection in Milvus."""
 
     format: Literal[1] = 1
     method: str
@@ -52,22 +54,25 @@ class CollectionMetadata(Frozen):
     fingerprint: str
     bits: int
     bit_order: Literal["big"] = "big"
-    born: str = ""
-    """Drawn when the collection is made: tells it from one of the same name that was dropped."""
+    collection_uid: str = Field(
+        default="", validation_alias=AliasChoices("collection_uid", "born"), serialization_alias="born"
+    )
+    """Random identifier drawn when the collection is created: it differs from that of a dropped collection of the same
+    name. "" in the metadata of shards. Its key on disk is `born`, as in collections created by earlier versions."""
 
     @classmethod
-    def of(cls, manifest: Model) -> Self:
-        """The note for a new collection of a model's codes."""
+    def of(cls, manifest: ModelIdentity) -> Self:
+        """Metadata of a new collection for the codes of a model."""
         return cls(
             method=manifest.method,
             lineage=manifest.lineage,
             fingerprint=manifest.fingerprint,
             bits=manifest.bits,
-            born=uuid.uuid4().hex,
+            collection_uid=uuid.uuid4().hex,
         )
 
-    def check(self, manifest: Model, collection: str) -> None:
-        """Reject a model whose codes cannot be compared with those in the collection.
+    def check(self, manifest: ModelIdentity, collection: str) -> None:
+        """Reject a model whose codes are not comparable with those in the collection.
 
         Raises:
             StoreError: when the fingerprints differ.
@@ -86,10 +91,10 @@ class CollectionMetadata(Frozen):
 
 
 def read_metadata(collection: str, description: str) -> CollectionMetadata | None:
-    """The note in a description; None when the collection is not ours.
+    """The metadata in a description; None if milvus-fghash did not create the collection.
 
     Raises:
-        StoreError: when it is ours but cannot be understood.
+        StoreError: if it cannot be read.
     """
     try:
         values = parse_json(description)["milvus_fghash"]
@@ -102,36 +107,38 @@ def read_metadata(collection: str, description: str) -> CollectionMetadata | Non
 
 
 def metadata_of(client: MilvusClient, name: str) -> CollectionMetadata | None:
-    """The note of a collection that is there, loaded and indexed or not; None when it is not ours.
+    """The metadata of an existing collection; None if milvus-fghash did not create it.
+
+    The collection need not be loaded or have an index.
 
     Raises:
-        StoreError: when it cannot be understood, or Milvus rejects.
+        StoreError: if it cannot be read, or Milvus fails.
     """
-    with milvus_call(f"cannot look at the collection {name}"):
+    with milvus_call(f"cannot describe the collection {name}"):
         described = client.describe_collection(name, timeout=TIMEOUT)
     return read_metadata(name, described["description"])
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` if Milvus takes it for a collection.
+    """Return ``name`` if a collection can have it.
 
     Raises:
         ConfigError: otherwise.
     """
     if len(name) > MAX_NAME or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ConfigError(
-            f"a collection cannot be called {name!r}: letters, digits and underscores, no digit first, "
-            f"at most {MAX_NAME}"
+            f"invalid collection name {name!r}: use letters, digits and underscores, not starting with a digit, "
+            f"at most {MAX_NAME} characters"
         )
     return name
 
 
 def check_index(able: Capabilities, index: str, nlist: int, embedding_dim: int | None) -> None:
-    """Reject what this Milvus cannot do, before anything is created.
+    """Reject an index or embedding that this Milvus does not support, before anything is created.
 
     Raises:
-        ConfigError: when nlist is out of range.
-        StoreError: when the index or a second vector field is not supported.
+        ConfigError: if nlist is out of range.
+        StoreError: if the index or a second vector field is not supported.
     """
     where = "Milvus Lite" if able.kind == "lite" else f"Milvus {able.version}"
     if index not in able.index_types:
@@ -139,25 +146,25 @@ def check_index(able: Capabilities, index: str, nlist: int, embedding_dim: int |
     if not 1 <= nlist <= MAX_NLIST:
         raise ConfigError(f"nlist must be 1 to {MAX_NLIST:,}, got {nlist}")
     if embedding_dim and not able.several_vectors:
-        raise StoreError(f"{where} holds one vector a row; embeddings beside codes need Milvus 2.4 or Milvus Lite")
+        raise StoreError(f"{where} stores one vector per row; embeddings need Milvus 2.4 or later, or Milvus Lite")
 
 
-def names_of_rows(columns: Sequence[str], phash: bool) -> list[str]:
-    """Columns that make up `Rows`, in a collection with these typed columns, with perceptual hashes or without."""
+def row_columns(columns: Sequence[str], phash: bool) -> list[str]:
+    """The columns to query for `Rows`: those of every row, the typed ones, the perceptual hash and the code."""
     return [*COLUMNS, *columns, *([PHASH] if phash else []), "code"]
 
 
 def row_schema(
-    note: CollectionMetadata,
+    metadata: CollectionMetadata,
     code_hex: bool,
     embedding_dim: int | None,
     columns: Sequence[Column] = (),
     partition_key: str | None = None,
     phash: bool = True,
 ) -> Any:
-    """The columns, with the note as description."""
-    description = json.dumps({"milvus_fghash": note.model_dump()})
-    n_bytes = code_bytes(note.bits)
+    """The schema of a new collection, with the metadata as its description."""
+    description = json.dumps({"milvus_fghash": metadata.model_dump(by_alias=True)})
+    n_bytes = code_bytes(metadata.bits)
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=MAX_BYTES["id"])
     schema.add_field("code", DataType.BINARY_VECTOR, dim=8 * n_bytes)
@@ -175,7 +182,7 @@ def row_schema(
 
 
 def index_params(index: IndexType, nlist: int, fields: Iterable[str]) -> Any:
-    """One index for each of the vector fields: Milvus loads no collection that lacks one."""
+    """One index per vector field: Milvus does not load a collection that lacks one."""
     indexes = MilvusClient.prepare_index_params()
     for field in fields:
         kind = index if field == "code" else "AUTOINDEX"

@@ -13,7 +13,7 @@ from milvus_fghash.milvus.aliases import exists
 from milvus_fghash.milvus.collection import DEFAULT_NLIST, Consistency, HashCollection
 from milvus_fghash.milvus.indexes import build_missing
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
-from milvus_fghash.milvus.schema import IndexType, Model, check_name
+from milvus_fghash.milvus.schema import IndexType, ModelIdentity, check_name
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ DEFAULT_SETTINGS: Final = CollectionSettings()
 def open_or_create(
     client: MilvusClient,
     name: str,
-    manifest: Model,
+    manifest: ModelIdentity,
     settings: CollectionSettings = DEFAULT_SETTINGS,
     *,
     columns: Sequence[Column] = (),

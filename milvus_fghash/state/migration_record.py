@@ -1,4 +1,4 @@
-"""What is known of a collection that was filled beside another: `promote` asks for it."""
+"""The record of a reindex: the new collection, the old one, and whether the last run was verified."""
 
 from __future__ import annotations
 
@@ -6,44 +6,47 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
+from pydantic import AliasChoices, Field
+
 from milvus_fghash.core.file_models import Frozen, read_json, write_json
 
 
 class ReindexRecord(Frozen):
-    """Lies beside the journal of the new collection, FOLDER/reindex-BORN.json."""
+    """A file beside the journal of the new collection: FOLDER/reindex-UID.json."""
 
     format: Literal[1] = 1
     old: str
-    """The collection beside which it was filled."""
+    """Name of the collection that was served when this one was filled."""
     new: str
     fingerprint: str
-    whole: bool = False
-    """Whether `verify` found nothing wrong when the last run came to its end; False while one is under way."""
+    is_consistent: bool = Field(default=False, validation_alias=AliasChoices("is_consistent", "whole"))
+    """Whether `verify` found nothing wrong at the end of the last run; False during a run. Records written before the
+    name changed call it `whole`."""
     date: str = ""
-    """When that was: UTC, ISO 8601."""
+    """End of the last run: UTC, ISO 8601."""
 
     @classmethod
-    def read(cls, folder: Path, born: str) -> Self | None:
-        """The record of a collection; None where there is none.
+    def read(cls, folder: Path, collection_uid: str) -> Self | None:
+        """The record of a collection; None if there is none.
 
         Raises:
-            DataError: when it cannot be understood.
+            DataError: if it cannot be read.
         """
-        return read_json(record_file(folder, born), cls, "; reindex again writes it anew")
+        return read_json(record_file(folder, collection_uid), cls, "; run reindex again to write it anew")
 
-    def finished(self, whole: bool) -> Self:
-        """The record of a run that came to its end."""
-        return self.model_copy(update={"whole": whole, "date": datetime.now(UTC).isoformat()})
+    def finished(self, is_consistent: bool) -> Self:
+        """The record of a run that has ended."""
+        return self.model_copy(update={"is_consistent": is_consistent, "date": datetime.now(UTC).isoformat()})
 
-    def write(self, folder: Path, born: str) -> None:
-        """Keep it.
+    def write(self, folder: Path, collection_uid: str) -> None:
+        """Write the file.
 
         Raises:
-            DataError: when the disk rejects.
+            DataError: if it cannot be written.
         """
-        write_json(record_file(folder, born), self)
+        write_json(record_file(folder, collection_uid), self)
 
 
-def record_file(folder: Path, born: str) -> Path:
-    """Where the record of a collection lies."""
-    return folder / f"reindex-{born}.json"
+def record_file(folder: Path, collection_uid: str) -> Path:
+    """The file of the record of a collection."""
+    return folder / f"reindex-{collection_uid}.json"

@@ -58,7 +58,7 @@ class RunRecord:
         facts = {
             "source": dict(source),
             "collection": collection.name,
-            "model": collection.note.model_dump(include={"method", "lineage", "fingerprint", "bits"}),
+            "model": collection.metadata.model_dump(include={"method", "lineage", "fingerprint", "bits"}),
             "provider": encoder.provider,
             "versions": {
                 "milvus-fghash": __version__,

@@ -204,6 +204,6 @@ def test_the_log_is_of_one_collection(shards: SmallShards) -> None:
     ImportLog(shards.folder, "one").put(name, Import(state="in", attempt=2, job="7"))
     assert ImportLog(shards.folder, "one").get(name) == Import(state="in", attempt=2, job="7")
     assert ImportLog(shards.folder, "two").get(name) is None
-    keys = {ImportLog(shards.folder, born).key(name, attempt) for born in ("one", "two") for attempt in (1, 2)}
+    keys = {ImportLog(shards.folder, uid).key(name, attempt) for uid in ("one", "two") for attempt in (1, 2)}
     assert len(keys) == 4
     assert all(key.isascii() and key.isprintable() and len(key) <= 256 for key in keys)

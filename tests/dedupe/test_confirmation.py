@@ -19,7 +19,7 @@ from milvus_fghash.dedupe.report import Duplicates
 from milvus_fghash.errors import ConfigError, TooManyDeleted
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
-from milvus_fghash.state.journal import DELETED, Entry, Journal
+from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 from tests.helpers.drawn_scenes import BLUE, GREEN, RED, as_jpeg, scene, shirt
 from tests.helpers.small_catalog import Catalog
 
@@ -99,16 +99,15 @@ def test_a_collection_of_class_codes_keeps_its_photos(empty: HashCollection) -> 
 def test_nothing_goes_when_it_is_too_much(empty: HashCollection, tmp_path: Path) -> None:
     empty.upsert(alike(40, (5,) * 5 + tuple(int(n) for n in np.random.default_rng(0).integers(2**60, 2**63, 35))))
     found = find_duplicates(empty)
-    deleted = f"reason = '{DELETED}'"
     said = r"^4 of 40 rows of \w+ would go, more than the fraction 0.09 that may"
-    with closing(Journal.open(tmp_path, empty.note.born)) as journal:
-        journal.put([Entry(one.id, one.path, "1 1", one.content_sha) for one in found.groups[0].members])
+    with closing(Journal.open(tmp_path, empty.uid)) as journal:
+        journal.put([JournalEntry(one.id, one.path, "1 1", one.content_sha) for one in found.groups[0].members])
         with pytest.raises(TooManyDeleted, match=said):
             delete_copies(empty, found, ["near"], at_most=0.09, journal=journal)
-        assert list(journal.entries(deleted)) == []
+        assert list(journal.entries(DELETED)) == []
         assert empty.count() == 40
         assert delete_copies(empty, found, ["near"], journal=journal) == 4  # a tenth, which is allowed
-        assert len(list(journal.entries(deleted))) == 4
+        assert len(list(journal.entries(DELETED))) == 4
     assert empty.count() == 36
 
 

@@ -49,7 +49,7 @@ class Catalog:
     """Of the journal."""
 
     def open_journal(self) -> closing[Journal]:
-        return closing(Journal.open(self.folder, self.collection.note.born))
+        return closing(Journal.open(self.folder, self.collection.uid))
 
     def ingest(self, options: IngestOptions = EIGHT, **more: Any) -> IngestResult:
         dataset = read("folder", self.photos)

@@ -104,9 +104,11 @@ def test_nothing_is_written_into_another_than_was_opened(bench: Bench, seed: int
 
 
 def test_collections_of_earlier_versions_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their notes do not say when they were born."""
+    """Their metadata has no collection_uid."""
     of = CollectionMetadata.of
-    monkeypatch.setattr(CollectionMetadata, "of", lambda manifest: of(manifest).model_copy(update={"born": ""}))
+    monkeypatch.setattr(
+        CollectionMetadata, "of", lambda manifest: of(manifest).model_copy(update={"collection_uid": ""})
+    )
     opened, encoder = bench.fill(1)
     following = bench.following()
     assert bench.distance(following) == 0
@@ -125,7 +127,7 @@ def test_one_that_is_gone_is_said_to_be_gone(bench: Bench, monkeypatch: pytest.M
     HashCollection.drop(bench.client, bench.name)
     with pytest.raises(StoreError, match=rf"^there is no collection {bench.name}\."):
         following.now()
-    with pytest.raises(StoreError, match=rf"^cannot look at the collection {bench.name}: "):
+    with pytest.raises(StoreError, match=rf"^cannot describe the collection {bench.name}: "):
         search_file(opened, encoder, bench.photo)
     bench.fill(2)
     assert bench.distance(following) == 0

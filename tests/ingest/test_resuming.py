@@ -138,7 +138,7 @@ def test_a_photo_that_took_too_long_is_tried_again(catalog: Catalog) -> None:
     with catalog.open_journal() as journal:
         changes = Changes(read("folder", catalog.photos), "", journal)
         assert not list(changes.todo())
-        known = journal.see(changes.source, [changes.id(row) for row in range(3)]).known
+        known = journal.mark_seen(changes.source, [changes.id(row) for row in range(3)]).entries
         for entry, reason in zip(known.values(), ("timeout", "crash", "broken"), strict=True):
             journal.put([replace(entry, reason=reason)])
     assert counts(catalog.ingest()) == (2, N - 3, 1, N)
@@ -150,8 +150,8 @@ def test_a_rejected_photo_that_is_gone_is_forgotten(catalog: Catalog) -> None:
     (catalog.photos / "07.png").unlink()
     assert catalog.ingest().vanished == 0
     with catalog.open_journal() as journal:
-        journal.begin_listing()
-        assert not journal.see(1, [photo_id("", "07.png")]).known
+        journal.begin_scan()
+        assert not journal.mark_seen(1, [photo_id("", "07.png")]).entries
 
 
 def test_a_photo_that_broke_keeps_its_row_and_is_told(catalog: Catalog) -> None:

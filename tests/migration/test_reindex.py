@@ -77,7 +77,7 @@ def test_the_new_collection_holds_the_same_photos_and_is_of_the_same_kind(change
     assert done.verification.is_consistent
     assert done.comparison == "no row that both have has a label"
     new = change.new
-    assert (new.bits, new.note.fingerprint) == (24, change.encoder.bundle.manifest.fingerprint)
+    assert (new.bits, new.metadata.fingerprint) == (24, change.encoder.bundle.manifest.fingerprint)
     assert (new.index, new.has_code_hex, new.embedding_dim) == ("BIN_FLAT", False, None)
     assert change.catalog.contents() == before, "the old one stays as it is"
     again = change.run()
@@ -113,7 +113,7 @@ def test_the_same_model_and_the_old_name_are_rejected(change: Change) -> None:
 
 
 def test_names_of_new_collections(change: Change) -> None:
-    old, manifest = change.catalog.collection.note, change.encoder.bundle.manifest
+    old, manifest = change.catalog.collection.metadata, change.encoder.bundle.manifest
     manifest = manifest.model_copy(update={"fingerprint": "b" * 64})
     old = old.model_copy(update={"fingerprint": "a" * 64})
     assert new_name("birds", old, manifest) == "birds_" + "b" * 12
@@ -248,7 +248,7 @@ def test_no_run_writes_while_an_alias_moves(change: Change, alias: str) -> None:
     change.run()
     with change.catalog.open_journal(), pytest.raises(ConfigError, match="another process has the journal"):
         change.promote(alias)
-    with Journal.if_there(change.folder, change.new.note.born), pytest.raises(ConfigError, match="another process"):
+    with Journal.open_if_exists(change.folder, change.new.uid), pytest.raises(ConfigError, match="another process"):
         change.promote(alias)
     change.promote(alias)
 
@@ -256,12 +256,12 @@ def test_no_run_writes_while_an_alias_moves(change: Change, alias: str) -> None:
 def test_a_record_that_cannot_be_read(change: Change, alias: str) -> None:
     change.catalog.ingest()
     change.run()
-    born = change.new.note.born
-    file = record_file(change.folder, born)
+    uid = change.new.uid
+    file = record_file(change.folder, uid)
     assert ReindexRecord.read(change.folder, "nobody") is None
     for text in ("{", "[]", json.dumps({**json.loads(file.read_text()), "wholly": True})):
         file.write_text(text)
-        with pytest.raises(DataError, match="reindex again writes it anew"):
+        with pytest.raises(DataError, match="run reindex again to write it anew"):
             change.promote(alias)
 
 

@@ -151,7 +151,7 @@ def test_promote_says_what_is_wrong(lite: MilvusClient, bundle: Path, alias: str
         promote(lite, alias, names[1], tmp_path.joinpath)
     with pytest.raises(StoreError, match="there is no collection nobody"):
         promote(lite, alias, "nobody", tmp_path.joinpath)
-    with pytest.raises(ConfigError, match="cannot be called"):
+    with pytest.raises(ConfigError, match="invalid collection name"):
         promote(lite, "no-name", names[1], tmp_path.joinpath)
     with pytest.raises(StoreError, match="not known to have stood for another"):
         rollback(lite, alias)
@@ -166,7 +166,7 @@ def test_promote_says_what_is_wrong(lite: MilvusClient, bundle: Path, alias: str
 def test_older_versions_go_when_told(lite: MilvusClient, bundle: Path, alias: str, tmp_path: Path) -> None:
     names = make(lite, bundle, *(f"{alias}_{number}" for number in range(4)))
     advanced(lite, alias, *names)
-    journal = Journal.open(tmp_path / names[0], HashCollection.open(lite, names[0]).note.born)
+    journal = Journal.open(tmp_path / names[0], HashCollection.open(lite, names[0]).uid)
     journal.close()
     assert drop_older(lite, alias, 1, tmp_path.joinpath, yes=False) == [names[1], names[0]]
     assert len(Versions.of(lite, alias).previous) == 3

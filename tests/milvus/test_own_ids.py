@@ -91,7 +91,7 @@ def test_deleting_counts_rows_and_what_names_none(collection: HashCollection, tm
     put(collection, [FIRST, SECOND, THIRD], ["SKU-1", "SKU-2", None])
     asked = ["SKU-1", FIRST, "SKU-2", "nobody", "nobody", "x" * 300, "a\udcffb"]
     assert delete_named(collection, asked) == Deletion(collection.name, 2, 3, 0, 3)
-    journal = Journal.open(tmp_path, collection.note.born)
+    journal = Journal.open(tmp_path, collection.uid)
     assert delete_named(collection, asked, True, journal) == Deletion(collection.name, 2, 3, 2, 1)
     journal.close()
     assert [rows.ids for rows in collection.scan()] == [(THIRD,)]

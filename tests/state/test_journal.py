@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sqlite3
 import subprocess
 import sys
@@ -14,29 +13,38 @@ import pytest
 
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.milvus.connection import ConnectionConfig, journal_folder
-from milvus_fghash.state import journal_rows, journal_sources
-from milvus_fghash.state.journal import DELETED, HAS_ROW, MOST_IDS, Entry, Journal, JournalLookup, journal_file
+from milvus_fghash.state.journal import (
+    DELETED,
+    MAX_IDS_PER_STATEMENT,
+    Journal,
+    JournalEntry,
+    JournalLookup,
+    journal_file,
+)
 
 
-def filled(folder: Path, *entries: Entry, born: str = "one") -> Journal:
-    journal = Journal.open(folder, born)
-    journal.begin_listing()
-    journal.see(journal.source("photos"), [one.id for one in entries])
+def filled(folder: Path, *entries: JournalEntry, uid: str = "one") -> Journal:
+    journal = Journal.open(folder, uid)
+    journal.begin_scan()
+    journal.mark_seen(journal.add_source("photos"), [one.id for one in entries])
     journal.put(entries)
     return journal
 
 
-def stored(journal: Journal) -> list[Entry]:
-    return list(journal.entries(HAS_ROW))
+def stored(journal: Journal) -> list[JournalEntry]:
+    return [one for one in journal.entries() if one.content_sha and one.reason != DELETED]
 
 
 def test_what_was_put_is_known_after_closing(tmp_path: Path) -> None:
-    good, rejected = Entry("a", "1.jpg", "10 20", "sha"), Entry("b", "2.jpg", "30 40", reason="broken", message="no")
+    good, rejected = (
+        JournalEntry("a", "1.jpg", "10 20", "sha"),
+        JournalEntry("b", "2.jpg", "30 40", reason="broken", message="no"),
+    )
     with closing(filled(tmp_path, good, rejected)):
         pass
     with closing(Journal.open(tmp_path, "one")) as journal:
-        journal.begin_listing()
-        sight = journal.see(journal.source("photos"), ["a", "b", "c"])
+        journal.begin_scan()
+        sight = journal.mark_seen(journal.add_source("photos"), ["a", "b", "c"])
         assert sight == JournalLookup({"a": good, "b": rejected}, [False] * 3)
         assert stored(journal) == [good]
         assert list(journal.rejected()) == [rejected]
@@ -44,107 +52,117 @@ def test_what_was_put_is_known_after_closing(tmp_path: Path) -> None:
 
 
 def test_more_photos_than_one_page(tmp_path: Path) -> None:
-    entries = [Entry(f"{number:05}", f"{number}.jpg", "", "sha") for number in range(2 * MOST_IDS + 3)]
+    entries = [
+        JournalEntry(f"{number:05}", f"{number}.jpg", "", "sha") for number in range(2 * MAX_IDS_PER_STATEMENT + 3)
+    ]
     with closing(filled(tmp_path, *entries)) as journal:
         assert stored(journal) == entries
-        assert len(journal.see(1, [one.id for one in entries]).known) == len(entries)
-        assert not journal_sources.lost(journal, 1)
+        assert len(journal.mark_seen(1, [one.id for one in entries]).entries) == len(entries)
+        assert not journal.unseen_members(1)
 
 
 def test_a_photo_seen_twice_in_one_listing_is_told_apart(tmp_path: Path) -> None:
     with closing(filled(tmp_path)) as journal:
-        assert journal.see(1, ["a", "b", "a"]).again == [False, False, True]
-        assert journal.see(1, ["b", "c"]).again == [True, False]
-        journal.begin_listing()
-        assert journal.see(1, ["b"]).again == [False]
+        assert journal.mark_seen(1, ["a", "b", "a"]).repeated == [False, False, True]
+        assert journal.mark_seen(1, ["b", "c"]).repeated == [True, False]
+        journal.begin_scan()
+        assert journal.mark_seen(1, ["b"]).repeated == [False]
 
 
 def test_what_a_source_has_lost_is_asked_of_one_listing(tmp_path: Path) -> None:
-    with closing(filled(tmp_path, Entry("a", "a", "", "sha"), Entry("b", "b", "", "sha"))) as journal:
-        photos, others = journal.source("photos"), journal.source("others")
-        assert not journal_sources.lost(journal, photos)
-        journal.begin_listing()
-        journal.see(others, ["a"])
-        assert journal_sources.lost(journal, photos) == ["b"]
-        assert journal_sources.lost(journal, others) == []
-        assert journal_sources.of_others(journal, photos, ["a", "b"]) == {"a"}
-        assert journal_sources.share_seen(journal, photos) == 0.5
-        journal_sources.leave(journal, photos, ["a", "b"])
+    with closing(filled(tmp_path, JournalEntry("a", "a", "", "sha"), JournalEntry("b", "b", "", "sha"))) as journal:
+        photos, others = journal.add_source("photos"), journal.add_source("others")
+        assert not journal.unseen_members(photos)
+        journal.begin_scan()
+        journal.mark_seen(others, ["a"])
+        assert journal.unseen_members(photos) == ["b"]
+        assert journal.unseen_members(others) == []
+        assert journal.members_of_others(photos, ["a", "b"]) == journal.members_of_any([others], ["a", "b"]) == {"a"}
+        assert journal.members_of_any([photos, others], ["a", "b", "c"]) == {"a", "b"}
+        assert journal.seen_fraction(photos) == 0.5
+        journal.remove_members(photos, ["a", "b"])
         assert [one.id for one in stored(journal)] == ["a"]  # which others have
 
 
 def test_adopted_photos_are_of_the_new_source(tmp_path: Path) -> None:
-    with closing(filled(tmp_path, Entry("a", "a", "", "sha"), Entry("b", "b", "", "sha"))) as journal:
-        new = journal.source("moved")
-        journal.begin_listing()
-        journal.see(new, ["a"])
-        journal_sources.adopt(journal, 1, new)
-        assert journal_sources.lost(journal, 1) == []
-        assert journal_sources.lost(journal, new) == ["b"]
+    with closing(filled(tmp_path, JournalEntry("a", "a", "", "sha"), JournalEntry("b", "b", "", "sha"))) as journal:
+        new = journal.add_source("moved")
+        journal.begin_scan()
+        journal.mark_seen(new, ["a"])
+        journal.move_members(1, new)
+        assert journal.unseen_members(1) == []
+        assert journal.unseen_members(new) == ["b"]
 
 
 def test_the_row_of_a_photo_that_is_rejected_later_is_remembered(tmp_path: Path) -> None:
-    with closing(filled(tmp_path, Entry("a", "a", "1", "sha"))) as journal:
-        journal.put([Entry("a", "a", "2", reason="truncated", message="cut off")])
+    with closing(filled(tmp_path, JournalEntry("a", "a", "1", "sha"))) as journal:
+        journal.put([JournalEntry("a", "a", "2", reason="truncated", message="cut off")])
         (entry,) = stored(journal)
         assert (entry.content_sha, entry.stamp, entry.reason) == ("sha", "2", "truncated")
-        journal.put([Entry("a", "a", "3", "new")])
-        assert stored(journal) == [Entry("a", "a", "3", "new")]
+        journal.put([JournalEntry("a", "a", "3", "new")])
+        assert stored(journal) == [JournalEntry("a", "a", "3", "new")]
 
 
 def test_a_deleted_row_stays_deleted_until_there_is_another_content(tmp_path: Path) -> None:
-    with closing(filled(tmp_path, Entry("a", "a", "1", "sha"), Entry("b", "b", "1", reason="broken"))) as journal:
+    with closing(
+        filled(tmp_path, JournalEntry("a", "a", "1", "sha"), JournalEntry("b", "b", "1", reason="broken"))
+    ) as journal:
         journal.mark_deleted(["a", "b", "unknown"])
         assert journal.reasons() == {DELETED: 1, "broken": 1}
-        journal.put([Entry("a", "a", "2", reason="truncated")])
+        journal.put([JournalEntry("a", "a", "2", reason="truncated")])
         assert (stored(journal), journal.reasons()) == ([], {DELETED: 1, "broken": 1})
-        journal_sources.leave(journal, 1, ["a"])
-        assert journal.see(1, ["a"]).known["a"].reason == DELETED
-        journal.put([Entry("a", "a", "3", "new")])
+        journal.remove_members(1, ["a"])
+        assert journal.mark_seen(1, ["a"]).entries["a"].reason == DELETED
+        journal.put([JournalEntry("a", "a", "3", "new")])
         assert [one.content_sha for one in stored(journal)] == ["new"]
 
 
 def test_all_of_a_batch_or_none(tmp_path: Path) -> None:
-    bad = Entry("b", "b", None)  # type: ignore[arg-type] # the column takes no NULL
+    bad = JournalEntry("b", "b", None)  # type: ignore[arg-type] # the column takes no NULL
     with closing(filled(tmp_path)) as journal:
         with pytest.raises(DataError):
-            journal.put([Entry("a", "a", "", "sha"), bad])
+            journal.put([JournalEntry("a", "a", "", "sha"), bad])
         assert not stored(journal)
-        journal.put([Entry("a", "a", "", "sha")])
+        journal.put([JournalEntry("a", "a", "", "sha")])
 
 
 def test_a_full_disk_is_told_in_its_own_words(tmp_path: Path) -> None:
     with closing(filled(tmp_path)) as journal:
         journal._connection.execute("PRAGMA max_page_count = 30")
         with pytest.raises(
-            DataError, match=r"cannot read or write the journal .*: database or disk is full; repair that"
+            DataError, match=r"cannot read or write the journal .*: database or disk is full; resolve this"
         ):
-            journal.put([Entry(f"{number}", "p" * 1000, "", "sha") for number in range(500)])
+            journal.put([JournalEntry(f"{number}", "p" * 1000, "", "sha") for number in range(500)])
         assert not stored(journal)
 
 
 def test_rejected_photos_are_read_in_the_time_of_the_whole(tmp_path: Path) -> None:
     """By rowid, a page after the other: by the index of ids, each page would go through all photos that were seen."""
-    with closing(filled(tmp_path)) as journal, journal.transaction() as connection:
-        sql = "EXPLAIN QUERY PLAN SELECT * FROM photos WHERE rowid > 0 AND +id IN (SELECT id FROM seen) ORDER BY rowid"
-        plan = " ".join(row[3] for row in connection.execute(sql))
-    assert "SEARCH photos USING INTEGER PRIMARY KEY" in plan
-    assert "+id IN" in inspect.getsource(Journal.rejected)
+    statements: list[str] = []
+    with closing(filled(tmp_path)) as journal:
+        connection = journal._connection
+        connection.set_trace_callback(statements.append)
+        assert not [*journal.rejected(), *journal.readable_paths()]
+        connection.set_trace_callback(None)
+        selects = [sql for sql in statements if sql.startswith("SELECT")]
+        plans = [" ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")) for sql in selects]
+    assert len(plans) == 2
+    assert all("SEARCH photos USING INTEGER PRIMARY KEY" in plan for plan in plans), plans
 
 
 def test_file_names_need_not_be_utf8(tmp_path: Path) -> None:
-    entry = Entry("a", "caf\udce9.jpg", "", "sha")
+    entry = JournalEntry("a", "caf\udce9.jpg", "", "sha")
     with closing(filled(tmp_path, entry)) as journal:
         assert stored(journal) == [entry]
 
 
 def test_each_collection_has_a_journal_of_its_own(tmp_path: Path) -> None:
-    filled(tmp_path, Entry("a", "a", "", "sha")).close()
+    filled(tmp_path, JournalEntry("a", "a", "", "sha")).close()
     with closing(Journal.open(tmp_path, "two")) as journal:
         assert not stored(journal)
-    with Journal.if_there(tmp_path, "three") as none:
+    with Journal.open_if_exists(tmp_path, "three") as none:
         assert none is None
-    with Journal.if_there(tmp_path, "one") as one:
+    with Journal.open_if_exists(tmp_path, "one") as one:
         assert one
         assert len(stored(one)) == 1
     assert not journal_file(tmp_path, "three").exists()
@@ -181,17 +199,17 @@ def test_a_damaged_and_a_newer_journal_are_named(tmp_path: Path) -> None:
 def used(folder: Path) -> None:
     """Open a journal and do with it what an ingest and a verification do."""
     with closing(Journal.open(folder, "one")) as journal:
-        source = journal.source('{"photos": "/other", "part": "", "namespace": ""}')
-        journal_sources.sources(journal)
-        journal.begin_listing()
-        journal.see(source, IDS)
-        journal.put([Entry(key, f"{key}.jpg", "2 3", "sha", "truncated") for key in IDS[40:]])
+        source = journal.add_source('{"photos": "/other", "part": "", "namespace": ""}')
+        journal.sources()
+        journal.begin_scan()
+        journal.mark_seen(source, IDS)
+        journal.put([JournalEntry(key, f"{key}.jpg", "2 3", "sha", "truncated") for key in IDS[40:]])
         journal.reasons()
-        assert [*journal.rejected(), *journal.entries("1")]
-        journal_rows.begin(journal)
-        journal_rows.note(journal, [("a", "b")])
-        assert [*journal_rows.without_row(journal), *journal_rows.unlike_row(journal)]
-        journal_sources.leave(journal, source, journal_sources.lost(journal, 1))
+        assert [*journal.rejected(), *journal.entries()]
+        journal.begin_rows()
+        journal.add_rows([("a", "b")])
+        assert [*journal.without_row(), *journal.with_other_content()]
+        journal.remove_members(source, journal.unseen_members(1))
 
 
 IDS = [f"{number:032x}" for number in range(50)]
@@ -213,10 +231,10 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_partly_damaged_journal_is_called_damaged(tmp_path: Path, damage: str) -> None:
     with closing(Journal.open(tmp_path, "one")) as journal:
-        source = journal.source('{"photos": "/p", "part": "", "namespace": ""}')
-        journal.begin_listing()
-        journal.see(source, IDS)
-        journal.put([Entry(key, f"{key}.jpg", "1 2", "sha", message="truncated-by-copy") for key in IDS])
+        source = journal.add_source('{"photos": "/p", "part": "", "namespace": ""}')
+        journal.begin_scan()
+        journal.mark_seen(source, IDS)
+        journal.put([JournalEntry(key, f"{key}.jpg", "1 2", "sha", message="truncated-by-copy") for key in IDS])
     file = journal_file(tmp_path, "one")
     whole = file.read_bytes()
     file.write_bytes(DAMAGES[damage](whole))
@@ -229,7 +247,7 @@ def test_a_partly_damaged_journal_is_called_damaged(tmp_path: Path, damage: str)
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot make the folder of the journal") as caught:
+    with pytest.raises(DataError, match="cannot create the journal folder") as caught:
         Journal.open(tmp_path / "file" / "journal", "one")
     assert caught.value.setting == "journal"
 

@@ -135,23 +135,25 @@ def build_shards(
     embedding_dim = encoder.embedding_dim if options.embedding else None
     if options.columns:
         dataset = dataset.as_columns(asked_columns(options.columns, dataset.cells))
-    note = CollectionMetadata.of(encoder.bundle.manifest).model_copy(
-        update={"born": ""}
+    metadata = CollectionMetadata.of(encoder.bundle.manifest).model_copy(
+        update={"collection_uid": ""}
     )  # tells collections from each other
     typed = sorted(dataset.cells.columns, key=lambda column: column.name)
     there = folder.manifest()
     phash = options.phash and (there is None or there.phash)
-    schema = arrow_schema(note, options.code_hex, embedding_dim, typed, phash)
+    schema = arrow_schema(metadata, options.code_hex, embedding_dim, typed, phash)
     check_columns(None, typed, options.partition_key, len(schema) - len(typed))
     columns = {field.name: str(field.type) for field in schema}
     changes = Changes(dataset, namespace, Journal.in_memory(), photos, part, stop=stop)
     source = {name: changes.described[name] for name in ("photos", "part")}
     with folder.held():
         plan = plan_shards(
-            changes, options.shard_rows, {"fingerprint": note.fingerprint, "namespace": namespace, "columns": columns}
+            changes,
+            options.shard_rows,
+            {"fingerprint": metadata.fingerprint, "namespace": namespace, "columns": columns},
         )
         manifest = ShardsManifest(
-            model=note,
+            model=metadata,
             namespace=namespace,
             source=source,
             shard_rows=options.shard_rows,

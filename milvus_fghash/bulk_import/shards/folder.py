@@ -3,7 +3,7 @@
 FOLDER/manifest.json              the model, the columns, and which shards there are to be
 FOLDER/shard-NUMBER-DIGEST.parquet   rows
 FOLDER/shard-NUMBER-DIGEST.json      its marker, written after it: checksum, number of rows, photos rejected
-FOLDER/imports/BORN/...           what a collection has taken in, see `import_log`
+FOLDER/imports/UID/...            what a collection has taken in, see `import_log`
 
 A shard is done when its marker is there. All files appear whole or not at all.
 """

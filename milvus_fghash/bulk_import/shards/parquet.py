@@ -41,14 +41,14 @@ _TYPES: Final[Mapping[DataType, Callable[[], Any]]] = {
 
 
 def arrow_schema(
-    note: CollectionMetadata,
+    metadata: CollectionMetadata,
     code_hex: bool,
     embedding_dim: int | None,
     columns: Sequence[Column] = (),
     phash: bool = True,
 ) -> Any:
     """The columns of a collection (`row_schema`) as those of a file. Nothing may be null, list elements neither."""
-    fields = row_schema(note, code_hex, embedding_dim, columns, phash=phash).fields
+    fields = row_schema(metadata, code_hex, embedding_dim, columns, phash=phash).fields
     return pa.schema([pa.field(one.name, _TYPES[one.dtype](), nullable=False) for one in fields])
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import Stopped
 from milvus_fghash.ingest.changes import Changes
-from milvus_fghash.state.journal import Entry
+from milvus_fghash.state.journal import JournalEntry
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Plan:
 
     changes: Changes
     shards: tuple[Shard, ...]
-    twice: tuple[Entry, ...]
+    twice: tuple[JournalEntry, ...]
 
     def task(self, shard: Shard) -> ShardTask:
         """What it takes to make one of the shards."""
@@ -85,7 +85,7 @@ def plan_shards(changes: Changes, shard_rows: int, what: Mapping[str, Any]) -> P
     Raises:
         Stopped: when ``changes.stop`` is set.
     """
-    twice: list[Entry] = []
+    twice: list[JournalEntry] = []
     changes.reject = twice.append
     shards = tuple(_runs(changes, shard_rows, json.dumps(what, sort_keys=True)))
     if changes.cut_short:
