@@ -30,6 +30,7 @@ from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
 from milvus_fghash.milvus.errors import LOAD_TIMEOUT
 from milvus_fghash.milvus.schema import IndexType
+from tests.helpers.small_rows import records_of
 
 BITS = 64
 CHUNK = 10_000
@@ -42,7 +43,7 @@ def fill(client: Any, count: int, index: IndexType, nlist: int) -> tuple[str, fl
     seconds = 0.0
     for start in range(0, count, CHUNK):
         rows = random_rows(min(CHUNK, count - start), BITS, start, namespace=str(start))
-        records = collection.records(rows)
+        records = records_of(collection, rows)
         started = time.perf_counter()
         client.insert(collection.name, records)
         seconds += time.perf_counter() - started

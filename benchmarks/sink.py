@@ -31,6 +31,7 @@ from milvus_fghash.milvus.errors import TIMEOUT
 from milvus_fghash.milvus.retry import RetryPolicy
 from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.state.journal import Journal, JournalEntry
+from tests.helpers.small_rows import records_of
 
 BITS = 64
 ROWS = 1000
@@ -68,7 +69,7 @@ def bare(collection: HashCollection, count: int, folder: Path) -> float:
     client: Any = collection.client
     seconds = 0.0
     for batches in chunks(count):
-        ready = [collection.records(rows) for rows in batches]
+        ready = [records_of(collection, rows) for rows in batches]
         started = time.perf_counter()
         for batch in ready:
             client.upsert(collection.name, batch, timeout=TIMEOUT)

@@ -35,6 +35,7 @@ from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
 from milvus_fghash.milvus.pymilvus_compat import lower_calls
 from milvus_fghash.milvus.retry import RetryPolicy
+from milvus_fghash.milvus.rows import FieldValues
 from milvus_fghash.state.journal import Journal
 
 Stage = Literal["decode", "encode", "sink", "journal"]
@@ -107,14 +108,14 @@ def main(plan: Plan) -> None:
             return super()._compute(runs, images, more)
 
     class WatchedCollection(HashCollection):
-        def write(self, records: Sequence[dict[str, Any]]) -> None:
+        def write(self, values: FieldValues) -> None:
             if begin("sink") == plan.lose_answers:
                 print("lose", flush=True)
                 sys.stdin.readline()  # until the proxy is ready to
             if plan.plant == "insert":
                 calls, _ = lower_calls(self.client)
                 calls.upsert = calls.batch_insert
-            super().write(records)
+            super().write(values)
 
     class WatchedJournal(Journal):
         def put(self, entries: Any) -> None:
@@ -124,9 +125,9 @@ def main(plan: Plan) -> None:
     class HastyWriter(writer.Writer):
         """Writes down first, and writes then."""
 
-        def _write(self, records: Sequence[dict[str, Any]], batch: writer.Batch) -> None:
+        def _write(self, values: FieldValues | None, batch: writer.Batch) -> None:
             self.journal.put(batch.entries)
-            super()._write(records, batch)
+            super()._write(values, batch)
 
     def watched_decode(*arguments: Any, **options: Any) -> Iterator[Any]:
         with closing(original_decode(*arguments, **options)) as decoded:

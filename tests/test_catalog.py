@@ -330,7 +330,7 @@ class TestSlips:
         (row,) = collection.client.query(collection.name, filter="", limit=1, output_fields=["*"])
         strange = {**row, "id": "strange", "code": row["code"][0], "meta": [1]}
         with pytest.raises(fg.StoreError, match="meta of the row 'strange' is list"):
-            collection.write([strange])
+            collection.write({name: [value] for name, value in strange.items()})
         collection.client.insert(collection.name, [strange])
         assert "strange" in {hit.id for hit in catalog.search(photos / "00.png", consistency="Strong")}
         assert catalog.dedupe().n_rows == 2

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from milvus_fghash.bulk_import.import_log import Import, ImportLog
 from milvus_fghash.bulk_import.jobs.job import Job, Jobs
@@ -25,6 +25,7 @@ from milvus_fghash.milvus.collection import HashCollection, count_rows
 from milvus_fghash.milvus.errors import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.milvus.expressions import id_is_one_of
 from milvus_fghash.milvus.retry import RetryPolicy
+from milvus_fghash.milvus.rows import Rows
 
 T = TypeVar("T")
 IDS_PER_COUNT: Final = 10_000
@@ -258,8 +259,12 @@ class ImportRun:
         of = self.collection
         wanted = read_rows(self.folder.data(name), places, of.bits, of.column_names, of.has_phash)
         found = self._with_retry(functools.partial(self.collection.get, wanted.ids))
-        as_stored = {one["id"]: one for one in self.collection.records(found)}
-        unlike = [one["path"] for one in self.collection.records(wanted) if as_stored.get(one["id"]) != one]
+        stored = _contents(found)
+        unlike = [
+            path
+            for path, (key, one) in zip(wanted.paths, _contents(wanted).items(), strict=True)
+            if stored.get(key) != one
+        ]
         if unlike:
             raise Inconsistent(
                 f"{len(unlike)} of {sample} rows are not in {self.collection.name} as they are in "
@@ -298,3 +303,17 @@ class ImportRun:
 
     def _with_retry(self, call: Callable[[], T]) -> T:
         return self.options.retry.call(call, self.stop, self.notify)
+
+
+def _contents(rows: Rows) -> dict[str, tuple[Any, ...]]:
+    """Id -> everything else a row holds, for comparison."""
+    columns = (
+        [code.tobytes() for code in rows.codes],
+        rows.paths,
+        rows.labels,
+        rows.content_shas,
+        rows.metas,
+        rows.known_phashes,
+        *rows.columns.values(),
+    )
+    return dict(zip(rows.ids, zip(*columns, strict=True), strict=True))

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -54,6 +54,38 @@ class Encoded:
     content_shas: tuple[str, ...]
     rejected: tuple[Rejected, ...]
     phashes: tuple[int, ...] = ()
+
+
+@dataclass
+class EncodedColumns:
+    """Encoded photos, column by column, as they grow group by group.
+
+    Attributes:
+        rows: positions of the photos among those that were decoded.
+        content_shas: SHA-256 of the files.
+        phashes: perceptual hashes.
+    """
+
+    _outputs: list[tuple[NDArray[Any], ...]]
+    """Of each group; the first is of none, and says the widths."""
+    rows: list[int] = field(default_factory=list)
+    content_shas: list[str] = field(default_factory=list)
+    phashes: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, photos: Sequence[Photo], outputs: tuple[NDArray[Any], ...]) -> None:
+        """Append a group of `Encoder.encode_sources`."""
+        self._outputs.append(outputs)
+        self.rows += [photo.row for photo in photos]
+        self.content_shas += [photo.content_sha for photo in photos]
+        self.phashes += [photo.phash for photo in photos]
+
+    @property
+    def outputs(self) -> tuple[NDArray[Any], ...]:
+        """(n, ...) codes, and the further outputs."""
+        return tuple(np.concatenate(column) for column in zip(*self._outputs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -128,6 +160,12 @@ class Encoder:
         """Length of the bundle's embedding; None when it has none."""
         shapes = {one.name: one.shape for one in self.session.get_outputs()}
         return int(shapes["embedding"][1]) if "embedding" in shapes else None
+
+    def empty_columns(self, *more: str) -> EncodedColumns:
+        """Columns of no photos: of the codes, and of further outputs as in `run`."""
+        widths = {"logits": self.bits, "embedding": self.embedding_dim or 0}
+        codes = np.zeros((0, code_bytes(self.bits)), np.uint8)
+        return EncodedColumns([(codes, *(np.zeros((0, widths[name]), np.float32) for name in more))])
 
     def check_embedding(self) -> None:
         """Reject a bundle that gives no embedding, for who is to keep it.
@@ -278,20 +316,20 @@ class Encoder:
         """
         workers = workers_for(len(paths)) if workers is None else workers
         rejected: list[Rejected] = []
-        codes = [np.zeros((0, code_bytes(self.bits)), np.uint8)]
-        rows: list[int] = []
-        shas: list[str] = []
-        phashes: list[int] = []
+        columns = self.empty_columns()
         with closing(
             self.encode_sources(paths, reject=rejected.append, limits=limits, workers=workers, timeout=timeout)
         ) as encoded:
             for photos, outputs in encoded:
-                codes.append(outputs[0])
-                rows.extend(photo.row for photo in photos)
-                shas.extend(photo.content_sha for photo in photos)
-                phashes.extend(photo.phash for photo in photos)
-                progress(len(rows) + len(rejected), len(paths))
-        return Encoded(np.concatenate(codes), np.array(rows, np.int64), tuple(shas), tuple(rejected), tuple(phashes))
+                columns.add(photos, outputs)
+                progress(len(columns) + len(rejected), len(paths))
+        return Encoded(
+            columns.outputs[0],
+            np.array(columns.rows, np.int64),
+            tuple(columns.content_shas),
+            tuple(rejected),
+            tuple(columns.phashes),
+        )
 
     def encode_image(self, image: ImageLike, limits: Limits = DEFAULT_LIMITS) -> Codes:
         """One photo -> (1, n_bytes).

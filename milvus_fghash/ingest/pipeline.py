@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from milvus_fghash.core.callbacks import Progress
+from milvus_fghash.core.codes import Codes
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Source
 from milvus_fghash.encoding.decode_result import advice
 from milvus_fghash.encoding.decode_stream import Photo, Rejected
-from milvus_fghash.encoding.encoder import Encoder
+from milvus_fghash.encoding.encoder import EncodedColumns, Encoder
 from milvus_fghash.errors import DataError, FghashError, Stopped
 from milvus_fghash.ingest.changes import Changes, PendingPhoto
 from milvus_fghash.ingest.options import IngestOptions, IngestResult
@@ -28,17 +26,6 @@ from milvus_fghash.milvus.rows import Rows, why_not_kept
 from milvus_fghash.state.journal import DELETED, JournalEntry
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Coded:
-    """What is kept of a photo between encoding and writing."""
-
-    todo: PendingPhoto
-    content_sha: str
-    phash: int
-    code: NDArray[np.uint8]
-    embedding: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -73,13 +60,17 @@ class IngestRun:
     looked_into: int = 0
     begun: dict[int, PendingPhoto] = field(default_factory=dict)
     """Photos that are being decoded, by their position among those."""
-    coded: list[_Coded] = field(default_factory=list)
-    """What waits for the next batch."""
+    pending: list[PendingPhoto] = field(default_factory=list)
+    """Encoded photos of the next batch."""
+    encoded: EncodedColumns = field(init=False)
+    """Their columns."""
     aside: list[JournalEntry] = field(default_factory=list)
     """Photos that do not go in, since the last batch."""
 
     def __post_init__(self) -> None:
         self.changes.reject = self._set_aside
+        self.outputs = () if self.collection.embedding_dim is None else ("embedding",)
+        self.encoded = self.encoder.empty_columns(*self.outputs)
 
     @property
     def dataset(self) -> Dataset:
@@ -92,7 +83,7 @@ class IngestRun:
                 self._encode_all()
             except BaseException:  # no waiting for Milvus now; what was rejected is known, and costs nothing to keep
                 self.changes.stop.set()
-                self.coded.clear()
+                self._clear_encoded()
                 with suppress(FghashError):
                     self._hand_over()
                 raise
@@ -140,11 +131,10 @@ class IngestRun:
     def _encode_all(self) -> None:
         options, encoder = self.options, self.encoder
         pace = BatchSizing.of(options.batch_rows, encoder.batch_size, encoder.streams)
-        more = () if self.collection.embedding_dim is None else ("embedding",)
         with closing(
             encoder.encode_sources(
                 self._files(),
-                *more,
+                *self.outputs,
                 reject=self._reject,
                 wanted=self._is_wanted,
                 limits=options.limits,
@@ -155,8 +145,9 @@ class IngestRun:
             )
         ) as encoded:
             for photos, outputs in encoded:
-                self._take(photos, *outputs)
-                if len(self.coded) >= pace.enough:
+                self.pending += [self.begun.pop(photo.row) for photo in photos]
+                self.encoded.add(photos, outputs)
+                if len(self.pending) >= pace.enough:
                     self._hand_over()
                 self._report_progress()
         self._report_progress()
@@ -201,38 +192,37 @@ class IngestRun:
             return False
         return True
 
-    def _take(
-        self, photos: Sequence[Photo], codes: NDArray[np.uint8], embeddings: NDArray[np.float32] | None = None
-    ) -> None:
-        for number, photo in enumerate(photos):
-            todo, embedding = self.begun.pop(photo.row), None if embeddings is None else embeddings[number]
-            self.coded.append(_Coded(todo, photo.content_sha, photo.phash, codes[number], embedding))
-
     def _hand_over(self) -> None:
-        """What waits, to the writer."""
-        if not self.coded and not self.aside:
+        """Give the next batch to the writer."""
+        if not self.pending and not self.aside:
             return
-        paths = self.dataset.paths
+        paths, encoded = self.dataset.paths, self.encoded
         entries = [
-            JournalEntry(one.todo.id, paths[one.todo.row], one.todo.stamp, one.content_sha) for one in self.coded
+            JournalEntry(one.id, paths[one.row], one.stamp, sha)
+            for one, sha in zip(self.pending, encoded.content_shas, strict=True)
         ]
-        embeddings = [one.embedding for one in self.coded if one.embedding is not None]
-        rows = self._rows() if self.coded else None
-        self.writer.put(Batch(rows, np.stack(embeddings) if embeddings else None, entries + self.aside))
-        self.coded.clear()
+        rows, embeddings = None, None
+        if self.pending:
+            codes, *more = encoded.outputs
+            rows, embeddings = self._rows(codes), more[0] if more else None
+        self.writer.put(Batch(rows, embeddings, entries + self.aside))
+        self._clear_encoded()
         self.aside.clear()
 
-    def _rows(self) -> Rows:
-        dataset, rows = self.dataset, [one.todo.row for one in self.coded]
-        return Rows(
-            ids=tuple(one.todo.id for one in self.coded),
-            codes=np.stack([one.code for one in self.coded]),
-            paths=tuple(dataset.paths[row] for row in rows),
-            labels=tuple(dataset.labels[row] for row in rows),
-            content_shas=tuple(one.content_sha for one in self.coded),
-            metas=tuple(self.changes.meta(row) for row in rows),
-            columns={name: tuple(values[row] for row in rows) for name, values in dataset.cells.typed.items()},
-            phashes=tuple(one.phash for one in self.coded),
+    def _clear_encoded(self) -> None:
+        self.pending.clear()
+        self.encoded = self.encoder.empty_columns(*self.outputs)
+
+    def _rows(self, codes: Codes) -> Rows:
+        places = [one.row for one in self.pending]
+        return Rows.of_dataset(
+            self.dataset,
+            places,
+            ids=[one.id for one in self.pending],
+            codes=codes,
+            content_shas=self.encoded.content_shas,
+            metas=[self.changes.meta(row) for row in places],
+            phashes=self.encoded.phashes,
         )
 
     def _prune(self) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.milvus.collection import HashCollection, count_rows
 from milvus_fghash.milvus.errors import TIMEOUT, milvus_call
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL, id_is_one_of
+from milvus_fghash.milvus.rows import by_field
 from milvus_fghash.search.search import SearchParams, search_codes
 from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 
@@ -165,7 +166,7 @@ def _write_once(collection: HashCollection, ids: Sequence[str]) -> None:
             collection.name, id_is_one_of(ids), ["*"], consistency_level="Strong", timeout=TIMEOUT
         )
         once = {row["id"]: {**row, "code": row["code"][0]} for row in rows}  # a query gives a code as a list of one
-        collection.write(list(once.values()))
+        collection.write(by_field(list(once.values())))
 
 
 def _read_rows(collection: HashCollection, changes: Changes) -> tuple[Finding, int, int]:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.errors import RowsTooLarge
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.retry import RetryPolicy
-from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.milvus.rows import FieldValues, Rows
 from milvus_fghash.state.journal import Journal, JournalEntry
 
 HANDED_OVER: Final = 2
@@ -90,22 +90,22 @@ class Writer:
             DataError: when the journal cannot be written.
         """
         rows = batch.rows
-        records = [] if rows is None else self.collection.records(rows, batch.embeddings)  # while Milvus is at others
+        values = None if rows is None else self.collection.field_values(rows, batch.embeddings)
         self._wait_until(HANDED_OVER - 1)
-        self._under_way.append(self._threads.submit(self._write, records, batch))
+        self._under_way.append(self._threads.submit(self._write, values, batch))
 
     def _wait_until(self, left: int) -> None:
         while len(self._under_way) > left:
             self._under_way.popleft().result()
 
-    def _write(self, records: Sequence[dict[str, Any]], batch: Batch) -> None:
+    def _write(self, values: FieldValues | None, batch: Batch) -> None:
         """Into Milvus, and what is in into the journal, also when another batch has failed meanwhile."""
         rejected: frozenset[str] = frozenset()
         try:
-            if records:
+            if values is not None:
                 if self._error is not None:
                     raise self._error
-                write = functools.partial(self.collection.write, records)
+                write = functools.partial(self.collection.write, values)
                 try:
                     self.retry.call(write, self.stop, self._notify_once)
                 except RowsTooLarge as error:
@@ -116,7 +116,7 @@ class Writer:
             self.stop.set()
             raise
         with self._lock:
-            self.stored += len(records) - len(rejected)
+            self.stored += (0 if values is None else len(values["id"])) - len(rejected)
 
     def _notify_once(self, line: str) -> None:
         """Two batches that wait for the same Milvus have the same to say."""

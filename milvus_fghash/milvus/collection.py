@@ -23,7 +23,7 @@ from milvus_fghash.milvus.filters import check_filter, told_of_filter
 from milvus_fghash.milvus.indexes import check_indexes, indexes_of
 from milvus_fghash.milvus.paging import query_pages
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
-from milvus_fghash.milvus.rows import Rows, check_records
+from milvus_fghash.milvus.rows import FieldValues, Rows, check_field_values
 from milvus_fghash.milvus.scalar_fields import check_columns, checked_values, is_phash, read_columns
 from milvus_fghash.milvus.schema import (
     COLUMNS,
@@ -243,33 +243,33 @@ class HashCollection:
             StoreError: when a value does not fit its column, an id cannot be one, or Milvus rejects.
             RowsTooLarge: as `write`.
         """
-        records = self.records(rows, embeddings)
-        self.write(records)
-        return len(records)
+        values = self.field_values(rows, embeddings)
+        self.write(values)
+        return len(values["id"])
 
-    def records(self, rows: Rows, embeddings: NDArray[np.float32] | None = None) -> list[dict[str, Any]]:
-        """What `upsert` writes of rows, checked and as Milvus takes it; raises as that."""
+    def field_values(self, rows: Rows, embeddings: NDArray[np.float32] | None = None) -> FieldValues:
+        """The first half of `upsert`: rows, checked and as `write` takes them. Raises like `upsert`."""
         check_codes(rows.codes, self.bits)
         self._check_embeddings(rows, embeddings)
         rows = replace(rows, columns=checked_values(self.columns, rows.columns))
-        return rows.records(self.has_code_hex, embeddings, self.has_phash)
+        return rows.field_values(self.has_code_hex, embeddings, self.has_phash)
 
-    def write(self, records: Sequence[dict[str, Any]]) -> None:
-        """The other half of `upsert`: write what `records` made.
+    def write(self, values: FieldValues) -> None:
+        """The second half of `upsert`: write the rows that `field_values` made.
 
         Raises:
-            CodeError: when a vector has another width than the collection's: Milvus may take it, and shift the others.
-            StoreError: when a value is missing, an id cannot be one or stands twice, Milvus rejects, or the collection
-                was dropped and made anew since it was opened: this one's codes may be of another model.
-            RowsTooLarge: when Milvus takes no message of the size of single rows; all others are in.
+            CodeError: when a vector has another width than the collection's: Milvus may accept it and shift the others.
+            StoreError: when a column is missing, an id is invalid or occurs twice, Milvus rejects the rows, or the
+                collection was dropped and created again since it was opened: its codes may be of another model.
+            RowsTooLarge: when single rows are larger than a message to Milvus may be; all others are written.
         """
-        check_records(records, self.fields, self.bits, self.embedding_dim)
-        check_quotes(self.client, [one["id"] for one in records], "write")
+        check_field_values(values, self.fields, self.bits, self.embedding_dim)
+        check_quotes(self.client, values["id"], "write")
         if not self.is_called(self.name):
             raise StoreError(f"the collection {self.name} was dropped and made anew since it was opened; open it again")
         with milvus_call(f"cannot write to {self.name}"):
             timeout = None if self.lite else self.timeout
-            replace_rows(self.client, self.name, self.fields, records, self.upserts, timeout)
+            replace_rows(self.client, self.name, self.fields, values, self.upserts, timeout)
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,6 +30,9 @@ TOO_DEEP: Final = f"meta must be a JSON object of at most {MAX_DEPTH} levels; th
 
 LONG_NUMBER: Final = re.compile(r"\d{19}")
 """Found in every JSON that has a number Milvus cannot keep, and in few others."""
+
+FieldValues = Mapping[str, Any]
+"""Rows as Milvus takes them, column by column: field -> a sequence or an array with one value for each row."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +109,18 @@ class Rows:
     def __iter__(self) -> Iterator[Row]:
         return map(self.__getitem__, range(len(self)))
 
-    def records(
-        self, code_hex: bool, embeddings: NDArray[np.float32] | None, phash: bool = False
-    ) -> list[dict[str, Any]]:
-        """The rows as Milvus takes them; of an id that stands twice, the last one.
+    def field_values(self, code_hex: bool, embeddings: NDArray[np.float32] | None, phash: bool = False) -> FieldValues:
+        """The rows as Milvus takes them. Of rows with the same id, the last one.
 
         Raises:
-            StoreError: when a text does not fit its column, or an id cannot be one.
+            StoreError: when a text does not fit its column, or an id is invalid.
         """
-        values: dict[str, Iterable[Any]] = {
+        values: dict[str, Any] = {
             "id": check_ids(self.ids),
             "path": check_all_fit("path", self.paths),
             "label": check_all_fit("label", self.labels),
             "content_sha": check_all_fit("content_sha", self.content_shas),
-            "meta": map(dict, check_metas(self.metas)),
+            "meta": [dict(meta) for meta in check_metas(self.metas)],
             **self.columns,
             "code": [code.tobytes() for code in self.codes],
         }
@@ -129,9 +130,37 @@ class Rows:
             values["phash"] = self.known_phashes
         if embeddings is not None:
             values["embedding"] = embeddings
-        # Milvus may keep both rows of an id that stands twice in one upsert.
-        last = {row[0]: dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)}
-        return list(last.values())
+        last = {key: at for at, key in enumerate(self.ids)}
+        if len(last) == len(self):
+            return values
+        # Milvus may keep both rows of an id that one upsert has twice.
+        return {name: [column[at] for at in last.values()] for name, column in values.items()}
+
+    @staticmethod
+    def of_dataset(
+        dataset: Dataset,
+        places: Sequence[int],
+        ids: Sequence[str],
+        codes: Codes,
+        content_shas: Sequence[str],
+        metas: Sequence[Mapping[str, Any]],
+        phashes: Sequence[int],
+    ) -> Rows:
+        """Rows of encoded photos.
+
+        Args:
+            places: (n,) positions of the photos in the dataset, which gives their paths, labels and typed columns.
+        """
+        return Rows(
+            ids=tuple(ids),
+            codes=codes,
+            paths=tuple(dataset.paths[row] for row in places),
+            labels=tuple(dataset.labels[row] for row in places),
+            content_shas=tuple(content_shas),
+            metas=tuple(metas),
+            columns={name: tuple(values[row] for row in places) for name, values in dataset.cells.typed.items()},
+            phashes=tuple(phashes),
+        )
 
     @staticmethod
     def of_records(
@@ -170,6 +199,11 @@ class Rows:
             },
             tuple(phash for part in parts for phash in part.known_phashes) if any(p.phashes for p in parts) else (),
         )
+
+
+def by_field(records: Sequence[Mapping[str, Any]]) -> FieldValues:
+    """Rows that are given one by one, all with the same fields."""
+    return {name: [one[name] for one in records] for name in (records[0] if records else ())}
 
 
 def read_meta(value: object) -> Mapping[str, Any]:
@@ -267,47 +301,53 @@ def check_ids(ids: Sequence[str]) -> Sequence[str]:
     return ids
 
 
-def check_records(
-    records: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]], n_bits: int, embedding_dim: int | None
+def check_field_values(
+    values: FieldValues, fields: Sequence[Mapping[str, Any]], n_bits: int, embedding_dim: int | None
 ) -> None:
-    """Reject records that Milvus may take, but not for what they are, and those that Milvus Lite dies of.
+    """Reject rows that Milvus would change or misread, and those that crash Milvus Lite.
 
     Args:
         fields: of the collection, as Milvus describes them.
 
     Raises:
-        CodeError: when a vector is of another width: the bytes of all are sent as one, so the others would be shifted.
-        StoreError: when a value is missing, an id cannot be one, or stands twice: Milvus may keep both rows.
+        CodeError: when a vector has another width: the bytes of all are sent as one, so the others would be shifted.
+        StoreError: when a column is missing, an id is invalid, or an id occurs twice: Milvus may keep both rows.
     """
     optional = ("nullable", "default_value", "is_function_output")
     needed = {field["name"] for field in fields if not any(field.get(name) for name in optional)}
-    for one in records:
-        if not needed <= one.keys():
-            raise StoreError(
-                f"the row {one.get('id')!r} has no {', '.join(sorted(needed - one.keys()))}; each needs one"
-            )
-    ids = check_ids([one["id"] for one in records])
+    if missing := sorted(needed - values.keys()):
+        raise StoreError(f"the rows have no {', '.join(missing)}; each row needs one")
+    if len({len(column) for column in values.values()}) != 1:
+        raise StoreError(f"the columns of the rows differ in length: {_lengths(values)}")
+    ids = check_ids(values["id"])
     if len(set(ids)) != len(ids):
         ((twice, _),) = Counter(ids).most_common(1)
-        raise StoreError(f"the id {twice!r} stands twice among rows that are written together; write it once")
-    for one in records:
-        for name, kind in (("path", str), ("label", str), ("content_sha", str), ("meta", dict)):
-            if not isinstance(one[name], kind):
+        raise StoreError(f"the id {twice!r} occurs twice among rows that are written together; write it once")
+    for name, kind in (("path", str), ("label", str), ("content_sha", str), ("meta", dict)):
+        for key, value in zip(ids, values[name], strict=True):
+            if not isinstance(value, kind):
                 wanted = "a text" if kind is str else "a JSON object"
-                raise StoreError(f"{name} of the row {one['id']!r} is {type(one[name]).__name__}; expected {wanted}")
-        _check_width(one, "code", code_bytes(n_bits), "bytes")
-        if embedding_dim:
-            _check_width(one, "embedding", embedding_dim, "numbers")
-    codes = np.frombuffer(b"".join(one["code"] for one in records), np.uint8)
+                raise StoreError(f"{name} of the row {key!r} is {type(value).__name__}; expected {wanted}")
+    _check_widths(values, "code", code_bytes(n_bits), "bytes")
+    if embedding_dim:
+        _check_widths(values, "embedding", embedding_dim, "numbers")
+    codes = np.frombuffer(b"".join(values["code"]), np.uint8)
     check_codes(codes.reshape(-1, code_bytes(n_bits)), n_bits)
 
 
-def _check_width(record: Mapping[str, Any], name: str, width: int, unit: str) -> None:
-    vector = record.get(name)
-    got = len(vector) if isinstance(vector, bytes if name == "code" else Sized) else None
-    if got != width:
-        found = f"{got} {unit}" if got is not None else f"no {unit}: {vector!r}"
-        raise CodeError(f"the {name} of the row {record['id']!r} has {found}; {width} are expected")
+def _lengths(values: FieldValues) -> str:
+    return ", ".join(f"{name} {len(column)}" for name, column in values.items())
+
+
+def _check_widths(values: FieldValues, name: str, width: int, unit: str) -> None:
+    column = values[name]
+    if isinstance(column, np.ndarray) and column.ndim == 2 and column.shape[1] == width:
+        return
+    for key, vector in zip(values["id"], column, strict=True):
+        got = len(vector) if isinstance(vector, bytes if name == "code" else Sized) else None
+        if got != width:
+            found = f"{got} {unit}" if got is not None else f"no {unit}: {vector!r}"
+            raise CodeError(f"the {name} of the row {key!r} has {found}; {width} are expected")
 
 
 def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

@@ -13,47 +13,47 @@ from milvus_fghash.errors import RowsTooLarge
 from milvus_fghash.milvus.errors import is_too_large
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL, id_is_one_of
 from milvus_fghash.milvus.pymilvus_compat import DataType, MilvusClient, MilvusException, lower_calls
+from milvus_fghash.milvus.rows import FieldValues
 
-Record = Mapping[str, Any]
-LARGEST: Final = 32 << 20
-"""Bytes of the rows in one message. Milvus takes 64 MB, unless it was set up otherwise."""
-NUMBER: Final = 10
+MAX_MESSAGE_BYTES: Final = 32 << 20
+"""Bytes of the rows in one message. Milvus accepts 64 MB, unless it is configured otherwise."""
+NUMBER_BYTES: Final = 10
 """Bytes of the largest number in a message."""
-HEAD: Final = 8
-"""Bytes before a value in a message, at the most."""
+HEADER_BYTES: Final = 8
+"""Most bytes before a value in a message."""
 
 
 def replace_rows(
     client: MilvusClient,
     name: str,
     fields: Sequence[Mapping[str, Any]],
-    records: Sequence[Record],
+    values: FieldValues,
     upserts: bool,
     timeout: float | None,
 ) -> None:
     """Write rows, each id once.
 
-    They are sent column by column, which costs pymilvus a fraction of what sending them row by row does, as
-    ``benchmarks/sink.py`` shows; Milvus gets the same.
+    They are sent column by column, which costs pymilvus a fraction of the time that rows take (see
+    ``benchmarks/sink.py``); Milvus receives the same message.
 
-    Rows that are more than `LARGEST` together are sent in parts, and a part that is too large all the same in halves.
+    Rows of more than `MAX_MESSAGE_BYTES` together are sent in parts. A part that is still too large is halved.
 
     Args:
         fields: of the collection, as Milvus described them when it was opened.
-        records: values by field, all of the same fields; one that may be null may be left out.
-        upserts: whether rows that are upserted are found afterwards, see `Capabilities.keyed_upsert`. Else they are
-            deleted and inserted: when that fails in between they are gone, and whoever repeats the call writes them.
-        timeout: seconds in which pymilvus repeats what fails, whatever it is. None: nothing is repeated, which would be
-            of no use to a Milvus Lite whose disk is full, and there is no limit: a process that ended is noticed.
+        values: the rows by field. A nullable field may be left out.
+        upserts: whether upserted rows are found afterwards, see `Capabilities.keyed_upsert`. Otherwise rows are deleted
+            and inserted: after a failure in between they are gone until the call is repeated.
+        timeout: seconds for which pymilvus repeats a call that fails for any reason. None: no repetition, which would
+            not help a Milvus Lite whose disk is full, and no limit: a process that ended is noticed.
 
     Raises:
-        RowsTooLarge: when single rows are more than this Milvus takes in a message; all others are in.
+        RowsTooLarge: when single rows are larger than a message to this Milvus may be; all others are written.
     """
 
-    def send(part: Sequence[Record]) -> None:
+    def send(part: FieldValues) -> None:
         _send(client, name, fields, part, upserts, timeout)
 
-    parts = _parts(records, len(records) if upserts else MAX_IDS_PER_CALL)
+    parts = _parts(values, _count(values) if upserts else MAX_IDS_PER_CALL)
     if rejected := [key for part in parts for key in _send_halving(send, part)]:
         raise RowsTooLarge(
             f"{len(rejected):,} rows, such as {rejected[0]}, are larger than a message that this Milvus takes; all "
@@ -62,17 +62,25 @@ def replace_rows(
         )
 
 
-def _send_halving(send: Callable[[Sequence[Record]], object], records: Sequence[Record]) -> list[str]:
-    """Send rows in one message, or halves of them where that is too large; ids of the rows that are so alone."""
+def _count(values: FieldValues) -> int:
+    return max(map(len, values.values()), default=0)
+
+
+def _take(values: FieldValues, start: int, end: int) -> FieldValues:
+    return {name: column[start:end] for name, column in values.items()}
+
+
+def _send_halving(send: Callable[[FieldValues], object], values: FieldValues) -> list[str]:
+    """Send rows in one message, or in halves where that is too large; ids of the rows that are too large alone."""
     try:
-        send(records)
+        send(values)
     except (MilvusException, grpc.RpcError) as error:
         if not is_too_large(error):
             raise
-        if len(records) == 1:
-            return [records[0]["id"]]
-        middle = len(records) // 2
-        return _send_halving(send, records[:middle]) + _send_halving(send, records[middle:])
+        if (count := _count(values)) == 1:
+            return [values["id"][0]]
+        middle = count // 2
+        return _send_halving(send, _take(values, 0, middle)) + _send_halving(send, _take(values, middle, count))
     return []
 
 
@@ -80,81 +88,80 @@ def _send(
     client: MilvusClient,
     name: str,
     fields: Sequence[Mapping[str, Any]],
-    records: Sequence[Record],
+    values: FieldValues,
     upserts: bool,
     timeout: float | None,
 ) -> None:
-    if not records[0].keys() <= {field["name"] for field in fields}:  # others have added some: pymilvus looks again
-        client.upsert(name, [dict(one) for one in records], timeout=timeout)
+    if not values.keys() <= {field["name"] for field in fields}:  # fields added since: pymilvus reads the schema again
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        client.upsert(name, rows, timeout=timeout)
         return
     calls, of_database = lower_calls(client)
     more = {"schema": {"fields": fields}, **of_database}
-    once = {"retry_times": 0}  # which pymilvus heeds without a time limit alone
+    once = {"retry_times": 0}  # which pymilvus heeds only without a time limit
     if upserts:
-        calls.upsert(name, _columns(fields, records), **(once if timeout is None else {"timeout": timeout}), **more)
+        calls.upsert(name, _entities(fields, values), **(once if timeout is None else {"timeout": timeout}), **more)
         return
-    client.delete(name, filter=id_is_one_of([one["id"] for one in records]), timeout=timeout)
-    # What was repeated because its answer was lost would be there twice. A server that is gone is noticed as well.
-    calls.batch_insert(name, _columns(fields, records), **once, **more)
+    client.delete(name, filter=id_is_one_of(values["id"]), timeout=timeout)
+    # A repeated insert whose answer was lost would add the rows twice. A server that is gone is noticed as well.
+    calls.batch_insert(name, _entities(fields, values), **once, **more)
 
 
-def _parts(records: Sequence[Record], most: int) -> Iterator[Sequence[Record]]:
-    """Rows in runs of at most ``most``, and of `LARGEST` bytes unless a single one is more."""
-    if len(records) <= most and _at_most(records) <= LARGEST:
-        if records:
-            yield records
+def _parts(values: FieldValues, most: int) -> Iterator[FieldValues]:
+    """Runs of at most ``most`` rows, and of `MAX_MESSAGE_BYTES` unless a single row is larger."""
+    count = _count(values)
+    if count <= most and _at_most(values) <= MAX_MESSAGE_BYTES:
+        if count:
+            yield values
         return
     start = size = 0
-    for at, record in enumerate(records):
-        more = sum(map(_size, record.values()))
-        if at > start and (size + more > LARGEST or at - start >= most):
-            yield records[start:at]
+    for at, row in enumerate(zip(*values.values(), strict=True)):
+        more = sum(map(_size, row))
+        if at > start and (size + more > MAX_MESSAGE_BYTES or at - start >= most):
+            yield _take(values, start, at)
             start, size = at, 0
         size += more
-    yield records[start:]
+    yield _take(values, start, count)
 
 
-def _at_most(records: Sequence[Record]) -> int:
-    """Bytes that rows cannot exceed, quickly: a letter of UTF-8 has four bytes at the most."""
+def _at_most(values: FieldValues) -> int:
+    """An upper bound of the bytes of rows, computed quickly: a character of UTF-8 has at most four bytes."""
     total = 0
-    for name in records[0] if records else ():
-        values = [one[name] for one in records]
-        if all(isinstance(one, str) for one in values):
-            total += HEAD * len(values) + 4 * sum(map(len, values))
-        elif all(isinstance(one, dict) for one in values):
-            total += HEAD * len(values) + len(json.dumps(values))
+    for column in values.values():
+        if isinstance(column, np.ndarray):
+            total += HEADER_BYTES * len(column) + column.nbytes
+        elif all(isinstance(one, str) for one in column):
+            total += HEADER_BYTES * len(column) + 4 * sum(map(len, column))
+        elif all(isinstance(one, dict) for one in column):
+            total += HEADER_BYTES * len(column) + len(json.dumps(column))
         else:
-            total += sum(map(_size, values))
+            total += sum(map(_size, column))
     return total
 
 
 def _size(value: Any) -> int:
     """Bytes of one value in a message, or somewhat more."""
     if isinstance(value, str):
-        return HEAD + (len(value) if value.isascii() else len(value.encode()))
+        return HEADER_BYTES + (len(value) if value.isascii() else len(value.encode()))
     if isinstance(value, bytes):
-        return HEAD + len(value)
+        return HEADER_BYTES + len(value)
     if isinstance(value, np.ndarray):
-        return HEAD + value.nbytes
+        return HEADER_BYTES + value.nbytes
     if isinstance(value, dict | list):
-        return HEAD + len(json.dumps(value))
-    return HEAD + NUMBER
+        return HEADER_BYTES + len(json.dumps(value))
+    return HEADER_BYTES + NUMBER_BYTES
 
 
-def _columns(fields: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> list[dict[str, Any]]:
-    """What Milvus computes itself is left out."""
+def _entities(fields: Sequence[Mapping[str, Any]], values: FieldValues) -> list[dict[str, Any]]:
+    """The columns as pymilvus takes them, without those that Milvus computes."""
     return [
-        {"name": field["name"], "type": field["type"], "values": _values(field, records)}
+        {"name": field["name"], "type": field["type"], "values": _listed(field, values.get(field["name"], ()))}
         for field in fields
         if not field.get("is_function_output")
     ]
 
 
-def _values(field: Mapping[str, Any], records: Sequence[Record]) -> list[Any]:
-    name = field["name"]
-    if name not in records[0]:
-        return []
-    values = [one[name] for one in records]
+def _listed(field: Mapping[str, Any], column: Any) -> list[Any]:
     if field["type"] == DataType.FLOAT_VECTOR:
-        return np.asarray(values).tolist()  # type: ignore[no-any-return] # pymilvus takes numbers of numpy one by one
-    return values
+        return np.asarray(column).tolist()  # type: ignore[no-any-return] # pymilvus is slow with numbers of NumPy
+    return list(column)

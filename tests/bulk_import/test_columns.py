@@ -26,6 +26,7 @@ from milvus_fghash.milvus.scalar_fields import asked_columns
 from tests.helpers.drawn_scenes import scene
 from tests.helpers.import_bench import ImportBench
 from tests.helpers.import_server import ImportServer, import_server
+from tests.helpers.small_rows import records_of
 from tests.helpers.small_shards import SmallShards
 
 COLUMNS = ("price:double", "stock:int64", "sold:bool", "brand")
@@ -184,7 +185,7 @@ def test_a_collection_is_made_with_these_columns_and_is_found_by_them(bench: Imp
 def test_a_value_that_is_not_as_in_the_shard_is_seen(bench: ImportBench, column: str, value: Any) -> None:
     def imports(file: str) -> int:
         size = bench.insert(file)
-        (row,) = bench.collection.records(read_rows(Path(file), [0], 12, NAMES))
+        (row,) = records_of(bench.collection, read_rows(Path(file), [0], 12, NAMES))
         row[column] = not row[column] if value is None else value
         bench.collection.client.upsert(bench.collection.name, [row])
         return size

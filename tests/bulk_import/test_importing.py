@@ -20,6 +20,7 @@ from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig
 from tests.helpers.import_bench import ImportBench
 from tests.helpers.import_server import ENDED, ImportServer, import_server
+from tests.helpers.small_rows import records_of
 from tests.helpers.small_shards import SmallShards
 
 
@@ -149,7 +150,7 @@ def test_what_is_not_as_in_the_shard_is_seen(bench: ImportBench, wrong: str) -> 
     def imports(file: str) -> int:
         size = bench.insert(file)
         rows = read_rows(Path(file), [0], 12)
-        (row,), code = bench.collection.records(rows), rows.codes[0]
+        (row,), code = records_of(bench.collection, rows), rows.codes[0]
         if wrong == "missing":
             bench.collection.delete(rows.ids)
         elif wrong == "twice":

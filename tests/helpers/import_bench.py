@@ -15,6 +15,7 @@ from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig
 from milvus_fghash.milvus.retry import RetryPolicy
 from tests.helpers.import_server import ImportServer
+from tests.helpers.small_rows import records_of
 from tests.helpers.small_shards import SmallShards
 
 
@@ -50,7 +51,7 @@ class ImportBench:
         """As Milvus imports: rows beside those that are there."""
         size = self.shards.folder.whole()[Path(file).stem].rows
         rows = read_rows(Path(file), range(size), self.collection.bits, self.collection.column_names)
-        self.collection.client.insert(self.collection.name, self.collection.records(rows))
+        self.collection.client.insert(self.collection.name, records_of(self.collection, rows))
         return size
 
     def check_whole(self) -> None:

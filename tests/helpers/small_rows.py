@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from milvus_fghash.core.codes import pack
+from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows, photo_id
 
 
@@ -21,3 +23,11 @@ def rows_of(n: int, bits: int, seed: int = 0, **columns: Any) -> Rows:
         name: value if isinstance(value, tuple) else (value,) * n for name, value in columns.items()
     }
     return replace(rows, **each)
+
+
+def records_of(
+    collection: HashCollection, rows: Rows, embeddings: NDArray[np.float32] | None = None
+) -> list[dict[str, Any]]:
+    """Rows one by one, as `MilvusClient.insert` takes them."""
+    values = collection.field_values(rows, embeddings)
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

@@ -22,7 +22,7 @@ from milvus_fghash.ingest.delete import delete_ids
 from milvus_fghash.ingest.pipeline import BatchSizing
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.retry import RetryPolicy
-from milvus_fghash.milvus.rows import photo_id
+from milvus_fghash.milvus.rows import FieldValues, photo_id
 from tests.helpers.small_catalog import Catalog, N, paint
 
 
@@ -76,11 +76,11 @@ ONE_AT_A_TIME = threading.Lock()
 class Broken(HashCollection):
     """A collection of which Milvus goes away at the third write."""
 
-    def write(self, records: Sequence[dict[str, Any]]) -> None:
+    def write(self, values: FieldValues) -> None:
         with ONE_AT_A_TIME:
             if self.count() >= 16:
                 raise StoreBusy("cannot write: the server cannot be reached")
-            super().write(records)
+            super().write(values)
 
 
 def test_what_goes_wrong_with_the_last_batch_is_told_too(catalog: Catalog) -> None:
@@ -95,8 +95,8 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
     tried: list[str] = []
 
     class Failing(HashCollection):
-        def write(self, records: Sequence[dict[str, Any]]) -> None:
-            tried.append(records[0]["path"])
+        def write(self, values: FieldValues) -> None:
+            tried.append(values["path"][0])
             raise StoreBusy("gone")
 
     catalog.collection = Failing(**vars(catalog.collection))
@@ -113,8 +113,8 @@ def test_what_goes_wrong_with_one_batch_ends_the_others_too(catalog: Catalog, ol
     rejected = threading.Event()
 
     class Refusing(HashCollection):
-        def write(self, records: Sequence[dict[str, Any]]) -> None:
-            tried.append(records[0]["path"])
+        def write(self, values: FieldValues) -> None:
+            tried.append(values["path"][0])
             if tried[-1] == "08.png":
                 time.sleep(1)  # the third waits to be handed over by then
                 rejected.set()
@@ -137,12 +137,12 @@ def test_two_batches_that_wait_for_the_same_milvus_say_so_once(catalog: Catalog)
     failed: set[str] = set()
 
     class Away(HashCollection):
-        def write(self, records: Sequence[dict[str, Any]]) -> None:
-            if (first := records[0]["path"]) in ("00.png", "08.png") and first not in failed:
+        def write(self, values: FieldValues) -> None:
+            if (first := values["path"][0]) in ("00.png", "08.png") and first not in failed:
                 failed.add(first)
                 away.wait()
                 raise StoreBusy("gone")
-            super().write(records)
+            super().write(values)
 
     catalog.collection = Away(**vars(catalog.collection))
     assert catalog.ingest(IngestOptions(8, retry=RetryPolicy(60, 0.5)), notify=told.append).stored == N
@@ -165,11 +165,11 @@ def test_no_more_than_three_batches_are_under_way(catalog: Catalog, batch_rows: 
     encoded, written, ahead = 0, 0, []
 
     class Slow(HashCollection):
-        def write(self, records: Sequence[dict[str, Any]]) -> None:
+        def write(self, values: FieldValues) -> None:
             nonlocal written
             time.sleep(0.05)
             with ONE_AT_A_TIME:
-                written += len(records)
+                written += len(values["id"])
 
     class Counting(Encoder):
         def _compute(self, runs: GraphRuns, images: NDArray[np.uint8], more: Sequence[str]) -> tuple[NDArray[Any], ...]:
@@ -201,9 +201,9 @@ def test_a_call_takes_no_longer_than_someone_wants_to_wait(catalog: Catalog, ret
     seen: set[float] = set()
 
     class Looking(HashCollection):
-        def write(self, records: Sequence[dict[str, Any]]) -> None:
+        def write(self, values: FieldValues) -> None:
             seen.add(self.timeout)
-            super().write(records)
+            super().write(values)
 
         def count(self, filter: str = "") -> int:
             seen.add(self.timeout)

@@ -22,9 +22,9 @@ from milvus_fghash.errors import RowsTooLarge
 from milvus_fghash.milvus import upsert as replacing
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.pymilvus_compat import lower_calls
-from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.milvus.rows import Rows, by_field
 from milvus_fghash.milvus.upsert import replace_rows
-from tests.helpers.small_rows import rows_of
+from tests.helpers.small_rows import records_of, rows_of
 
 COLUMNS = (Column("price", "double"), Column("stock", "int64"), Column("sold", "bool"), Column("brand", "text"))
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -92,7 +92,7 @@ def test_what_is_sent_is_what_milvus_client_sends(
     with monkeypatch.context() as patch:
         patch.setattr(handler._stub, "Upsert", Kept(handler._stub.Upsert, sent))
         shop.upsert(rows)
-        shop.client.upsert(shop.name, shop.records(rows))
+        shop.client.upsert(shop.name, records_of(shop, rows))
     ours, theirs = map(contents, sent)
     assert ours == theirs
     assert set(ours["fields"]) == {field["name"] for field in shop.fields}
@@ -125,7 +125,7 @@ def test_vectors_and_fields_that_may_be_null_are_sent_alike() -> None:
             return None
 
     client: Any = Client()
-    replace_rows(client, "shop", fields, records, upserts=True, timeout=1)
+    replace_rows(client, "shop", fields, by_field(records), upserts=True, timeout=1)
     sent.append(Prepare.row_upsert_param("shop", records, "", fields, [], enable_dynamic=False))
     ours, theirs = map(contents, sent)
     assert ours == theirs
@@ -140,7 +140,7 @@ def test_a_field_that_others_have_added_since_keeps_its_value() -> None:
             sent.append(data)
 
     client: Any = Client()
-    replace_rows(client, "shop", fields, [{"id": "a", "added": 7}], upserts=True, timeout=1)
+    replace_rows(client, "shop", fields, {"id": ["a"], "added": [7]}, upserts=True, timeout=1)
     assert sent == [[{"id": "a", "added": 7}]]
 
 
@@ -154,29 +154,34 @@ def test_many_bytes_are_sent_in_parts(shop: HashCollection, monkeypatch: pytest.
     handler, _ = lower_calls(shop.client)
     sent: list[Any] = []
     monkeypatch.setattr(handler._stub, "Upsert", Kept(handler._stub.Upsert, sent))
-    monkeypatch.setattr(replacing, "LARGEST", 10_000)
+    monkeypatch.setattr(replacing, "MAX_MESSAGE_BYTES", 10_000)
     assert shop.upsert(rows) == 60
     assert {one.ByteSize() <= 10_000 for one in sent} == {True}
     assert 4 <= len(sent) <= 6  # 60 rows of 600 bytes and some
     assert shop.get(rows.ids).columns["brand"] == rows.columns["brand"]
     sent.clear()
-    monkeypatch.setattr(replacing, "LARGEST", 100)
+    monkeypatch.setattr(replacing, "MAX_MESSAGE_BYTES", 100)
     shop.upsert(shop_rows(shop.bits, 3, "x"))
     assert [one.num_rows for one in sent] == [1, 1, 1]
 
 
 @given(st.lists(st.integers(0, 2000), max_size=30), st.integers(1, 10))
 def test_parts_hold_all_rows_in_order_and_no_more_than_they_may(sizes: list[int], most: int) -> None:
-    records = [{"id": str(number), "code": bytes(size)} for number, size in enumerate(sizes)]
+    values: dict[str, Any] = {
+        "id": [str(number) for number in range(len(sizes))],
+        "code": [bytes(size) for size in sizes],
+    }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replacing, "LARGEST", 3000)
-        parts = list(replacing._parts(records, most))
-    assert [one for part in parts for one in part] == records
-    for part in parts:
+        patch.setattr(replacing, "MAX_MESSAGE_BYTES", 3000)
+        parts = list(replacing._parts(values, most))
+    for name, column in values.items():
+        assert [one for part in parts for one in part[name]] == column
+    codes = [part["code"] for part in parts]
+    for part in codes:
         assert 1 <= len(part) <= most
-        assert len(part) == 1 or sum(len(one["code"]) for one in part) <= 3000
-    for one, two in itertools.pairwise(parts):  # no part is smaller than it must be
-        together = sum(len(row["code"]) + 40 for row in (*one, two[0]))
+        assert len(part) == 1 or sum(map(len, part)) <= 3000
+    for one, two in itertools.pairwise(codes):  # no part is smaller than it must be
+        together = sum(len(code) + 40 for code in (*one, two[0]))
         assert len(one) == most or together > 3000
 
 
@@ -195,4 +200,4 @@ def test_what_is_too_large_for_this_milvus_is_halved_and_a_single_row_that_is_is
 
 def test_no_rows_are_no_call() -> None:
     client: Any = None
-    replace_rows(client, "shop", [], [], upserts=True, timeout=1)
+    replace_rows(client, "shop", [], {}, upserts=True, timeout=1)

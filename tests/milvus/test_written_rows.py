@@ -30,11 +30,13 @@ def small(made: HashCollection) -> HashCollection:
     return made
 
 
-def records(collection: HashCollection, **changes: Any) -> list[dict[str, Any]]:
-    """Three good ones, the second of them changed."""
-    made = collection.records(rows_of(3, 12), np.ones((3, 3), np.float32))
-    made[1] |= changes
-    return made
+def changed(collection: HashCollection, **changes: Any) -> dict[str, list[Any]]:
+    """Three valid rows by field, the second of them changed."""
+    made = collection.field_values(rows_of(3, 12), np.ones((3, 3), np.float32))
+    values = {name: list(column) for name, column in made.items()}
+    for name, value in changes.items():
+        values[name][1] = value
+    return values
 
 
 @pytest.mark.parametrize(
@@ -56,14 +58,14 @@ def records(collection: HashCollection, **changes: Any) -> list[dict[str, Any]]:
         ({"id": "é" * 33}, StoreError, "has 66 bytes"),
         ({"id": "\udcff"}, StoreError, "no valid UTF-8"),
         ({"id": 7}, StoreError, "must be a text, got 7"),
-        ({"id": rows_of(1, 12).ids[0]}, StoreError, "stands twice"),
+        ({"id": rows_of(1, 12).ids[0]}, StoreError, "occurs twice"),
     ],
 )
-def test_nothing_is_written_of_records_of_which_one_is_wrong(
+def test_nothing_is_written_of_rows_of_which_one_is_wrong(
     small: HashCollection, changes: dict[str, Any], kind: type[FghashError], said: str
 ) -> None:
     with pytest.raises(kind, match=said) as caught:
-        small.write(records(small, **changes))
+        small.write(changed(small, **changes))
     assert "\n" not in str(caught.value)
     assert small.count() == 0
 
@@ -71,15 +73,23 @@ def test_nothing_is_written_of_records_of_which_one_is_wrong(
 @pytest.mark.parametrize("name", ["id", "code", "path", "meta", "embedding", "phash"])
 def test_a_value_that_is_missing_is_named(small: HashCollection, name: str) -> None:
     """Milvus Lite would die of some."""
-    made = records(small)
-    del made[1][name]
-    with pytest.raises(StoreError, match=rf"has no {name}; each needs one$"):
+    made = changed(small)
+    del made[name]
+    with pytest.raises(StoreError, match=rf"have no {name}; each row needs one$"):
+        small.write(made)
+    assert small.count() == 0
+
+
+def test_columns_of_different_lengths_are_rejected(small: HashCollection) -> None:
+    made = changed(small)
+    made["label"].pop()
+    with pytest.raises(StoreError, match=r"differ in length: id 3, .*label 2"):
         small.write(made)
     assert small.count() == 0
 
 
 @pytest.mark.parametrize("key", ["a\tb", "\x1b[0m", "it's", "x" * 65])
-def test_rows_are_checked_as_records_are(small: HashCollection, key: str) -> None:
+def test_upserted_rows_are_checked_alike(small: HashCollection, key: str) -> None:
     rows = replace(rows_of(2, 12), ids=("good", key))
     with pytest.raises(StoreError, match="id"):
         small.upsert(rows, np.ones((2, 3), np.float32))

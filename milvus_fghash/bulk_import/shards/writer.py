@@ -82,8 +82,7 @@ class ShardWriter:
         dataset, decoding = task.dataset, self.decoding
         also = ("embedding",) if "embedding" in self.schema.names else ()
         rejected: list[Rejected] = []
-        kept: list[tuple[int, str, int]] = []
-        outputs: list[tuple[NDArray[Any], ...]] = [self.encoder.run(self._no_pixels(), *also)]
+        columns = self.encoder.empty_columns(*also)
         done = 0
         with closing(
             self.encoder.encode_sources(
@@ -96,23 +95,20 @@ class ShardWriter:
                 timeout=decoding.timeout,
             )
         ) as encoded:
-            for photos, made in encoded:
-                outputs.append(made)
-                kept += [(photo.row, photo.content_sha, photo.phash) for photo in photos]
-                tick(len(kept) + len(rejected) - done)
-                done = len(kept) + len(rejected)
+            for photos, outputs in encoded:
+                columns.add(photos, outputs)
+                tick(len(columns) + len(rejected) - done)
+                done = len(columns) + len(rejected)
         tick(len(dataset) - done)
-        codes, *more = (np.concatenate(column) for column in zip(*outputs, strict=True))
-        places = [row for row, _sha, _phash in kept]
-        rows = Rows(
-            ids=tuple(task.ids[row] for row in places),
+        codes, *more = columns.outputs
+        rows = Rows.of_dataset(
+            dataset,
+            columns.rows,
+            ids=[task.ids[row] for row in columns.rows],
             codes=codes,
-            paths=tuple(dataset.paths[row] for row in places),
-            labels=tuple(dataset.labels[row] for row in places),
-            content_shas=tuple(sha for _row, sha, _phash in kept),
-            metas=tuple(task.metas[row] for row in places),
-            columns={name: tuple(values[row] for row in places) for name, values in dataset.cells.typed.items()},
-            phashes=tuple(phash for _row, _sha, phash in kept),
+            content_shas=columns.content_shas,
+            metas=[task.metas[row] for row in columns.rows],
+            phashes=columns.phashes,
         )
         reported = (
             RejectedPhoto(path=dataset.paths[one.row], reason=one.reason, message=one.message)
@@ -153,10 +149,6 @@ class ShardWriter:
         )
         self.folder.put_marker(ready.name, marker)
         return marker
-
-    def _no_pixels(self) -> NDArray[np.uint8]:
-        side = self.encoder.bundle.manifest.preprocessing.size
-        return np.zeros((0, side, side, 3), np.uint8)
 
     def _fits(self, task: ShardTask, photo: Photo, rejected: list[Rejected]) -> bool:
         """Whether Milvus could hold its row; one that does not fit must not stop the others."""
