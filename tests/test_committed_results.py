@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from milvus_fghash.core.file_models import read_model
-from milvus_fghash.experiments.learning_rates import factors, tried_rate
+from milvus_fghash.experiments.learning_rates import rate_factors, trial_rate
 from milvus_fghash.experiments.records import Record
 from milvus_fghash.methods import card, load
 from milvus_fghash.recipes.loader import compose
@@ -49,7 +49,7 @@ def test_records_are_of_todays_recipes(file: Path) -> None:
         head = [f"head.kind='{ran.head.kind}'"] if card(method).by_gradient else []
         recipe = compose("frozen", method, [*changes, *head]).at(bits)
         assert without_chosen(ran) == without_chosen(recipe), record.name
-        rates = [tried_rate(recipe.training.learning_rate, factor) for factor in factors(3)]
+        rates = [trial_rate(recipe.training.learning_rate, factor) for factor in rate_factors(3)]
         assert ran.training.learning_rate in rates, record.name
         seed = {"seed": ran.method.options["seed"]} if "seed" in ran.method.options else {}
         config = read_model(load(method).Config, {**recipe.method.options, **seed}, method)

@@ -23,9 +23,9 @@ def ablate(setting: str, method: str, options: GridOptions) -> None:
     Example: milvus-fghash ablate frozen --data photos --bits 24 --heads linear --out runs/ablation
     """
     with optional_part("train"):
-        from milvus_fghash.experiments.grid import Plan
-        from milvus_fghash.experiments.rows import ABLATION_NOTES, ablated_rows
+        from milvus_fghash.experiments.grid import GridSpec
+        from milvus_fghash.experiments.variants import ABLATION_NOTES, ablation_variants
 
-    rows = ablated_rows(setting, method, options.heads, options.bits, options.changes)
-    plan = Plan(setting, rows, options.bits, options.seeds, changes=options.changes)
-    run_grid(plan, options, f"Ablation of {method}", (ABLATION_NOTES[method],))
+    variants = ablation_variants(setting, method, options.heads, options.bits, options.changes)
+    spec = GridSpec(setting, variants, options.bits, options.seeds, changes=options.changes)
+    run_grid(spec, options, f"Ablation of {method}", (ABLATION_NOTES[method],))

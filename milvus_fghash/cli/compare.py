@@ -32,11 +32,11 @@ def compare(
     Example: milvus-fghash compare frozen --data photos --methods lsh,baseline --out runs/compare
     """
     with optional_part("train"):
-        from milvus_fghash.experiments.grid import Plan
-        from milvus_fghash.experiments.learning_rates import factors
-        from milvus_fghash.experiments.rows import compared_rows
+        from milvus_fghash.experiments.grid import GridSpec
+        from milvus_fghash.experiments.learning_rates import rate_factors
+        from milvus_fghash.experiments.variants import comparison_variants
 
-    factors(trials)
-    rows, notes = compared_rows(setting, methods, options.heads, options.changes)
-    plan = Plan(setting, rows, options.bits, options.seeds, trials, trial_bits, options.changes)
-    run_grid(plan, options, "Comparison", notes)
+    rate_factors(trials)
+    variants, notes = comparison_variants(setting, methods, options.heads, options.changes)
+    spec = GridSpec(setting, variants, options.bits, options.seeds, trials, trial_bits, options.changes)
+    run_grid(spec, options, "Comparison", notes)

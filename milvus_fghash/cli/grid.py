@@ -23,7 +23,7 @@ from milvus_fghash.cli.training_options import training_options
 from milvus_fghash.errors import ConfigError, optional_part
 
 if TYPE_CHECKING:
-    from milvus_fghash.experiments.grid import Plan
+    from milvus_fghash.experiments.grid import GridSpec
 
 HELD_OUT = 0.2
 """Part of the training split that asks in the trials, unless the recipe's data.validation says otherwise."""
@@ -101,7 +101,7 @@ def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...] = ()) -> None:
+def run_grid(spec: GridSpec, options: GridOptions, what: str, notes: tuple[str, ...] = ()) -> None:
     """Run a grid, show its tables, write its files."""
     from milvus_fghash.evaluation.plots import check_matplotlib
     from milvus_fghash.recipes.loader import compose
@@ -109,32 +109,31 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
     if not options.table_only:
         check_matplotlib()
     with optional_part("train"):
-        from milvus_fghash.experiments.cells import GridContext, split_photos
+        from milvus_fghash.experiments.cells import GridContext, split_dataset
         from milvus_fghash.experiments.grid import Grid
-    from milvus_fghash.experiments import tables
-    from milvus_fghash.experiments.report import write_report
+    from milvus_fghash.experiments import plots, tables
 
-    recipe = compose(plan.setting, plan.rows[0].method, plan.changes)
+    recipe = compose(spec.setting, spec.variants[0].method, spec.changes)
     shared, layout = recipe.data, options.reading.layout(options.data, recipe)
     dataset = options.reading.read_files(options.data, recipe)
-    held_out = (shared.validation or HELD_OUT) if plan.trials > 1 else 0.0
+    held_out = (shared.validation or HELD_OUT) if spec.trials > 1 else 0.0
     dataset.keep_apart(options.out)
-    splits = split_photos(dataset, shared.train_split, options.query_split, held_out)
-    bench = GridContext(splits, options.out, options.feature_cache or options.out / "features", options.device)
-    grid = Grid(plan, bench)
+    splits = split_dataset(dataset, shared.train_split, options.query_split, held_out)
+    context = GridContext(splits, options.out, options.feature_cache or options.out / "features", options.device)
+    grid = Grid(spec, context)
     if not options.table_only:
         notify_warnings(dataset)
     try:
         with progress_bar(what) as update:
             results = (
-                grid.look()
+                grid.read_results()
                 if options.table_only
                 else grid.run(
                     jobs=options.jobs,
                     threads=options.threads,
                     keep_trainings=options.keep_trainings,
                     notify=notify,
-                    report=update,
+                    progress=update,
                 )
             )
     except KeyboardInterrupt:
@@ -142,9 +141,10 @@ def run_grid(plan: Plan, options: GridOptions, what: str, notes: tuple[str, ...]
         raise
     if not results.cells and not results.trials:  # only looked at: a run leaves at least a trial that failed
         raise ConfigError(f"{options.out} holds nothing of this grid; run it without --table-only")
-    title = f"{what}: {layout} {options.data.resolve().name}, {Path(plan.setting).stem}"
+    title = f"{what}: {layout} {options.data.resolve().name}, {Path(spec.setting).stem}"
     if not options.as_json:  # before the files: whatever becomes of them, the table has been seen
         click.echo(tables.markdown(results, title, notes), nl=False)
-    files = write_report(results, options.out, title, notes)
+    files = tables.write_tables(results, options.out, title, notes)
+    files += plots.write_plots(results, options.out / "plots")
     if options.as_json:
         show_json({**tables.document(results, title, notes), "files": [str(file) for file in files]})

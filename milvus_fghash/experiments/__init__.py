@@ -1,1 +1,1 @@
-"""Many trainings side by side: methods, heads, code lengths and seeds, in one resumable grid and one table."""
+"""Trainings of many methods, heads, code lengths and seeds as one resumable grid, with tables and plots."""

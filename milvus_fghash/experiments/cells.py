@@ -1,4 +1,4 @@
-"""One cell of a grid: train, encode, score. Runs in the grid's own process or in a worker's."""
+"""One training of a grid: train, encode, score. Runs in the grid's own process or in a worker process."""
 
 from __future__ import annotations
 
@@ -29,26 +29,28 @@ from milvus_fghash.training.encode import encode
 from milvus_fghash.training.feature_cache import represented
 from milvus_fghash.training.run import train
 
-PLACES = (1, 10, 100)
-"""The k of precision@k; those beyond the gallery's size are left out."""
-DIGITS = 5
-"""Significant ones, of a loss in a training curve."""
+PRECISION_AT = (1, 10, 100)
+"""The k of precision@k; values above the gallery's size are left out."""
+LOSS_DIGITS = 5
+"""Significant digits of a loss in a training curve."""
 
-Part = Literal["test", "trial"]
+Phase = Literal["test", "trial"]
+"""Trials choose the learning rates; test is the training and evaluation of the cells."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Photos that are trained on and then searched, and photos that ask."""
+    """The photos of one phase."""
 
     gallery: Dataset
+    """Trained on, then searched."""
     queries: Dataset
 
     @property
     def labels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Class numbers of queries and gallery; -1 for a gallery photo without a class."""
-        known = sorted({*self.queries.labels, *self.gallery.labels} - {""})
-        number = {name: place for place, name in enumerate(known)}
+        """Class numbers of queries and gallery; -1 for a photo without a class."""
+        classes = sorted({*self.queries.labels, *self.gallery.labels} - {""})
+        number = {name: index for index, name in enumerate(classes)}
         queries, gallery = (
             np.array([number.get(label, -1) for label in part.labels], np.int64)
             for part in (self.queries, self.gallery)
@@ -60,11 +62,11 @@ class Split:
 class GridContext:
     """What all cells of a grid share."""
 
-    splits: dict[Part, Split]
-    """`test`: the whole training split and the test photos. `trial`: two parts of the training split."""
+    splits: dict[Phase, Split]
+    """`test`: the training split and the test photos. `trial`: two parts of the training split."""
     out: Path
     cache: Path
-    """Folder of a frozen trunk's features."""
+    """Folder for the features of a frozen trunk."""
     device: str | None
 
     @property
@@ -72,111 +74,126 @@ class GridContext:
         return device_named(self.device)
 
     def training(self, task: Task) -> Path:
-        """Folder of a cell's training while it is not recorded."""
+        """Folder of a training until it is recorded."""
         return self.out / "trainings" / task.name
 
 
 @dataclass(frozen=True)
 class Task:
-    """One cell to be run."""
+    """One training to run, a trial or a cell."""
 
     name: str
-    part: Part
+    phase: Phase
     recipe: Recipe
     bits: int
     identity: Identity
 
 
-def split_photos(dataset: Dataset, train_split: str, query_split: str, held_out: float) -> dict[Part, Split]:
-    """The photos of a grid. Trials see the training split alone, of which ``held_out`` is drawn by class to ask; with 0
-    there are no trials.
+def split_dataset(dataset: Dataset, train_split: str, query_split: str, held_out: float) -> dict[Phase, Split]:
+    """The photos of a grid.
+
+    Args:
+        dataset: all photos.
+        train_split: trained on, then searched.
+        query_split: the queries.
+        held_out: fraction of the training split that serves as queries of the trials, drawn by class; 0: no trials.
 
     Raises:
-        DataError: when a split is empty, both are one, or a query has no class.
+        DataError: when a split is empty, both are the same, or a query has no class.
     """
     if both := set(split_names(query_split)) & set(split_names(train_split)):
         raise DataError(
-            f"the photos of {min(both)!r} are trained on and searched by; search by others", setting="query_split"
+            f"the split {min(both)!r} is used both for training and for queries; choose another split for the queries",
+            setting="query_split",
         )
-    gallery, queries = (_whole(dataset.split(name)) for name in (train_split, query_split))
+    gallery, queries = (_without_splits(dataset.split(name)) for name in (train_split, query_split))
     unlabelled = sum(not label for label in queries.labels)
     if unlabelled:
         raise DataError(
-            f"{unlabelled} of {len(queries)} photos of {query_split!r} have no class; queries need one each"
+            f"{unlabelled} of {len(queries)} photos of {query_split!r} have no class; every query needs one"
         )
-    splits: dict[Part, Split] = {"test": Split(gallery, queries)}
+    splits: dict[Phase, Split] = {"test": Split(gallery, queries)}
     if not held_out:
         return splits
     parted = split_by_class(gallery, held_out, 0)
     if "test" not in parted.splits:
-        raise DataError("each class has one training photo only: none can be held out to choose a learning rate")
-    splits["trial"] = Split(_whole(parted.split("train")), _whole(parted.split("test")))
+        raise DataError(
+            "each class has a single training photo, so none can be held out to choose a learning rate; expected at "
+            "least two photos in one class"
+        )
+    splits["trial"] = Split(_without_splits(parted.split("train")), _without_splits(parted.split("test")))
     return splits
 
 
-def run_cell(task: Task, bench: GridContext) -> Record:
-    """Train one cell (or go on with its training), encode gallery and queries, score them.
+def run_cell(task: Task, context: GridContext) -> Record:
+    """Train one cell (or resume its training), encode gallery and queries, score them.
 
     Raises:
-        FghashError: whatever training raises, but for losses and outputs that are not finite: they are recorded.
+        FghashError: whatever training raises, except for losses and outputs that are not finite: these are recorded.
     """
-    split = bench.splits[task.part]
+    split = context.splits[task.phase]
     known = {
         "name": task.name,
         "identity": task.identity,
         "n_queries": len(split.queries),
         "n_gallery": len(split.gallery),
         "versions": {**versions(), "numpy": np.__version__},
-        "device": bench.torch_device.type,
+        "device": context.torch_device.type,
         "threads": torch.get_num_threads(),
     }
     started = time.perf_counter()
-    folder = bench.training(task)
-    _begin(folder, task.identity)
+    folder = context.training(task)
+    _claim_folder(folder, task.identity)
     try:
         train(
-            task.recipe, task.bits, split.gallery, folder, resume=True, device=bench.device, feature_cache=bench.cache
+            task.recipe,
+            task.bits,
+            split.gallery,
+            folder,
+            resume=True,
+            device=context.device,
+            feature_cache=context.cache,
         )
         seconds = time.perf_counter() - started
         checkpoint = load_checkpoint(folder)
-        queries, galleries = codes_of(checkpoint, task.recipe, split, bench)
+        queries, galleries = codes_of(checkpoint, task.recipe, split, context)
     except NotFinite as error:
         return Record(**known, failed=str(error))
-    if task.part == "test":
-        _keep_codes(bench.out / "codes" / f"{task.name}.npz", queries, galleries, split)
+    if task.phase == "test":
+        _save_codes(context.out / "codes" / f"{task.name}.npz", queries, galleries, split)
     history = checkpoint.state.history
     terms = dict.fromkeys(name for one in history for name in one.terms)
     sources = {"encoded": "network", "learned": checkpoint.method.learned_source}
     return Record(
         **known,
         **{kind: score(queries, codes, *split.labels, task.bits, sources[kind]) for kind, codes in galleries.items()},
-        curve={name: tuple(float(f"{one.terms.get(name, 0.0):.{DIGITS}g}") for one in history) for name in terms},
+        curve={name: tuple(float(f"{one.terms.get(name, 0.0):.{LOSS_DIGITS}g}") for one in history) for name in terms},
         seconds=sum(one.seconds for one in history) if history else seconds,
     )
 
 
-def _begin(folder: Path, identity: Identity) -> None:
-    """Leave what a kill left of this very training, and nothing of another one: its rounds and weights may differ."""
-    told, text = folder / "identity.json", identity.model_dump_json()
-    with suppress(OSError):  # none yet, or nothing that a training wrote
-        if read_bounded(told, NOTE_BYTES) == text.encode():
+def _claim_folder(folder: Path, identity: Identity) -> None:
+    """Keep an unfinished training of the same identity; remove one of another, whose rounds and weights may differ."""
+    file, text = folder / "identity.json", identity.model_dump_json()
+    with suppress(OSError):  # no file yet, or one that no training wrote
+        if read_bounded(file, NOTE_BYTES) == text.encode():
             return
     if folder.exists():
         shutil.rmtree(folder)
-    write_atomic(told, text.encode())
+    write_atomic(file, text.encode())
 
 
 @torch.no_grad()
 def codes_of(
-    checkpoint: Checkpoint, recipe: Recipe, split: Split, bench: GridContext
+    checkpoint: Checkpoint, recipe: Recipe, split: Split, context: GridContext
 ) -> tuple[Codes, dict[GalleryKind, Codes]]:
     """Codes of the queries, and of the gallery by kind."""
-    device = bench.torch_device
+    device = context.torch_device
     method = checkpoint.method.to(device)
 
-    # A training photo's features are those that its training took from the cache.
-    queries = encode(method, represented(method, split.queries, recipe, bench.cache, device, plain=True), device)
-    gallery = encode(method, represented(method, split.gallery, recipe, bench.cache, device, plain=False), device)
+    # The training took the features of the gallery from the same cache.
+    queries = encode(method, represented(method, split.queries, recipe, context.cache, device, plain=True), device)
+    gallery = encode(method, represented(method, split.gallery, recipe, context.cache, device, plain=False), device)
     galleries: dict[GalleryKind, Codes] = {"encoded": gallery}
     numbers = torch.from_numpy(split.gallery.label_numbers(checkpoint.state.classes)).to(device)
     learned = method.learned_codes(numbers)
@@ -193,7 +210,7 @@ def score(
     bits: int,
     source: str,
 ) -> Score:
-    """What a record says of one gallery."""
+    """The figures of one gallery."""
     pair = (queries, query_labels, gallery, gallery_labels)
     histogram = metrics.distance_histogram(*pair, bits)
     precision, recall = metrics.radius_curve(histogram)
@@ -202,14 +219,14 @@ def score(
         source=source,
         map_exact=metrics.mean_average_precision(histogram),
         map_sorted=metrics.sorted_mean_average_precision(*pair, bits),
-        precision_at={k: metrics.precision_at(histogram, k) for k in PLACES if k <= len(gallery)},
+        precision_at={k: metrics.precision_at(histogram, k) for k in PRECISION_AT if k <= len(gallery)},
         pr_curve=RadiusCurve(precision=tuple(precision), recall=tuple(recall)),
         distinct_codes=health.distinct_codes,
         constant_bits=health.constant_bits,
     )
 
 
-def _keep_codes(path: Path, queries: Codes, galleries: dict[GalleryKind, Codes], split: Split) -> None:
+def _save_codes(path: Path, queries: Codes, galleries: dict[GalleryKind, Codes], split: Split) -> None:
     query_labels, gallery_labels = split.labels
     labels = {"query_labels": query_labels, "gallery_labels": gallery_labels}
     codes = {str(kind): stored for kind, stored in galleries.items()}
@@ -220,6 +237,6 @@ def _keep_codes(path: Path, queries: Codes, galleries: dict[GalleryKind, Codes],
         raise DataError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _whole(dataset: Dataset) -> Dataset:
-    """Without splits, so that a training takes all of it, whatever its recipe calls the training split."""
+def _without_splits(dataset: Dataset) -> Dataset:
+    """A training then takes all photos, whatever its recipe calls the training split."""
     return replace(dataset, splits=("",) * len(dataset))

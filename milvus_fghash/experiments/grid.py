@@ -1,9 +1,9 @@
-"""Rows x code lengths x seeds: which cells there are, and running those that are not recorded yet.
+"""A grid of trainings, variants x code lengths x seeds: which cells there are, and running those not recorded yet.
 
-OUT/trials.jsonl, OUT/cells.jsonl   one record a line, see `records`
-OUT/codes/CELL.npz                  codes of queries and galleries, and their class numbers
-OUT/trainings/CELL/                 a training under way, and whose it is; gone when its cell is recorded
-OUT/features/                       of a frozen trunk, unless they are kept elsewhere
+OUT/trials.jsonl, OUT/cells.jsonl   one record per line, see `records`
+OUT/codes/CELL.npz                  codes and class numbers of the queries and galleries
+OUT/trainings/CELL/                 an unfinished training and its identity; removed when its cell is recorded
+OUT/features/                       features of a frozen trunk, unless another folder is given
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from functools import cache
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.core.file_models import read_model
-from milvus_fghash.experiments.cells import GridContext, Part, Split, Task
-from milvus_fghash.experiments.learning_rates import best_factor, factors, tried_rate
+from milvus_fghash.experiments.cells import GridContext, Phase, Split, Task
+from milvus_fghash.experiments.learning_rates import best_factor, rate_factors, trial_rate
 from milvus_fghash.experiments.prepare import prepare
 from milvus_fghash.experiments.records import Identity, Record, Store
 from milvus_fghash.experiments.workers import run_tasks
@@ -32,108 +32,108 @@ from milvus_fghash.training.draws import with_seed
 from milvus_fghash.training.weights import by_content, decisive
 
 TRIALS, CELLS = "trials.jsonl", "cells.jsonl"
-KEPT = "kept"
-"""Marks a training that was asked to be kept."""
+KEEP_MARKER = "kept"
+"""File in the folder of a training that `Grid.run` must not remove."""
 
-Report = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and of what."""
+StageProgress = Callable[[int, int, str], None]
+"""Called with the number of items done, the total, and what the items are."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the tables: a method, under a head, with its own changes of the recipe."""
+class Variant:
+    """One line of the result tables: a method with a head and its own recipe changes."""
 
     label: str
     method: str
     head: str | None = None
-    """None for a method that has no head to choose."""
+    """None for a method without a choice of heads."""
     changes: tuple[str, ...] = ()
-    """As of ``--set``. Rows of equal method, head and changes are one training."""
+    """As for ``--set``. Variants of equal method, head and changes are one training."""
     group: str = ""
-    """Heading of the tables that the row stands in."""
+    """Heading of the table that lists the variant."""
 
     @property
     def name(self) -> str:
-        """Fit for a file's name: what is trained, without the label."""
-        told = [change.replace("method.options.", "") for change in self.changes]
-        words = [self.method, *told, *([self.head] if self.head else [])]
+        """What is trained, without the label; fit for a file name."""
+        changes = [change.replace("method.options.", "") for change in self.changes]
+        words = [self.method, *changes, *([self.head] if self.head else [])]
         return "-".join(re.sub(r"[^\w.=]+", "_", word) for word in words)
 
 
-Cell = tuple[Row, int, int]
-"""(row, bits, seed)."""
+Cell = tuple[Variant, int, int]
+"""One training of the grid: (variant, bits, seed)."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A whole grid."""
+class GridSpec:
+    """What a grid consists of."""
 
     setting: str
-    rows: tuple[Row, ...]
+    variants: tuple[Variant, ...]
     bits: tuple[int, ...]
     n_seeds: int
     trials: int = 1
-    """Learning rates tried for each row that learns by gradient; 1 takes the recipe's."""
+    """Number of learning rates tried for each variant trained by gradient descent; 1 takes the recipe's rate."""
     trial_bits: tuple[int, ...] = ()
-    """Code lengths of the trials; none: each length has its own."""
+    """Code lengths of the trials; none: each length has its own trials."""
     changes: tuple[str, ...] = ()
-    """Of every row's recipe."""
+    """Changes of the recipe of every variant."""
 
-    def trial_length(self, bits: int) -> int:
-        """The length whose trials count at ``bits``: the nearest in ratio, of two the longer."""
+    def trial_bits_for(self, bits: int) -> int:
+        """The length whose trials decide at ``bits``: the nearest in ratio, of two the longer."""
         return min(self.trial_bits or self.bits, key=lambda tried: (max(tried / bits, bits / tried), -tried))
 
     def cells(self) -> Iterator[Cell]:
-        """In the order in which they are run: the whole table for one seed, then for the next."""
+        """In the order of training: the whole table for one seed, then for the next."""
         for seed in range(self.n_seeds):
-            for row in self.rows:
+            for variant in self.variants:
                 for bits in self.bits:
-                    yield row, bits, seed
+                    yield variant, bits, seed
 
 
 @dataclass
 class Results:
-    """What is recorded of a plan's grid."""
+    """The recorded cells and trials of a grid."""
 
-    plan: Plan
+    spec: GridSpec
     cells: dict[Cell, Record] = field(default_factory=dict)
-    trials: dict[tuple[Row, int], dict[float, Record]] = field(default_factory=dict)
-    """(row, bits of the trials) -> factor of the recipe's learning rate -> its trial, for rows that have trials."""
+    trials: dict[tuple[Variant, int], dict[float, Record]] = field(default_factory=dict)
+    """(variant, bits of the trials) -> factor of the recipe's learning rate -> its trial; variants with trials only."""
 
-    def seeds(self, row: Row, bits: int) -> list[Record]:
-        """Those of a row's cells at a length that are recorded, in the order of their seeds."""
-        cells = ((row, bits, seed) for seed in range(self.plan.n_seeds))
+    def seeds(self, variant: Variant, bits: int) -> list[Record]:
+        """The recorded cells of a variant at one length, in the order of their seeds."""
+        cells = ((variant, bits, seed) for seed in range(self.spec.n_seeds))
         return [self.cells[cell] for cell in cells if cell in self.cells]
 
-    def factor(self, row: Row, bits: int) -> float | None:
-        """What the row's rate at a length is multiplied by; None while that is open, or when every trial failed."""
-        if not has_trials(self.plan, row):
+    def rate_factor(self, variant: Variant, bits: int) -> float | None:
+        """The factor of the variant's learning rate at one length; None while trials are missing or if all failed."""
+        if not has_trials(self.spec, variant):
             return 1.0
-        done = self._tried(row, bits)
-        return best_factor(done) if len(done) == self.plan.trials else None
+        done = self._trials_for(variant, bits)
+        return best_factor(done) if len(done) == self.spec.trials else None
 
-    def hopeless(self, row: Row, bits: int) -> bool:
-        """Whether every learning rate failed."""
-        done = self._tried(row, bits)
-        return len(done) == self.plan.trials and best_factor(done) is None
+    def all_trials_failed(self, variant: Variant, bits: int) -> bool:
+        """Whether training failed with every learning rate, so that there will be no cells."""
+        done = self._trials_for(variant, bits)
+        return len(done) == self.spec.trials and best_factor(done) is None
 
-    def _tried(self, row: Row, bits: int) -> dict[float, Record]:
-        """The trials that count for the row at a length."""
-        return self.trials.get((row, self.plan.trial_length(bits)), {})
+    def _trials_for(self, variant: Variant, bits: int) -> dict[float, Record]:
+        """The trials that decide for the variant at a length."""
+        return self.trials.get((variant, self.spec.trial_bits_for(bits)), {})
 
 
-def has_trials(plan: Plan, row: Row) -> bool:
-    return plan.trials > 1 and card(row.method).by_gradient
+def has_trials(spec: GridSpec, variant: Variant) -> bool:
+    return spec.trials > 1 and card(variant.method).by_gradient
 
 
 class Grid:
-    """A plan on photos, in a folder."""
+    """A grid on the photos of a data set, in a folder."""
 
-    def __init__(self, plan: Plan, bench: GridContext) -> None:
-        self.plan, self.bench = plan, bench
-        self._digests = {part: _digest(split) for part, split in bench.splits.items()}
+    def __init__(self, spec: GridSpec, context: GridContext) -> None:
+        self.spec, self.context = spec, context
+        self._digests = {phase: _digest(split) for phase, split in context.splits.items()}
         self._base = cache(self._recipe_of)
-        self._at = cache(lambda row, bits: self._base(row).at(bits))
+        self._at = cache(lambda variant, bits: self._base(variant).at(bits))
 
     def run(
         self,
@@ -142,20 +142,23 @@ class Grid:
         threads: int | None = None,
         keep_trainings: bool = False,
         notify: Notify = lambda line: None,
-        report: Report = lambda done, total, what: None,
+        progress: StageProgress = lambda done, total, what: None,
     ) -> Results:
-        """Run what is missing, trials first, and give all there is.
+        """Run the missing trials, then the missing cells.
 
         Args:
-            jobs: trainings side by side, each in a process of its own.
-            threads: of each; default: torch's number, shared between the jobs.
-            keep_trainings: leave the checkpoints of finished cells where they are.
-            notify: called with a line for each finished cell.
-            report: called with the progress of what goes on.
+            jobs: number of trainings in parallel, each in its own process.
+            threads: torch threads per training; default: torch's number divided by the jobs.
+            keep_trainings: keep the checkpoints of finished cells.
+            notify: called with a line for each finished training.
+            progress: called with the progress of the current stage.
+
+        Returns:
+            All recorded results, those of earlier runs too.
 
         Raises:
-            ConfigError: when a row's recipe is wrong, the folder holds figures that were made in another way, or
-                another grid is running there.
+            ConfigError: when the recipe of a variant is wrong, the folder holds results of other settings, or another
+                grid is running there.
             FghashError: whatever a training raises; what was recorded before stays.
         """
 
@@ -164,93 +167,95 @@ class Grid:
             for task in tasks:
                 if store.find(task.name, task.identity) is None:
                     missing.append(task)
-                elif not (self.bench.training(task) / KEPT).exists():  # left by a kill between record and removal
+                elif not (self.context.training(task) / KEEP_MARKER).exists():  # a kill between record and removal
                     self._remove_training(task)
-            with closing(run_tasks(missing, self.bench, jobs, threads)) as finished:
+            with closing(run_tasks(missing, self.context, jobs, threads)) as finished:
                 for number, (task, record) in enumerate(finished, 1):
                     if keep_trainings:
-                        write_atomic(self.bench.training(task) / KEPT, b"")
+                        write_atomic(self.context.training(task) / KEEP_MARKER, b"")
                     store.append(record)
                     if not keep_trainings:
                         self._remove_training(task)
                     notify(f"[{number}/{len(missing)}] {_line(record)}")
-                    report(number, len(missing), "trainings")
+                    progress(number, len(missing), "trainings")
 
-        with Store(self.bench.out / TRIALS) as trials, Store(self.bench.out / CELLS) as cells:
-            # What is wrong with a cell must not wait for its trials. Which rate it will have makes no difference.
-            tried = _distinct(self._trials().values())
-            trained = _distinct(self.cell(*cell, 1.0) for cell in self.plan.cells())
-            awaited = [task for task in tried if task.name not in trials.records]
-            awaited += [task for task in trained if task.name not in cells.records]
-            prepare(awaited, self.bench, report)
-            work(tried, trials)
+        with Store(self.context.out / TRIALS) as trials, Store(self.context.out / CELLS) as cells:
+            # Check the cells before the trials run. Which learning rate they will have makes no difference.
+            trial_tasks = _distinct(self._trials().values())
+            cell_tasks = _distinct(self.cell(*cell, 1.0) for cell in self.spec.cells())
+            missing = [task for task in trial_tasks if task.name not in trials.records]
+            missing += [task for task in cell_tasks if task.name not in cells.records]
+            prepare(missing, self.context, progress)
+            work(trial_tasks, trials)
             results = self._collect(trials, cells)
             work(_distinct(self._cells(results).values()), cells)
             return self._collect(trials, cells)
 
-    def look(self) -> Results:
-        """What is recorded, also while the grid is running elsewhere.
+    def read_results(self) -> Results:
+        """The results recorded so far, also while the grid is running in another process.
 
         Raises:
             ConfigError: as `run`.
         """
-        out = self.bench.out
+        out = self.context.out
         with Store(out / TRIALS, writing=False) as trials, Store(out / CELLS, writing=False) as cells:
             return self._collect(trials, cells)
 
     def _collect(self, trials: Store, cells: Store) -> Results:
-        results = Results(self.plan)
-        for (row, bits, factor), task in self._trials().items():
+        results = Results(self.spec)
+        for (variant, bits, factor), task in self._trials().items():
             if (record := trials.find(task.name, task.identity)) is not None:
-                results.trials.setdefault((row, bits), {})[factor] = record
+                results.trials.setdefault((variant, bits), {})[factor] = record
         for cell, task in self._cells(results).items():
             if (record := cells.find(task.name, task.identity)) is not None:
                 results.cells[cell] = record
         return results
 
-    def _trials(self) -> dict[tuple[Row, int, float], Task]:
-        """All trials, in the order in which they are run."""
-        plan = self.plan
+    def _trials(self) -> dict[tuple[Variant, int, float], Task]:
+        """All trials, in the order of training."""
+        spec = self.spec
         return {
-            (row, bits, factor): self.trial(row, bits, factor)
-            for row in plan.rows
-            if has_trials(plan, row)
-            for bits in plan.trial_bits or plan.bits
-            for factor in factors(plan.trials)
+            (variant, bits, factor): self.trial(variant, bits, factor)
+            for variant in spec.variants
+            if has_trials(spec, variant)
+            for bits in spec.trial_bits or spec.bits
+            for factor in rate_factors(spec.trials)
         }
 
     def _cells(self, results: Results) -> dict[Cell, Task]:
-        """The cells whose learning rate is known, in the order in which they are run."""
+        """The cells whose learning rate is known, in the order of training."""
         return {
-            (row, bits, seed): self.cell(row, bits, seed, factor)
-            for row, bits, seed in self.plan.cells()
-            if (factor := results.factor(row, bits)) is not None
+            (variant, bits, seed): self.cell(variant, bits, seed, factor)
+            for variant, bits, seed in self.spec.cells()
+            if (factor := results.rate_factor(variant, bits)) is not None
         }
 
     def _remove_training(self, task: Task) -> None:
-        shutil.rmtree(self.bench.training(task), ignore_errors=True)
+        shutil.rmtree(self.context.training(task), ignore_errors=True)
 
-    def trial(self, row: Row, bits: int, factor: float) -> Task:
+    def trial(self, variant: Variant, bits: int, factor: float) -> Task:
         """Seed 0 with the recipe's learning rate times ``factor``."""
-        return self._task(f"{row.name}-{bits}bits-rate{factor:.3g}", "trial", self._recipe(row, bits, 0, factor), bits)
+        recipe = self._recipe(variant, bits, 0, factor)
+        return self._task(f"{variant.name}-{bits}bits-rate{factor:.3g}", "trial", recipe, bits)
 
-    def cell(self, row: Row, bits: int, seed: int, factor: float) -> Task:
-        return self._task(f"{row.name}-{bits}bits-seed{seed}", "test", self._recipe(row, bits, seed, factor), bits)
+    def cell(self, variant: Variant, bits: int, seed: int, factor: float) -> Task:
+        recipe = self._recipe(variant, bits, seed, factor)
+        return self._task(f"{variant.name}-{bits}bits-seed{seed}", "test", recipe, bits)
 
-    def _recipe_of(self, row: Row) -> Recipe:
-        head = [f"head.kind={row.head}"] if row.head else []
-        recipe = compose(self.plan.setting, row.method, [*self.plan.changes, *head, *row.changes])
-        check_trunk(row.method, frozen=recipe.trunk.frozen)
+    def _recipe_of(self, variant: Variant) -> Recipe:
+        head = [f"head.kind={variant.head}"] if variant.head else []
+        recipe = compose(self.spec.setting, variant.method, [*self.spec.changes, *head, *variant.changes])
+        check_trunk(variant.method, frozen=recipe.trunk.frozen)
         return recipe
 
-    def _recipe(self, row: Row, bits: int, seed: int, factor: float) -> Recipe:
-        recipe = with_seed(self._at(row, bits), seed)
-        rate = tried_rate(recipe.training.learning_rate, factor)
-        plan = recipe.training.model_copy(update={"learning_rate": rate})
-        data = recipe.data.model_copy(update={"validation": 0.0})  # trials hold photos out in their own way
-        return recipe.model_copy(update={"training": plan, "data": data})
+    def _recipe(self, variant: Variant, bits: int, seed: int, factor: float) -> Recipe:
+        recipe = with_seed(self._at(variant, bits), seed)
+        rate = trial_rate(recipe.training.learning_rate, factor)
+        training = recipe.training.model_copy(update={"learning_rate": rate})
+        data = recipe.data.model_copy(update={"validation": 0.0})  # trials hold out photos in their own way
+        return recipe.model_copy(update={"training": training, "data": data})
 
-    def _task(self, name: str, part: Part, recipe: Recipe, bits: int) -> Task:
+    def _task(self, name: str, phase: Phase, recipe: Recipe, bits: int) -> Task:
         config = read_model(
             load(recipe.method.name).Config, recipe.method.options, f"method.options of {recipe.method.name}"
         )
@@ -258,9 +263,9 @@ class Grid:
             recipe=decisive(by_content(recipe)),
             options=config.model_dump(mode="json"),
             bits=bits,
-            photos=self._digests[part],
+            photos=self._digests[phase],
         )
-        return Task(name, part, recipe, bits, identity)
+        return Task(name, phase, recipe, bits, identity)
 
 
 def _digest(split: Split) -> str:
@@ -269,13 +274,13 @@ def _digest(split: Split) -> str:
 
 
 def _distinct(tasks: Iterable[Task]) -> list[Task]:
-    """Rows of several groups may share a cell."""
+    """Variants of several groups may share a cell."""
     return list({task.name: task for task in tasks}.values())
 
 
 def _line(record: Record) -> str:
     if record.failed:
         return f"{record.name}: failed, {record.failed}"
-    figures = {"encoded": record.encoded, "learned": record.learned}
-    told = ", ".join(f"{kind} {score.map_exact:.3f}" for kind, score in figures.items() if score)
-    return f"{record.name}: {told}, {record.seconds:.0f} s"
+    scores = {"encoded": record.encoded, "learned": record.learned}
+    figures = ", ".join(f"{kind} {score.map_exact:.3f}" for kind, score in scores.items() if score)
+    return f"{record.name}: mAP {figures}, {record.seconds:.0f} s"

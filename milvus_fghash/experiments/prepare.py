@@ -1,6 +1,6 @@
-"""Before the first training: see that every method can be built, and compute a frozen trunk's features once.
+"""Before the first training: check that every method can be built, and compute the features of a frozen trunk once.
 
-The process that runs the grid does it, so that workers find the features and none computes them again.
+This runs in the grid's own process, so that no worker computes the features again.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from milvus_fghash.training.photos import Photos, check_all
 from milvus_fghash.training.run import check_classes
 
 
-def prepare(tasks: Sequence[Task], bench: GridContext, report: Callable[[int, int, str], None]) -> None:
-    """Build each kind of method that the tasks need, read every photo; with a frozen trunk, fill the cache.
+def prepare(tasks: Sequence[Task], context: GridContext, progress: Callable[[int, int, str], None]) -> None:
+    """Build each kind of method that the tasks need, read every photo; with a frozen trunk, fill the feature cache.
 
     Raises:
-        ConfigError: when options or code length do not fit a method, or weights do not fit the trunk.
-        DataError: when a photo cannot be decoded, or a method has no classes to learn from.
+        ConfigError: when options or the code length do not fit a method, or weights do not fit the trunk.
+        DataError: when a photo cannot be decoded, or there are too few classes for a method.
     """
 
-    def told(done: int, total: int) -> None:
-        report(done, total, "features of the frozen trunk")
+    def filled(done: int, total: int) -> None:
+        progress(done, total, "features of the frozen trunk")
 
     def checked(done: int, total: int) -> None:
-        report(done, total, "photos checked")
+        progress(done, total, "photos checked")
 
     trunks: dict[str, StagedTrunk] = {}
     seen: set[str] = set()
     caches: list[FeatureCache] = []
     unread: list[tuple[Photos, Sequence[int]]] = []
-    """Photos that nobody has decoded yet."""
+    """Photos that were not decoded yet."""
     workers = 0
     for task in tasks:
-        recipe, split = task.recipe, bench.splits[task.part]
+        recipe, split = task.recipe, context.splits[task.phase]
         check_classes(split.gallery, recipe)
         # A trunk without weights starts at random, so each seed has a trunk, and features, of its own.
         origin = _key(recipe.trunk.name, recipe.trunk.weights, _seed_of_trunk(recipe))
-        if not _new(seen, task.part, task.bits, origin, _without_seeds(recipe)):
+        if not _new(seen, task.phase, task.bits, origin, _without_seeds(recipe)):
             continue
         with reproducible(recipe.training.deterministic):
             torch.manual_seed(recipe.training.seed)
@@ -58,38 +58,39 @@ def prepare(tasks: Sequence[Task], bench: GridContext, report: Callable[[int, in
         for dataset, plain in ((split.gallery, False), (split.queries, True)):
             photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
             if not recipe.trunk.frozen:
-                if _new(seen, task.part, plain):
+                if _new(seen, task.phase, plain):
                     unread.append((photos, range(len(photos))))
                 continue
             made_by = (method.representation, *(() if plain else (method.embedding, method.wants_views)))
             views = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.trunk.views)
-            if _new(seen, task.part, origin, plain, *made_by, *views):
-                method.to(bench.torch_device)
-                caches.append(FeatureCache(method, photos, recipe, bench.cache, bench.torch_device, plain))
+            if _new(seen, task.phase, origin, plain, *made_by, *views):
+                method.to(context.torch_device)
+                caches.append(FeatureCache(method, photos, recipe, context.cache, context.torch_device, plain))
                 unread.append((photos, caches[-1].missing()))
-    # All of them before hours of work that would end with a photo that cannot be read.
+    # Before hours of training, which would fail at a photo that cannot be read.
     check_all(_each_once(unread), workers, checked)
     for features in caches:
-        features.fill(told, checked=True)
+        features.fill(filled, checked=True)
 
 
 def _each_once(parts: Sequence[tuple[Photos, Sequence[int]]]) -> list[tuple[Photos, Sequence[int]]]:
-    """Without the photos that an earlier part has."""
-    met: set[Path] = set()
-    left = []
+    """The same photos, each only in the first part that has it."""
+    seen: set[Path] = set()
+    distinct = []
     for photos, rows in parts:
         files = {row: photos.dataset.file(row) for row in rows}
-        left.append((photos, [row for row, file in files.items() if file not in met]))
-        met.update(files.values())
-    return [part for part in left if part[1]]
+        distinct.append((photos, [row for row, file in files.items() if file not in seen]))
+        seen.update(files.values())
+    return [part for part in distinct if part[1]]
 
 
 def _new(seen: set[str], *parts: Any) -> bool:
-    """Whether this was not met before; from now on it was."""
+    """Whether this combination is new; adds it to ``seen``."""
     key = _key(*parts)
-    met = key in seen
+    if key in seen:
+        return False
     seen.add(key)
-    return not met
+    return True
 
 
 def _key(*parts: Any) -> str:

@@ -1,7 +1,7 @@
-"""What a grid keeps of one training, and a file of such records that survives a kill.
+"""The record of one training of a grid, and the file of records, which survives a kill.
 
-The file has one JSON document a line. Only the process that runs the grid writes it; each line is on the disk before
-the grid goes on. A line that a kill left half written is dropped when the file is opened again.
+The file has one JSON document per line. Only the process that runs the grid writes it; each line is on disk before
+the grid goes on. An incomplete last line, left by a kill, is dropped when the file is opened again.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from milvus_fghash.recipes.schema import Recipe, differences
 
 try:
     import fcntl
-except ImportError:  # not everywhere; then nobody watches that a folder has one grid only
+except ImportError:  # on Windows; then nothing prevents two grids from writing one folder
     fcntl = None  # type: ignore[assignment]
 
 
 class Identity(Frozen):
-    """What a training was asked to be: of equal identities only one needs to be run, whatever the roundings."""
+    """Everything that decides the figures of a training, except for rounding: equal identities need one training."""
 
     recipe: Recipe
     """At this code length and seed, without what changes no figure (`description`, `training.workers`); local weights
-    stand there by their digest."""
+    are given by their digest."""
     options: dict[str, Any]
-    """All options of the method, those left at their defaults too."""
+    """All options of the method, with their defaults."""
     bits: int
     photos: str
     """Digest of the ids and classes of gallery and queries."""
 
 
 class Score(Frozen):
-    """One gallery, asked by all queries."""
+    """Figures of one gallery, over all queries."""
 
     source: str
     """Where the gallery's codes come from: "network", "V", "B", "class codes"."""
@@ -53,26 +53,26 @@ class Score(Frozen):
 
 
 class Record(Frozen):
-    """One training and what came of it."""
+    """One training and its figures."""
 
     name: str
-    """Of the cell; unlike in one file."""
+    """Of the cell or trial; unique in a file."""
     identity: Identity
     failed: str | None = None
     """Why there are no figures: the loss or the outputs were not finite."""
     encoded: Score | None = None
     learned: Score | None = None
-    """None where the method has no learned codes."""
+    """None when the method has no learned codes."""
     n_queries: int
     n_gallery: int
     curve: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Term of the loss -> its mean in each round; 0 in a round without it."""
+    """Loss term -> its mean in each round; 0 in a round without it."""
     seconds: float = 0.0
-    """Of all rounds; of a method without rounds, of its whole training."""
+    """Duration of all rounds; for a method without rounds, of its training."""
     versions: dict[str, str] = Field(default_factory=dict)
     device: str = ""
     threads: int = 0
-    """Of torch on the processor. Like device and versions they decide roundings, and so the figures' last digits."""
+    """Of torch on the CPU. Like device and versions they influence rounding, hence the last digits of the figures."""
 
     def score(self, gallery: GalleryKind) -> Score | None:
         return self.encoded if gallery == "encoded" else self.learned
@@ -83,18 +83,18 @@ class Record(Frozen):
 
 
 class Store:
-    """Records by name, in a file that only grows; a context in which one process may write it."""
+    """Records by name, in an append-only file; a context manager that locks the file for one writing process."""
 
     def __init__(self, path: Path, *, writing: bool = True) -> None:
-        """Read the file; one that is not there is empty.
+        """Read the file; a missing file is empty.
 
         Args:
             path: the file.
-            writing: make and lock it. If not, another grid may go on writing it.
+            writing: create and lock it. If False, another grid may be writing it meanwhile.
 
         Raises:
-            ConfigError: when another grid is writing it, or a line is no record of this version.
-            DataError: when it cannot be read or written, or a line that is not the last one is damaged.
+            ConfigError: when another grid is writing it, or a line is not a record of this version.
+            DataError: when it cannot be read or written, or a line other than the last is damaged.
         """
         self.path = path
         self.records: dict[str, Record] = {}
@@ -125,7 +125,7 @@ class Store:
             self._file.close()
 
     def append(self, record: Record) -> None:
-        """Add a record; it is on the disk when this returns."""
+        """Add a record; it is on disk when this returns."""
         try:
             self._file.write(record.model_dump_json().encode() + b"\n")
             self._file.flush()
@@ -138,7 +138,7 @@ class Store:
         """The record of this name, if there is one.
 
         Raises:
-            ConfigError: when it was made in another way; names the first field that differs.
+            ConfigError: when its identity differs; names the first field that does.
         """
         record = self.records.get(name)
         if record is None:
@@ -146,8 +146,8 @@ class Store:
         now, then = identity.model_dump(mode="json"), record.identity.model_dump(mode="json")
         for place, old, new in differences(then, now):
             raise ConfigError(
-                f"{self.path} holds {name} with {place} = {old}, and now it is {new}; delete the lines of all that "
-                "are to be trained anew, or choose another folder",
+                f"{self.path} holds {name} with {place} = {old}, and now it is {new}; delete the lines of the cells to "
+                "train again, or choose another folder",
                 setting="out",
             )
         return record
@@ -159,23 +159,23 @@ class Store:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"another grid is running in {self.path.parent}; wait for it, choose another folder, or look at its "
-                "tables alone",
+                f"another grid is running in {self.path.parent}; wait for it, choose another folder, or only show the "
+                "tables",
                 setting="out table_only",
             ) from None
 
     def _read(self, *, drop: bool) -> Iterator[Record]:
         self._file.seek(0)
         raw = self._file.read()
-        whole = raw.rfind(b"\n") + 1
-        if drop and whole < len(raw):
-            self._file.truncate(whole)
-        for number, line in enumerate(raw[:whole].splitlines(), 1):
+        complete = raw.rfind(b"\n") + 1
+        if drop and complete < len(raw):
+            self._file.truncate(complete)
+        for number, line in enumerate(raw[:complete].splitlines(), 1):
             where = f"line {number} of {self.path}"
             try:
                 values = parse_json(line)
             except ValueError as error:
-                raise DataError(f"{where} is damaged ({error}); delete it to train that cell anew") from None
+                raise DataError(f"{where} is damaged ({error}); delete it to train that cell again") from None
             if not isinstance(values, dict):
-                raise DataError(f"{where} is no record; delete it")
+                raise DataError(f"{where} is not a record; delete it")
             yield read_model(Record, values, where)

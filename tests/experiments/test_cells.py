@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from milvus_fghash.core.codes import pack, unpack
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import ConfigError, TrainingError
-from milvus_fghash.experiments.cells import GridContext, Task, run_cell, split_photos
-from milvus_fghash.experiments.grid import Grid, Plan, Row
+from milvus_fghash.experiments.cells import GridContext, Task, run_cell, split_dataset
+from milvus_fghash.experiments.grid import Grid, GridSpec, Variant
 from milvus_fghash.experiments.prepare import prepare
 from milvus_fghash.training import loop, run
 from milvus_fghash.training.backbones import _Tiny
@@ -31,13 +31,15 @@ FROZEN = ("trunk.frozen=true", "trunk.views=1", "head.standardise=true")
 
 
 @pytest.fixture
-def bench(drawn_birds: Dataset, tmp_path: Path) -> GridContext:
-    return GridContext(split_photos(drawn_birds, "train", "test", 0.34), tmp_path / "out", tmp_path / "features", "cpu")
+def context(drawn_birds: Dataset, tmp_path: Path) -> GridContext:
+    return GridContext(
+        split_dataset(drawn_birds, "train", "test", 0.34), tmp_path / "out", tmp_path / "features", "cpu"
+    )
 
 
-def task(bench: GridContext, row: Row, *changes: str, bits: int = 12, seed: int = 0) -> Task:
-    plan = Plan("demo", (row,), (bits,), 1, changes=(*QUICK, *changes))
-    return Grid(plan, bench).cell(row, bits, seed, 1.0)
+def task(context: GridContext, variant: Variant, *changes: str, bits: int = 12, seed: int = 0) -> Task:
+    spec = GridSpec("demo", (variant,), (bits,), 1, changes=(*QUICK, *changes))
+    return Grid(spec, context).cell(variant, bits, seed, 1.0)
 
 
 def slow_map(
@@ -60,18 +62,18 @@ def slow_map(
     return total / len(queries)
 
 
-@pytest.mark.parametrize("row", [LSH, BASELINE], ids=["lsh", "baseline"])
-def test_a_cell_is_what_its_stored_codes_say(bench: GridContext, row: Row) -> None:
-    wanted = task(bench, row)
-    record = run_cell(wanted, bench)
-    with np.load(bench.out / "codes" / f"{wanted.name}.npz") as stored:
+@pytest.mark.parametrize("variant", [LSH, BASELINE], ids=["lsh", "baseline"])
+def test_a_cell_is_what_its_stored_codes_say(context: GridContext, variant: Variant) -> None:
+    wanted = task(context, variant)
+    record = run_cell(wanted, context)
+    with np.load(context.out / "codes" / f"{wanted.name}.npz") as stored:
         arrays = dict(stored)
     labels = arrays.pop("query_labels"), arrays.pop("gallery_labels")
     codes = {name: unpack(array, 12) for name, array in arrays.items()}
     queries = codes.pop("queries")
-    kinds = ["encoded"] if row is LSH else ["encoded", "learned"]
+    kinds = ["encoded"] if variant is LSH else ["encoded", "learned"]
     assert sorted(codes) == kinds
-    assert (record.learned is None) == (row is LSH)
+    assert (record.learned is None) == (variant is LSH)
     for kind, score in (("encoded", record.encoded), ("learned", record.learned)):
         if score:
             assert slow_map(queries, labels[0], codes[kind], labels[1]) == pytest.approx(score.map_exact, abs=1e-12)
@@ -84,13 +86,13 @@ def test_a_cell_is_what_its_stored_codes_say(bench: GridContext, row: Row) -> No
     assert record.n_gallery == 24
 
 
-def test_the_two_galleries_are_the_networks_codes_and_the_learned_ones(bench: GridContext) -> None:
-    wanted = task(bench, BASELINE, "method.options.start='photos'")  # so short a training from class codes gives few
-    record = run_cell(wanted, bench)
+def test_the_two_galleries_are_the_networks_codes_and_the_learned_ones(context: GridContext) -> None:
+    wanted = task(context, BASELINE, "method.options.start='photos'")  # so short a training from class codes gives few
+    record = run_cell(wanted, context)
     assert record.encoded
     assert record.learned
     assert (record.encoded.source, record.learned.source) == ("network", "V")
-    method = load_checkpoint(bench.training(wanted)).method
+    method = load_checkpoint(context.training(wanted)).method
 
     def codes(dataset: Dataset) -> NDArray[np.uint8]:
         photos = Photos(dataset, wanted.recipe.preprocessing, wanted.recipe.augmentation)
@@ -98,23 +100,23 @@ def test_the_two_galleries_are_the_networks_codes_and_the_learned_ones(bench: Gr
         with torch.no_grad():
             return pack(method(method.trunk.normalise(pixels)).numpy())
 
-    with np.load(bench.out / "codes" / f"{wanted.name}.npz") as stored:
+    with np.load(context.out / "codes" / f"{wanted.name}.npz") as stored:
         # another batch size may turn an output that is all but zero
-        assert np.mean(codes(bench.splits["test"].gallery) == stored["encoded"]) > 0.95
-        assert np.mean(codes(bench.splits["test"].queries) == stored["queries"]) > 0.95
+        assert np.mean(codes(context.splits["test"].gallery) == stored["encoded"]) > 0.95
+        assert np.mean(codes(context.splits["test"].queries) == stored["queries"]) > 0.95
         assert len(np.unique(stored["encoded"], axis=0)) > 3
         learned = method.learned_codes(torch.zeros(24, dtype=torch.int64))
         assert learned is not None
         assert np.array_equal(stored["learned"], pack(learned.numpy()))
         assert not np.array_equal(stored["learned"], stored["encoded"])
-        labels = dict(zip(bench.splits["test"].gallery.labels, stored["gallery_labels"], strict=True))
-        assert [labels[name] for name in bench.splits["test"].queries.labels] == stored["query_labels"].tolist()
+        labels = dict(zip(context.splits["test"].gallery.labels, stored["gallery_labels"], strict=True))
+        assert [labels[name] for name in context.splits["test"].queries.labels] == stored["query_labels"].tolist()
     assert set(record.curve) == {"pairs", "quantisation"}
     assert all(len(values) == 2 for values in record.curve.values())
     assert record.seconds > 0
 
 
-def begin(wanted: Task, bench: GridContext, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def begin(wanted: Task, context: GridContext, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Run a cell until its second round, in which it is stopped; gives the rounds that are trained from then on."""
     rounds: list[int] = []
     stops = [1]
@@ -128,23 +130,23 @@ def begin(wanted: Task, bench: GridContext, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(run, "train_round", watched)
     with pytest.raises(KeyboardInterrupt):
-        run_cell(wanted, bench)
+        run_cell(wanted, context)
     rounds.clear()
     return rounds
 
 
-def test_a_cell_goes_on_with_its_training(bench: GridContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_cell(task(bench, BASELINE), bench)
-    elsewhere = replace(bench, out=bench.out / "elsewhere")
-    rounds = begin(task(bench, BASELINE), elsewhere, monkeypatch)
-    resumed = run_cell(task(bench, BASELINE), elsewhere)
+def test_a_cell_goes_on_with_its_training(context: GridContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_cell(task(context, BASELINE), context)
+    elsewhere = replace(context, out=context.out / "elsewhere")
+    rounds = begin(task(context, BASELINE), elsewhere, monkeypatch)
+    resumed = run_cell(task(context, BASELINE), elsewhere)
     assert rounds == [1]
     assert resumed.model_copy(update={"seconds": 0}) == whole.model_copy(update={"seconds": 0})
 
 
 @pytest.mark.parametrize("change", ["training.rounds=3", "weights"])
 def test_a_cell_never_goes_on_with_the_training_of_another(
-    bench: GridContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+    context: GridContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
 ) -> None:
     for seed, name in enumerate(("one", "two")):
         torch.manual_seed(seed)
@@ -152,52 +154,54 @@ def test_a_cell_never_goes_on_with_the_training_of_another(
     began, wanted = (f"trunk.weights='{tmp_path / name}.safetensors'" for name in ("one", "two"))
     if change != "weights":
         began, wanted = f"training.rounds={QUICK_ROUNDS}", change
-    rounds = begin(task(bench, BASELINE, began), bench, monkeypatch)
-    record = run_cell(task(bench, BASELINE, wanted), bench)
+    rounds = begin(task(context, BASELINE, began), context, monkeypatch)
+    record = run_cell(task(context, BASELINE, wanted), context)
     assert rounds[0] == 0
-    fresh = run_cell(task(bench, BASELINE, wanted), replace(bench, out=bench.out / "fresh"))
+    fresh = run_cell(task(context, BASELINE, wanted), replace(context, out=context.out / "fresh"))
     assert record.model_copy(update={"seconds": 0}) == fresh.model_copy(update={"seconds": 0})
 
 
-def test_a_term_that_comes_later_is_in_the_curve(bench: GridContext) -> None:
+def test_a_term_that_comes_later_is_in_the_curve(context: GridContext) -> None:
     """A2-Net reconstructs in the second half of the rounds only."""
-    record = run_cell(task(bench, Row("a2net", "a2net", "linear")), bench)
+    record = run_cell(task(context, Variant("a2net", "a2net", "linear")), context)
     first, second = record.curve["reconstruction"]
     assert first == 0
     assert second > 0
     assert {len(values) for values in record.curve.values()} == {2}
 
 
-def test_a_loss_that_is_not_finite_is_a_result_and_a_damaged_checkpoint_is_not(bench: GridContext) -> None:
-    wild = task(bench, BASELINE, "training.learning_rate=1e30", "training.rounds=9")
-    record = run_cell(wild, bench)
+def test_a_loss_that_is_not_finite_is_a_result_and_a_damaged_checkpoint_is_not(context: GridContext) -> None:
+    wild = task(context, BASELINE, "training.learning_rate=1e30", "training.rounds=9")
+    record = run_cell(wild, context)
     assert record.failed
     assert "not finite" in record.failed
     assert record.encoded is record.learned is None
-    assert not (bench.out / "codes").exists()
-    wanted = task(bench, LSH)
-    run_cell(wanted, bench)
-    (bench.training(wanted) / "checkpoints" / "round-0000" / "model.safetensors").write_bytes(b"damaged")
+    assert not (context.out / "codes").exists()
+    wanted = task(context, LSH)
+    run_cell(wanted, context)
+    (context.training(wanted) / "checkpoints" / "round-0000" / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="cannot be used"):
-        run_cell(wanted, bench)
+        run_cell(wanted, context)
 
 
 @pytest.mark.parametrize("name", ["lsh", "baseline", "fcaenet"])
 def test_after_preparation_a_frozen_trunk_is_never_run(
-    bench: GridContext, monkeypatch: pytest.MonkeyPatch, name: str
+    context: GridContext, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Workers that computed features would all compute the same."""
-    row = Row(name, name, None if name == "lsh" else "linear")
-    tasks = [task(bench, row, *FROZEN, seed=seed) for seed in (0, 1)]
-    tasks.append(Grid(Plan("demo", (row,), (12,), 1, changes=(*QUICK, *FROZEN)), bench).trial(row, 12, 1.0))
+    variant = Variant(name, name, None if name == "lsh" else "linear")
+    tasks = [task(context, variant, *FROZEN, seed=seed) for seed in (0, 1)]
+    tasks.append(
+        Grid(GridSpec("demo", (variant,), (12,), 1, changes=(*QUICK, *FROZEN)), context).trial(variant, 12, 1.0)
+    )
     seen: list[str] = []
-    prepare(tasks, bench, lambda done, total, what: seen.append(what))
+    prepare(tasks, context, lambda done, total, what: seen.append(what))
     assert set(seen) == {"photos checked", "features of the frozen trunk"}
     monkeypatch.setattr("milvus_fghash.training.feature_cache.computed_features", None)
     for each in tasks:
-        assert run_cell(each, bench).encoded
+        assert run_cell(each, context).encoded
 
 
-def test_what_cannot_be_built_is_found_before_the_first_training(bench: GridContext) -> None:
+def test_what_cannot_be_built_is_found_before_the_first_training(context: GridContext) -> None:
     with pytest.raises(ConfigError, match="no trunk named 'tny'"):
-        prepare([task(bench, LSH, "trunk.name='tny'")], bench, lambda done, total, what: None)
+        prepare([task(context, LSH, "trunk.name='tny'")], context, lambda done, total, what: None)

@@ -115,7 +115,7 @@ def test_a_comparison_shows_and_leaves_its_tables(run: Run, drawn_birds: Dataset
     assert "## Encoded gallery" in result.stdout
     assert "| lsh | – | – | – | – |" in result.stdout  # no learned gallery at either length
     assert "| baseline | linear | V | 0." in result.stdout
-    assert "[3/3] baseline-linear-8bits-rate3: encoded 0." in result.stderr
+    assert "[3/3] baseline-linear-8bits-rate3: mAP encoded 0." in result.stderr
     assert "[8/8] " in result.stderr
     assert len((tmp_path / "out" / "table-encoded.csv").read_text().splitlines()) == 1 + 2 * 2 + 2 * 2
     assert len((tmp_path / "out" / "table-learned.csv").read_text().splitlines()) == 1 + 2 * 2
@@ -187,7 +187,7 @@ def test_an_ablation_has_its_groups_and_no_trials(run: Run, drawn_birds: Dataset
         "### Size of a box",
     ]
     assert encoded.count("| linear | 0.") == 12
-    assert "Learning rates" not in result.stdout
+    assert "Learning-rate trials" not in result.stdout
     assert len((tmp_path / "out" / "cells.jsonl").read_text().splitlines()) == 10  # three rows are one training
 
 

@@ -10,8 +10,7 @@ from PIL import Image
 
 from milvus_fghash.evaluation.plots import Line, bar_chart, line_chart
 from milvus_fghash.experiments import plots
-from milvus_fghash.experiments.grid import Plan, Results
-from milvus_fghash.experiments.report import write_report
+from milvus_fghash.experiments.grid import GridSpec, Results
 from tests.helpers.made_up_records import BASELINE, LSH, OTHER, record, results
 
 
@@ -57,12 +56,12 @@ def test_where_a_seed_failed_there_is_no_point() -> None:
 
 
 def test_a_row_looks_alike_in_all_pictures() -> None:
-    rows = [LSH, BASELINE]
-    both = plots.map_by_bits(results(), rows, "encoded")
+    variants = [LSH, BASELINE]
+    both = plots.map_by_bits(results(), variants, "encoded")
     alone = (
-        plots.map_by_bits(results(), rows, "learned"),
-        plots.precision_recall(results(), rows, "learned", 48),
-        plots.losses(results(), rows, 48),
+        plots.map_by_bits(results(), variants, "learned"),
+        plots.precision_recall(results(), variants, "learned", 48),
+        plots.losses(results(), variants, 48),
     )
     _, expected = line_chart(both, "title", "x", "y").axes[0].containers
     for lines in alone:
@@ -108,7 +107,8 @@ def test_pictures_of_rows_that_are_gone_go_and_strange_ones_stay(tmp_path: Path)
     for name in ("map-mlp-encoded.png", "seconds-boxes.png", "mine.png"):
         (tmp_path / "plots").mkdir(exist_ok=True)
         (tmp_path / "plots" / name).touch()
-    files = write_report(Results(Plan("demo", (LSH,), (12,), 1), {(LSH, 12, 0): record()}), tmp_path, "Comparison")
+    made = Results(GridSpec("demo", (LSH,), (12,), 1), {(LSH, 12, 0): record()})
+    files = plots.write_plots(made, tmp_path / "plots")
     left = {path.name for path in (tmp_path / "plots").iterdir()}
-    assert left == {path.name for path in files if path.suffix == ".png"} | {"mine.png"}
+    assert left == {path.name for path in files} | {"mine.png"}
     assert "map-encoded.png" in left

@@ -61,7 +61,7 @@ def test_a_damaged_line_that_is_not_the_last_is_an_error(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"line 1 of .*damaged.*delete it"):
         names(path)
     path.write_bytes(lines[0] + b"[]\n")
-    with pytest.raises(DataError, match=r"line 2 .* is no record"):
+    with pytest.raises(DataError, match=r"line 2 .* is not a record"):
         names(path)
     path.write_bytes(json.dumps({**json.loads(lines[0]), "encodet": 1}).encode() + b"\n")
     with pytest.raises(ConfigError, match=r"line 1 .*unknown key 'encodet'.*encoded"):

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from milvus_fghash.experiments import tables
-from milvus_fghash.experiments.grid import Plan, Results, Row
+from milvus_fghash.experiments.grid import GridSpec, Results, Variant
 from tests.helpers.made_up_records import BASELINE, LSH, OTHER, record, results
 
 ENCODED = """\
@@ -65,7 +65,7 @@ def test_a_row_without_a_learning_rate_is_named() -> None:
     made = results()
     made.trials[OTHER, 24] = {factor: record(f"t{factor}", None) for factor in (1 / 3, 1.0, 3.0)}
     text = tables.markdown(made, "Comparison")
-    assert "- baseline-mlp at 24 bits: every learning rate failed" in text
+    assert "- baseline-mlp at 24 bits: all learning rates failed" in text
     assert "| baseline | mlp | 24 | 0.001 | failed | failed | failed | – |" in text
 
 
@@ -86,12 +86,15 @@ def test_where_every_rate_failed_the_cells_did() -> None:
 
 
 def test_groups_are_tables_of_their_own() -> None:
-    rows = (Row("10 boxes", "fcaenet", "linear", ("boxes=10",), "Boxes"), Row("both", "fcaenet", "linear", (), "Parts"))
-    made = Results(Plan("demo", rows, (12,), 1))
-    for number, row in enumerate(rows):
-        made.cells[row, 12, 0] = record(row.name, 0.1 * (number + 1))
+    variants = (
+        Variant("10 boxes", "fcaenet", "linear", ("boxes=10",), "Boxes"),
+        Variant("both", "fcaenet", "linear", (), "Parts"),
+    )
+    made = Results(GridSpec("demo", variants, (12,), 1))
+    for number, variant in enumerate(variants):
+        made.cells[variant, 12, 0] = record(variant.name, 0.1 * (number + 1))
     text = tables.markdown(made, "Ablation")
-    assert "The whole method, as its recipe has it: both." in text
+    assert "The complete method of the recipe: both." in text
     assert (
         "### Boxes\n\n| variant | head | 12 bits |\n|---|---|---|\n| 10 boxes | linear | 0.100 |\n\n### Parts" in text
     )
@@ -101,9 +104,9 @@ def test_groups_are_tables_of_their_own() -> None:
 def test_what_was_changed_in_every_recipe_is_told() -> None:
     changes = ("training.rounds=3", "trunk.weights='local'")
     assert "Changed in every recipe: `training.rounds=3`.\n" in tables.markdown(
-        Results(Plan("demo", (LSH,), (12,), 1, changes=changes)), "Comparison"
+        Results(GridSpec("demo", (LSH,), (12,), 1, changes=changes)), "Comparison"
     )
-    assert "Changed" not in tables.markdown(Results(Plan("demo", (LSH,), (12,), 1)), "Comparison")
+    assert "Changed" not in tables.markdown(Results(GridSpec("demo", (LSH,), (12,), 1)), "Comparison")
 
 
 def test_each_gallery_has_a_csv_with_a_line_for_each_cell() -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from milvus_fghash.evaluation.record import RadiusCurve
-from milvus_fghash.experiments.grid import Plan, Results, Row
+from milvus_fghash.experiments.grid import GridSpec, Results, Variant
 from milvus_fghash.experiments.records import Identity, Record, Score
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.recipes.schema import Recipe
 
 RECIPE = load_recipe("demo-baseline")
 
-LSH = Row("lsh", "lsh")
-BASELINE = Row("baseline", "baseline", "linear")
-OTHER = Row("baseline", "baseline", "mlp")
+LSH = Variant("lsh", "lsh")
+BASELINE = Variant("baseline", "baseline", "linear")
+OTHER = Variant("baseline", "baseline", "mlp")
 
 
 def score(value: float, source: str = "network") -> Score:
@@ -54,8 +54,8 @@ def record(
 
 def results() -> Results:
     """Two seeds at two lengths; LSH without, the Baseline with a learned gallery; a third row of which half is run."""
-    plan = Plan("demo", (LSH, BASELINE, OTHER), (12, 48), 2, trials=3, trial_bits=(24,))
-    made = Results(plan)
+    spec = GridSpec("demo", (LSH, BASELINE, OTHER), (12, 48), 2, trials=3, trial_bits=(24,))
+    made = Results(spec)
     for bits, (first, second) in {12: (0.1, 0.3), 48: (0.25, 0.25)}.items():
         made.cells[LSH, bits, 0] = record(f"lsh-{bits}-0", first)
         made.cells[LSH, bits, 1] = record(f"lsh-{bits}-1", second)
@@ -64,9 +64,9 @@ def results() -> Results:
         for seed, (encoded, learned) in enumerate([(0.4, 0.6), (0.5, 0.8)]):
             made.cells[BASELINE, bits, seed] = record(f"baseline-{bits}-{seed}", encoded, learned, curve=curve)
     made.cells[OTHER, 12, 1] = record("other-12-1", 0.7, 0.9)
-    for row, tried in {BASELINE: (0.2, 0.3, None), OTHER: (0.6, 0.5, 0.4)}.items():
-        made.trials[row, 24] = {
-            factor: record(f"{row.name}-{factor}", value)
+    for variant, tried in {BASELINE: (0.2, 0.3, None), OTHER: (0.6, 0.5, 0.4)}.items():
+        made.trials[variant, 24] = {
+            factor: record(f"{variant.name}-{factor}", value)
             for factor, value in zip((1 / 3, 1.0, 3.0), tried, strict=True)
         }
     return made

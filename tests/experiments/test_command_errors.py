@@ -139,5 +139,5 @@ def test_when_every_rate_fails_the_tables_say_so(run: Run, drawn_birds: Dataset,
     result = run(*command)
     assert result.exit_code == 0
     assert "| baseline | linear | failed |" in result.stdout
-    assert "- baseline-linear at 8 bits: every learning rate failed" in result.stdout
+    assert "- baseline-linear at 8 bits: all learning rates failed" in result.stdout
     assert (tmp_path / "out" / "results.json").is_file()
