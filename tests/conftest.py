@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,7 +23,7 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.milvus import connection
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
-from tests.helpers.commands import Run
+from tests.helpers.commands import Run, release_databases
 from tests.helpers.decoders import FAILING, Processes, greys, watch
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import Catalog, draw_photos
@@ -51,11 +50,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         return result
 
     yield invoke
-    if "milvus_lite" in sys.modules:  # else its servers live as long as the tests do
-        from milvus_lite.server_manager import server_manager_instance
-
-        for file in tmp_path.glob("*.db"):
-            server_manager_instance.release_server(str(file))
+    release_databases(tmp_path)
     logging.captureWarnings(False)
     root.handlers[:] = before
     root.setLevel(level)
@@ -103,9 +98,7 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
     path = tmp_path_factory.mktemp("lite") / "test.db"
     with closing(connect(ConnectionConfig(str(path)))) as client:
         yield client
-    from milvus_lite.server_manager import server_manager_instance  # warns when it is imported before `connect`
-
-    server_manager_instance.release_server(str(path))
+    release_databases(path.parent)
 
 
 @pytest.fixture
@@ -116,9 +109,7 @@ def small_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     path = tmp_path / "small.db"
     with closing(connect(ConnectionConfig(str(path)))) as client:
         yield client
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(path))
+    release_databases(tmp_path)
 
 
 @pytest.fixture
