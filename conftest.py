@@ -1,4 +1,4 @@
-"""Rules for every test here: no user's Milvus is ever touched, and where CI is set nothing is skipped."""
+"""Rules for every test: plain `pytest` is quick, no user's Milvus is touched, nothing is skipped where CI is set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-runs", type=int, default=2, help="Runs of each kind of fault in integration_tests.")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.option.markexpr:
+        named = config.args_source == pytest.Config.ArgsSource.ARGS
+        config.option.markexpr = "not slow" if named else "not slow and not full"
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")  # journals of servers
     for name in [name for name in os.environ if name.startswith("MILVUS_") and name not in MILVUS_FOR_TESTS]:
         del os.environ[name]

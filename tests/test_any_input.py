@@ -39,6 +39,8 @@ from milvus_fghash.search.search import SearchParams, search_codes, search_hex, 
 from milvus_fghash.state.journal import Journal, journal_file
 from tests.helpers.commands import GOLDEN
 
+pytestmark = pytest.mark.full
+
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 ODD = ("", "\0", "a\0b", "\udcff", "\ud800", "..", "/", "\x1b[2J", "nan", "1e999", "\ufeff", "9" * 5000, "'", '"', "\\")
 ANY_TEXT = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(ODD)

@@ -17,6 +17,8 @@ from milvus_fghash.datasets.in_memory import ImageLike
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import N, draw_photos, paint
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,6 +19,8 @@ from milvus_fghash.methods import card, load
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.recipes.schema import Recipe
 
+pytestmark = pytest.mark.full
+
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FEW_CLASSES = ("training.learning_rate=0.0005",)
 CHANGED = {"food-10-frozen": dict.fromkeys(("adsh", "baseline", "fcaenet"), FEW_CLASSES)}

@@ -13,6 +13,8 @@ from milvus_fghash.core.packages import installed
 from milvus_fghash.doctor import Finding, examine, extras, is_broken
 from milvus_fghash.milvus.connection import ConnectionConfig
 
+pytestmark = pytest.mark.full
+
 NOBODY = "http://127.0.0.1:9"
 
 

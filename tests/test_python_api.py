@@ -14,6 +14,8 @@ import milvus_fghash as fg
 from milvus_fghash.datasets.dataset import Dataset
 from tests.helpers.small_bundle import write_small_bundle
 
+pytestmark = pytest.mark.full
+
 PAGE = (Path(__file__).parent.parent / "docs" / "python-api.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 TRAINS = "fg.train("

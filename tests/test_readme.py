@@ -21,6 +21,8 @@ from milvus_fghash.evaluation import record as evaluate
 from milvus_fghash.methods import METHODS
 from milvus_fghash.recipes.loader import setting_names
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -27,6 +27,8 @@ from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import paint
 from tests.helpers.small_shards import SmallShards
 
+pytestmark = pytest.mark.full
+
 
 class Killed(BaseException):
     """Ends a run where a kill would."""

@@ -29,6 +29,8 @@ from tests.helpers.import_server import ImportServer, import_server
 from tests.helpers.small_rows import records_of
 from tests.helpers.small_shards import SmallShards
 
+pytestmark = pytest.mark.full
+
 COLUMNS = ("price:double", "stock:int64", "sold:bool", "brand")
 NAMES = [word.partition(":")[0] for word in COLUMNS]
 BRANDS = ("acme", 'bolt "n" nut', "Ärger", "")

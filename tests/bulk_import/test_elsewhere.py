@@ -20,6 +20,8 @@ from tests.helpers.http_server import Site, serving
 from tests.helpers.image_bytes import encode
 from tests.helpers.small_shards import SIXTEEN, SmallShards
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def site() -> Iterator[Site]:

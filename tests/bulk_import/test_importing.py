@@ -23,6 +23,8 @@ from tests.helpers.import_server import ENDED, ImportServer, import_server
 from tests.helpers.small_rows import records_of
 from tests.helpers.small_shards import SmallShards
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(params=[True, False], ids=["with keys", "without keys"])
 def bench(

@@ -19,6 +19,8 @@ from milvus_fghash.errors import DataError, StoreError
 from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.milvus.schema import CollectionMetadata
 
+pytestmark = pytest.mark.full
+
 pq: Any = import_module("pyarrow.parquet")
 
 NOTE = CollectionMetadata(method="lsh", lineage="ab12", fingerprint="0" * 64, bits=20)

@@ -16,6 +16,8 @@ from click.testing import Result
 from milvus_fghash.cli.messages import MaskedFormatter
 from milvus_fghash.core.masking import KNOWN, Secrets
 
+pytestmark = pytest.mark.full
+
 Run = Callable[..., Result]
 
 TOKEN = "root:hunter2-secret"

@@ -14,6 +14,8 @@ from PIL import Image
 from milvus_fghash.dedupe.html_report import MEMBERS
 from tests.helpers.commands import GOLDEN, Run, document
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def birds(birds: Path) -> Path:

@@ -12,6 +12,8 @@ import pytest
 from tests.helpers.commands import GOLDEN, Run, document
 from tests.helpers.small_bundle import write_small_bundle
 
+pytestmark = pytest.mark.full
+
 
 def pack(birds: Path) -> Path:
     file = birds.with_suffix(".tar")

@@ -14,6 +14,8 @@ from milvus_fghash.explain.explain import Explained, ExplainOptions
 from tests.helpers.commands import GOLDEN, Run
 from tests.helpers.planted_models import Page
 
+pytestmark = pytest.mark.full
+
 
 def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) -> None:
     result = run("explain", GOLDEN, "--data", birds, "--queries", "3", "--bits-shown", "7,2,7", "-k", "4", "--json")

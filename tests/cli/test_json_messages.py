@@ -27,6 +27,8 @@ from milvus_fghash.cli.messages import JsonFormatter, MaskedFormatter, notify, w
 from milvus_fghash.cli.progress import EVERY, progress_bar
 from tests.helpers.commands import GOLDEN, Run
 
+pytestmark = pytest.mark.full
+
 TOKEN = "root:hunter2-secret"
 EVENTS = {"message", "photos", "progress", "error", "log", "warning", "bug", "stderr"}
 

@@ -10,6 +10,8 @@ from milvus_fghash.bundle.bundle import read_bundle
 from tests.helpers.commands import GOLDEN, Run, document
 from tests.helpers.small_bundle import write_small_bundle
 
+pytestmark = pytest.mark.full
+
 BIRDS = ("--collection-name", "birds")
 
 

@@ -15,6 +15,8 @@ from milvus_fghash.milvus.connection import ConnectionConfig, connect
 from tests.helpers.commands import GOLDEN, Run, document
 from tests.helpers.small_bundle import write_small_bundle
 
+pytestmark = pytest.mark.full
+
 
 def labels() -> dict[str, int]:
     """Label -> rows of the collection."""

@@ -15,6 +15,8 @@ from click.testing import Result
 from milvus_fghash.methods import METHODS
 from milvus_fghash.recipes.loader import compose, load_recipe, method_names, recipe_names, setting_names
 
+pytestmark = pytest.mark.full
+
 Run = Callable[..., Result]
 LENGTHS = (12, 24, 32, 48)
 PRINTED = ("cub-fcaenet", "frozen-baseline", "nabirds-a2net", "demo-fcaenet")

@@ -19,6 +19,8 @@ from tests.helpers.commands import GOLDEN, Run
 from tests.helpers.http_server import Site, serving
 from tests.helpers.image_bytes import grey
 
+pytestmark = pytest.mark.full
+
 SECRET = "S3CR3T-v4lue/+="
 SHOWN = (
     b"S3CR3T",

@@ -13,6 +13,8 @@ from milvus_fghash.encoding.decode_stream import TIMEOUT
 from milvus_fghash.encoding.encoder import Encoder
 from tests.helpers.commands import GOLDEN, Run, document
 
+pytestmark = pytest.mark.full
+
 
 def test_an_empty_folder_is_one_line_and_makes_nothing(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()

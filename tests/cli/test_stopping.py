@@ -12,12 +12,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from milvus_fghash.cli.stopping import SAID, finishing_when_interrupted
 from tests.helpers.graph_faults import change_graph, never_end_on_black
 from tests.helpers.image_bytes import encode
 from tests.helpers.small_bundle import write_small_bundle
+
+pytestmark = pytest.mark.full
 
 N = 100
 

@@ -11,6 +11,8 @@ import pytest
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
 from tests.helpers.commands import GOLDEN, Run, document
 
+pytestmark = pytest.mark.full
+
 
 def test_ingest_counts_and_a_second_run_adds_nothing(run: Run, birds: Path) -> None:
     names = ("stored", "unchanged", "rejected", "rows_in_collection")

@@ -18,6 +18,8 @@ from milvus_fghash.datasets.read import read
 from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.errors import ConfigError, DataError, MissingExtra
 
+pytestmark = pytest.mark.full
+
 FULL = "id,path,label,split,camera\nx,jay/a.jpg,jay,train,old\ny,./wren//b.jpg,wren,test,\n"
 
 

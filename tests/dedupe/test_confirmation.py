@@ -23,6 +23,8 @@ from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 from tests.helpers.drawn_scenes import BLUE, GREEN, RED, as_jpeg, scene, shirt
 from tests.helpers.small_catalog import Catalog
 
+pytestmark = pytest.mark.full
+
 FOUR = (0x0F, 0x1F, 0x0F << 32, 0)
 """Perceptual hashes: the first two are 1 bit apart, the third 8 bits from the first; the last is not known."""
 

@@ -19,6 +19,8 @@ from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
 from tests.helpers.small_bundle import write_small_bundle
 
+pytestmark = pytest.mark.full
+
 Held = Mapping[str, tuple[int, str]]
 """id -> (code of 12 bits in the upper bits of 16, content)."""
 

@@ -16,6 +16,8 @@ from milvus_fghash.core.images import DEFAULT_LIMITS
 from milvus_fghash.encoding.decode_stream import decode
 from tests.helpers.decoders import SMALL, Processes, until
 
+pytestmark = pytest.mark.full
+
 
 def is_running(process: int) -> bool:
     """Not so for a zombie, which waits for its parent only."""

@@ -19,6 +19,8 @@ from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
 from milvus_fghash.errors import ConfigError
 from tests.helpers.decoders import SMALL, Processes, summary, until
 
+pytestmark = pytest.mark.full
+
 
 def finished(pool: DecoderPool, count: int) -> dict[int, Photo | Rejected]:
     done: dict[int, Photo | Rejected] = {}

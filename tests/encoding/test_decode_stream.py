@@ -16,6 +16,8 @@ from milvus_fghash.errors import ConfigError
 from tests.helpers.decoders import SMALL, Processes
 from tests.helpers.odd_photos import REJECTED, TAKEN
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_photos_come_in_order_with_the_hash_of_their_file(pictures: list[Path], workers: int) -> None:

@@ -18,6 +18,8 @@ from milvus_fghash.encoding.decode_worker import BYTES_PER_PIXEL, MEMORY, memory
 from tests.helpers.decoders import SMALL, Processes, summary
 from tests.helpers.image_bytes import encode, noise, turned_by
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.usefixtures("failing")
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep to no such limit")

@@ -23,6 +23,8 @@ from tests.helpers.decoders import SMALL, summary
 from tests.helpers.image_bytes import RED, encode, noise, pixels_of, reason_of, turned_by
 from tests.helpers.small_catalog import Catalog
 
+pytestmark = pytest.mark.full
+
 BOTH = pytest.mark.parametrize("file_format", ["AVIF", "HEIF"])
 WHOLE: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},

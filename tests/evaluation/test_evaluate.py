@@ -25,6 +25,8 @@ from milvus_fghash.milvus.rows import Rows, photo_id
 from milvus_fghash.search.search import SearchResult, search_codes
 from tests.helpers.small_bundle import write_small_bundle
 
+pytestmark = pytest.mark.full
+
 
 def open_encoder(folder: Path, learned: LearnedCodes | None = None, seed: int = 0) -> Encoder:
     return Encoder.open(write_small_bundle(folder, seed=seed, learned=learned))

@@ -27,6 +27,8 @@ from milvus_fghash.evaluation.plots import (
 from milvus_fghash.evaluation.record import Evaluation, EvaluationRecord, Subject, evaluate_codes
 from tests.helpers.commands import Run
 
+pytestmark = pytest.mark.full
+
 NAMES = ["precision_recall.png", "precision_at_k.png", "distances.png", "bit_balance.png"]
 
 

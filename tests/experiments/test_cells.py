@@ -24,6 +24,8 @@ from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.photos import PLAIN, Photos
 from tests.helpers.made_up_records import BASELINE, LSH
 
+pytestmark = pytest.mark.full
+
 QUICK_ROUNDS = 2
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", f"training.rounds={QUICK_ROUNDS}",
          "training.epochs_per_round=2", "training.batch_size=8")  # fmt: skip

@@ -19,6 +19,8 @@ from milvus_fghash.errors import DataError
 from tests.helpers.commands import Run
 from tests.helpers.grid_commands import compare, words
 
+pytestmark = pytest.mark.full
+
 Process = subprocess.Popen[bytes]
 Start = Callable[..., Process]
 

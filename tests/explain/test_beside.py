@@ -20,6 +20,8 @@ from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.training.checkpoint import load_checkpoint
 from tests.helpers.planted_models import PHOTOS, Page, Planted, captions, explained, planted, query_of, signs_of
 
+pytestmark = pytest.mark.full
+
 
 def test_a_second_model_with_other_bits_stands_below(dataset: Dataset) -> None:
     _, page = explained(dataset, planted(), planted(5, "second"), hits=2)

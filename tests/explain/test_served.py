@@ -20,6 +20,8 @@ from milvus_fghash.explain.occlusion import OCCLUSION, occlusion
 from milvus_fghash.explain.pictures import overlay, stretched
 from tests.helpers.small_bundle import SIDE, directions, write_small_bundle
 
+pytestmark = pytest.mark.full
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-v1"
 BITS = 12
 

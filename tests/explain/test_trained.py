@@ -27,6 +27,8 @@ from milvus_fghash.training.checkpoint import load_checkpoint
 from tests.helpers.planted_models import Page
 from tests.helpers.quick_training import BITS, SIZE, Make
 
+pytestmark = pytest.mark.full
+
 
 def places(model: CheckpointModel, photos: Pixels) -> Tensor:
     """What a linear head says of each place of the last maps alone: (b, n_bits, h, w)."""

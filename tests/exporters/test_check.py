@@ -21,6 +21,8 @@ from milvus_fghash.exporters.graph import ExportedEncoder, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
 from milvus_fghash.methods.lsh import Method
 
+pytestmark = pytest.mark.full
+
 OUTPUTS = ("logits", "codes")
 Make = Callable[[int], Method]
 

@@ -31,6 +31,8 @@ from milvus_fghash.training.checkpoint import (
 from tests.helpers.commands import GOLDEN
 from tests.helpers.onnx_graphs import outputs_of, run, stretched
 
+pytestmark = pytest.mark.full
+
 Make = Callable[[int], Method]
 Pixels = NDArray[np.uint8]
 

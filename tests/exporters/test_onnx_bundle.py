@@ -18,6 +18,8 @@ from milvus_fghash.exporters.onnx_bundle import Origin, export_method
 from milvus_fghash.methods.lsh import Method
 from tests.helpers.onnx_graphs import Pixels, outputs_of, run, stretched
 
+pytestmark = pytest.mark.full
+
 Make = Callable[[int], Method]
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

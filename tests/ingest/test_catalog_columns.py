@@ -22,6 +22,8 @@ from milvus_fghash.ingest.verify import repair, verify
 from milvus_fghash.milvus.collection import HashCollection
 from tests.helpers.small_catalog import EIGHT, Catalog, N, paint
 
+pytestmark = pytest.mark.full
+
 
 @dataclass
 class Shop:

@@ -16,6 +16,8 @@ from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.state.journal import Journal, JournalEntry
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def ten(lite: MilvusClient, bundle: Path, new_name: str) -> HashCollection:

@@ -24,6 +24,8 @@ from tests.helpers.decoders import Processes
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import Catalog
 
+pytestmark = pytest.mark.full
+
 N = 30
 
 

@@ -21,6 +21,8 @@ from milvus_fghash.search.search import search_file
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_rows import rows_of
 
+pytestmark = pytest.mark.full
+
 
 @dataclass
 class Bench:

@@ -25,6 +25,8 @@ from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import Catalog
 from tests.helpers.small_rows import rows_of
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_ingest_keeps_the_hash_of_each_photo(catalog: Catalog, workers: int) -> None:

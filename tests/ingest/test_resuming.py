@@ -16,6 +16,8 @@ from milvus_fghash.ingest.delete import delete_ids
 from milvus_fghash.milvus.rows import photo_id
 from tests.helpers.small_catalog import EIGHT, Catalog, N, paint
 
+pytestmark = pytest.mark.full
+
 
 def counts(result: IngestResult) -> tuple[int, int, int, int]:
     return result.stored, result.unchanged, result.rejected, result.rows_in_collection

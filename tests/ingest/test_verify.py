@@ -17,6 +17,8 @@ from milvus_fghash.search.search import search_codes
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import Catalog, N
 
+pytestmark = pytest.mark.full
+
 
 def wrong(found: Any) -> dict[str, tuple[int, tuple[str, ...]]]:
     return {name: (one.count, one.examples) for name, one in found.findings.items() if one.count}

@@ -19,6 +19,8 @@ from milvus_fghash.training.backbones import build_trunk
 from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
 
+pytestmark = pytest.mark.full
+
 WIDTH = 3 * 128  # two parts and the whole on the tiny trunk
 ROWS = torch.tensor([5, 0])
 

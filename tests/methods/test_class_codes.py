@@ -32,6 +32,8 @@ from milvus_fghash.methods.heads import Standardise
 from milvus_fghash.recipes.schema import HeadChoice
 from tests.helpers.small_method import LABELS, Flat, N, minimal_distance
 
+pytestmark = pytest.mark.full
+
 
 def distance(first: Tensor, second: Tensor) -> int:
     return sum(int(a != b) for a, b in zip(first.tolist(), second.tolist(), strict=True))

@@ -22,6 +22,8 @@ from milvus_fghash.training.backbones import build_trunk
 from milvus_fghash.training.checkpoint import Checkpoint, RoundRecord, build_method, load_checkpoint
 from milvus_fghash.training.run import Watcher, train
 
+pytestmark = pytest.mark.full
+
 BITS = 12  # not a multiple of 8: two bytes, four spare bits
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=2", "training.epochs_per_round=1",
          "training.batch_size=8")  # fmt: skip

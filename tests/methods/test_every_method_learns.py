@@ -27,6 +27,8 @@ from milvus_fghash.training.photos import Loader, Photos
 from milvus_fghash.training.run import train
 from milvus_fghash.training.sources import plain_features
 
+pytestmark = pytest.mark.full
+
 BITS, CLASSES, NEIGHBOURS = 16, 4, 10
 FLOORS = {
     "sdh": 0.40,

@@ -18,6 +18,8 @@ from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.recipes.schema import HeadChoice
 from tests.helpers.small_method import BITS, C, batch, made
 
+pytestmark = pytest.mark.full
+
 
 def test_cosine_softmax_worked_by_hand() -> None:
     # cosines of (3, 4) with (1, 1), (1, -1), (-1, -1): 7, -1 and -7 over 5 sqrt 2. Class 1 with scale 2 and margin 0.5:

@@ -14,6 +14,8 @@ from milvus_fghash.methods.projections import Centred, Projection, principal_axe
 from milvus_fghash.recipes.schema import HeadChoice
 from tests.helpers.small_method import WIDTH, Flat
 
+pytestmark = pytest.mark.full
+
 METHODS = [pytest.param(module, id=module.__name__.rpartition(".")[2]) for module in (lsh, sh, itq, sdh)]
 N, BITS = 30, 5
 

@@ -30,6 +30,8 @@ from milvus_fghash.state.migration_record import ReindexRecord, record_file
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import EIGHT, Catalog, N, paint
 
+pytestmark = pytest.mark.full
+
 
 @dataclass
 class Change:

@@ -28,6 +28,8 @@ from milvus_fghash.state.journal import Journal
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_rows import rows_of
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def alias(lite: MilvusClient, new_name: str) -> Iterator[str]:

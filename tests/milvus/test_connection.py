@@ -21,6 +21,8 @@ from milvus_fghash.errors import ConfigError, MissingExtra, StoreError
 from milvus_fghash.milvus.connection import ConnectionConfig, connect, probe
 from milvus_fghash.milvus.lite import LITE_FIX
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("token", ["root:Milvus", "root:with space:and colon", "a1b2c3d4e5f6", "user:пароль"])
 def test_tokens_of_both_kinds_are_taken(token: str) -> None:

@@ -24,6 +24,8 @@ from milvus_fghash.search.search import SearchParams, search_codes
 from tests.helpers.small_catalog import Catalog, draw_photos
 from tests.helpers.small_rows import rows_of
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture
 def own(tmp_path: Path, bundle: Path) -> Iterator[HashCollection]:

@@ -12,6 +12,8 @@ import pytest
 
 import milvus_fghash
 
+pytestmark = pytest.mark.full
+
 PACKAGE = Path(milvus_fghash.__file__).parent
 
 

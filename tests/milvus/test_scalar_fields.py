@@ -21,6 +21,8 @@ from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.milvus.scalar_fields import asked_columns, check_column_name, read_columns
 from milvus_fghash.search.search import SearchParams, search_codes
 
+pytestmark = pytest.mark.full
+
 COLUMNS = (Column("price", "double"), Column("stock", "int64"), Column("sold", "bool"), Column("brand", "text"))
 
 

@@ -25,6 +25,8 @@ from milvus_fghash.milvus.retry import RetryPolicy
 from milvus_fghash.milvus.rows import FieldValues, photo_id
 from tests.helpers.small_catalog import Catalog, N, paint
 
+pytestmark = pytest.mark.full
+
 
 def test_photos_that_cannot_be_read_do_not_pile_up(catalog: Catalog) -> None:
     for file in catalog.photos.iterdir():

@@ -26,6 +26,8 @@ from milvus_fghash.milvus.rows import Rows, by_field
 from milvus_fghash.milvus.upsert import replace_rows
 from tests.helpers.small_rows import records_of, rows_of
 
+pytestmark = pytest.mark.full
+
 COLUMNS = (Column("price", "double"), Column("stock", "int64"), Column("sold", "bool"), Column("brand", "text"))
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 

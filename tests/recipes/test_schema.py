@@ -23,6 +23,8 @@ from milvus_fghash.recipes.loader import (
 )
 from milvus_fghash.recipes.schema import Recipe
 
+pytestmark = pytest.mark.full
+
 
 def written(folder: Path, text: str) -> str:
     (folder / "mine.toml").write_text(text, encoding="utf-8")

@@ -13,6 +13,8 @@ from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.training.run import train
 from tests.helpers.demo_recipe import FROZEN, recipe
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("changes", [(), ("training.workers=1",), FROZEN], ids=["alone", "a worker", "frozen"])
 def test_all_photos_that_cannot_be_read_are_named_before_any_work(

@@ -13,6 +13,8 @@ from milvus_fghash.training.backbones import StagedTrunk
 from milvus_fghash.training.run import Watcher, train
 from tests.helpers.demo_recipe import FROZEN, recipe, weights
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_mixed_precision_and_its_friends_train(

@@ -13,6 +13,8 @@ from milvus_fghash.training import photos as module
 from milvus_fghash.training.photos import PLAIN, Loader, Photos
 from tests.helpers.image_bytes import noise
 
+pytestmark = pytest.mark.full
+
 SMALL = Preprocessing(size=32, resize=40)
 
 

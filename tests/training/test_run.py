@@ -26,6 +26,8 @@ from milvus_fghash.training.weights import by_content
 from tests.helpers.commands import Run
 from tests.helpers.demo_recipe import FROZEN, QUICK, recipe, weights
 
+pytestmark = pytest.mark.full
+
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

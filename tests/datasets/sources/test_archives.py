@@ -24,6 +24,8 @@ from tests.helpers.decoders import SMALL, summary
 from tests.helpers.http_server import Site
 from tests.helpers.image_bytes import grey
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("workers", [0, 1])

@@ -18,6 +18,8 @@ from tests.helpers.decoders import SMALL, summary
 from tests.helpers.http_server import Site
 from tests.helpers.image_bytes import grey
 
+pytestmark = pytest.mark.full
+
 
 def places(site: Site, *paths: str) -> list[PhotoLocation]:
     found = [located(f"{site.url}{path}", Path(), "list")[1] for path in paths]

@@ -20,6 +20,8 @@ from tests.helpers.http_pages import LOGIN, NGINX, SIGN_IN, SSO
 from tests.helpers.http_server import Site
 from tests.helpers.image_bytes import grey
 
+pytestmark = pytest.mark.full
+
 CLASSES = {"jay": range(5), "wren": range(5, 20)}
 
 

@@ -17,6 +17,8 @@ from tests.helpers.decoders import SMALL, summary
 from tests.helpers.image_bytes import grey
 from tests.helpers.s3_server import Store
 
+pytestmark = pytest.mark.full
+
 ODD = ("train/jay/a b+c.png", "train/jay/100%.png", "train/wren/x?y#z.png", "train/wren/ü::v.png", "test/jay/[1]*.png")
 
 
