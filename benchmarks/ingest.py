@@ -80,7 +80,7 @@ class Bench:
 
     def keep(self, way: str, collection: HashCollection) -> None:
         """Remember the codes, and drop the collection."""
-        rows = Rows.joined(list(collection.scan()), self.encoder.dim // 8)
+        rows = Rows.concatenate(list(collection.scan()), self.encoder.dim // 8)
         code_of = dict(zip(rows.ids, rows.codes, strict=True))
         self.codes[way] = np.stack([code_of[photo_id("", path)] for path in self.dataset.paths])
         HashCollection.drop(self.client, collection.name)

@@ -79,7 +79,7 @@ def plain_table(rows: Rows, schema: Any) -> Any:
         "label": rows.labels,
         "content_sha": rows.content_shas,
         "meta": [json.dumps(meta) for meta in rows.metas],
-        "phash": rows.known_phashes,
+        "phash": rows.phashes_or_unknown,
     }
     return pa.table(columns, schema=schema)
 

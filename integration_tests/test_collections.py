@@ -36,7 +36,7 @@ def test_a_second_upsert_adds_nothing_and_the_last_one_counts(client: MilvusClie
         collection.upsert(rows)
         assert collection.count() == 300
     changed = replace(rows, codes=np.ascontiguousarray(rows.codes[::-1]), labels=("new",) * 300)
-    twice = Rows.joined([rows, changed], 2)  # each id twice in one call
+    twice = Rows.concatenate([rows, changed], 2)  # each id twice in one call
     assert collection.upsert(twice) == 300
     got = collection.get(rows.ids)  # at once: this read is the one that must wait for the write
     assert collection.count() == 300
@@ -135,7 +135,7 @@ def test_an_index_that_was_dropped_is_named_and_built_again_beside_the_rows(
     client: MilvusClient, dropped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedding_dim = 4 if probe(client).several_vectors else None
-    monkeypatch.setattr(indexes, "BEING_MADE", 0.5)
+    monkeypatch.setattr(indexes, "INDEX_GRACE_SECONDS", 0.5)
     rows, another = random_rows(30, 12), manifest_of(12).model_copy(update={"fingerprint": "f" * 64})
     collection = HashCollection.create(client, dropped, manifest_of(12), embedding_dim=embedding_dim)
     collection.upsert(rows, np.ones((30, 4), np.float32) if embedding_dim else None)

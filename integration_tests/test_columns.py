@@ -110,7 +110,7 @@ def test_filters_find_and_delete_what_a_plain_loop_finds(collection: HashCollect
         assert 0 < len(wanted) < N, filter
         assert found_by(collection, rows, filter) == wanted, filter
     assert collection.get(rows.ids).columns == rows.columns
-    scanned = Rows.joined(list(collection.scan(70)), 2)
+    scanned = Rows.concatenate(list(collection.scan(70)), 2)
     assert sorted(zip(scanned.ids, scanned.columns["brand"], strict=True)) == sorted(
         zip(rows.ids, rows.columns["brand"], strict=True)
     )

@@ -26,7 +26,7 @@ from milvus_fghash.errors import Inconsistent, StoreError
 from milvus_fghash.ingest.api import ingest
 from milvus_fghash.migration.promote import AliasChange, candidate, drop_older, promote, rollback
 from milvus_fghash.milvus import aliases
-from milvus_fghash.milvus.alias_history import Versions
+from milvus_fghash.milvus.alias_history import AliasHistory
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.collections import list_collections
 from milvus_fghash.milvus.connection import ConnectionConfig
@@ -164,7 +164,7 @@ def test_searches_go_on_while_older_versions_are_dropped(
             promote(server, alias, name, tmp_path.joinpath, unverified=True)
             assert drop_older(server, alias, 1, tmp_path.joinpath, yes=False) == gone
             assert drop_older(server, alias, 1, tmp_path.joinpath, yes=True) == gone
-    assert Versions.of(server, alias) == Versions(alias, names[2], (names[1],))
+    assert AliasHistory.of(server, alias) == AliasHistory(alias, names[2], (names[1],))
     assert sorted(name for name in server.list_collections() if name.startswith(alias)) == names[1:]
     assert all(set(counts) == {str(ROWS)} for counts in counted(seen).values())
 

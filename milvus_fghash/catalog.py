@@ -49,7 +49,7 @@ from milvus_fghash.milvus.indexes import build_missing
 from milvus_fghash.milvus.own_ids import row_ids
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
 from milvus_fghash.milvus.rows import Rows, photo_id
-from milvus_fghash.milvus.scalar_fields import asked_columns
+from milvus_fghash.milvus.scalar_fields import requested_columns
 from milvus_fghash.milvus.schema import check_name
 from milvus_fghash.milvus.settings import DEFAULT_SETTINGS, CollectionSettings, open_or_create
 from milvus_fghash.search.search import SearchParams, SearchResult, search_codes, search_hex, search_id
@@ -790,7 +790,7 @@ class Catalog:
         progress: Progress | None = None,
     ) -> IngestResult:
         encoder = self._encoder()
-        columns = asked_columns(self.settings.columns, dataset.cells)
+        columns = requested_columns(self.settings.columns, dataset.cells)
         dataset = dataset.as_columns(columns)  # a value that cannot be is known before a collection is made for it
         if report is not None:
             write_atomic(report, b"")  # before a collection is made for a run that cannot report

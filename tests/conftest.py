@@ -104,8 +104,8 @@ def lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusClient]:
 @pytest.fixture
 def small_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MilvusClient]:
     """A client whose connection rejects messages of more than 50,000 bytes, as servers do at 64 MB."""
-    options: dict[Any, int] = {**connection.SELDOM_PING, b"grpc.max_send_message_length": 50_000}
-    monkeypatch.setattr(connection, "SELDOM_PING", options)
+    options: dict[Any, int] = {**connection.KEEPALIVE_OPTIONS, b"grpc.max_send_message_length": 50_000}
+    monkeypatch.setattr(connection, "KEEPALIVE_OPTIONS", options)
     path = tmp_path / "small.db"
     with closing(connect(ConnectionConfig(str(path)))) as client:
         yield client

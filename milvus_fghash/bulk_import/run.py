@@ -313,7 +313,7 @@ def _contents(rows: Rows) -> dict[str, tuple[Any, ...]]:
         rows.labels,
         rows.content_shas,
         rows.metas,
-        rows.known_phashes,
+        rows.phashes_or_unknown,
         *rows.columns.values(),
     )
     return dict(zip(rows.ids, zip(*columns, strict=True), strict=True))

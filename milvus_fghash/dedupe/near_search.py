@@ -216,12 +216,12 @@ def _described(
     parts = [(kind, [census.ids[row] for row in rows]) for kind, rows in found]
     wanted = sorted({key for _kind, ids in parts for key in ids})
     position = {key: row for row, key in enumerate(wanted)}
-    rows = Rows.joined(
+    rows = Rows.concatenate(
         [collection.get(wanted[start : start + MAX_IDS_PER_CALL]) for start in range(0, len(wanted), MAX_IDS_PER_CALL)],
         code_bytes(collection.bits),
     )
     _check_unchanged(collection, census, rows, wanted)
-    phashes = list(rows.known_phashes)
+    phashes = list(rows.phashes_or_unknown)
     near = {position[key] for kind, ids in parts if kind == "near" for key in ids}
     unknown = sorted(row for row in near if phashes[row] == UNKNOWN)
     for row, phash in read_phashes(rows, unknown, photos, progress):

@@ -59,7 +59,7 @@ def delete_ids(
     asked = list(dict.fromkeys(ids))
     for key in asked:
         check_fits("id", key)
-    there = list(itertools.chain.from_iterable(collection.present(asked)))
+    there = list(itertools.chain.from_iterable(collection.existing_ids(asked)))
     if yes:
         check_quotes(collection.client, there, "delete")  # before the journal is told of rows that will stay
     if yes and journal:  # before they go, and all: whatever stops this in the middle, nothing of it comes back

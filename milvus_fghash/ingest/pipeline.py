@@ -22,7 +22,7 @@ from milvus_fghash.ingest.options import IngestOptions, IngestResult
 from milvus_fghash.ingest.symlinks import places
 from milvus_fghash.ingest.writer import Batch, Writer
 from milvus_fghash.milvus.collection import HashCollection
-from milvus_fghash.milvus.rows import Rows, why_not_kept
+from milvus_fghash.milvus.rows import Rows, why_not_storable
 from milvus_fghash.state.journal import DELETED, JournalEntry
 
 T = TypeVar("T")
@@ -187,7 +187,7 @@ class IngestRun:
             reason = DELETED if todo.deleted_sha else ""
             self._set_aside(JournalEntry(todo.id, self.dataset.paths[row], todo.stamp, photo.content_sha, reason))
             return False
-        if misfit := why_not_kept(self.dataset, row, self.changes.meta(row)):
+        if misfit := why_not_storable(self.dataset, row, self.changes.meta(row)):
             self._reject(Rejected(self.dataset.paths[row], *misfit, photo.row))
             return False
         return True

@@ -56,7 +56,7 @@ class AliasClient:
 
     def _is_current(self, collection: HashCollection) -> bool:
         try:
-            return collection.is_called(self.alias)
+            return collection.refers_to_this(self.alias)
         except StoreBusy:
             raise
         except StoreError:  # nothing has that name, says Milvus in its words; `open` has better ones

@@ -155,9 +155,9 @@ class _Row:
 
 def _shas(collection: HashCollection, ids: list[str]) -> dict[str, str]:
     """Id -> content_sha, of those that are there. Who reads at once may miss one; only those are waited for."""
-    found = collection.with_ids(ids, ["id", "content_sha"], "Bounded")
+    found = collection.query_by_id(ids, ["id", "content_sha"], "Bounded")
     there = {row["id"] for row in found}
-    found += collection.with_ids([key for key in ids if key not in there], ["id", "content_sha"])
+    found += collection.query_by_id([key for key in ids if key not in there], ["id", "content_sha"])
     return {row["id"]: row["content_sha"] for row in found}
 
 

@@ -16,7 +16,7 @@ from milvus_fghash.migration.model_comparison import MissingRows, look
 from milvus_fghash.migration.reindex import DIGITS
 from milvus_fghash.milvus import alias_history as versions
 from milvus_fghash.milvus import aliases
-from milvus_fghash.milvus.alias_history import Versions
+from milvus_fghash.milvus.alias_history import AliasHistory
 from milvus_fghash.milvus.collection import HashCollection, count_rows
 from milvus_fghash.milvus.errors import TIMEOUT, milvus_call
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
@@ -57,7 +57,7 @@ def candidate(client: MilvusClient, alias: str) -> str:
     Raises:
         ConfigError: when there is none, or more than one.
     """
-    now = Versions.of(client, alias)
+    now = AliasHistory.of(client, alias)
     known = {now.current, *now.previous}
     with milvus_call("cannot list the collections"):
         names: list[str] = sorted(client.list_collections(timeout=TIMEOUT))
@@ -96,7 +96,7 @@ def promote(
     aliases.check_free(client, check_name(alias))
     new = HashCollection.open(client, name)
     record = ReindexRecord.read(folder_of(new.name), new.uid)
-    now = Versions.of(client, alias)
+    now = AliasHistory.of(client, alias)
     if now.current == new.name:
         return AliasChange(alias, new.name, None, new.count(), None, now.previous)
     before = _replaced(client, now, record)
@@ -129,7 +129,7 @@ def rollback(client: MilvusClient, alias: str) -> AliasChange:
         StoreError: when there is no such alias, no version before, or Milvus rejects.
         Inconsistent: when the version before is empty.
     """
-    now = Versions.of(client, alias)
+    now = AliasHistory.of(client, alias)
     if now.current is None:
         raise StoreError(f"there is no alias {alias}; promote makes one")
     if not now.previous:
@@ -138,7 +138,7 @@ def rollback(client: MilvusClient, alias: str) -> AliasChange:
     if not (rows := older.count()):
         raise Inconsistent(f"the collection {older.name}, which {alias} stood for before, is empty")
     rows_before = count_rows(client, now.current)
-    after = versions.step_back(client, now)
+    after = versions.roll_back(client, now)
     return AliasChange(alias, older.name, now.current, rows, rows_before, after.previous)
 
 
@@ -149,13 +149,13 @@ def drop_older(client: MilvusClient, alias: str, keep: int, folder_of: FolderOf,
         ConfigError: when a run is writing to one.
         StoreError: when another alias stands for one, or Milvus rejects.
     """
-    older = list(Versions.of(client, alias).previous[keep:])
+    older = list(AliasHistory.of(client, alias).previous[keep:])
     for name in older if yes else []:
         drop_with_journal(client, name, folder_of(name))
     return older
 
 
-def _replaced(client: MilvusClient, now: Versions, record: ReindexRecord | None) -> HashCollection | None:
+def _replaced(client: MilvusClient, now: AliasHistory, record: ReindexRecord | None) -> HashCollection | None:
     """What the alias stands for; of a new alias, the collection beside which the new one was filled."""
     name = now.current or (record.old if record and aliases.exists(client, record.old) else None)
     return HashCollection.open(client, name) if name else None

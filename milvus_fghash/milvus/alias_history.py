@@ -17,7 +17,7 @@ PREVIOUS = re.compile(r"(.+)_previous_([1-9][0-9]*)")
 
 
 @dataclass(frozen=True)
-class Versions:
+class AliasHistory:
     """What an alias stands for (None: there is no such alias), and what it stood for before, the newest first."""
 
     alias: str
@@ -25,7 +25,7 @@ class Versions:
     previous: tuple[str, ...]
 
     @classmethod
-    def of(cls, client: MilvusClient, alias: str) -> Versions:
+    def of(cls, client: MilvusClient, alias: str) -> AliasHistory:
         """Ask Milvus.
 
         Raises:
@@ -38,7 +38,7 @@ class Versions:
         return cls(alias, current, tuple(name for name in dict.fromkeys(before) if name != current))
 
 
-def advance(client: MilvusClient, alias: str, collection: str, before: str | None = None) -> Versions:
+def advance(client: MilvusClient, alias: str, collection: str, before: str | None = None) -> AliasHistory:
     """Make a collection the current version; the one before stays as the newest of the previous ones.
 
     Args:
@@ -47,14 +47,14 @@ def advance(client: MilvusClient, alias: str, collection: str, before: str | Non
     Raises:
         StoreError: when a collection is called like the alias, or Milvus rejects.
     """
-    now = Versions.of(client, alias)
+    now = AliasHistory.of(client, alias)
     previous = [name for name in (now.current or before, *now.previous) if name and name != collection]
     _write_previous(client, alias, previous)  # first: nothing is lost, whenever this is stopped
     aliases.point(client, alias, collection)
-    return Versions.of(client, alias)
+    return AliasHistory.of(client, alias)
 
 
-def step_back(client: MilvusClient, now: Versions) -> Versions:
+def roll_back(client: MilvusClient, now: AliasHistory) -> AliasHistory:
     """Make the newest of the previous versions the current one again; the one that was stays as a collection only.
 
     Raises:
@@ -62,7 +62,7 @@ def step_back(client: MilvusClient, now: Versions) -> Versions:
     """
     aliases.point(client, now.alias, now.previous[0])
     _write_previous(client, now.alias, list(now.previous[1:]))
-    return Versions.of(client, now.alias)
+    return AliasHistory.of(client, now.alias)
 
 
 def forget(client: MilvusClient, collection: str) -> None:
@@ -74,7 +74,7 @@ def forget(client: MilvusClient, collection: str) -> None:
     known = aliases.all_aliases(client)
     names = [PREVIOUS.fullmatch(alias) for alias, name in known.items() if name == collection]
     for alias in {found[1] for found in names if found}:
-        _write_previous(client, alias, [name for name in Versions.of(client, alias).previous if name != collection])
+        _write_previous(client, alias, [name for name in AliasHistory.of(client, alias).previous if name != collection])
 
 
 def _write_previous(client: MilvusClient, alias: str, collections: list[str]) -> None:

@@ -19,7 +19,7 @@ from milvus_fghash.milvus.aliases import check_unused, exists, resolve
 from milvus_fghash.milvus.connection import probe
 from milvus_fghash.milvus.errors import LOAD_TIMEOUT, TIMEOUT, milvus_call
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL, check_quotes, id_is_one_of
-from milvus_fghash.milvus.filters import check_filter, told_of_filter
+from milvus_fghash.milvus.filters import check_filter, filter_errors
 from milvus_fghash.milvus.indexes import check_indexes, indexes_of
 from milvus_fghash.milvus.paging import query_pages
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
@@ -124,9 +124,9 @@ class HashCollection:
             StoreError: when the name is taken, or Milvus rejects; no collection without an index is left behind.
         """
         check_name(name)
-        able = probe(client)
-        check_index(able, index, nlist, embedding_dim)
-        check_columns(able, columns, partition_key, len(COLUMNS) + 1 + code_hex + bool(embedding_dim) + phash)
+        milvus = probe(client)
+        check_index(milvus, index, nlist, embedding_dim)
+        check_columns(milvus, columns, partition_key, len(COLUMNS) + 1 + code_hex + bool(embedding_dim) + phash)
         if exists(client, name):
             raise StoreError(f"the collection {name} exists; open it, drop it, or choose another name")
         schema = row_schema(CollectionMetadata.of(manifest), code_hex, embedding_dim, columns, partition_key, phash)
@@ -167,7 +167,7 @@ class HashCollection:
                 f"the collection {name} says {metadata.bits} bits, but its field `code` has {widths['code']}"
             )
         columns, partition_key = read_columns(described["fields"])
-        able = probe(client)
+        milvus = probe(client)
         collection = cls(
             client=client,
             name=name,
@@ -181,9 +181,9 @@ class HashCollection:
             fields=tuple(described["fields"]),
             columns=columns,
             partition_key=partition_key,
-            upserts=partition_key is None or able.keyed_upsert,
+            upserts=partition_key is None or milvus.keyed_upsert,
             number=described["collection_id"],
-            lite=able.kind == "lite",
+            lite=milvus.kind == "lite",
         )
         if manifest is not None:
             metadata.check(manifest, name)
@@ -216,7 +216,7 @@ class HashCollection:
         """
         _metadata(self.name, self._described(self.name)).check(manifest, self.name)
 
-    def is_called(self, name: str) -> bool:
+    def refers_to_this(self, name: str) -> bool:
         """Whether ``name``, which may be an alias, stands for this very collection now.
 
         Not so for another one that was made under the same name. It is one call to a server.
@@ -265,7 +265,7 @@ class HashCollection:
         """
         check_field_values(values, self.fields, self.bits, self.embedding_dim)
         check_quotes(self.client, values["id"], "write")
-        if not self.is_called(self.name):
+        if not self.refers_to_this(self.name):
             raise StoreError(f"the collection {self.name} was dropped and made anew since it was opened; open it again")
         with milvus_call(f"cannot write to {self.name}"):
             timeout = None if self.lite else self.timeout
@@ -273,14 +273,14 @@ class HashCollection:
 
     def get(self, ids: Sequence[str]) -> Rows:
         """Rows by id, in the order of ``ids`` and without those that are not there; reads what was just written."""
-        by_id = {one["id"]: one for one in self.with_ids(ids, row_columns(self.column_names, self.has_phash))}
+        by_id = {one["id"]: one for one in self.query_by_id(ids, row_columns(self.column_names, self.has_phash))}
         found = [by_id[key] for key in dict.fromkeys(ids) if key in by_id]
-        return Rows.of_records(found, self.bits, self.column_names, self.has_phash)
+        return Rows.from_records(found, self.bits, self.column_names, self.has_phash)
 
     def scan(self, batch: int = 1000, filter: str = "") -> Iterator[Rows]:
         """Every row that fits ``filter``, a batch at a time, in no particular order; reads what was just written."""
         for page in self.pages(row_columns(self.column_names, self.has_phash), batch, filter):
-            yield Rows.of_records(page, self.bits, self.column_names, self.has_phash)
+            yield Rows.from_records(page, self.bits, self.column_names, self.has_phash)
 
     def pages(self, columns: Sequence[str], batch: int = 1000, filter: str = "") -> Iterator[list[dict[str, Any]]]:
         """`scan` for those who want some columns only, as Milvus gives them: a code is a list of one `bytes`.
@@ -305,15 +305,15 @@ class HashCollection:
             ConfigError: when it cannot be read, or Milvus Lite would read it in part.
         """
         self.check_filter(filter)
-        with told_of_filter(filter, self.fields):
+        with filter_errors(filter, self.fields):
             yield
 
-    def present(self, ids: Sequence[str]) -> Iterator[list[str]]:
+    def existing_ids(self, ids: Sequence[str]) -> Iterator[list[str]]:
         """Those of ``ids`` that are there, each once, at most 1,000 at a time; reads what was just written."""
         asked = list(dict.fromkeys(ids))
         for start in range(0, len(asked), MAX_IDS_PER_CALL):
             part = asked[start : start + MAX_IDS_PER_CALL]
-            there = {one["id"] for one in self.with_ids(part, ["id"])}
+            there = {one["id"] for one in self.query_by_id(part, ["id"])}
             if there:
                 yield [key for key in part if key in there]
 
@@ -325,7 +325,7 @@ class HashCollection:
         """
         check_quotes(self.client, ids, "delete")
         deleted = 0
-        for there in self.present(ids):  # Milvus counts the ids it was given, there or not
+        for there in self.existing_ids(ids):  # Milvus counts the ids it was given, there or not
             with milvus_call(f"cannot delete from {self.name}"):
                 self.client.delete(self.name, filter=id_is_one_of(there), timeout=self.timeout)
             deleted += len(there)
@@ -336,7 +336,7 @@ class HashCollection:
         with self.filtered(filter):
             return count_rows(self.client, self.name, filter, timeout=self.timeout)
 
-    def with_ids(self, ids: Sequence[str], columns: Sequence[str], consistency: Consistency = "Strong") -> list[Any]:
+    def query_by_id(self, ids: Sequence[str], columns: Sequence[str], consistency: Consistency = "Strong") -> list[Any]:
         """Rows with these ids as Milvus gives them, in no particular order."""
         if not ids:
             return []

@@ -29,7 +29,7 @@ from milvus_fghash.milvus.lite import (
 from milvus_fghash.milvus.proxies import grpc_proxy
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient, log_like_others
 
-SCHEMES = ("http", "https", "tcp")
+URI_SCHEMES = ("http", "https", "tcp")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def journal_folder(target: ConnectionConfig, collection: str) -> Path:
     return state_folder() / f"{parts.hostname}-{digest}" / collection
 
 
-SELDOM_PING: Final = {"grpc.keepalive_time_ms": 3_600_000}
+KEEPALIVE_OPTIONS: Final = {"grpc.keepalive_time_ms": 3_600_000}
 """pymilvus pings every 10 s; Lite's server takes that amiss after a while, hangs up, and says so on stderr."""
 
 
@@ -177,7 +177,7 @@ def connect(target: ConnectionConfig, *, may_create: bool = True) -> MilvusClien
 
 def _open_lite(path: Path, timeout: float) -> MilvusClient:
     with opening(path), milvus_call(f"cannot open {path}"):
-        return MilvusClient(str(path), timeout=timeout, grpc_options=SELDOM_PING)
+        return MilvusClient(str(path), timeout=timeout, grpc_options=KEEPALIVE_OPTIONS)
 
 
 def probe(client: MilvusClient) -> Capabilities:
@@ -219,7 +219,7 @@ def _parse(uri: str) -> SplitResult:
     with suppress(ValueError):
         parts = urlsplit(uri)
         plain = not (parts.query or parts.fragment)  # which pymilvus would pass over
-        if parts.scheme in SCHEMES and parts.hostname and parts.port != 0 and plain:
+        if parts.scheme in URI_SCHEMES and parts.hostname and parts.port != 0 and plain:
             return parts
     raise ConfigError(
         "the Milvus URI must be http(s)://host:port, or the path of a Milvus Lite file that ends in .db; nothing of it "

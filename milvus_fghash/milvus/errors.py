@@ -10,14 +10,14 @@ from typing import Any, Final
 import grpc
 
 from milvus_fghash.errors import StoreBusy, StoreError, one_line
-from milvus_fghash.milvus.lite import why_it_failed
+from milvus_fghash.milvus.lite import likely_cause
 from milvus_fghash.milvus.pymilvus_compat import MilvusException
 
 TIMEOUT: Final = 60.0
 """Seconds a call may take, repeats of pymilvus included."""
 LOAD_TIMEOUT: Final = 600.0
 """Seconds for loading a collection or building an index, which grow with its rows."""
-LONGEST = 300
+MAX_MESSAGE_CHARACTERS = 300
 
 LITE_FAILED = re.compile(r"Unexpected error in RPC handling|\Ainternal error\Z")
 """What Milvus Lite says when it fails for a reason that it keeps to itself; no server does."""
@@ -70,7 +70,7 @@ def is_busy(error: BaseException) -> bool:
 
     A message that is too large never gets smaller, and a Milvus Lite that failed or ended stays so.
     """
-    said = _words(error)
+    said = _message(error)
     if any(one.search(said) for one in (LITE_FAILED, LITE_GONE, TOO_LARGE)):
         return False
     return isinstance(error, grpc.FutureTimeoutError) or bool(BUSY.search(said))
@@ -78,14 +78,14 @@ def is_busy(error: BaseException) -> bool:
 
 def is_too_large(error: BaseException) -> bool:
     """Whether a call failed for the size of its message."""
-    return bool(TOO_LARGE.search(_words(error)))
+    return bool(TOO_LARGE.search(_message(error)))
 
 
 def explain(error: BaseException) -> str:
     """One line: a hint where the error is a known one, and what was said."""
-    said = _words(error)
+    said = _message(error)
     if LITE_FAILED.search(said):
-        return f"{why_it_failed()} ({said})"
+        return f"{likely_cause()} ({said})"
     for pattern, hint in HINTS:
         if re.search(pattern, said):
             return f"{hint} ({said})"
@@ -97,7 +97,7 @@ def is_unimplemented(error: Any) -> bool:
     return isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def _words(error: Any) -> str:
+def _message(error: Any) -> str:
     if isinstance(error, MilvusException):
         text = str(error.message)
     elif hasattr(error, "code") and hasattr(error, "details"):  # what grpc raises is an RpcError and a Call in one
@@ -105,4 +105,4 @@ def _words(error: Any) -> str:
     else:
         text = str(error) or type(error).__name__
     text = one_line(text)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 3] + "..."

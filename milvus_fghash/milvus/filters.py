@@ -1,6 +1,6 @@
-"""The one check of a filter, wherever one is taken, and what Milvus says of a filter that it rejects.
+"""The check of a filter before it is sent to Milvus, and the error when Milvus rejects it.
 
-A server rejects what it cannot read to the end. Milvus Lite does not, so there all is read here first.
+A server rejects a filter that it cannot parse completely. Milvus Lite does not, so its filters are parsed here first.
 """
 
 from __future__ import annotations
@@ -14,27 +14,35 @@ from milvus_fghash.errors import ConfigError, StoreBusy, StoreError, one_line
 from milvus_fghash.milvus.filter_tokens import check_tokens, shown, tokens_of
 from milvus_fghash.milvus.lite_filters import KINDS, LiteFilter
 
-REJECTED: Final = re.compile(r"expression|\bexpr\b|predicate|PhyFilter|PlanProto|query plan")
-"""Words of Milvus about a filter."""
-SOURCE: Final = re.compile(r"\s*(?:=>)?\s*\bat /\S+\.(?:cpp|cc|h|hpp|go):\d+")
-"""A place in Milvus' own code."""
-LONGEST: Final = 200
-"""Letters of what Milvus says."""
+ABOUT_A_FILTER: Final = re.compile(r"expression|\bexpr\b|predicate|PhyFilter|PlanProto|query plan")
+"""Found in the messages of Milvus about a filter."""
+SOURCE_LOCATION: Final = re.compile(r"\s*(?:=>)?\s*\bat /\S+\.(?:cpp|cc|h|hpp|go):\d+")
+"""A file and line of the source code of Milvus."""
+MAX_REASON_CHARACTERS: Final = 200
+"""Characters of the message of Milvus that are shown."""
 
 
 def all_of(filters: Sequence[str]) -> str:
-    """The filter that holds where all of some do: none can leave the brackets that are put around it.
+    """Combine filters into one that holds where all of them hold.
 
-    For programs that add a condition of their own to a filter that somebody else wrote. A blank one holds everywhere.
+    For programs that add a condition of their own to a filter from somebody else, for example for access control: no
+    filter can break out of the parentheses around it.
 
-    >>> all_of(['label == "x" or label == "y"', "", "price < 7"])
-    '(label == "x" or label == "y") and (price < 7)'
-    >>> all_of(["price > 1) or (price > 0", "price < 7"])
-    Traceback (most recent call last):
-    milvus_fghash.errors.ConfigError: the filter 'price > 1) or (price > 0' cannot be read from ') or (price ...
+    Args:
+        filters: filter expressions of Milvus. Blank ones hold everywhere and are left out.
+
+    Returns:
+        The combined filter; "" if there is nothing to combine.
 
     Raises:
-        ConfigError: as `filter_words.check_tokens`.
+        ConfigError: if a filter has unmatched brackets, an unterminated string or invalid characters.
+
+    Example:
+        >>> all_of(['label == "x" or label == "y"', "", "price < 7"])
+        '(label == "x" or label == "y") and (price < 7)'
+        >>> all_of(["price > 1) or (price > 0", "price < 7"])
+        Traceback (most recent call last):
+        milvus_fghash.errors.ConfigError: invalid filter 'price > 1) or (price > 0' at ') or (price > 0': no open ...
     """
     for one in filters:
         check_tokens(one, tokens_of(one))
@@ -42,14 +50,15 @@ def all_of(filters: Sequence[str]) -> str:
 
 
 def check_filter(filter: str, fields: Sequence[Mapping[str, Any]], lite: bool) -> None:
-    """Reject a filter that Milvus would read in part, or otherwise than it is written; a blank one is none.
+    """Reject a filter that Milvus would not evaluate completely and correctly. A blank filter is valid.
 
     Args:
-        fields: of the collection, as Milvus describes them.
-        lite: whether it is Milvus Lite that reads it.
+        filter: the filter expression.
+        fields: fields of the collection, as described by Milvus.
+        lite: whether Milvus Lite evaluates the filter.
 
     Raises:
-        ConfigError: says from where on it cannot be read, why, and which columns there are.
+        ConfigError: names the position, the reason, and the columns of the collection.
     """
     if not filter.strip():
         return
@@ -63,11 +72,11 @@ def check_filter(filter: str, fields: Sequence[Mapping[str, Any]], lite: bool) -
 
 
 @contextmanager
-def told_of_filter(filter: str, fields: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-    """Calls with a filter, in a `milvus_call`.
+def filter_errors(filter: str, fields: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """For a block with a `milvus_call` that sends a filter.
 
     Raises:
-        ConfigError: where Milvus rejects the filter; with its reason and the columns there are, each once.
+        ConfigError: if Milvus rejects the filter; gives its reason and the columns of the collection.
     """
     try:
         yield
@@ -75,10 +84,10 @@ def told_of_filter(filter: str, fields: Sequence[Mapping[str, Any]]) -> Iterator
         raise
     except StoreError as error:
         said = one_line(getattr(error.__cause__, "message", ""))
-        if not filter or not REJECTED.search(said):
+        if not filter or not ABOUT_A_FILTER.search(said):
             raise
-        said = SOURCE.sub("", said.rpartition("error: ")[2])
-        said = re.sub(r"(invalid expression|Invalid expr): .*", r"\1", said)[:LONGEST]
+        said = SOURCE_LOCATION.sub("", said.rpartition("error: ")[2])
+        said = re.sub(r"(invalid expression|Invalid expr): .*", r"\1", said)[:MAX_REASON_CHARACTERS]
         raise ConfigError(f"Milvus rejects the filter {shown(filter)}: {said}. {_columns_of(fields)}") from error
 
 

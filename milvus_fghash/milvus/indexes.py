@@ -22,7 +22,7 @@ from milvus_fghash.milvus.schema import (
     read_metadata,
 )
 
-BEING_MADE: Final = 5.0
+INDEX_GRACE_SECONDS: Final = 5.0
 """Seconds in which another run, which has just made the collection, makes its index."""
 
 
@@ -96,7 +96,7 @@ def build_missing(
 
 def _lacking(client: MilvusClient, name: str, fields: Iterable[Mapping[str, Any]]) -> list[str]:
     """Fields without an index, also after another run had the time to make it."""
-    until = time.monotonic() + (BEING_MADE if probe(client).kind == "server" else 0)
+    until = time.monotonic() + (INDEX_GRACE_SECONDS if probe(client).kind == "server" else 0)
     while lacking := [field for field, index in indexes_of(client, name, fields).items() if not index]:
         if time.monotonic() >= until:
             break

@@ -21,9 +21,9 @@ from milvus_fghash.errors import MissingExtra, StoreError, optional_part
 LITE_FIX: Final = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
 LITE_LOG_LEVEL: Final = "GLOG_minloglevel"
 LITE_NAME: Final = re.compile(r"[a-zA-Z0-9.\-_]{1,36}")  # milvus-lite 2.5.1 takes no other file names
-LITTLE_ROOM: Final = 1 << 20
+MIN_FREE_BYTES: Final = 1 << 20
 """Bytes. A disk with less is as good as full to a database."""
-_opened: Final = set[Path]()
+_opened_files: Final = set[Path]()
 """Files that this process has opened."""
 
 
@@ -109,12 +109,12 @@ def opening(path: Path) -> Iterator[None]:
         home = _home()
     except OSError as error:
         raise StoreError(f"cannot open {path}, for Milvus Lite needs one: {error.strerror}") from error
-    with _said_by_lite(path), _one_start_at_a_time(home), _environment(home):
+    with _log_of_lite(path), _one_start_at_a_time(home), _environment(home):
         try:
             yield
         except OSError as error:
             raise _not_writable(path) from error
-    _opened.add(path)
+    _opened_files.add(path)
 
 
 def forget_process(path: Path) -> None:
@@ -124,9 +124,9 @@ def forget_process(path: Path) -> None:
     server_manager_instance.release_server(str(path))
 
 
-def why_it_failed() -> str:
+def likely_cause() -> str:
     """What is the matter most likely, when Milvus Lite fails at something without a word."""
-    full = (_full_disk(path) for path in sorted(_opened))
+    full = (_full_disk(path) for path in sorted(_opened_files))
     return next(filter(None, full), "Milvus Lite does not say why; is there room on the disk of its file?")
 
 
@@ -136,7 +136,7 @@ def _full_disk(path: Path) -> str:
         free = shutil.disk_usage(path.parent).free
     except OSError:
         return ""
-    return f"the disk of {path} is full ({free // 1024:,} KB are free); make room" if free < LITTLE_ROOM else ""
+    return f"the disk of {path} is full ({free // 1024:,} KB are free); make room" if free < MIN_FREE_BYTES else ""
 
 
 def _home() -> Path:
@@ -151,11 +151,11 @@ def _home() -> Path:
         cache = home / ".cache"
         with tempfile.TemporaryFile(dir=cache if cache.exists() else home):  # asked for rights, /proc has all for root
             return home
-    return _home_of_its_own()
+    return _temporary_home()
 
 
 @functools.cache
-def _home_of_its_own() -> Path:
+def _temporary_home() -> Path:
     home = tempfile.mkdtemp(prefix="milvus-lite-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     return Path(home)
@@ -192,7 +192,7 @@ def _environment(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _said_by_lite(path: Path) -> Iterator[None]:
+def _log_of_lite(path: Path) -> Iterator[None]:
     """Milvus Lite logs why a file does not open and raises only that it does not; put the two together."""
     said: list[str] = []
 

@@ -20,7 +20,7 @@ from milvus_fghash.milvus.rows import is_utf8
 
 ROW_ID: Final = re.compile("[0-9a-f]{32}")
 """What `photo_id` makes."""
-SHOWN: Final = 5
+MAX_ROWS_SHOWN: Final = 5
 """Rows named in a message."""
 
 
@@ -37,13 +37,13 @@ def row_ids(collection: HashCollection, texts: Iterable[str], namespace: str | N
         StoreError: when several rows have an own id, or Milvus rejects.
     """
     asked = [text for text in dict.fromkeys(texts) if is_utf8(text)]  # no row has another
-    named = _rows_called(collection, [text for text in asked if ROW_ID.fullmatch(text)])
+    named = _existing(collection, [text for text in asked if ROW_ID.fullmatch(text)])
     named |= _with_own_ids(collection, [text for text in asked if text not in named], namespace)
-    return named | _rows_called(collection, [text for text in asked if text not in named])
+    return named | _existing(collection, [text for text in asked if text not in named])
 
 
-def _rows_called(collection: HashCollection, texts: list[str]) -> dict[str, str]:
-    return {key: key for there in collection.present(texts) for key in there}
+def _existing(collection: HashCollection, texts: list[str]) -> dict[str, str]:
+    return {key: key for there in collection.existing_ids(texts) for key in there}
 
 
 def _with_own_ids(collection: HashCollection, texts: list[str], namespace: str | None) -> dict[str, str]:
@@ -65,9 +65,9 @@ def _with_own_ids(collection: HashCollection, texts: list[str], namespace: str |
                 found[own_id(row["meta"])][row["id"]] = f"{row['id']} ({place})"
     for text, places in found.items():
         if len(places) > 1:
-            shown = ", ".join(sorted(places.values())[:SHOWN])
+            shown = ", ".join(sorted(places.values())[:MAX_ROWS_SHOWN])
             raise StoreError(
                 f"{len(places):,} rows of {collection.name} have the own id {text!r}: {shown}"
-                f"{' and others' if len(places) > SHOWN else ''}; name one of them by its row's id, or the namespace"
+                f"{' and others' if len(places) > MAX_ROWS_SHOWN else ''}; name one of them by its row's id, or the namespace"
             )
     return {text: next(iter(places)) for text, places in found.items()}

@@ -9,30 +9,30 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
-OF_GRPC: Final = ("grpc_proxy", "https_proxy", "http_proxy")
+GRPC_PROXY_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
 """In the order in which gRPC asks for them, whether there is TLS or not; the first that is set counts."""
-NOT_OF_GRPC: Final = ("no_grpc_proxy", "no_proxy")
+GRPC_NO_PROXY_VARIABLES: Final = ("no_grpc_proxy", "no_proxy")
 """Likewise: hosts, endings of names and networks to which it goes without."""
 
 
 def grpc_proxy(host: str) -> str:
     """Which variable sends gRPC to a host through a proxy, as a sentence; "" where none does."""
-    variable = next((name for name in OF_GRPC if name in os.environ), "")
+    variable = next((name for name in GRPC_PROXY_VARIABLES if name in os.environ), "")
     if not variable or not os.environ[variable]:  # an empty one means no proxy
         return ""
-    exceptions = next((os.environ[name] for name in NOT_OF_GRPC if name in os.environ), "").split(",")
-    around = _goes_around(host, [one.strip() for one in exceptions if one.strip()])
-    return "" if around else _told(variable, host)
+    exceptions = next((os.environ[name] for name in GRPC_NO_PROXY_VARIABLES if name in os.environ), "").split(",")
+    around = _is_excepted(host, [one.strip() for one in exceptions if one.strip()])
+    return "" if around else _sentence(variable, host)
 
 
 def http_proxy(scheme: str, host: str) -> str:
     """The same for HTTP, as `urllib.request` does it."""
     names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
     variable = next((name for name in names if os.environ.get(name)), "")
-    return _told(variable, host) if variable and not proxy_bypass(host) else ""
+    return _sentence(variable, host) if variable and not proxy_bypass(host) else ""
 
 
-def _goes_around(host: str, excepted: Sequence[str]) -> bool:
+def _is_excepted(host: str, excepted: Sequence[str]) -> bool:
     return any(host.endswith(one) or _is_in(host, one) for one in excepted)
 
 
@@ -43,7 +43,7 @@ def _is_in(host: str, network: str) -> bool:
         return False
 
 
-def _told(variable: str, host: str) -> str:
+def _sentence(variable: str, host: str) -> str:
     """The proxy's name and port alone: its URL may hold a password."""
     try:
         parts = urlsplit(os.environ[variable])

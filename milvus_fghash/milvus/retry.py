@@ -1,4 +1,4 @@
-"""What Milvus could not take just now is tried again, for a bounded time."""
+"""Retries of calls that failed because Milvus was unavailable or overloaded, for a limited time."""
 
 from __future__ import annotations
 
@@ -17,44 +17,57 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long and how often a call is made again.
+    """How long, and at which intervals, a call to Milvus is retried.
 
-    Pauses double from ``first`` to ``longest`` seconds; each is drawn between half of itself and itself, so that many
+    Pauses double from ``first_pause`` to ``max_pause``. Each is shortened at random by up to a half, so that many
     clients of one server do not come back at the same moment.
+
+    Attributes:
+        seconds: time limit, counted from the first failure. Default: 300; a Milvus that was killed needs about a
+            minute to come back.
+        first_pause: seconds before the first retry.
+        max_pause: longest pause in seconds.
+
+    Example:
+        >>> RetryPolicy(seconds=60).call(lambda: "a result", threading.Event())
+        'a result'
     """
 
     seconds: float = 300.0
-    """From the first failure on. A Milvus that was killed needs a minute to come back."""
-    first: float = 0.5
-    longest: float = 15.0
+    first_pause: float = 0.5
+    max_pause: float = 15.0
 
-    def call(self, call: Callable[[], T], stop: threading.Event, notify: Notify = lambda line: None) -> T:
-        """Make a call, again while Milvus is only busy; its result.
+    def call(self, call: Callable[[], T], stop: threading.Event, notify: Notify = lambda message: None) -> T:
+        """Make a call, and repeat it while Milvus is unavailable or overloaded.
 
         Args:
-            stop: when it is set, the pause ends and the last error is raised.
-            notify: called with a line before the first pause, and when the call went through after all.
+            call: the call; only `StoreBusy` leads to a retry.
+            stop: once set, ends the pause and raises the last error.
+            notify: called with a message before the first pause, and when the call finally succeeds.
+
+        Returns:
+            The result of the call.
 
         Raises:
-            StoreBusy: when time is over, or ``stop`` is set.
-            StoreError: at once, for what no waiting repairs.
+            StoreBusy: if the time limit is reached, or ``stop`` is set.
+            StoreError: at once, for an error that waiting does not resolve.
         """
-        pause, failed_first = self.first, 0.0
+        pause, first_failure = self.first_pause, 0.0
         while True:
             try:
                 result = call()
             except StoreBusy as error:
                 now = time.monotonic()
-                if not failed_first:
-                    failed_first = now
-                    notify(f"{error}; trying again for {self.seconds:.0f} s")
-                left = failed_first + self.seconds - now
+                if not first_failure:
+                    first_failure = now
+                    notify(f"{error}; retrying for {self.seconds:.0f} s")
+                left = first_failure + self.seconds - now
                 if left <= 0:
                     raise StoreBusy(f"{error}; gave up after {self.seconds:.0f} s", setting="retry") from error
                 if stop.wait(min(left, pause * random.uniform(0.5, 1))):
                     raise
-                pause = min(2 * pause, self.longest)
+                pause = min(2 * pause, self.max_pause)
             else:
-                if failed_first:
-                    notify("Milvus is back")
+                if first_failure:
+                    notify("Milvus is available again")
                 return result

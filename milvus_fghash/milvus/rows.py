@@ -22,13 +22,13 @@ from milvus_fghash.errors import CodeError, ConfigError, DataError, StoreError
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
 """Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
 
-CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
 """Letters that no id has: Milvus Lite stores such a row and never finds it again, and a list of ids has one a line."""
 MAX_DEPTH: Final = 500
 """Most levels of `meta`: what reads JSON in Milvus and its clients stops at some 1,000."""
 TOO_DEEP: Final = f"meta must be a JSON object of at most {MAX_DEPTH} levels; this one is nested deeper"
 
-LONG_NUMBER: Final = re.compile(r"\d{19}")
+NINETEEN_DIGITS: Final = re.compile(r"\d{19}")
 """Found in every JSON that has a number Milvus cannot keep, and in few others."""
 
 FieldValues = Mapping[str, Any]
@@ -91,7 +91,7 @@ class Rows:
         return len(self.ids)
 
     @property
-    def known_phashes(self) -> tuple[int, ...]:
+    def phashes_or_unknown(self) -> tuple[int, ...]:
         """(n,) perceptual hashes, also where none is known."""
         return self.phashes or (UNKNOWN,) * len(self)
 
@@ -127,7 +127,7 @@ class Rows:
         if code_hex:
             values["code_hex"] = to_hex(self.codes)
         if phash:
-            values["phash"] = self.known_phashes
+            values["phash"] = self.phashes_or_unknown
         if embeddings is not None:
             values["embedding"] = embeddings
         last = {key: at for at, key in enumerate(self.ids)}
@@ -163,7 +163,7 @@ class Rows:
         )
 
     @staticmethod
-    def of_records(
+    def from_records(
         found: Sequence[Mapping[str, Any]], n_bits: int, columns: Sequence[str] = (), phash: bool = False
     ) -> Rows:
         """Rows as a query of Milvus gives them, with their typed columns, and with ``phash`` their perceptual hashes.
@@ -183,7 +183,7 @@ class Rows:
         )
 
     @staticmethod
-    def joined(parts: Sequence[Rows], n_bytes: int) -> Rows:
+    def concatenate(parts: Sequence[Rows], n_bytes: int) -> Rows:
         """Parts put one after the other; none gives no rows of ``n_bytes`` a code."""
         codes = np.concatenate([part.codes for part in parts]) if parts else np.zeros((0, n_bytes), np.uint8)
         return Rows(
@@ -197,7 +197,9 @@ class Rows:
                 name: tuple(v for part in parts for v in part.columns[name])
                 for name in (parts[0].columns if parts else ())
             },
-            tuple(phash for part in parts for phash in part.known_phashes) if any(p.phashes for p in parts) else (),
+            tuple(phash for part in parts for phash in part.phashes_or_unknown)
+            if any(p.phashes for p in parts)
+            else (),
         )
 
 
@@ -264,7 +266,7 @@ def check_fits(column: str, value: str) -> str:
     return value
 
 
-def why_not_kept(dataset: Dataset, row: int, meta: Mapping[str, Any]) -> tuple[str, str] | None:
+def why_not_storable(dataset: Dataset, row: int, meta: Mapping[str, Any]) -> tuple[str, str] | None:
     """Why Milvus cannot keep the row of a photo: reason and message, as of a rejected one; None when it can."""
     reason = "name"
     try:
@@ -295,8 +297,8 @@ def check_ids(ids: Sequence[str]) -> Sequence[str]:
     if wrong := next((key for key in ids if not isinstance(key, str)), None):
         raise StoreError(f"an id must be a text, got {wrong!r}")
     check_all_fit("id", ids)
-    if CONTROL.search("".join(ids)):
-        odd = next(key for key in ids if CONTROL.search(key))
+    if CONTROL_CHARACTER.search("".join(ids)):
+        odd = next(key for key in ids if CONTROL_CHARACTER.search(key))
         raise StoreError(f"the id {odd!r} holds a control character, by which its row would not be found again")
     return ids
 
@@ -368,7 +370,7 @@ def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any
 def _check_metas_fit(metas: Sequence[Mapping[str, Any]]) -> None:
     try:
         together = json.dumps(metas, ensure_ascii=False, allow_nan=False)
-        if LONG_NUMBER.search(together):
+        if NINETEEN_DIGITS.search(together):
             json.loads(together, parse_int=_int64)
     except RecursionError:
         raise StoreError(TOO_DEEP) from None

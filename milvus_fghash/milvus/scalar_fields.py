@@ -13,11 +13,11 @@ from milvus_fghash.milvus.pymilvus_compat import DataType
 
 PHASH: Final = "phash"
 """Column of perceptual hashes."""
-PHASH_IS: Final = "milvus-fghash perceptual hash 1"
+PHASH_DESCRIPTION: Final = "milvus-fghash perceptual hash 1"
 """Description of that column: of `core/perceptual_hash.py`. A collection of before may have one of its user's."""
-OWN: Final = ("id", "code", "path", "label", "content_sha", "meta", "code_hex", "embedding", PHASH)
+OWN_COLUMNS: Final = ("id", "code", "path", "label", "content_sha", "meta", "code_hex", "embedding", PHASH)
 """Columns that the project itself may give a collection."""
-TAKEN: Final = (*OWN, "split", "namespace", "distance")
+RESERVED_NAMES: Final = (*OWN_COLUMNS, "split", "namespace", "distance")
 """Words that mean something else in rows and hits."""
 FILTER_WORDS: Final = re.compile(
     r"and|or|not|in|like|exists|is|null|true|false|interval|iso|threshold|minimum_should_match|random_sample"
@@ -37,7 +37,7 @@ FIELD_TYPES: Final[Mapping[ColumnType, Any]] = {
 }
 
 
-def asked_columns(words: Sequence[str], cells: Cells) -> tuple[Column, ...]:
+def requested_columns(words: Sequence[str], cells: Cells) -> tuple[Column, ...]:
     """Columns of a list as ``NAME`` or ``NAME:TYPE``; without a type, that of its cells.
 
     Raises:
@@ -61,7 +61,7 @@ def check_column_name(name: str) -> None:
     """
     if len(name) > MAX_NAME or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         why = f"Milvus takes letters, digits and underscores, no digit first, at most {MAX_NAME}"
-    elif name in TAKEN:
+    elif name in RESERVED_NAMES:
         why = "the name has a meaning of its own here"
     elif FILTER_WORDS.fullmatch(name):
         why = "the word means something in filters, or to Milvus itself"
@@ -70,11 +70,13 @@ def check_column_name(name: str) -> None:
     raise ConfigError(f"a column cannot be called {name!r}: {why}; rename it in the list, or leave it to `meta`")
 
 
-def check_columns(able: Capabilities | None, columns: Sequence[Column], partition_key: str | None, n_own: int) -> None:
+def check_columns(
+    milvus: Capabilities | None, columns: Sequence[Column], partition_key: str | None, n_own: int
+) -> None:
     """Reject columns that this Milvus cannot have, before anything is created.
 
     Args:
-        able: None when it is not known yet which Milvus it will be.
+        milvus: None when it is not known yet which Milvus it will be.
         n_own: number of the collection's own fields.
 
     Raises:
@@ -98,8 +100,8 @@ def check_columns(able: Capabilities | None, columns: Sequence[Column], partitio
             f"the partition key {partition_key!r} must be a column of type {' or '.join(KEY_TYPES)}, "
             f"not {types[partition_key]}"
         )
-    if able is not None and not able.partition_keys:
-        where = "Milvus Lite" if able.kind == "lite" else f"Milvus {able.version}"
+    if milvus is not None and not milvus.partition_keys:
+        where = "Milvus Lite" if milvus.kind == "lite" else f"Milvus {milvus.version}"
         raise StoreError(f"{where} cannot search by a partition key; leave it out, or use a newer Milvus server")
 
 
@@ -129,7 +131,7 @@ def checked_values(columns: Sequence[Column], given: Mapping[str, Sequence[Any]]
 
 def is_phash(field: Mapping[str, Any]) -> bool:
     """Whether a field, as Milvus describes it, holds the perceptual hashes of this project."""
-    return (field["name"], field["type"], field.get("description")) == (PHASH, DataType.INT64, PHASH_IS)
+    return (field["name"], field["type"], field.get("description")) == (PHASH, DataType.INT64, PHASH_DESCRIPTION)
 
 
 def read_columns(fields: Sequence[Mapping[str, Any]]) -> tuple[tuple[Column, ...], str | None]:
@@ -141,7 +143,7 @@ def read_columns(fields: Sequence[Mapping[str, Any]]) -> tuple[tuple[Column, ...
     columns = tuple(
         Column(one["name"], type_of[one["type"]])
         for one in fields
-        if (one["name"] not in OWN or (one["name"] == PHASH and not is_phash(one)))
+        if (one["name"] not in OWN_COLUMNS or (one["name"] == PHASH and not is_phash(one)))
         and one["type"] in type_of
         and not one.get("nullable")
     )

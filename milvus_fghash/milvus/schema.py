@@ -19,7 +19,7 @@ from milvus_fghash.milvus.connection import Capabilities
 from milvus_fghash.milvus.errors import TIMEOUT, milvus_call
 from milvus_fghash.milvus.pymilvus_compat import DataType, MilvusClient
 from milvus_fghash.milvus.rows import MAX_BYTES
-from milvus_fghash.milvus.scalar_fields import PHASH, PHASH_IS, add_columns
+from milvus_fghash.milvus.scalar_fields import PHASH, PHASH_DESCRIPTION, add_columns
 
 IndexType = Literal["BIN_FLAT", "BIN_IVF_FLAT"]
 
@@ -133,19 +133,19 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_index(able: Capabilities, index: str, nlist: int, embedding_dim: int | None) -> None:
+def check_index(milvus: Capabilities, index: str, nlist: int, embedding_dim: int | None) -> None:
     """Reject an index or embedding that this Milvus does not support, before anything is created.
 
     Raises:
         ConfigError: if nlist is out of range.
         StoreError: if the index or a second vector field is not supported.
     """
-    where = "Milvus Lite" if able.kind == "lite" else f"Milvus {able.version}"
-    if index not in able.index_types:
-        raise StoreError(f"{where} has no index {index} for binary vectors. {nearest(index, able.index_types)}")
+    where = "Milvus Lite" if milvus.kind == "lite" else f"Milvus {milvus.version}"
+    if index not in milvus.index_types:
+        raise StoreError(f"{where} has no index {index} for binary vectors. {nearest(index, milvus.index_types)}")
     if not 1 <= nlist <= MAX_NLIST:
         raise ConfigError(f"nlist must be 1 to {MAX_NLIST:,}, got {nlist}")
-    if embedding_dim and not able.several_vectors:
+    if embedding_dim and not milvus.several_vectors:
         raise StoreError(f"{where} stores one vector per row; embeddings need Milvus 2.4 or later, or Milvus Lite")
 
 
@@ -176,7 +176,7 @@ def row_schema(
     if embedding_dim:
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
     if phash:
-        schema.add_field(PHASH, DataType.INT64, description=PHASH_IS)
+        schema.add_field(PHASH, DataType.INT64, description=PHASH_DESCRIPTION)
     add_columns(schema, columns, partition_key)
     return schema
 

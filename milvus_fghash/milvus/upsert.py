@@ -110,7 +110,7 @@ def _send(
 def _parts(values: FieldValues, most: int) -> Iterator[FieldValues]:
     """Runs of at most ``most`` rows, and of `MAX_MESSAGE_BYTES` unless a single row is larger."""
     count = _count(values)
-    if count <= most and _at_most(values) <= MAX_MESSAGE_BYTES:
+    if count <= most and _size_bound(values) <= MAX_MESSAGE_BYTES:
         if count:
             yield values
         return
@@ -124,7 +124,7 @@ def _parts(values: FieldValues, most: int) -> Iterator[FieldValues]:
     yield _take(values, start, count)
 
 
-def _at_most(values: FieldValues) -> int:
+def _size_bound(values: FieldValues) -> int:
     """An upper bound of the bytes of rows, computed quickly: a character of UTF-8 has at most four bytes."""
     total = 0
     for column in values.values():

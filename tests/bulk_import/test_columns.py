@@ -22,7 +22,7 @@ from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.errors import ConfigError, DataError, Inconsistent, StoreError
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
-from milvus_fghash.milvus.scalar_fields import asked_columns
+from milvus_fghash.milvus.scalar_fields import requested_columns
 from tests.helpers.drawn_scenes import scene
 from tests.helpers.import_bench import ImportBench
 from tests.helpers.import_server import ImportServer, import_server
@@ -56,7 +56,7 @@ class Catalog:
         path = self.shards.photos.parent / "catalog.csv"
         path.write_text("\n".join([f"path,{','.join(self.cells[0])}", *lines]))
         dataset = read("table", path)
-        dataset = dataset.as_columns(asked_columns(words or self.words, dataset.cells))
+        dataset = dataset.as_columns(requested_columns(words or self.words, dataset.cells))
         asked = ShardOptions(shard_rows=16, workers=0, **options)
         return build_shards(self.shards.encoder, dataset, self.shards.folder, options=asked)
 
@@ -67,7 +67,7 @@ class Catalog:
         return found
 
     def rows(self) -> Rows:
-        return Rows.joined(
+        return Rows.concatenate(
             [
                 read_rows(self.shards.folder.data(name), range(marker.rows), 12, NAMES)
                 for name, marker in self.shards.folder.whole().items()
@@ -255,7 +255,7 @@ def test_shards_keep_perceptual_hashes_and_folders_made_without_go_on_without(
     assert not collection_for(catalog.manifest, lite, new_name).has_phash
     shutil.rmtree(catalog.shards.path)
     assert catalog.build().made == 3
-    rows = Rows.joined(
+    rows = Rows.concatenate(
         [
             read_rows(catalog.shards.folder.data(name), range(marker.rows), 12, phash=True)
             for name, marker in catalog.shards.folder.whole().items()

@@ -262,7 +262,7 @@ def test_delete_by_filter(filled: Run, birds: Path) -> None:
         ([], 2, "say which rows"),
         (["--yes"], 2, "say which rows"),
         (["--id", "7", "--filter", 'label == "x"'], 2, "say which rows"),
-        (["--filter", "label =="], 1, "at its end: a column or a value is expected"),
+        (["--filter", "label =="], 1, "at its end: expected a column or a value"),
         (["--filter", ""], 1, "fits every row"),
         (["--filter", "label == 'x')"], 1, "no bracket is open"),
         (["--ids-file", "empty.txt"], 1, "there is no id in empty.txt"),

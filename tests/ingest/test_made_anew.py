@@ -137,6 +137,6 @@ def test_one_that_is_gone_is_said_to_be_gone(bench: Bench, monkeypatch: pytest.M
     def busy(self: HashCollection, name: str) -> bool:
         raise StoreBusy("gone for now")
 
-    monkeypatch.setattr(HashCollection, "is_called", busy)
+    monkeypatch.setattr(HashCollection, "refers_to_this", busy)
     with pytest.raises(StoreBusy, match="gone for now"):
         following.now()

@@ -72,7 +72,7 @@ def test_a_column_of_that_name_which_the_user_gave_before_stays_theirs(
     with pytest.raises(ConfigError, match="'phash': the name has a meaning of its own"):
         HashCollection.create(lite, new_name, manifest, columns=[Column("phash", "int64")])
     with monkeypatch.context() as before:
-        before.setattr(scalar_fields, "TAKEN", ())
+        before.setattr(scalar_fields, "RESERVED_NAMES", ())
         HashCollection.create(lite, new_name, manifest, columns=[Column("phash", "int64")], phash=False)
     opened = HashCollection.open(lite, new_name)
     assert (opened.has_phash, opened.columns) == (False, (Column("phash", "int64"),))

@@ -18,7 +18,7 @@ from milvus_fghash.ingest.delete import drop_with_journal
 from milvus_fghash.migration.promote import candidate, drop_older, promote, rollback
 from milvus_fghash.milvus import alias_history as versions
 from milvus_fghash.milvus import aliases, lite_aliases
-from milvus_fghash.milvus.alias_history import Versions
+from milvus_fghash.milvus.alias_history import AliasHistory
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.collections import list_collections
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
@@ -43,19 +43,19 @@ def make(lite: MilvusClient, bundle: Path, *names: str) -> list[str]:
     return [HashCollection.create(lite, name, read_bundle(bundle).manifest).name for name in names]
 
 
-def advanced(lite: MilvusClient, alias: str, *names: str) -> Versions:
+def advanced(lite: MilvusClient, alias: str, *names: str) -> AliasHistory:
     for name in names:
         versions.advance(lite, alias, name)
-    return Versions.of(lite, alias)
+    return AliasHistory.of(lite, alias)
 
 
 def test_an_alias_moves_and_knows_where_it_was(lite: MilvusClient, alias: str) -> None:
-    assert Versions.of(lite, alias) == Versions(alias, None, ())
-    assert advanced(lite, alias, "a", "b", "c") == Versions(alias, "c", ("b", "a"))
+    assert AliasHistory.of(lite, alias) == AliasHistory(alias, None, ())
+    assert advanced(lite, alias, "a", "b", "c") == AliasHistory(alias, "c", ("b", "a"))
     assert aliases.all_aliases(lite) == {alias: "c", f"{alias}_previous_1": "b", f"{alias}_previous_2": "a"}
-    assert advanced(lite, alias, "a") == Versions(alias, "a", ("c", "b"))
-    back = versions.step_back(lite, Versions.of(lite, alias))
-    assert back == Versions(alias, "c", ("b",))
+    assert advanced(lite, alias, "a") == AliasHistory(alias, "a", ("c", "b"))
+    back = versions.roll_back(lite, AliasHistory.of(lite, alias))
+    assert back == AliasHistory(alias, "c", ("b",))
     versions.forget(lite, "b")
     assert aliases.all_aliases(lite) == {alias: "c"}
 
@@ -67,7 +67,7 @@ def test_versions_are_in_order_beyond_nine(lite: MilvusClient, alias: str) -> No
 
 def test_an_alias_of_another_name_is_not_mixed_up(lite: MilvusClient, alias: str) -> None:
     advanced(lite, f"{alias}_previous_1_x", "other", "another")
-    assert advanced(lite, alias, "a", "b") == Versions(alias, "b", ("a",))
+    assert advanced(lite, alias, "a", "b") == AliasHistory(alias, "b", ("a",))
 
 
 @pytest.mark.parametrize("moves", range(5))
@@ -85,19 +85,19 @@ def test_whoever_is_killed_in_the_middle_loses_no_version(
         point(*args)
         done.append(None)
 
-    def move() -> Versions:
-        return versions.advance(lite, alias, "e") if step == "advance" else versions.step_back(lite, now)
+    def move() -> AliasHistory:
+        return versions.advance(lite, alias, "e") if step == "advance" else versions.roll_back(lite, now)
 
     with monkeypatch.context() as patched:
         patched.setattr(aliases, "point", killed)
         with suppress(KeyboardInterrupt):  # or it needs fewer moves
             move()
-    after = Versions.of(lite, alias)
+    after = AliasHistory.of(lite, alias)
     if after.current == "d":
         assert after == now, "nothing has happened for those who search"
         after = move()
     wanted = ("e", "d", "c", "b", "a") if step == "advance" else ("c", "b", "a")
-    assert after == Versions(alias, wanted[0], wanted[1:])
+    assert after == AliasHistory(alias, wanted[0], wanted[1:])
 
 
 def test_the_table_of_aliases_survives_the_process(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_promote_says_what_is_wrong(lite: MilvusClient, bundle: Path, alias: str
     advanced(lite, alias, names[1])
     with pytest.raises(Inconsistent, match=r"which .* stood for before, is empty"):
         rollback(lite, alias)
-    assert Versions.of(lite, alias) == Versions(alias, names[1], (names[0],))
+    assert AliasHistory.of(lite, alias) == AliasHistory(alias, names[1], (names[0],))
 
 
 def test_older_versions_go_when_told(lite: MilvusClient, bundle: Path, alias: str, tmp_path: Path) -> None:
@@ -171,9 +171,9 @@ def test_older_versions_go_when_told(lite: MilvusClient, bundle: Path, alias: st
     journal = Journal.open(tmp_path / names[0], HashCollection.open(lite, names[0]).uid)
     journal.close()
     assert drop_older(lite, alias, 1, tmp_path.joinpath, yes=False) == [names[1], names[0]]
-    assert len(Versions.of(lite, alias).previous) == 3
+    assert len(AliasHistory.of(lite, alias).previous) == 3
     assert drop_older(lite, alias, 1, tmp_path.joinpath, yes=True) == [names[1], names[0]]
-    assert Versions.of(lite, alias) == Versions(alias, names[3], (names[2],))
+    assert AliasHistory.of(lite, alias) == AliasHistory(alias, names[3], (names[2],))
     assert [lite.has_collection(name) for name in names] == [False, False, True, True]
     assert list((tmp_path / names[0]).iterdir()) == []
 

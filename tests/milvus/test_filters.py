@@ -18,9 +18,9 @@ from milvus_fghash.errors import ConfigError, StoreBusy, StoreError
 from milvus_fghash.ingest.delete import delete_where
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.errors import milvus_call
-from milvus_fghash.milvus.filter_tokens import DEEPEST
-from milvus_fghash.milvus.filters import all_of, check_filter, told_of_filter
-from milvus_fghash.milvus.lite_filters import MOST_JOINED
+from milvus_fghash.milvus.filter_tokens import MAX_NESTED_BRACKETS
+from milvus_fghash.milvus.filters import all_of, check_filter, filter_errors
+from milvus_fghash.milvus.lite_filters import MAX_CHAINED_CONDITIONS
 from milvus_fghash.milvus.pymilvus_compat import MilvusException
 from milvus_fghash.search.search import SearchParams, search_codes
 from tests.helpers.filter_strategies import SINGLE, Drawn, as_rows, filters, rows
@@ -64,32 +64,32 @@ def test_joined_conditions_find_what_python_finds(shop: HashCollection, drawn: D
 
 REJECTED = {
     # Milvus Lite reads these up to where they stop to make sense, and says nothing
-    'label == "robin" AND id == "0"': r"from 'AND id == \"0\"' on: Milvus Lite knows `and` in lower case only",
-    'label == "robin" Or id == "0"': "Milvus Lite knows `or` in lower case only",
-    'label == "robin" id == "0"': r"from 'id == \"0\"' on: `and` or `or` is expected",
-    'label == "robin", id == "0"': r"from ', id == \"0\"' on: `and` or `or` is expected",
-    'label == "robin" y': "from 'y' on: `and` or `or`",
-    'id != "7" nd label == "x"': "from 'nd ",
-    '(label == "robin" stray)': r"from 'stray\)' on: `\)` is expected",
-    'label == "robin";': "from ';' on",
-    'label == "robin" #x': "from '#x' on",
-    'label == "robin" = 1': "from '= 1' on: `==` compares",
-    "label == 'Brewer's blackbird'": r"this text is not closed; a quote inside a text needs a \\ before it",
-    'label == "robin" and not label == "x"': "does not know `not`; turn the comparison round",
-    'label == "robin" is null': "from 'is null' on: Milvus Lite does not know `is`",
+    'label == "robin" AND id == "0"': r"at 'AND id == \"0\"': Milvus Lite accepts `and` in lower case only",
+    'label == "robin" Or id == "0"': "Milvus Lite accepts `or` in lower case only",
+    'label == "robin" id == "0"': r"at 'id == \"0\"': expected `and` or `or`",
+    'label == "robin", id == "0"': r"at ', id == \"0\"': expected `and` or `or`",
+    'label == "robin" y': "at 'y': expected `and` or `or`",
+    'id != "7" nd label == "x"': "at 'nd ",
+    '(label == "robin" stray)': r"at 'stray\)': expected `\)`",
+    'label == "robin";': "at ';': ",
+    'label == "robin" #x': "at '#x': ",
+    'label == "robin" = 1': "at '= 1': use `==` to compare",
+    "label == 'Brewer's blackbird'": r"unterminated string; put a \\ before a quote",
+    'label == "robin" and not label == "x"': "does not support `not`; negate the comparison",
+    'label == "robin" is null': "at 'is null': Milvus Lite does not support `is`",
     # and these otherwise than they are written
-    '"robin" == label': "Milvus Lite reads it the other way round; write the column first",
-    "true != sold": "the other way round",
-    "3 >= stock > 1": "mixes up > and >= here",
-    "stock == 0x10": "decimal numbers only",
-    "stock == 010": "decimal numbers only, without a 0 in front",
-    "stock == 9223372036854775808": "too large for 64 bits",
-    "price < 1e999": "too large",
-    "stock == 4611686018427387904 * 2": "too large",
-    "price == 3 / 2.0": "divides constants wrongly",
-    'label == "\\u00fc"': r"reads \\u as u; write the letter itself",
+    '"robin" == label': "Milvus Lite misreads a constant on the left; write the column first",
+    "true != sold": "a constant on the left",
+    "3 >= stock > 1": "confuses > and >= here",
+    "stock == 0x10": "only decimal numbers",
+    "stock == 010": "only decimal numbers without a leading 0",
+    "stock == 9223372036854775808": "does not fit into 64 bits",
+    "price < 1e999": "does not fit into 64 bits",
+    "stock == 4611686018427387904 * 2": "does not fit into 64 bits",
+    "price == 3 / 2.0": "divides constants incorrectly",
+    'label == "\\u00fc"': r"reads \\u as u; write the character itself",
     'label == "a\\nb"': r"reads \\n as n",
-    'label == u"robin"': "from 'u' on|from 'u\"robin\"' on: there is no column u",
+    'label == u"robin"': "at 'u\"robin\"': there is no column u",
     'label like "%"': "misreads a pattern",
     'label like "robi_"': "misreads a pattern that ends in _",
     'label like "a\\\\%"': "no backslash in a pattern",
@@ -97,80 +97,80 @@ REJECTED = {
     'meta["a][b"] == 1': "neither backslashes nor ",
     'meta[""] == 1': "no empty key",
     # these end its process, or that of a server
-    "stock / 0 == 1": "divided by 0",
-    "stock % -(0) == 1": "divided by 0",
-    "stock % (1-1) == 0": "the divisor must be one number",
-    "stock / (1-1) == 1": "the divisor must be one number",
-    "stock % ((2) - 2) == 0": "the divisor must be one number",
-    "stock % -(2 - 2) == 0": "the divisor must be one number",
-    "stock % 0 ** 1 == 0": "the divisor must be one number|divided by 0",
+    "stock / 0 == 1": "division by 0",
+    "stock % -(0) == 1": "division by 0",
+    "stock % (1-1) == 0": "the divisor must be a single number",
+    "stock / (1-1) == 1": "the divisor must be a single number",
+    "stock % ((2) - 2) == 0": "the divisor must be a single number",
+    "stock % -(2 - 2) == 0": "the divisor must be a single number",
+    "stock % 0 ** 1 == 0": "the divisor must be a single number",
     "stock % -1 == 0": "cannot divide by -1",
     "stock / (-(01)) == 0": "cannot divide by -1",
-    "price % 0.5 == 1": "% is for whole numbers only",
+    "price % 0.5 == 1": "% requires integers",
     # and of these it says where in its own code something is wrong
-    " or ".join(f"stock == {n}" for n in range(90)): r"takes 48 conditions in a chain; .*`in \[\.\.\.\]`",
-    " and ".join(f"label not in ['{n}']" for n in range(48)): "takes 48 conditions in a chain",
-    "".join(f"stock == {n} or (" for n in range(48)) + "stock == 0" + ")" * 48: "takes 48 conditions in a chain",
-    'label == "\ud800"': r"ud800.* on: this is no letter of UTF-8",
-    "label == '\udcff'": "this is no letter of UTF-8",
-    'not (label == "robin")': "does not know `not`",
-    '!(label == "robin")': "does not know `!`",
-    "label IN ['robin']": "Milvus Lite knows `in` in lower case only",
-    "label NOT IN ['robin']": "`and` or `or`|does not know `NOT`",
-    "label in []": "a column or a value is expected",
-    "label in['robin']": "a space is needed behind `in`",
-    "exists meta['a']": "does not know `exists`",
-    "text_match(label, 'a')": "does not know `text_match`",
-    "label = 'robin'": "`==` compares|compared with something",
-    "label <> 'robin'": "a column or a value",
+    " or ".join(f"stock == {n}" for n in range(90)): r"at most 48 conditions in a chain; .*`in \[\.\.\.\]`",
+    " and ".join(f"label not in ['{n}']" for n in range(48)): "at most 48 conditions in a chain",
+    "".join(f"stock == {n} or (" for n in range(48)) + "stock == 0" + ")" * 48: "at most 48 conditions in a chain",
+    'label == "\ud800"': r"ud800.*: this is not a valid Unicode character",
+    "label == '\udcff'": "this is not a valid Unicode character",
+    'not (label == "robin")': "does not support `not`",
+    '!(label == "robin")': "does not support `!`",
+    "label IN ['robin']": "Milvus Lite accepts `in` in lower case only",
+    "label NOT IN ['robin']": "`and` or `or`|does not support `NOT`",
+    "label in []": "expected a column or a value",
+    "label in['robin']": "add a space after `in`",
+    "exists meta['a']": "does not support `exists`",
+    "text_match(label, 'a')": "does not support `text_match`",
+    "label = 'robin'": "use `==` to compare",
+    "label <> 'robin'": "expected a column or a value",
     "label == robin": "there is no column robin",
-    "nosuch == 3": "from 'nosuch == 3' on: there is no column nosuch",
-    "label ==": "at its end: a column or a value is expected",
-    "and label == 'x'": "a column or a value is expected",
-    "label": "compared with something",
-    "sold": "compared with something",
-    "1 == 1": "a column is expected on one side",
-    "sold == true and true": "compared with something",
-    "label > 3": "a text is expected",
-    "stock == '3'": "a whole number is expected",
-    "stock == 3.5": "a whole number is expected",
-    "stock in [1.0]": "a whole number is expected",
-    "price in [1]": "a number with a decimal point is expected",
-    "1 < price < 2.0": "a number with a decimal point is expected",
-    "meta['a'] in [1, 'x']": "of one type",
+    "nosuch == 3": "at 'nosuch == 3': there is no column nosuch",
+    "label ==": "at its end: expected a column or a value",
+    "and label == 'x'": "expected a column or a value",
+    "label": "expected a comparison",
+    "sold": "expected a comparison",
+    "1 == 1": "expected a column on one side",
+    "sold == true and true": "expected a comparison",
+    "label > 3": "expected a string",
+    "stock == '3'": "expected an integer",
+    "stock == 3.5": "expected an integer",
+    "stock in [1.0]": "expected an integer",
+    "price in [1]": "expected a number with a decimal point",
+    "1 < price < 2.0": "expected a number with a decimal point",
+    "meta['a'] in [1, 'x']": "must have the same type",
     "1 < stock > 0": "cannot be compared",
-    "1 < meta['a'] < 2": "cannot stand between",
-    "0 < stock < stock": "a constant is expected",
+    "1 < meta['a'] < 2": "cannot be in a range",
+    "0 < stock < stock": "expected a constant",
     "(stock == 1) == true": "a comparison cannot be compared",
     "stock < 1 < 2": "cannot be compared",
     "stock == label": "cannot be compared with",
-    "meta['a'] == stock": "with constants only",
-    "meta == 1": r"a part of meta must be named, such as meta\[",
-    "label['a'] == 1": "the column label holds no JSON",
+    "meta['a'] == stock": "only with a constant",
+    "meta == 1": r"name a part of meta, for example meta\[",
+    "label['a'] == 1": "label is not a JSON column",
     "code == 'x'": "holds vectors",
-    "stock + 1 < 2": "only be compared by == or !=",
-    "stock + stock == 2": "one column and one constant",
-    "1 - stock == 2": "one column and one constant",
-    "stock + 1 + 1 == 2": "one column and one constant",
-    "stock + 1.5 == 2": "a whole number is expected",
-    "label + 1 == 2": "cannot be computed with",
-    "-stock == 1": "a number is expected behind the sign",
-    "stock & 1 == 1": "`and` or `or`|compared with something",
-    "3 in [stock]": "a column is expected before `in`",
-    "stock in [stock]": "a constant is expected",
-    "stock like 'a%'": "a column of texts",
-    "label like 3": "a text is expected behind `like`",
-    "label like brand": "a constant is expected",
-    "json_contains(label, 'x')": "a part of JSON is expected",
-    "json_contains(meta['a'])": "`,` is expected",
-    "json_contains_any(meta['a'], 3)": r"`\[` is expected",
-    "array_length(meta['a']) > 1": "only be compared by",
-    "(label == 'x'": "at its end|this bracket is not closed",
-    "label == 'x')": r"from '\)' on: no bracket is open that \) closes",
-    "label == 'x') or (label == 'y'": "no bracket is open",
-    "label in ['x')": r"no bracket is open that \) closes",
-    "label == 'open": "this text is not closed",
-    f"{'(' * (DEEPEST + 1)}label == 'x'{')' * (DEEPEST + 1)}": "more than 100 brackets",
+    "stock + 1 < 2": "compared only by == or !=",
+    "stock + stock == 2": "combine one column and one constant",
+    "1 - stock == 2": "combine one column and one constant",
+    "stock + 1 + 1 == 2": "combine one column and one constant",
+    "stock + 1.5 == 2": "expected an integer",
+    "label + 1 == 2": "cannot be used in a calculation",
+    "-stock == 1": "expected a number after the sign",
+    "stock & 1 == 1": "`and` or `or`|expected a comparison",
+    "3 in [stock]": "expected a column before `in`",
+    "stock in [stock]": "expected a constant",
+    "stock like 'a%'": "expected a string column before",
+    "label like 3": "expected a string after `like`",
+    "label like brand": "expected a constant",
+    "json_contains(label, 'x')": "expected a part of a JSON column",
+    "json_contains(meta['a'])": "expected `,`",
+    "json_contains_any(meta['a'], 3)": r"expected `\[",
+    "array_length(meta['a']) > 1": "compared only by",
+    "(label == 'x'": "this bracket is never closed",
+    "label == 'x')": r"at '\)': no open bracket matches \)",
+    "label == 'x') or (label == 'y'": "no open bracket matches",
+    "label in ['x')": r"no open bracket matches \)",
+    "label == 'open": "unterminated string",
+    f"{'(' * (MAX_NESTED_BRACKETS + 1)}label == 'x'{')' * (MAX_NESTED_BRACKETS + 1)}": "more than 100 nested brackets",
 }
 
 
@@ -198,7 +198,7 @@ def test_the_rest_is_rejected_in_one_sentence_that_names_the_columns(
     [
         ("", lambda row: True),
         (" \n ", lambda row: True),
-        (f"{'(' * DEEPEST}stock == 1{')' * DEEPEST}", lambda row: row["stock"] == 1),
+        (f"{'(' * MAX_NESTED_BRACKETS}stock == 1{')' * MAX_NESTED_BRACKETS}", lambda row: row["stock"] == 1),
         ("stock == ----1", lambda row: row["stock"] == 1),
         ("stock == 3 - 2 * (1)", lambda row: row["stock"] == 1),
         ("  stock\n==\t1  ", lambda row: row["stock"] == 1),
@@ -254,14 +254,14 @@ JOINED: dict[str, Callable[[int], str]] = {
 @pytest.mark.parametrize("kind", JOINED)
 def test_the_longest_chain_is_read_in_every_way_and_pairs_can_be_more(shop: HashCollection, kind: str) -> None:
     """The process prints its own trouble on stderr where a chain is too long for it."""
-    chain = JOINED[kind](MOST_JOINED)
+    chain = JOINED[kind](MAX_CHAINED_CONDITIONS)
     wanted = {row["id"] for row in ROWS if kind == "not in" or row["stock"] == 1}
     assert found(shop, chain) == wanted
     assert {key for page in shop.scan(50, filter=chain) for key in page.ids} == wanted
     assert shop.count(chain) == len(wanted)
     with pytest.raises(StoreError), milvus_call("cannot read"):
         shop.client.query(shop.name, JOINED[kind](51), ["id"])
-    half = JOINED[kind](MOST_JOINED - 1)
+    half = JOINED[kind](MAX_CHAINED_CONDITIONS - 1)
     assert found(shop, f"({half}) or ({half})") == wanted, "94 conditions"
 
 
@@ -290,7 +290,7 @@ def test_a_server_reads_more_and_says_itself_what_it_does_not_know(shop: HashCol
 def test_what_a_server_says_is_told_once_with_the_columns(shop: HashCollection, said: str, told: str) -> None:
     with (
         pytest.raises(ConfigError) as caught,
-        told_of_filter("x == 1", shop.fields),
+        filter_errors("x == 1", shop.fields),
         milvus_call("cannot search"),
     ):
         raise MilvusException(1100, said)
@@ -311,7 +311,7 @@ def test_what_a_server_says_is_told_once_with_the_columns(shop: HashCollection, 
     ],
 )
 def test_other_trouble_stays_what_it_is(shop: HashCollection, filter: str, said: str, kind: type[StoreError]) -> None:
-    with pytest.raises(kind) as caught, told_of_filter(filter, shop.fields), milvus_call("cannot search"):
+    with pytest.raises(kind) as caught, filter_errors(filter, shop.fields), milvus_call("cannot search"):
         raise MilvusException(1, said)
     assert str(caught.value) == f"cannot search: {said}"
 
@@ -320,7 +320,7 @@ def test_no_filter_leaves_the_brackets_around_it(shop: HashCollection) -> None:
     mine = "stock == 1"
     assert found(shop, all_of(["stock == 1 or stock == 2", mine])) == found(shop, mine)
     assert all_of([]) == all_of(["", " "]) == ""
-    with pytest.raises(ConfigError, match="no bracket is open"):
+    with pytest.raises(ConfigError, match="no open bracket matches"):
         all_of(["stock == 2) or (stock == 3", mine])
-    with pytest.raises(ConfigError, match="not closed"):
+    with pytest.raises(ConfigError, match="unterminated string"):
         all_of(['label == "', mine])

@@ -119,7 +119,7 @@ def test_what_milvus_lite_cannot_write_is_told_at_once(
     started = time.monotonic()
     with pytest.raises(StoreError, match="cannot write to own: Milvus Lite does not say why; is there room on"):
         own.upsert(rows_of(3, own.bits))
-    monkeypatch.setattr(lite, "LITTLE_ROOM", 1 << 60)
+    monkeypatch.setattr(lite, "MIN_FREE_BYTES", 1 << 60)
     with pytest.raises(StoreError, match=r"the disk of .*\.db is full \([\d,]+ KB are free\); make room \("):
         own.upsert(rows_of(3, own.bits))
     assert time.monotonic() - started < 5, "pymilvus repeated it"
@@ -152,7 +152,7 @@ def test_a_disk_that_is_full_from_the_beginning(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "a.db").write_bytes(b"not a database" * 100)
     with pytest.raises(StoreError, match="is it a Milvus Lite 2 file"):
         connect(ConnectionConfig(str(tmp_path / "a.db")))
-    monkeypatch.setattr(lite, "LITTLE_ROOM", 1 << 60)
+    monkeypatch.setattr(lite, "MIN_FREE_BYTES", 1 << 60)
     with pytest.raises(StoreError, match=r"the disk of .* is full"):
         connect(ConnectionConfig(str(tmp_path / "a.db")))
 

@@ -13,7 +13,7 @@ from milvus_fghash.errors import StoreBusy, StoreError
 from milvus_fghash.milvus.errors import is_busy
 from milvus_fghash.milvus.retry import RetryPolicy
 
-QUICK = RetryPolicy(seconds=5, first=0.01, longest=0.02)
+QUICK = RetryPolicy(seconds=5, first_pause=0.01, max_pause=0.02)
 
 
 def failing(times: int, error: Exception) -> Callable[[], str]:
@@ -30,7 +30,7 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
 def test_a_busy_milvus_is_asked_again_and_told_of_once() -> None:
     told: list[str] = []
     assert QUICK.call(failing(3, StoreBusy("gone")), threading.Event(), told.append) == "done"
-    assert told == ["gone; trying again for 5 s", "Milvus is back"]
+    assert told == ["gone; retrying for 5 s", "Milvus is available again"]
 
 
 def test_what_no_waiting_mends_is_raised_at_once() -> None:
@@ -54,7 +54,7 @@ def test_stop_ends_a_pause() -> None:
     threading.Timer(0.1, stop.set).start()
     started = time.monotonic()
     with pytest.raises(StoreBusy):
-        RetryPolicy(60, first=30).call(failing(2, StoreBusy("gone")), stop)
+        RetryPolicy(60, first_pause=30).call(failing(2, StoreBusy("gone")), stop)
     assert time.monotonic() - started < 10
 
 

@@ -18,7 +18,7 @@ from milvus_fghash.datasets.tables.columns import TYPES, Cells, Column
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
-from milvus_fghash.milvus.scalar_fields import asked_columns, check_column_name, read_columns
+from milvus_fghash.milvus.scalar_fields import check_column_name, read_columns, requested_columns
 from milvus_fghash.search.search import SearchParams, search_codes
 
 pytestmark = pytest.mark.full
@@ -60,7 +60,7 @@ def test_values_come_back_on_every_road(shop: HashCollection) -> None:
     assert shop.get(["2", "0", "1"]).columns["stock"] == (-(2**63), 2**63 - 1, 0)
     got = shop.get(ROWS.ids)
     assert got.columns == ROWS.columns
-    scanned = Rows.joined(list(shop.scan(2)), 2)
+    scanned = Rows.concatenate(list(shop.scan(2)), 2)
     assert dict(zip(scanned.ids, scanned.columns["brand"], strict=True)) == {"0": "é", "1": "", "2": "\"'"}
     (found,) = search_codes(shop, ROWS.codes[:1], SearchParams(filter="price > 1 and sold == true and stock < 0"))
     (hit,) = found.hits
@@ -118,7 +118,7 @@ def test_rows_with_columns_do_not_go_where_there_are_none(
     assert (plain.count(), plain.columns) == (0, ())
 
 
-TAKEN = (
+RESERVED_NAMES = (
     "id",
     "code",
     "path",
@@ -135,7 +135,7 @@ WORDS = ("in", "AND", "like", "Json_Contains_Any", "match_most", "st_within", "R
 ODD = ("", "1a", "a b", "a-b", "ä", "$meta", "x" * 256)
 
 
-@pytest.mark.parametrize("name", [*TAKEN, *WORDS, *ODD])
+@pytest.mark.parametrize("name", [*RESERVED_NAMES, *WORDS, *ODD])
 def test_names_that_cannot_be(lite: MilvusClient, manifest: BundleManifest, new_name: str, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         HashCollection.create(lite, new_name, manifest, columns=[Column(name, "text")])
@@ -184,7 +184,7 @@ def test_a_column_stands_once(lite: MilvusClient, manifest: BundleManifest, new_
 
 def test_what_is_asked_for_on_the_command_line() -> None:
     cells = Cells({"price": ("1",), "stock": (1,)}, {"price": "text", "stock": "int64"})
-    asked = asked_columns(["price:double", "stock"], cells)
+    asked = requested_columns(["price:double", "stock"], cells)
     assert asked == (Column("price", "double"), Column("stock", "int64"))
     for word, said in {
         "price:": "ends in a colon",
@@ -194,7 +194,7 @@ def test_what_is_asked_for_on_the_command_line() -> None:
         "price:money": "cannot have the type 'money'",
     }.items():
         with pytest.raises(ConfigError, match=said):
-            asked_columns([word], cells)
+            requested_columns([word], cells)
 
 
 @given(st.text(string.ascii_letters + "_", min_size=1, max_size=3))

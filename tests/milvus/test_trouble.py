@@ -148,7 +148,7 @@ def test_two_batches_that_wait_for_the_same_milvus_say_so_once(catalog: Catalog)
 
     catalog.collection = Away(**vars(catalog.collection))
     assert catalog.ingest(IngestOptions(8, retry=RetryPolicy(60, 0.5)), notify=told.append).stored == N
-    assert told == ["gone; trying again for 60 s", "Milvus is back"]
+    assert told == ["gone; retrying for 60 s", "Milvus is available again"]
 
 
 @given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 128))

@@ -21,7 +21,7 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, DataError, Stopped, several
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.milvus.rows import photo_id
-from milvus_fghash.milvus.scalar_fields import asked_columns, check_columns
+from milvus_fghash.milvus.scalar_fields import check_columns, requested_columns
 from milvus_fghash.milvus.schema import CollectionMetadata
 from milvus_fghash.state.journal import Journal
 
@@ -134,7 +134,7 @@ def build_shards(
         encoder.check_embedding()
     embedding_dim = encoder.embedding_dim if options.embedding else None
     if options.columns:
-        dataset = dataset.as_columns(asked_columns(options.columns, dataset.cells))
+        dataset = dataset.as_columns(requested_columns(options.columns, dataset.cells))
     metadata = CollectionMetadata.of(encoder.bundle.manifest).model_copy(
         update={"collection_uid": ""}
     )  # tells collections from each other

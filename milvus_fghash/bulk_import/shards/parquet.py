@@ -17,7 +17,7 @@ from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.errors import DataError, StoreError, optional_part
 from milvus_fghash.milvus.pymilvus_compat import DataType
 from milvus_fghash.milvus.rows import MAX_BYTES, Rows, check_ids
-from milvus_fghash.milvus.scalar_fields import OWN, PHASH
+from milvus_fghash.milvus.scalar_fields import OWN_COLUMNS, PHASH
 from milvus_fghash.milvus.schema import CollectionMetadata, row_schema
 
 with optional_part("parquet"):  # without types of its own
@@ -72,7 +72,7 @@ def to_table(rows: Rows, embeddings: NDArray[np.float32] | None, schema: Any) ->
         if name in rows.columns:
             return pa.array(rows.columns[name], kind)
         if name == PHASH:
-            return pa.array(rows.known_phashes, kind)
+            return pa.array(rows.phashes_or_unknown, kind)
         return _lists(lists[name], kind) if name in lists else _texts(name, texts[name]())
 
     return pa.Table.from_arrays([array(field.name, field.type) for field in schema], schema=schema)
@@ -89,7 +89,7 @@ def write_table(table: Any, path: Path) -> None:
         table,
         path,
         row_group_size=max(1, len(table)),
-        use_dictionary=[leaf[name] for name in leaf if name in REPEATING or name not in OWN],
+        use_dictionary=[leaf[name] for name in leaf if name in REPEATING or name not in OWN_COLUMNS],
         compression={leaf[name]: "none" if name in RANDOM else "snappy" for name in leaf},
         write_statistics=False,  # an import reads all of it
     )

@@ -27,7 +27,7 @@ from milvus_fghash.encoding.decode_stream import TIMEOUT, WORKERS, Photo, Reject
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError, Stopped
 from milvus_fghash.ingest import symlinks
-from milvus_fghash.milvus.rows import Rows, why_not_kept
+from milvus_fghash.milvus.rows import Rows, why_not_storable
 
 Tick = Callable[[int], object]
 """Called with a number of photos that are done."""
@@ -153,7 +153,7 @@ class ShardWriter:
     def _fits(self, task: ShardTask, photo: Photo, rejected: list[Rejected]) -> bool:
         """Whether Milvus could hold its row; one that does not fit must not stop the others."""
         path = task.dataset.paths[photo.row]
-        if misfit := why_not_kept(task.dataset, photo.row, task.metas[photo.row]):
+        if misfit := why_not_storable(task.dataset, photo.row, task.metas[photo.row]):
             rejected.append(Rejected(path, *misfit, photo.row))
             return False
         return True

@@ -16,7 +16,7 @@ from milvus_fghash.datasets.sources.fetch import version_of
 from milvus_fghash.datasets.sources.file_systems import filesystem, told
 from milvus_fghash.datasets.sources.location import LISTED, PhotoLocation, located, name_of
 from milvus_fghash.errors import DataError, MissingExtra
-from milvus_fghash.milvus.rows import why_not_kept
+from milvus_fghash.milvus.rows import why_not_storable
 
 words = st.text("abcXYZ019-_.~%+", min_size=1, max_size=12)
 SIGNED = {
@@ -152,5 +152,5 @@ def test_urls_in_a_list_are_not_judged_as_paths(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path\nhttp://host/jay/../a.jpg\nb.jpg\n")
     dataset = read("table", tmp_path / "list.csv")
     dataset.check_paths()
-    assert why_not_kept(dataset, 0, {}) is None
+    assert why_not_storable(dataset, 0, {}) is None
     assert dataset.place(1) == tmp_path / "b.jpg"
