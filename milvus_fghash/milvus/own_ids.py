@@ -1,7 +1,7 @@
-"""Own ids: those that the column `id` of a list gives its photos, such as article numbers. Rows keep them in `meta`.
+"""Own ids: the ids that a dataset's column `id` gives its photos, such as article numbers, stored in the rows' `meta`.
 
-The id of a row follows from namespace and path, so an own id is looked for among the rows. Rows of a list without that
-column, and those written before own ids were kept, have none.
+The primary key of a row is derived from namespace and path, so a row is looked up by its own id. Rows of datasets
+without such a column, and rows written before own ids were stored, have none.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL, is_one_of
 from milvus_fghash.milvus.rows import is_utf8
 
 ROW_ID: Final = re.compile("[0-9a-f]{32}")
-"""What `photo_id` makes."""
+"""Format of the primary keys that `photo_id` makes."""
 MAX_ROWS_SHOWN: Final = 5
-"""Rows named in a message."""
+"""In a message."""
 
 
 def row_ids(collection: HashCollection, texts: Iterable[str], namespace: str | None = None) -> dict[str, str]:
-    """The ids of the rows that texts name, text by text; reads what was just written.
+    """Text -> primary key of the row that it names; rows just written are included.
 
-    A text of 32 hexadecimal digits that is a row's id means that row. Any other text, of digits alone too, is an own id
-    where a row has it, and else a row's id. What names no row is not in the result.
+    A text of 32 hexadecimal digits that is the primary key of a row means that row. Any other text, including one of
+    digits only, is taken as an own id if a row has it, and otherwise as a primary key. A text that names no row is not
+    in the result.
 
     Args:
-        namespace: where own ids are looked for; "" means rows without one, None all of them.
+        namespace: namespace in which own ids are looked up; "" means rows without a namespace, None all rows.
 
     Raises:
-        StoreError: when several rows have an own id, or Milvus rejects.
+        StoreError: if several rows have the same own id, or Milvus fails.
     """
-    asked = [text for text in dict.fromkeys(texts) if is_utf8(text)]  # no row has another
+    asked = [text for text in dict.fromkeys(texts) if is_utf8(text)]  # ids of rows are UTF-8
     named = _existing(collection, [text for text in asked if ROW_ID.fullmatch(text)])
     named |= _with_own_ids(collection, [text for text in asked if text not in named], namespace)
     return named | _existing(collection, [text for text in asked if text not in named])
@@ -66,8 +67,9 @@ def _with_own_ids(collection: HashCollection, texts: list[str], namespace: str |
     for text, places in found.items():
         if len(places) > 1:
             shown = ", ".join(sorted(places.values())[:MAX_ROWS_SHOWN])
+            others = " and others" if len(places) > MAX_ROWS_SHOWN else ""
             raise StoreError(
-                f"{len(places):,} rows of {collection.name} have the own id {text!r}: {shown}"
-                f"{' and others' if len(places) > MAX_ROWS_SHOWN else ''}; name one of them by its row's id, or the namespace"
+                f"{len(places):,} rows of {collection.name} have the own id {text!r}: {shown}{others}; "
+                "give the primary key of one, or its namespace"
             )
     return {text: next(iter(places)) for text, places in found.items()}

@@ -75,7 +75,7 @@ def test_an_own_id_of_several_rows_is_rejected_and_nothing_is_deleted(collection
     put(collection, [SECOND], ["SKU-1"], namespace="shop")
     with pytest.raises(StoreError, match=rf"2 rows .* have the own id 'SKU-1': {FIRST} \({FIRST}\), .*namespace shop"):
         search_id(collection, "SKU-1")
-    with pytest.raises(StoreError, match="name one of them by its row's id, or the namespace"):
+    with pytest.raises(StoreError, match="give the primary key of one, or its namespace"):
         delete_named(collection, [FIRST, "SKU-1"], yes=True)
     assert collection.count() == 2
     assert [search_id(collection, "SKU-1", SearchParams(1), namespace).hits[0].id for namespace in ("", "shop")] == [
