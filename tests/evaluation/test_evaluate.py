@@ -187,7 +187,7 @@ def test_a_filter_makes_a_part_of_the_collection_the_gallery(
     with pytest.raises(StoreError, match="no row of birds fits label"):
         evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds", filter='label == "dragon"')
     wrong = f"{expression} AND path == 'x'"
-    with pytest.raises(ConfigError, match="Milvus Lite knows `and` in lower case only"):  # before any photo is read
+    with pytest.raises(ConfigError, match="Milvus Lite accepts `and` in lower case only"):  # before any photo is read
         evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds", query_split="nowhere", filter=wrong)
 
 
