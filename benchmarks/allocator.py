@@ -1,4 +1,4 @@
-"""What keeping freed memory is worth: photos a second through a trunk on the CPU, with glibc's default and without.
+"""What keeping freed memory is worth: photos a second through a backbone on the CPU, with glibc's default and without.
 
     python benchmarks/allocator.py
 
@@ -18,18 +18,18 @@ import torch
 
 def photos_per_second(keep: bool, batch: int, repeats: int) -> float:
     """Forward passes of MobileNetV2 at 224 px after one to warm up."""
-    from milvus_fghash.training.backbones import build_trunk
+    from milvus_fghash.training.backbones import build_backbone
     from milvus_fghash.training.memory import keep_freed_memory
 
     if keep and not keep_freed_memory():
         raise SystemExit("this is no Linux with glibc: there is nothing to compare")
-    trunk = build_trunk("mobilenet_v2", "none").eval().to(memory_format=torch.channels_last)
+    backbone = build_backbone("mobilenet_v2", "none").eval().to(memory_format=torch.channels_last)
     images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        trunk(images)
+        backbone(images)
         started = time.perf_counter()
         for _ in range(repeats):
-            trunk(images)
+            backbone(images)
     return batch * repeats / (time.perf_counter() - started)
 
 

@@ -115,7 +115,7 @@ def by_torch(bench: Bench) -> float:
     method = load_checkpoint(bench.checkpoint).method
     prepared = bench.encoder.bundle.manifest.preprocessing
     steps = [transforms.Resize(prepared.resize), transforms.CenterCrop(prepared.size), transforms.ToTensor()]
-    steps.append(transforms.Normalize(method.trunk.mean, method.trunk.std))
+    steps.append(transforms.Normalize(method.backbone.mean, method.backbone.std))
     transform = transforms.Compose(steps)
 
     class Photos(Dataset[Any]):

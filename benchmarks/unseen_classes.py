@@ -27,7 +27,7 @@ from milvus_fghash.recipes.loader import compose
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.encode import encode
-from milvus_fghash.training.feature_cache import represented
+from milvus_fghash.training.feature_cache import dataset_features
 from milvus_fghash.training.run import train
 from milvus_fghash.training.weights import by_content, decisive
 
@@ -45,7 +45,7 @@ def asked(method: str, bits: int, seed: int, factor: float, arguments: argparse.
     """The recipe of one training."""
     rate = compose(arguments.setting, method).at(bits).training.learning_rate * factor
     weights = json.dumps(str(arguments.weights), ensure_ascii=False)
-    changes = [f"trunk.weights={weights}", f"head.kind='{arguments.head}'"]
+    changes = [f"backbone.weights={weights}", f"head.kind='{arguments.head}'"]
     changes += [f"training.seed={seed}", f"training.learning_rate={rate}", *arguments.set]
     return compose(arguments.setting, method, changes).at(bits)
 
@@ -63,7 +63,7 @@ def measure(dataset: Dataset, recipe: Recipe, bits: int, seed: int, arguments: a
         of_split = dataset.split(split)
         rows = [row for row, label in enumerate(of_split.labels) if label in unseen]
         photos = of_split.take(rows)
-        features = represented(network, photos, recipe, cache, CPU, plain=True)
+        features = dataset_features(network, photos, recipe, cache, CPU, centre_crop_only=True)
         codes[split] = encode(network, features, CPU)
         labels[split] = photos.label_numbers(dataset.classes)
     shutil.rmtree(folder)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from milvus_fghash.core.codes import Outputs, pack
+from milvus_fghash.core.codes import Logits, pack
 from milvus_fghash.core.onnx_runtime import load_runtime
 from milvus_fghash.errors import BundleError
 from milvus_fghash.exporters.graph import ExportedEncoder
@@ -19,7 +19,7 @@ Pixels = NDArray[np.uint8]
 
 BATCH = 8
 NEAR_ZERO = 1e-2
-"""Share of the outputs' root mean square below which rounding may decide a bit."""
+"""Share of the logits' root mean square below which rounding may decide a bit."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Agreement:
 
     Attributes:
         flip_rate: share of bits that differ.
-        largest_difference: of an output.
+        largest_difference: of a logit.
         bits_compared: number of bits; every photo counts twice, alone and in a batch.
     """
 
@@ -44,7 +44,7 @@ def check(encoder: ExportedEncoder, graph: bytes, pixels: Pixels, max_flip_rate:
         pixels: (n, h, w, 3) uint8, as `milvus_fghash.core.images.prepare` gives them.
 
     Raises:
-        BundleError: when more bits differ than allowed, or one whose output is clearly not zero, or when the file
+        BundleError: when more bits differ than allowed, or one whose logit is clearly not zero, or when the file
             packs bits in another way than `milvus_fghash.core.codes.pack`.
     """
     expected = _run_network(encoder, pixels)
@@ -53,8 +53,8 @@ def check(encoder: ExportedEncoder, graph: bytes, pixels: Pixels, max_flip_rate:
     return compare(np.concatenate([expected, expected]), measured, max_flip_rate)
 
 
-def compare(expected: Outputs, measured: Outputs, max_flip_rate: float) -> Agreement:
-    """Compare two runs' outputs, (n, n_bits) each.
+def compare(expected: Logits, measured: Logits, max_flip_rate: float) -> Agreement:
+    """Compare two runs' logits, (n, n_bits) each.
 
     Raises:
         BundleError: as `check`.
@@ -66,34 +66,34 @@ def compare(expected: Outputs, measured: Outputs, max_flip_rate: float) -> Agree
     if clear.any():
         raise BundleError(
             f"{np.count_nonzero(clear)} of {flipped.size} bits differ between the network and its ONNX file though "
-            f"the output is not near zero (largest difference {agreement.largest_difference:.3g}, typical output "
+            f"the logit is not near zero (largest difference {agreement.largest_difference:.3g}, typical logit "
             f"{scale:.3g}); nothing was written. The file computes something else; report it with what doctor shows"
         )
     if agreement.flip_rate > max_flip_rate:
         raise BundleError(
             f"{agreement.flip_rate:.2%} of {flipped.size} bits differ between the network and its ONNX file, "
-            f"{max_flip_rate:.2%} are allowed; nothing was written. All lie near zero: outputs are very small "
+            f"{max_flip_rate:.2%} are allowed; nothing was written. All lie near zero: logits are very small "
             "(train longer), or allow more"
         )
     return agreement
 
 
-def _run_network(encoder: ExportedEncoder, pixels: Pixels) -> Outputs:
+def _run_network(encoder: ExportedEncoder, pixels: Pixels) -> Logits:
     with torch.inference_mode():
         logits = np.concatenate([encoder(torch.from_numpy(part))[0].numpy() for part in _parts(pixels, BATCH)])
     pack(logits)  # rejects values that are not finite
     return logits
 
 
-def _run_graph(session: Any, pixels: Pixels, batch: int) -> Outputs:
-    """(n, n_bits), after checking that the graph's own codes are these outputs packed."""
+def _run_graph(session: Any, pixels: Pixels, batch: int) -> Logits:
+    """(n, n_bits), after checking that the graph's own codes are these logits packed."""
     runs = [session.run(None, {"images": part}) for part in _parts(pixels, batch)]
     logits, codes, *further = (np.concatenate(parts) for parts in zip(*runs, strict=True))
     if codes.dtype != np.uint8 or not np.array_equal(codes, pack(logits)):
         raise BundleError("the ONNX file does not pack its bits as this project does; nothing was written")
     if not all(np.isfinite(values).all() for values in further):
         raise BundleError("a further output of the ONNX file holds values that are not finite; nothing was written")
-    result: Outputs = logits
+    result: Logits = logits
     return result
 
 

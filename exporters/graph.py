@@ -49,7 +49,7 @@ class ExportedEncoder(nn.Module):
 
     * `logits` (b, n_bits) float32: what the method gives, before thresholding
     * `codes` (b, n_bytes) uint8: packed as `milvus_fghash.core.codes.pack` does
-    * `embedding` (b, n_features) float32: what the trunk gives
+    * `embedding` (b, n_features) float32: what the backbone gives
     * `attention` (b, M, h', w') float32: the method's own `attentions`, each map stretched to [0, 1]
 
     The method is copied, to the CPU and in evaluation mode; the caller's stays as it is.
@@ -62,14 +62,14 @@ class ExportedEncoder(nn.Module):
         self.method = copy.deepcopy(method).cpu().float().eval()
         self.bits, self.outputs = method.sizes.n_bits, outputs
         # Remembers its last result, so that the maps stand in the graph once whatever is asked for.
-        self.method.trunk.maps = functools.lru_cache(maxsize=1)(self.method.trunk.maps)  # type: ignore[method-assign]
+        self.method.backbone.maps = functools.lru_cache(maxsize=1)(self.method.backbone.maps)  # type: ignore[method-assign]
         self.register_buffer("place_values", 2.0 ** torch.arange(7, -1, -1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        trunk = self.method.trunk
-        normalised = trunk.normalise(images.permute(0, 3, 1, 2))
+        backbone = self.method.backbone
+        normalised = backbone.normalise(images.permute(0, 3, 1, 2))
         logits: Tensor = self.method(normalised)
-        maps = trunk.maps(normalised)
+        maps = backbone.maps(normalised)
         looks = self.method.attentions(normalised)
         # FCAENet eq. 4 for each map by itself: the mean over a single channel is that channel.
         heat = torch.unflatten(attention(looks.flatten(0, 1).unsqueeze(1)), 0, (-1, looks.shape[1]))
@@ -77,7 +77,7 @@ class ExportedEncoder(nn.Module):
         results = {
             "logits": logits,
             "codes": self._pack(logits),
-            "embedding": trunk.pool(maps),
+            "embedding": backbone.pool(maps),
             "attention": heat.masked_fill(heat.isnan(), 0.0),
         }
         return tuple(results[name] for name in self.outputs)

@@ -17,7 +17,7 @@ from milvus_fghash.exporters.check import Pixels, check
 from milvus_fghash.exporters.graph import IR_VERSION, OPSET, ExportedEncoder, output_names, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
 from milvus_fghash.methods.base import HashMethod
-from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
+from milvus_fghash.training.checkpoint import Checkpoint, former_name, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -112,20 +112,20 @@ def export_method(
         ConfigError: as `export`.
     """
     reject_taken(out, overwrite)
-    bits, trunk = check_bits(method.sizes.n_bits), method.trunk
+    bits, backbone = check_bits(method.sizes.n_bits), method.backbone
     encoder = ExportedEncoder(method, output_names(outputs))
     graph = to_onnx(encoder, origin.preprocessing.size, opset, ir_version)
     agreement = check(encoder, graph, pixels, max_flip_rate)
-    weights = {name: tensor.numpy() for name, tensor in encoder.method.state_dict().items()}
+    weights = {former_name(name): tensor.numpy() for name, tensor in encoder.method.state_dict().items()}
     description = Description(
         method=origin.method,
         lineage=origin.lineage,
-        fingerprint=fingerprint(weights, origin.preprocessing, trunk.mean, trunk.std, bits),
+        fingerprint=fingerprint(weights, origin.preprocessing, backbone.mean, backbone.std, bits),
         bits=bits,
         preprocessing=origin.preprocessing,
         rules=RULES,
-        mean=trunk.mean,
-        std=trunk.std,
+        mean=backbone.mean,
+        std=backbone.std,
         outputs=encoder.outputs,
         opset=opset,
         classes=origin.classes,

@@ -1,4 +1,4 @@
-"""The road on a slice of real photos with a pretrained trunk: CUB-200-2011's official layout, eight classes."""
+"""The road on a slice of real photos with a pretrained backbone: CUB-200-2011's official layout, eight classes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_learned_codes_find_birds_better_than_random_planes(
     for method in ("baseline", "fcaenet", "lsh"):
         run("train", f"frozen-{method}", "--bits", "48", "--data", str(slice_of_birds), "--out", str(tmp_path / method),
             "--weights", str(imagenet_weights), "--set", "training.rounds=8", "--set", "training.learning_rate=0.0003",
-            "--set", "training.drop_at=[6]", "--set", "trunk.views=1", "--device", "cpu")  # fmt: skip
+            "--set", "training.drop_at=[6]", "--set", "backbone.views=1", "--device", "cpu")  # fmt: skip
         run("export", str(tmp_path / method), "--out", str(tmp_path / f"{method}-bundle"),
             "--check-images", str(slice_of_birds / "images"))  # fmt: skip
         manifest = json.loads((tmp_path / f"{method}-bundle" / "bundle.json").read_text())

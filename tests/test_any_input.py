@@ -139,7 +139,7 @@ def test_listing(rows: list[tuple[str, str, str, Any]], fraction: Any, seed: Any
             split_by_class(dataset, fraction, seed)
 
 
-TABLES = st.sampled_from(["method", "data", "trunk", "head", "preprocessing", "augmentation", "training", "by_bits"])
+TABLES = st.sampled_from(["method", "data", "backbone", "head", "preprocessing", "augmentation", "training", "by_bits"])
 KEYS = st.sampled_from(["name", "options", "rounds", "learning_rate", "drop_at", "seed", "scale", "size", "48", "kind"])
 
 

@@ -30,7 +30,7 @@ CHANGED = {"food-10-frozen": dict.fromkeys(("adsh", "baseline", "fcaenet"), FEW_
 def without_chosen(recipe: Recipe) -> dict[str, object]:
     """What neither the command's files nor the grid's rates and seeds say."""
     values = recipe.model_dump(exclude={"description", "by_bits"})
-    values["trunk"].pop("weights")
+    values["backbone"].pop("weights")
     values["training"] = {
         key: value for key, value in values["training"].items() if key not in ("learning_rate", "seed")
     }

@@ -45,7 +45,7 @@ class Reader:
 
 
 def _with_weights(file: Path) -> Recipe:
-    return load_recipe("frozen-lsh", changes=(f'trunk.weights="{file}"',))
+    return load_recipe("frozen-lsh", changes=(f'backbone.weights="{file}"',))
 
 
 IN_A_FOLDER = {

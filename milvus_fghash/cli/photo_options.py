@@ -32,7 +32,7 @@ class PhotoOptions:
         """The layout that was named, here or by a recipe, or the one that ``data`` looks like."""
         from milvus_fghash.datasets.read import detect
 
-        named = recipe.data.dataset if recipe and recipe.data.dataset != "auto" else None
+        named = recipe.data.layout if recipe and recipe.data.layout != "auto" else None
         return self.given_layout or named or detect(data)
 
     def read(self, data: Path | Url, *outputs: Path | None) -> Dataset:

@@ -43,7 +43,7 @@ def _list_parts() -> None:
     methods = descriptions("methods").items()
     show_table(
         [{"method": name, "needs": card(name).needs, "description": text} for name, text in methods],
-        "\nA recipe is SETTING-METHOD, such as frozen-fcaenet; a method that needs maps goes with no frozen trunk.",
+        "\nA recipe is SETTING-METHOD, such as frozen-fcaenet; a method that needs maps goes with no frozen backbone.",
     )
 
 
@@ -55,13 +55,13 @@ def _every_recipe() -> list[dict[str, str]]:
     for setting in setting_names():
         for method in method_names():
             recipe = load_recipe(f"{setting}-{method}")
-            if recipe.trunk.frozen and card(method).needs == "maps":
+            if recipe.backbone.frozen and card(method).needs == "maps":
                 continue  # they do not go together
             rows.append({
                 "name": f"{setting}-{method}",
                 "setting": setting,
                 "method": method,
-                "trunk": recipe.trunk.name,
+                "backbone": recipe.backbone.name,
                 "description": recipe.description,
             })  # fmt: skip
     return rows
@@ -70,11 +70,11 @@ def _every_recipe() -> list[dict[str, str]]:
 def _show_recipe(name: str, as_json: bool) -> None:
     import tomli_w
 
-    from milvus_fghash.methods import check_trunk
+    from milvus_fghash.methods import check_backbone
     from milvus_fghash.recipes.loader import comments, load_recipe
 
     recipe = load_recipe(name)
-    check_trunk(recipe.method.name, frozen=recipe.trunk.frozen)
+    check_backbone(recipe.method.name, frozen=recipe.backbone.frozen)
     values = recipe.model_dump(mode="json")
     if as_json:
         show_json(values)

@@ -97,7 +97,7 @@ def _watcher(update: Update, epochs: int) -> Watcher:
     return Watcher(
         step,
         finished,
-        features=lambda done, total: update(done, total, "features of the frozen trunk"),
+        features=lambda done, total: update(done, total, "features of the frozen backbone"),
         checked=lambda done, total: update(done, total, "photos checked"),
         stage=update.stage,
     )

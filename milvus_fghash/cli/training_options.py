@@ -17,6 +17,6 @@ training_options: Callable[[Command], Command] = all_of(
                  help="Change the recipe: training.rounds=3; may be repeated."),
     click.option("--device", help="cpu, cuda, cuda:1 and so on.  [default: cuda if there is one]"),
     click.option("--feature-cache", type=NEW_PATH,
-                 help="Folder for the features of a frozen trunk.  [default: in --out]"),
+                 help="Folder for the features of a frozen backbone.  [default: in --out]"),
 )  # fmt: skip
 """Of what trains; `with_weights` says what two of them mean."""

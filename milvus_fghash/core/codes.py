@@ -1,11 +1,11 @@
-"""Codes in one place: real outputs -> bits -> packed bytes -> Hamming distance.
+"""Codes in one place: logits -> bits -> packed bytes -> Hamming distance.
 
 Shapes used in the whole project:
-    outputs  (n, n_bits)   float   what a network gives, before thresholding
+    logits   (n, n_bits)   float   what a network gives, before thresholding
     signs    (n, n_bits)   float   +1 / -1, codes learned together with a network (V in the papers)
     codes    (n, n_bytes)  uint8   packed, first bit is the highest bit of byte 0 (np.packbits), as Milvus stores them
 
-A zero output is a 0 bit. Spare bits of the last byte are 0 in every code, so they never add distance.
+A zero logit is a 0 bit. Spare bits of the last byte are 0 in every code, so they never add distance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from milvus_fghash.errors import CodeError, NotFinite
 
-Outputs = NDArray[np.floating[Any]]
+Logits = NDArray[np.floating[Any]]
 Codes = NDArray[np.uint8]
 
 MIN_BITS, MAX_BITS = 8, 256
@@ -43,7 +43,7 @@ def code_bytes(n_bits: int) -> int:
     return (n_bits + 7) // 8
 
 
-def pack(outputs: Outputs) -> Codes:
+def pack(logits: Logits) -> Codes:
     """Threshold at zero and pack; (n, n_bits) -> (n, n_bytes).
 
     >>> pack(np.array([[0.5, -0.1, 0.0, 2.0, -1, -1, -1, -1, 1, 1, -1, -1]]))
@@ -53,15 +53,15 @@ def pack(outputs: Outputs) -> Codes:
         CodeError: when the array is not two-dimensional.
         NotFinite: when it holds values that are not finite.
     """
-    if outputs.ndim != 2:
-        raise CodeError(f"outputs must be (n, n_bits), got shape {outputs.shape}")
-    if not np.isfinite(outputs).all():
-        raise NotFinite(f"outputs hold {np.count_nonzero(~np.isfinite(outputs))} values that are not finite")
-    return np.packbits(outputs > 0, axis=1)
+    if logits.ndim != 2:
+        raise CodeError(f"logits must be (n, n_bits), got shape {logits.shape}")
+    if not np.isfinite(logits).all():
+        raise NotFinite(f"logits hold {np.count_nonzero(~np.isfinite(logits))} values that are not finite")
+    return np.packbits(logits > 0, axis=1)
 
 
 def unpack(codes: Codes, n_bits: int) -> NDArray[np.bool_]:
-    """(n, n_bytes) -> (n, n_bits) of bits; the inverse of `pack` up to the sizes of the outputs."""
+    """(n, n_bytes) -> (n, n_bits) of bits; the inverse of `pack` up to the sizes of the logits."""
     check_codes(codes, n_bits)
     return np.unpackbits(codes, axis=1, count=n_bits).astype(bool)
 

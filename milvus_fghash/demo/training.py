@@ -48,7 +48,7 @@ def run_demo(
 ) -> DemoResult:
     """Run the whole road below ``out``, which must be new or empty.
 
-    Both methods start from the same trunk with random weights. FCAENet trains it; LSH takes it as it is.
+    Both methods start from the same backbone with random weights. FCAENet trains it; LSH takes it as it is.
 
     Args:
         out: folder for everything the demo makes.

@@ -26,7 +26,7 @@ from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
 from milvus_fghash.training.device import device_named
 from milvus_fghash.training.encode import encode
-from milvus_fghash.training.feature_cache import represented
+from milvus_fghash.training.feature_cache import dataset_features
 from milvus_fghash.training.run import train
 
 PRECISION_AT = (1, 10, 100)
@@ -66,7 +66,7 @@ class GridContext:
     """`test`: the training split and the test photos. `trial`: two parts of the training split."""
     out: Path
     cache: Path
-    """Folder for the features of a frozen trunk."""
+    """Folder for the features of a frozen backbone."""
     device: str | None
 
     @property
@@ -192,8 +192,12 @@ def codes_of(
     method = checkpoint.method.to(device)
 
     # The training took the features of the gallery from the same cache.
-    queries = encode(method, represented(method, split.queries, recipe, context.cache, device, plain=True), device)
-    gallery = encode(method, represented(method, split.gallery, recipe, context.cache, device, plain=False), device)
+    queries = encode(
+        method, dataset_features(method, split.queries, recipe, context.cache, device, centre_crop_only=True), device
+    )
+    gallery = encode(
+        method, dataset_features(method, split.gallery, recipe, context.cache, device, centre_crop_only=False), device
+    )
     galleries: dict[GalleryKind, Codes] = {"encoded": gallery}
     numbers = torch.from_numpy(split.gallery.label_numbers(checkpoint.state.classes)).to(device)
     learned = method.learned_codes(numbers)

@@ -3,7 +3,7 @@
 OUT/trials.jsonl, OUT/cells.jsonl   one record per line, see `records`
 OUT/codes/CELL.npz                  codes and class numbers of the queries and galleries
 OUT/trainings/CELL/                 an unfinished training and its identity; removed when its cell is recorded
-OUT/features/                       features of a frozen trunk, unless another folder is given
+OUT/features/                       features of a frozen backbone, unless another folder is given
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from milvus_fghash.experiments.learning_rates import best_factor, rate_factors, 
 from milvus_fghash.experiments.prepare import prepare
 from milvus_fghash.experiments.records import Identity, Record, Store
 from milvus_fghash.experiments.workers import run_tasks
-from milvus_fghash.methods import card, check_trunk, load
+from milvus_fghash.methods import card, check_backbone, load
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.draws import with_seed
@@ -245,7 +245,7 @@ class Grid:
     def _recipe_of(self, variant: Variant) -> Recipe:
         head = [f"head.kind={variant.head}"] if variant.head else []
         recipe = compose(self.spec.setting, variant.method, [*self.spec.changes, *head, *variant.changes])
-        check_trunk(variant.method, frozen=recipe.trunk.frozen)
+        check_backbone(variant.method, frozen=recipe.backbone.frozen)
         return recipe
 
     def _recipe(self, variant: Variant, bits: int, seed: int, factor: float) -> Recipe:

@@ -1,4 +1,4 @@
-"""Before the first training: check that every method can be built, and compute the features of a frozen trunk once.
+"""Before the first training: check that every method can be built, and compute the features of a frozen backbone once.
 
 This runs in the grid's own process, so that no worker computes the features again.
 """
@@ -14,7 +14,7 @@ import torch
 
 from milvus_fghash.experiments.cells import GridContext, Task
 from milvus_fghash.recipes.schema import Recipe
-from milvus_fghash.training.backbones import StagedTrunk, build_trunk
+from milvus_fghash.training.backbones import StagedBackbone, build_backbone
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.loop import reproducible
@@ -23,20 +23,20 @@ from milvus_fghash.training.run import check_classes
 
 
 def prepare(tasks: Sequence[Task], context: GridContext, progress: Callable[[int, int, str], None]) -> None:
-    """Build each kind of method that the tasks need, read every photo; with a frozen trunk, fill the feature cache.
+    """Build each kind of method that the tasks need, read every photo; with a frozen backbone, fill the feature cache.
 
     Raises:
-        ConfigError: when options or the code length do not fit a method, or weights do not fit the trunk.
+        ConfigError: when options or the code length do not fit a method, or weights do not fit the backbone.
         DataError: when a photo cannot be decoded, or there are too few classes for a method.
     """
 
     def filled(done: int, total: int) -> None:
-        progress(done, total, "features of the frozen trunk")
+        progress(done, total, "features of the frozen backbone")
 
     def checked(done: int, total: int) -> None:
         progress(done, total, "photos checked")
 
-    trunks: dict[str, StagedTrunk] = {}
+    backbones: dict[str, StagedBackbone] = {}
     seen: set[str] = set()
     caches: list[FeatureCache] = []
     unread: list[tuple[Photos, Sequence[int]]] = []
@@ -45,27 +45,29 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: Callable[[int
     for task in tasks:
         recipe, split = task.recipe, context.splits[task.phase]
         check_classes(split.gallery, recipe)
-        # A trunk without weights starts at random, so each seed has a trunk, and features, of its own.
-        origin = _key(recipe.trunk.name, recipe.trunk.weights, _seed_of_trunk(recipe))
+        # A backbone without weights starts at random, so each seed has a backbone, and features, of its own.
+        origin = _key(recipe.backbone.name, recipe.backbone.weights, _seed_of_backbone(recipe))
         if not _new(seen, task.phase, task.bits, origin, _without_seeds(recipe)):
             continue
         with reproducible(recipe.training.deterministic):
             torch.manual_seed(recipe.training.seed)
-            if origin not in trunks:
-                trunks[origin] = build_trunk(recipe.trunk.name, recipe.trunk.weights)
-            method = build_method(recipe, task.bits, trunks[origin], len(split.gallery.classes), len(split.gallery))
+            if origin not in backbones:
+                backbones[origin] = build_backbone(recipe.backbone.name, recipe.backbone.weights)
+            method = build_method(recipe, task.bits, backbones[origin], len(split.gallery.classes), len(split.gallery))
         workers = max(workers, recipe.training.workers)
-        for dataset, plain in ((split.gallery, False), (split.queries, True)):
+        for dataset, centre_crop_only in ((split.gallery, False), (split.queries, True)):
             photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
-            if not recipe.trunk.frozen:
-                if _new(seen, task.phase, plain):
+            if not recipe.backbone.frozen:
+                if _new(seen, task.phase, centre_crop_only):
                     unread.append((photos, range(len(photos))))
                 continue
-            made_by = (method.representation, *(() if plain else (method.embedding, method.wants_views)))
-            views = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.trunk.views)
-            if _new(seen, task.phase, origin, plain, *made_by, *views):
+            made_by = (method.features_key, *(() if centre_crop_only else (method.embedding_key, method.wants_views)))
+            views = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.backbone.views)
+            if _new(seen, task.phase, origin, centre_crop_only, *made_by, *views):
                 method.to(context.torch_device)
-                caches.append(FeatureCache(method, photos, recipe, context.cache, context.torch_device, plain))
+                caches.append(
+                    FeatureCache(method, photos, recipe, context.cache, context.torch_device, centre_crop_only)
+                )
                 unread.append((photos, caches[-1].missing()))
     # Before hours of training, which would fail at a photo that cannot be read.
     check_all(_each_once(unread), workers, checked)
@@ -97,8 +99,8 @@ def _key(*parts: Any) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _seed_of_trunk(recipe: Recipe) -> int | None:
-    return recipe.training.seed if recipe.trunk.frozen and recipe.trunk.weights == "none" else None
+def _seed_of_backbone(recipe: Recipe) -> int | None:
+    return recipe.training.seed if recipe.backbone.frozen and recipe.backbone.weights == "none" else None
 
 
 def _without_seeds(recipe: Recipe) -> dict[str, Any]:

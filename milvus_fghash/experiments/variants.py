@@ -89,7 +89,9 @@ def comparison_variants(
     for method in methods:
         card(method)
     on_maps = [
-        method for method in methods if card(method).needs == "maps" and compose(setting, method, changes).trunk.frozen
+        method
+        for method in methods
+        if card(method).needs == "maps" and compose(setting, method, changes).backbone.frozen
     ]
     left = [method for method in methods if method not in on_maps]
     variants = tuple(_variants_of(left, tuple(dict.fromkeys(heads))))
@@ -98,7 +100,7 @@ def comparison_variants(
         for head in heads
     }
     notes = (
-        [f"Not applicable to a frozen trunk, because they need its feature maps: {', '.join(on_maps)}."]
+        [f"Not applicable to a frozen backbone, because they need its feature maps: {', '.join(on_maps)}."]
         if on_maps
         else []
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.core.codes import Outputs, unpack
+from milvus_fghash.core.codes import Logits, unpack
 from milvus_fghash.explain.retrieval import Coded
 
 
@@ -30,8 +30,8 @@ class BitFacts:
         bit: from 0; bit 0 is the first of the code.
         on: share of the photos that have it on.
         agreement: share of the photos that are on the side most of their class is on; None without classes.
-        classes: from the most on to the most off; equal shares by their mean evidence, then by name.
-        typical_on: rows of photos that are on, from the most evidence that it is down.
+        classes: from the most on to the most off; equal shares by their mean bit score, then by name.
+        typical_on: rows of photos that are on, from the highest bit score down.
         typical_off: rows of photos that are off, from the least up.
         on_for: classes with more than half of their photos on: those of ``typical_on`` first, then the most on first.
         off_for: classes with more than half of their photos off, likewise.
@@ -53,20 +53,20 @@ def bit_facts(bit: int, gallery: Coded, ids: Sequence[str], labels: Sequence[str
     Args:
         ids, labels: of all photos of the gallery's list, decoded or not; "" is no class.
         shown: typical photos of each side. The most extreme of each class come before the second of any, so that a
-            side with many classes shows many; they are then ordered by evidence, equal ones by id.
+            side with many classes shows many; they are then ordered by bit score, equal ones by id.
     """
-    evidence = gallery.evidence[:, bit]
-    on = unpack(gallery.codes, gallery.evidence.shape[1])[:, bit]
+    bit_scores = gallery.bit_scores[:, bit]
+    on = unpack(gallery.codes, gallery.bit_scores.shape[1])[:, bit]
     of_class: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(gallery.rows.tolist()):
         if labels[row]:
             of_class[labels[row]].append(place)
     shares = {label: float(on[places].mean()) for label, places in of_class.items()}
-    order = sorted(of_class, key=lambda label: (-shares[label], -evidence[of_class[label]].mean(), label))
+    order = sorted(of_class, key=lambda label: (-shares[label], -bit_scores[of_class[label]].mean(), label))
     agreeing = sum(max(shares[label], 1 - shares[label]) * len(of_class[label]) for label in order)
     n_labelled = sum(map(len, of_class.values()))
-    typical_on = _typical(-evidence, on, gallery, ids, labels, shown)
-    typical_off = _typical(evidence, ~on, gallery, ids, labels, shown)
+    typical_on = _typical(-bit_scores, on, gallery, ids, labels, shown)
+    typical_off = _typical(bit_scores, ~on, gallery, ids, labels, shown)
     return BitFacts(
         bit=bit,
         on=float(on.mean()),
@@ -85,7 +85,7 @@ def _ahead(seen: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _typical(
-    ranks: Outputs, side: NDArray[np.bool_], gallery: Coded, ids: Sequence[str], labels: Sequence[str], shown: int
+    ranks: Logits, side: NDArray[np.bool_], gallery: Coded, ids: Sequence[str], labels: Sequence[str], shown: int
 ) -> tuple[int, ...]:
     """Rows of one side's most extreme photos; the smallest of ``ranks`` is the most extreme."""
     photos = sorted((ranks[place], ids[row], row) for place, row in enumerate(gallery.rows.tolist()) if side[place])

@@ -37,8 +37,8 @@ class BundleModel(Model):
         self.absent = ABSENT if self.has_attention else (NO_ATTENTION, *ABSENT)
 
     def run(self, pixels: Pixels) -> ModelOutputs:
-        codes, outputs = self.encoder.run(pixels, "logits")
-        return ModelOutputs(codes, outputs, outputs)
+        codes, logits = self.encoder.run(pixels, "logits")
+        return ModelOutputs(codes, logits, logits)
 
     def views(self, photo: Pixels, most_maps: int) -> Views:
         looks = Views([])

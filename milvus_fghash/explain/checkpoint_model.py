@@ -19,7 +19,7 @@ from milvus_fghash.explain.model import BATCH, Heat, Model, ModelOutputs, Pixels
 from milvus_fghash.explain.pictures import erased, overlay, positive
 from milvus_fghash.methods import fcaenet
 from milvus_fghash.methods.erasing import erasing_mask, side_of_box
-from milvus_fghash.training.backbones import StagedTrunk
+from milvus_fghash.training.backbones import StagedBackbone
 from milvus_fghash.training.checkpoint import find_checkpoint, load_checkpoint
 from milvus_fghash.training.device import device_named
 
@@ -34,8 +34,8 @@ READINGS = {
         "The caption says how many bits of the code change when only the rest is seen."
     ),
 }
-BY_EVIDENCE = (
-    " Of {method}, what speaks for bits is read from their {evidence}: its outputs are level where it is sure. In a "
+BY_BIT_SCORES = (
+    " Of {method}, what speaks for bits is read from their {bit_scores}: its logits are level where it is sure. In a "
     "doubtful photo a bit can stand against them, and more then speaks for the other side."
 )
 
@@ -56,11 +56,11 @@ class CheckpointModel(Model):
         self.preprocessing = state.recipe.preprocessing
         self.device = device_named(device)
         self.network = loaded.method.to(self.device).requires_grad_(False)
-        self.trunk = cast(StagedTrunk, self.network.trunk)
-        self.mean, self.evidence_is = self.trunk.mean, self.network.evidence_is
+        self.backbone = cast(StagedBackbone, self.network.backbone)
+        self.mean, self.bit_scores_name = self.backbone.mean, self.network.bit_scores_name
         self.readings = dict(READINGS)
-        if self.evidence_is != Model.evidence_is:
-            self.readings["code"] += BY_EVIDENCE.format(method=self.method, evidence=self.evidence_is)
+        if self.bit_scores_name != Model.bit_scores_name:
+            self.readings["code"] += BY_BIT_SCORES.format(method=self.method, bit_scores=self.bit_scores_name)
         self.stage = self._last_common_stage()
         own = self.network.config if isinstance(self.network, fcaenet.Method) else None
         self.srem = own or fcaenet.Config()
@@ -72,14 +72,14 @@ class CheckpointModel(Model):
     def run(self, pixels: Pixels) -> ModelOutputs:
         with torch.inference_mode():
             features = [
-                self.network.represent(self._images(pixels[start : start + BATCH]))
+                self.network.features(self._images(pixels[start : start + BATCH]))
                 for start in range(0, len(pixels), BATCH)
             ]
-            outputs, evidence = (
+            logits, bit_scores = (
                 torch.cat([told(some) for some in features]).float().cpu().numpy()
-                for told in (self.network.head, self.network.evidence)
+                for told in (self.network.head, self.network.bit_scores)
             )
-        return ModelOutputs(pack(outputs), outputs, evidence)
+        return ModelOutputs(pack(logits), logits, bit_scores)
 
     def views(self, photo: Pixels, most_maps: int) -> Views:
         images = self._images(photo[None])
@@ -102,35 +102,35 @@ class CheckpointModel(Model):
         return [positive(heat) for heat in self._activations(images, weights)]
 
     def _activations(self, images: Tensor, weights: Tensor) -> Any:
-        """Grad-CAM (Selvaraju et al., ICCV 2017) of sum_k weights_k evidence_k, (b, n_bits) -> (b, h, w), not cut at 0.
+        """Grad-CAM (Selvaraju et al., ICCV 2017) of sum_k weights_k score_k, (b, n_bits) -> (b, h, w), not cut at 0.
 
         A constant makes the map's mean the score itself. With pooled maps and a linear head each place then holds what
         the head says of that place alone, which is the class-activation map with its bias (Zhou et al., CVPR 2016).
         """
         with torch.enable_grad(), _cut(self.stage) as cuts:
-            scores = (self.network.evidence(self.network.represent(images)) * weights).sum(dim=1)
+            scores = (self.network.bit_scores(self.network.features(images)) * weights).sum(dim=1)
             (gradient,) = torch.autograd.grad(scores.sum(), cuts)
         heat = (gradient.sum(dim=(2, 3), keepdim=True) * cuts[0]).sum(dim=1)
         heat += (scores - heat.mean(dim=(1, 2)))[:, None, None]
         return heat.detach().float().cpu().numpy()
 
     def _last_common_stage(self) -> nn.Module:
-        """The deepest stage of the trunk that all of a code goes through; methods may branch off before the last."""
+        """The deepest stage of the backbone that all of a code goes through; methods may branch off before the last."""
         size = self.preprocessing.size
-        for stage in reversed(self.trunk.stages):
+        for stage in reversed(self.backbone.stages):
             images = torch.zeros(1, 3, size, size, device=self.device, requires_grad=True)
             with torch.enable_grad(), _cut(stage) as cuts:
-                outputs = self.network(images)
+                logits = self.network(images)
                 if len(cuts) == 1:
-                    inside, around = torch.autograd.grad(outputs.sum(), (cuts[0], images), allow_unused=True)
+                    inside, around = torch.autograd.grad(logits.sum(), (cuts[0], images), allow_unused=True)
                     if inside is not None and around is None:
                         return stage
-        raise ConfigError(f"{self.method} does not run its photos through the trunk's stages once each")
+        raise ConfigError(f"{self.method} does not run its photos through the backbone's stages once each")
 
     def _erased(self, photo: Pixels, images: Tensor, whole: Tensor) -> View:
         with torch.inference_mode():
-            maps, side = self.trunk.maps(images), side_of_box(self.srem.box_size, self.preprocessing.size)
-            rest = self.network(fcaenet.erased(images, maps, self.trunk, self.srem))
+            maps, side = self.backbone.maps(images), side_of_box(self.srem.box_size, self.preprocessing.size)
+            rest = self.network(fcaenet.erased(images, maps, self.backbone, self.srem))
             mask = erasing_mask(maps.float(), photo.shape[:2], self.srem.boxes, side, self.srem.box_at)
         changed = int(((rest > 0) != (whole > 0)).sum())
         kept = mask[0, 0].bool().cpu().numpy()
@@ -140,7 +140,7 @@ class CheckpointModel(Model):
 
     def _images(self, pixels: Pixels) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        return self.trunk.normalise(batch.permute(0, 3, 1, 2))
+        return self.backbone.normalise(batch.permute(0, 3, 1, 2))
 
 
 @contextmanager

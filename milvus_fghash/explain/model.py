@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.core.codes import Codes, Outputs
+from milvus_fghash.core.codes import Codes, Logits
 from milvus_fghash.core.images import Preprocessing
 
 Pixels = NDArray[np.uint8]
@@ -28,13 +28,13 @@ class ModelOutputs(NamedTuple):
 
     Attributes:
         codes: (n, n_bytes).
-        outputs: (n, n_bits), the numbers they are the signs of.
-        evidence: (n, n_bits), how much speaks for each bit to be on: the outputs, or what `Model.evidence_is` names.
+        logits: (n, n_bits), the numbers they are the signs of.
+        bit_scores: (n, n_bits), how strongly each bit is on: the logits, or what `Model.bit_scores_name` names.
     """
 
     codes: Codes
-    outputs: Outputs
-    evidence: Outputs
+    logits: Logits
+    bit_scores: Logits
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Model(ABC):
     preprocessing: Preprocessing
     mean: Sequence[float]
     """Per channel, of RGB pixels in [0, 1]; what is hidden or erased has this colour."""
-    evidence_is: str = "outputs"
+    bit_scores_name: str = "logits"
     """By what photos are ordered and bits explained, in a word for people."""
     readings: Mapping[str, str]
     """Kind of view -> how to read it, in the order of the views."""

@@ -12,9 +12,9 @@ PARTS = 8
 
 OCCLUSION = (
     "Hidden: occlusion. Squares of a quarter of the photo's side were painted over in the mean colour, one after the "
-    "other. The outputs lose most by bright places: the code rests on them. Dark ones do not matter, or speak against "
+    "other. The logits lose most by bright places: the code rests on them. Dark ones do not matter, or speak against "
     "the code. Each map is scaled by itself, so that the brightest place can stand for much or for little: the caption "
-    "says what the worst square costs, at 100 % the outputs no longer speak for the code, and how many bits it turns."
+    "says what the worst square costs, at 100 % the logits no longer speak for the code, and how many bits it turns."
 )
 
 
@@ -39,16 +39,16 @@ def occlusion(model: Model, photo: Pixels) -> tuple[Heat, float, int]:
     hidden = np.repeat(photo[None], len(places), axis=0)
     for one, place in zip(hidden, places, strict=True):
         one[place] = model.mean_colour
-    (whole,), outputs = model.run(photo[None]).outputs, model.run(hidden).outputs
+    (whole,), logits = model.run(photo[None]).logits, model.run(hidden).logits
     signs = np.where(whole > 0, 1.0, -1.0)
     strength = float(np.abs(whole).sum())
     if strength == 0:
         return np.zeros((side, side)), 0.0, 0
-    losses = 1 - outputs @ signs / strength
+    losses = 1 - logits @ signs / strength
     total, times = np.zeros((2, side, side))
     for place, loss in zip(places, losses, strict=True):
         total[place] += loss
         times[place] += 1
     worst = int(losses.argmax())
-    turned = int(((outputs[worst] > 0) != (whole > 0)).sum())
+    turned = int(((logits[worst] > 0) != (whole > 0)).sum())
     return positive(total / times), float(losses[worst]), turned

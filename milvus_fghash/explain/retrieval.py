@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.core.callbacks import Progress
-from milvus_fghash.core.codes import Codes, Outputs, code_bytes, hamming
+from milvus_fghash.core.codes import Codes, Logits, code_bytes, hamming
 from milvus_fghash.core.images import DEFAULT_LIMITS
 from milvus_fghash.encoding.decode_stream import Rejected, batches, decode, workers_for
 from milvus_fghash.explain.model import BATCH, Model
@@ -24,13 +24,13 @@ class Coded:
     Attributes:
         rows: (n_kept,) their positions in the list.
         codes: (n_kept, n_bytes).
-        evidence: (n_kept, n_bits), how much speaks for each bit to be on.
+        bit_scores: (n_kept, n_bits), how strongly each bit is on.
         rejected: the others.
     """
 
     rows: NDArray[np.int64]
     codes: Codes
-    evidence: Outputs
+    bit_scores: Logits
     rejected: tuple[Rejected, ...]
 
 
@@ -56,19 +56,19 @@ class Retrieved:
 
 
 def encode(model: Model, files: Sequence[Path], report: Progress = lambda done, total: None) -> Coded:
-    """Files -> codes and evidence of a model; those that cannot be decoded are listed, not raised."""
+    """Files -> codes and bit scores of a model; those that cannot be decoded are listed, not raised."""
     rejected: list[Rejected] = []
     rows: list[int] = []
     codes = [np.zeros((0, code_bytes(model.bits)), np.uint8)]
-    evidence = [np.zeros((0, model.bits), np.float32)]
+    bit_scores = [np.zeros((0, model.bits), np.float32)]
     with closing(decode(files, model.preprocessing, DEFAULT_LIMITS, workers_for(len(files)))) as decoded:
         for photos in batches(decoded, BATCH, rejected.append):
             answers = model.run(np.stack([photo.pixels for photo in photos]))
             codes.append(answers.codes)
-            evidence.append(answers.evidence)
+            bit_scores.append(answers.bit_scores)
             rows.extend(photo.row for photo in photos)
             report(len(rows) + len(rejected), len(files))
-    return Coded(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(evidence), tuple(rejected))
+    return Coded(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(bit_scores), tuple(rejected))
 
 
 def nearest(query: Codes, gallery: Coded, ids: Sequence[str], k: int, itself: str | None = None) -> Retrieved:

@@ -21,7 +21,7 @@ class Card:
     labels: bool = True
     """Whether it looks at the classes of the training photos."""
     needs: Literal["features", "maps"] = "features"
-    """Whether pooled features of a frozen trunk are enough to train it, or it works on the maps below them."""
+    """Whether pooled features of a frozen backbone are enough to train it, or it works on the maps below them."""
     heads: tuple[str, ...] = ("linear", "mlp")
     """Kinds of head that it can have; none where it has projections of its own."""
 
@@ -43,7 +43,7 @@ METHODS: dict[str, Card] = {
     "dash": Card("Deep saliency hashing", "Jin et al., TIP 2020", "network", needs="maps"),
     "adsh": Card("Asymmetric deep supervised hashing", "Jiang & Li, AAAI 2018", "network+codes"),
     "exchnet": Card("Feature exchange between parts", "Cui et al., ECCV 2020", "network+codes", needs="maps"),
-    "baseline": Card("ADSH with the full trunk", "FCAENet Table 1", "network+codes"),
+    "baseline": Card("ADSH with the full backbone", "FCAENet Table 1", "network+codes"),
     "fcaenet": Card(
         "Feature consistency driven attention erasing", "FCAENet, Pattern Recognition 2022", "network+codes"
     ),
@@ -74,16 +74,16 @@ def card(name: str) -> Card:
     return METHODS[name]
 
 
-def check_trunk(name: str, *, frozen: bool) -> None:
-    """Reject a frozen trunk to a method that learns from its maps.
+def check_backbone(name: str, *, frozen: bool) -> None:
+    """Reject a frozen backbone to a method that learns from its maps.
 
     Raises:
         ConfigError: when they do not go together.
     """
     if frozen and card(name).needs == "maps":
         raise ConfigError(
-            f"{name} learns from maps, which a frozen trunk's cached features do not have. Set trunk.frozen = false, "
-            "or take a setting that trains the trunk, such as finetune"
+            f"{name} learns from maps, which the cached features of a frozen backbone do not have. "
+            "Set backbone.frozen = false, or use a setting that trains the backbone, such as finetune"
         )
 
 

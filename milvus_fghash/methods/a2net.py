@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import baseline
-from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Round, Sizes
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.methods.parts import PartsNetwork, reject_standardise
 from milvus_fghash.recipes.schema import HeadChoice
@@ -68,26 +68,26 @@ class Method(baseline.Method):
     config: Config
     head: TiedHead
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         reject_standardise(head, "A2-Net")
         if head.kind != "linear":
             raise ConfigError(
                 f"head.kind = {head.kind!r} does not go with A2-Net, whose head is one matrix; use 'linear'"
             )
-        super().__init__(trunk, head, sizes, config)
+        super().__init__(backbone, head, sizes, config)
         n_maps = sizes.n_bits if config.n_maps == "bits" else config.n_maps
-        self.parts = PartsNetwork(trunk, n_maps)
-        self.head = TiedHead((n_maps + 1) * trunk.n_features, sizes.n_bits)
+        self.parts = PartsNetwork(backbone, n_maps)
+        self.head = TiedHead((n_maps + 1) * backbone.n_features, sizes.n_bits)
         if config.normalise:
             nn.init.uniform_(self.head.bits.weight, -1, 1)
-        self.representation = f"parts-{n_maps}" + "-normalised" * config.normalise
+        self.features_key = f"parts-{n_maps}" + "-normalised" * config.normalise
 
-    def represent(self, images: Tensor) -> Tensor:
-        features: Tensor = self.parts(self.trunk, images).features
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.parts(self.backbone, images).features
         return (F.normalize(features, dim=2) if self.config.normalise else features).flatten(1)
 
     def attentions(self, images: Tensor) -> Tensor:
-        return self.parts.look(self.trunk, images)
+        return self.parts.look(self.backbone, images)
 
     def before_round(self, at: Round) -> None:
         super().before_round(at)

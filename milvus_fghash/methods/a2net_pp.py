@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from milvus_fghash.methods import a2net
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Sizes
 from milvus_fghash.recipes.schema import HeadChoice
 
 WIDTHS = (512, 256, 128, 64, 32, 16, 3)
@@ -56,23 +56,23 @@ class ImageDecoder(nn.Sequential):
         super().__init__(*layers)
 
 
-def shrunk(trunk: Trunk, images: Tensor, size: int) -> Tensor:
-    """What ``trunk`` normalised to (b, 3, h, w), in [0, 1] again, averaged to (b, 3, size, size)."""
-    mean = torch.tensor(trunk.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(trunk.std, device=images.device).view(1, 3, 1, 1)
+def shrunk(backbone: Backbone, images: Tensor, size: int) -> Tensor:
+    """What ``backbone`` normalised to (b, 3, h, w), in [0, 1] again, averaged to (b, 3, size, size)."""
+    mean = torch.tensor(backbone.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(backbone.std, device=images.device).view(1, 3, 1, 1)
     return F.adaptive_avg_pool2d(images * std + mean, size)
 
 
 class Method(a2net.Method):
     config: Config
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, head, sizes, config)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, head, sizes, config)
         self.decoder = ImageDecoder(self.head.bits.in_features, config.image_size)
-        self.embedding = f"anchor+photo-{config.image_size}"
+        self.embedding_key = f"anchor+photo-{config.image_size}"
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        return {"anchor": self.represent(images), "photo": shrunk(self.trunk, images, self.config.image_size)}
+        return {"anchor": self.features(images), "photo": shrunk(self.backbone, images, self.config.image_size)}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         terms = super().loss(batch)

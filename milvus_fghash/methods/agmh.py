@@ -8,8 +8,8 @@ softmax over places of its largest channel there, and beside the two ADSH terms 
 
     dispersion = mean over photos and pairs i < j of  sum over places of p_i p_j .
 
-Follows the authors' code, constants too. Other trunks keep its ratios: 512 channels and 128 units to ResNet-50's 2048.
-The stage is a copy of the trunk's own, which has no use here.
+Follows the authors' code, constants too. Other backbones keep its ratios: 512 channels and 128 units to ResNet-50's
+2048. The stage is a copy of the backbone's own, which has no use here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from milvus_fghash.methods import baseline
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Sizes
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.methods.parts import reject_standardise
 from milvus_fghash.recipes.schema import HeadChoice
@@ -76,26 +76,26 @@ def dispersion(looks: Tensor) -> Tensor:
 class Method(baseline.Method):
     config: Config
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         reject_standardise(head, "agmh")
-        super().__init__(trunk, head, sizes, config)
-        width = trunk.n_features // 4
-        self.last_stage = trunk.copy_last_stage(stride=1)
+        super().__init__(backbone, head, sizes, config)
+        width = backbone.n_features // 4
+        self.last_stage = backbone.copy_last_stage(stride=1)
         # All descriptors at once: a convolution's and batch norm's channels do not meet.
         self.descriptors = nn.Sequential(
-            nn.Conv2d(trunk.n_features, config.descriptors * width, 1),
+            nn.Conv2d(backbone.n_features, config.descriptors * width, 1),
             nn.BatchNorm2d(config.descriptors * width),
             nn.ReLU(),
         )
         self.attention = nn.ModuleList(StepwiseAttention(width, config.steps) for _ in range(config.descriptors))
         self.head = HashHead(head, config.descriptors * width, sizes.n_bits)
-        self.representation = f"descriptors-{config.descriptors}"
+        self.features_key = f"descriptors-{config.descriptors}"
         if config.dispersion:
-            self.embedding = "anchor+looks"
+            self.embedding_key = "anchor+looks"
 
     def described(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) -> (b, M width, h/16, w/16)."""
-        maps: Tensor = self.descriptors(self.last_stage(self.trunk.stage_maps(images, 3)[2]))
+        maps: Tensor = self.descriptors(self.last_stage(self.backbone.stage_maps(images, 3)[2]))
         return maps
 
     def looks(self, maps: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Method(baseline.Method):
         attended = [look(maps) for look, maps in zip(self.attention, descriptors, strict=True)]
         return torch.stack(attended, dim=1).amax(dim=2)
 
-    def represent(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         return self.described(images).mean(dim=(2, 3))
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:

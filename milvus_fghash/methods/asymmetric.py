@@ -1,6 +1,6 @@
 """The pairwise loss and the code step of the ADSH family (Jiang & Li, AAAI 2018), without any m x N matrix.
 
-The network gives u_i = tanh(outputs) for the m photos of a round; every photo j of the training set has a learned
+The network gives u_i = tanh(logits) for the m photos of a round; every photo j of the training set has a learned
 code v_j of +1/-1. Both follow one objective,
 
     J = sum_i sum_j (u_i . v_j - c S_ij)^2  +  gamma * sum_i ||u_i - v_i||^2 ,
@@ -73,7 +73,7 @@ def solve_codes(
 
     Args:
         signs: (N, c) codes before the step.
-        u: (m, c) tanh outputs of the photos of the round.
+        u: (m, c) tanh of the logits of the photos of the round.
         rows: (m,) where these photos stand in the training set; no row twice.
         labels: (N,) class numbers.
         r: the `dissimilarity` of the round.

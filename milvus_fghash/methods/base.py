@@ -1,8 +1,8 @@
 """The shape every method has.
 
-A method is a trunk and a head. The loop trains it in *rounds*: rows are drawn, a few epochs run over them, and the
-method solves what is not learned by gradient. What a frozen trunk gives is cached, so a method never calls its trunk
-inside `loss`: `embed` does, and `loss` sees only its results.
+A method is a backbone and a head. The loop trains it in *rounds*: rows are drawn, a few epochs run over them, and the
+method solves what is not learned by gradient. The features of a frozen backbone are cached, so a method never calls its
+backbone inside `loss`: `embed` does, and `loss` sees only its results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Trunk(nn.Module, ABC):
+class Backbone(nn.Module, ABC):
     """The network below a method: normalised photos -> maps -> pooled features."""
 
     n_features: int
@@ -32,7 +32,7 @@ class Trunk(nn.Module, ABC):
     def stage_maps(self, images: Tensor, n_stages: int = 4) -> list[Tensor]:
         """(b, 3, h, w) normalised -> maps of the first stages, at strides 4, 8, 16 and 32; the fourth's as `maps`.
 
-        A trunk that is not cut into stages has neither this nor `copy_last_stage`; methods that need maps need both.
+        A backbone that is not cut into stages has neither this nor `copy_last_stage`; methods that need maps need both.
         """
         raise NotImplementedError(f"{type(self).__name__} is not cut into stages")
 
@@ -88,69 +88,69 @@ class Round:
     """(m,) int64, the photos drawn for the round; none twice."""
     labels: Tensor
     """(n_train,) int64, of the whole training set."""
-    plain: Callable[[], Tensor]
-    """Gives what `represent` gives for the centre crops of the whole training set, in evaluation mode and without
-    gradient, (n_train, n_features); a pass over all photos unless the trunk is frozen."""
+    centre_crop_features: Callable[[], Tensor]
+    """Gives what `features` gives for the centre crops of the whole training set, in evaluation mode and without
+    gradient, (n_train, n_features); a pass over all photos unless the backbone is frozen."""
 
 
 class HashMethod(nn.Module, ABC):
-    """Images -> real outputs whose signs are the code. Only `forward` is exported."""
+    """Images -> logits, whose signs are the code. Only `forward` is exported."""
 
     wants_positives: bool = False
     """Whether the loop adds, for each photo, the features of another of its class under the name "positive"."""
     wants_features: bool = False
     """Whether `fit` is called."""
     wants_views: bool = True
-    """Whether training sees augmented views; if not, a frozen trunk caches the plain one alone."""
-    representation: str = "pooled"
-    """Names what `represent` gives and with which options: cached features of another one are not used."""
-    embedding: str = "anchor"
+    """Whether training sees augmented views; if not, a frozen backbone caches the centre crop alone."""
+    features_key: str = "pooled"
+    """Names what `features` gives and with which options: cached features of another one are not used."""
+    embedding_key: str = "anchor"
     """Names what `embed` gives beside it, likewise."""
-    evidence_is: str = "outputs"
-    """What `evidence` gives, in a word for people; of several bits."""
+    bit_scores_name: str = "logits"
+    """What `bit_scores` gives, in a word for people; of several bits."""
     learned_source: str = "V"
     """Where `learned_codes` come from: "V" (SDH: "B"), solved for each training photo, or "class codes", one each."""
 
-    trunk: Trunk
+    backbone: Backbone
     head: nn.Module
 
-    def __init__(self, trunk: Trunk, sizes: Sizes) -> None:
+    def __init__(self, backbone: Backbone, sizes: Sizes) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.backbone = backbone
         self.sizes = sizes
 
-    def represent(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalised -> (b, n_features), what the head takes; more than the trunk in some methods."""
-        features: Tensor = self.trunk(images)
+    def features(self, images: Tensor) -> Tensor:
+        """(b, 3, h, w) normalised -> (b, n_features), what the head takes; more than the backbone in some methods."""
+        features: Tensor = self.backbone(images)
         return features
 
     def forward(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised -> (b, n_bits)."""
-        outputs: Tensor = self.head(self.represent(images))
-        return outputs
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
-    def evidence(self, features: Tensor) -> Tensor:
-        """(b, n_features), of `represent` -> (b, n_bits): how much speaks for each bit to be on. Only to be looked at.
+    def bit_scores(self, features: Tensor) -> Tensor:
+        """(b, n_features), of `features` -> (b, n_bits): how much speaks for each bit to be on. Only to be looked at.
 
-        These are the outputs, unless they level off where a method is sure: level outputs have no gradients, and put
-        photos in no order. The code is told by the outputs alone; evidence may have another sign than one of them.
+        These are the logits, unless they saturate where a method is certain: saturated logits have no gradients, and put
+        photos in no order. The logits alone decide the code; a bit score may have the opposite sign.
         """
-        outputs: Tensor = self.head(features)
-        return outputs
+        logits: Tensor = self.head(features)
+        return logits
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        """What training keeps of the photos: "anchor" (from `represent`), and what the method derives from them."""
-        return {"anchor": self.represent(images)}
+        """What training keeps of the photos: "anchor" (from `features`), and what the method derives from them."""
+        return {"anchor": self.features(images)}
 
     def attentions(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) -> (b, k, h', w') maps of where the method looks, one for each part.
 
         Of a method without attention of its own: the channel mean of the last maps (FCAENet eq. 3).
         """
-        return self.trunk.maps(images).mean(dim=1, keepdim=True)
+        return self.backbone.maps(images).mean(dim=1, keepdim=True)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        """Called once before the rounds with the plain features, (n_train, n_features), if ``wants_features``."""
+        """Called once before the rounds with the centre-crop features, (n_train, n_features), if ``wants_features``."""
 
     def before_round(self, at: Round) -> None:
         """Called when the photos of a round are drawn."""

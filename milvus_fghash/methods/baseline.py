@@ -1,4 +1,4 @@
-"""The Baseline of FCAENet (Table 1): ADSH (Jiang & Li, AAAI 2018) with the complete trunk.
+"""The Baseline of FCAENet (Table 1): ADSH (Jiang & Li, AAAI 2018) with the complete backbone.
 
 The network learns the outputs of a sample of photos by gradient; the codes of the whole training set are solved bit by
 bit between rounds (`asymmetric.py`). The loss of a batch of B photos is (FCAENet eq. 10, ADSH eq. 4)
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.asymmetric import PairTarget, dissimilarity, solve_codes
-from milvus_fghash.methods.base import Batch, HashMethod, Round, Sizes, Trunk, generator
+from milvus_fghash.methods.base import Backbone, Batch, HashMethod, Round, Sizes, generator
 from milvus_fghash.methods.class_codes import draw_codes
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.recipes.schema import HeadChoice, Seed
@@ -45,10 +45,10 @@ class Method(HashMethod):
     signs: Tensor
     """(n_train, n_bits) learned codes V."""
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, sizes)
         self.config = config
-        self.head: HashHead = HashHead(head, trunk.n_features, sizes.n_bits)
+        self.head: HashHead = HashHead(head, backbone.n_features, sizes.n_bits)
         self.wants_features = head.standardise
         random = torch.randint(0, 2, (sizes.n_train, sizes.n_bits), generator=generator(config.seed))
         self.register_buffer("signs", random * 2.0 - 1.0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from milvus_fghash.errors import DataError
-from milvus_fghash.methods.base import HashMethod, Sizes, Trunk, generator
+from milvus_fghash.methods.base import Backbone, HashMethod, Sizes, generator
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.recipes.schema import HeadChoice
 
@@ -112,7 +112,7 @@ def far_apart_codes(n_classes: int, n_bits: int, seed: int, candidates: int = 40
 
 
 def place_by_similarity(codes: Tensor, similarity: Tensor, seed: int, starts: int = 4) -> Tensor:
-    """Deal codes out so that similar classes get near codes: raise sum_ij S_ij <b_i, b_j> over all pairs of classes.
+    """Assign codes so that similar classes get near codes: raise sum_ij S_ij <b_i, b_j> over all pairs of classes.
 
     From a random order each class in turn changes its code with the class that raises the sum most, until no change of
     two does; the best of ``starts`` such orders is kept. No more is promised: the best of all orders is out of reach.
@@ -141,7 +141,7 @@ def exchange_gains(s: Doubles, g: Doubles, i: int) -> Doubles:
 
     Args:
         s: (n, n) similarities, symmetric with a diagonal of 0.
-        g: (n, n) inner products of the codes as they are dealt out now, likewise.
+        g: (n, n) inner products of the codes as they are assigned now, likewise.
         i: the class.
     """
     # Of j: sum_k (S_ik - S_jk) (G_jk - G_ik). With diagonals of 0, k = i and k = j add -2 S_ij G_ij to it, wrongly.
@@ -177,10 +177,10 @@ class ClassCodes(HashMethod):
     """(n_classes, n_bits) signs."""
 
     def __init__(
-        self, trunk: Trunk, head: HeadChoice, sizes: Sizes, codes: Tensor, *, norm_outputs: bool = False
+        self, backbone: Backbone, head: HeadChoice, sizes: Sizes, codes: Tensor, *, norm_logits: bool = False
     ) -> None:
-        super().__init__(trunk, sizes)
-        self.head: HashHead = HashHead(head, trunk.n_features, sizes.n_bits, norm_outputs=norm_outputs)
+        super().__init__(backbone, sizes)
+        self.head: HashHead = HashHead(head, backbone.n_features, sizes.n_bits, norm_logits=norm_logits)
         self.wants_features = head.standardise
         self.register_buffer("codes", codes)
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, HashMethod, Sizes
 from milvus_fghash.recipes.schema import Fraction
 
 
@@ -49,24 +49,24 @@ def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
 class ClassifiedMethod(HashMethod):
     """A method that learns to classify photos, also without their hottest pixels."""
 
-    def __init__(self, trunk: Trunk, sizes: Sizes, options: ClassifiedConfig) -> None:
-        super().__init__(trunk, sizes)
+    def __init__(self, backbone: Backbone, sizes: Sizes, options: ClassifiedConfig) -> None:
+        super().__init__(backbone, sizes)
         self.erasing, self.hottest = options.erasing, options.hottest
         if self.erasing:
-            self.embedding = f"anchor+erased-{self.hottest}"
+            self.embedding_key = f"anchor+erased-{self.hottest}"
 
     def pool(self, maps: Tensor) -> Tensor:
         """Maps of the last stage -> (b, n_features), what the head takes."""
-        return self.trunk.pool(maps)
+        return self.backbone.pool(maps)
 
-    def represent(self, images: Tensor) -> Tensor:
-        return self.pool(self.trunk.maps(images))
+    def features(self, images: Tensor) -> Tensor:
+        return self.pool(self.backbone.maps(images))
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.trunk.maps(images)
+        maps = self.backbone.maps(images)
         features = {"anchor": self.pool(maps)}
         if self.erasing:
-            features["erased"] = self.represent(erase_hottest(images, maps, self.hottest))
+            features["erased"] = self.features(erase_hottest(images, maps, self.hottest))
         return features
 
     def classified(self, classes: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

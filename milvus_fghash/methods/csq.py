@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Sizes
 from milvus_fghash.methods.class_codes import ClassCodes, Codebook, draw_codes
 from milvus_fghash.recipes.schema import HeadChoice, Seed
 
@@ -35,20 +35,20 @@ class Config(Frozen):
     """Of the centres."""
 
 
-def central_similarity(outputs: Tensor, centres: Tensor) -> Tensor:
-    """Mean cross-entropy of (tanh(outputs) + 1) / 2 against (centres + 1) / 2, both (b, c) -> scalar."""
+def central_similarity(logits: Tensor, centres: Tensor) -> Tensor:
+    """Mean cross-entropy of (tanh(logits) + 1) / 2 against (centres + 1) / 2, both (b, c) -> scalar."""
     # (tanh(z) + 1) / 2 is the logistic function of 2 z: this form stays exact where the logarithm of a 0 would not.
-    return F.binary_cross_entropy_with_logits(2 * outputs, (centres + 1) / 2)
+    return F.binary_cross_entropy_with_logits(2 * logits, (centres + 1) / 2)
 
 
 class Method(ClassCodes):
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, head, sizes, draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed))
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, head, sizes, draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed))
         self.config = config
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        outputs = self.head(batch.features["anchor"]).float()
-        terms = {"centres": central_similarity(outputs, self.codes[batch.labels])}
+        logits = self.head(batch.features["anchor"]).float()
+        terms = {"centres": central_similarity(logits, self.codes[batch.labels])}
         if self.config.quantisation:
-            terms["quantisation"] = self.config.quantisation * (torch.tanh(outputs).abs() - 1).square().mean()
+            terms["quantisation"] = self.config.quantisation * (torch.tanh(logits).abs() - 1).square().mean()
         return terms

@@ -1,6 +1,6 @@
 """DaSH, or DSaH: deep saliency hashing (Jin et al., IEEE TIP 2020, arXiv 1807.01459).
 
-An attention network A gives each photo x a saliency map in [0, 1]; the hashing network H, trunk and head, sees x and
+An attention network A gives each photo x a saliency map in [0, 1]; the hashing network H, backbone and head, sees x and
 the salient image x' = A(x) * x. Both are trained in turn: H by the pairwise loss J of DSH on the outputs of both (with
 its quantisation term), while A is fixed; A by the saliency loss, while H is fixed,
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from milvus_fghash.methods import dsh
-from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Round, Sizes
 from milvus_fghash.methods.memory_bank import PairwiseMethod
 from milvus_fghash.recipes.schema import HeadChoice
 
@@ -64,12 +64,12 @@ def fixed(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 class Method(PairwiseMethod):
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, head, sizes)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, head, sizes)
         self.config = config
         self.saliency = Saliency(config.width)
-        self.representation = config.encode
-        self.embedding = "photo+salient"
+        self.features_key = config.encode
+        self.embedding_key = "photo+salient"
         self.step = 0
 
     def attentions(self, images: Tensor) -> Tensor:
@@ -77,8 +77,8 @@ class Method(PairwiseMethod):
         maps: Tensor = self.saliency(images)
         return maps
 
-    def represent(self, images: Tensor) -> Tensor:
-        features: Tensor = self.trunk(images * self.saliency(images) if self.config.encode == "salient" else images)
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.backbone(images * self.saliency(images) if self.config.encode == "salient" else images)
         return features
 
     def before_round(self, at: Round) -> None:
@@ -90,9 +90,9 @@ class Method(PairwiseMethod):
         maps = self.saliency(images)
         self.step += 1
         if self.training and self.step % self.config.attention_every == 0:
-            name, features = "guided", fixed(self.trunk, torch.cat([images, images * maps]))
+            name, features = "guided", fixed(self.backbone, torch.cat([images, images * maps]))
         else:
-            name, features = "salient", self.trunk(torch.cat([images, images * maps.detach()]))
+            name, features = "salient", self.backbone(torch.cat([images, images * maps.detach()]))
         photo, salient = features.chunk(2)
         return {"anchor": salient if self.config.encode == "salient" else photo, "photo": photo, name: salient}
 

@@ -1,12 +1,12 @@
 """DPSH: deep supervised hashing with pairwise labels (Li et al., IJCAI 2016).
 
-The likelihood of a pair's similarity s, 1 or 0, under theta = u_i . u_j / 2, on outputs without tanh,
+The likelihood of a pair's similarity s, 1 or 0, under theta = u_i . u_j / 2, on logits without tanh,
 
-    mean over pairs of [ log(1 + exp(theta)) - s theta ]  +  eta * mean over outputs of (u - sign u)^2 .
+    mean over pairs of [ log(1 + exp(theta)) - s theta ]  +  eta * mean over logits of (u - sign u)^2 .
 
 Differs from the paper, as in public code: both sums are means, to which eta = 0.1 belongs, and a batch is compared with
 a memory of all photos of the round (`memory_bank.py`). Balanced pairs are HashNet's, an option here: of many classes,
-99 % of the pairs are dissimilar, and outputs near 0 are then almost optimal.
+99 % of the pairs are dissimilar, and logits near 0 are then almost optimal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Sizes
 from milvus_fghash.methods.memory_bank import PairwiseMethod
 from milvus_fghash.recipes.schema import HeadChoice
 
@@ -36,8 +36,8 @@ def negative_log_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
 
 
 class Method(PairwiseMethod):
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, head, sizes)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, head, sizes)
         self.config = config
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

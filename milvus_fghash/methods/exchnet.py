@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from milvus_fghash.methods import baseline
-from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Round, Sizes
 from milvus_fghash.methods.class_codes import class_means
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.methods.parts import PartsNetwork, reject_standardise
@@ -64,29 +64,31 @@ def hellinger(logits: Tensor) -> Tensor:
 class Method(baseline.Method):
     config: Config
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         reject_standardise(head, "exchnet")
-        super().__init__(trunk, head, sizes, config)
-        self.parts = PartsNetwork(trunk, config.n_maps)
-        self.head = HashHead(head, (config.n_maps + 1) * trunk.n_features, sizes.n_bits)
-        self.representation = f"parts-{config.n_maps}"
-        self.embedding = "anchor+heat"
+        super().__init__(backbone, head, sizes, config)
+        self.parts = PartsNetwork(backbone, config.n_maps)
+        self.head = HashHead(head, (config.n_maps + 1) * backbone.n_features, sizes.n_bits)
+        self.features_key = f"parts-{config.n_maps}"
+        self.embedding_key = "anchor+heat"
 
-    def represent(self, images: Tensor) -> Tensor:
-        features: Tensor = self.parts(self.trunk, images).features
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.parts(self.backbone, images).features
         return features.flatten(1)
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        parts = self.parts(self.trunk, images)
+        parts = self.parts(self.backbone, images)
         return {"anchor": parts.features.flatten(1), "heat": parts.maps.mean(dim=2).flatten(2)}
 
     def attentions(self, images: Tensor) -> Tensor:
-        return self.parts.look(self.trunk, images)
+        return self.parts.look(self.backbone, images)
 
     def before_round(self, at: Round) -> None:
         super().before_round(at)
         exchanging = at.number >= int(self.config.exchange_from * at.rounds)
-        self.means = class_means(self._local(at.plain()), at.labels, self.sizes.n_classes) if exchanging else None
+        self.means = (
+            class_means(self._local(at.centre_crop_features()), at.labels, self.sizes.n_classes) if exchanging else None
+        )
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         features, config = batch.features["anchor"], self.config

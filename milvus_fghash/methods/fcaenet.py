@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from milvus_fghash.methods import baseline
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Sizes
 from milvus_fghash.methods.erasing import BoxAt, erase, side_of_box
 from milvus_fghash.recipes.schema import HeadChoice
 
@@ -54,28 +54,30 @@ def pair_distance(first: Tensor, second: Tensor, distance: Distance) -> Tensor:
     return 2 * c * (1 - F.cosine_similarity(first, second, dim=1)).sum()
 
 
-def erased(images: Tensor, maps: Tensor, trunk: Trunk, config: Config) -> Tensor:
+def erased(images: Tensor, maps: Tensor, backbone: Backbone, config: Config) -> Tensor:
     """SREM: normalised photos (b, 3, h, w) without the hottest region of their maps, those of the last stage."""
     side = side_of_box(config.box_size, images.shape[-1])
-    black = trunk.normalise(images.new_zeros(1, 3, 1, 1, dtype=torch.uint8)) if config.erased_to == "black" else None
+    black = backbone.normalise(images.new_zeros(1, 3, 1, 1, dtype=torch.uint8)) if config.erased_to == "black" else None
     return erase(images, maps, config.boxes, side, config.box_at, black)
 
 
 class Method(baseline.Method):
     config: Config
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, head, sizes, config)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, head, sizes, config)
         self.wants_positives = config.alpha > 0
         if config.beta:
-            self.embedding = f"anchor+erased-{config.boxes}x{config.box_size}" + "-centre" * (config.box_at == "centre")
-            self.embedding += "-black" * (config.erased_to == "black")
+            self.embedding_key = f"anchor+erased-{config.boxes}x{config.box_size}" + "-centre" * (
+                config.box_at == "centre"
+            )
+            self.embedding_key += "-black" * (config.erased_to == "black")
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.trunk.maps(images)
-        features = {"anchor": self.trunk.pool(maps)}
+        maps = self.backbone.maps(images)
+        features = {"anchor": self.backbone.pool(maps)}
         if self.config.beta:
-            features["erased"] = self.trunk(erased(images, maps, self.trunk, self.config))
+            features["erased"] = self.backbone(erased(images, maps, self.backbone, self.config))
         return features
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

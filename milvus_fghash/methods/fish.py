@@ -1,10 +1,10 @@
 """FISH: fine-grained hashing with double filtering (Chen et al., IEEE TIP 2022).
 
 Spatial filter: of the last maps, places that are not hotter than their photo's mean count half. Class filter: of the
-class logits, all but the largest are damped, and a linear layer turns them into the outputs. Codes are made from the
-labels alone, one per class, before training (`class_codes`); the network learns
+class logits, all but the largest are damped, and a linear layer turns them into the logits of the bits. Codes are made
+from the labels alone, one per class, before training (`class_codes`); the network learns
 
-    CE(logits) + CE(logits of the photo with its hottest pixels erased) + MSE(outputs, code of the class) .
+    CE(class logits) + CE(class logits of the photo without its hottest pixels) + MSE(bit logits, code of the class) .
 
 Its constants are those of a public re-run, and options here but for mu and the number of sweeps. Differs from it: codes
 are solved for classes, not photos; they are kept apart where two classes would share one, and the best of a few starts
@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from milvus_fghash.errors import DataError
-from milvus_fghash.methods.base import Batch, Sizes, Trunk, generator
+from milvus_fghash.methods.base import Backbone, Batch, Sizes, generator
 from milvus_fghash.methods.classified import ClassifiedConfig, ClassifiedMethod
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.recipes.schema import Fraction, HeadChoice, Seed
@@ -49,9 +49,9 @@ def spatial_filter(maps: Tensor, background: float) -> Tensor:
     return maps * torch.where(heat > heat.mean(dim=(2, 3), keepdim=True), 1.0, background)
 
 
-def class_filter(logits: Tensor, others: float) -> Tensor:
+def class_filter(class_logits: Tensor, others: float) -> Tensor:
     """Every logit but the largest of its photo is scaled, (b, n_classes); of equal largest ones none."""
-    return logits * torch.where(logits == logits.amax(dim=1, keepdim=True), 1.0, others)
+    return class_logits * torch.where(class_logits == class_logits.amax(dim=1, keepdim=True), 1.0, others)
 
 
 def best_label_map(vectors: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def class_codes(n_classes: int, n_bits: int, seed: int = 0, starts: int = 10, sw
 
 
 class FilteredHead(nn.Module):
-    """Features -> class logits -> filtered -> outputs."""
+    """Features -> class logits -> filtered -> logits of the bits."""
 
     def __init__(self, choice: HeadChoice, n_features: int, sizes: Sizes, others: float) -> None:
         super().__init__()
@@ -139,13 +139,13 @@ class FilteredHead(nn.Module):
         self.classes = HashHead(choice, n_features, sizes.n_classes)
         self.bits = nn.Linear(sizes.n_classes, sizes.n_bits)
 
-    def outputs(self, logits: Tensor) -> Tensor:
+    def bit_logits(self, class_logits: Tensor) -> Tensor:
         """(b, n_classes) -> (b, n_bits)."""
-        outputs: Tensor = self.bits(class_filter(logits, self.others))
-        return outputs
+        logits: Tensor = self.bits(class_filter(class_logits, self.others))
+        return logits
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.outputs(self.classes(features))
+        return self.bit_logits(self.classes(features))
 
 
 class Method(ClassifiedMethod):
@@ -153,27 +153,27 @@ class Method(ClassifiedMethod):
     codes: Tensor
     """(n_classes, n_bits) signs."""
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes, config)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, sizes, config)
         self.config = config
         if config.background < 1:
-            self.representation = f"pooled-filtered-{config.background}"
-        self.head: FilteredHead = FilteredHead(head, trunk.n_features, sizes, config.others)
+            self.features_key = f"pooled-filtered-{config.background}"
+        self.head: FilteredHead = FilteredHead(head, backbone.n_features, sizes, config.others)
         self.wants_features = head.standardise
         self.register_buffer("codes", class_codes(sizes.n_classes, sizes.n_bits, config.seed, config.starts))
 
     def pool(self, maps: Tensor) -> Tensor:
-        return self.trunk.pool(spatial_filter(maps, self.config.background))
+        return self.backbone.pool(spatial_filter(maps, self.config.background))
 
     def attentions(self, images: Tensor) -> Tensor:
-        return spatial_filter(self.trunk.maps(images), self.config.background).mean(dim=1, keepdim=True)
+        return spatial_filter(self.backbone.maps(images), self.config.background).mean(dim=1, keepdim=True)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.classes.fit(features)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits, terms = self.classified(self.head.classes, batch)
-        return {**terms, "codes": F.mse_loss(self.head.outputs(logits), self.codes[batch.labels])}
+        class_logits, terms = self.classified(self.head.classes, batch)
+        return {**terms, "codes": F.mse_loss(self.head.bit_logits(class_logits), self.codes[batch.labels])}
 
     def learned_codes(self, labels: Tensor) -> Tensor:
         return self.codes[labels]

@@ -3,7 +3,7 @@
 Half of the code comes from the meaning of the photo, a *vertical pyramid*: the last stage's maps pooled whole and by
 quarters. The other half comes from its detail, a *horizontal pyramid*: the three stages below, each projected to one
 width and pooled, and merged by *consensus fusion*, a weighted mean whose weights follow from the features themselves.
-Codes are learned by a triplet ranking loss on u = tanh(outputs) of anchor a, positive p and negative n,
+Codes are learned by a triplet ranking loss on u = tanh(logits) of anchor a, positive p and negative n,
 
     mean over triplets of max(0, ||u_a - u_p||^2 - ||u_a - u_n||^2 + margin) / c ,  margin = c / 2 .
 
@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Batch, HashMethod, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, HashMethod, Sizes
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.recipes.schema import HeadChoice
 
@@ -84,7 +84,7 @@ def triplet_loss(u: Tensor, positives: Tensor, labels: Tensor, margin: float) ->
     """Mean over all triplets of an anchor, its positive and a photo of another class, per bit; 0 if there is none.
 
     Args:
-        u: (b, c) tanh outputs.
+        u: (b, c) tanh of the logits.
         positives: (b,) place of each one's positive among them.
         labels: (b,) class numbers.
         margin: by how much the negative must be farther than the positive, in squared distance.
@@ -99,23 +99,23 @@ def triplet_loss(u: Tensor, positives: Tensor, labels: Tensor, margin: float) ->
 class Method(HashMethod):
     wants_positives = True
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, sizes)
         self.config = config
-        self.fusion = ConsensusFusion(trunk.stage_widths[:3], config.width, learned=config.consensus == "learned")
+        self.fusion = ConsensusFusion(backbone.stage_widths[:3], config.width, learned=config.consensus == "learned")
         n_cells = 1 + sum(side**2 for side in config.grids)
-        self.head: PyramidHead = PyramidHead(head, n_cells * trunk.n_features, config.width, sizes.n_bits)
-        self.representation = f"pyramids-{'+'.join(map(str, config.grids))}-{config.consensus}"
+        self.head: PyramidHead = PyramidHead(head, n_cells * backbone.n_features, config.width, sizes.n_bits)
+        self.features_key = f"pyramids-{'+'.join(map(str, config.grids))}-{config.consensus}"
         self.wants_features = head.standardise
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.fit(features)
 
-    def represent(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """The last stage whole and by each grid, then the fused lower stages: (b, n_cells n_features + width)."""
-        *lower, last = self.trunk.stage_maps(images)
+        *lower, last = self.backbone.stage_maps(images)
         cells = [F.adaptive_avg_pool2d(last, side).flatten(1) for side in self.config.grids]
-        return torch.cat([self.trunk.pool(last), *cells, self.fusion(lower)], dim=1)
+        return torch.cat([self.backbone.pool(last), *cells, self.fusion(lower)], dim=1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         # One pass through the head: with batch norm, both must be normalised by the same statistics.

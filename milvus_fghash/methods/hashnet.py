@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Round, Sizes
 from milvus_fghash.methods.dpsh import negative_log_likelihood
 from milvus_fghash.methods.memory_bank import PairwiseMethod
 from milvus_fghash.recipes.schema import HeadChoice
@@ -34,8 +34,8 @@ class Config(Frozen):
 
 
 class Method(PairwiseMethod):
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, head, sizes)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, head, sizes)
         self.config = config
         self.alpha = 10 / sizes.n_bits if config.alpha == "10/c" else config.alpha
 

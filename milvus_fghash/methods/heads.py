@@ -1,4 +1,4 @@
-"""Hash heads: pooled features -> outputs, one per bit."""
+"""Hash heads: pooled features -> logits, one per bit."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Standardise(nn.Module):
 class HashHead(nn.Sequential):
     """`linear`: one linear layer, the papers' form. `mlp`: dropout, linear, batch norm, ReLU, linear.
 
-    With ``norm_outputs`` each bit goes through batch norm last, so that it halves the photos; still one affine map when
+    With ``norm_logits`` each bit goes through batch norm last, so that it halves the photos; still one affine map when
     it encodes.
     """
 
-    def __init__(self, choice: HeadChoice, n_features: int, n_bits: int, *, norm_outputs: bool = False) -> None:
+    def __init__(self, choice: HeadChoice, n_features: int, n_bits: int, *, norm_logits: bool = False) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         if choice.standardise:
             layers["standardise"] = Standardise(n_features)
@@ -49,12 +49,12 @@ class HashHead(nn.Sequential):
             layers["relu"] = nn.ReLU()
             n_features = choice.hidden
         layers["bits"] = nn.Linear(n_features, n_bits)
-        if norm_outputs:
+        if norm_logits:
             layers["norm_bits"] = nn.BatchNorm1d(n_bits)
         super().__init__(layers)
 
     def fit(self, features: Tensor) -> None:
-        """Set what is measured on the training set's plain features, (n, n_features), before training."""
+        """Set what is measured on the training set's centre-crop features, (n, n_features), before training."""
         for layer in self:
             if isinstance(layer, Standardise):
                 layer.fit(features)

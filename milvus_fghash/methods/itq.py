@@ -21,7 +21,7 @@ from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
+from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes, generator
 from milvus_fghash.methods.projections import Projection, principal_axes
 from milvus_fghash.recipes.schema import HeadChoice, Seed
 
@@ -43,7 +43,7 @@ def nearest_rotation(projected: Tensor, signs: Tensor) -> Tensor:
 
 
 def solve_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tensor:
-    """Solve the codes and the rotation in turn; a zero output's sign is -1, as in `milvus_fghash.core.codes.pack`.
+    """Solve the codes and the rotation in turn; a zero logit's sign is -1, as in `milvus_fghash.core.codes.pack`.
 
     Args:
         projected: (n, c) centred features on their principal axes.
@@ -60,16 +60,16 @@ def solve_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tens
 
 
 class Method(LearnsNothing):
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes)
-        if sizes.n_bits > min(trunk.n_features, sizes.n_train - 1):
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, sizes)
+        if sizes.n_bits > min(backbone.n_features, sizes.n_train - 1):
             raise ConfigError(
                 f"itq needs a principal axis for each of {sizes.n_bits} bits; {sizes.n_train} training photos with "
-                f"{trunk.n_features} features have {min(trunk.n_features, sizes.n_train - 1)}. "
+                f"{backbone.n_features} features have {min(backbone.n_features, sizes.n_train - 1)}. "
                 "Take fewer bits, more photos, or the method sh"
             )
         self.config = config
-        self.head: Projection = Projection(trunk.n_features, sizes.n_bits, config.normalise)
+        self.head: Projection = Projection(backbone.n_features, sizes.n_bits, config.normalise)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         centred, bits = self.head.fit(features), self.sizes.n_bits

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
+from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes, generator
 from milvus_fghash.methods.projections import Projection
 from milvus_fghash.recipes.schema import HeadChoice, Seed
 
@@ -24,10 +24,10 @@ class Config(Frozen):
 
 
 class Method(LearnsNothing):
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, sizes)
         self.config = config
-        self.head: Projection = Projection(trunk.n_features, sizes.n_bits, config.normalise)
+        self.head: Projection = Projection(backbone.n_features, sizes.n_bits, config.normalise)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         self.head.mean.copy_(self.head.scaled(features).mean(dim=0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from milvus_fghash.methods.base import Batch, HashMethod, Round, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, HashMethod, Round, Sizes
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.recipes.schema import HeadChoice
 
@@ -73,9 +73,9 @@ class PairwiseMethod(HashMethod):
     classes: Tensor
     """(m,) and their class numbers."""
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes) -> None:
-        super().__init__(trunk, sizes)
-        self.head: HashHead = HashHead(head, trunk.n_features, sizes.n_bits)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes) -> None:
+        super().__init__(backbone, sizes)
+        self.head: HashHead = HashHead(head, backbone.n_features, sizes.n_bits)
         self.wants_features = head.standardise
         self.bank = MemoryBank(sizes.n_train, sizes.n_bits)
 

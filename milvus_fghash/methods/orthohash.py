@@ -1,6 +1,6 @@
 """OrthoHash: one loss for all (Hoe et al., NeurIPS 2021).
 
-The outputs z, batch-normalised bit by bit so that each halves the photos, are classified by their cosines with the
+The logits z, batch-normalised bit by bit so that each halves the photos, are classified by their cosines with the
 fixed codes h_1 ... h_C of +1/-1 of all classes, one code for each. With scale s and margin m, a photo of class y costs
 
     -log [ exp(s (cos(z, h_y) - m)) / (exp(s (cos(z, h_y) - m)) + sum_{k != y} exp(s cos(z, h_k))) ] .
@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Batch, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Sizes
 from milvus_fghash.methods.class_codes import ClassCodes, Codebook, draw_codes
 from milvus_fghash.recipes.schema import HeadChoice, Seed
 
@@ -35,28 +35,28 @@ class Config(Frozen):
     """Of the codes."""
 
 
-def cosine_softmax(outputs: Tensor, labels: Tensor, codes: Tensor, scale: float, margin: float) -> Tensor:
+def cosine_softmax(logits: Tensor, labels: Tensor, codes: Tensor, scale: float, margin: float) -> Tensor:
     """The loss above, averaged over photos.
 
     Args:
-        outputs: (b, c); zeros have a cosine of 0 with every code.
+        logits: (b, c); zeros have a cosine of 0 with every code.
         labels: (b,) class numbers.
         codes: (n_classes, c) signs.
         scale: s.
         margin: m.
     """
-    cosines = F.normalize(outputs, dim=1) @ F.normalize(codes, dim=1).T
+    cosines = F.normalize(logits, dim=1) @ F.normalize(codes, dim=1).T
     own = F.one_hot(labels, len(codes))
     return F.cross_entropy(scale * (cosines - margin * own), labels)
 
 
 class Method(ClassCodes):
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         codes = draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed)
-        super().__init__(trunk, head, sizes, codes, norm_outputs=True)
+        super().__init__(backbone, head, sizes, codes, norm_logits=True)
         self.config = config
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        outputs = self.head(batch.features["anchor"]).float()
-        cost = cosine_softmax(outputs, batch.labels, self.codes, self.config.scale, self.config.margin)
+        logits = self.head(batch.features["anchor"]).float()
+        cost = cosine_softmax(logits, batch.labels, self.codes, self.config.scale, self.config.margin)
         return {"cosine": cost}

@@ -2,12 +2,12 @@
 
     A   = attention(E)   none negative, (M, h, w)         E: maps of the third stage, (k, h, w)
     F_j = local(A_j * E),  f_j: F_j pooled                local: a copy of the last stage, shared by the M parts
-    g   : maps of the trunk's own last stage, pooled      the whole photo
+    g   : maps of the backbone's own last stage, pooled      the whole photo
 
 The attention sub-net is ExchNet's: residual bottlenecks with 1 x 1 convolutions between them, 1024 -> 256 -> 64
-channels under ResNet-50, then one map for each part; random start. Other trunks keep these ratios down to 16 channels:
-a sixteenth of MobileNetV2's 96 would leave six. The papers' global branch is one more copy of the last stage. As the
-trunk's own would then have no use, that is the branch here; it starts from the same weights.
+channels under ResNet-50, then one map for each part; random start. Other backbones keep these ratios down to 16
+channels: a sixteenth of MobileNetV2's 96 would leave six. The papers' global branch is one more copy of the last stage.
+As the backbone's own would then have no use, that is the branch here; it starts from the same weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor, nn
 
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.methods.base import Trunk
+from milvus_fghash.methods.base import Backbone
 from milvus_fghash.recipes.schema import HeadChoice
 
 NARROWEST = 16
@@ -83,7 +83,7 @@ class LocalBranch(nn.Module):
     """What the last stage makes of the third stage's maps under each attention map; one set of weights for all."""
 
     def __init__(self, last_stage: nn.Module) -> None:
-        """``last_stage``: a copy of the trunk's, or what a method made of one."""
+        """``last_stage``: a copy of the backbone's, or what a method made of one."""
         super().__init__()
         self.last_stage = last_stage
 
@@ -113,24 +113,24 @@ class Parts:
 
 
 class PartsNetwork(nn.Module):
-    """Attention and the local branch. The trunk is passed in by its owner, so that its weights stand in one place."""
+    """Attention and the local branch. The backbone is passed in by its owner, so that its weights are held once."""
 
-    def __init__(self, trunk: Trunk, n_maps: int) -> None:
+    def __init__(self, backbone: Backbone, n_maps: int) -> None:
         super().__init__()
-        self.attention = Attention(trunk.stage_widths[2], n_maps)
-        self.local = LocalBranch(trunk.copy_last_stage())
+        self.attention = Attention(backbone.stage_widths[2], n_maps)
+        self.local = LocalBranch(backbone.copy_last_stage())
 
-    def forward(self, trunk: Trunk, images: Tensor) -> Parts:
+    def forward(self, backbone: Backbone, images: Tensor) -> Parts:
         """(b, 3, h, w) normalised -> all parts."""
-        *_, third, last = trunk.stage_maps(images)
+        *_, third, last = backbone.stage_maps(images)
         attention = self.attention(third)
         maps = self.local(third, attention)
-        local = torch.unflatten(trunk.pool(maps.flatten(0, 1)), 0, (-1, attention.shape[1]))
-        return Parts(attention, maps, local, trunk.pool(last))
+        local = torch.unflatten(backbone.pool(maps.flatten(0, 1)), 0, (-1, attention.shape[1]))
+        return Parts(attention, maps, local, backbone.pool(last))
 
-    def look(self, trunk: Trunk, images: Tensor) -> Tensor:
+    def look(self, backbone: Backbone, images: Tensor) -> Tensor:
         """The attention alone, (b, M, h, w)."""
-        attention: Tensor = self.attention(trunk.stage_maps(images)[2])
+        attention: Tensor = self.attention(backbone.stage_maps(images)[2])
         return attention
 
 

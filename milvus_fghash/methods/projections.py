@@ -35,8 +35,8 @@ class Centred(nn.Module):
         features = self.scaled(features.double())
         if (features == features[0]).all():
             raise DataError(
-                f"the trunk gives equal features for all {len(features)} training photos; this method learns from how "
-                "they differ. Check that the photos are not all the same"
+                f"the backbone gives equal features for all {len(features)} training photos; this method learns from "
+                "their differences. Check that the photos are not all the same"
             )
         mean = features.mean(dim=0)
         self.mean.copy_(mean)

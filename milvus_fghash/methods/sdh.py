@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk, generator
+from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes, generator
 from milvus_fghash.methods.projections import Centred, Projection
 from milvus_fghash.recipes.schema import HeadChoice, Seed
 
@@ -121,8 +121,8 @@ class KernelHead(nn.Module):
         self.bits = Projection(len(kernel.anchors), n_bits)
 
     def forward(self, features: Tensor) -> Tensor:
-        outputs: Tensor = self.bits(self.kernel(features))
-        return outputs
+        logits: Tensor = self.bits(self.kernel(features))
+        return logits
 
 
 class Method(LearnsNothing):
@@ -130,10 +130,10 @@ class Method(LearnsNothing):
     signs: Tensor | None
     """B, (n_train, c)."""
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, sizes)
         self.config = config
-        kernel = Kernel(trunk.n_features, min(config.anchors, sizes.n_train), config.normalise)
+        kernel = Kernel(backbone.n_features, min(config.anchors, sizes.n_train), config.normalise)
         self.head: KernelHead = KernelHead(kernel, sizes.n_bits)
         kept = torch.zeros(sizes.n_train, sizes.n_bits) if config.keep_codes else None
         self.register_buffer("signs", kept)

@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from milvus_fghash.methods import baseline
-from milvus_fghash.methods.base import Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Sizes
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.methods.parts import AttentionStem, AttentionTop, LocalBranch, reject_standardise
 from milvus_fghash.recipes.schema import HeadChoice
@@ -84,7 +84,7 @@ class GroupAttention(nn.Module):
         return mixed.reshape(maps.shape)
 
 
-def deal(maps: Tensor, groups: int) -> Tensor:
+def channel_shuffle(maps: Tensor, groups: int) -> Tensor:
     """Channels in the order: the first of each group, the second of each, ...; (b, k, h, w).
 
     With the groups' size for their number, it undoes itself.
@@ -104,8 +104,8 @@ class ChannelTransformer(nn.Module):
         self.across = GroupAttention(width, self.size)
 
     def forward(self, maps: Tensor) -> Tensor:
-        dealt = self.norm(deal(maps + self.within(maps), self.groups))
-        return deal(dealt + self.across(F.relu(dealt)), self.size)
+        shuffled = self.norm(channel_shuffle(maps + self.within(maps), self.groups))
+        return channel_shuffle(shuffled + self.across(F.relu(shuffled)), self.size)
 
 
 @torch.no_grad()
@@ -141,22 +141,22 @@ class Method(baseline.Method):
     config: Config
     head: nn.Module  # type: ignore[assignment]  # not one `HashHead` but four
 
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         reject_standardise(head, "semicon")
-        super().__init__(trunk, head, sizes, config)
-        width = trunk.stage_widths[2]
+        super().__init__(backbone, head, sizes, config)
+        width = backbone.stage_widths[2]
         self.attention = CascadedAttention(width, config.exponent)
-        self.whole = with_transformers(trunk.copy_last_stage(), width)
-        self.local = LocalBranch(with_transformers(trunk.copy_last_stage(), width))
-        self.head = PartHeads(head, trunk.n_features, sizes.n_bits)
-        self.representation = f"parts-{config.exponent}"
+        self.whole = with_transformers(backbone.copy_last_stage(), width)
+        self.local = LocalBranch(with_transformers(backbone.copy_last_stage(), width))
+        self.head = PartHeads(head, backbone.n_features, sizes.n_bits)
+        self.features_key = f"parts-{config.exponent}"
 
-    def represent(self, images: Tensor) -> Tensor:
-        third = self.trunk.stage_maps(images, 3)[2]
+    def features(self, images: Tensor) -> Tensor:
+        third = self.backbone.stage_maps(images, 3)[2]
         local = self.local(third, self.attention(third))
         features = torch.cat([self.whole(third).unsqueeze(1), local], dim=1)
-        return torch.unflatten(self.trunk.pool(features.flatten(0, 1)), 0, (-1, 1 + MAPS)).flatten(1)
+        return torch.unflatten(self.backbone.pool(features.flatten(0, 1)), 0, (-1, 1 + MAPS)).flatten(1)
 
     def attentions(self, images: Tensor) -> Tensor:
-        found: Tensor = self.attention(self.trunk.stage_maps(images, 3)[2])
+        found: Tensor = self.attention(self.backbone.stage_maps(images, 3)[2])
         return found

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes
 from milvus_fghash.methods.projections import Projection, principal_axes
 from milvus_fghash.recipes.schema import HeadChoice
 
@@ -60,10 +60,10 @@ class Harmonics(Projection):
 
 
 class Method(LearnsNothing):
-    def __init__(self, trunk: Trunk, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(trunk, sizes)
+    def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
+        super().__init__(backbone, sizes)
         self.config = config
-        self.head: Harmonics = Harmonics(trunk.n_features, sizes.n_bits, config.normalise)
+        self.head: Harmonics = Harmonics(backbone.n_features, sizes.n_bits, config.normalise)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         centred = self.head.fit(features)

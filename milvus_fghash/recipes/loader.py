@@ -16,7 +16,7 @@ from typing import Any, Literal
 from milvus_fghash.core.file_models import read_model
 from milvus_fghash.core.text_file import parse_toml, read_text
 from milvus_fghash.errors import ConfigError, guess, nearest, several
-from milvus_fghash.recipes.schema import Recipe, merge
+from milvus_fghash.recipes.schema import Recipe, merge, with_current_keys
 
 FOLDER = resources.files("milvus_fghash.recipes")
 OVERRIDES = ("family", "only")
@@ -66,7 +66,7 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
             says otherwise.
 
     Raises:
-        ConfigError: when there is no such recipe, it is no valid TOML, or a key or value is wrong.
+        ConfigError: when there is no such recipe, it is not valid TOML, or a key or value is wrong.
 
     Example:
         >>> load_recipe("frozen-itq", ["training.seed=7"]).training.seed
@@ -99,9 +99,9 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
 
 
 def with_weights(changes: Sequence[str], weights: str | Path | None) -> tuple[str, ...]:
-    """Changes of a recipe, and the weights of its trunk among them, unless these are None."""
+    """Changes of a recipe, and the weights of its backbone among them, unless these are None."""
     # TOML has no surrogate pairs, which JSON in ASCII is full of.
-    more = () if weights is None else (f"trunk.weights={json.dumps(str(weights), ensure_ascii=False)}",)
+    more = () if weights is None else (f"backbone.weights={json.dumps(str(weights), ensure_ascii=False)}",)
     return (*several(changes, "changes"), *more)
 
 
@@ -211,9 +211,22 @@ def _file_text(path: Path) -> tuple[str, str]:
 
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
-        return parse_toml(text)
+        values = parse_toml(text)
     except ValueError as error:
-        raise ConfigError(f"{where} is no valid TOML: {error}") from None
+        raise ConfigError(f"{where} is not valid TOML: {error}") from None
+    return _with_current_keys(values, where)
+
+
+def _with_current_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """`with_current_keys` of a recipe, a setting or a change, before it is merged with others."""
+    try:
+        values = dict(with_current_keys(values))
+        for kind in OVERRIDES:
+            if isinstance(tables := values.get(kind), Mapping):
+                values[kind] = {name: with_current_keys(table) for name, table in tables.items()}
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return values
 
 
 def _read(values: Mapping[str, Any], changes: Iterable[str], where: str) -> Recipe:
@@ -235,7 +248,7 @@ def _parse_change(change: str) -> dict[str, Any]:
         value = text
     for part in reversed(key.split(".")):
         value = {part: value}
-    return dict(value)
+    return _with_current_keys(dict(value), change)
 
 
 def _override(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

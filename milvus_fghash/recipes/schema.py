@@ -1,6 +1,6 @@
 """A recipe as frozen models. Unknown keys are rejected with the nearest known one; `recipes.loader` reads the files.
 
-A recipe says how to train: method, trunk, head, schedule. It holds no path: photos and local weights come by
+A recipe says how to train: method, backbone, head, schedule. It holds no path: photos and local weights come by
 option or ``--set``. ``[by_bits.48.training]`` changes what differs at one code length.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,14 @@ from milvus_fghash.core.images import Preprocessing
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+FORMER_KEYS: Final = {
+    "backbone": "backbone",
+    "data.dataset": "data.layout",
+    "training.backbone_factor": "training.backbone_factor",
+}
+"""Keys of recipes and checkpoints from before 0.1.0 -> as they are now."""
 
 
 class MethodChoice(Frozen):
@@ -29,23 +37,23 @@ class MethodChoice(Frozen):
 class DataChoice(Frozen):
     """How the photos are read; the folder itself is given on the command line."""
 
-    dataset: str = "auto"
+    layout: str = "auto"
     """A layout by name; `auto` takes what the folder looks like."""
     train_split: str = "train"
     validation: Fraction = 0.0
     """Part of the training set, drawn by class, that is held out to measure mAP after each round."""
 
 
-class TrunkChoice(Frozen):
+class BackboneChoice(Frozen):
     """The network below the hash head."""
 
     name: str = "resnet50"
     weights: str = "imagenet"
     """`imagenet` or `imagenet-v2` (official torchvision weights), `none`, or a safetensors or state-dict file."""
     frozen: bool = False
-    """Cache the trunk's features of a few views once and train the head alone."""
+    """Cache the backbone's features of a few views once and train the head alone."""
     views: Annotated[int, Field(ge=0)] = 4
-    """Augmented views cached per training photo, beside the plain one, when frozen."""
+    """Augmented views cached per training photo, besides the centre crop, when frozen."""
 
 
 class HeadChoice(Frozen):
@@ -55,7 +63,7 @@ class HeadChoice(Frozen):
     hidden: Annotated[int, Field(gt=0)] = 1024
     dropout: Fraction = 0.5
     standardise: bool = False
-    """Scale each feature by the training set's mean and deviation first; wanted with a frozen trunk."""
+    """Scale each feature by the training set's mean and deviation first; wanted with a frozen backbone."""
 
 
 class Augmentation(Frozen):
@@ -89,8 +97,8 @@ class TrainingPlan(Frozen):
     """How the learning rate falls: by ``drop_at``, or from pass to pass along a cosine towards 0."""
     drop_at: tuple[int, ...] = (20, 30)
     """Rounds after which the learning rate is divided by 10; not used by `cosine`."""
-    trunk_factor: Annotated[float, Field(gt=0)] = 1.0
-    """The trunk's learning rate as a multiple of that of the rest."""
+    backbone_factor: Annotated[float, Field(gt=0)] = 1.0
+    """The backbone's learning rate as a multiple of that of the rest."""
     momentum: Fraction = 0.9
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
@@ -114,13 +122,18 @@ class Recipe(Frozen):
     description: str = ""
     method: MethodChoice
     data: DataChoice = DataChoice()
-    trunk: TrunkChoice = TrunkChoice()
+    backbone: BackboneChoice = BackboneChoice()
     head: HeadChoice = HeadChoice()
     preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation = Augmentation()
     training: TrainingPlan = TrainingPlan()
     by_bits: dict[int, dict[str, Any]] = Field(default_factory=dict)
     """Code length -> tables of this recipe that differ there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_keys_are_read(cls, values: Any) -> Any:
+        return with_current_keys(values)
 
     @model_validator(mode="after")
     def _each_length_must_read(self) -> Self:
@@ -132,6 +145,32 @@ class Recipe(Frozen):
         """The recipe for one code length, with its ``by_bits`` table merged in."""
         values = self.model_dump(exclude={"by_bits"})
         return read_model(Recipe, merge(values, self.by_bits.get(bits, {})), f"by_bits.{bits}")
+
+
+def with_current_keys(values: Any) -> Any:
+    """A recipe's tables with each of `FORMER_KEYS` under its present name, in its ``by_bits`` tables too.
+
+    Raises:
+        ValueError: when a table has a key under both names.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    renamed = dict(values)
+    for former, current in FORMER_KEYS.items():
+        *table, old = former.split(".")
+        new = current.split(".")[-1]
+        home = renamed
+        if table:
+            if not isinstance(renamed.get(table[0]), Mapping):
+                continue
+            home = renamed[table[0]] = dict(renamed[table[0]])
+        if old in home:
+            if new in home:
+                raise ValueError(f"{former} is the former name of {current}; give {current} alone")
+            home[new] = home.pop(old)
+    if isinstance(lengths := renamed.get("by_bits"), Mapping):
+        renamed["by_bits"] = {bits: with_current_keys(table) for bits, table in lengths.items()}
+    return renamed
 
 
 def merge(base: Mapping[Any, Any], change: Mapping[Any, Any]) -> dict[Any, Any]:

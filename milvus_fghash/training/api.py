@@ -67,7 +67,7 @@ def train(
     if seed is not None:
         loaded = with_seed(loaded, seed)
     if not isinstance(photos, Dataset):
-        named = loaded.data.dataset if loaded.data.dataset != "auto" else None
+        named = loaded.data.layout if loaded.data.layout != "auto" else None
         photos = read_dataset(place_named(photos), layout or named)
         photos.check_paths()
     assert photos.folder  # which raises where they are not all files here

@@ -1,6 +1,6 @@
 """Networks below the hash head: torchvision's by name, cut at their strides, and a tiny one of our own.
 
-A trunk gives its stages at strides 4, 8, 16 and 32, pooled features of the last, and copies of the last stage for
+A backbone gives its stages at strides 4, 8, 16 and 32, pooled features of the last, and copies of the last stage for
 methods with attention branches.
 """
 
@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from milvus_fghash.errors import ConfigError, nearest
-from milvus_fghash.methods.base import Trunk
+from milvus_fghash.methods.base import Backbone
 from milvus_fghash.training.weights import IMAGENET, Normalisation, Weights, load_weights
 
 
 @dataclass(frozen=True)
-class TrunkCard:
+class BackboneCard:
     """How one network is cut.
 
     Attributes:
         widths: channels of the maps of each stage.
-        layers: names of the modules that make up the trunk, in order.
+        layers: names of the modules that make up the backbone, in order.
         cuts: how many of the layers the first, the first two, the first three stages hold.
         neck: name of a module applied after pooling, or "".
     """
@@ -44,29 +44,29 @@ def _resnet(network: nn.Module) -> list[nn.Module]:
     return [network.get_submodule(name) for name in names]
 
 
-TRUNKS: dict[str, TrunkCard] = {
-    "resnet18": TrunkCard((64, 128, 256, 512), _resnet, (5, 6, 7)),
-    "resnet34": TrunkCard((64, 128, 256, 512), _resnet, (5, 6, 7)),
-    "resnet50": TrunkCard((256, 512, 1024, 2048), _resnet, (5, 6, 7)),
-    "mobilenet_v2": TrunkCard((24, 32, 96, 1280), _features, (4, 7, 14)),
-    "mobilenet_v3_small": TrunkCard((16, 24, 48, 576), _features, (2, 4, 9)),
-    "mobilenet_v3_large": TrunkCard((24, 40, 112, 960), _features, (4, 7, 13)),
-    "efficientnet_b0": TrunkCard((24, 40, 112, 1280), _features, (3, 4, 6)),
+BACKBONES: dict[str, BackboneCard] = {
+    "resnet18": BackboneCard((64, 128, 256, 512), _resnet, (5, 6, 7)),
+    "resnet34": BackboneCard((64, 128, 256, 512), _resnet, (5, 6, 7)),
+    "resnet50": BackboneCard((256, 512, 1024, 2048), _resnet, (5, 6, 7)),
+    "mobilenet_v2": BackboneCard((24, 32, 96, 1280), _features, (4, 7, 14)),
+    "mobilenet_v3_small": BackboneCard((16, 24, 48, 576), _features, (2, 4, 9)),
+    "mobilenet_v3_large": BackboneCard((24, 40, 112, 960), _features, (4, 7, 13)),
+    "efficientnet_b0": BackboneCard((24, 40, 112, 1280), _features, (3, 4, 6)),
     # Its last layer norm stands before the classifier, after pooling.
-    "convnext_tiny": TrunkCard(
+    "convnext_tiny": BackboneCard(
         (96, 192, 384, 768), _features, (2, 4, 6), lambda network: network.get_submodule("classifier.0")
     ),
-    "tiny": TrunkCard((32, 64, 96, 128), _features, (2, 3, 4)),
+    "tiny": BackboneCard((32, 64, 96, 128), _features, (2, 3, 4)),
 }
 """`tiny` is a small network of this project, without pretrained weights, for demonstrations and tests."""
 
 
-class StagedTrunk(Trunk):
+class StagedBackbone(Backbone):
     """A network cut into four stages, with what is needed to feed it."""
 
     def __init__(self, name: str, network: nn.Module, normalisation: Normalisation, licence: str) -> None:
         super().__init__()
-        card = TRUNKS[name]
+        card = BACKBONES[name]
         layers, bounds = card.layers(network), (0, *card.cuts, None)
         self.stages = nn.ModuleList(nn.Sequential(*layers[bounds[i] : bounds[i + 1]]) for i in range(4))
         self.neck = card.neck(network)
@@ -106,20 +106,20 @@ class StagedTrunk(Trunk):
         return stage
 
 
-def build_trunk(name: str, weights: str = "imagenet") -> StagedTrunk:
-    """A trunk by name, with `imagenet` or `imagenet-v2` (official torchvision weights), a file's, or no weights.
+def build_backbone(name: str, weights: str = "imagenet") -> StagedBackbone:
+    """A backbone by name, with `imagenet` or `imagenet-v2` (official torchvision weights), a file's, or no weights.
 
     Raises:
-        ConfigError: when there is no such trunk, or its weights cannot be had or do not fit.
+        ConfigError: when there is no such backbone, or its weights cannot be had or do not fit.
     """
-    if name not in TRUNKS:
-        raise ConfigError(f"no trunk named {name!r}. {nearest(name, TRUNKS)}")
+    if name not in BACKBONES:
+        raise ConfigError(f"no backbone named {name!r}. {nearest(name, BACKBONES)}")
     network = _Tiny() if name == "tiny" else _torchvision(name)
     if weights == "none":
-        return StagedTrunk(name, network, IMAGENET, "none: trained from a random start")
+        return StagedBackbone(name, network, IMAGENET, "none: trained from a random start")
     loaded = load_weights(name, weights)
     _fill(network, loaded, name)
-    return StagedTrunk(name, network, loaded.normalisation, loaded.licence)
+    return StagedBackbone(name, network, loaded.normalisation, loaded.licence)
 
 
 def _torchvision(name: str) -> nn.Module:
@@ -142,7 +142,7 @@ def _fill(network: nn.Module, weights: Weights, name: str) -> None:
         example = (missing or wrong)[0]
         raise ConfigError(
             f"{weights.source} does not hold weights of {name}: {len(missing)} of {len(wanted)} tensors are missing "
-            f"and {len(wrong)} have another shape (first: {example}). Check the trunk's name, or give another file"
+            f"and {len(wrong)} have another shape (first: {example}). Check the backbone's name, or give another file"
         )
     network.load_state_dict({key: weights.tensors[key] for key in wanted}, strict=False)
 

@@ -7,9 +7,10 @@ not at all, and the one before it goes only when the new one stands.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from pydantic import ValidationError
@@ -25,11 +26,14 @@ from milvus_fghash.core.lfs_pointer import reject_pointer
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.errors import ConfigError, TrainingError
 from milvus_fghash.methods import load
-from milvus_fghash.methods.base import HashMethod, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, HashMethod, Sizes
 from milvus_fghash.recipes.schema import Recipe
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 
 FORMAT = 1
+
+FORMER_NAMES: Final = {"backbone.": "backbone.", "head.code_utility": "head.worth"}
+"""What some tensors' names begin with -> what they began with before 0.1.0."""
 
 
 class RoundRecord(Frozen):
@@ -83,17 +87,17 @@ class Checkpoint:
             "recipe": self.state.recipe.model_dump(mode="json", exclude={"by_bits"}),
             "rounds": self.state.rounds_done,
             "photos": len(self.state.train_ids),
-            "weights": self.state.recipe.trunk.weights,
+            "weights": self.state.recipe.backbone.weights,
             "versions": self.state.versions,
             "last_round": last.model_dump(mode="json") if last else None,
         }
 
 
-def build_method(recipe: Recipe, bits: int, trunk: Trunk, n_classes: int, n_train: int) -> HashMethod:
-    """The recipe's method on a trunk, with its options read strictly."""
+def build_method(recipe: Recipe, bits: int, backbone: Backbone, n_classes: int, n_train: int) -> HashMethod:
+    """The recipe's method on a backbone, with its options read strictly."""
     module = load(recipe.method.name)
     config = read_model(module.Config, recipe.method.options, f"method.options of {recipe.method.name}")
-    method: HashMethod = module.Method(trunk, recipe.head, Sizes(bits, n_classes, n_train), config)
+    method: HashMethod = module.Method(backbone, recipe.head, Sizes(bits, n_classes, n_train), config)
     return method
 
 
@@ -148,10 +152,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found_instead = "it is a bundle already; " if is_bundle(path) else ""
         raise TrainingError(f"no checkpoint in {path}; {found_instead}expected a folder that train made")
     state = read_state(found)
-    trunk = build_trunk(state.recipe.trunk.name, "none")
-    trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence
+    backbone = build_backbone(state.recipe.backbone.name, "none")
+    backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
     try:
-        method = build_method(state.recipe, state.bits, trunk, len(state.classes), len(state.train_ids))
+        method = build_method(state.recipe, state.bits, backbone, len(state.classes), len(state.train_ids))
         restore(method, found)
     except ConfigError as error:
         raise TrainingError(f"{found} does not fit this version: {error}") from error
@@ -173,7 +177,19 @@ def restore(method: nn.Module, path: Path) -> dict[str, Tensor]:
 def _tensors(file: Path) -> dict[str, Tensor]:
     check_regular(file)  # of a pipe, it would wait for ever
     tensors: dict[str, Tensor] = load_file(file)
-    return tensors
+    return {_renamed(name, {former: now for now, former in FORMER_NAMES.items()}): tensors[name] for name in tensors}
+
+
+def former_name(name: str) -> str:
+    """A tensor's name as it was before 0.1.0: fingerprints keep it, so that one network keeps one fingerprint."""
+    return _renamed(name, FORMER_NAMES)
+
+
+def _renamed(name: str, beginnings: Mapping[str, str]) -> str:
+    for beginning, other in beginnings.items():
+        if name.startswith(beginning):
+            return other + name.removeprefix(beginning)
+    return name
 
 
 def _rounds(folder: Path) -> list[Path]:

@@ -15,6 +15,6 @@ AT_ONCE = 256
 
 @torch.no_grad()
 def encode(method: HashMethod, features: Tensor, device: torch.device) -> Codes:
-    """(n, n_features) as `represent` gives them -> packed codes; the method is on ``device``, in evaluation mode."""
+    """(n, n_features) as `features` gives them -> packed codes; the method is on ``device``, in evaluation mode."""
     parts = [pack(method.head(part.to(device)).float().cpu().numpy()) for part in torch.split(features, AT_ONCE)]
     return np.concatenate(parts)

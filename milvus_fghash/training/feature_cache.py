@@ -1,4 +1,4 @@
-"""What a frozen trunk gives for each photo, kept on the disk.
+"""What a frozen backbone gives for each photo, kept on the disk.
 
 FOLDER/features-KEY/SHARD.safetensors   of some photos: name of the method's `embed` -> (photos, 1 + views, n_features)
 
@@ -32,8 +32,8 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
 from milvus_fghash.recipes.schema import Recipe
-from milvus_fghash.training.photos import PLAIN, Loader, Photos, View, check
-from milvus_fghash.training.sources import computed_features, in_batches, plain_features, plain_of
+from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos, View, check
+from milvus_fghash.training.sources import _embed_centre_crops, centre_crop_features, computed_features, in_batches
 
 PER_SHARD = 1024
 """Photos at the most."""
@@ -44,9 +44,9 @@ Places = dict[str, tuple[Path, int]]
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """The plain view and ``recipe.trunk.views`` augmented ones of some photos, in a folder that others share.
+    """The centre crop and ``recipe.backbone.views`` augmented ones of some photos, in a folder that others share.
 
-    Kept under a key of the trunk's weights, the views and the method's embedding, photo by photo: another choice of
+    Kept under a key of the backbone's weights, the views and the method's embedding, photo by photo: another choice of
     photos computes only what is new. A photo's views follow from its id alone: every seed and every choice of photos
     sees the same.
     """
@@ -56,8 +56,8 @@ class FeatureCache:
     recipe: Recipe
     folder: Path
     device: torch.device
-    plain: bool = False
-    """Whether these photos only have the "anchor" of the plain view."""
+    centre_crop_only: bool = False
+    """Whether these photos only have the "anchor" of the centre crop."""
 
     def fill(
         self,
@@ -87,7 +87,7 @@ class FeatureCache:
         batches = [in_batches(self._views(rows), self.device) for rows in shards]
         computing = computed_features(
             self.method,
-            plain_of(self.method) if self.plain else self.method.embed,
+            _embed_centre_crops(self.method) if self.centre_crop_only else self.method.embed,
             Loader(self.photos, self.recipe.training.workers),
             [batch for of_shard in batches for batch in of_shard],
             self.device,
@@ -113,11 +113,11 @@ class FeatureCache:
     def read(
         self, report: Progress = lambda done, total: None, checking: Progress = lambda done, total: None
     ) -> dict[str, Tensor]:
-        """Name -> (1 + views, photos, n_features), the plain view first; filled before, see `fill`."""
+        """Name -> (1 + views, photos, n_features), the centre crop first; filled before, see `fill`."""
         return self._read(self.fill(report, checking), slice(None))
 
-    def read_plain(self) -> Tensor:
-        """(photos, n_features) of the plain view, from `represent`; filled before."""
+    def read_centre_crops(self) -> Tensor:
+        """(photos, n_features) of the centre crops, from `features`; filled before."""
         return self._read(self.fill(), slice(0, 1), ("anchor",))["anchor"][0]
 
     def _read(self, known: Places, views: slice, only: tuple[str, ...] = ()) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ class FeatureCache:
 
     @property
     def _n_views(self) -> int:
-        return 0 if self.plain or not self.method.wants_views else self.recipe.trunk.views
+        return 0 if self.centre_crop_only or not self.method.wants_views else self.recipe.backbone.views
 
     @cached_property
     def _stamps(self) -> list[str]:
@@ -147,14 +147,14 @@ class FeatureCache:
     @cached_property
     def _shards(self) -> Path:
         digest = hashlib.sha256()
-        for name, value in self.method.trunk.state_dict().items():
+        for name, value in self.method.backbone.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())
         described = {
-            "representation": self.method.representation,
-            "embedding": "anchor" if self.plain else self.method.embedding,
+            "representation": self.method.features_key,
+            "embedding": "anchor" if self.centre_crop_only else self.method.embedding_key,
             "views": self._n_views,
-            "normalisation": [self.method.trunk.mean, self.method.trunk.std],
+            "normalisation": [self.method.backbone.mean, self.method.backbone.std],
             "preprocessing": self.recipe.preprocessing.model_dump(),
             "augmentation": self.recipe.augmentation.model_dump() if self._n_views else None,
         }
@@ -177,7 +177,7 @@ class FeatureCache:
         views: list[View] = []
         for row in rows:
             number = int.from_bytes(hashlib.blake2b(self.photos.dataset.ids[row].encode(), digest_size=7).digest())
-            views += [(row, PLAIN), *((row, derive_seed(view, number)) for view in range(1, 1 + self._n_views))]
+            views += [(row, CENTRE_CROP), *((row, derive_seed(view, number)) for view in range(1, 1 + self._n_views))]
         return views
 
     def _write(self, rows: list[int], computed: dict[str, Tensor]) -> Path:
@@ -192,18 +192,18 @@ class FeatureCache:
         return path
 
 
-def represented(
-    method: HashMethod, dataset: Dataset, recipe: Recipe, cache: Path, device: torch.device, *, plain: bool
+def dataset_features(
+    method: HashMethod, dataset: Dataset, recipe: Recipe, cache: Path, device: torch.device, *, centre_crop_only: bool
 ) -> Tensor:
-    """(n, n_features) of centre crops, from `represent` of a trained method: by the cache where the trunk is frozen.
+    """(n, n_features) of centre crops, from `features` of a trained method: by the cache where the backbone is frozen.
 
     Args:
-        plain: as in `FeatureCache`.
+        centre_crop_only: as in `FeatureCache`.
     """
     photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
-    if not recipe.trunk.frozen:
-        return plain_features(method, Loader(photos, recipe.training.workers), device)
-    return FeatureCache(method, photos, recipe, cache, device, plain).read_plain()
+    if not recipe.backbone.frozen:
+        return centre_crop_features(method, Loader(photos, recipe.training.workers), device)
+    return FeatureCache(method, photos, recipe, cache, device, centre_crop_only).read_centre_crops()
 
 
 @contextmanager

@@ -44,18 +44,18 @@ class Optimisation:
 
     @staticmethod
     def of(method: HashMethod, plan: TrainingPlan, frozen: bool, device: torch.device) -> Optimisation:
-        """SGD over all weights, or over those outside a frozen trunk."""
-        of_trunk = set(method.trunk.parameters())
-        groups = [{"params": [weight for weight in method.parameters() if weight not in of_trunk], "factor": 1.0}]
+        """SGD over all weights, or over those outside a frozen backbone."""
+        of_backbone = set(method.backbone.parameters())
+        groups = [{"params": [weight for weight in method.parameters() if weight not in of_backbone], "factor": 1.0}]
         if not frozen:
-            groups.append({"params": list(method.trunk.parameters()), "factor": plan.trunk_factor})
+            groups.append({"params": list(method.backbone.parameters()), "factor": plan.backbone_factor})
         optimiser = torch.optim.SGD(
             groups,
             lr=plan.learning_rate,
             momentum=plan.momentum,
             weight_decay=plan.weight_decay,
             nesterov=plan.nesterov,
-            # One pass over the weights: with a frozen trunk, two thirds of the time of a step on the CPU. It takes
+            # One pass over the weights: with a frozen backbone, two thirds of the time of a step on the CPU. It takes
             # gradients for laid out as their weights, which those of channels-last convolutions are not.
             fused=frozen,
         )
@@ -106,8 +106,10 @@ def train_round(
     rows = round_rows(len(labels), plan, number)
     method.train()
     if optimisation.frozen:
-        method.trunk.eval()
-    at = Round(number, plan.rounds, rows.to(labels.device), labels, lambda: source.plain().to(labels.device))
+        method.backbone.eval()
+    at = Round(
+        number, plan.rounds, rows.to(labels.device), labels, lambda: source.centre_crop_features().to(labels.device)
+    )
     method.before_round(at)
 
     progress = TrainingProgress(number, plan.rounds, 0, plan.epochs_per_round)

@@ -1,4 +1,4 @@
-"""Photos of a listing -> batches of pixels for training, plain or with a random crop and flip."""
+"""Photos of a listing -> batches of pixels for training, as centre crops or with a random crop and flip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ View = tuple[int, int]
 """(row, seed)."""
 
 
-PLAIN = -1
+CENTRE_CROP = -1
 """A view's seed that stands for the centre crop of evaluation and serving."""
 
 FEW = 5
@@ -55,7 +55,7 @@ class Photos(torch_data.Dataset[Tensor]):
 
     def __getitem__(self, view: View) -> Tensor:
         row, seed = view
-        if seed != PLAIN:
+        if seed != CENTRE_CROP:
             photo = self.open(row, whole=True)
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU too, for good

@@ -17,10 +17,10 @@ from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.core.codes import check_bits
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError, optional_part
-from milvus_fghash.methods import card, check_trunk
+from milvus_fghash.methods import card, check_backbone
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.recipes.schema import Recipe, differences
-from milvus_fghash.training.backbones import StagedTrunk, build_trunk
+from milvus_fghash.training.backbones import StagedBackbone, build_backbone
 from milvus_fghash.training.checkpoint import (
     FORMAT,
     CheckpointRecord,
@@ -52,7 +52,7 @@ class Watcher:
     round: Callable[[RoundRecord, int], object] = lambda record, rounds: None
     """Called with what a finished round gave, and the number of rounds."""
     features: Progress = lambda done, total: None
-    """Called while a frozen trunk's features are computed: views done, views in all."""
+    """Called while a frozen backbone's features are computed: views done, views in all."""
     checked: Progress = lambda done, total: None
     """Called while photos are decoded once, before any work is lost to one that cannot be: photos done, and in all."""
     stage: Notify = lambda what: None
@@ -77,22 +77,22 @@ def train(
         bits: code length, 8 to 256.
         dataset: photos with labels; ``recipe.data.train_split`` names the part to train on. A listing without any
             split is taken whole.
-        out: folder of the training: `checkpoints/`, `tensorboard/`, and `features/` for a frozen trunk.
+        out: folder of the training: `checkpoints/`, `tensorboard/`, and `features/` for a frozen backbone.
         resume: go on from the newest checkpoint in ``out``; without one, start. On the CPU bit for bit the same as
             without a stop, if ``rounds`` is (a schedule follows from it).
         device: `cpu`, `cuda`, ...; default: `cuda` if there is one.
-        feature_cache: folder for a frozen trunk's features, to share them between trainings.
+        feature_cache: folder for a frozen backbone's features, to share them between trainings.
         watcher: callbacks.
 
     Raises:
-        ConfigError: when the recipe does not fit the photos, the method not the trunk, or ``out`` is taken.
+        ConfigError: when the recipe does not fit the photos, the method not the backbone, or ``out`` is taken.
         DataError: when photos cannot be used.
         NotFinite: when a loss is not finite.
         TrainingError: when a checkpoint cannot be used.
     """
     check_bits(bits)
     recipe = recipe.at(bits)
-    check_trunk(recipe.method.name, frozen=recipe.trunk.frozen)
+    check_backbone(recipe.method.name, frozen=recipe.backbone.frozen)
     photos, held_out = _split(dataset, recipe)
     classes = photos.classes
     check_classes(photos, recipe)
@@ -111,20 +111,20 @@ def train(
                 f"{out} already holds a training; go on with it, or choose another folder", setting="resume out"
             )
         state = read_state(found) if found else None
-        watcher.stage(f"building {recipe.method.name} on {recipe.trunk.name}")
-        trunk = build_trunk(recipe.trunk.name, "none" if state else recipe.trunk.weights)
-        method = build_method(recipe, bits, trunk, len(classes), len(photos))
+        watcher.stage(f"building {recipe.method.name} on {recipe.backbone.name}")
+        backbone = build_backbone(recipe.backbone.name, "none" if state else recipe.backbone.weights)
+        method = build_method(recipe, bits, backbone, len(classes), len(photos))
         if state:
             _check_same(state, recipe, bits, photos, out)
-            trunk.mean, trunk.std, trunk.licence = state.mean, state.std, state.weights_licence
+            backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
             state = state.model_copy(update={"recipe": by_content(recipe)})  # may ask for more rounds than before
         else:
-            state = _fresh_state(recipe, bits, trunk, photos)
+            state = _fresh_state(recipe, bits, backbone, photos)
         momenta = restore(method, found) if found else {}
         method.to(target)
         plan = recipe.training
         if plan.channels_last:
-            method.trunk.to(memory_format=torch.channels_last)
+            method.backbone.to(memory_format=torch.channels_last)
 
         source = _source(method, photos, recipe, cache, target, watcher, fresh=found is None)
         if held_out:
@@ -132,10 +132,10 @@ def train(
         validation = hold_out(method, held_out, classes, recipe, target, cache) if held_out else None
         if not found and method.wants_features:
             watcher.stage(f"fitting {recipe.method.name} to the features")
-            method.fit(source.plain().to(target), labels.to(target))
+            method.fit(source.centre_crop_features().to(target), labels.to(target))
         if not card(recipe.method.name).by_gradient:
             return found or save_checkpoint(out / "checkpoints", state, method, {})
-        optimisation = Optimisation.of(method, plan, recipe.trunk.frozen, target)
+        optimisation = Optimisation.of(method, plan, recipe.backbone.frozen, target)
         optimisation.restore(method, momenta)
         if state.scaler:
             optimisation.scaler.load_state_dict(state.scaler)
@@ -250,16 +250,16 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Data
         )
 
 
-def _fresh_state(recipe: Recipe, bits: int, trunk: StagedTrunk, photos: Dataset) -> CheckpointRecord:
+def _fresh_state(recipe: Recipe, bits: int, backbone: StagedBackbone, photos: Dataset) -> CheckpointRecord:
     return CheckpointRecord(
         format=FORMAT,
         lineage=uuid.uuid4().hex,
         bits=bits,
         recipe=by_content(recipe),
         rounds_done=0,
-        mean=trunk.mean,
-        std=trunk.std,
-        weights_licence=trunk.licence,
+        mean=backbone.mean,
+        std=backbone.std,
+        weights_licence=backbone.licence,
         classes=photos.classes,
         train_ids=photos.ids,
         train_labels=photos.labels,
@@ -298,12 +298,12 @@ def _source(
     fresh: bool,
 ) -> Source:
     photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
-    if not recipe.trunk.frozen:
+    if not recipe.backbone.frozen:
         if fresh:
             watcher.stage(f"checking {len(photos):,} photos")
             check(photos, range(len(photos)), recipe.training.workers, watcher.checked)
         return PhotoSource(method, photos, recipe, device)
-    method.trunk.requires_grad_(False)
-    watcher.stage(f"features of the frozen trunk for {len(photos):,} photos")
+    method.backbone.requires_grad_(False)
+    watcher.stage(f"features of the frozen backbone for {len(photos):,} photos")
     features = FeatureCache(method, photos, recipe, cache, device).read(watcher.features, watcher.checked)
     return FeatureSource(features, device)

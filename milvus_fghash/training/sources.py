@@ -1,4 +1,4 @@
-"""Where the features of a step come from: the trunk, photo by photo, or a cache when the trunk is frozen."""
+"""Where the features of a step come from: the backbone, photo by photo, or a cache when the backbone is frozen."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor
 from milvus_fghash.methods.base import Batch, HashMethod
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.draws import Step
-from milvus_fghash.training.photos import PLAIN, Loader, Photos, View
+from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos, View
 
 Embed = Callable[[Tensor], dict[str, Tensor]]
 """Normalised photos (b, 3, h, w) -> name -> (b, n_features)."""
 
 
 class Source(Protocol):
-    """Gives the batches of a round, and the plain features of all photos."""
+    """Gives the batches of a round, and the centre-crop features of all photos."""
 
     def batches(self, steps: Sequence[Step], labels: Tensor) -> Iterator[Batch]: ...
 
-    def plain(self) -> Tensor:
+    def centre_crop_features(self) -> Tensor:
         """(n, n_features) of the centre crops, on the CPU."""
         ...
 
 
 class PhotoSource:
-    """Decodes photos and runs the trunk under gradient, in the recipe's precision."""
+    """Decodes photos and runs the backbone under gradient, in the recipe's precision."""
 
     def __init__(self, method: HashMethod, photos: Photos, recipe: Recipe, device: torch.device) -> None:
         self.method, self.device, self.plan = method, device, recipe.training
@@ -41,19 +41,19 @@ class PhotoSource:
             with autocast(self.device, self.plan.precision):
                 features = self.method.embed(images[: len(step.rows)])
                 if step.positives is not None:
-                    features["positive"] = self.method.represent(images[len(step.rows) :])
+                    features["positive"] = self.method.features(images[len(step.rows) :])
             rows = step.rows.to(self.device)
             yield Batch(rows, labels[rows], {name: value.float() for name, value in features.items()})
 
-    def plain(self) -> Tensor:
-        return plain_features(self.method, self.loader, self.device)
+    def centre_crop_features(self) -> Tensor:
+        return centre_crop_features(self.method, self.loader, self.device)
 
 
 class FeatureSource:
     """Picks, for each photo of a step, one of its cached views at random."""
 
     def __init__(self, features: dict[str, Tensor], device: torch.device) -> None:
-        """``features`` has, for each name of the method's `embed`, (views, n, n_features); view 0 is the plain one."""
+        """``features``: for each name of the method's `embed`, (views, n, n_features); view 0 is the centre crop."""
         self.features = {name: value.to(device) for name, value in features.items()}
         self.n_views = len(features["anchor"])
         self.device = device
@@ -67,12 +67,12 @@ class FeatureSource:
                 features["positive"] = self.features["anchor"][other_view, step.positives.to(self.device)]
             yield Batch(rows, labels[rows], features)
 
-    def plain(self) -> Tensor:
+    def centre_crop_features(self) -> Tensor:
         return self.features["anchor"][0].cpu()
 
 
 def in_batches(views: Sequence[View], device: torch.device) -> list[Sequence[View]]:
-    """As many views at once as a trunk takes best on a device."""
+    """As many views at once as a backbone takes best on a device."""
     size = 16 if device.type == "cpu" else 256  # what fits the processor's cache runs faster
     return [views[start : start + size] for start in range(0, len(views), size)]
 
@@ -96,21 +96,21 @@ def computed_features(
         method.train(was_training)
 
 
-def plain_of(method: HashMethod) -> Embed:
+def _embed_centre_crops(method: HashMethod) -> Embed:
     """What encoding needs, under the name that training has for it."""
-    return lambda images: {"anchor": method.represent(images)}
+    return lambda images: {"anchor": method.features(images)}
 
 
-def plain_features(method: HashMethod, loader: Loader, device: torch.device) -> Tensor:
+def centre_crop_features(method: HashMethod, loader: Loader, device: torch.device) -> Tensor:
     """(n, n_features) of the centre crops, from the network as it is now."""
-    batches = in_batches([(row, PLAIN) for row in range(len(loader.photos))], device)
-    computed = computed_features(method, plain_of(method), loader, batches, device)
+    batches = in_batches([(row, CENTRE_CROP) for row in range(len(loader.photos))], device)
+    computed = computed_features(method, _embed_centre_crops(method), loader, batches, device)
     return torch.cat([features["anchor"] for features in computed])
 
 
 def to_input(method: HashMethod, pixels: Tensor, device: torch.device, channels_last: bool) -> Tensor:
-    """uint8 (b, 3, h, w) from the loader -> the trunk's normalised input on its device."""
-    images = method.trunk.normalise(pixels.to(device, non_blocking=True))
+    """uint8 (b, 3, h, w) from the loader -> the backbone's normalised input on its device."""
+    images = method.backbone.normalise(pixels.to(device, non_blocking=True))
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images.contiguous()
 
 

@@ -17,7 +17,7 @@ from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.encode import encode
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Loader, Photos, check
-from milvus_fghash.training.sources import Source, plain_features
+from milvus_fghash.training.sources import Source, centre_crop_features
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Validation:
     """Photos held out of the training set, to measure retrieval after a round."""
 
     source: Callable[[], Tensor]
-    """Gives (n, n_features) plain features of the held-out photos."""
+    """Gives (n, n_features) centre-crop features of the held-out photos."""
     labels: Tensor
 
 
@@ -37,15 +37,15 @@ def hold_out(
     device: torch.device,
     cache: Path,
 ) -> Validation:
-    """Prepare the held-out photos; a frozen trunk computes their features once."""
+    """Prepare the held-out photos; a frozen backbone computes their features once."""
     photos = Photos(held_out, recipe.preprocessing, recipe.augmentation)
     labels = torch.from_numpy(held_out.label_numbers(classes))
-    if recipe.trunk.frozen:
-        features = FeatureCache(method, photos, recipe, cache, device, plain=True).read_plain()
+    if recipe.backbone.frozen:
+        features = FeatureCache(method, photos, recipe, cache, device, centre_crop_only=True).read_centre_crops()
         return Validation(lambda: features, labels)
     check(photos, range(len(photos)), recipe.training.workers)
     loader = Loader(photos, recipe.training.workers)
-    return Validation(lambda: plain_features(method, loader, device), labels)
+    return Validation(lambda: centre_crop_features(method, loader, device), labels)
 
 
 @torch.no_grad()
@@ -53,7 +53,9 @@ def measure(method: HashMethod, source: Source, labels: Tensor, validation: Vali
     """mAP of the held-out photos among the training photos: by their learned codes if there are, else encoded."""
     method.eval()
     learned = method.learned_codes(labels)
-    gallery = encode(method, source.plain(), labels.device) if learned is None else pack(learned.cpu().numpy())
+    gallery = (
+        encode(method, source.centre_crop_features(), labels.device) if learned is None else pack(learned.cpu().numpy())
+    )
     histogram = distance_histogram(
         encode(method, validation.source(), labels.device),
         validation.labels.numpy(),

@@ -1,4 +1,4 @@
-"""Weights of a trunk: official ones from torchvision, or a local safetensors or state-dict file."""
+"""Weights of a backbone: official ones from torchvision, or a local safetensors or state-dict file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Weights:
     licence: str
 
 
-def load_weights(trunk: str, weights: str) -> Weights:
+def load_weights(backbone: str, weights: str) -> Weights:
     """`imagenet`, `imagenet-v2`, or the path of a file.
 
     A file's normalisation and licence are read from its safetensors metadata (`mean`, `std` as "r,g,b"; `licence` or
@@ -55,7 +55,7 @@ def load_weights(trunk: str, weights: str) -> Weights:
         ConfigError: when the weights cannot be downloaded or read.
     """
     if weights in OFFICIAL:
-        return _official(trunk, weights)
+        return _official(backbone, weights)
     path = Path(weights)
     if not path.is_file():
         raise ConfigError(
@@ -71,16 +71,16 @@ def by_content(recipe: Recipe) -> Recipe:
     Raises:
         ConfigError: when the file cannot be read.
     """
-    if recipe.trunk.weights in (*OFFICIAL, "none"):
+    if recipe.backbone.weights in (*OFFICIAL, "none"):
         return recipe
     try:
-        check_regular(Path(recipe.trunk.weights))
-        written = os.stat(recipe.trunk.weights)
-        digest = _digest(recipe.trunk.weights, written.st_size, written.st_mtime_ns)
+        check_regular(Path(recipe.backbone.weights))
+        written = os.stat(recipe.backbone.weights)
+        digest = _digest(recipe.backbone.weights, written.st_size, written.st_mtime_ns)
     except OSError as error:
-        raise ConfigError(f"cannot read the weights {recipe.trunk.weights}: {error.strerror}") from None
-    trunk = recipe.trunk.model_copy(update={"weights": f"file {digest}"})
-    return recipe.model_copy(update={"trunk": trunk})
+        raise ConfigError(f"cannot read the weights {recipe.backbone.weights}: {error.strerror}") from None
+    backbone = recipe.backbone.model_copy(update={"weights": f"file {digest}"})
+    return recipe.model_copy(update={"backbone": backbone})
 
 
 def decisive(recipe: Recipe) -> Recipe:
@@ -96,18 +96,18 @@ def _digest(weights: str, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _official(trunk: str, weights: str) -> Weights:
+def _official(backbone: str, weights: str) -> Weights:
     from torchvision.models import get_model_weights
 
     try:
-        entry = get_model_weights(trunk)[OFFICIAL[weights]]
+        entry = get_model_weights(backbone)[OFFICIAL[weights]]
     except (KeyError, ValueError):
-        raise ConfigError(f"torchvision has no {weights!r} weights for {trunk}; use 'none' or a file") from None
+        raise ConfigError(f"torchvision has no {weights!r} weights for {backbone}; use 'none' or a file") from None
     try:
         tensors = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, HTTPException, OSError, RuntimeError) as error:
         raise ConfigError(
-            f"cannot download the official weights of {trunk} ({error}). On a machine with internet fetch "
+            f"cannot download the official weights of {backbone} ({error}). On a machine with internet fetch "
             f"{entry.url} and give that file as the weights, or 'none'",
             setting="weights",
         ) from error

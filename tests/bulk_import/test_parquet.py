@@ -24,7 +24,7 @@ pytestmark = pytest.mark.full
 pq: Any = import_module("pyarrow.parquet")
 
 NOTE = CollectionMetadata(method="lsh", lineage="ab12", fingerprint="0" * 64, bits=20)
-PLAIN = arrow_schema(NOTE, code_hex=False, embedding_dim=None)
+CENTRE_CROP = arrow_schema(NOTE, code_hex=False, embedding_dim=None)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=16)
 VALUES = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
@@ -54,7 +54,7 @@ def types_of(value: Any) -> Any:
 @given(rows=some_rows())
 def test_rows_come_back_as_they_went_in(rows: Rows, tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
-    write_table(to_table(rows, None, PLAIN), path)
+    write_table(to_table(rows, None, CENTRE_CROP), path)
     places = list(range(len(rows)))[::-1]
     found = read_rows(path, places, 20, phash=True)
     assert np.array_equal(found.codes, rows.codes[::-1])
@@ -63,7 +63,7 @@ def test_rows_come_back_as_they_went_in(rows: Rows, tmp_path: Path) -> None:
     assert [types_of(meta) for meta in found.metas] == [types_of(dict(meta)) for meta in rows.metas[::-1]]
     assert [key for ids in read_ids(path, 5) for key in ids] == list(rows.ids)
     first = path.read_bytes()
-    write_table(to_table(rows, None, PLAIN), path)
+    write_table(to_table(rows, None, CENTRE_CROP), path)
     assert path.read_bytes() == first
 
 
@@ -122,14 +122,14 @@ def test_values_that_python_takes_for_equal_stay_apart(tmp_path: Path) -> None:
     count = len(metas)
     same = ("x",) * count
     rows = Rows(same, np.zeros((count, 3), np.uint8), same, same, same, metas)
-    write_table(to_table(rows, None, PLAIN), tmp_path / "x.parquet")
+    write_table(to_table(rows, None, CENTRE_CROP), tmp_path / "x.parquet")
     found = read_rows(tmp_path / "x.parquet", range(count), 20).metas
     assert [types_of(meta) for meta in found] == [types_of(meta) for meta in metas]
 
 
 def test_no_rows_are_a_file_too(tmp_path: Path) -> None:
     empty = Rows((), np.zeros((0, 3), np.uint8), (), (), (), ())
-    write_table(to_table(empty, None, PLAIN), tmp_path / "x.parquet")
+    write_table(to_table(empty, None, CENTRE_CROP), tmp_path / "x.parquet")
     assert list(read_ids(tmp_path / "x.parquet", 10)) == []
 
 
@@ -139,14 +139,14 @@ def test_what_fits_is_counted_in_bytes(column: str, most: int) -> None:
         return {"a": "x" * (size - 9)} if column == "meta" else "ü" * (size // 2) + "x" * (size % 2)
 
     fits, over = (value(most),), (value(most + 1),)
-    to_table(one_row(**{f"{column}s": fits}), None, PLAIN)
+    to_table(one_row(**{f"{column}s": fits}), None, CENTRE_CROP)
     with pytest.raises(StoreError, match=rf"{column} .*has {most + 1:,} bytes; at most {most:,} fit"):
-        to_table(one_row(**{f"{column}s": over}), None, PLAIN)
+        to_table(one_row(**{f"{column}s": over}), None, CENTRE_CROP)
 
 
 def test_an_id_that_would_not_be_found_is_rejected() -> None:
     with pytest.raises(StoreError, match="control character"):
-        to_table(one_row(ids=("a\nb",)), None, PLAIN)
+        to_table(one_row(ids=("a\nb",)), None, CENTRE_CROP)
 
 
 def test_what_is_no_parquet_is_told(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_as_json_the_list_has_every_recipe(run: Run) -> None:
     assert sorted(left_out) == sorted(f"frozen-{method}" for method in maps)
     result = run("recipes", left_out[0])
     assert result.exit_code == 1
-    assert "Set trunk.frozen = false" in result.stderr
+    assert "Set backbone.frozen = false" in result.stderr
     assert all(row["name"] == f"{row['setting']}-{row['method']}" for row in rows)
 
 
@@ -59,7 +59,7 @@ def test_a_printed_recipe_reads_back_the_same(run: Run, tmp_path: Path, name: st
 @pytest.mark.parametrize(
     ("name", "table", "key", "value", "other_lengths"),
     [
-        *((name, "trunk", "name", "mine", ()) for name in PRINTED),
+        *((name, "backbone", "name", "mine", ()) for name in PRINTED),
         *((name, "training", "batch_size", 7, ()) for name in PRINTED),
         ("cub-fcaenet", "training", "learning_rate", 0.5, ()),
         ("cub-fcaenet", "training", "rounds", 7, (32, 48)),

@@ -37,9 +37,9 @@ def random_codes(rows: int, n_bits: int, seed: int) -> Codes:
 
 
 def test_first_bit_is_the_highest_of_byte_0() -> None:
-    outputs = np.full((1, 12), -1.0)
-    outputs[0, [0, 11]] = 0.001
-    assert pack(outputs).tolist() == [[0b1000_0000, 0b0001_0000]]
+    logits = np.full((1, 12), -1.0)
+    logits[0, [0, 11]] = 0.001
+    assert pack(logits).tolist() == [[0b1000_0000, 0b0001_0000]]
 
 
 def test_zero_is_a_0_bit_of_either_sign() -> None:
@@ -165,10 +165,10 @@ def test_rows_become_contiguous() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_outputs_that_are_not_finite(value: float) -> None:
-    outputs = np.ones((2, 8))
-    outputs[1, 3] = value
+    logits = np.ones((2, 8))
+    logits[1, 3] = value
     with pytest.raises(NotFinite, match="1 values that are not finite"):
-        pack(outputs)
+        pack(logits)
 
 
 def test_outputs_of_another_shape() -> None:

@@ -21,7 +21,7 @@ from milvus_fghash.experiments.prepare import prepare
 from milvus_fghash.training import loop, run
 from milvus_fghash.training.backbones import _Tiny
 from milvus_fghash.training.checkpoint import load_checkpoint
-from milvus_fghash.training.photos import PLAIN, Photos
+from milvus_fghash.training.photos import CENTRE_CROP, Photos
 from tests.helpers.made_up_records import BASELINE, LSH
 
 pytestmark = pytest.mark.full
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.full
 QUICK_ROUNDS = 2
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", f"training.rounds={QUICK_ROUNDS}",
          "training.epochs_per_round=2", "training.batch_size=8")  # fmt: skip
-FROZEN = ("trunk.frozen=true", "trunk.views=1", "head.standardise=true")
+FROZEN = ("backbone.frozen=true", "backbone.views=1", "head.standardise=true")
 
 
 @pytest.fixture
@@ -98,9 +98,9 @@ def test_the_two_galleries_are_the_networks_codes_and_the_learned_ones(context: 
 
     def codes(dataset: Dataset) -> NDArray[np.uint8]:
         photos = Photos(dataset, wanted.recipe.preprocessing, wanted.recipe.augmentation)
-        pixels = torch.stack([photos[row, PLAIN] for row in range(len(photos))])
+        pixels = torch.stack([photos[row, CENTRE_CROP] for row in range(len(photos))])
         with torch.no_grad():
-            return pack(method(method.trunk.normalise(pixels)).numpy())
+            return pack(method(method.backbone.normalise(pixels)).numpy())
 
     with np.load(context.out / "codes" / f"{wanted.name}.npz") as stored:
         # another batch size may turn an output that is all but zero
@@ -153,7 +153,7 @@ def test_a_cell_never_goes_on_with_the_training_of_another(
     for seed, name in enumerate(("one", "two")):
         torch.manual_seed(seed)
         save_file(_Tiny().state_dict(), tmp_path / f"{name}.safetensors")
-    began, wanted = (f"trunk.weights='{tmp_path / name}.safetensors'" for name in ("one", "two"))
+    began, wanted = (f"backbone.weights='{tmp_path / name}.safetensors'" for name in ("one", "two"))
     if change != "weights":
         began, wanted = f"training.rounds={QUICK_ROUNDS}", change
     rounds = begin(task(context, BASELINE, began), context, monkeypatch)
@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_finite_is_a_result_and_a_damaged_checkpoint_is_not(c
 
 
 @pytest.mark.parametrize("name", ["lsh", "baseline", "fcaenet"])
-def test_after_preparation_a_frozen_trunk_is_never_run(
+def test_after_preparation_a_frozen_backbone_is_never_run(
     context: GridContext, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Workers that computed features would all compute the same."""
@@ -198,12 +198,12 @@ def test_after_preparation_a_frozen_trunk_is_never_run(
     )
     seen: list[str] = []
     prepare(tasks, context, lambda done, total, what: seen.append(what))
-    assert set(seen) == {"photos checked", "features of the frozen trunk"}
+    assert set(seen) == {"photos checked", "features of the frozen backbone"}
     monkeypatch.setattr("milvus_fghash.training.feature_cache.computed_features", None)
     for each in tasks:
         assert run_cell(each, context).encoded
 
 
 def test_what_cannot_be_built_is_found_before_the_first_training(context: GridContext) -> None:
-    with pytest.raises(ConfigError, match="no trunk named 'tny'"):
-        prepare([task(context, LSH, "trunk.name='tny'")], context, lambda done, total, what: None)
+    with pytest.raises(ConfigError, match="no backbone named 'tny'"):
+        prepare([task(context, LSH, "backbone.name='tny'")], context, lambda done, total, what: None)

@@ -106,7 +106,7 @@ def test_photos_of_all_parts_are_read_before_anything_is_computed(run: Run, tmp_
     birds = draw_birds(tmp_path / "birds", classes=2, train_per_class=6, test_per_class=2, size=32)
     for split in ("train", "test"):
         birds.split(split).file(0).write_bytes(b"no photo")
-    result = run(*compare(birds.root, "out"), "--set", "trunk.frozen=true")
+    result = run(*compare(birds.root, "out"), "--set", "backbone.frozen=true")
     assert result.exit_code == 1
     assert "2 of 16 photos in" in result.stderr
     assert not list((tmp_path / "out").rglob("*.safetensors"))

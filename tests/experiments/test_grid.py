@@ -224,13 +224,13 @@ def test_local_weights_are_known_by_what_is_in_them(context: GridContext, runner
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         file = tmp_path / f"{name}.safetensors"
         file.write_bytes(content)
-        task = Grid(spec(changes=(f"trunk.weights='{file}'",)), context).cell(LSH, 12, 0, 1.0)
-        assert task.recipe.trunk.weights == str(file)
+        task = Grid(spec(changes=(f"backbone.weights='{file}'",)), context).cell(LSH, 12, 0, 1.0)
+        assert task.recipe.backbone.weights == str(file)
         assert str(tmp_path) not in task.identity.model_dump_json()
         recorded.append(task.identity)
     assert recorded[0] == recorded[1] != recorded[2]
     with pytest.raises(ConfigError, match="cannot read the weights"):
-        Grid(spec(changes=(f"trunk.weights='{tmp_path / 'none.safetensors'}'",)), context).run()
+        Grid(spec(changes=(f"backbone.weights='{tmp_path / 'none.safetensors'}'",)), context).run()
 
 
 def test_an_error_keeps_what_was_recorded(context: GridContext, runner: Runner) -> None:

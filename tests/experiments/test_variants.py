@@ -24,12 +24,12 @@ def test_a_method_with_a_projection_of_its_own_stands_once() -> None:
     assert len({variant.name for variant in variants}) == 3
 
 
-def test_methods_on_maps_are_named_where_the_trunk_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_on_maps_are_named_where_the_backbone_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(methods.METHODS, "fcaenet", Card("title", "source", "network+codes", needs="maps"))
     variants, notes = comparison_variants("frozen", ["lsh", "fcaenet"], ["linear"], [])
     assert [variant.method for variant in variants] == ["lsh"]
-    assert notes == ("Not applicable to a frozen trunk, because they need its feature maps: fcaenet.",)
-    variants, notes = comparison_variants("frozen", ["lsh", "fcaenet"], ["linear"], ["trunk.frozen=false"])
+    assert notes == ("Not applicable to a frozen backbone, because they need its feature maps: fcaenet.",)
+    variants, notes = comparison_variants("frozen", ["lsh", "fcaenet"], ["linear"], ["backbone.frozen=false"])
     assert [variant.method for variant in variants] == ["lsh", "fcaenet"]
     assert notes == ()
     with pytest.raises(ConfigError, match=r"none of the methods can be trained with frozen\. .*maps: fcaenet"):

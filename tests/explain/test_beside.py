@@ -87,8 +87,8 @@ def test_models_without_a_map_in_common_both_hide_squares(dataset: Dataset, tmp_
     class Answering(Planted):
         def run(self, pixels: Any) -> Any:
             """Of photos with hidden squares too."""
-            outputs = pixels.mean(axis=(1, 2))[:, :1] - np.linspace(0, 60, 8)
-            return ModelOutputs(pack(outputs), outputs, outputs)
+            logits = pixels.mean(axis=(1, 2))[:, :1] - np.linspace(0, 60, 8)
+            return ModelOutputs(pack(logits), logits, logits)
 
     def shown(*kinds: str) -> list[list[str]]:
         models = [Answering({0: [1.0] * 8}, name) for name in ("first", "second")]

@@ -14,11 +14,11 @@ IDS = ("7", "10", "9", "a", "b", "c", "d", "e")
 LABELS = ("robin", "robin", "robin", "wren", "wren", "gull", "gull", "gull")
 
 
-def coded(column: list[float], rows: list[int] | None = None, evidence: list[float] | None = None) -> Coded:
-    """A gallery in which bit 3 of 8 has these outputs, and ``evidence`` if it is another; the other bits are off."""
-    outputs, told = np.full((2, len(column), 8), -1.0)
-    outputs[:, 3], told[:, 3] = column, evidence or column
-    return Coded(np.array(rows if rows is not None else range(len(column))), pack(outputs), told, ())
+def coded(column: list[float], rows: list[int] | None = None, bit_scores: list[float] | None = None) -> Coded:
+    """A gallery in which bit 3 of 8 has these logits, and ``bit_scores`` if it is another; the other bits are off."""
+    logits, told = np.full((2, len(column), 8), -1.0)
+    logits[:, 3], told[:, 3] = column, bit_scores or column
+    return Coded(np.array(rows if rows is not None else range(len(column))), pack(logits), told, ())
 
 
 def test_a_bit_that_is_on_for_one_class() -> None:
@@ -40,16 +40,16 @@ def test_each_class_shows_one_photo_before_any_shows_two() -> None:
     assert bit_facts(3, coded([2, 3, 1, -1, -2, -5, -4, -3]), IDS, LABELS, shown=2).typical_off == (5, 4)
 
 
-def test_evidence_orders_the_photos_but_their_codes_tell_their_side() -> None:
-    # Outputs are level; "9" is on although most speaks for off, "e" off although most speaks for on
-    facts = bit_facts(3, coded([1, 1, 1, -1, -1, -1, -1, -1], evidence=[5, 6, -9, -3, -4, -2, -1, 7]), IDS, LABELS, 9)
+def test_bit_scores_orders_the_photos_but_their_codes_tell_their_side() -> None:
+    # Logits are level; "9" is on although most speaks for off, "e" off although most speaks for on
+    facts = bit_facts(3, coded([1, 1, 1, -1, -1, -1, -1, -1], bit_scores=[5, 6, -9, -3, -4, -2, -1, 7]), IDS, LABELS, 9)
     assert facts.typical_on == (1, 0, 2)
     assert facts.typical_off == (4, 3, 5, 6, 7)
     assert (facts.on, facts.agreement) == (3 / 8, 1.0)
     assert [one.label for one in facts.classes] == ["robin", "gull", "wren"]  # by means of 0.7, 1.3 and -3.5
 
 
-def test_equal_evidence_is_ordered_by_id() -> None:
+def test_equal_bit_scores_is_ordered_by_id() -> None:
     facts = bit_facts(3, coded([1, 1, 1, -1, -1, -1, -1, -1]), IDS, ("",) * 8, shown=2)
     assert facts.typical_on == (1, 0)  # "10" before "7" before "9"
     assert facts.typical_off == (3, 4)

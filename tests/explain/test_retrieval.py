@@ -14,8 +14,8 @@ from tests.helpers.planted_models import BITS, Planted, signs_of, write_photos
 
 
 def gallery(*codes: str, rows: list[int] | None = None) -> Coded:
-    outputs = np.array([signs_of(code) for code in codes])
-    return Coded(np.array(rows if rows is not None else range(len(codes))), pack(outputs), outputs, ())
+    logits = np.array([signs_of(code) for code in codes])
+    return Coded(np.array(rows if rows is not None else range(len(codes))), pack(logits), logits, ())
 
 
 def test_hits_stand_by_distance_then_by_id() -> None:
@@ -67,6 +67,6 @@ def test_photos_that_cannot_be_decoded_are_listed_and_the_rest_is_told_of(tmp_pa
     told: list[tuple[int, int]] = []
     coded = encode(model, [dataset.file(row) for row in range(12)], lambda done, total: told.append((done, total)))
     assert coded.rows.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]
-    assert coded.evidence[:, 0].tolist() == [1, 2, 3, 5, 7, 8, 9, 10, 11, 12]
+    assert coded.bit_scores[:, 0].tolist() == [1, 2, 3, 5, 7, 8, 9, 10, 11, 12]
     assert [(one.row, one.reason) for one in coded.rejected] == [(3, "format"), (5, "missing")]
     assert told[-1] == (12, 12)

@@ -40,11 +40,11 @@ def photo(seed: int = 0) -> NDArray[np.uint8]:
 
 def test_outputs_and_codes_are_those_of_the_graph(small: BundleModel) -> None:
     pixels = np.stack([photo(seed) for seed in range(11)])  # more than a batch
-    codes, outputs, evidence = small.run(pixels)
+    codes, logits, bit_scores = small.run(pixels)
     expected = (pixels.mean(axis=(1, 2)) - 127.5) @ directions(BITS, 0)
-    np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(codes, pack(outputs))
-    np.testing.assert_array_equal(evidence, outputs)
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(codes, pack(logits))
+    np.testing.assert_array_equal(bit_scores, logits)
     assert (small.method, small.bits, small.lineage, small.name) == ("lsh", 12, "ab12", "lsh (12 bits)")
 
 
@@ -60,9 +60,9 @@ def test_occlusion_against_loops(small: BundleModel) -> None:
         for left in range(0, 13, 2):
             covered = pixels.astype(float)
             covered[top : top + 4, left : left + 4] = 128  # the manifest's mean of 0.5
-            outputs = (covered.reshape(-1, 3).mean(axis=0) - 127.5) @ weights
-            losses[top, left] = 1 - float(outputs @ signs) / float(np.abs(whole).sum())
-            turned[top, left] = sum((outputs > 0) != (whole > 0))
+            logits = (covered.reshape(-1, 3).mean(axis=0) - 127.5) @ weights
+            losses[top, left] = 1 - float(logits @ signs) / float(np.abs(whole).sum())
+            turned[top, left] = sum((logits > 0) != (whole > 0))
     expected = np.zeros((16, 16))
     for y in range(16):
         for x in range(16):

@@ -33,30 +33,30 @@ pytestmark = pytest.mark.full
 def places(model: CheckpointModel, photos: Pixels) -> Tensor:
     """What a linear head says of each place of the last maps alone: (b, n_bits, h, w)."""
     with torch.no_grad():
-        maps = model.trunk.maps(model._images(photos))
+        maps = model.backbone.maps(model._images(photos))
         by_place: Tensor = model.network.head(maps.permute(0, 2, 3, 1).flatten(0, 2))
     return torch.unflatten(by_place, 0, (len(maps), *maps.shape[2:])).permute(0, 3, 1, 2)
 
 
 def test_codes_and_outputs_are_those_of_the_network(model: CheckpointModel, photos: Pixels) -> None:
-    codes, outputs, evidence = model.run(photos)
+    codes, logits, bit_scores = model.run(photos)
     with torch.no_grad():
-        expected = model.network(model.trunk.normalise(torch.from_numpy(photos).permute(0, 3, 1, 2))).numpy()
-    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(codes, pack(outputs))
-    np.testing.assert_array_equal(evidence, outputs)
+        expected = model.network(model.backbone.normalise(torch.from_numpy(photos).permute(0, 3, 1, 2))).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(codes, pack(logits))
+    np.testing.assert_array_equal(bit_scores, logits)
     assert (model.name, model.kind) == ("fcaenet (12 bits)", "checkpoint")
 
 
 def test_the_map_of_a_code_is_what_a_linear_head_says_of_each_place(model: CheckpointModel, photos: Pixels) -> None:
     said = places(model, photos[:4])
-    outputs = torch.from_numpy(model.run(photos[:4])[1])
-    torch.testing.assert_close(said.mean(dim=(2, 3)), outputs, rtol=1e-3, atol=1e-4)
-    signs = torch.where(outputs > 0, 1.0, -1.0)
+    logits = torch.from_numpy(model.run(photos[:4])[1])
+    torch.testing.assert_close(said.mean(dim=(2, 3)), logits, rtol=1e-3, atol=1e-4)
+    signs = torch.where(logits > 0, 1.0, -1.0)
     expected = (said * signs[:, :, None, None]).sum(dim=1)
     heat = torch.from_numpy(model._activations(model._images(photos[:4]), signs))
     torch.testing.assert_close(heat, expected, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(heat.mean(dim=(1, 2)), outputs.abs().sum(dim=1), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(heat.mean(dim=(1, 2)), logits.abs().sum(dim=1), rtol=1e-3, atol=1e-3)
     for photo, one in zip(photos[:4], expected.numpy(), strict=True):
         view = next(view for view in model.views(photo, 12).shown if view.kind == "code")
         difference = np.abs(view.picture.astype(int) - overlay(photo, positive(one)))
@@ -66,17 +66,17 @@ def test_the_map_of_a_code_is_what_a_linear_head_says_of_each_place(model: Check
 @pytest.mark.parametrize("bit", [0, 11])
 def test_the_map_of_a_bit_speaks_for_the_side_it_is_on(model: CheckpointModel, photos: Pixels, bit: int) -> None:
     said = places(model, photos).numpy()[:, bit]
-    outputs = model.run(photos)[1][:, bit]
-    assert (outputs > 0).any()
-    assert (outputs <= 0).any()
-    for heat, one, output in zip(model.bit_heat(photos, bit), said, outputs, strict=True):
+    logits = model.run(photos)[1][:, bit]
+    assert (logits > 0).any()
+    assert (logits <= 0).any()
+    for heat, one, output in zip(model.bit_heat(photos, bit), said, logits, strict=True):
         np.testing.assert_allclose(heat, positive(one if output > 0 else -one), rtol=1e-2, atol=1e-3)
 
 
 def test_a_map_that_is_the_same_everywhere_says_so(
     model: CheckpointModel, photos: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model.network, "evidence", lambda features: 0 * features[:, :BITS] + 1)
+    monkeypatch.setattr(model.network, "bit_scores", lambda features: 0 * features[:, :BITS] + 1)
     view = next(view for view in model.views(photos[0], 12).shown if view.kind == "code")
     assert view.caption == "what makes the code, the same everywhere"
 
@@ -92,7 +92,7 @@ def test_the_mean_map_is_shown_for_methods_without_attention_of_their_own(
 ) -> None:
     view = model.views(photos[0], 12).shown[0]
     with torch.no_grad():
-        mean = model.trunk.maps(model._images(photos[:1])).mean(dim=1)[0].numpy()
+        mean = model.backbone.maps(model._images(photos[:1])).mean(dim=1)[0].numpy()
     assert (view.kind, view.caption) == ("attention", "where it looks")
     np.testing.assert_array_equal(view.picture, overlay(photos[0], stretched(mean)))
 
@@ -123,10 +123,10 @@ def test_the_erased_region_is_the_one_of_training(model: CheckpointModel, photos
     images = model._images(photos[:1])
     view = model.views(photos[0], 12).shown[-1]
     with torch.no_grad():
-        outputs = model.network(images)
+        logits = model.network(images)
         rest = model.network.head(model.network.embed(images)["erased"])
-        mask = erasing_mask(model.trunk.maps(images), (SIZE, SIZE), 7, 12, "centre")[0, 0].bool().numpy()
-    changed = int(((outputs > 0) != (rest > 0)).sum())
+        mask = erasing_mask(model.backbone.maps(images), (SIZE, SIZE), 7, 12, "centre")[0, 0].bool().numpy()
+    changed = int(((logits > 0) != (rest > 0)).sum())
     assert view.kind == "erased"
     assert view.caption.endswith(f"{changed} of 12 bits change")
     assert view.caption.startswith(f"{round(100 * float(1 - mask.mean()))}\xa0% of the photo")
@@ -141,30 +141,30 @@ def test_methods_without_erasing_show_the_region_of_the_paper(make: Make) -> Non
 
 
 class Branches(nn.Module):
-    """As A2-Net: the third stage under an attention through a copy of the last, beside the trunk's own."""
+    """As A2-Net: the third stage under an attention through a copy of the last, beside the backbone's own."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network, self.trunk, self.head = network, network.trunk, network.head
-        self.evidence_is, self.evidence = network.evidence_is, network.evidence
-        self.local = network.trunk.copy_last_stage()
+        self.network, self.backbone, self.head = network, network.backbone, network.head
+        self.bit_scores_name, self.bit_scores = network.bit_scores_name, network.bit_scores
+        self.local = network.backbone.copy_last_stage()
 
-    def represent(self, images: Tensor) -> Tensor:
-        *_, third, last = self.trunk.stage_maps(images)
+    def features(self, images: Tensor) -> Tensor:
+        *_, third, last = self.backbone.stage_maps(images)
         local = self.local(third * third.mean(dim=1, keepdim=True))
-        features: Tensor = self.trunk.pool(last) + self.trunk.pool(local)
+        features: Tensor = self.backbone.pool(last) + self.backbone.pool(local)
         return features
 
     def forward(self, images: Tensor) -> Tensor:
-        outputs: Tensor = self.head(self.represent(images))
-        return outputs
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
 
 class Twice(Branches):
-    """Runs the trunk on the photo and again on half of it."""
+    """Runs the backbone on the photo and again on half of it."""
 
-    def represent(self, images: Tensor) -> Tensor:
-        features: Tensor = self.network.represent(images) + self.network.represent(images[..., ::2, ::2])
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network.features(images) + self.network.features(images[..., ::2, ::2])
         return features
 
 
@@ -178,9 +178,9 @@ def rebuilt(model: CheckpointModel, network: type[Branches], monkeypatch: pytest
 def test_the_map_starts_where_all_of_the_code_still_goes_through(
     model: CheckpointModel, photos: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert model.stage is model.trunk.stages[3]
+    assert model.stage is model.backbone.stages[3]
     branching = rebuilt(model, Branches, monkeypatch)
-    assert branching.stage is branching.trunk.stages[2]
+    assert branching.stage is branching.backbone.stages[2]
     heat = branching._activations(branching._images(photos[:2]), torch.ones(2, BITS))
     assert heat.shape == (2, SIZE // 16, SIZE // 16)
     np.testing.assert_allclose(heat.mean(axis=(1, 2)), branching.run(photos[:2])[1].sum(axis=1), rtol=1e-3)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.exporters.onnx_bundle import Origin
-from milvus_fghash.methods.base import Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Sizes
 from milvus_fghash.methods.lsh import Config, Method
 from milvus_fghash.recipes.schema import HeadChoice
 
@@ -19,7 +19,7 @@ SIZE = 32
 Make = Callable[[int], Method]
 
 
-class SmallTrunk(Trunk):
+class SmallBackbone(Backbone):
     """Average, convolution, batch norm: as few parts as show that each is exported."""
 
     n_features = 16
@@ -36,15 +36,15 @@ class SmallTrunk(Trunk):
 
 @pytest.fixture(scope="session")
 def small_method() -> Make:
-    """LSH of any length on a small trunk with random weights and statistics."""
+    """LSH of any length on a small backbone with random weights and statistics."""
 
     def make(n_bits: int) -> Method:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(n_bits)
-            trunk = SmallTrunk()
-            trunk.layers[2].running_mean.normal_(std=0.1)  # type: ignore[operator]
-            trunk.layers[2].running_var.uniform_(0.5, 2.0)  # type: ignore[operator]
-            method = Method(trunk, HeadChoice(), Sizes(n_bits, n_classes=3, n_train=4), Config()).eval()
+            backbone = SmallBackbone()
+            backbone.layers[2].running_mean.normal_(std=0.1)  # type: ignore[operator]
+            backbone.layers[2].running_var.uniform_(0.5, 2.0)  # type: ignore[operator]
+            method = Method(backbone, HeadChoice(), Sizes(n_bits, n_classes=3, n_train=4), Config()).eval()
             method.fit(torch.rand(4, 16), torch.zeros(4, dtype=torch.int64))
         return method
 

@@ -44,7 +44,7 @@ def test_more_flips_than_allowed_are_rejected() -> None:
 def test_a_flip_away_from_zero_is_rejected_whatever_rate_is_allowed() -> None:
     expected = np.array([[1.0, -1.0, 0.1, -1.0]])
     measured = np.array([[1.0, -1.0, -0.1, -1.0]])
-    with pytest.raises(BundleError, match=r"1 of 4 bits differ .* though the output is not near zero"):
+    with pytest.raises(BundleError, match=r"1 of 4 bits differ .* though the logit is not near zero"):
         compare(expected, measured, max_flip_rate=1.0)
 
 
@@ -83,7 +83,7 @@ def test_the_graph_of_other_weights_is_rejected(small_method: Make, pixels: NDAr
 def test_the_graph_of_another_normalisation_is_rejected(small_method: Make, pixels: NDArray[np.uint8]) -> None:
     method = small_method(48)
     graph = to_onnx(ExportedEncoder(method, OUTPUTS), 32, 18)
-    method.trunk.mean = (0.0, 0.0, 0.0)
+    method.backbone.mean = (0.0, 0.0, 0.0)
     with pytest.raises(BundleError, match="bits differ between the network and its ONNX file"):
         check(ExportedEncoder(method, OUTPUTS), graph, pixels, 0.5)
 

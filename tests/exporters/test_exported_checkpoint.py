@@ -18,8 +18,8 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import BundleError, ConfigError, TrainingError
 from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.methods.lsh import Method
-from milvus_fghash.recipes.schema import MethodChoice, Recipe, TrunkChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.recipes.schema import BackboneChoice, MethodChoice, Recipe
+from milvus_fghash.training.backbones import build_backbone
 from milvus_fghash.training.checkpoint import (
     FORMAT,
     CheckpointRecord,
@@ -41,14 +41,14 @@ def checkpoint_of(name: str, dataset: Dataset, folder: Path, *, validated: bool)
     """An untrained method's checkpoint, as the training loop writes it."""
     recipe = Recipe(
         method=MethodChoice(name=name),
-        trunk=TrunkChoice(name="tiny", weights="none"),
+        backbone=BackboneChoice(name="tiny", weights="none"),
         preprocessing=Preprocessing(size=64, resize=64),
     )
     torch.manual_seed(0)
-    trunk = build_trunk("tiny", "none")
-    method = build_method(recipe, 12, trunk, len(dataset.classes), len(dataset)).eval()
+    backbone = build_backbone("tiny", "none")
+    method = build_method(recipe, 12, backbone, len(dataset.classes), len(dataset)).eval()
     labels = torch.from_numpy(dataset.label_numbers(dataset.classes))
-    method.fit(torch.rand(len(dataset), trunk.n_features), labels)
+    method.fit(torch.rand(len(dataset), backbone.n_features), labels)
     rounds = [(0.5, "encoded"), (None, None)] if validated else []
     history = [
         RoundRecord(
@@ -68,9 +68,9 @@ def checkpoint_of(name: str, dataset: Dataset, folder: Path, *, validated: bool)
         bits=12,
         recipe=recipe,
         rounds_done=len(history),
-        mean=trunk.mean,
-        std=trunk.std,
-        weights_licence=trunk.licence,
+        mean=backbone.mean,
+        std=backbone.std,
+        weights_licence=backbone.licence,
         classes=dataset.classes,
         train_ids=dataset.ids,
         train_labels=dataset.labels,
@@ -115,7 +115,7 @@ def test_attention_is_the_methods_own_and_computed_once(
     method = load_checkpoint(folder).method
     photos = np.stack([load(drawn_birds.file(row), Preprocessing(size=64, resize=64)) for row in range(3)])
     with torch.inference_mode():
-        looks = method.attentions(method.trunk.normalise(torch.from_numpy(photos).permute(0, 3, 1, 2))).numpy()
+        looks = method.attentions(method.backbone.normalise(torch.from_numpy(photos).permute(0, 3, 1, 2))).numpy()
     given = run(graph, photos)["attention"]
     assert given.shape == looks.shape == (3, n_maps, *looks.shape[2:])
     assert np.allclose(given, stretched(looks), atol=5e-3)  # untrained maps are nearly flat

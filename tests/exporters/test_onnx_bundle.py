@@ -78,18 +78,18 @@ def test_the_graph_says_nothing_of_the_machine_it_was_made_on(small_bundle: Bund
     assert b".py" not in graph
 
 
-def test_further_outputs_compute_the_trunk_once(small_bundle: Bundle) -> None:
+def test_further_outputs_compute_the_backbone_once(small_bundle: Bundle) -> None:
     nodes = [node.op_type for node in onnx.load_from_string(small_bundle.graph()).graph.node]
     assert nodes.count("Conv") == nodes.count("Gemm") + nodes.count("MatMul") == 1
     assert "BatchNormalization" not in nodes  # folded into the convolution
 
 
-def test_embedding_and_attention_are_those_of_the_trunk(
+def test_embedding_and_attention_are_those_of_the_backbone(
     small_bundle: Bundle, small_method: Make, pixels: Pixels
 ) -> None:
-    trunk = small_method(12).trunk
+    backbone = small_method(12).backbone
     with torch.inference_mode():
-        maps = trunk.maps(trunk.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).numpy()
+        maps = backbone.maps(backbone.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).numpy()
     given = run(small_bundle.graph(), pixels)
     assert given["attention"].shape == (9, 1, 2, 2)
     assert np.allclose(given["embedding"], maps.mean(axis=(2, 3)), atol=1e-5)
@@ -104,12 +104,12 @@ def test_a_plain_photo_has_no_attention_and_no_nan(small_bundle: Bundle) -> None
 def test_the_manifest_says_what_was_exported(
     small_bundle: Bundle, small_method: Make, origin: Origin, pixels: Pixels
 ) -> None:
-    manifest, trunk = small_bundle.manifest, small_method(12).trunk
+    manifest, backbone = small_bundle.manifest, small_method(12).backbone
     assert manifest.method == origin.method
     assert manifest.lineage == origin.lineage
     assert manifest.preprocessing == origin.preprocessing
     assert manifest.rules == RULES
-    assert (manifest.mean, manifest.std) == (trunk.mean, trunk.std)
+    assert (manifest.mean, manifest.std) == (backbone.mean, backbone.std)
     assert manifest.outputs == ("logits", "codes", "embedding", "attention")
     assert (manifest.classes, manifest.training, manifest.quality) == (3, {"rounds": 1}, {"validation_map": 0.5})
     assert (manifest.flip_rate, manifest.bits_compared) == (0.0, 2 * 9 * 12)
@@ -133,7 +133,7 @@ def test_the_method_stays_as_it_is_and_nothing_is_printed(
     before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
     export_method(method, origin, tmp_path / "b", pixels=pixels)
     assert method.training
-    assert "maps" not in vars(method.trunk)
+    assert "maps" not in vars(method.backbone)
     assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
     assert capfd.readouterr() == ("", "")
 

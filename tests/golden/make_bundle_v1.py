@@ -19,12 +19,12 @@ from milvus_fghash.core.codes import pack, to_hex
 from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.exporters.graph import ExportedEncoder
 from milvus_fghash.exporters.onnx_bundle import Origin, export_method
-from milvus_fghash.methods.base import LearnsNothing, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes
 
 BITS, SIZE, FEATURES = 12, 32, 4
 
 
-class SmallTrunk(Trunk):
+class SmallBackbone(Backbone):
     """Averages of 8 x 8 pixels, then one convolution: 4 features from 2 x 2 places, 52 weights."""
 
     n_features = FEATURES
@@ -43,7 +43,7 @@ class SmallMethod(LearnsNothing):
     """A linear layer, with weights of plain arithmetic that no version of any library can change."""
 
     def __init__(self) -> None:
-        super().__init__(SmallTrunk(), Sizes(n_bits=BITS, n_classes=3, n_train=5))
+        super().__init__(SmallBackbone(), Sizes(n_bits=BITS, n_classes=3, n_train=5))
         self.head = nn.Linear(FEATURES, BITS)
         with torch.no_grad():
             for tensor in self.state_dict().values():

@@ -12,7 +12,7 @@ from milvus_fghash.training.checkpoint import load_checkpoint
 
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=3", "training.epochs_per_round=2",
          "training.batch_size=6", "training.drop_at=[2]", "training.workers=0")  # fmt: skip
-FROZEN = ("trunk.frozen=true", "trunk.views=2", "head.standardise=true", "head.kind='mlp'", "head.hidden=16")
+FROZEN = ("backbone.frozen=true", "backbone.views=2", "head.standardise=true", "head.kind='mlp'", "head.hidden=16")
 
 
 def recipe(name: str = "fcaenet", *changes: str) -> Recipe:

@@ -22,7 +22,7 @@ def run(graph: bytes, pixels: Pixels) -> dict[str, NDArray[Any]]:
 
 def outputs_of(method: Method, pixels: Pixels) -> NDArray[np.float32]:
     """Without any code of the export: normalised by NumPy, through the method itself."""
-    normalised = (pixels / 255 - np.array(method.trunk.mean)) / np.array(method.trunk.std)
+    normalised = (pixels / 255 - np.array(method.backbone.mean)) / np.array(method.backbone.std)
     with torch.inference_mode():
         outputs: NDArray[np.float32] = method(torch.from_numpy(normalised).permute(0, 3, 1, 2).float()).numpy()
     return outputs

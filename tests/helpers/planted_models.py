@@ -1,4 +1,4 @@
-"""Photos of one colour each, and a model whose outputs for each colour are laid down by the test."""
+"""Photos of one colour each, and a model whose logits for each colour are laid down by the test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from milvus_fghash.core.codes import Outputs, pack
+from milvus_fghash.core.codes import Logits, pack
 from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.explain.explain import Explained, ExplainOptions, explain
@@ -41,18 +41,18 @@ class Planted(Model):
     readings: Mapping[str, str] = {"attention": "Attention: nowhere in particular."}
     absent: Sequence[str] = ("Nothing else is known.",)
 
-    def __init__(self, outputs: Mapping[int, Sequence[float]], name: str = "planted", heated: bool = False) -> None:
-        self.table = {number: np.array(row, np.float32) for number, row in outputs.items()}
+    def __init__(self, logits: Mapping[int, Sequence[float]], name: str = "planted", heated: bool = False) -> None:
+        self.table = {number: np.array(row, np.float32) for number, row in logits.items()}
         self.path, self.method, self.heated = Path(name), name, heated
         self.bits = len(next(iter(self.table.values())))
 
     def run(self, pixels: Pixels) -> ModelOutputs:
-        outputs = np.stack([self.table[int(photo[0, 0, 0])] for photo in pixels])
-        return ModelOutputs(pack(outputs), outputs, self.evidence(outputs))
+        logits = np.stack([self.table[int(photo[0, 0, 0])] for photo in pixels])
+        return ModelOutputs(pack(logits), logits, self.bit_scores(logits))
 
-    def evidence(self, outputs: Outputs) -> Outputs:
+    def bit_scores(self, logits: Logits) -> Logits:
         """As of most methods."""
-        return outputs
+        return logits
 
     def views(self, photo: Pixels, most_maps: int) -> Views:
         left_out = f"{most_maps} of 40 <maps>." if most_maps < 40 else ""
@@ -63,7 +63,7 @@ class Planted(Model):
 
 
 def signs_of(code: str) -> list[float]:
-    """ "10..." -> outputs of +1 and -1."""
+    """ "10..." -> logits of +1 and -1."""
     return [1.0 if bit == "1" else -1.0 for bit in code]
 
 

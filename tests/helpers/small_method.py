@@ -1,4 +1,4 @@
-"""Methods of any kind on a trunk that is easy to follow by hand, and the calls the loop makes."""
+"""Methods of any kind on a backbone that is easy to follow by hand, and the calls the loop makes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from milvus_fghash.methods.base import Batch, Round, Sizes, Trunk
+from milvus_fghash.methods.base import Backbone, Batch, Round, Sizes
 from milvus_fghash.recipes.schema import HeadChoice
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
@@ -16,7 +16,7 @@ ROWS = torch.tensor([3, 0, 5, 1])
 N, C, BITS, WIDTH = 8, 3, 12, 6
 
 
-class Flat(Trunk):
+class Flat(Backbone):
     """Features are the mean colour of a 3-channel photo, twice over."""
 
     n_features = WIDTH
@@ -42,12 +42,12 @@ def settle(run: Callable[[], object], *modules: nn.Module) -> None:
         module.eval()
 
 
-def round_of(number: int = 0, rounds: int = 1, plain: Tensor | None = None) -> Round:
-    """A round over `ROWS`; ``plain`` are the features of all photos, if the method asks for them."""
+def round_of(number: int = 0, rounds: int = 1, centre_crops: Tensor | None = None) -> Round:
+    """A round over `ROWS`; ``centre_crops`` are the centre-crop features of all photos, if the method asks for them."""
 
     def features() -> Tensor:
-        assert plain is not None
-        return plain
+        assert centre_crops is not None
+        return centre_crops
 
     return Round(number, rounds, ROWS, LABELS, features)
 

@@ -15,20 +15,20 @@ from milvus_fghash.exporters.graph import ExportedEncoder, output_names, to_onnx
 from milvus_fghash.methods import a2net, a2net_pp
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
 
 pytestmark = pytest.mark.full
 
-WIDTH = 3 * 128  # two parts and the whole on the tiny trunk
+WIDTH = 3 * 128  # two parts and the whole on the tiny backbone
 ROWS = torch.tensor([5, 0])
 
 
 def made(module: Any, number: int = 0, rounds: int = 2, head: HeadChoice | None = None, **options: Any) -> Any:
     torch.manual_seed(0)
-    trunk = build_trunk("tiny", "none")
-    method = module.Method(trunk, head or HeadChoice(), Sizes(BITS, C, N), module.Config(n_maps=2, **options))
+    backbone = build_backbone("tiny", "none")
+    method = module.Method(backbone, head or HeadChoice(), Sizes(BITS, C, N), module.Config(n_maps=2, **options))
     method.before_round(round_of(number, rounds))
     return method
 
@@ -129,9 +129,9 @@ def test_the_code_step_gets_the_outputs_of_each_photo() -> None:
 
 def test_outputs_are_one_matrix_times_parts_and_whole() -> None:
     method, photos = made(a2net), torch.randn(2, 3, 64, 64)
-    settle(partial(method.parts, method.trunk, photos), method.trunk, method.parts)
+    settle(partial(method.parts, method.backbone, photos), method.backbone, method.parts)
     with torch.no_grad():
-        parts = method.parts(method.trunk, photos)
+        parts = method.parts(method.backbone, photos)
         f = torch.cat([parts.local[:, 0], parts.local[:, 1], parts.whole], dim=1)
         torch.testing.assert_close(method(photos), f @ method.head.bits.weight.T)
         torch.testing.assert_close(method.attentions(photos), parts.attention)
@@ -140,16 +140,16 @@ def test_outputs_are_one_matrix_times_parts_and_whole() -> None:
 def test_normalised_parts_have_length_one_and_a_matrix_of_their_own_size() -> None:
     photos = torch.randn(2, 3, 64, 64)
     plain, scaled = made(a2net), made(a2net, normalise=True)
-    pieces = scaled.represent(photos).view(2, 3, 128)
+    pieces = scaled.features(photos).view(2, 3, 128)
     torch.testing.assert_close(pieces.norm(dim=2), torch.ones(2, 3))
-    torch.testing.assert_close(pieces, torch.nn.functional.normalize(plain.represent(photos).view(2, 3, 128), dim=2))
+    torch.testing.assert_close(pieces, torch.nn.functional.normalize(plain.features(photos).view(2, 3, 128), dim=2))
     assert 0.9 < scaled.head.bits.weight.abs().max() <= 1
     assert plain.head.bits.weight.abs().max() < 0.1
-    assert plain.representation != scaled.representation
+    assert plain.features_key != scaled.features_key
 
 
 def test_bits_can_have_a_map_each() -> None:
-    method = a2net.Method(build_trunk("tiny", "none"), HeadChoice(), Sizes(BITS, C, N), a2net.Config(n_maps="bits"))
+    method = a2net.Method(build_backbone("tiny", "none"), HeadChoice(), Sizes(BITS, C, N), a2net.Config(n_maps="bits"))
     assert method.attentions(torch.randn(2, 3, 32, 32)).shape == (2, BITS, 2, 2)
     assert method.head.bits.weight.shape == (BITS, (BITS + 1) * 128)
 
@@ -199,7 +199,7 @@ def test_the_target_is_the_photo_in_its_own_colours() -> None:
     pixels = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     pixels[0, 0, :2, :2] = torch.tensor([[255, 0], [51, 102]])
     pixels[0, 2] = 204
-    target = method.embed(method.trunk.normalise(pixels))["photo"]
+    target = method.embed(method.backbone.normalise(pixels))["photo"]
     assert target.shape == (1, 3, 32, 32)
     torch.testing.assert_close(target[0, 0, 0, 0].item(), (255 + 51 + 102) / 255 / 4, atol=1e-6, rtol=0)
     torch.testing.assert_close(target[0, 2], torch.full((32, 32), 0.8))
@@ -211,7 +211,7 @@ def test_no_decoder_is_exported() -> None:
     names = ExportedEncoder(method, output_names(()))
     graph = onnx.load_from_string(to_onnx(names, 64, 18)).graph
     weights = {tensor.name: int(torch.tensor(tensor.dims).prod()) for tensor in graph.initializer}
-    needed = sum(value.numel() for part in (method.trunk, method.parts, method.head) for value in part.parameters())
+    needed = sum(value.numel() for part in (method.backbone, method.parts, method.head) for value in part.parameters())
     decoder = sum(value.numel() for value in method.decoder.parameters())
     assert needed * 0.95 < sum(weights.values()) < needed + 0.1 * decoder
     assert not [name for name in weights if "decoder" in name]

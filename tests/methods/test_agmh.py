@@ -13,19 +13,19 @@ from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import agmh
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of
 
-M, WIDTH = 3, 32  # a quarter of the tiny trunk's 128 channels
+M, WIDTH = 3, 32  # a quarter of the tiny backbone's 128 channels
 ROWS = torch.tensor([5, 0])
 
 
 def made(head: HeadChoice | None = None, **options: Any) -> Any:
     torch.manual_seed(0)
-    trunk = build_trunk("tiny", "none")
+    backbone = build_backbone("tiny", "none")
     config = agmh.Config(descriptors=M, **options)
-    return agmh.Method(trunk, head or HeadChoice(), Sizes(BITS, C, N), config).eval()
+    return agmh.Method(backbone, head or HeadChoice(), Sizes(BITS, C, N), config).eval()
 
 
 def random(*shape: int, seed: int = 1) -> Tensor:
@@ -107,7 +107,7 @@ def test_attention_needs_places_as_well_as_units() -> None:
 
 def test_the_code_is_that_of_each_descriptor_on_the_unstrided_stage() -> None:
     method, images = made(), random(2, 3, 64, 64)
-    third = method.trunk.stage_maps(images)[2]
+    third = method.backbone.stage_maps(images)[2]
     maps = method.last_stage(third)
     assert maps.shape == (2, 128, 4, 4)
     assert third.shape[2:] == (4, 4)
@@ -119,7 +119,7 @@ def test_the_code_is_that_of_each_descriptor_on_the_unstrided_stage() -> None:
         described += convolution.bias[own].view(-1, 1, 1)
         described = described / math.sqrt(1 + norm.eps)  # batch norm as it starts
         pooled.append(torch.relu(described).mean(dim=(2, 3)))
-    torch.testing.assert_close(method.represent(images), torch.cat(pooled, dim=1))
+    torch.testing.assert_close(method.features(images), torch.cat(pooled, dim=1))
     torch.testing.assert_close(method(images), method.head(torch.cat(pooled, dim=1)))
 
 
@@ -127,7 +127,7 @@ def test_the_last_stage_has_weights_of_its_own() -> None:
     method, images = made(), random(1, 3, 64, 64)
     before = method(images)
     with torch.no_grad():
-        for weight in method.trunk.stages[3].parameters():
+        for weight in method.backbone.stages[3].parameters():
             weight.zero_()
     torch.testing.assert_close(method(images), before)
 
@@ -142,7 +142,7 @@ def test_each_descriptor_looks_through_its_own_attention() -> None:
         torch.testing.assert_close(looks[:, i], method.attention[i](own).max(dim=1).values)
     features = method.embed(images)
     torch.testing.assert_close(features["looks"], looks.flatten(2))
-    torch.testing.assert_close(features["anchor"], method.represent(images))
+    torch.testing.assert_close(features["anchor"], method.features(images))
 
 
 def test_a_code_needs_no_attention() -> None:
@@ -172,10 +172,10 @@ def test_the_loss_is_the_adsh_terms_and_the_dispersion(weight: float) -> None:
         assert terms["dispersion"].item() == pytest.approx(0.5 * dispersion_by_loops(looks), rel=1e-4)
 
 
-def test_the_dispersion_reaches_attention_descriptors_and_trunk() -> None:
+def test_the_dispersion_reaches_attention_descriptors_and_backbone() -> None:
     method = made().train()
     agmh.dispersion(method.embed(random(4, 3, 64, 64))["looks"]).backward()  # type: ignore[no-untyped-call]
-    for part in (method.attention[1].mixes[0], method.descriptors[0], method.last_stage, method.trunk.stages[0]):
+    for part in (method.attention[1].mixes[0], method.descriptors[0], method.last_stage, method.backbone.stages[0]):
         assert max(float(weight.grad.abs().max()) for weight in part.parameters()) > 0
     assert method.head.bits.weight.grad is None
 

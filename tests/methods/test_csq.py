@@ -16,15 +16,15 @@ from tests.helpers.small_method import BITS, Flat, batch, made
 
 def test_central_similarity_worked_by_hand() -> None:
     # tanh(atanh(0.6)) = 0.6: probabilities of +1 are 0.8 and 0.5; for a centre of + and -: -ln 0.8 and -ln 0.5
-    outputs = torch.tensor([[math.atanh(0.6), 0.0]])
+    logits = torch.tensor([[math.atanh(0.6), 0.0]])
     expected = -(math.log(0.8) + math.log(0.5)) / 2
-    assert csq.central_similarity(outputs, torch.tensor([[1.0, -1.0]])).item() == pytest.approx(expected)
+    assert csq.central_similarity(logits, torch.tensor([[1.0, -1.0]])).item() == pytest.approx(expected)
 
 
 def test_central_similarity_stays_finite_far_on_the_wrong_side() -> None:
-    outputs = torch.tensor([[100.0]], requires_grad=True)
-    loss = csq.central_similarity(outputs, torch.tensor([[-1.0]]))
-    (slope,) = torch.autograd.grad(loss, outputs)
+    logits = torch.tensor([[100.0]], requires_grad=True)
+    loss = csq.central_similarity(logits, torch.tensor([[-1.0]]))
+    (slope,) = torch.autograd.grad(loss, logits)
     assert (loss.item(), slope.item()) == pytest.approx((200.0, 2.0))
 
 

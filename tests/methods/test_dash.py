@@ -10,16 +10,16 @@ from milvus_fghash.methods import dash
 from milvus_fghash.methods.base import Batch, Round, Sizes
 from milvus_fghash.methods.dash import Saliency, fixed
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from tests.helpers import small_method
 from tests.helpers.small_method import BITS, LABELS, WIDTH
 
 LABELS_OF_FOUR = torch.tensor([0, 1, 0, 1])
 
 
-def on_a_trunk(number: int = 0, **options: Any) -> dash.Method:
+def on_a_backbone(number: int = 0, **options: Any) -> dash.Method:
     torch.manual_seed(0)
-    method = dash.Method(build_trunk("tiny", "none"), HeadChoice(), Sizes(BITS, 2, 4), dash.Config(**options))
+    method = dash.Method(build_backbone("tiny", "none"), HeadChoice(), Sizes(BITS, 2, 4), dash.Config(**options))
     method.before_round(Round(number, 9, torch.arange(4), LABELS_OF_FOUR, lambda: torch.empty(0)))
     return method
 
@@ -97,7 +97,7 @@ def test_the_photo_is_no_way_to_a_lower_saliency_loss() -> None:
 
 
 def test_each_turn_trains_one_network() -> None:
-    method = on_a_trunk(attention_every=2)
+    method = on_a_backbone(attention_every=2)
     attention = set(method.saliency.parameters())
     for turn in ("salient", "guided"):
         method.zero_grad(set_to_none=True)
@@ -114,13 +114,13 @@ def turns(method: dash.Method, steps: int) -> list[bool]:
 
 
 def test_turns_follow_each_other() -> None:
-    assert turns(on_a_trunk(attention_every=2), 4) == [False, True, False, True]
-    assert turns(on_a_trunk(attention_every=3), 6) == [False, False, True] * 2
-    assert not any(turns(on_a_trunk(attention_every=2).eval(), 4))  # cached features must not depend on the turn
+    assert turns(on_a_backbone(attention_every=2), 4) == [False, True, False, True]
+    assert turns(on_a_backbone(attention_every=3), 6) == [False, False, True] * 2
+    assert not any(turns(on_a_backbone(attention_every=2).eval(), 4))  # cached features must not depend on the turn
 
 
 def test_rounds_of_one_step_take_turns_too() -> None:
-    assert [turns(on_a_trunk(number, attention_every=2), 1) for number in range(4)] == [
+    assert [turns(on_a_backbone(number, attention_every=2), 1) for number in range(4)] == [
         [False],
         [True],
         [False],
@@ -129,7 +129,7 @@ def test_rounds_of_one_step_take_turns_too() -> None:
 
 
 def test_both_turns_see_the_same() -> None:
-    method = on_a_trunk(attention_every=2)
+    method = on_a_backbone(attention_every=2)
     first, second = method.embed(photos()), method.embed(photos())
     torch.testing.assert_close(first["photo"], second["photo"])
     torch.testing.assert_close(first["salient"], second["guided"])
@@ -147,12 +147,12 @@ def test_a_fixed_network_lets_the_gradient_through() -> None:
 
 @pytest.mark.parametrize("encode", ["salient", "photo"])
 def test_what_is_encoded_is_what_is_remembered(encode: str) -> None:
-    method = on_a_trunk(encode=encode).eval()
+    method = on_a_backbone(encode=encode).eval()
     with torch.no_grad():
         features, images = method.embed(photos()), photos()
         seen = images * method.attentions(images) if encode == "salient" else images
-        torch.testing.assert_close(features["anchor"], method.represent(images))
-        torch.testing.assert_close(features["anchor"], method.trunk(seen))
+        torch.testing.assert_close(features["anchor"], method.features(images))
+        torch.testing.assert_close(features["anchor"], method.backbone(seen))
         torch.testing.assert_close(features["anchor"], features[encode])
         method.loss(Batch(torch.arange(4), LABELS_OF_FOUR, features))
         torch.testing.assert_close(method.bank.outputs, method(images))

@@ -10,16 +10,16 @@ from tests.helpers.small_method import BITS, batch, made
 
 
 def test_polarization_worked_by_hand() -> None:
-    outputs = torch.tensor([[0.4, -3.0, 2.0], [1.0, 1.0, -1.5]])
+    logits = torch.tensor([[0.4, -3.0, 2.0], [1.0, 1.0, -1.5]])
     targets = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0]])
     # margin 1: 0.6 + 4 + 0 and 0 + 2 + 0; margin 2: 1.6 + 5 + 0 and 1 + 3 + 0.5
-    assert dpn.polarization(outputs, targets, 1.0).item() == pytest.approx((4.6 + 2.0) / 2)
-    assert dpn.polarization(outputs, targets, 2.0).item() == pytest.approx((6.6 + 4.5) / 2)
+    assert dpn.polarization(logits, targets, 1.0).item() == pytest.approx((4.6 + 2.0) / 2)
+    assert dpn.polarization(logits, targets, 2.0).item() == pytest.approx((6.6 + 4.5) / 2)
 
 
 def test_outputs_beyond_the_margin_are_left_alone() -> None:
-    outputs = torch.tensor([[0.5, 1.5, -0.5]], requires_grad=True)
-    (slope,) = torch.autograd.grad(dpn.polarization(outputs, torch.ones(1, 3), 1.0), outputs)
+    logits = torch.tensor([[0.5, 1.5, -0.5]], requires_grad=True)
+    (slope,) = torch.autograd.grad(dpn.polarization(logits, torch.ones(1, 3), 1.0), logits)
     assert slope.tolist() == [[-1.0, 0.0, -1.0]]
 
 

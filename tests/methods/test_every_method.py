@@ -18,7 +18,7 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.recipes.loader import load_recipe
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from milvus_fghash.training.checkpoint import Checkpoint, RoundRecord, build_method, load_checkpoint
 from milvus_fghash.training.run import Watcher, train
 
@@ -63,7 +63,7 @@ def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def photos(dataset: Dataset, checkpoint: Checkpoint) -> torch.Tensor:
     pixels = np.stack([load(dataset.file(row), checkpoint.state.recipe.preprocessing) for row in range(8)])
-    return checkpoint.method.trunk.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    return checkpoint.method.backbone.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
 
 
 def test_outputs_have_a_column_per_bit_and_losses_are_finite(checkpoint: Checkpoint, drawn_birds: Dataset) -> None:
@@ -150,4 +150,4 @@ def test_the_table_and_the_folder_agree() -> None:
 def test_a_card_names_the_heads_that_a_method_can_have(name: str, kind: str) -> None:
     recipe = load_recipe(f"demo-{name}", [f"head.kind='{kind}'"])
     with nullcontext() if kind in table.card(name).heads else pytest.raises(ConfigError, match=r"head\.kind = 'mlp'"):
-        build_method(recipe, BITS, build_trunk("tiny", "none"), 4, 24)
+        build_method(recipe, BITS, build_backbone("tiny", "none"), 4, 24)

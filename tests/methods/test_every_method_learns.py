@@ -25,7 +25,7 @@ from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.photos import Loader, Photos
 from milvus_fghash.training.run import train
-from milvus_fghash.training.sources import plain_features
+from milvus_fghash.training.sources import centre_crop_features
 
 pytestmark = pytest.mark.full
 
@@ -87,7 +87,7 @@ def taught(name: str, photos: Dataset, folder: Path) -> HashMethod:
 def features_of(method: HashMethod, name: str, photos: Dataset) -> Tensor:
     recipe = load_recipe(f"demo-{name}", ["preprocessing.size=48", "preprocessing.resize=48"])
     views = Photos(photos, recipe.preprocessing, recipe.augmentation)
-    return plain_features(method, Loader(views, 0), torch.device("cpu"))
+    return centre_crop_features(method, Loader(views, 0), torch.device("cpu"))
 
 
 @torch.no_grad()

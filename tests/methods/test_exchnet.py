@@ -15,7 +15,7 @@ from milvus_fghash.methods import exchnet
 from milvus_fghash.methods.base import Batch, Round, Sizes
 from milvus_fghash.methods.class_codes import class_means
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
 
@@ -25,8 +25,8 @@ ROWS = torch.tensor([5, 0])
 
 def made(head: HeadChoice | None = None, **options: Any) -> Any:
     torch.manual_seed(0)
-    trunk = build_trunk("tiny", "none")
-    return exchnet.Method(trunk, head or HeadChoice(), Sizes(BITS, C, N), exchnet.Config(n_maps=M, **options))
+    backbone = build_backbone("tiny", "none")
+    return exchnet.Method(backbone, head or HeadChoice(), Sizes(BITS, C, N), exchnet.Config(n_maps=M, **options))
 
 
 def features(n: int, seed: int = 1) -> Tensor:
@@ -210,23 +210,23 @@ def test_half_of_the_parts_are_exchanged_each_by_a_coin_of_its_own() -> None:
 def test_outputs_are_made_without_exchange() -> None:
     method, seen = exchanging(features(N))
     photos = torch.randn(2, 3, 64, 64)
-    settle(partial(method.parts, method.trunk, photos), method.trunk, method.parts)
+    settle(partial(method.parts, method.backbone, photos), method.backbone, method.parts)
     method.eval()
     with torch.no_grad():
         method(photos)
-        torch.testing.assert_close(seen[0], method.parts(method.trunk, photos).features.flatten(1))
+        torch.testing.assert_close(seen[0], method.parts(method.backbone, photos).features.flatten(1))
 
 
 def test_heat_is_the_channel_mean_of_the_maps_of_each_part() -> None:
     method, photos = made(), torch.randn(2, 3, 64, 64)
-    settle(partial(method.parts, method.trunk, photos), method.trunk, method.parts)
+    settle(partial(method.parts, method.backbone, photos), method.backbone, method.parts)
     with torch.no_grad():
-        embedded, maps = method.embed(photos), method.parts(method.trunk, photos).maps
+        embedded, maps = method.embed(photos), method.parts(method.backbone, photos).maps
         assert embedded["heat"].shape == (2, M, 4)
         for place in range(4):
             torch.testing.assert_close(embedded["heat"][:, :, place], maps[..., place // 2, place % 2].mean(dim=2))
-        torch.testing.assert_close(embedded["anchor"], method.represent(photos))
-        torch.testing.assert_close(method.attentions(photos), method.parts(method.trunk, photos).attention)
+        torch.testing.assert_close(embedded["anchor"], method.features(photos))
+        torch.testing.assert_close(method.attentions(photos), method.parts(method.backbone, photos).attention)
 
 
 def test_a_hidden_layer_is_allowed_and_a_standardised_head_is_not() -> None:

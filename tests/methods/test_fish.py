@@ -15,7 +15,7 @@ from milvus_fghash.methods.base import Sizes, generator
 from milvus_fghash.methods.classified import erase_hottest
 from milvus_fghash.methods.fish import spatial_filter
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from tests.helpers.small_method import BITS, LABELS, batch, made
 
 
@@ -198,11 +198,11 @@ def test_places_keep_their_side_of_the_mean_in_half_precision() -> None:
 def test_both_views_are_embedded_and_each_of_the_filters_is_in_use() -> None:
     method = made(fish)
     images = random(2, 3, 8, 8).float()
-    maps = method.trunk.maps(images)
+    maps = method.backbone.maps(images)
     features = method.embed(images)
     filtered = spatial_filter(maps, 0.5)
     torch.testing.assert_close(features["anchor"], filtered.mean(dim=(2, 3)))
-    torch.testing.assert_close(features["erased"], method.represent(erase_hottest(images, maps, 0.9)))
+    torch.testing.assert_close(features["erased"], method.features(erase_hottest(images, maps, 0.9)))
     assert not torch.equal(features["anchor"], features["erased"])
     torch.testing.assert_close(method.attentions(images), filtered.mean(dim=1, keepdim=True))
     logits = method.head.classes(features["anchor"])
@@ -213,18 +213,18 @@ def test_erasing_of_zero_is_left_out() -> None:
     method = made(fish, erasing=0.0)
     assert set(method.embed(torch.randn(2, 3, 16, 16))) == {"anchor"}
     assert set(method.loss(batch())) == {"classes", "codes"}
-    assert method.embedding == "anchor"
+    assert method.embedding_key == "anchor"
 
 
 @pytest.mark.parametrize("options", [{"background": 0.2}, {"background": 1.0}, {"hottest": 0.5}, {"erasing": 0.0}])
 def test_what_changes_the_features_changes_their_name(options: dict[str, Any]) -> None:
     def name(**chosen: Any) -> tuple[str, str]:
         method = made(fish, **chosen)
-        return method.representation, method.embedding
+        return method.features_key, method.embedding_key
 
     assert name(**options) != name()
     assert name(others=0.1, seed=3) == name()
-    assert name(background=1.0, erasing=0.0) == ("pooled", "anchor"), "the trunk's own features, as of other methods"
+    assert name(background=1.0, erasing=0.0) == ("pooled", "anchor"), "the backbone's own features, as of other methods"
 
 
 def test_the_gallery_has_the_code_of_each_photos_class() -> None:
@@ -248,7 +248,7 @@ def test_features_are_scaled_before_they_become_logits() -> None:
 
 def test_a_code_does_not_depend_on_its_neighbours() -> None:
     torch.manual_seed(0)
-    method = fish.Method(build_trunk("tiny", "none"), HeadChoice(), Sizes(BITS, 3, 8), fish.Config()).eval()
+    method = fish.Method(build_backbone("tiny", "none"), HeadChoice(), Sizes(BITS, 3, 8), fish.Config()).eval()
     images = torch.randn(3, 3, 96, 96)
     images[1] += 3
     with torch.no_grad():

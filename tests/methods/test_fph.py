@@ -12,12 +12,12 @@ from milvus_fghash.methods import fph
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.methods.fph import ConsensusFusion, PyramidHead, triplet_loss
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 
 
 def made(bits: int = 13, head: HeadChoice | None = None, **options: Any) -> fph.Method:
     torch.manual_seed(0)
-    return fph.Method(build_trunk("tiny", "none"), head or HeadChoice(), Sizes(bits, 3, 8), fph.Config(**options))
+    return fph.Method(build_backbone("tiny", "none"), head or HeadChoice(), Sizes(bits, 3, 8), fph.Config(**options))
 
 
 def photos(n: int = 4, size: int = 64) -> Tensor:
@@ -64,7 +64,7 @@ def test_a_batch_of_one_class_has_no_triplet() -> None:
 
 def test_either_photo_is_the_others_positive() -> None:
     method = made(margin=0.25)
-    width = method.represent(photos()).shape[1]
+    width = method.features(photos()).shape[1]
     random = torch.Generator().manual_seed(2)
     features = {name: torch.randn(3, width, generator=random) for name in ("anchor", "positive")}
     labels = torch.tensor([0, 1, 1])
@@ -91,7 +91,7 @@ def test_consensus_weighs_the_stages_of_each_photo() -> None:
 def test_the_last_stage_is_seen_whole_and_by_quarters() -> None:
     method = made().eval()
     with torch.no_grad():
-        features, last = method.represent(photos(size=128)), method.trunk.maps(photos(size=128))
+        features, last = method.features(photos(size=128)), method.backbone.maps(photos(size=128))
     assert last.shape[1:] == (128, 4, 4)
     assert features.shape == (4, 5 * 128 + 512)
     torch.testing.assert_close(features[:, :128], last.mean(dim=(2, 3)))
@@ -103,17 +103,17 @@ def test_the_last_stage_is_seen_whole_and_by_quarters() -> None:
 def test_the_grids_of_the_vertical_pyramid_are_an_option() -> None:
     method, whole = made(grids=[4, 2]).eval(), made(grids=[]).eval()
     with torch.no_grad():
-        features, last = method.represent(photos(size=128)), method.trunk.maps(photos(size=128))
+        features, last = method.features(photos(size=128)), method.backbone.maps(photos(size=128))
         assert features.shape == (4, (1 + 16 + 4) * 128 + 512)
         torch.testing.assert_close(features[:, 128 : 17 * 128], last.flatten(1))
         assert whole(photos()).shape == (4, 13)
-        assert whole.represent(photos()).shape == (4, 128 + 512)
-    assert len({of.representation for of in (method, whole, made(), made(consensus="equal"))}) == 4
+        assert whole.features(photos()).shape == (4, 128 + 512)
+    assert len({of.features_key for of in (method, whole, made(), made(consensus="equal"))}) == 4
 
 
 def test_stages_of_equal_say_have_no_weights() -> None:
     method = made(consensus="equal").eval()
-    maps = method.trunk.stage_maps(photos())[:3]
+    maps = method.backbone.stage_maps(photos())[:3]
     pooled = [project(of_stage).mean(dim=(2, 3)) for project, of_stage in zip(method.fusion.project, maps, strict=True)]
     torch.testing.assert_close(method.fusion(maps), sum(pooled) / 3)
     assert not [name for name, _ in method.named_parameters() if "score" in name]
@@ -122,8 +122,8 @@ def test_stages_of_equal_say_have_no_weights() -> None:
 def test_the_lower_stages_are_the_detail() -> None:
     method = made().eval()
     with torch.no_grad():
-        detail = method.represent(photos())[:, 5 * 128 :]
-        torch.testing.assert_close(detail, method.fusion(method.trunk.stage_maps(photos())[:3]))
+        detail = method.features(photos())[:, 5 * 128 :]
+        torch.testing.assert_close(detail, method.fusion(method.backbone.stage_maps(photos())[:3]))
 
 
 def test_each_pyramid_makes_its_own_bits() -> None:
@@ -148,7 +148,7 @@ def test_only_the_last_stage_is_standardised() -> None:
 
 def test_every_weight_is_trained() -> None:
     method = made()
-    features = {"anchor": method.embed(photos())["anchor"], "positive": method.represent(photos().flip(3))}
+    features = {"anchor": method.embed(photos())["anchor"], "positive": method.features(photos().flip(3))}
     terms = method.loss(Batch(torch.arange(4), torch.tensor([0, 1, 2, 1]), features))
     terms["triplets"].backward()  # type: ignore[no-untyped-call]
     idle = [name for name, weight in method.named_parameters() if weight.grad is None or not weight.grad.any()]

@@ -48,7 +48,7 @@ def test_more_stages_than_rounds_leave_some_out() -> None:
 
 def test_outputs_are_those_of_the_head() -> None:
     method, photo = made(hashnet), torch.rand(1, 3, 2, 2)
-    torch.testing.assert_close(method(photo), method.head(method.trunk(photo)))
+    torch.testing.assert_close(method(photo), method.head(method.backbone(photo)))
 
 
 def test_no_other_word_for_alpha() -> None:

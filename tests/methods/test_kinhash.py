@@ -1,4 +1,4 @@
-"""KinHash: what its codes promise, against loops and all codes there are; and codes dealt out by likeness."""
+"""KinHash: what its codes promise, against loops and all codes there are; and codes assigned by similarity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.class_codes import class_means, class_similarity, draw_codes
 from milvus_fghash.methods.classified import erase_hottest
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from tests.helpers.small_method import BITS, LABELS, WIDTH, C, N, batch, made, minimal_distance
 
 
@@ -38,8 +38,8 @@ def test_a_photo_that_says_nothing_leaves_every_bit_open() -> None:
 
 def test_a_bit_that_all_classes_share_is_theirs() -> None:
     codes = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, -1.0]])
-    outputs = kinhash.bit_log_odds(torch.tensor([[0.1, 0.0]]), codes, 1.0)
-    assert outputs.sign().tolist() == [[1, 1, -1]]
+    logits = kinhash.bit_log_odds(torch.tensor([[0.1, 0.0]]), codes, 1.0)
+    assert logits.sign().tolist() == [[1, 1, -1]]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -64,52 +64,52 @@ def test_between_two_classes_the_bits_that_both_share_are_kept() -> None:
     codes = draw_codes("far-apart", 5, BITS, 0)
     logits = torch.full((1, 5), -50.0)
     logits[0, 1], logits[0, 3] = 1.0, 0.9
-    outputs = kinhash.bit_log_odds(logits, codes, 1.0)[0]
+    logits = kinhash.bit_log_odds(logits, codes, 1.0)[0]
     shared = codes[1] == codes[3]
     assert 0 < int(shared.sum()) < BITS
-    assert torch.equal(outputs[shared].sign(), codes[1][shared])
+    assert torch.equal(logits[shared].sign(), codes[1][shared])
     on = (codes > 0).sum(dim=0)
-    torch.testing.assert_close((outputs + (on / (5 - on)).log())[~shared], 0.1 * codes[1][~shared])
-    assert bool((outputs[shared].abs() > 40).all())
+    torch.testing.assert_close((logits + (on / (5 - on)).log())[~shared], 0.1 * codes[1][~shared])
+    assert bool((logits[shared].abs() > 40).all())
 
 
-def test_evidence_is_the_log_odds_of_a_photo_in_doubt() -> None:
+def test_bit_scores_is_the_log_odds_of_a_photo_in_doubt() -> None:
     random = torch.Generator().manual_seed(0)
     codes, logits = draw_codes("bernoulli", 7, BITS, 0), 3 * torch.randn(5, 7, generator=random)
-    torch.testing.assert_close(kinhash.bit_evidence(logits, codes, 0.8), kinhash.bit_log_odds(logits, codes, 0.8))
+    torch.testing.assert_close(kinhash.unbounded_log_odds(logits, codes, 0.8), kinhash.bit_log_odds(logits, codes, 0.8))
 
 
-def test_evidence_of_a_sure_photo_still_grows_and_has_gradients() -> None:
-    """Where outputs are level: logits of 200 and 400 for one class of five, worked by hand."""
+def test_bit_scores_of_a_sure_photo_still_grows_and_has_gradients() -> None:
+    """Where logits are level: logits of 200 and 400 for one class of five, worked by hand."""
     codes = draw_codes("far-apart", 5, BITS, 0)
     logits = (200 * torch.tensor([[1.0], [2.0]]) * torch.eye(5)[2]).requires_grad_()
-    worth = kinhash.worth(codes)
-    for level in (kinhash.bit_margins(logits, worth, 1.0), kinhash.bit_log_odds(logits, codes, 1.0)):
+    utility = kinhash.code_utility(codes)
+    for level in (kinhash.bit_margins(logits, utility, 1.0), kinhash.bit_log_odds(logits, codes, 1.0)):
         torch.testing.assert_close(level[0], level[1])
         assert float(torch.autograd.grad(level.abs().sum(), logits)[0].abs().max()) < 1e-6
-    evidence = kinhash.bit_evidence(logits, codes, 1.0)
+    bit_scores = kinhash.unbounded_log_odds(logits, codes, 1.0)
     on = (codes > 0).sum(dim=0)
     # Of the class's side 1 / n is left, of the other side, whose classes are equally unlikely, exp(-logit)
     own = torch.where(codes[2] > 0, on, 5 - on)
     expected = codes[2] * (torch.tensor([[200.0], [400.0]]) - own.log())
-    torch.testing.assert_close(evidence, expected)
-    (gradient,) = torch.autograd.grad(evidence.sum(), logits)
+    torch.testing.assert_close(bit_scores, expected)
+    (gradient,) = torch.autograd.grad(bit_scores.sum(), logits)
     torch.testing.assert_close(gradient[:, 2], codes[2].sum().expand(2), rtol=1e-4, atol=0)
 
 
 def test_nothing_speaks_for_a_bit_that_all_classes_share() -> None:
     codes = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, -1.0]])
     logits = torch.tensor([[90.0, 0.0]], requires_grad=True)
-    evidence = kinhash.bit_evidence(logits, codes, 1.0)
-    torch.testing.assert_close(evidence, torch.tensor([[0.0, 90.0, 0.0]]))
-    torch.testing.assert_close(torch.autograd.grad(evidence.sum(), logits)[0], torch.tensor([[1.0, -1.0]]))
+    bit_scores = kinhash.unbounded_log_odds(logits, codes, 1.0)
+    torch.testing.assert_close(bit_scores, torch.tensor([[0.0, 90.0, 0.0]]))
+    torch.testing.assert_close(torch.autograd.grad(bit_scores.sum(), logits)[0], torch.tensor([[1.0, -1.0]]))
 
 
 def all_codes(n_bits: int) -> list[tuple[float, ...]]:
     return list(itertools.product((-1.0, 1.0), repeat=n_bits))
 
 
-def test_worth_is_average_precision_among_large_classes_and_agreement() -> None:
+def test_code_utility_is_average_precision_among_large_classes_and_agreement() -> None:
     """The precision is measured: a query of each code, classes of 1,000 photos that all have their class's code."""
     codes, size = draw_codes("bernoulli", 6, 4, 1), 1000
     possible = all_codes(4)
@@ -122,19 +122,19 @@ def test_worth_is_average_precision_among_large_classes_and_agreement() -> None:
             agreeing = sum(a == b for a, b in zip(code, codes[k].tolist(), strict=True)) / 4
             expected[k, q] = mean_average_precision(histogram) + agreeing
     expected -= expected.mean(dim=0)
-    torch.testing.assert_close(kinhash.worth(codes), expected, atol=2e-3, rtol=0)
+    torch.testing.assert_close(kinhash.code_utility(codes), expected, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_best_of_all_codes_is_chosen_and_each_bit_says_by_how_much(seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     codes, logits = draw_codes("bernoulli", 5, 6, seed), 3 * torch.randn(4, 5, generator=random)
-    worth = kinhash.worth(codes)
-    margins = kinhash.bit_margins(logits, worth, 0.8)
+    utility = kinhash.code_utility(codes)
+    margins = kinhash.bit_margins(logits, utility, 0.8)
     for photo in range(4):
         weights = [math.exp(float(logit) / 0.8) for logit in logits[photo]]
         expected = {
-            code: sum(weight * float(worth[k, q]) for k, weight in enumerate(weights)) / sum(weights)
+            code: sum(weight * float(utility[k, q]) for k, weight in enumerate(weights)) / sum(weights)
             for q, code in enumerate(all_codes(6))
         }
         assert tuple(margins[photo].sign().tolist()) == max(expected, key=lambda code: expected[code])
@@ -150,45 +150,50 @@ def test_a_draw_between_codes_is_decided_beforehand() -> None:
     Rounding would decide, and both values of each bit could win by nothing.
     """
     codes = torch.tensor([[1.0, 1, 1, 1], [-1, -1, -1, -1]])
-    worth = kinhash.worth(codes)
-    assert float((worth - worth.flip(0).flip(1)).abs().max()) < 1e-4  # one class for the other, all bits turned
-    margins = kinhash.bit_margins(torch.zeros(1, 2), worth, 1.0)
+    utility = kinhash.code_utility(codes)
+    assert float((utility - utility.flip(0).flip(1)).abs().max()) < 1e-4  # one class for the other, all bits turned
+    margins = kinhash.bit_margins(torch.zeros(1, 2), utility, 1.0)
     assert float(margins.abs().min()) > 0
-    assert int(worth.mean(dim=0).argmax()) == all_codes(4).index(tuple(margins[0].sign().tolist()))
+    assert int(utility.mean(dim=0).argmax()) == all_codes(4).index(tuple(margins[0].sign().tolist()))
 
 
 def test_short_codes_are_weighed_and_the_temperature_follows_unless_it_is_given() -> None:
     method = made(kinhash, most_weighed=C * 2**BITS).eval()
     head, features = method.head, batch().features["anchor"]
     logits = head.classes(features)
-    told = math.sqrt(100 / C)
+    temperature = math.sqrt(100 / C)
     assert head.weighing
-    assert head.temperature == pytest.approx(told)
-    torch.testing.assert_close(head(features), kinhash.bit_margins(logits, kinhash.worth(head.codes), told))
+    assert head.temperature == pytest.approx(temperature)
+    torch.testing.assert_close(
+        head(features), kinhash.bit_margins(logits, kinhash.code_utility(head.codes), temperature)
+    )
     assert made(kinhash, temperature=3.0).head.temperature == 3.0
 
     method = made(kinhash, most_weighed=C * 2**BITS - 1).eval()
     head = method.head
     assert not head.weighing
-    assert head.temperature == pytest.approx(told)
-    outputs = kinhash.bit_log_odds(head.classes(features), head.codes, told)
-    torch.testing.assert_close(head(features), outputs)
+    assert head.temperature == pytest.approx(temperature)
+    logits = kinhash.bit_log_odds(head.classes(features), head.codes, temperature)
+    torch.testing.assert_close(head(features), logits)
     assert made(kinhash, temperature=3.0, most_weighed=0).head.temperature == 3.0
 
 
 @pytest.mark.parametrize(
-    ("n_classes", "n_bits", "told"), [(25, 24, 2), (25, 48, 2), (25, 96, 4), (100, 12, 1), (100, 48, 2), (900, 12, 0.5)]
+    ("n_classes", "n_bits", "temperature"),
+    [(25, 24, 2), (25, 48, 2), (25, 96, 4), (100, 12, 1), (100, 48, 2), (900, 12, 0.5)],
 )
-def test_more_doubt_is_told_of_few_classes_and_by_long_codes(n_classes: int, n_bits: int, told: float) -> None:
-    assert kinhash.doubt_told(n_classes, n_bits) == told
+def test_the_default_temperature_is_higher_for_few_classes_and_long_codes(
+    n_classes: int, n_bits: int, temperature: float
+) -> None:
+    assert kinhash.default_temperature(n_classes, n_bits) == temperature
 
 
-def test_what_codes_are_worth_follows_the_codes_that_training_deals_out() -> None:
+def test_utilities_follow_the_codes_that_training_assigns() -> None:
     method = made(kinhash, codebook="bernoulli")
-    before = method.head.worth.clone()
+    before = method.head.code_utility.clone()
     method.fit(torch.randn(N, WIDTH, generator=torch.Generator().manual_seed(4)), LABELS)
-    assert not torch.equal(method.head.worth, before)
-    torch.testing.assert_close(method.head.worth, kinhash.worth(method.head.codes))
+    assert not torch.equal(method.head.code_utility, before)
+    torch.testing.assert_close(method.head.code_utility, kinhash.code_utility(method.head.codes))
 
 
 @pytest.mark.parametrize("most_weighed", [0, 3_000_000])
@@ -208,7 +213,7 @@ def test_without_doubt_a_photo_has_the_code_of_its_likeliest_class(most_weighed:
 def test_a_bit_that_all_classes_share_stays_theirs_where_all_codes_are_weighed(codes: torch.Tensor) -> None:
     assert bool((codes == codes[0]).all(dim=0).any())
     sure = 50 * torch.eye(len(codes))
-    assert torch.equal(kinhash.bit_margins(sure, kinhash.worth(codes), 1.0).sign(), codes)
+    assert torch.equal(kinhash.bit_margins(sure, kinhash.code_utility(codes), 1.0).sign(), codes)
 
 
 @pytest.mark.parametrize("weight", [0.25, 0.0])
@@ -233,14 +238,14 @@ def test_the_loss_is_the_cross_entropy_of_both_views(weight: float) -> None:
 def test_both_views_are_embedded_and_nothing_is_left_out_of_them() -> None:
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     method, unerased = made(kinhash).eval(), made(kinhash, erasing=0.0)
-    maps = method.trunk.maps(images)
+    maps = method.backbone.maps(images)
     features = method.embed(images)
     torch.testing.assert_close(features["anchor"], maps.mean(dim=(2, 3)))
-    torch.testing.assert_close(features["erased"], method.trunk(erase_hottest(images, maps, 0.9)))
+    torch.testing.assert_close(features["erased"], method.backbone(erase_hottest(images, maps, 0.9)))
     assert not torch.equal(features["anchor"], features["erased"])
     assert set(unerased.embed(images)) == {"anchor"}
-    assert (method.representation, unerased.representation) == ("pooled", "pooled")
-    assert (method.embedding, unerased.embedding) == ("anchor+erased-0.9", "anchor")
+    assert (method.features_key, unerased.features_key) == ("pooled", "pooled")
+    assert (method.embedding_key, unerased.embedding_key) == ("anchor+erased-0.9", "anchor")
     torch.testing.assert_close(method(images), method.head(features["anchor"]))
 
 
@@ -250,8 +255,8 @@ def test_encoding_costs_hardly_more_than_with_one_output_a_bit(n_bits: int) -> N
 
     def flops(module: Any) -> int:
         torch.manual_seed(0)
-        trunk = build_trunk("mobilenet_v2", "none")
-        method = module.Method(trunk, HeadChoice(kind="mlp"), Sizes(n_bits, 200, 4), module.Config()).eval()
+        backbone = build_backbone("mobilenet_v2", "none")
+        method = module.Method(backbone, HeadChoice(kind="mlp"), Sizes(n_bits, 200, 4), module.Config()).eval()
         counting: Any = FlopCounterMode
         with torch.no_grad(), counting(display=False) as counter:
             method(torch.zeros(1, 3, 224, 224))
@@ -263,7 +268,7 @@ def test_encoding_costs_hardly_more_than_with_one_output_a_bit(n_bits: int) -> N
 def test_similar_classes_get_near_codes_and_no_code_is_lost() -> None:
     """Three classes, two of which look alike: their codes are the nearest pair there is.
 
-    Far-apart codes of so few classes are all equally near, so random ones are dealt out here.
+    Far-apart codes of so few classes are all equally near, so random ones are assigned here.
     """
     for seed in range(10):
         method = made(kinhash, seed=seed, codebook="bernoulli")

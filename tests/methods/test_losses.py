@@ -108,10 +108,10 @@ def test_erased_pixels_are_of_the_mean_colour_or_black() -> None:
     photo = torch.ones(1, 3, 224, 224)
     mean, black = (made(fcaenet, boxes=1, box_size=224, erased_to=colour) for colour in ("mean", "black"))
     assert mean.embed(photo)["erased"].abs().max() == 0
-    expected = black.trunk(black.trunk.normalise(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)))
+    expected = black.backbone(black.backbone.normalise(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)))
     assert expected.abs().max() > 0
     torch.testing.assert_close(black.embed(photo)["erased"], expected)
-    assert mean.embedding != black.embedding
+    assert mean.embedding_key != black.embedding_key
 
 
 @pytest.mark.parametrize(("box_at", "side"), [("corner", 16), ("centre", 8)])
@@ -121,8 +121,8 @@ def test_box_size_follows_the_photo_size(box_at: str, side: int) -> None:
     photo = torch.ones(1, 3, 112, 112)
     erased_share = 1 - method.embed(photo)["erased"][0, 0].item()
     assert erased_share == pytest.approx(side**2 / 112**2)
-    assert method.embedding.startswith("anchor+erased-1x32")
-    assert (method.embedding == made(fcaenet, boxes=1, box_size=32).embedding) == (box_at == "corner")
+    assert method.embedding_key.startswith("anchor+erased-1x32")
+    assert (method.embedding_key == made(fcaenet, boxes=1, box_size=32).embedding_key) == (box_at == "corner")
 
 
 def test_dropout_and_batch_norm_see_all_three_together() -> None:

@@ -59,7 +59,7 @@ def test_codes_are_random_bits_unless_asked_otherwise() -> None:
 def trained_a_little(kind: str) -> HashHead:
     """A head whose batch norms have seen something and whose weights have moved."""
     torch.manual_seed(3)
-    head = HashHead(HeadChoice(kind=kind, hidden=5), 6, 4, norm_outputs=True)
+    head = HashHead(HeadChoice(kind=kind, hidden=5), 6, 4, norm_logits=True)
     for _ in range(5):
         head(3 * torch.randn(20, 6) + 1)
     last = head[-1]
@@ -98,6 +98,6 @@ def test_onnx_gives_the_codes_of_the_network(kind: str) -> None:
     given = onnxruntime.InferenceSession(graph).run(None, {"images": pixels})
     logits, codes = (np.asarray(output) for output in given)
     with torch.no_grad():
-        expected = method.eval()(method.trunk.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).numpy()
+        expected = method.eval()(method.backbone.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))).numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
     assert (unpack(codes, BITS) == (logits > 0)).all()

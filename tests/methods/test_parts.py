@@ -1,4 +1,4 @@
-"""Attention and local branches against one pass for each photo and part, on every trunk."""
+"""Attention and local branches against one pass for each photo and part, on every backbone."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ from milvus_fghash.methods.parts import (
     reject_standardise,
 )
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import TRUNKS, StagedTrunk, build_trunk
+from milvus_fghash.training.backbones import BACKBONES, StagedBackbone, build_backbone
 from tests.helpers.small_method import settle
 
 
@@ -27,9 +27,9 @@ def random_photos(n: int = 3, size: int = 64) -> Tensor:
 
 
 @pytest.fixture
-def trunk() -> StagedTrunk:
+def backbone() -> StagedBackbone:
     torch.manual_seed(0)
-    return build_trunk("tiny", "none")
+    return build_backbone("tiny", "none")
 
 
 @pytest.mark.parametrize(
@@ -72,17 +72,17 @@ def test_the_local_branch_is_one_pass_for_each_photo_and_part() -> None:
             torch.testing.assert_close(together[i, j], stage(seen[None])[0])
 
 
-def test_parts_are_pooled_each_by_itself(trunk: StagedTrunk) -> None:
-    network, photos = PartsNetwork(trunk, 4), random_photos()
-    settle(partial(network, trunk, random_photos()), trunk, network)
+def test_parts_are_pooled_each_by_itself(backbone: StagedBackbone) -> None:
+    network, photos = PartsNetwork(backbone, 4), random_photos()
+    settle(partial(network, backbone, random_photos()), backbone, network)
     with torch.no_grad():
-        parts = network(trunk, photos)
-        third = trunk.stage_maps(photos)[2]
+        parts = network(backbone, photos)
+        third = backbone.stage_maps(photos)[2]
         assert parts.maps.shape == (3, 4, 128, 2, 2)
         assert min(parts.attention.std(), parts.local.std(), parts.whole.std()) > 0.1
-        torch.testing.assert_close(parts.whole, trunk(photos))
+        torch.testing.assert_close(parts.whole, backbone(photos))
         torch.testing.assert_close(parts.attention, network.attention(third))
-        torch.testing.assert_close(network.look(trunk, photos), parts.attention)
+        torch.testing.assert_close(network.look(backbone, photos), parts.attention)
         for i in range(3):
             for j in range(4):
                 maps = network.local.last_stage((third[i] * parts.attention[i, j])[None])
@@ -92,29 +92,29 @@ def test_parts_are_pooled_each_by_itself(trunk: StagedTrunk) -> None:
             torch.testing.assert_close(parts.features[i, 4], parts.whole[i])
 
 
-def test_the_local_branch_begins_with_weights_of_the_last_stage_that_are_its_own(trunk: StagedTrunk) -> None:
-    network = PartsNetwork(trunk, 2)
-    for own, of_trunk in zip(network.local.parameters(), trunk.stages[3].parameters(), strict=True):
-        assert torch.equal(own, of_trunk)
-    assert not {id(weight) for weight in network.parameters()} & {id(weight) for weight in trunk.parameters()}
+def test_the_local_branch_begins_with_weights_of_the_last_stage_that_are_its_own(backbone: StagedBackbone) -> None:
+    network = PartsNetwork(backbone, 2)
+    for own, of_backbone in zip(network.local.parameters(), backbone.stages[3].parameters(), strict=True):
+        assert torch.equal(own, of_backbone)
+    assert not {id(weight) for weight in network.parameters()} & {id(weight) for weight in backbone.parameters()}
 
 
-def test_gradients_of_the_parts_reach_attention_branch_and_the_first_three_stages(trunk: StagedTrunk) -> None:
-    network = PartsNetwork(trunk, 3)
-    network(trunk, random_photos()).local.square().sum().backward()
-    for part in (network.attention, network.local, *trunk.stages[:3]):
+def test_gradients_of_the_parts_reach_attention_branch_and_the_first_three_stages(backbone: StagedBackbone) -> None:
+    network = PartsNetwork(backbone, 3)
+    network(backbone, random_photos()).local.square().sum().backward()
+    for part in (network.attention, network.local, *backbone.stages[:3]):
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in part.parameters())
         assert any(weight.grad.abs().max() > 0 for weight in part.parameters() if weight.grad is not None)
-    assert all(weight.grad is None for weight in trunk.stages[3].parameters())
+    assert all(weight.grad is None for weight in backbone.stages[3].parameters())
 
 
-@pytest.mark.parametrize("name", TRUNKS)
-def test_every_trunk_carries_parts(name: str) -> None:
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_carries_parts(name: str) -> None:
     torch.manual_seed(0)
-    trunk = build_trunk(name, "none")
-    method = a2net.Method(trunk, HeadChoice(), Sizes(12, 3, 8), a2net.Config(n_maps=2)).eval()
+    backbone = build_backbone(name, "none")
+    method = a2net.Method(backbone, HeadChoice(), Sizes(12, 3, 8), a2net.Config(n_maps=2)).eval()
     with torch.no_grad():
-        assert method.represent(random_photos(2)).shape == (2, 3 * trunk.n_features)
+        assert method.features(random_photos(2)).shape == (2, 3 * backbone.n_features)
         assert method(random_photos(2)).shape == (2, 12)
         assert method.attentions(random_photos(2)).shape == (2, 2, 4, 4)
 

@@ -14,18 +14,18 @@ from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import semicon
 from milvus_fghash.methods.base import Batch, Sizes
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from tests.helpers.pair_loops import pairs_by_loops
 from tests.helpers.small_method import BITS, LABELS, C, N, round_of, settle
 
-K = 128  # channels of the tiny trunk's last stage
+K = 128  # channels of the tiny backbone's last stage
 ROWS = torch.tensor([5, 0])
 
 
 def made(head: HeadChoice | None = None, **options: Any) -> Any:
     torch.manual_seed(0)
-    trunk = build_trunk("tiny", "none")
-    return semicon.Method(trunk, head or HeadChoice(), Sizes(BITS, C, N), semicon.Config(**options)).eval()
+    backbone = build_backbone("tiny", "none")
+    return semicon.Method(backbone, head or HeadChoice(), Sizes(BITS, C, N), semicon.Config(**options)).eval()
 
 
 def random(*shape: int, seed: int = 1) -> Tensor:
@@ -107,10 +107,10 @@ def test_channels_attend_within_their_group() -> None:
                 torch.testing.assert_close(its_mixed[3 * group + channel], shares @ values)
 
 
-def test_deal_worked_by_hand() -> None:
+def test_channel_shuffle_worked_by_hand() -> None:
     maps = torch.arange(6.0).view(1, 6, 1, 1)
-    assert semicon.deal(maps, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
-    assert torch.equal(semicon.deal(semicon.deal(maps, 2), 3), maps)
+    assert semicon.channel_shuffle(maps, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
+    assert torch.equal(semicon.channel_shuffle(semicon.channel_shuffle(maps, 2), 3), maps)
 
 
 def test_a_channel_transformer_attends_within_groups_then_across() -> None:
@@ -118,13 +118,13 @@ def test_a_channel_transformer_attends_within_groups_then_across() -> None:
     transformer, maps = semicon.ChannelTransformer(32).eval(), random(2, 32, 2, 2)
     nn.init.normal_(transformer.norm.weight)
     assert (transformer.groups, transformer.size) == (16, 2)
-    dealt_order = [group * 2 + place for place in range(2) for group in range(16)]
+    shuffled_order = [group * 2 + place for place in range(2) for group in range(16)]
     first = maps + transformer.within(maps)
-    scale = transformer.norm.weight / math.sqrt(1 + transformer.norm.eps)  # batch norm as it starts, in dealt order
-    dealt = first[:, dealt_order] * scale.view(-1, 1, 1)
-    second = dealt + transformer.across(torch.relu(dealt))
+    scale = transformer.norm.weight / math.sqrt(1 + transformer.norm.eps)  # batch norm as it starts, in shuffled order
+    shuffled = first[:, shuffled_order] * scale.view(-1, 1, 1)
+    second = shuffled + transformer.across(torch.relu(shuffled))
     expected = torch.empty_like(second)
-    expected[:, dealt_order] = second
+    expected[:, shuffled_order] = second
     torch.testing.assert_close(transformer(maps), expected)
 
 
@@ -135,9 +135,9 @@ def test_groups_divide_the_channels(width: int, groups: int) -> None:
 
 @pytest.mark.parametrize(("name", "blocks", "widths"), [("tiny", 2, [128, 128]), ("mobilenet_v2", 5, [320, 1280])])
 def test_transformers_stand_behind_the_last_two_blocks(name: str, blocks: int, widths: list[int]) -> None:
-    trunk = build_trunk(name, "none")
-    stage = trunk.copy_last_stage()
-    layers = semicon.with_transformers(stage, trunk.stage_widths[2])
+    backbone = build_backbone(name, "none")
+    stage = backbone.copy_last_stage()
+    layers = semicon.with_transformers(stage, backbone.stage_widths[2])
     places = [place for place, layer in enumerate(layers) if isinstance(layer, semicon.ChannelTransformer)]
     assert places == [blocks - 1, blocks + 1]
     assert [layers[place].norm.num_features for place in places] == widths  # type: ignore[union-attr]
@@ -146,7 +146,7 @@ def test_transformers_stand_behind_the_last_two_blocks(name: str, blocks: int, w
     for layer in layers.eval():
         if isinstance(layer, semicon.ChannelTransformer):
             layer.forward = lambda maps: maps  # type: ignore[method-assign]
-    maps = random(1, trunk.stage_widths[2], 4, 4)
+    maps = random(1, backbone.stage_widths[2], 4, 4)
     torch.testing.assert_close(layers(maps), stage.eval()(maps))
 
 
@@ -167,25 +167,25 @@ def test_half_of_the_bits_see_the_whole_and_a_third_of_the_rest_each_part(n_bits
 
 def test_a_code_is_made_of_the_whole_and_each_part() -> None:
     method, images = made(), random(2, 3, 64, 64)
-    third = method.trunk.stage_maps(images)[2]
+    third = method.backbone.stage_maps(images)[2]
     attention = method.attentions(images)
     assert attention.shape == (2, 3, 4, 4)
     torch.testing.assert_close(attention, method.attention(third))
     local = method.local.last_stage
     expected = [method.whole(third).mean(dim=(2, 3))]
     expected += [local(attention[:, k : k + 1] * third).mean(dim=(2, 3)) for k in range(3)]
-    features = method.represent(images)
+    features = method.features(images)
     torch.testing.assert_close(features, torch.cat(expected, dim=1))
     torch.testing.assert_close(method(images), method.head(features))
 
 
 def test_whole_and_local_branch_have_weights_of_their_own() -> None:
     method, images = made(), random(1, 3, 64, 64)
-    before = method.represent(images)
+    before = method.features(images)
     with torch.no_grad():
-        for weight in [*method.trunk.stages[3].parameters(), *method.whole.parameters()]:
+        for weight in [*method.backbone.stages[3].parameters(), *method.whole.parameters()]:
             weight.zero_()
-    after = method.represent(images)
+    after = method.features(images)
     assert not torch.equal(after[:, :K], before[:, :K])
     torch.testing.assert_close(after[:, K:], before[:, K:])
 
@@ -208,7 +208,7 @@ def test_every_branch_learns() -> None:
     method.before_round(round_of())
     features = method.embed(random(2, 3, 64, 64))
     sum(method.loss(Batch(ROWS, LABELS[ROWS], features)).values()).backward()
-    for part in (*method.attention.tops, method.attention.stem, method.whole, method.local, method.trunk.stages[0]):
+    for part in (*method.attention.tops, method.attention.stem, method.whole, method.local, method.backbone.stages[0]):
         assert max(float(weight.grad.abs().max()) for weight in part.parameters()) > 0
 
 

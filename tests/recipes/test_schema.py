@@ -62,7 +62,7 @@ def test_values_are_toml_and_else_text() -> None:
         "training.drop_at=[1, 2]",
         "training.channels_last=true",
         "training.weight_decay=1e-5",
-        "trunk.weights=../weights/mine.safetensors",
+        "backbone.weights=../weights/mine.safetensors",
         "description='a = b'",
         "method.options.gamma=20",
     ]
@@ -70,7 +70,7 @@ def test_values_are_toml_and_else_text() -> None:
     assert recipe.training.drop_at == (1, 2)
     assert recipe.training.channels_last is True
     assert recipe.training.weight_decay == 1e-5
-    assert recipe.trunk.weights == "../weights/mine.safetensors"
+    assert recipe.backbone.weights == "../weights/mine.safetensors"
     assert recipe.description == "a = b"
     assert recipe.method.options == {"gamma": 20}
 
@@ -124,7 +124,7 @@ def test_by_bits_that_is_no_table_is_rejected(tmp_path: Path, table: str) -> Non
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[method", "is no valid TOML"),
+        (b"[method", "is not valid TOML"),
         (b"\xff\xfe", "is no UTF-8 text"),
         (b"", "mine.toml is a setting"),
         (b"method = 3", "method"),
@@ -175,7 +175,7 @@ def test_a_shipped_recipe_holds_no_path(name: str) -> None:
     values = load_recipe(name).model_dump(exclude={"description"})
     factors = {"12/c"}  # as a paper writes it
     assert not [text for text in texts(values) if text not in factors and re.search(r"[/\\~]|\.\w+$", text)]
-    assert load_recipe(name).trunk.weights in ("imagenet", "imagenet-v2", "none")
+    assert load_recipe(name).backbone.weights in ("imagenet", "imagenet-v2", "none")
 
 
 def test_every_method_has_one_file_and_the_file_its_name() -> None:
@@ -280,6 +280,6 @@ def test_a_setting_names_no_method_twice(name: str) -> None:
     assert (recipe.method.name, recipe.description.count(";")) == ("lsh", 1)
 
 
-def test_trunks_of_shipped_recipes_are_known() -> None:
-    trunks = pytest.importorskip("milvus_fghash.training.backbones", reason="the extra `train` is not installed")
-    assert {load_recipe(name).trunk.name for name in recipe_names()} <= set(trunks.TRUNKS)
+def test_backbones_of_shipped_recipes_are_known() -> None:
+    backbones = pytest.importorskip("milvus_fghash.training.backbones", reason="the extra `train` is not installed")
+    assert {load_recipe(name).backbone.name for name in recipe_names()} <= set(backbones.BACKBONES)

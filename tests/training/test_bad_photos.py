@@ -52,7 +52,7 @@ def test_nothing_is_written_among_the_photos(drawn_birds: Dataset) -> None:
     assert not (drawn_birds.root / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("change", ["method.options.gama=1", "trunk.weights='nowhere.safetensors'"])
+@pytest.mark.parametrize("change", ["method.options.gama=1", "backbone.weights='nowhere.safetensors'"])
 def test_a_training_that_cannot_begin_leaves_nothing(drawn_birds: Dataset, tmp_path: Path, change: str) -> None:
     with pytest.raises(ConfigError):
         train(recipe("fcaenet", *FROZEN, change), 12, drawn_birds, tmp_path / "run")

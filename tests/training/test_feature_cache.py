@@ -19,14 +19,14 @@ from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training import feature_cache, sources
-from milvus_fghash.training.backbones import build_trunk
+from milvus_fghash.training.backbones import build_backbone
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.photos import PLAIN, Loader, Photos
+from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos
 from milvus_fghash.training.run import Watcher, train
 
 CPU = torch.device("cpu")
-CHANGES = ("preprocessing.size=32", "preprocessing.resize=32", "trunk.frozen=true", "trunk.views=2",
+CHANGES = ("preprocessing.size=32", "preprocessing.resize=32", "backbone.frozen=true", "backbone.views=2",
            "training.rounds=1", "training.epochs_per_round=1")  # fmt: skip
 
 
@@ -42,17 +42,19 @@ def recipe(*changes: str) -> Recipe:
 def method(plan: Recipe | None = None) -> HashMethod:
     plan = plan or recipe()
     torch.manual_seed(0)
-    return build_method(plan, 12, build_trunk(plan.trunk.name, "none"), 4, 24)
+    return build_method(plan, 12, build_backbone(plan.backbone.name, "none"), 4, 24)
 
 
-def cache(dataset: Dataset, folder: Path, *, plain: bool = False, plan: Recipe | None = None) -> FeatureCache:
+def cache(
+    dataset: Dataset, folder: Path, *, centre_crop_only: bool = False, plan: Recipe | None = None
+) -> FeatureCache:
     plan = plan or recipe()
     photos = Photos(dataset, plan.preprocessing, plan.augmentation)
-    return FeatureCache(method(plan), photos, plan, folder, CPU, plain)
+    return FeatureCache(method(plan), photos, plan, folder, CPU, centre_crop_only)
 
 
 def computed_views(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Grows by each view that goes through the trunk."""
+    """Grows by each view that goes through the backbone."""
     seen: list[tuple[int, int]] = []
     real = sources.computed_features
 
@@ -79,12 +81,12 @@ def test_what_is_read_is_what_the_network_gives(drawn_birds: Dataset, tmp_path: 
     network = whole.method.eval()
     with torch.no_grad():
         for row in (0, 7, 23):
-            pixels = whole.photos[row, PLAIN][None]
-            alone = network.embed(network.trunk.normalise(pixels))
+            pixels = whole.photos[row, CENTRE_CROP][None]
+            alone = network.embed(network.backbone.normalise(pixels))
             for name, value in features.items():
                 torch.testing.assert_close(value[0, row], alone[name][0], atol=1e-3, rtol=1e-3)
             assert not torch.equal(features["anchor"][1, row], features["anchor"][2, row])
-    assert torch.equal(whole.read_plain(), features["anchor"][0])
+    assert torch.equal(whole.read_centre_crops(), features["anchor"][0])
 
 
 def test_the_choice_and_order_of_photos_change_nothing(
@@ -167,16 +169,16 @@ def test_training_computes_features_once_for_all_seeds(drawn_birds: Dataset, tmp
     calls: list[int] = []
     for seed in (0, 1):
         watcher = Watcher(features=lambda done, total: calls.append(total))
-        plan = recipe(f"training.seed={seed}", "trunk.weights='none'")
+        plan = recipe(f"training.seed={seed}", "backbone.weights='none'")
         out = tmp_path / str(seed)
         train(plan, 12, drawn_birds, out, feature_cache=tmp_path / "cache", watcher=watcher)
-    # the two trunks start from different random weights, so each has features of its own: (1 + 2 views) x 24 photos
+    # the two backbones start from different random weights, so each has features of its own: (1 + 2 views) x 24 photos
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert set(calls) == {72}
     calls.clear()
     root = drawn_birds.root
     respelled = replace(drawn_birds, root=root / ".." / root.name)
-    train(recipe("trunk.weights='none'"), 24, respelled, tmp_path / "24", feature_cache=tmp_path / "cache",
+    train(recipe("backbone.weights='none'"), 24, respelled, tmp_path / "24", feature_cache=tmp_path / "cache",
           watcher=watcher)  # fmt: skip
     assert not calls
 

@@ -9,7 +9,7 @@ import torch
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import NotFinite
 from milvus_fghash.training import loop
-from milvus_fghash.training.backbones import StagedTrunk
+from milvus_fghash.training.backbones import StagedBackbone
 from milvus_fghash.training.run import Watcher, train
 from tests.helpers.demo_recipe import FROZEN, recipe, weights
 
@@ -21,30 +21,30 @@ def test_mixed_precision_and_its_friends_train(
     drawn_birds: Dataset, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
-    real = StagedTrunk.stage_maps
+    real = StagedBackbone.stage_maps
 
-    def watched(trunk: StagedTrunk, images: torch.Tensor, *rest: Any) -> list[torch.Tensor]:
-        maps = real(trunk, images, *rest)
-        if trunk.training:
+    def watched(backbone: StagedBackbone, images: torch.Tensor, *rest: Any) -> list[torch.Tensor]:
+        maps = real(backbone, images, *rest)
+        if backbone.training:
             seen.add((maps[-1].dtype, images.is_contiguous(memory_format=torch.channels_last)))
         return maps
 
-    monkeypatch.setattr(StagedTrunk, "stage_maps", watched)
+    monkeypatch.setattr(StagedBackbone, "stage_maps", watched)
     changes = (f"training.precision='{precision}'", "training.channels_last=true", "training.gradient_steps=2")
     run = train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert all(torch.isfinite(value).all() for value in weights(run).values() if value.is_floating_point())
     assert seen == {(getattr(torch, precision), True)}
 
 
-def test_the_trunk_learns_at_a_rate_of_its_own(drawn_birds: Dataset, tmp_path: Path) -> None:
+def test_the_backbone_learns_at_a_rate_of_its_own(drawn_birds: Dataset, tmp_path: Path) -> None:
     rates = ("training.rounds=1", "training.weight_decay=0", "training.momentum=0", "training.epochs_per_round=1",
              "training.batch_size=24", "method.options.alpha=0", "method.options.beta=0")  # fmt: skip
     still, moving, whole = (
-        weights(train(recipe("fcaenet", *rates, f"training.trunk_factor={factor}"), 12, drawn_birds,
+        weights(train(recipe("fcaenet", *rates, f"training.backbone_factor={factor}"), 12, drawn_birds,
                       tmp_path / str(factor), device="cpu"))
         for factor in (1e-9, 0.25, 1)
     )  # fmt: skip
-    (name, *_) = [name for name in still if name.startswith("trunk") and name.endswith("weight")]
+    (name, *_) = [name for name in still if name.startswith("backbone") and name.endswith("weight")]
     step, quarter = whole[name] - still[name], moving[name] - still[name]
     assert step.abs().max() > 0
     torch.testing.assert_close(quarter, step / 4, rtol=1e-3, atol=1e-7)
@@ -53,7 +53,7 @@ def test_the_trunk_learns_at_a_rate_of_its_own(drawn_birds: Dataset, tmp_path: P
 
 def test_gradients_of_small_batches_add_up(drawn_birds: Dataset, tmp_path: Path) -> None:
     """Two halves of a batch with gradient_steps=2 move the weights like the whole batch."""
-    common = ("trunk.frozen=true", "trunk.views=0", "method.options.alpha=0", "method.options.beta=0",
+    common = ("backbone.frozen=true", "backbone.views=0", "method.options.alpha=0", "method.options.beta=0",
               "training.epochs_per_round=1", "training.rounds=1")  # fmt: skip
     whole = recipe("fcaenet", *common, "training.batch_size=24")
     # 24 photos in batches of 12 and groups of 3: the only group has two batches, and is averaged over two

@@ -10,7 +10,7 @@ from milvus_fghash.core.images import Preprocessing, load, open_rgb
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.recipes.schema import Augmentation
 from milvus_fghash.training import photos as module
-from milvus_fghash.training.photos import PLAIN, Loader, Photos
+from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos
 from tests.helpers.image_bytes import noise
 
 pytestmark = pytest.mark.full
@@ -19,7 +19,7 @@ SMALL = Preprocessing(size=32, resize=40)
 
 
 def test_the_plain_view_is_that_of_serving(drawn_birds: Dataset) -> None:
-    pixels = Photos(drawn_birds, SMALL, Augmentation())[3, PLAIN]
+    pixels = Photos(drawn_birds, SMALL, Augmentation())[3, CENTRE_CROP]
     assert torch.equal(pixels.permute(1, 2, 0), torch.from_numpy(load(drawn_birds.file(3), SMALL)))
 
 
@@ -36,7 +36,7 @@ def test_a_large_photo_is_reduced_for_the_plain_view_only(drawn_birds: Dataset, 
                 assert photos.open(row, whole).size == ((200, 150) if reduced else size)
         for row in range(4):
             plain = torch.from_numpy(load(photos.dataset.file(row), SMALL)).permute(2, 0, 1)
-            assert torch.equal(photos[row, PLAIN], plain)
+            assert torch.equal(photos[row, CENTRE_CROP], plain)
         if order == (True, False):
             photos._kept.clear()
             photos._kept_bytes = 0
@@ -67,7 +67,7 @@ def test_a_view_depends_on_its_seed_alone(drawn_birds: Dataset) -> None:
 
 def test_workers_give_the_same_batches_in_the_same_order(drawn_birds: Dataset) -> None:
     photos = Photos(drawn_birds, SMALL, Augmentation())
-    views = [[(0, 1), (1, 2)], [(2, 3)], [(0, 4), (5, 5), (6, PLAIN)]]
+    views = [[(0, 1), (1, 2)], [(2, 3)], [(0, 4), (5, 5), (6, CENTRE_CROP)]]
     alone, together = Loader(photos, 0), Loader(photos, 1)
     processes = set()
     for asked in (views, views[:1], [[(7, 8)]]):
@@ -82,8 +82,8 @@ def test_what_was_left_half_read_is_not_seen_again(drawn_birds: Dataset) -> None
     photos = Photos(drawn_birds, SMALL, Augmentation())
     loader = Loader(photos, 1)
     next(loader.batches([[(row, 1)] for row in range(8)]))
-    (seen,) = loader.batches([[(9, PLAIN)]])
-    assert torch.equal(seen[0], photos[9, PLAIN])
+    (seen,) = loader.batches([[(9, CENTRE_CROP)]])
+    assert torch.equal(seen[0], photos[9, CENTRE_CROP])
 
 
 def test_a_view_leaves_the_gpus_random_numbers_alone(drawn_birds: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("changes", [(), FROZEN], ids=["whole network", "frozen trunk"])
+@pytest.mark.parametrize("changes", [(), FROZEN], ids=["whole network", "frozen backbone"])
 def test_a_training_stopped_and_resumed_is_the_same_bit_for_bit(
     drawn_birds: Dataset, tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
@@ -87,7 +87,7 @@ def test_the_callers_random_state_is_left_alone(drawn_birds: Dataset, tmp_path: 
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize("changes", [(), FROZEN], ids=["whole network", "frozen trunk"])
+@pytest.mark.parametrize("changes", [(), FROZEN], ids=["whole network", "frozen backbone"])
 def test_off_a_terminal_each_stage_and_each_round_is_a_line(
     run: Run, drawn_birds: Dataset, tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
@@ -96,7 +96,7 @@ def test_off_a_terminal_each_stage_and_each_round_is_a_line(
     result = run(*words)
     assert result.exit_code == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if line.startswith("training: ")]
-    looks = "features of the frozen trunk for 24 photos" if changes else "checking 24 photos"
+    looks = "features of the frozen backbone for 24 photos" if changes else "checking 24 photos"
     assert said[:2] == ["training: building fcaenet on tiny", f"training: {looks}"]
     assert "training: rounds 1 to 3, 2 passes each, 24 photos" in said
     rounds = [line for line in said if line.startswith("training: round ")]
@@ -128,9 +128,9 @@ def test_the_checkpoint_explains_itself_and_only_the_newest_stays(drawn_birds: D
 
 
 @pytest.mark.parametrize("name", [name for name, card in METHODS.items() if card.needs == "maps"])
-def test_a_method_on_maps_is_rejected_a_frozen_trunk(name: str, drawn_birds: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"{name} learns from maps.*trunk\.frozen = false"):
-        train(recipe(name, "trunk.frozen=true"), 12, drawn_birds, tmp_path / "run", device="cpu")
+def test_a_method_on_maps_is_rejected_a_frozen_backbone(name: str, drawn_birds: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} learns from maps.*backbone\.frozen = false"):
+        train(recipe(name, "backbone.frozen=true"), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -199,7 +199,7 @@ def test_misspelt_names_are_answered_with_the_nearest(
 def test_no_path_of_the_machine_is_told(drawn_birds: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(_Tiny().state_dict(), file, {"licence": "CC0-1.0"})
-    plan = recipe("lsh", f"trunk.weights='{file}'")
+    plan = recipe("lsh", f"backbone.weights='{file}'")
     run = train(plan, 12, drawn_birds, tmp_path / "run")
     loaded = load_checkpoint(run)
     assert loaded.record["weights"] == f"file {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
@@ -208,8 +208,8 @@ def test_no_path_of_the_machine_is_told(drawn_birds: Dataset, tmp_path: Path) ->
     assert train(plan, 12, drawn_birds, tmp_path / "run", resume=True) == run
     torch.manual_seed(1)
     save_file(_Tiny().state_dict(), tmp_path / "others.safetensors")
-    others = recipe("lsh", f"trunk.weights='{tmp_path / 'others.safetensors'}'")
-    with pytest.raises(ConfigError, match=r"begun with trunk\.weights = file"):
+    others = recipe("lsh", f"backbone.weights='{tmp_path / 'others.safetensors'}'")
+    with pytest.raises(ConfigError, match=r"begun with backbone\.weights = file"):
         train(others, 12, drawn_birds, tmp_path / "run", resume=True)
 
 
@@ -239,12 +239,12 @@ def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
 
 def test_a_weights_file_is_known_by_what_is_in_it_now(drawn_birds: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
-    plan = recipe("lsh", f"trunk.weights='{file}'")
+    plan = recipe("lsh", f"backbone.weights='{file}'")
     known = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         save_file(_Tiny().state_dict(), file)
-        known.append(by_content(plan).trunk.weights)
+        known.append(by_content(plan).backbone.weights)
     assert known[0] != known[1]
 
 

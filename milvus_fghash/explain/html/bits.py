@@ -25,12 +25,13 @@ def bits_part(contents: Contents) -> Iterator[str]:
     """HTML of all bits that are shown: a table, then a section for each."""
     yield f'<h2 id="bits">What each bit of {html_name(contents.names[0])} stands for</h2>\n'
     yield from (f"<p>{paragraph}</p>\n" for paragraph in INTRODUCTION)
-    evidence = html_name(contents.models[0].evidence_is)
-    yield f"<p>Shown are the photos with the largest and the smallest {evidence}, each on the side of its code, one of "
-    yield "each class before a second of any.</p>\n"
+    bit_scores = html_name(contents.models[0].bit_scores_name)
+    yield f"<p>Shown are the photos with the largest and the smallest {bit_scores}, each on the side of its code, "
+    yield "one of each class before a second of any.</p>\n"
     if any(part.heats for part in contents.bits):
-        yield f"<p>Below each photo is a class-activation map of the bit alone, by its {evidence}: bright places speak "
-        yield "for the side it is on, the brightest of each photo the most. A map that is dark all over has none.</p>\n"
+        yield f"<p>Below each photo is a class-activation map of the bit alone, by its {bit_scores}: bright places "
+        yield "speak for the side it is on, the brightest of each photo the most. A map that is dark all over has "
+        yield "none.</p>\n"
     yield "<table>\n<tr><th>bit</th><th>on</th><th>agreement</th><th>on for / off for</th></tr>\n"
     for part in contents.bits:
         facts = part.facts

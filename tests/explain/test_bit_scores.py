@@ -1,4 +1,4 @@
-"""By what the bits of a method are explained whose outputs are level where it is sure."""
+"""By what the bits of a method are explained whose logits are level where it is sure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from milvus_fghash.core.codes import Outputs
+from milvus_fghash.core.codes import Logits
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.explain.checkpoint_model import CheckpointModel
 from milvus_fghash.explain.explain import ExplainOptions, explain
@@ -23,21 +23,21 @@ from tests.helpers.small_method import batch, made
 
 
 @pytest.mark.parametrize("most_weighed", [0, 3_000_000])
-def test_evidence_is_told_of_the_head_and_leaves_the_code_alone(most_weighed: int) -> None:
+def test_bit_scores_is_told_of_the_head_and_leaves_the_code_alone(most_weighed: int) -> None:
     method, other = made(kinhash, most_weighed=most_weighed).eval(), made(baseline).eval()
     assert method.head.weighing == bool(most_weighed)
     features = batch(rows=(0, 1, 2, 3)).features["anchor"]
     logits, temperature = method.head.classes(features), method.head.temperature
-    expected = kinhash.bit_evidence(logits, method.head.codes, temperature)
-    torch.testing.assert_close(method.evidence(features), expected)
-    assert method.evidence_is == "log odds"
-    assert other.evidence_is == "outputs"
-    torch.testing.assert_close(other.evidence(features), other.head(features))
+    expected = kinhash.unbounded_log_odds(logits, method.head.codes, temperature)
+    torch.testing.assert_close(method.bit_scores(features), expected)
+    assert method.bit_scores_name == "log odds"
+    assert other.bit_scores_name == "logits"
+    torch.testing.assert_close(other.bit_scores(features), other.head(features))
 
 
 @pytest.fixture(scope="module")
 def sure(make: Make) -> CheckpointModel:
-    """A KinHash that weighs all codes, and is so sure of each photo's class that its outputs are level."""
+    """A KinHash that weighs all codes, and is so sure of each photo's class that its logits are level."""
     model = make("kinhash")
     network: Any = model.network
     assert network.head.weighing
@@ -54,17 +54,17 @@ def test_what_makes_the_code_of_a_method_whose_outputs_are_level_is_its_evidence
 
     What a linear head says of that lead at each place is the map, but for the numbers of classes of each side.
     """
-    outputs, evidence = (torch.from_numpy(some) for some in sure.run(photos[:4])[1:])
+    logits, bit_scores = (torch.from_numpy(some) for some in sure.run(photos[:4])[1:])
     head: Any = sure.network.head
     with torch.no_grad():
-        maps = sure.trunk.maps(sure._images(photos[:4]))
+        maps = sure.backbone.maps(sure._images(photos[:4]))
         said = torch.unflatten(head.classes(maps.permute(0, 2, 3, 1).flatten(0, 2)), 0, (4, *maps.shape[2:]))
     said /= head.temperature
     logits = said.mean(dim=(1, 2))
-    signs = torch.where(outputs > 0, 1.0, -1.0)
+    signs = torch.where(logits > 0, 1.0, -1.0)
     torch.testing.assert_close(signs, head.codes[logits.argmax(dim=1)])
-    torch.testing.assert_close(evidence, kinhash.bit_evidence(logits, head.codes, 1.0), rtol=1e-3, atol=1.0)
-    assert float(outputs.abs().max()) < 10 < float(evidence.abs().max())
+    torch.testing.assert_close(bit_scores, kinhash.unbounded_log_odds(logits, head.codes, 1.0), rtol=1e-3, atol=1.0)
+    assert float(logits.abs().max()) < 10 < float(bit_scores.abs().max())
     expected = torch.zeros(4, *maps.shape[2:])
     for photo in range(4):
         for bit in range(BITS):
@@ -97,15 +97,15 @@ def test_the_page_says_by_what_bits_are_explained(
 
 def test_photos_of_a_bit_stand_in_the_order_of_its_evidence(dataset: Dataset) -> None:
     class Level(Planted):
-        evidence_is = "<odds>"
+        bit_scores_name = "<odds>"
 
-        def evidence(self, outputs: Outputs) -> Outputs:
+        def bit_scores(self, logits: Logits) -> Logits:
             """Of the five gallery photos, in the order of the list: 1, 3, 2, 5, 4."""
-            return np.array([1, 3, 2, 5, 4, 9, 9])[: len(outputs), None] * np.ones(outputs.shape)
+            return np.array([1, 3, 2, 5, 4, 9, 9])[: len(logits), None] * np.ones(logits.shape)
 
     _, page = explained(dataset, Level({photo[0]: signs_of(str(photo[4])) for photo in PHOTOS}))
     files = [re.findall(r"\d+\.png", text)[0] for _, text in captions(page, "bit-0", 0)]
     assert files == ["13.png", "14.png", "11.png", "12.png", "10.png"]
     assert "the photos with the largest and the smallest <odds>" in page.text
     _, page = explained(dataset)
-    assert "the photos with the largest and the smallest outputs" in page.text
+    assert "the photos with the largest and the smallest logits" in page.text

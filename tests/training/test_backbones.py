@@ -1,4 +1,4 @@
-"""Every trunk of the table, on small photos and random weights; no download."""
+"""Every backbone of the table, on small photos and random weights; no download."""
 
 import pickle
 from pathlib import Path
@@ -11,42 +11,42 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.training.backbones import TRUNKS, build_trunk
+from milvus_fghash.training.backbones import BACKBONES, build_backbone
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_stages_have_their_strides_and_the_last_one_copies(name: str) -> None:
-    trunk = build_trunk(name, "none").eval()
+    backbone = build_backbone(name, "none").eval()
     photo = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        maps = trunk.stage_maps(photo)
+        maps = backbone.stage_maps(photo)
         assert [64 // m.shape[2] for m in maps] == [4, 8, 16, 32]
-        assert tuple(m.shape[1] for m in maps) == trunk.stage_widths
-        assert trunk(photo).shape == (1, trunk.n_features)
-        again = trunk.copy_last_stage()
+        assert tuple(m.shape[1] for m in maps) == backbone.stage_widths
+        assert backbone(photo).shape == (1, backbone.n_features)
+        again = backbone.copy_last_stage()
         torch.testing.assert_close(again(maps[2]), maps[3], rtol=0, atol=0)
-        assert trunk.copy_last_stage(stride=1)(maps[2]).shape[2:] == maps[2].shape[2:]
-    own = {id(parameter) for parameter in trunk.parameters()}
+        assert backbone.copy_last_stage(stride=1)(maps[2]).shape[2:] == maps[2].shape[2:]
+    own = {id(parameter) for parameter in backbone.parameters()}
     assert not own & {id(parameter) for parameter in again.parameters()}
 
 
 def test_pooled_features_are_those_of_torchvision(tmp_path: Path) -> None:
-    """The cut trunk computes what the whole network feeds its own classifier."""
+    """The cut backbone computes what the whole network feeds its own classifier."""
     torch.manual_seed(0)
     whole: Any = get_model("mobilenet_v2", weights=None).eval()
     save_file(whole.state_dict(), tmp_path / "whole.safetensors")
-    trunk = build_trunk("mobilenet_v2", str(tmp_path / "whole.safetensors")).eval()
+    backbone = build_backbone("mobilenet_v2", str(tmp_path / "whole.safetensors")).eval()
     photo = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(trunk(photo), whole.features(photo).mean(dim=(2, 3)))
+        torch.testing.assert_close(backbone(photo), whole.features(photo).mean(dim=(2, 3)))
 
 
 def test_normalise_worked_by_hand() -> None:
-    trunk = build_trunk("tiny", "none")
-    trunk.mean, trunk.std = (0.5, 0.5, 0.0), (0.5, 0.25, 1.0)
+    backbone = build_backbone("tiny", "none")
+    backbone.mean, backbone.std = (0.5, 0.5, 0.0), (0.5, 0.25, 1.0)
     pixels = torch.tensor([255, 0, 51], dtype=torch.uint8).view(1, 3, 1, 1)
     # (1 - 0.5) / 0.5, (0 - 0.5) / 0.25, 0.2 / 1
-    torch.testing.assert_close(trunk.normalise(pixels).flatten(), torch.tensor([1.0, -2.0, 0.2]))
+    torch.testing.assert_close(backbone.normalise(pixels).flatten(), torch.tensor([1.0, -2.0, 0.2]))
 
 
 @pytest.fixture
@@ -62,16 +62,16 @@ def mobilenet_file(tmp_path: Path) -> Path:
 
 
 def test_a_safetensors_file_brings_normalisation_and_licence(mobilenet_file: Path) -> None:
-    trunk = build_trunk("mobilenet_v2", str(mobilenet_file))
-    assert (trunk.mean, trunk.std, trunk.licence) == ((0.5, 0.4, 0.3), (0.5, 0.5, 0.6), "Apache-2.0")
+    backbone = build_backbone("mobilenet_v2", str(mobilenet_file))
+    assert (backbone.mean, backbone.std, backbone.licence) == ((0.5, 0.4, 0.3), (0.5, 0.5, 0.6), "Apache-2.0")
 
 
 def test_state_dicts_load_and_pickled_code_does_not(tmp_path: Path, mobilenet_file: Path) -> None:
     torch.manual_seed(1)
     state = {f"module.{key}": value for key, value in get_model("mobilenet_v2", weights=None).state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "wrapped.pth")
-    same = build_trunk("mobilenet_v2", str(mobilenet_file)).state_dict()
-    for key, value in build_trunk("mobilenet_v2", str(tmp_path / "wrapped.pth")).state_dict().items():
+    same = build_backbone("mobilenet_v2", str(mobilenet_file)).state_dict()
+    for key, value in build_backbone("mobilenet_v2", str(tmp_path / "wrapped.pth")).state_dict().items():
         torch.testing.assert_close(value, same[key], rtol=0, atol=0)
 
     class Trap:
@@ -80,27 +80,27 @@ def test_state_dicts_load_and_pickled_code_does_not(tmp_path: Path, mobilenet_fi
 
     (tmp_path / "trap.pth").write_bytes(pickle.dumps({"weight": Trap()}))
     with pytest.raises(ConfigError, match="never loaded"):
-        build_trunk("mobilenet_v2", str(tmp_path / "trap.pth"))
+        build_backbone("mobilenet_v2", str(tmp_path / "trap.pth"))
     torch.save({"weight": Trap()}, tmp_path / "trap2.pth")
     with pytest.raises(ConfigError, match="never loaded"):
-        build_trunk("mobilenet_v2", str(tmp_path / "trap2.pth"))
+        build_backbone("mobilenet_v2", str(tmp_path / "trap2.pth"))
     assert not (tmp_path / "sprung").exists()
 
 
 def test_wrong_weights_are_one_clear_sentence(tmp_path: Path, mobilenet_file: Path) -> None:
     with pytest.raises(ConfigError, match="does not hold weights of resnet18: 100 of 100 tensors are missing"):
-        build_trunk("resnet18", str(mobilenet_file))
+        build_backbone("resnet18", str(mobilenet_file))
     with pytest.raises(ConfigError, match="no weights file"):
-        build_trunk("resnet18", str(tmp_path / "absent.pth"))
+        build_backbone("resnet18", str(tmp_path / "absent.pth"))
     with pytest.raises(ConfigError, match="Did you mean resnet50"):
-        build_trunk("resnet51", "none")
+        build_backbone("resnet51", "none")
     for name in ("broken.safetensors", "broken.pth"):
         (tmp_path / name).write_bytes(b"not weights")
         with pytest.raises(ConfigError):
-            build_trunk("resnet18", str(tmp_path / name))
+            build_backbone("resnet18", str(tmp_path / name))
     save_file({"x": torch.zeros(1)}, tmp_path / "odd.safetensors", {"mean": "1,2", "std": "1,1,1"})
     with pytest.raises(ConfigError, match="three numbers"):
-        build_trunk("resnet18", str(tmp_path / "odd.safetensors"))
+        build_backbone("resnet18", str(tmp_path / "odd.safetensors"))
 
 
 def test_a_failed_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,14 +109,14 @@ def test_a_failed_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
     with pytest.raises(ConfigError, match=r"cannot download.*no route to host.* as the weights, or 'none'"):
-        build_trunk("resnet50", "imagenet")
+        build_backbone("resnet50", "imagenet")
     with pytest.raises(ConfigError, match="no 'imagenet-v2' weights for resnet18"):
-        build_trunk("resnet18", "imagenet-v2")
+        build_backbone("resnet18", "imagenet-v2")
     with pytest.raises(ConfigError, match="no 'imagenet' weights for tiny"):
-        build_trunk("tiny", "imagenet")
+        build_backbone("tiny", "imagenet")
 
 
 @pytest.mark.parametrize("stride", [0, 3])
 def test_the_last_stage_has_stride_one_or_two(stride: int) -> None:
     with pytest.raises(ValueError, match="stride 1 or 2"):
-        build_trunk("tiny", "none").copy_last_stage(stride=stride)
+        build_backbone("tiny", "none").copy_last_stage(stride=stride)
