@@ -132,7 +132,7 @@ class HashMethod(nn.Module, ABC):
     def bit_scores(self, features: Tensor) -> Tensor:
         """(b, n_features), of `features` -> (b, n_bits): how much speaks for each bit to be on. Only to be looked at.
 
-        These are the logits, unless they saturate where a method is certain: saturated logits have no gradients, and put
+        These are the logits, unless they saturate where a method is certain: such logits have no gradients, and put
         photos in no order. The logits alone decide the code; a bit score may have the opposite sign.
         """
         logits: Tensor = self.head(features)

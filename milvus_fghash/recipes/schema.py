@@ -20,9 +20,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 FORMER_KEYS: Final = {
-    "backbone": "backbone",
+    "trunk": "backbone",
     "data.dataset": "data.layout",
-    "training.backbone_factor": "training.backbone_factor",
+    "training.trunk_factor": "training.backbone_factor",
 }
 """Keys of recipes and checkpoints from before 0.1.0 -> as they are now."""
 

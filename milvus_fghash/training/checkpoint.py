@@ -32,7 +32,7 @@ from milvus_fghash.training.backbones import build_backbone
 
 FORMAT = 1
 
-FORMER_NAMES: Final = {"backbone.": "backbone.", "head.code_utility": "head.worth"}
+FORMER_NAMES: Final = {"backbone.": "trunk.", "head.code_utility": "head.worth"}
 """What some tensors' names begin with -> what they began with before 0.1.0."""
 
 

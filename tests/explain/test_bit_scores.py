@@ -47,7 +47,7 @@ def sure(make: Make) -> CheckpointModel:
     return model
 
 
-def test_what_makes_the_code_of_a_method_whose_outputs_are_level_is_its_evidence(
+def test_what_makes_the_code_of_a_method_whose_logits_saturate_is_its_bit_scores(
     sure: CheckpointModel, photos: Pixels
 ) -> None:
     """Of a photo that is surely of one class, a bit's log odds are its lead over the best class of the other side, / T.
@@ -60,10 +60,10 @@ def test_what_makes_the_code_of_a_method_whose_outputs_are_level_is_its_evidence
         maps = sure.backbone.maps(sure._images(photos[:4]))
         said = torch.unflatten(head.classes(maps.permute(0, 2, 3, 1).flatten(0, 2)), 0, (4, *maps.shape[2:]))
     said /= head.temperature
-    logits = said.mean(dim=(1, 2))
+    class_logits = said.mean(dim=(1, 2))
     signs = torch.where(logits > 0, 1.0, -1.0)
-    torch.testing.assert_close(signs, head.codes[logits.argmax(dim=1)])
-    torch.testing.assert_close(bit_scores, kinhash.unbounded_log_odds(logits, head.codes, 1.0), rtol=1e-3, atol=1.0)
+    torch.testing.assert_close(signs, head.codes[class_logits.argmax(dim=1)])
+    torch.testing.assert_close(bit_scores, kinhash.unbounded_log_odds(class_logits, head.codes, 1.0), rtol=1e-3, atol=1.0)
     assert float(logits.abs().max()) < 10 < float(bit_scores.abs().max())
     expected = torch.zeros(4, *maps.shape[2:])
     for photo in range(4):

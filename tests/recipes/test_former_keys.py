@@ -1,4 +1,4 @@
-"""Recipes from before 0.1.0: the backbone was `backbone`, the layout `data.dataset`."""
+"""Recipes from before 0.1.0: the backbone was `trunk`, the layout `data.dataset`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ RECIPE = """
 name = "kinhash"
 [data]
 dataset = "cub"
-[backbone]
+[trunk]
 name = "tiny"
 frozen = true
 [training]
-backbone_factor = 0.5
-[by_bits.12.backbone]
+trunk_factor = 0.5
+[by_bits.12.trunk]
 views = 2
 """
 SETTING = """
 description = "mine"
-[backbone]
+[trunk]
 name = "resnet18"
-[family.class-codes.backbone]
+[family.class-codes.trunk]
 views = 7
 [only.kinhash.training]
-backbone_factor = 0.25
+trunk_factor = 0.25
 """
 
 
@@ -41,7 +41,7 @@ def written(folder: Path, text: str) -> str:
 
 
 def test_a_recipe_with_former_keys_is_read_and_changed_under_either_name(tmp_path: Path) -> None:
-    for change in ("backbone.views=3", "backbone.views=3"):
+    for change in ("trunk.views=3", "backbone.views=3"):
         recipe = load_recipe(written(tmp_path, RECIPE), [change])
         assert (recipe.backbone.name, recipe.backbone.frozen, recipe.backbone.views) == ("tiny", True, 3)
         assert (recipe.data.layout, recipe.training.backbone_factor) == ("cub", 0.5)
@@ -57,11 +57,11 @@ def test_a_setting_with_former_keys_overrides_what_a_method_says(tmp_path: Path)
 
 @pytest.mark.parametrize("table", ["[backbone]\nname = 'tiny'", "[by_bits.12.backbone]\nviews = 1"])
 def test_a_table_under_both_names_is_rejected(tmp_path: Path, table: str) -> None:
-    with pytest.raises(ConfigError, match=r"mine\.toml: backbone is the former name of backbone; give backbone alone"):
+    with pytest.raises(ConfigError, match=r"mine\.toml: trunk is the former name of backbone; give backbone alone"):
         load_recipe(written(tmp_path, f"{RECIPE}{table}\n"))
 
 
 def test_what_is_written_has_the_present_keys() -> None:
-    values = Recipe.model_validate({"method": {"name": "lsh"}, "backbone": {"name": "tiny"}}).model_dump()
+    values = Recipe.model_validate({"method": {"name": "lsh"}, "trunk": {"name": "tiny"}}).model_dump()
     assert values["backbone"]["name"] == "tiny"
-    assert "backbone" not in values
+    assert "trunk" not in values

@@ -1,4 +1,4 @@
-"""Checkpoints from before 0.1.0, in which the backbone was `backbone`: same codes, same fingerprint, and they go on."""
+"""Checkpoints from before 0.1.0, in which the backbone was `trunk`: same codes, same fingerprint, and they go on."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def as_before(checkpoint: Path) -> Path:
         tensors = load_file(checkpoint / name)
         assert any(key.startswith("backbone.") for key in tensors)
         before = {
-            key.replace("backbone.", "backbone.", 1).replace("head.code_utility", "head.worth"): value
+            key.replace("backbone.", "trunk.", 1).replace("head.code_utility", "head.worth"): value
             for key, value in tensors.items()
         }
         save_file(before, checkpoint / name)
     values = json.loads((checkpoint / "checkpoint.json").read_text())
     recipe = values["recipe"]
-    recipe["backbone"] = recipe.pop("backbone")
+    recipe["trunk"] = recipe.pop("backbone")
     recipe["data"]["dataset"] = recipe["data"].pop("layout")
-    recipe["training"]["backbone_factor"] = recipe["training"].pop("backbone_factor")
+    recipe["training"]["trunk_factor"] = recipe["training"].pop("backbone_factor")
     (checkpoint / "checkpoint.json").write_text(json.dumps(values))
     return checkpoint
 
@@ -64,6 +64,6 @@ def test_the_fingerprint_of_a_network_is_over_the_names_of_before(drawn_birds: D
     bundle = export(as_before(folder), tmp_path / "bundle", check_count=2)
     tensors = {name: value.numpy() for name, value in load_file(folder / "model.safetensors").items()}
     manifest = bundle.manifest
-    assert {"head.worth", "backbone.stages.0.0.0.weight"} <= tensors.keys()
+    assert {"head.worth", "trunk.stages.0.0.0.weight"} <= tensors.keys()
     given = fingerprint(tensors, manifest.preprocessing, manifest.mean, manifest.std, 12)
     assert given == manifest.fingerprint
