@@ -63,15 +63,16 @@ def test_what_makes_the_code_of_a_method_whose_logits_saturate_is_its_bit_scores
     class_logits = said.mean(dim=(1, 2))
     signs = torch.where(logits > 0, 1.0, -1.0)
     torch.testing.assert_close(signs, head.codes[class_logits.argmax(dim=1)])
-    torch.testing.assert_close(bit_scores, kinhash.unbounded_log_odds(class_logits, head.codes, 1.0), rtol=1e-3, atol=1.0)
+    expected = kinhash.unbounded_log_odds(class_logits, head.codes, 1.0)
+    torch.testing.assert_close(bit_scores, expected, rtol=1e-3, atol=1.0)
     assert float(logits.abs().max()) < 10 < float(bit_scores.abs().max())
     expected = torch.zeros(4, *maps.shape[2:])
     for photo in range(4):
         for bit in range(BITS):
             others = (head.codes[:, bit] != signs[photo, bit]).nonzero()[:, 0]
             if len(others):
-                second = others[logits[photo, others].argmax()]
-                expected[photo] += said[photo, :, :, logits[photo].argmax()] - said[photo, :, :, second]
+                second = others[class_logits[photo, others].argmax()]
+                expected[photo] += said[photo, :, :, class_logits[photo].argmax()] - said[photo, :, :, second]
     heat = torch.from_numpy(sure._activations(sure._images(photos[:4]), signs))
     torch.testing.assert_close(heat, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
     for photo, one in zip(photos[:4], expected.numpy(), strict=True):
