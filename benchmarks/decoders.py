@@ -47,7 +47,7 @@ def by_simplejpeg(preprocessing: Preprocessing) -> dict[str, Decoder]:
         return prepare(Image.fromarray(library.decode_jpeg(raw)), preprocessing)
 
     def reduced(raw: bytes) -> Pixels:
-        enough = preprocessing.enough
+        enough = preprocessing.min_decoded_side
         height, width, *_ = library.decode_jpeg_header(raw)
         least = {"min_height": enough, "min_width": enough} if min(height, width) > enough else {}
         return prepare(Image.fromarray(library.decode_jpeg(raw, **least)), preprocessing)

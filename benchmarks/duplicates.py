@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from milvus_fghash.core.perceptual_hash import ALIKE
+from milvus_fghash.core.perceptual_hash import MAX_COPY_DISTANCE
 from milvus_fghash.datasets.read import read
 from milvus_fghash.dedupe.near_search import default_distance, find_duplicates
 from milvus_fghash.dedupe.report import Duplicates, Group, Member, copies
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=520)
     parser.add_argument("--largest", type=int, help="largest distance; default: one bit in eight")
     parser.add_argument("--step", type=int, default=1, help="between two distances of the table")
-    parser.add_argument("--confirm-within", type=int, default=ALIKE, help="bits of 64")
+    parser.add_argument("--confirm-within", type=int, default=MAX_COPY_DISTANCE, help="bits of 64")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     files = sorted(path for path in given.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the changes of the othe
 from benchmarks.duplicates import CHANGES, PER_CENT, Change, table
 from milvus_fghash.core.codes import hamming
 from milvus_fghash.core.images import Preprocessing, open_rgb
-from milvus_fghash.core.perceptual_hash import ALIKE, BITS, phash_distance, phash_to_hex
+from milvus_fghash.core.perceptual_hash import BITS, MAX_COPY_DISTANCE, phash_distance, phash_to_hex
 from milvus_fghash.core.perceptual_hash import perceptual_hash as of_image
 
 WITHIN = (0, 1, 2, 3, 4, 6, 8, 10)
@@ -88,7 +88,8 @@ def of_pairs(files: list[Path]) -> tuple[NDArray[np.int64], list[tuple[int, Path
         distances = hamming(hashes[row : row + 1], hashes[row + 1 :])[0]
         counts += np.bincount(distances, minlength=BITS + 1)
         near += [
-            (int(distances[at]), known[row][0], known[row + 1 + at][0]) for at in np.flatnonzero(distances <= ALIKE)
+            (int(distances[at]), known[row][0], known[row + 1 + at][0])
+            for at in np.flatnonzero(distances <= MAX_COPY_DISTANCE)
         ]
     return counts, sorted(near)
 

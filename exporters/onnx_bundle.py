@@ -12,7 +12,7 @@ import torch
 from milvus_fghash.bundle.bundle import Bundle, Description, LearnedCodes, fingerprint, reject_taken, write_bundle
 from milvus_fghash.core.codes import check_bits, pack
 from milvus_fghash.core.images import RULES, Preprocessing
-from milvus_fghash.errors import several
+from milvus_fghash.errors import check_not_string
 from milvus_fghash.exporters.check import Pixels, check
 from milvus_fghash.exporters.graph import IR_VERSION, OPSET, ExportedEncoder, output_names, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
@@ -73,7 +73,7 @@ def export(
     """
     checkpoint, out = Path(checkpoint), Path(out)
     reject_taken(out, overwrite)
-    output_names(several(outputs, "outputs"))
+    output_names(check_not_string(outputs, "outputs"))
     loaded = load_checkpoint(checkpoint)
     return export_method(
         loaded.method,

@@ -11,7 +11,7 @@ import numpy as np
 from milvus_fghash.core.images import DEFAULT_LIMITS, Preprocessing, load
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.read import detect, read
-from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.datasets.synthetic.drawings import draw_birds
 from milvus_fghash.errors import DataError, ImageRejected
 from milvus_fghash.exporters.check import Pixels
@@ -44,7 +44,7 @@ def _load(dataset: Dataset, preprocessing: Preprocessing, count: int) -> Pixels:
     pixels: list[Pixels] = []
     for row in np.random.default_rng(0).permutation(len(dataset)):
         try:
-            place = dataset.place(row)
+            place = dataset.source(row)
             source = place if isinstance(place, Path) else read_source(place, DEFAULT_LIMITS.max_bytes)
             pixels.append(load(source, preprocessing))
         except ImageRejected:

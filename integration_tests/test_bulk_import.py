@@ -98,14 +98,14 @@ BRANDS = ("acme", 'bolt "n" nut', "Ärger", "")
 TYPED = ("--column", "price:double", "--column", "stock:int64", "--column", "sold:bool", "--column", "brand")
 
 NAMES = ("price", "stock", "sold", "brand")
-Cells = tuple[float, int, bool, str]
+ExtraColumns = tuple[float, int, bool, str]
 
 
-def has(name: str, value: object) -> Callable[[Cells], bool]:
+def has(name: str, value: object) -> Callable[[ExtraColumns], bool]:
     return lambda cells: cells[NAMES.index(name)] == value
 
 
-FILTERS: dict[str, Callable[[Cells], bool]] = {
+FILTERS: dict[str, Callable[[ExtraColumns], bool]] = {
     **{f"brand == {json.dumps(brand, ensure_ascii=False)}": has("brand", brand) for brand in BRANDS},
     **{f"stock == {stock}": has("stock", stock) for stock in (-2, -1, 1, 2, 2**63 - 1)},
     'price < 5 and sold == true and brand in ["acme", "Ärger"]': lambda cells: (
@@ -119,7 +119,7 @@ def test_typed_columns_are_found_by_after_the_import(
     road: Path, milvus: dict[str, str], server: MilvusClient, new_name: str, key: str
 ) -> None:
     """Each value of the partition key too: rows that Milvus had put elsewhere would not be found by it."""
-    cells: dict[str, Cells] = {
+    cells: dict[str, ExtraColumns] = {
         file.relative_to(road).as_posix(): (row / 4, row % 5 - 2 or 2**63 - 1, row % 3 == 0, BRANDS[row % 4])
         for row, file in enumerate(sorted((road / "birds").rglob("*.jpg")))
     }

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from milvus_fghash.bundle.bundle import Bundle, is_bundle, read_bundle
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.callbacks import Notify, Progress
-from milvus_fghash.core.perceptual_hash import ALIKE
+from milvus_fghash.core.perceptual_hash import MAX_COPY_DISTANCE
 from milvus_fghash.datasets.in_memory import ImageLike, dataset_in_memory
 from milvus_fghash.datasets.read import Dataset, Selection, Url, read_dataset
 from milvus_fghash.datasets.selection import DEFAULT_SELECTION
@@ -28,7 +28,7 @@ from milvus_fghash.dedupe.near_search import DELETE_AT_MOST, delete_copies, find
 from milvus_fghash.dedupe.report import Duplicates, Keep, spare_rows
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
-from milvus_fghash.errors import ConfigError, several
+from milvus_fghash.errors import ConfigError, check_not_string
 from milvus_fghash.evaluation.evaluate import evaluate_collection
 from milvus_fghash.ingest.api import ingest as run_ingest
 from milvus_fghash.ingest.changes import Changes
@@ -383,7 +383,7 @@ class Catalog:
             StoreError: when there is no such collection, several rows have an own id, or Milvus rejects.
         """
         collection = self.collection
-        return collection.get(list(row_ids(collection, several(ids, "ids"), namespace).values()))
+        return collection.get(list(row_ids(collection, check_not_string(ids, "ids"), namespace).values()))
 
     def count(self, filter: str = "") -> int:
         """Number of rows that fit a filter; of all without one. Reads what was just written.
@@ -419,7 +419,7 @@ class Catalog:
         collection = self.collection
         with Journal.open_if_exists(self._journal_folder(collection.name), collection.uid) as journal:
             if ids is not None:
-                return delete_named(collection, several(ids, "ids"), not dry_run, journal, namespace)
+                return delete_named(collection, check_not_string(ids, "ids"), not dry_run, journal, namespace)
             assert filter is not None
             return delete_where(collection, filter, not dry_run, journal)
 
@@ -546,7 +546,7 @@ class Catalog:
         *,
         max_distance: int | None = None,
         previous: Duplicates | None = None,
-        confirm_within: int = ALIKE,
+        confirm_within: int = MAX_COPY_DISTANCE,
         photos: Sequence[str | Path] = (),
         progress: Progress | None = None,
     ) -> Duplicates:
@@ -566,7 +566,7 @@ class Catalog:
             StoreError: when there is no such collection, or Milvus rejects.
         """
         collection = self.collection
-        places = [*map(Path, several(photos, "photos")), *sorted(self.places_of_photos())]
+        places = [*map(Path, check_not_string(photos, "photos")), *sorted(self.places_of_photos())]
         return find_duplicates(
             collection,
             max_distance,
@@ -601,7 +601,7 @@ class Catalog:
             TooManyDeleted: when they are more than that part.
             ConfigError, StoreError: as `delete`.
         """
-        several(kinds, "kinds")
+        check_not_string(kinds, "kinds")
         if dry_run:
             return len(spare_rows(found.groups, kinds, keep, found.confirmed_within))
         collection = self.collection
@@ -790,7 +790,7 @@ class Catalog:
         progress: Progress | None = None,
     ) -> IngestResult:
         encoder = self._encoder()
-        columns = requested_columns(self.settings.columns, dataset.cells)
+        columns = requested_columns(self.settings.columns, dataset.extra_columns)
         dataset = dataset.as_columns(columns)  # a value that cannot be is known before a collection is made for it
         if report is not None:
             write_atomic(report, b"")  # before a collection is made for a run that cannot report

@@ -129,10 +129,10 @@ class TooManyRejected(FghashError):  # noqa: N818
     exit_code = 3
 
 
-def guess(name: str, known: Iterable[str]) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name, with the blank behind it; nothing where no known one is like it.
 
-    >>> guess("epohcs", ["epochs", "rounds"])
+    >>> suggestion("epohcs", ["epochs", "rounds"])
     'Did you mean epochs? '
     """
     known = sorted(known)
@@ -150,11 +150,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'Did you mean epochs_per_round? Known: epochs_per_round, rounds.'
     """
     known = sorted(known)
-    return f"{guess(name, known)}Known: {', '.join(known)}."
+    return f"{suggestion(name, known)}Known: {', '.join(known)}."
 
 
 @contextmanager
-def optional_part(extra: str) -> Iterator[None]:
+def optional_extra(extra: str) -> Iterator[None]:
     """Wrap imports that need ``pip install 'milvus-fghash[extra]'``; our own missing modules stay bugs."""
     try:
         yield
@@ -176,10 +176,10 @@ def one_line(error: object) -> str:
     return masked(" ".join(str(error).split()))
 
 
-def several(values: Sequence[T], what: str) -> Sequence[T]:
+def check_not_string(values: Sequence[T], what: str) -> Sequence[T]:
     """The values as they are, unless they are one text, which Python would read letter by letter.
 
-    >>> several(["a17"], "ids")
+    >>> check_not_string(["a17"], "ids")
     ['a17']
 
     Raises:

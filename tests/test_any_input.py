@@ -20,11 +20,11 @@ from pymilvus import MilvusClient
 
 from milvus_fghash.bundle.bundle import MANIFEST, read_bundle
 from milvus_fghash.core.images import Limits
-from milvus_fghash.core.masking import KNOWN
+from milvus_fghash.core.masking import KNOWN_SECRETS
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.datasets.read import read
-from milvus_fghash.datasets.tables.columns import TYPES, Cells, Column
+from milvus_fghash.datasets.tables.columns import TYPES, Column, ExtraColumns
 from milvus_fghash.dedupe.report import Duplicates
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import FghashError
@@ -71,7 +71,7 @@ def toml(value: Any) -> str:
 def _nothing_is_secret() -> Iterator[None]:
     """Else the tokens that are made up here would be masked in the messages of later tests."""
     yield
-    KNOWN.clear()
+    KNOWN_SECRETS.clear()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_parquet(folder: Path, rows: list[dict[str, Any]]) -> None:
         with only_ours():
             dataset = read("table", folder / "photos.parquet")
             for row in range(len(dataset)):
-                check_metas([dataset.cells.meta(row)])
+                check_metas([dataset.extra_columns.meta(row)])
 
 
 @QUICK
@@ -128,7 +128,12 @@ def test_listing(rows: list[tuple[str, str, str, Any]], fraction: Any, seed: Any
     ids, paths, labels, cells = ([row[at] for row in rows] for at in range(4))
     with only_ours():
         dataset = Dataset(
-            Path("photos"), tuple(ids), tuple(paths), tuple(labels), tuple(paths), cells=Cells({"x": tuple(cells)})
+            Path("photos"),
+            tuple(ids),
+            tuple(paths),
+            tuple(labels),
+            tuple(paths),
+            extra_columns=ExtraColumns({"x": tuple(cells)}),
         )
         dataset.check_paths()
         dataset.label_numbers(["jay"])

@@ -19,7 +19,7 @@ from milvus_fghash.datasets.layouts import cifar, matlab
 from milvus_fghash.datasets.layouts.text_lists import read_lines
 from milvus_fghash.datasets.sources.archive_index import members_of
 from milvus_fghash.datasets.sources.location import PhotoLocation
-from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.dedupe.report import Duplicates
 from milvus_fghash.errors import FghashError
 from milvus_fghash.evaluation.record import read_evaluation
@@ -64,7 +64,7 @@ IN_A_FOLDER = {
     "records of CIFAR-10": Reader("data_batch_1.bin", cifar._records),
     "lock of shards": Reader(".lock", lambda file: ShardFolder(file.parent).held().__enter__()),
     "photo in an archive": Reader(
-        "photos.tar", lambda file: read_source(PhotoLocation(str(file), "x", version="1 1 ", size=3), 10)
+        "photos.tar", lambda file: read_source(PhotoLocation(str(file), "x", revision="1 1 ", size=3), 10)
     ),
 }
 NAMED = {

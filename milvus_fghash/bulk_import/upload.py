@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from milvus_fghash.core.masking import KNOWN
+from milvus_fghash.core.masking import KNOWN_SECRETS
 from milvus_fghash.datasets.sources.file_systems import EXTRAS
-from milvus_fghash.datasets.sources.location import problem_of
+from milvus_fghash.datasets.sources.location import url_problem
 from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, one_line
 
 
@@ -19,8 +19,8 @@ class Bucket:
         scheme, found, _ = url.partition("://")
         if not found:
             raise ConfigError(f"the bucket must be a URL such as s3://milvus-bucket/shards, got {url!r}")
-        KNOWN.add_url(url)
-        if problem := problem_of(url):
+        KNOWN_SECRETS.add_url(url)
+        if problem := url_problem(url):
             raise ConfigError(f"cannot use the bucket {problem}")
         try:
             self._files, self._root = import_module("fsspec.core").url_to_fs(url)

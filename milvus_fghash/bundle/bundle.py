@@ -16,8 +16,8 @@ from milvus_fghash._version import __version__
 from milvus_fghash.bundle.learned_codes import MAX_BYTES, LearnedCodes, pack_learned, unpack_learned
 from milvus_fghash.bundle.manifest import FORMAT_VERSION, BundleManifest, Description, LearnedInfo, fingerprint
 from milvus_fghash.bundle.onnx_check import check_graph
-from milvus_fghash.core.atomic_io import written
-from milvus_fghash.core.bounded_file import LIST_BYTES, NOTE_BYTES, read_bounded
+from milvus_fghash.core.atomic_io import atomic_path
+from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.file_models import read_model
 from milvus_fghash.core.lfs_pointer import reject_pointer
 from milvus_fghash.core.text_file import parse_json
@@ -131,7 +131,7 @@ def write_bundle(
     values = {"format_version": FORMAT_VERSION, **manifest.model_dump(mode="json")}  # the version is read first
     files[MANIFEST] = (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:
-        with written(path) as unfinished:
+        with atomic_path(path) as unfinished:
             unfinished.mkdir()
             for name, raw in files.items():
                 (unfinished / name).write_bytes(raw)
@@ -171,7 +171,7 @@ def _read(path: Path, most: int) -> bytes:
         raise BundleError(f"cannot read {path}: {error.strerror}. Get the bundle again") from None
 
 
-def _verified(path: Path, sha256: str, most: int = LIST_BYTES) -> bytes:
+def _verified(path: Path, sha256: str, most: int = MAX_LIST_BYTES) -> bytes:
     raw = _read(path, most)
     if _sha256(raw) != sha256:
         raise BundleError(
@@ -195,7 +195,7 @@ def _parse_manifest(path: Path) -> dict[str, Any]:
 
     try:
         values = parse_json(
-            _read(path, NOTE_BYTES), object_pairs_hook=unique, parse_constant=reject, parse_float=finite
+            _read(path, MAX_RECORD_BYTES), object_pairs_hook=unique, parse_constant=reject, parse_float=finite
         )
     except ValueError as error:
         raise BundleError(f"{path} is no valid JSON: {error}. Export the model again") from None

@@ -34,14 +34,14 @@ from milvus_fghash.cli.search import search
 from milvus_fghash.cli.shards import shards
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
-from milvus_fghash.core.masking import KNOWN
+from milvus_fghash.core.masking import KNOWN_SECRETS
 
 __all__ = ["main"]
 
 
 def _begin_messages(_ctx: click.Context, _parameter: click.Parameter, style: str) -> None:
     """While options are read, for a command that does not exist is a message, too."""
-    KNOWN.clear()
+    KNOWN_SECRETS.clear()
     write_messages(style)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from milvus_fghash.cli.grid import GridOptions, grid_options, run_grid
-from milvus_fghash.errors import optional_part
+from milvus_fghash.errors import optional_extra
 
 
 @click.command()
@@ -22,7 +22,7 @@ def ablate(setting: str, method: str, options: GridOptions) -> None:
     \b
     Example: milvus-fghash ablate frozen --data photos --bits 24 --heads linear --out runs/ablation
     """
-    with optional_part("train"):
+    with optional_extra("train"):
         from milvus_fghash.experiments.grid import GridSpec
         from milvus_fghash.experiments.variants import ABLATION_NOTES, ablation_variants
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from milvus_fghash.cli.grid import GridOptions, grid_options, lengths, names, run_grid
-from milvus_fghash.errors import optional_part
+from milvus_fghash.errors import optional_extra
 
 
 @click.command()
@@ -31,7 +31,7 @@ def compare(
     \b
     Example: milvus-fghash compare frozen --data photos --methods lsh,baseline --out runs/compare
     """
-    with optional_part("train"):
+    with optional_extra("train"):
         from milvus_fghash.experiments.grid import GridSpec
         from milvus_fghash.experiments.learning_rates import rate_factors
         from milvus_fghash.experiments.variants import comparison_variants

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from milvus_fghash.cli.messages import notify
 from milvus_fghash.cli.options import READABLE_FILE, all_of
-from milvus_fghash.core.masking import KNOWN, masked
+from milvus_fghash.core.masking import KNOWN_SECRETS, masked
 from milvus_fghash.core.text_file import parse_toml, read_text
 from milvus_fghash.errors import ConfigError, nearest
 
@@ -151,8 +151,8 @@ def _resolve(ctx: click.Context, values: dict[str, Any]) -> Connection:
         if sources["token"] == file_source:
             raise click.UsageError("--token and --token-file cannot both be given")
         values["token"], sources["token"] = _read_token(token_file), f"{file_source} (token file)"
-    KNOWN.add_token(values["token"] or "")
-    KNOWN.add_url(values["uri"])
+    KNOWN_SECRETS.add_token(values["token"] or "")
+    KNOWN_SECRETS.add_url(values["uri"])
     return Connection(values, sources)
 
 

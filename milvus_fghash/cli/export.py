@@ -9,7 +9,7 @@ import click
 from milvus_fghash.cli.options import NEW_PATH, READABLE, json_option
 from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.errors import optional_part
+from milvus_fghash.errors import optional_extra
 
 
 @click.command()
@@ -43,7 +43,7 @@ def export(
     \b
     Example: milvus-fghash export runs/cub48 --out bundles/cub48
     """
-    with optional_part("train"):
+    with optional_extra("train"):
         from milvus_fghash.exporters.onnx_bundle import export as run
     with progress_bar("exporting"):
         bundle = run(

@@ -20,7 +20,7 @@ from milvus_fghash.cli.output import show_json
 from milvus_fghash.cli.photo_options import PhotoOptions, notify_warnings
 from milvus_fghash.cli.progress import progress_bar
 from milvus_fghash.cli.training_options import training_options
-from milvus_fghash.errors import ConfigError, optional_part
+from milvus_fghash.errors import ConfigError, optional_extra
 
 if TYPE_CHECKING:
     from milvus_fghash.experiments.grid import GridSpec
@@ -108,7 +108,7 @@ def run_grid(spec: GridSpec, options: GridOptions, what: str, notes: tuple[str, 
 
     if not options.table_only:
         check_matplotlib()
-    with optional_part("train"):
+    with optional_extra("train"):
         from milvus_fghash.experiments.cells import GridContext, split_dataset
         from milvus_fghash.experiments.grid import Grid
     from milvus_fghash.experiments import plots, tables

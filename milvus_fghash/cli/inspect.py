@@ -11,7 +11,7 @@ import click
 from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import READABLE_FOLDER, json_option
 from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.errors import optional_part
+from milvus_fghash.errors import optional_extra
 
 
 @click.command()
@@ -46,7 +46,7 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    with optional_part("train"):
+    with optional_extra("train"):
         from milvus_fghash.training.checkpoint import load_checkpoint
     loaded = load_checkpoint(path)
     return {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from milvus_fghash.core.masking import KNOWN, without_secrets
+from milvus_fghash.core.masking import KNOWN_SECRETS, without_secrets
 from milvus_fghash.errors import ConfigError, TooManyRejected
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ class _Place(_Local):
     """A path of something that is there, or a URL; where folders are taken, shards by their braces too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from milvus_fghash.datasets.sources.location import Url, place_named, protocol_of
+        from milvus_fghash.datasets.sources.location import Url, parse_location, protocol_of
 
         if isinstance(value, Path | Url):
             return value
-        place = place_named(value)
+        place = parse_location(value)
         if isinstance(place, Url):
-            KNOWN.add_url(place.full)
+            KNOWN_SECRETS.add_url(place.full)
             return place
         if "{" in str(place) and self.dir_okay:
             return place

@@ -115,11 +115,11 @@ def notify_found(dataset: Dataset) -> None:
 
 def notify_warnings(dataset: Dataset) -> None:
     """Say what was left out, and what is doubtful about the classes."""
-    from milvus_fghash.datasets.survey import LINKED
+    from milvus_fghash.datasets.read_report import LINKED
 
-    survey = dataset.survey
-    if survey.left_out.counts:
-        option = " (--follow-links)" if LINKED in survey.left_out.counts else ""
-        notify("; ".join(filter(None, (f"left out: {survey.left_out}", f"{survey.left_out.hint}{option}"))))
-    for warning in survey.warnings:
+    read_report = dataset.read_report
+    if read_report.left_out.counts:
+        option = " (--follow-links)" if LINKED in read_report.left_out.counts else ""
+        notify("; ".join(filter(None, (f"left out: {read_report.left_out}", f"{read_report.left_out.hint}{option}"))))
+    for warning in read_report.warnings:
         notify(f"Warning: {warning} (--class-level)", logging.WARNING)

@@ -88,9 +88,9 @@ def search(
     if html and photos is None:
         raise click.UsageError("--html needs --photos, the folder the photos were ingested from")
     from milvus_fghash.datasets.sources.location import name_of
-    from milvus_fghash.datasets.sources.open import photo_at
+    from milvus_fghash.datasets.sources.reader import image_source
 
-    photo_of = {str(image) if isinstance(image, Path) else name_of(image.full): photo_at(image) for image in images}
+    photo_of = {str(image) if isinstance(image, Path) else name_of(image.full): image_source(image) for image in images}
     asked: dict[str, Any] = {
         "k": k,
         "filter": filter,

@@ -13,7 +13,7 @@ from milvus_fghash.cli.output import show_json, show_record
 from milvus_fghash.cli.photo_options import PhotoOptions, notify_found
 from milvus_fghash.cli.progress import Update, progress_bar
 from milvus_fghash.cli.training_options import training_options
-from milvus_fghash.errors import optional_part
+from milvus_fghash.errors import optional_extra
 
 if TYPE_CHECKING:
     from milvus_fghash.training.checkpoint import RoundRecord
@@ -51,7 +51,7 @@ def train(
     from milvus_fghash.recipes.loader import load_recipe, with_weights
 
     loaded = load_recipe(recipe, with_weights(changes, weights))
-    with optional_part("train"):
+    with optional_extra("train"):
         from milvus_fghash.training.api import train as run
         from milvus_fghash.training.checkpoint import find_checkpoint
     dataset = reading.read_files(data, loaded)

@@ -21,7 +21,7 @@ def write_atomic(path: Path, raw: bytes) -> Path:
     """
     path = Path(path)
     try:
-        with written(path) as unfinished:
+        with atomic_path(path) as unfinished:
             unfinished.write_bytes(raw)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from error
@@ -29,7 +29,7 @@ def write_atomic(path: Path, raw: bytes) -> Path:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a name beside ``path`` for a file or a folder to be made; when all went well it takes ``path``'s place.
 
     Raises:

@@ -13,11 +13,11 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-SETTINGS_BYTES: Final = 1 << 20
+MAX_SETTINGS_BYTES: Final = 1 << 20
 """At most for what people write by hand: settings, recipes, a token."""
-NOTE_BYTES: Final = 1 << 28
+MAX_RECORD_BYTES: Final = 1 << 28
 """At most for what one run notes for another: markers, records, manifests."""
-LIST_BYTES: Final = (1 << 31) - 1
+MAX_LIST_BYTES: Final = (1 << 31) - 1
 """At most for lists of a whole catalog: ids, groups, rows. Protobuf, and so an ONNX file, cannot be larger either."""
 
 _STEP: Final = 1 << 20
@@ -31,7 +31,7 @@ _KINDS: Final = (
 )
 
 
-def read_bounded(path: Path, most: int, *, regular: bool = True, links: bool = True) -> bytes:
+def read_bounded(path: Path, max_bytes: int, *, regular: bool = True, links: bool = True) -> bytes:
     """The content of a file of at most ``most`` bytes.
 
     Args:
@@ -42,54 +42,54 @@ def read_bounded(path: Path, most: int, *, regular: bool = True, links: bool = T
     Raises:
         OSError: when it cannot be read, is of another kind, or is larger.
     """
-    with open_regular(path, links=links, most=most) if regular else open(path, "rb") as file:
+    with open_regular(path, links=links, max_bytes=max_bytes) if regular else open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size  # 0 of a pipe or a device
-        if size > most:
-            raise _too_large(path, most)
+        if size > max_bytes:
+            raise _too_large(path, max_bytes)
         parts, length = [file.read(size)], size
         while more := file.read(_STEP):
             parts.append(more)
             length += len(more)
-            if length > most:
-                raise _too_large(path, most)
+            if length > max_bytes:
+                raise _too_large(path, max_bytes)
         return b"".join(parts)
 
 
-def open_regular(path: Path, *, links: bool = True, most: int | None = None) -> BufferedReader:
+def open_regular(path: Path, *, links: bool = True, max_bytes: int | None = None) -> BufferedReader:
     """A regular file, opened to be read. It is looked at before and after, so that nothing else is ever waited for.
 
     Raises:
         OSError: when it cannot be opened, is of another kind, or has more than ``most`` bytes.
     """
-    check_regular(path, links=links, most=most)
+    check_regular(path, links=links, max_bytes=max_bytes)
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     number = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
     try:
-        _check(os.fstat(number), path, most)
+        _check(os.fstat(number), path, max_bytes)
         return open(number, "rb")
     except BaseException:
         os.close(number)
         raise
 
 
-def check_regular(path: Path, *, links: bool = True, most: int | None = None) -> None:
+def check_regular(path: Path, *, links: bool = True, max_bytes: int | None = None) -> None:
     """Pass a regular file; for libraries that open a file by its path.
 
     Raises:
         OSError: when it is gone, is of another kind, or has more than ``most`` bytes.
     """
-    _check(os.stat(path, follow_symlinks=links), path, most)
+    _check(os.stat(path, follow_symlinks=links), path, max_bytes)
 
 
-def _check(status: os.stat_result, path: Path, most: int | None) -> None:
+def _check(status: os.stat_result, path: Path, max_bytes: int | None) -> None:
     mode = status.st_mode
     if not stat.S_ISREG(mode):
         kind = next((name for matches, name in _KINDS if matches(mode)), "of an unknown kind")
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         raise OSError(number, f"it is {kind}; expected a regular file", str(path))
-    if most is not None and status.st_size > most:
-        raise _too_large(path, most)
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise _too_large(path, max_bytes)
 
 
-def _too_large(path: Path, most: int) -> OSError:
-    return OSError(errno.EFBIG, f"it has more than {most:,} bytes, which is the most that is read", str(path))
+def _too_large(path: Path, max_bytes: int) -> OSError:
+    return OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes, which is the most that is read", str(path))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from milvus_fghash.core.atomic_io import write_atomic
-from milvus_fghash.core.bounded_file import NOTE_BYTES, read_bounded
+from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.errors import ConfigError, DataError, nearest
 
@@ -47,7 +47,7 @@ def read_json(path: Path, model: type[F], next_step: str) -> F | None:
         DataError: when it cannot be read or understood.
     """
     try:
-        return read_model(model, parse_json(read_bounded(path, NOTE_BYTES)), str(path))
+        return read_model(model, parse_json(read_bounded(path, MAX_RECORD_BYTES)), str(path))
     except FileNotFoundError:
         return None
     except OSError as error:

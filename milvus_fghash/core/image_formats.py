@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from PIL import Image, UnidentifiedImageError
 
-from milvus_fghash.core.lfs_pointer import is_pointer, told
+from milvus_fghash.core.lfs_pointer import is_pointer, pointer_message
 from milvus_fghash.core.tiff_layouts import layout_of
 from milvus_fghash.errors import ImageRejected
 
@@ -52,7 +52,7 @@ def open_image(data: bytes, name: str, formats: Sequence[str], max_pixels: int) 
         Exception: whatever else Pillow raises on damaged bytes.
     """
     if is_pointer(data):
-        raise ImageRejected("pointer", told(name))
+        raise ImageRejected("pointer", pointer_message(name))
     kind = _container(data)
     if kind and kind in formats:
         _reject_hidden_size(data, name, max_pixels)

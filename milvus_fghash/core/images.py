@@ -56,7 +56,7 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 _WIDEST = 8
 """Aspect ratio above which only the crop is resized. Below, the pixels are torchvision's bit for bit."""
 
-LONGEST_SIDE: Final = 2**31
+MAX_SIDE: Final = 2**31
 """Of no image that can be opened."""
 
 _CUT_OFF = re.compile("truncated|unexpected end of file", re.IGNORECASE)
@@ -111,9 +111,9 @@ class Preprocessing(BaseModel):
         return self
 
     @property
-    def enough(self) -> int:
+    def min_decoded_side(self) -> int:
         """Length of the shorter side that decoding at a reduced scale leaves at least."""
-        return MARGIN * self.resize if self.scale == "reduced" else LONGEST_SIDE
+        return MARGIN * self.resize if self.scale == "reduced" else MAX_SIDE
 
 
 def load(source: Path | bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -237,7 +237,7 @@ def _decode(data: bytes, name: str, limits: Limits, preprocessing: Preprocessing
     with _without_warnings():
         image = open_image(data, name, limits.formats, limits.max_pixels)
         if preprocessing:
-            reduce(image, data, preprocessing.enough)
+            reduce(image, data, preprocessing.min_decoded_side)
     return upright_rgb(image, name)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from milvus_fghash.errors import FghashError
 
 _START: Final = b"version https://git-lfs.github.com/spec/"
-LONGEST: Final = 1024
+MAX_POINTER_BYTES: Final = 1024
 """Bytes of a pointer, as the specification of Git LFS has it."""
 
 
@@ -18,10 +18,10 @@ def is_pointer(data: bytes) -> bool:
     >>> is_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n"), is_pointer(b"\xff\xd8")
     (True, False)
     """
-    return len(data) < LONGEST and data.startswith(_START)
+    return len(data) < MAX_POINTER_BYTES and data.startswith(_START)
 
 
-def told(name: str) -> str:
+def pointer_message(name: str) -> str:
     """The error about a file that is one."""
     return f"{name} is a Git LFS pointer, not the file itself; run git lfs pull in its repository"
 
@@ -36,8 +36,8 @@ def reject_pointer(path: Path, kind: type[FghashError]) -> None:
         if not path.is_file():  # of a pipe, what is read here would be missing there
             return
         with open(path, "rb") as file:
-            start = file.read(LONGEST)
+            start = file.read(MAX_POINTER_BYTES)
     except (OSError, ValueError):
         return
     if is_pointer(start):
-        raise kind(told(str(path)))
+        raise kind(pointer_message(str(path)))

@@ -16,11 +16,11 @@ from typing import Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MASK: Final = "***"
-SHORTEST_PART: Final = 4
+MIN_PASSWORD_LENGTH: Final = 4
 """A password of fewer characters is not masked by itself: that would blot out ordinary words."""
-SHORTEST_SETTING: Final = 8
+MIN_SETTING_LENGTH: Final = 8
 """The same for settings and parameters that may be none."""
-SHORTEST_KEY: Final = 16
+MIN_USER_LENGTH: Final = 16
 """The same for a user: those of AWS are keys."""
 PUBLIC: Final = frozenset({"Milvus"})
 """The password that every new Milvus has; masked by itself it would blot out the name of the program."""
@@ -79,7 +79,7 @@ class Secrets:
         return _replaced(text, self._texts)
 
 
-KNOWN: Final = Secrets()
+KNOWN_SECRETS: Final = Secrets()
 """Those of this process."""
 
 
@@ -95,7 +95,7 @@ def masked(text: str, *urls: str) -> str:
     'Invalid bucket name "***@birds"'
     """
     own = {secret for url in urls for secret in secrets_in(url)} | set(_of_environment())
-    text = _replaced(KNOWN.mask(text), sorted(own, key=len, reverse=True))
+    text = _replaced(KNOWN_SECRETS.mask(text), sorted(own, key=len, reverse=True))
     if "://" in text:
         text = _QUERY.sub(rf"\1?{MASK}", _USER.sub(lambda match: match[0] and f"{MASK}@", text))
     return _NAMED.sub(rf"\1{MASK}", text)
@@ -122,12 +122,12 @@ def secrets_in(url: str) -> set[str]:
         return set()
     user = (_USER.search(url, len(start)) or [""])[0].rstrip("@")
     secrets = _with_password(user) | _with_password(unquote(user)) if ":" in user else set()
-    secrets |= {name for name in [user.partition(":")[0]] if len(name) >= SHORTEST_KEY}
+    secrets |= {name for name in [user.partition(":")[0]] if len(name) >= MIN_USER_LENGTH}
     if _has_query(url):
         asked, _, fragment = url.partition("#")
         for pair in [*re.split("[&;]", asked.partition("?")[2]), fragment]:
             name, _, value = pair.partition("=") if "=" in pair else ("", "", pair)
-            shortest = SHORTEST_PART if _SECRET_SETTING.search(name) else SHORTEST_SETTING
+            shortest = MIN_PASSWORD_LENGTH if _SECRET_SETTING.search(name) else MIN_SETTING_LENGTH
             if len(value) >= shortest:
                 decoded = unquote_plus(value)
                 secrets |= {value, decoded, quote(decoded, safe=""), quote_plus(decoded, safe="")}
@@ -137,14 +137,14 @@ def secrets_in(url: str) -> set[str]:
 def _with_password(token: str) -> set[str]:
     _, _, password = token.partition(":")
     texts = {token, base64.b64encode(token.encode(errors="replace")).decode()} if token else set()
-    if len(password) >= SHORTEST_PART and password not in PUBLIC:
+    if len(password) >= MIN_PASSWORD_LENGTH and password not in PUBLIC:
         texts.add(password)
     return texts
 
 
 def _of_environment() -> Iterator[str]:
     """Credentials for stores, which their libraries read by themselves."""
-    yield from (os.environ[name] for name in ENVIRONMENT if len(os.environ.get(name, "")) >= SHORTEST_SETTING)
+    yield from (os.environ[name] for name in ENVIRONMENT if len(os.environ.get(name, "")) >= MIN_SETTING_LENGTH)
     for name, value in os.environ.items():
         if name.startswith("FSSPEC_"):
             with suppress(ValueError, RecursionError):
@@ -156,7 +156,7 @@ def _of_settings(settings: Mapping[str, object]) -> Iterator[str]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _of_settings(value)
-        elif isinstance(value, str) and len(value) >= SHORTEST_SETTING and _SECRET_SETTING.search(name):
+        elif isinstance(value, str) and len(value) >= MIN_SETTING_LENGTH and _SECRET_SETTING.search(name):
             yield value
             yield value.rpartition(" ")[2]  # of a header, behind Bearer
 

@@ -21,14 +21,14 @@ from milvus_fghash.core.jpeg_reduced import picture_of
 SIDE: Final = 32
 """Of the picture whose frequencies are looked at, in pixels."""
 BITS: Final = 64
-FLAT: Final = 2.0
+MIN_CONTRAST: Final = 2.0
 """Standard deviation, in grey levels, of a picture that shows nothing: noise would decide its bits."""
-NEUTRAL: Final = 2.0
+NEUTRAL_CHROMA: Final = 2.0
 """Chroma, of 255, that counts for little: a grey photo has some from its compression."""
-ALIKE: Final = 3
+MAX_COPY_DISTANCE: Final = 3
 """Bits in which the hashes of two photos may differ for these to be taken for one picture: docs/duplicates.md has how
 many copies and how many other pairs that are."""
-UNKNOWN: Final = 0
+NO_HASH: Final = 0
 """The hash of a photo that has none, or of which it is not known. No photo has it by chance: of three shares of colour
 that add up to 0, one is not negative."""
 
@@ -56,7 +56,7 @@ _PLACES: Final = 1 << np.arange(BITS - 1, -1, -1, dtype=np.uint64)
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """Of the whole picture, before any crop, as a signed number of 64 bits; `UNKNOWN` where the picture is flat.
+    """Of the whole picture, before any crop, as a signed number of 64 bits; `NO_HASH` where the picture is flat.
 
     Args:
         image: RGB and upright, as `images.open_rgb` gives it, at a reduced scale or not.
@@ -67,8 +67,8 @@ def perceptual_hash(image: Image.Image) -> int:
     pixels = np.asarray(small, np.float64)
     light = pixels @ _LUMA
     shapes = _light_bits(light)
-    if light.std() < FLAT or not shapes.any():  # fine patterns have no low frequencies
-        return UNKNOWN
+    if light.std() < MIN_CONTRAST or not shapes.any():  # fine patterns have no low frequencies
+        return NO_HASH
     bits = np.concatenate([shapes, _colour_bits(pixels @ _CHROMA)])
     return int(_PLACES[bits].sum().astype(np.int64))
 
@@ -86,7 +86,7 @@ def _colour_bits(chroma: Pixels) -> NDArray[np.bool_]:
     bits of a large one, and a copy of more contrast those of its original.
     """
     strength = np.hypot(chroma[..., 0], chroma[..., 1])
-    in_all = float((strength * (strength + NEUTRAL)).sum()) or 1.0
+    in_all = float((strength * (strength + NEUTRAL_CHROMA)).sum()) or 1.0
     weighted = chroma * strength[..., None] / in_all
     columns, rows = (weighted.sum(axis) @ _PRIMARIES for axis in (0, 1))  # (32, 3) each
     shares = rows.sum(axis=0)
@@ -97,21 +97,21 @@ def _colour_bits(chroma: Pixels) -> NDArray[np.bool_]:
 def phash_distance(one: int, other: int) -> int | None:
     """Number of bits in which two perceptual hashes differ; None where one of them is not known.
 
-    >>> phash_distance(-1, 1), phash_distance(5, 4), phash_distance(UNKNOWN, 5)
+    >>> phash_distance(-1, 1), phash_distance(5, 4), phash_distance(NO_HASH, 5)
     (63, 1, None)
     """
-    if UNKNOWN in (one, other):
+    if NO_HASH in (one, other):
         return None
     return ((one ^ other) & _MASK).bit_count()
 
 
 def phash_to_hex(value: int) -> str:
-    """16 hexadecimal digits, as other programs write it; "" of `UNKNOWN`.
+    """16 hexadecimal digits, as other programs write it; "" of `NO_HASH`.
 
-    >>> phash_to_hex(-1), phash_to_hex(255), phash_to_hex(UNKNOWN)
+    >>> phash_to_hex(-1), phash_to_hex(255), phash_to_hex(NO_HASH)
     ('ffffffffffffffff', '00000000000000ff', '')
     """
-    return "" if value == UNKNOWN else f"{value & _MASK:016x}"
+    return "" if value == NO_HASH else f"{value & _MASK:016x}"
 
 
 def phash_from_hex(text: str) -> int:

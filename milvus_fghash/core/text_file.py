@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from milvus_fghash.core.bounded_file import SETTINGS_BYTES, open_regular, read_bounded
+from milvus_fghash.core.bounded_file import MAX_SETTINGS_BYTES, open_regular, read_bounded
 from milvus_fghash.core.lfs_pointer import reject_pointer
 from milvus_fghash.errors import ConfigError, FghashError
 
@@ -39,15 +39,17 @@ def open_text(
         yield stream
 
 
-def read_text(path: Path, what: str, error: type[FghashError] = ConfigError, *, most: int = SETTINGS_BYTES) -> str:
+def read_text(
+    path: Path, what: str, error: type[FghashError] = ConfigError, *, max_bytes: int = MAX_SETTINGS_BYTES
+) -> str:
     """The whole of a text file that a person names, with every line break as a single line feed. It may be a pipe.
 
     Args:
-        most: bytes that it may have.
+        max_bytes: largest file that is read.
         what, error: as of `open_text`, which tells the errors, too.
     """
     with _explained(path, what, error):
-        raw = io.BytesIO(read_bounded(path, most, regular=False))
+        raw = io.BytesIO(read_bounded(path, max_bytes, regular=False))
         return io.TextIOWrapper(raw, ENCODING).read()
 
 

@@ -23,7 +23,7 @@ class Classes:
 
     Attributes:
         labels, splits: (n,) "" where there is none.
-        source, warnings: as in `Survey`.
+        source, warnings: as in `ReadReport`.
     """
 
     labels: tuple[str, ...]

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.datasets.paths import folders_above, inside
+from milvus_fghash.datasets.paths import parent_folders, relative_path
+from milvus_fghash.datasets.read_report import ReadReport
 from milvus_fghash.datasets.sources.location import Source, Url
-from milvus_fghash.datasets.survey import Survey
-from milvus_fghash.datasets.tables.columns import Cells, Column
+from milvus_fghash.datasets.tables.columns import Column, ExtraColumns
 from milvus_fghash.errors import ConfigError, DataError, nearest
 
 T = TypeVar("T")
@@ -41,36 +41,36 @@ class Dataset:
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     splits: tuple[str, ...]
-    walked: bool = False
+    scanned: bool = False
     """Whether they were found by looking for pictures below ``root``, so that a new one there would be a photo too."""
-    places: tuple[Source, ...] = ()
+    sources: tuple[Source, ...] = ()
     """(n,) where they are, when they are not all files below ``root``."""
     url: Url | None = None
     """Where the listing comes from, when that is not here."""
-    cells: Cells = field(default_factory=Cells)
+    extra_columns: ExtraColumns = field(default_factory=ExtraColumns)
     """What a list says of them beyond that."""
-    unknown: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
     """Paths of folders and archives below ``root`` of which nobody can tell what is in them; "" stands for all."""
-    asked: tuple[str, ...] = field(default=(), compare=False)
+    listed_folders: tuple[str, ...] = field(default=(), compare=False)
     """Paths of folders elsewhere that were listed one by one; what answers for such a one may be no listing of it."""
-    survey: Survey = field(default_factory=Survey, compare=False)
+    read_report: ReadReport = field(default_factory=ReadReport, compare=False)
     """Where the classes come from, and what was left out."""
-    given: Path | Url | None = field(default=None, compare=False)
+    location: Path | Url | None = field(default=None, compare=False)
     """What was read, as it was given: a list or a folder of archives has another ``root``."""
-    part: str = field(default="", compare=False)
+    selected_splits: str = field(default="", compare=False)
     """The split, or splits between commas, that these photos are all of; "" where all of what was read are here."""
 
     def __post_init__(self) -> None:
         if not self.ids:
-            left_out = self.survey.left_out
+            left_out = self.read_report.left_out
             parts = (f"left out: {left_out}" if left_out.counts else "", left_out.hint)
             raise DataError("; ".join([f"no photos found in {self.origin}", *filter(None, parts)]))
         sizes = {len(self.ids), len(self.paths), len(self.labels), len(self.splits)}
-        sizes |= {len(column) for column in self.cells.values.values()}
+        sizes |= {len(column) for column in self.extra_columns.values.values()}
         if len(sizes) != 1:
             raise DataError(f"the columns of the listing of {self.origin} differ in length: {sorted(sizes)}")
-        if self.places and len(self.places) != len(self.ids):
-            raise DataError(f"the listing of {self.origin} has {len(self.ids)} photos and {len(self.places)} places")
+        if self.sources and len(self.sources) != len(self.ids):
+            raise DataError(f"the listing of {self.origin} has {len(self.ids)} photos and {len(self.sources)} places")
         if len(set(self.ids)) != len(self.ids):
             twice = Counter(self.ids).most_common(1)[0][0]
             raise DataError(f"id {twice!r} stands twice in the listing of {self.origin}; ids must be unique")
@@ -86,7 +86,7 @@ class Dataset:
     @property
     def origin(self) -> Path | Url:
         """Where the listing comes from, as messages name it."""
-        return self.given or self.url or self.root
+        return self.location or self.url or self.root
 
     @property
     def folder(self) -> Path:
@@ -95,17 +95,17 @@ class Dataset:
         Raises:
             DataError: when the photos are not all files below it.
         """
-        if self.places:
+        if self.sources:
             raise DataError(
                 f"the photos of {self.origin} are not files in a folder here, which this asks for; copy or unpack them"
             )
         return self.root
 
-    def knows(self, path: str) -> bool:
+    def covers(self, path: str) -> bool:
         """Whether a photo of this path would be in the listing if it were there."""
-        return not any(path == folder or not folder or path.startswith(f"{folder}/") for folder in self.unknown)
+        return not any(path == folder or not folder or path.startswith(f"{folder}/") for folder in self.unlisted)
 
-    def doubting(self, gone: Iterable[str], read: Iterable[str]) -> Dataset:
+    def with_untrusted_folders(self, gone: Iterable[str], read: Iterable[str]) -> Dataset:
         """With the folders among the `unknown` whose listing cannot be trusted.
 
         Those are folders still there where photos were that are not listed any more, and nothing listed below them
@@ -115,25 +115,25 @@ class Dataset:
             gone: paths of the photos that are not listed any more.
             read: paths of the listed photos that could be read.
         """
-        doubtful = (folders_above(gone) & set(self.asked)) - folders_above(read)
-        folders = sorted(doubtful | set(self.unknown))
-        outermost = [folder for folder in folders if not doubtful & folders_above([folder])]
-        return replace(self, unknown=tuple(outermost))
+        doubtful = (parent_folders(gone) & set(self.listed_folders)) - parent_folders(read)
+        folders = sorted(doubtful | set(self.unlisted))
+        outermost = [folder for folder in folders if not doubtful & parent_folders([folder])]
+        return replace(self, unlisted=tuple(outermost))
 
     @property
-    def doubt(self) -> str:
+    def unlisted_message(self) -> str:
         """Where the listing does not know what is there, for messages."""
-        some = ", ".join(folder or str(self.origin) for folder in self.unknown[:3])
-        more = f" and {len(self.unknown) - 3:,} more" if len(self.unknown) > 3 else ""
+        some = ", ".join(folder or str(self.origin) for folder in self.unlisted[:3])
+        more = f" and {len(self.unlisted) - 3:,} more" if len(self.unlisted) > 3 else ""
         return f"{some}{more} could not be listed, or came back empty or with nothing that can be read"
 
     def file(self, row: int) -> Path:
         """Full path of one photo; raises as `folder`."""
         return self.folder / self.paths[row]
 
-    def place(self, row: int) -> Source:
+    def source(self, row: int) -> Source:
         """Where one photo is, be it a file or not."""
-        return self.places[row] if self.places else self.file(row)
+        return self.sources[row] if self.sources else self.file(row)
 
     def check_paths(self) -> None:
         """`check_path` of each.
@@ -152,8 +152,8 @@ class Dataset:
         Raises:
             DataError: begins with ``where``.
         """
-        if not self.places:
-            inside(self.paths[row], where)
+        if not self.sources:
+            relative_path(self.paths[row], where)
 
     def keep_apart(self, out: Path) -> None:
         """For what writes files: they must not replace a photo, nor be taken for photos.
@@ -162,7 +162,7 @@ class Dataset:
             ConfigError: when ``out`` is the list of the photos, their archive or folder, one of them, or stands where
                 new ones are looked for.
         """
-        if isinstance(self.given, Path) and self.given.is_file() and out.resolve() == self.given.resolve():
+        if isinstance(self.location, Path) and self.location.is_file() and out.resolve() == self.location.resolve():
             raise ConfigError(
                 f"{out} is the list of the photos, or their archive; give another file for what is written"
             )
@@ -176,7 +176,7 @@ class Dataset:
         inside = place.relative_to(root)
         if inside.as_posix() in self.paths:
             raise ConfigError(f"{out} is one of the photos; give another file for what is written")
-        if self.walked and not any(part.startswith(".") for part in inside.parts):
+        if self.scanned and not any(part.startswith(".") for part in inside.parts):
             raise ConfigError(
                 f"{out} lies among the photos of {self.origin}; give a place beside them for what is written"
             )
@@ -197,7 +197,7 @@ class Dataset:
             )
             raise DataError(f"no photo belongs to the split {one!r} in {self.origin}. {hint}")
         part = self.take([row for row, split in enumerate(self.splits) if split in names])
-        return replace(part, part=",".join(sorted(names)))
+        return replace(part, selected_splits=",".join(sorted(names)))
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Dataset:
         """Some of the photos, in the order of ``rows``."""
@@ -211,13 +211,13 @@ class Dataset:
             paths=pick(self.paths),
             labels=pick(self.labels),
             splits=pick(self.splits),
-            places=pick(self.places) if self.places else (),
-            cells=self.cells.take([int(row) for row in rows]),
+            sources=pick(self.sources) if self.sources else (),
+            extra_columns=self.extra_columns.take([int(row) for row in rows]),
         )
 
     def as_columns(self, columns: Sequence[Column]) -> Dataset:
-        """The photos as a collection with these columns takes them, see `Cells.as_columns`."""
-        return replace(self, cells=self.cells.as_columns(columns))
+        """The photos as a collection with these columns takes them, see `ExtraColumns.as_columns`."""
+        return replace(self, extra_columns=self.extra_columns.as_columns(columns))
 
     def label_numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """(n,) position of each photo's class in ``classes``.
@@ -272,7 +272,7 @@ def summary(dataset: Dataset) -> str:
     labels, splits = Counter(dataset.labels), Counter(dataset.splits)
     nameless, no_split = labels.pop("", 0), splits.pop("", 0)
     classes = f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}" if labels else "no classes"
-    if origin := dataset.survey.classes:
+    if origin := dataset.read_report.classes:
         classes += f" ({origin})"
     if labels and nameless:
         classes += f", {nameless:,} {'photo' if nameless == 1 else 'photos'} without"
@@ -289,6 +289,6 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "photos": len(dataset),
         "classes": len({label for label in dataset.labels if label}),
         "splits": {name: count for name, count in sorted(Counter(dataset.splits).items()) if name},
-        "class_from": dataset.survey.classes,
-        "left_out": dict(dataset.survey.left_out.counts),
+        "class_from": dataset.read_report.classes,
+        "left_out": dict(dataset.read_report.left_out.counts),
     }

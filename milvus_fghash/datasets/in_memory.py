@@ -24,7 +24,7 @@ from milvus_fghash.datasets.sources.location import (
     name_of,
     protocol_of,
 )
-from milvus_fghash.datasets.tables.columns import Cells, types_of
+from milvus_fghash.datasets.tables.columns import ExtraColumns, types_of
 from milvus_fghash.errors import CodeError, ConfigError, DataError, FghashError, ImageRejected, nearest
 
 T = TypeVar("T")
@@ -109,9 +109,9 @@ def dataset_in_memory(
         paths=paths,
         labels=tuple(labels.get(path, "") for path in paths),
         splits=("",) * len(paths),
-        places=tuple(_held(path, photo) for path, photo in photos.items()),
+        sources=tuple(_held(path, photo) for path, photo in photos.items()),
         url=url,
-        cells=Cells(values, types_of(values)),
+        extra_columns=ExtraColumns(values, types_of(values)),
     )
 
 

@@ -12,10 +12,10 @@ from milvus_fghash.errors import DataError
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def inside(path: str, where: str) -> str:
+def relative_path(path: str, where: str) -> str:
     r"""The path in its shortest POSIX form, if it stays below the folder it is relative to.
 
-    >>> inside("./birds//wren.jpg", "photos.csv, line 2")
+    >>> relative_path("./birds//wren.jpg", "photos.csv, line 2")
     'birds/wren.jpg'
 
     Raises:
@@ -33,10 +33,10 @@ def inside(path: str, where: str) -> str:
     return "/".join(names)
 
 
-def folders_above(paths: Iterable[str]) -> set[str]:
+def parent_folders(paths: Iterable[str]) -> set[str]:
     """All folders that some POSIX paths lie in; "" is the one that they are relative to.
 
-    >>> sorted(folders_above(["birds/jay/0.png", "a.png"]))
+    >>> sorted(parent_folders(["birds/jay/0.png", "a.png"]))
     ['', 'birds', 'birds/jay']
     """
     found: set[str] = set()
@@ -46,7 +46,7 @@ def folders_above(paths: Iterable[str]) -> set[str]:
     return found
 
 
-class Below:
+class FolderBoundary:
     """Whether files lie below a folder, with all links followed."""
 
     def __init__(self, root: Path) -> None:
@@ -68,7 +68,7 @@ class Below:
         return os.path.commonpath([self.root, real]) == self.root
 
 
-def check_present(root: Path, paths: Iterable[tuple[str, str]], hint: str) -> None:
+def check_files_exist(root: Path, paths: Iterable[tuple[str, str]], hint: str) -> None:
     """See that all photos of a list are there, reading each folder once.
 
     Args:

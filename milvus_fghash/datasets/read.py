@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from milvus_fghash.core.masking import KNOWN
+from milvus_fghash.core.masking import KNOWN_SECRETS
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.layouts import aircraft, cifar, cub, dogs, flowers, folder, food101, nabirds, vegfru
-from milvus_fghash.datasets.selection import DEFAULT_SELECTION, Selection, Sieve
+from milvus_fghash.datasets.selection import DEFAULT_SELECTION, PhotoFilter, Selection
 from milvus_fghash.datasets.sources import archives, remote_folder, remote_table
-from milvus_fghash.datasets.sources.location import Url, place_named
+from milvus_fghash.datasets.sources.location import Url, parse_location
 from milvus_fghash.datasets.tables import table
 from milvus_fghash.errors import ConfigError, DataError, nearest
 
@@ -24,7 +24,7 @@ __all__ = [
     "Selection",
     "Url",
     "detect",
-    "place_named",
+    "parse_location",
     "read",
     "read_dataset",
 ]
@@ -60,9 +60,11 @@ def _listed(read: Callable[[PhotoLocation], Dataset]) -> Callable[[PhotoLocation
         dataset = read(root)
         if not selection.exclude:
             return dataset
-        sieve = Sieve(selection, usual=False)
-        dataset = dataset.take([row for row, path in enumerate(dataset.paths) if sieve.takes(path, is_photo=True)])
-        return replace(dataset, survey=replace(dataset.survey, left_out=sieve.left_out))
+        photo_filter = PhotoFilter(selection, system_names=False)
+        dataset = dataset.take(
+            [row for row, path in enumerate(dataset.paths) if photo_filter.accepts(path, is_photo=True)]
+        )
+        return replace(dataset, read_report=replace(dataset.read_report, left_out=photo_filter.left_out))
 
     return read_selected
 
@@ -169,15 +171,15 @@ def read(layout: str, root: Path | Url, selection: Selection = DEFAULT_SELECTION
     card = DATASETS[layout]
     if isinstance(root, Path):
         _check_reachable(root)
-        dataset = replace(card.read(root, selection), given=root)
-        if dataset.survey.classes:
+        dataset = replace(card.read(root, selection), location=root)
+        if dataset.read_report.classes:
             return dataset
-        return replace(dataset, survey=replace(dataset.survey, classes=f"as the lists of {layout} say"))
-    KNOWN.add_url(root.full)
+        return replace(dataset, read_report=replace(dataset.read_report, classes=f"as the lists of {layout} say"))
+    KNOWN_SECRETS.add_url(root.full)
     if card.read_url is None:
         able = ", ".join(name for name, card in DATASETS.items() if card.read_url)
         raise DataError(f"the layout {layout} is read in a folder here only; behind a URL: {able}")
-    return replace(card.read_url(root, selection), given=root)
+    return replace(card.read_url(root, selection), location=root)
 
 
 def _check_reachable(root: Path) -> None:
@@ -224,7 +226,7 @@ def detect(root: Path | Url) -> str:
     names = [name for name, marks in fitting.items() if not any(marks < more for more in fitting.values())]
     if len(names) > 1:
         raise DataError(f"{root} looks like {' and like '.join(names)}; name the data set that is meant")
-    if not names and archives.are_all_of(root):
+    if not names and archives.holds_only_archives(root):
         return "archive"
     return names[0] if names else "folder"
 
@@ -254,7 +256,7 @@ def read_dataset(
     """
     if not isinstance(photos, str | Path | Url):
         raise DataError(f"photos must be a path or a URL, got {type(photos).__name__}")
-    place = place_named(photos)
+    place = parse_location(photos)
     if isinstance(place, Path) and "{" not in place.name:
         _check_reachable(place)
         if not place.exists():

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from milvus_fghash.datasets.survey import LeftOut
-from milvus_fghash.errors import ConfigError, several
+from milvus_fghash.datasets.read_report import LeftOut
+from milvus_fghash.errors import ConfigError, check_not_string
 
 ClassLevel = Literal["auto", "top", "leaf"] | int
 """Which of the folders above a photo is its class, see `classes`."""
-EXCLUDED: Final = (
+SYSTEM_NAMES: Final = (
     "@eaDir", "@tmp", "@Recycle", "@Recently-Snapshot", "@__thumb", "#recycle", "#snapshot",  # NAS
     "__MACOSX", "Temporary Items", "Network Trash Folder",  # macOS
     "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information",  # Windows
@@ -23,7 +23,7 @@ EXCLUDED: Final = (
 """Names of files and folders that systems and programs make; what lies there is never a photo of the data set."""
 HIDDEN: Final = "hidden"
 """What `LeftOut` calls a name with a leading dot."""
-LONGEST_PATH: Final = 4096
+MAX_PATH_LENGTH: Final = 4096
 """Letters of a path that is looked into; a longer one, which only an archive can hold, is rejected later."""
 
 
@@ -37,9 +37,9 @@ class Selection:
     Attributes:
         class_level: which of the folders above a photo is its class: "top", "leaf" (the innermost), a number from 1
             (the top), or "auto".
-        exclude: globs, beside those of `EXCLUDED`, of what is left out. One without a slash is for the name of a file
-            or folder anywhere; one with a slash for a path below the place, with ``**`` for any folders. Capitals do
-            not matter. What lies in a folder that is left out is left out too.
+        exclude: globs, beside those of `SYSTEM_NAMES`, of what is left out. One without a slash is for the name of a
+            file or folder anywhere; one with a slash for a path below the place, with ``**`` for any folders. Capitals
+            do not matter. What lies in a folder that is left out is left out too.
         follow_links: whether links to folders are followed. Circles are cut.
 
     Raises:
@@ -51,7 +51,7 @@ class Selection:
     follow_links: bool = False
 
     def __post_init__(self) -> None:
-        several(self.exclude, "exclude")
+        check_not_string(self.exclude, "exclude")
         level = self.class_level
         if level not in _LEVELS and (not isinstance(level, int) or isinstance(level, bool) or level < 1):
             raise ConfigError(f"the class level {level!r} must be auto, top, leaf, or a number from 1")
@@ -77,30 +77,33 @@ def class_level(text: str) -> ClassLevel:
 
 
 @dataclass
-class Sieve:
+class PhotoFilter:
     """Parts photos from what is left out, and counts that."""
 
     selection: Selection = field(default_factory=Selection)
-    usual: bool = True
-    """Whether hidden names and those of `EXCLUDED` are left out too."""
+    system_names: bool = True
+    """Whether hidden names and those of `SYSTEM_NAMES` are left out too."""
     left_out: LeftOut = field(default_factory=LeftOut)
     _folders: dict[str, bool] = field(default_factory=dict)
     """Folder -> whether what lies in it is taken."""
 
     def __post_init__(self) -> None:
-        parts = [(glob, _parts(glob.lower())) for glob in (*(EXCLUDED if self.usual else ()), *self.selection.exclude)]
+        parts = [
+            (glob, _parts(glob.lower()))
+            for glob in (*(SYSTEM_NAMES if self.system_names else ()), *self.selection.exclude)
+        ]
         self._of_names = [(glob, names[0]) for glob, names in parts if len(names) == 1 and glob[0] != "/"]
         self._of_paths = [(glob, names) for glob, names in parts if len(names) > 1 or glob[0] == "/"]
         self._any_name = re.compile("|".join(fnmatch.translate(pattern) for _, pattern in self._of_names))
 
-    def takes(self, path: str, *, is_photo: bool) -> bool:
+    def accepts(self, path: str, *, is_photo: bool) -> bool:
         """Whether a file is taken; if not, it is counted by what leaves it out, or by its suffix.
 
         Args:
             path: POSIX, relative to the place that is read; ``.`` and empty parts of it do not matter.
             is_photo: whether it would be one by its name. Other files count only where no rule leaves them out.
         """
-        if len(path) > LONGEST_PATH:
+        if len(path) > MAX_PATH_LENGTH:
             return is_photo
         folder, _, name = path.rpartition("/")
         if folder and not self._is_open(folder):
@@ -133,7 +136,7 @@ class Sieve:
         """What leaves out a file or folder by its own name or path; "" when it is taken."""
         if name in ("", ".", ".."):  # of what leads out, others tell
             return ""
-        if self.usual and name.startswith("."):
+        if self.system_names and name.startswith("."):
             return HIDDEN
         if self._of_names and self._any_name.match(name := name.lower()):
             return next((glob for glob, pattern in self._of_names if fnmatch.fnmatchcase(name, pattern)), "")

@@ -10,7 +10,7 @@ from typing import Final
 from milvus_fghash._version import __version__
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import code_bytes, hamming
-from milvus_fghash.core.perceptual_hash import ALIKE, BITS, UNKNOWN, phash_to_hex
+from milvus_fghash.core.perceptual_hash import BITS, MAX_COPY_DISTANCE, NO_HASH, phash_to_hex
 from milvus_fghash.datasets.tables.columns import own_id
 from milvus_fghash.dedupe.grouping import Census, Kind, compare_here, find_groups
 from milvus_fghash.dedupe.photo_hashes import read_phashes
@@ -54,7 +54,7 @@ def find_duplicates(
     earlier: Duplicates | None = None,
     progress: Progress | None = None,
     *,
-    confirm_within: int = ALIKE,
+    confirm_within: int = MAX_COPY_DISTANCE,
     photos: Sequence[Path] = (),
 ) -> Duplicates:
     """Groups of rows with equal contents or near codes; reads what was just written.
@@ -223,7 +223,7 @@ def _described(
     _check_unchanged(collection, census, rows, wanted)
     phashes = list(rows.phashes_or_unknown)
     near = {position[key] for kind, ids in parts if kind == "near" for key in ids}
-    unknown = sorted(row for row in near if phashes[row] == UNKNOWN)
+    unknown = sorted(row for row in near if phashes[row] == NO_HASH)
     for row, phash in read_phashes(rows, unknown, photos, progress):
         phashes[row] = phash
     groups = []

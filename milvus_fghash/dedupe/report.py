@@ -13,15 +13,15 @@ import numpy as np
 from pydantic import Field
 
 from milvus_fghash.core.atomic_io import write_atomic
-from milvus_fghash.core.bounded_file import LIST_BYTES, read_bounded
+from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, read_bounded
 from milvus_fghash.core.codes import hamming
 from milvus_fghash.core.file_models import Frozen, read_model
 from milvus_fghash.core.lfs_pointer import reject_pointer
-from milvus_fghash.core.perceptual_hash import ALIKE, BITS
+from milvus_fghash.core.perceptual_hash import BITS, MAX_COPY_DISTANCE
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.core.untrusted_text import csv_cell
 from milvus_fghash.dedupe.grouping import Earlier, Kind
-from milvus_fghash.errors import ConfigError, DataError, nearest, several
+from milvus_fghash.errors import ConfigError, DataError, check_not_string, nearest
 
 Count = Annotated[int, Field(ge=0)]
 Keep = Literal["first", "last"]
@@ -81,7 +81,7 @@ class Duplicates(Frozen):
     bits: Annotated[int, Field(gt=0)]
     max_distance: Count
     """In bits; near rows differ in at most so many."""
-    confirmed_within: Annotated[int, Field(ge=0, le=BITS)] = ALIKE
+    confirmed_within: Annotated[int, Field(ge=0, le=BITS)] = MAX_COPY_DISTANCE
     """In bits of 64; perceptual hashes of confirmed copies differ in at most so many."""
     n_rows: Count
     n_searched: Count
@@ -121,7 +121,7 @@ class Duplicates(Frozen):
         """
         reject_pointer(path, DataError)
         try:
-            values = parse_json(read_bounded(path, LIST_BYTES, regular=False))
+            values = parse_json(read_bounded(path, MAX_LIST_BYTES, regular=False))
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
         except ValueError as error:
@@ -156,7 +156,7 @@ def tally(groups: Iterable[Group], kind: Kind) -> Tally:
     return Tally(groups=len(parts), rows=rows, spare=rows - len(parts), confirmed=confirmed)
 
 
-def copies(members: Sequence[Member], within: int = ALIKE, keep: Keep = "first") -> dict[str, Member]:
+def copies(members: Sequence[Member], within: int = MAX_COPY_DISTANCE, keep: Keep = "first") -> dict[str, Member]:
     """Id of each row that is a confirmed copy -> the row it is a copy of, which stays.
 
     A pair is confirmed by equal files, or by perceptual hashes that differ in at most ``within`` bits. Joins by code go
@@ -184,7 +184,9 @@ def copies(members: Sequence[Member], within: int = ALIKE, keep: Keep = "first")
     return found
 
 
-def spare_rows(groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first", within: int = ALIKE) -> list[str]:
+def spare_rows(
+    groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first", within: int = MAX_COPY_DISTANCE
+) -> list[str]:
     """Ids of all rows of these kinds of groups that are confirmed copies of rows that stay, ascending; see `copies`.
 
     >>> a, b = (Member(id=key, path="", label="", content_sha="c", distance=0) for key in ("7", "5"))
@@ -196,14 +198,14 @@ def spare_rows(groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "fir
 
 
 def copies_of(
-    groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first", within: int = ALIKE
+    groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first", within: int = MAX_COPY_DISTANCE
 ) -> dict[str, Member]:
     """`copies` of all groups of these kinds together.
 
     Raises:
         ConfigError: for another kind, or another row to keep, than there are.
     """
-    wanted = set(several(kinds if isinstance(kinds, str) else list(kinds), "kinds"))
+    wanted = set(check_not_string(kinds if isinstance(kinds, str) else list(kinds), "kinds"))
     if unknown := sorted(wanted - set(get_args(Kind))):
         raise ConfigError(f"there is no kind of duplicates {unknown[0]!r}. {nearest(unknown[0], get_args(Kind))}")
     if keep not in get_args(Keep):

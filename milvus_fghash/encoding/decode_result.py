@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from milvus_fghash.core.image_formats import EXTRA
 from milvus_fghash.core.images import Limits, Preprocessing, open_rgb, prepare, read_file
-from milvus_fghash.core.perceptual_hash import UNKNOWN, perceptual_hash
+from milvus_fghash.core.perceptual_hash import NO_HASH, perceptual_hash
 from milvus_fghash.datasets.sources.location import Source
-from milvus_fghash.datasets.sources.open import Begun, read_source
+from milvus_fghash.datasets.sources.reader import PendingRead, read_source
 from milvus_fghash.errors import ImageRejected
 
 
@@ -50,10 +50,12 @@ class Photo:
     row: int
     pixels: NDArray[np.uint8]
     content_sha: str
-    phash: int = UNKNOWN
+    phash: int = NO_HASH
 
 
-def decode_one(row: int, source: Source | Begun, preprocessing: Preprocessing, limits: Limits) -> Photo | Rejected:
+def decode_one(
+    row: int, source: Source | PendingRead, preprocessing: Preprocessing, limits: Limits
+) -> Photo | Rejected:
     """A photo that takes more memory than there is, or than a worker may take, is rejected as `broken`."""
     try:
         data = read_file(source, limits) if isinstance(source, Path) else read_source(source, limits.max_bytes)
@@ -79,6 +81,6 @@ def advice(reasons: Mapping[str, int]) -> Iterator[str]:
         yield f"files that are Git LFS pointers: {pointers:,}; run git lfs pull in their repository, and this again"
 
 
-def shown(source: Source | Begun) -> str:
+def shown(source: Source | PendingRead) -> str:
     """How a photo's place is called in reports."""
-    return str(source) if isinstance(source, Path) else source.shown
+    return str(source) if isinstance(source, Path) else source.display_name

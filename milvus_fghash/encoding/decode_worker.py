@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from milvus_fghash.core.image_formats import use_one_thread
 from milvus_fghash.core.images import Limits, Preprocessing
 from milvus_fghash.datasets.sources.location import PhotoLocation
-from milvus_fghash.datasets.sources.open import Begun, begin
+from milvus_fghash.datasets.sources.reader import PendingRead, start_read
 from milvus_fghash.encoding.decode_result import Rejected, decode_one
 
 READY: Final = b"ready"
@@ -92,11 +92,11 @@ class Inbox:
 
     def __init__(self, pipe: Connection, setup: Setup) -> None:
         self.pipe, self.setup = pipe, setup
-        self._asked: deque[Path | Begun] = deque()
+        self._asked: deque[Path | PendingRead] = deque()
         self._woken, self._wake = Pipe(duplex=False)
         self._fetches = False
 
-    def next(self) -> Path | Begun | None:
+    def next(self) -> Path | PendingRead | None:
         """The next photo, when its bytes are here; None when the other side is gone."""
         while os.getppid() == self.setup.parent:
             while self.pipe.poll():
@@ -107,11 +107,11 @@ class Inbox:
                 self._woken.recv_bytes()
         return None
 
-    def _begun(self, source: Path | PhotoLocation) -> Path | Begun:
+    def _begun(self, source: Path | PhotoLocation) -> Path | PendingRead:
         if isinstance(source, Path):
             return source
         limits = self.setup.limits
-        begun = begin(source, limits.max_bytes, FETCHING * self.setup.timeout)
+        begun = start_read(source, limits.max_bytes, FETCHING * self.setup.timeout)
         if begun.coming:
             begun.coming.add_done_callback(lambda _: self._wake.send_bytes(b"."))
             if not self._fetches:  # now that all is loaded which that takes
@@ -120,7 +120,7 @@ class Inbox:
         return begun
 
 
-def _is_here(source: Path | Begun) -> bool:
+def _is_here(source: Path | PendingRead) -> bool:
     return isinstance(source, Path) or source.coming is None or source.coming.done()
 
 

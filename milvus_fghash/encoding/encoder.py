@@ -21,11 +21,11 @@ from milvus_fghash.core.codes import Codes, check_codes, code_bytes, pack
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
 from milvus_fghash.datasets.in_memory import ImageLike, source_of
 from milvus_fghash.datasets.sources.location import PhotoLocation, Source
-from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.encoding.decode_stream import TIMEOUT, Photo, Rejected, batches, decode, workers_for
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT, GraphRuns, check_timeout
 from milvus_fghash.encoding.session import open_session
-from milvus_fghash.errors import BundleError, CodeError, ConfigError, ImageRejected, several
+from milvus_fghash.errors import BundleError, CodeError, ConfigError, ImageRejected, check_not_string
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -352,7 +352,7 @@ class Encoder:
         """
         codes: list[bytes] = []
         rejected: list[tuple[int, ImageRejected]] = []
-        for number, image in enumerate(several(images, "the photos")):
+        for number, image in enumerate(check_not_string(images, "the photos")):
             try:
                 codes.append(self.encode_image(image).tobytes())
             except ImageRejected as error:

@@ -216,7 +216,7 @@ def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Co
 
 
 def _encode(encoder: Encoder, photos: Dataset, limits: Limits, role: str, progress: Progress) -> _Coded:
-    encoded = encoder.encode_files([photos.place(row) for row in range(len(photos))], limits, progress=progress)
+    encoded = encoder.encode_files([photos.source(row) for row in range(len(photos))], limits, progress=progress)
     if not len(encoded.codes):
         first = encoded.rejected[0]
         raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")

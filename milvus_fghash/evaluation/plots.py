@@ -16,7 +16,7 @@ import numpy as np
 
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.untrusted_text import printable_lines
-from milvus_fghash.errors import DataError, optional_part
+from milvus_fghash.errors import DataError, optional_extra
 from milvus_fghash.evaluation.record import Evaluation, EvaluationRecord
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def check_matplotlib() -> None:
     Raises:
         MissingExtra: without matplotlib.
     """
-    with optional_part("plot"):
+    with optional_extra("plot"):
         import matplotlib  # noqa: F401
 
 
@@ -198,7 +198,7 @@ def bit_balance(records: Records) -> Figure:
 
 
 def _figure(rows: int) -> tuple[Figure, list[Axes]]:
-    with optional_part("plot"):
+    with optional_extra("plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     figure = Figure(figsize=(8, 5 if rows == 1 else 3.2 * rows), layout="constrained")

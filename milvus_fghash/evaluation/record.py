@@ -20,7 +20,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from milvus_fghash._version import __version__
 from milvus_fghash.core.atomic_io import write_atomic
-from milvus_fghash.core.bounded_file import NOTE_BYTES, read_bounded
+from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.codes import Codes
 from milvus_fghash.core.file_models import Frozen, read_model
 from milvus_fghash.core.text_file import parse_json
@@ -146,7 +146,7 @@ def read_evaluation(path: Path) -> Evaluation:
         ConfigError: when it is no evaluation, or one of a newer version.
     """
     try:
-        values = parse_json(read_bounded(Path(path), NOTE_BYTES, regular=False))
+        values = parse_json(read_bounded(Path(path), MAX_RECORD_BYTES, regular=False))
     except OSError as error:
         raise DataError(f"cannot read the evaluation {path}: {error.strerror}") from None
     except ValueError as error:

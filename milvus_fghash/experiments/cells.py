@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from milvus_fghash.core.atomic_io import write_atomic, written
-from milvus_fghash.core.bounded_file import NOTE_BYTES, read_bounded
+from milvus_fghash.core.atomic_io import atomic_path, write_atomic
+from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.codes import Codes, pack
 from milvus_fghash.datasets.dataset import Dataset, split_by_class, split_names
 from milvus_fghash.errors import DataError, NotFinite
@@ -176,7 +176,7 @@ def _claim_folder(folder: Path, identity: Identity) -> None:
     """Keep an unfinished training of the same identity; remove one of another, whose rounds and weights may differ."""
     file, text = folder / "identity.json", identity.model_dump_json()
     with suppress(OSError):  # no file yet, or one that no training wrote
-        if read_bounded(file, NOTE_BYTES) == text.encode():
+        if read_bounded(file, MAX_RECORD_BYTES) == text.encode():
             return
     if folder.exists():
         shutil.rmtree(folder)
@@ -235,7 +235,7 @@ def _save_codes(path: Path, queries: Codes, galleries: dict[GalleryKind, Codes],
     labels = {"query_labels": query_labels, "gallery_labels": gallery_labels}
     codes = {str(kind): stored for kind, stored in galleries.items()}
     try:
-        with written(path) as temporary, open(temporary, "wb") as file:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, queries=queries, **codes, **labels)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from None

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from milvus_fghash.bundle.bundle import is_bundle
-from milvus_fghash.core.atomic_io import written
-from milvus_fghash.core.bounded_file import LIST_BYTES, read_bounded
+from milvus_fghash.core.atomic_io import atomic_path
+from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, read_bounded
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.images import load
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.decode_stream import Rejected
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
-from milvus_fghash.errors import ConfigError, DataError, optional_part
+from milvus_fghash.errors import ConfigError, DataError, optional_extra
 from milvus_fghash.explain.bit_facts import bit_facts
 from milvus_fghash.explain.contents import BitPart, Contents, QueryPart, Shown
 from milvus_fghash.explain.html.page import MARK, page
@@ -128,7 +128,7 @@ def explain(
             if not np.array_equal(before.rows, now.rows):
                 raise DataError("photos came or went while they were read; try again")
     try:
-        with written(out.resolve()) as folder:
+        with atomic_path(out.resolve()) as folder:
             (folder / PHOTOS).mkdir(parents=True)
             album = Album(folder, gallery, models[0].preprocessing)
             contents = Contents(
@@ -162,7 +162,7 @@ def reject_taken(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise DataError(f"{out} exists; choose another folder, or overwrite it", setting="overwrite")
-    ours = (out / PAGE).is_file() and MARK.encode() in read_bounded(out / PAGE, LIST_BYTES)
+    ours = (out / PAGE).is_file() and MARK.encode() in read_bounded(out / PAGE, MAX_LIST_BYTES)
     if not ours or any(file.suffix != ".png" and file.name not in (PAGE, PHOTOS) for file in out.iterdir()):
         raise DataError(f"{out} holds something else than a page of explain, so it is not overwritten")
 
@@ -252,7 +252,7 @@ def open_model(
         from milvus_fghash.explain.bundle_model import BundleModel
 
         return BundleModel(path, provider, threads, encode_timeout)
-    with optional_part("train"):
+    with optional_extra("train"):
         from milvus_fghash.explain.checkpoint_model import CheckpointModel
 
     return CheckpointModel(path, device)

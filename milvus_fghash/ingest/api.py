@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.core.atomic_io import write_atomic, written
+from milvus_fghash.core.atomic_io import atomic_path, write_atomic
 from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Url
@@ -101,7 +101,7 @@ def write_report(report: Path, rejected: Iterable[tuple[str, str, str]]) -> None
         DataError: when it cannot be written; nothing is left behind.
     """
     try:
-        with written(report) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+        with atomic_path(report) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
             for path, reason, message in rejected:
                 file.write(json.dumps({"path": path, "reason": reason, "message": message}) + "\n")
     except OSError as error:

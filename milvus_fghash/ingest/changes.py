@@ -85,7 +85,7 @@ class Changes:
     _rivals: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        if "namespace" in self.dataset.cells.values:
+        if "namespace" in self.dataset.extra_columns.values:
             raise DataError(
                 "the list of photos has a column 'namespace', a name that `meta` keeps for the namespace; rename it"
             )
@@ -98,7 +98,7 @@ class Changes:
         """The source of the photos, as journal and records have it."""
         place = self.photos or self.dataset.origin
         photos = str(place.resolve() if isinstance(place, Path) else place)
-        return {"photos": photos, "part": self.part or self.dataset.part, "namespace": self.namespace}
+        return {"photos": photos, "part": self.part or self.dataset.selected_splits, "namespace": self.namespace}
 
     def todo(self) -> Iterator[PendingPhoto]:
         """Photos that are new, changed, or to be tried again, in the order of the listing."""
@@ -132,9 +132,9 @@ class Changes:
 
         The rule is noted. Photos are compared only when it is another one than was noted, or none was.
         """
-        rule = self.dataset.survey.classes
+        rule = self.dataset.read_report.classes
         before = self.journal.replace_class_rule(self.source, rule)
-        if before == rule or (before is None and self.dataset.cells.lines):  # lists always said the classes
+        if before == rule or (before is None and self.dataset.extra_columns.lines):  # lists always said the classes
             return ""
         count = 0
         for start in range(0, len(self.dataset), LOOKED_UP):
@@ -158,7 +158,7 @@ class Changes:
 
     def meta(self, row: int) -> dict[str, Any]:
         """What goes into the column `meta`."""
-        return {**self.dataset.cells.meta(row), **self._own_meta(row)}
+        return {**self.dataset.extra_columns.meta(row), **self._own_meta(row)}
 
     def _own_meta(self, row: int) -> dict[str, str]:
         known = {"split": self.dataset.splits[row], "namespace": self.namespace}
@@ -167,18 +167,18 @@ class Changes:
     def gone(self) -> list[str]:
         """Ids with a row whose photos the listing no longer has; ask when all of it has been seen.
 
-        Those are not among them that lie where the listing does not know what is there (`Dataset.unknown`), or cannot
+        Those are not among them that lie where the listing does not know what is there (`Dataset.unlisted`), or cannot
         be trusted (`Dataset.doubting`). A photo that is gone and has no row is forgotten, unless its row was deleted on
         purpose.
         """
         self._adopt()
         lost = self.journal.unseen_members(self.source)
-        if self.dataset.asked and (missed := self.journal.acknowledged(lost)):
+        if self.dataset.listed_folders and (missed := self.journal.acknowledged(lost)):
             missed_paths = [one.path for one in self.journal.get(list(missed)).values()]
-            self.dataset = self.dataset.doubting(missed_paths, self.journal.readable_paths())
-        if self.dataset.unknown:
+            self.dataset = self.dataset.with_untrusted_folders(missed_paths, self.journal.readable_paths())
+        if self.dataset.unlisted:
             known = self.journal.get(lost)
-            hidden = {key for key in lost if not self.dataset.knows(known[key].path if key in known else "")}
+            hidden = {key for key in lost if not self.dataset.covers(known[key].path if key in known else "")}
             self.unknown = len(self.journal.acknowledged(list(hidden)))
             lost = [key for key in lost if key not in hidden]
         acknowledged = self.journal.acknowledged(lost)
@@ -209,7 +209,7 @@ class Changes:
         return not entry.reason or not (self.retry_rejected or entry.reason in PASSING)
 
     def _stamp(self, row: int, version: str) -> str:
-        if isinstance(place := self.dataset.place(row), Path):
+        if isinstance(place := self.dataset.source(row), Path):
             try:
                 status = place.stat()
             except (OSError, ValueError):  # decoding tells what is the matter with it
@@ -219,7 +219,9 @@ class Changes:
 
     def _facts(self, row: int) -> str:
         """A digest of what the listing says of a photo."""
-        told = self.dataset.cells.known(row)  # as it was read: whether it becomes columns or `meta` is no change
+        told = self.dataset.extra_columns.known(
+            row
+        )  # as it was read: whether it becomes columns or `meta` is no change
         facts = json.dumps([self.dataset.labels[row], self._own_meta(row), *([told] if told else [])]).encode()
         return hashlib.blake2b(facts, digest_size=8).hexdigest()
 

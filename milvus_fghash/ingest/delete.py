@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.core.bounded_file import LIST_BYTES
+from milvus_fghash.core.bounded_file import MAX_LIST_BYTES
 from milvus_fghash.core.text_file import read_text
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.milvus import alias_history
@@ -134,7 +134,7 @@ def read_ids(path: Path) -> list[str]:
     Raises:
         ConfigError: when the file cannot be read, is not UTF-8, or holds no id.
     """
-    lines = read_text(path, "the ids in", most=LIST_BYTES).split("\n")
+    lines = read_text(path, "the ids in", max_bytes=MAX_LIST_BYTES).split("\n")
     ids = [line.rstrip("\r") for line in lines if line.strip()]
     if not ids:
         raise ConfigError(f"there is no id in {path}; one id a line is expected")

@@ -231,8 +231,8 @@ class IngestRun:
         gone = changes.gone()
         if changes.unknown:
             self.writer.notify(
-                f"{changes.unknown:,} photos of earlier runs may be gone or not: {self.dataset.doubt}. Their rows "
-                "stay; to have them pruned, repair or remove the folder, or delete them by their ids"
+                f"{changes.unknown:,} photos of earlier runs may be gone or not: {self.dataset.unlisted_message}. "
+                "Their rows stay; to have them pruned, repair or remove the folder, or delete them by their ids"
             )
         if not gone or not self.options.prune:
             return len(gone), 0

@@ -25,15 +25,15 @@ def versions_in_parts(dataset: Dataset, size: int) -> Iterator[tuple[range, list
 
 
 def _ask(dataset: Dataset, rows: range) -> Callable[[], list[str]]:
-    places = [dataset.place(row) for row in rows] if dataset.places else []
-    versions = ["" if isinstance(place, Path) else place.version for place in places] or [""] * len(rows)
+    places = [dataset.source(row) for row in rows] if dataset.sources else []
+    versions = ["" if isinstance(place, Path) else place.revision for place in places] or [""] * len(rows)
     remote = {at: place for at, place in enumerate(places) if isinstance(place, PhotoLocation) and place.is_remote}
-    unknown = {at: place for at, place in remote.items() if not place.version and place.size is None}
+    unknown = {at: place for at, place in remote.items() if not place.revision and place.size is None}
     if not unknown:
         return lambda: versions
-    from milvus_fghash.datasets.sources.fetch import ask_versions
+    from milvus_fghash.datasets.sources.fetch import request_revisions
 
-    coming = ask_versions(list(unknown.values()))
+    coming = request_revisions(list(unknown.values()))
 
     def wait() -> list[str]:
         for at, version in zip(unknown, coming(), strict=True):

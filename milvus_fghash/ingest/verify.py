@@ -205,7 +205,7 @@ def _with_own_ids(found: Finding, collection: HashCollection, changes: Changes) 
     shown, paths = found.ids[:SHOWN], changes.dataset.paths
     rows = collection.get(shown)
     known = {key: own_id(meta) for key, meta in zip(rows.ids, rows.metas, strict=True)}
-    listed = changes.dataset.cells.values.get(OWN_ID)
+    listed = changes.dataset.extra_columns.values.get(OWN_ID)
     for key, path in zip(shown, found.examples, strict=True):
         if listed and key not in known and path in paths and changes.id(row := paths.index(path)) == key:
             known[key] = listed[row] or ""
@@ -255,7 +255,7 @@ def _look(encoder: Encoder, dataset: Dataset, collection: HashCollection, ids: M
     code_of = dict(zip(stored.ids, stored.codes, strict=True))
     sha_of = dict(zip(stored.ids, stored.content_shas, strict=True))
     rows = [row for row, key in ids.items() if key in code_of]
-    encoded = encoder.encode_files([dataset.place(row) for row in rows])
+    encoded = encoder.encode_files([dataset.source(row) for row in rows])
     same = [
         (place, ids[rows[at]])
         for place, (at, sha) in enumerate(zip(encoded.rows, encoded.content_shas, strict=True))

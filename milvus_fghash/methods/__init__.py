@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
 
-from milvus_fghash.errors import ConfigError, nearest, optional_part
+from milvus_fghash.errors import ConfigError, nearest, optional_extra
 
 
 @dataclass(frozen=True)
@@ -95,5 +95,5 @@ def load(name: str) -> ModuleType:
         MissingExtra: when torch is not installed.
     """
     card(name)
-    with optional_part("train"):
+    with optional_extra("train"):
         return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from milvus_fghash.bundle.bundle import MANIFEST, is_bundle
-from milvus_fghash.core.bounded_file import NOTE_BYTES, read_bounded
+from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
@@ -89,6 +89,6 @@ def bundle_for(collection: HashCollection, path: Path) -> Path:
 def _fingerprint(bundle: Path) -> str | None:
     """As the manifest says; whoever opens the bundle checks it."""
     try:
-        return str(parse_json(read_bounded(bundle / MANIFEST, NOTE_BYTES, links=False))["fingerprint"])
+        return str(parse_json(read_bounded(bundle / MANIFEST, MAX_RECORD_BYTES, links=False))["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

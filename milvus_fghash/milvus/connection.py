@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import grpc
 
-from milvus_fghash.core.masking import KNOWN
+from milvus_fghash.core.masking import KNOWN_SECRETS
 from milvus_fghash.core.state_folder import state_folder
 from milvus_fghash.errors import ConfigError, StoreBusy, StoreError
 from milvus_fghash.milvus.errors import LITE_GONE, is_unimplemented, milvus_call
@@ -62,7 +62,7 @@ class ConnectionConfig:
         elif self.db_name:
             raise ConfigError(f"Milvus Lite has no databases; leave out the database name {self.db_name!r}")
         if self.token:
-            KNOWN.add_token(self.token)
+            KNOWN_SECRETS.add_token(self.token)
             _check_token(self.token)
         for name in ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path"):
             path = getattr(self, name)
@@ -84,7 +84,7 @@ class ConnectionConfig:
         return lite_path(self.uri)
 
     def _split_uri(self) -> None:
-        KNOWN.add_url(self.uri)
+        KNOWN_SECRETS.add_url(self.uri)
         parts = _parse(self.uri)
         if parts.username is not None:
             host = parts.netloc.rpartition("@")[2]

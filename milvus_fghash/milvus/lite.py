@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from milvus_fghash.core.packages import installed
-from milvus_fghash.errors import MissingExtra, StoreError, optional_part
+from milvus_fghash.errors import MissingExtra, StoreError, optional_extra
 
 LITE_FIX: Final = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
 LITE_LOG_LEVEL: Final = "GLOG_minloglevel"
@@ -81,7 +81,7 @@ def check_installed() -> None:
     if int(version.split(".")[0]) >= 3:
         raise StoreError(no_binary_vectors(version))
     try:
-        with optional_part("lite"), warnings.catch_warnings():
+        with optional_extra("lite"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pkg_resources announces its own end
             import milvus_lite  # noqa: F401
     except MissingExtra as error:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.core.codes import Codes, check_codes, code_bytes, to_hex
-from milvus_fghash.core.perceptual_hash import UNKNOWN
+from milvus_fghash.core.perceptual_hash import NO_HASH
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.tables.columns import is_int64, own_id
 from milvus_fghash.errors import CodeError, ConfigError, DataError, StoreError
@@ -69,7 +69,7 @@ class Rows:
         content_shas: (n,) SHA-256 of the files, hexadecimal; "" where it is not known.
         metas: (n,) whatever else is known, as JSON objects.
         columns: name -> (n,) values of the collection's typed columns.
-        phashes: (n,) perceptual hashes of the photos, `perceptual.UNKNOWN` where one is not known; () where none is.
+        phashes: (n,) perceptual hashes of the photos, `perceptual.NO_HASH` where one is not known; () where none is.
     """
 
     ids: tuple[str, ...]
@@ -93,7 +93,7 @@ class Rows:
     @property
     def phashes_or_unknown(self) -> tuple[int, ...]:
         """(n,) perceptual hashes, also where none is known."""
-        return self.phashes or (UNKNOWN,) * len(self)
+        return self.phashes or (NO_HASH,) * len(self)
 
     def __getitem__(self, at: int) -> Row:
         return Row(
@@ -158,7 +158,9 @@ class Rows:
             labels=tuple(dataset.labels[row] for row in places),
             content_shas=tuple(content_shas),
             metas=tuple(metas),
-            columns={name: tuple(values[row] for row in places) for name, values in dataset.cells.typed.items()},
+            columns={
+                name: tuple(values[row] for row in places) for name, values in dataset.extra_columns.typed.items()
+            },
             phashes=tuple(phashes),
         )
 

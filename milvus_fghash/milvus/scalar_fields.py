@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from milvus_fghash.datasets.tables.columns import MAX_TEXT, Cells, Column, ColumnType
+from milvus_fghash.datasets.tables.columns import MAX_TEXT, Column, ColumnType, ExtraColumns
 from milvus_fghash.errors import ConfigError, StoreError, nearest
 from milvus_fghash.milvus.connection import Capabilities
 from milvus_fghash.milvus.pymilvus_compat import DataType
@@ -37,7 +37,7 @@ FIELD_TYPES: Final[Mapping[ColumnType, Any]] = {
 }
 
 
-def requested_columns(words: Sequence[str], cells: Cells) -> tuple[Column, ...]:
+def requested_columns(words: Sequence[str], cells: ExtraColumns) -> tuple[Column, ...]:
     """Columns of a list as ``NAME`` or ``NAME:TYPE``; without a type, that of its cells.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Final
 
 from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.datasets.tables.columns import Column
-from milvus_fghash.errors import ConfigError, StoreError, several
+from milvus_fghash.errors import ConfigError, StoreError, check_not_string
 from milvus_fghash.milvus.aliases import exists
 from milvus_fghash.milvus.collection import DEFAULT_NLIST, Consistency, HashCollection
 from milvus_fghash.milvus.indexes import build_missing
@@ -47,7 +47,7 @@ class CollectionSettings:
     consistency: Consistency | None = None
 
     def __post_init__(self) -> None:
-        several(self.columns, "columns")
+        check_not_string(self.columns, "columns")
 
 
 DEFAULT_SETTINGS: Final = CollectionSettings()

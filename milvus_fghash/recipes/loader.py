@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from milvus_fghash.core.file_models import read_model
 from milvus_fghash.core.text_file import parse_toml, read_text
-from milvus_fghash.errors import ConfigError, guess, nearest, several
+from milvus_fghash.errors import ConfigError, check_not_string, nearest, suggestion
 from milvus_fghash.recipes.schema import Recipe, merge, with_current_keys
 
 FOLDER = resources.files("milvus_fghash.recipes")
@@ -72,7 +72,7 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
         >>> load_recipe("frozen-itq", ["training.seed=7"]).training.seed
         7
     """
-    several(changes, "changes")
+    check_not_string(changes, "changes")
     if isinstance(recipe, Recipe):
         return _read(recipe.model_dump(), changes, "the recipe") if changes else recipe
     name_or_path = str(recipe)
@@ -86,7 +86,7 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
         return _read(values, changes, name_or_path)
     if parts := recipe_parts(name_or_path):
         return compose(*parts, changes)
-    hint = guess(name_or_path, recipe_names())
+    hint = suggestion(name_or_path, recipe_names())
     if name_or_path in setting_names():
         hint = f"Did you mean {name_or_path}-kinhash? "
     elif name_or_path in method_names():
@@ -102,7 +102,7 @@ def with_weights(changes: Sequence[str], weights: str | Path | None) -> tuple[st
     """Changes of a recipe, and the weights of its backbone among them, unless these are None."""
     # TOML has no surrogate pairs, which JSON in ASCII is full of.
     more = () if weights is None else (f"backbone.weights={json.dumps(str(weights), ensure_ascii=False)}",)
-    return (*several(changes, "changes"), *more)
+    return (*check_not_string(changes, "changes"), *more)
 
 
 def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:

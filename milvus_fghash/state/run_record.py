@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from milvus_fghash._version import __version__
 from milvus_fghash.core.atomic_io import write_atomic
-from milvus_fghash.core.bounded_file import NOTE_BYTES, read_bounded
+from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.masking import masked
 from milvus_fghash.core.packages import versions_of
 from milvus_fghash.core.text_file import parse_json
@@ -31,7 +31,7 @@ def places_of_photos(folder: Path) -> set[Path]:
     found = set()
     for file in folder.glob("runs/*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # made by another version, or damaged
-            found.add(Path(parse_json(read_bounded(file, NOTE_BYTES))["source"]["photos"]))
+            found.add(Path(parse_json(read_bounded(file, MAX_RECORD_BYTES))["source"]["photos"]))
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.datasets.read import Dataset, place_named, read_dataset
+from milvus_fghash.datasets.read import Dataset, parse_location, read_dataset
 from milvus_fghash.recipes.loader import load_recipe, with_weights
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.draws import with_seed
@@ -68,7 +68,7 @@ def train(
         loaded = with_seed(loaded, seed)
     if not isinstance(photos, Dataset):
         named = loaded.data.layout if loaded.data.layout != "auto" else None
-        photos = read_dataset(place_named(photos), layout or named)
+        photos = read_dataset(parse_location(photos), layout or named)
         photos.check_paths()
     assert photos.folder  # which raises where they are not all files here
     return run(

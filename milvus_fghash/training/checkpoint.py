@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from milvus_fghash.bundle.bundle import is_bundle
-from milvus_fghash.core.atomic_io import written
-from milvus_fghash.core.bounded_file import LIST_BYTES, check_regular, read_bounded
+from milvus_fghash.core.atomic_io import atomic_path
+from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, check_regular, read_bounded
 from milvus_fghash.core.file_models import Frozen, read_model
 from milvus_fghash.core.lfs_pointer import reject_pointer
 from milvus_fghash.core.text_file import parse_json
@@ -105,7 +105,7 @@ def save_checkpoint(folder: Path, state: CheckpointRecord, method: nn.Module, mo
     """Write the checkpoint of a round below ``folder``; remove those before it, and what a kill left half written."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"round-{state.rounds_done:04d}"
-    with written(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.mkdir()
         save_file(_plain(method.state_dict()), temporary / "model.safetensors")
         save_file(_plain(momenta), temporary / "optimizer.safetensors")
@@ -132,7 +132,7 @@ def read_state(path: Path) -> CheckpointRecord:
     """
     reject_pointer(path / "checkpoint.json", TrainingError)
     try:
-        values = parse_json(read_bounded(path / "checkpoint.json", LIST_BYTES))
+        values = parse_json(read_bounded(path / "checkpoint.json", MAX_LIST_BYTES))
         if values.get("format", 0) > FORMAT:
             raise TrainingError(f"{path} was written by a newer milvus-fghash; upgrade to read it")
         return CheckpointRecord.model_validate(values)

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from milvus_fghash.core.atomic_io import written
+from milvus_fghash.core.atomic_io import atomic_path
 from milvus_fghash.core.bounded_file import check_regular
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.text_file import parse_json
@@ -185,7 +185,7 @@ class FeatureCache:
         tensors = {name: value.view(len(rows), 1 + self._n_views, -1) for name, value in computed.items()}
         path = self._shards / f"{hashlib.sha256(stamps.encode()).hexdigest()[:32]}.safetensors"
         try:
-            with written(path) as unfinished:
+            with atomic_path(path) as unfinished:
                 save_file(tensors, unfinished, {"photos": stamps})
         except (OSError, SafetensorError) as error:
             raise DataError(f"cannot write the features {path}: {error}") from None

@@ -72,7 +72,7 @@ class Photos(torch_data.Dataset[Tensor]):
         Raises:
             DataError: when it cannot be.
         """
-        enough = self.preprocessing.enough
+        enough = self.preprocessing.min_decoded_side
         kept = self._kept.get((row, True))
         if kept and not whole and min(kept.size) >= 2 * enough:
             kept = self._kept.get((row, False))

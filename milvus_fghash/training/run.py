@@ -16,7 +16,7 @@ from torch import Tensor
 from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.core.codes import check_bits
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
-from milvus_fghash.errors import ConfigError, DataError, optional_part
+from milvus_fghash.errors import ConfigError, DataError, optional_extra
 from milvus_fghash.methods import card, check_backbone
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.recipes.schema import Recipe, differences
@@ -153,7 +153,7 @@ def _rounds(
     watcher: Watcher,
     newest: Path | None,
 ) -> Path:
-    with optional_part("train"):
+    with optional_extra("train"):
         from torch.utils.tensorboard import SummaryWriter
     plan = state.recipe.training
     watcher.stage(
@@ -212,7 +212,7 @@ def check_classes(photos: Dataset, recipe: Recipe) -> None:
     if not card(recipe.method.name).labels:
         return
     nameless = photos.labels.count("")
-    source = photos.survey.classes
+    source = photos.read_report.classes
     if nameless:
         raise DataError(
             f"{nameless} of {len(photos)} training photos in {photos.origin} have no class, and {recipe.method.name} "
@@ -245,7 +245,7 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Data
         changed = sum(then != now for then, now in zip(state.train_labels, photos.labels, strict=True))
         raise ConfigError(
             f"{out} was begun with other classes of {changed:,} of these photos: {len(state.classes):,} classes then, "
-            f"{len(photos.classes):,} now ({photos.survey.classes}); read them as then, or choose another folder",
+            f"{len(photos.classes):,} now ({photos.read_report.classes}); read them as then, or choose another folder",
             setting="out",
         )
 

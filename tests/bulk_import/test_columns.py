@@ -56,7 +56,7 @@ class Catalog:
         path = self.shards.photos.parent / "catalog.csv"
         path.write_text("\n".join([f"path,{','.join(self.cells[0])}", *lines]))
         dataset = read("table", path)
-        dataset = dataset.as_columns(requested_columns(words or self.words, dataset.cells))
+        dataset = dataset.as_columns(requested_columns(words or self.words, dataset.extra_columns))
         asked = ShardOptions(shard_rows=16, workers=0, **options)
         return build_shards(self.shards.encoder, dataset, self.shards.folder, options=asked)
 

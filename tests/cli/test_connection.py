@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from milvus_fghash.cli.messages import MaskedFormatter
-from milvus_fghash.core.masking import KNOWN, Secrets
+from milvus_fghash.core.masking import KNOWN_SECRETS, Secrets
 
 pytestmark = pytest.mark.full
 
@@ -167,7 +167,7 @@ def test_a_token_of_the_wrong_shape_is_not_repeated(run: Run, token: str) -> Non
 
 
 def test_log_lines_and_their_tracebacks_are_masked() -> None:
-    KNOWN.add_token(TOKEN)
+    KNOWN_SECRETS.add_token(TOKEN)
     try:
         raise ValueError(f"login with {TOKEN} failed")
     except ValueError as error:

@@ -202,9 +202,9 @@ def test_secrets_of_tracebacks(style: str, tmp_path: Path) -> None:
     code = f"""
 import threading, warnings
 from milvus_fghash.cli.messages import write_messages
-from milvus_fghash.core.masking import KNOWN
+from milvus_fghash.core.masking import KNOWN_SECRETS
 write_messages({style!r})
-KNOWN.add_token("root:{SECRET}")
+KNOWN_SECRETS.add_token("root:{SECRET}")
 def fail():
     raise RuntimeError("thread: {SECRET} at http://me:S3CR3T@host/?sig=S3CR3T")
 thread = threading.Thread(target=fail)

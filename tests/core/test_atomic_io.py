@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.core.atomic_io import write_atomic, written
+from milvus_fghash.core.atomic_io import atomic_path, write_atomic
 from milvus_fghash.errors import DataError
 
 
@@ -21,7 +21,7 @@ def test_writes_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
 
 def test_others_may_read_what_only_its_owner_may_by_a_librarys_habit(tmp_path: Path) -> None:
     (tmp_path / "usual").touch()
-    with written(tmp_path / "folder") as made:
+    with atomic_path(tmp_path / "folder") as made:
         made.mkdir()
         (made / "file").touch(mode=0o600)
     assert (tmp_path / "folder" / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
@@ -57,11 +57,11 @@ def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
 def test_a_folder_replaces_a_folder_and_a_failure_keeps_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "made"
     for content in ("one", "two"):
-        with written(path) as unfinished:
+        with atomic_path(path) as unfinished:
             unfinished.mkdir()
             (unfinished / content).touch()
     assert [file.name for file in path.iterdir()] == ["two"]
-    with pytest.raises(FileNotFoundError), written(path) as unfinished:
+    with pytest.raises(FileNotFoundError), atomic_path(path) as unfinished:
         (unfinished / "no folder yet").touch()
     assert [file.name for file in path.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [path]

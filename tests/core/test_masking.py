@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvus_fghash import errors
-from milvus_fghash.core.masking import KNOWN, Secrets, masked, secrets_in, without_secrets
-from milvus_fghash.datasets.sources.file_systems import told
+from milvus_fghash.core.masking import KNOWN_SECRETS, Secrets, masked, secrets_in, without_secrets
+from milvus_fghash.datasets.sources.file_systems import fetch_error
 from milvus_fghash.datasets.sources.location import PhotoLocation, Url, name_of
 from milvus_fghash.errors import FghashError, ImageRejected, RowsTooLarge, one_line
 from milvus_fghash.milvus.connection import ConnectionConfig
@@ -23,9 +23,9 @@ letters = st.text("abXY01-._~!*+,;=$&", min_size=8, max_size=16)
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> Iterator[None]:
-    KNOWN.clear()
+    KNOWN_SECRETS.clear()
     yield
-    KNOWN.clear()
+    KNOWN_SECRETS.clear()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_known_ones_also_as_they_are_sent() -> None:
 
 
 def test_the_public_password_of_milvus_blots_out_nothing() -> None:
-    KNOWN.add_token("root:Milvus")
+    KNOWN_SECRETS.add_token("root:Milvus")
     assert masked("cannot connect to Milvus as root:Milvus") == "cannot connect to Milvus as ***"
 
 
@@ -108,7 +108,7 @@ def test_credentials_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("kind", [one for one in vars(errors).values() if getattr(one, "exit_code", 0)])
 def test_no_error_of_this_project_holds_a_secret(kind: type[BaseException]) -> None:
     assert issubclass(kind, FghashError)
-    KNOWN.add_token("root:hunter2-secret")
+    KNOWN_SECRETS.add_token("root:hunter2-secret")
     text = "cannot read http://me:SECRET@host/?SECRET with hunter2-secret"
     takes = {ImageRejected: ("broken", text), RowsTooLarge: (text, ["7"])}
     error = kind(*takes.get(kind, (text,)))
@@ -118,7 +118,7 @@ def test_no_error_of_this_project_holds_a_secret(kind: type[BaseException]) -> N
 
 def test_what_libraries_raise_and_what_places_say_of_themselves() -> None:
     where = "s3://AKIA:SECRET@birds/a.jpg"
-    assert "SECRET" not in str(told("it", ValueError('Invalid bucket name "AKIA:SECRET@birds"'), where))
+    assert "SECRET" not in str(fetch_error("it", ValueError('Invalid bucket name "AKIA:SECRET@birds"'), where))
     assert "SECRET" not in one_line(ValueError("at http://me:SECRET@host/?sig=SECRET"))
     url = "https://me:SECRET@host/a.jpg?sig=SECRET"
     target = ConnectionConfig("http://me:SECRET@host:19530")

@@ -10,8 +10,8 @@ from PIL import Image, ImageEnhance
 
 from milvus_fghash.core.images import Preprocessing, open_rgb
 from milvus_fghash.core.perceptual_hash import (
-    ALIKE,
-    UNKNOWN,
+    MAX_COPY_DISTANCE,
+    NO_HASH,
     perceptual_hash,
     phash_distance,
     phash_from_hex,
@@ -61,7 +61,7 @@ def test_against_the_sums_written_out() -> None:
     assert phash_to_hex(perceptual_hash(image)) == f"{int(expected, 2):016x}"
 
 
-@pytest.mark.parametrize("number", [UNKNOWN, 1, -1, 2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("number", [NO_HASH, 1, -1, 2**63 - 1, -(2**63)])
 def test_hexadecimal_digits_come_back(number: int) -> None:
     assert phash_from_hex(phash_to_hex(number)) == number
 
@@ -74,9 +74,9 @@ def test_what_keeps_the_picture_keeps_the_hash() -> None:
         ImageEnhance.Brightness(image).enhance(1.2),
         ImageEnhance.Contrast(image).enhance(1.3),
     ):
-        assert distance(image, same) <= ALIKE
+        assert distance(image, same) <= MAX_COPY_DISTANCE
     for other in (scene(2), image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), image.rotate(90)):
-        assert distance(image, other) > 3 * ALIKE
+        assert distance(image, other) > 3 * MAX_COPY_DISTANCE
 
 
 def turned(image: Image.Image, degrees: int) -> Image.Image:
@@ -93,11 +93,11 @@ def test_one_drawing_in_two_colours_is_two_pictures(size: float, ground: Colour)
     shirts = [shirt(colour, size, ground) for colour in (RED, GREEN, BLUE, YELLOW, PURPLE)]
     shirts.append(shirts[0].convert("L").convert("RGB"))
     for number, one in enumerate(shirts):
-        assert distance(one, open_rgb(as_jpeg(one, 60))) <= ALIKE
-        assert distance(one, one.resize((150, 150))) <= ALIKE
-        assert distance(one, ImageEnhance.Brightness(one).enhance(0.85)) <= ALIKE
+        assert distance(one, open_rgb(as_jpeg(one, 60))) <= MAX_COPY_DISTANCE
+        assert distance(one, one.resize((150, 150))) <= MAX_COPY_DISTANCE
+        assert distance(one, ImageEnhance.Brightness(one).enhance(0.85)) <= MAX_COPY_DISTANCE
         for other in shirts[:number]:
-            assert distance(one, other) > ALIKE
+            assert distance(one, other) > MAX_COPY_DISTANCE
 
 
 def test_a_photo_in_other_colours_is_another() -> None:
@@ -110,7 +110,7 @@ def test_a_photo_in_other_colours_is_another() -> None:
             turned(image, 180),
             image.convert("L").convert("RGB"),
         ):
-            assert distance(image, other) > ALIKE
+            assert distance(image, other) > MAX_COPY_DISTANCE
 
 
 def test_a_grey_photo_has_the_same_colour_however_it_is_saved() -> None:
@@ -119,7 +119,7 @@ def test_a_grey_photo_has_the_same_colour_however_it_is_saved() -> None:
     rng = np.random.default_rng(7)
     tinted = np.clip(np.asarray(image, int) + rng.integers(-1, 2, (480, 640, 3)), 0, 255).astype(np.uint8)
     for same in (Image.fromarray(tinted), open_rgb(as_jpeg(image, 20)), open_rgb(as_jpeg(Image.fromarray(tinted), 50))):
-        assert distance(image, same) <= ALIKE
+        assert distance(image, same) <= MAX_COPY_DISTANCE
         assert (perceptual_hash(image) ^ perceptual_hash(same)) & (2**30 - 1) == 0
 
 
@@ -144,11 +144,11 @@ def test_a_picture_that_shows_nothing_has_no_hash() -> None:
     """Noise would decide its bits, and all white pages would be one."""
     noise = np.random.default_rng(0).integers(250, 256, (600, 400, 3), np.uint8)
     blanks = [perceptual_hash(image) for image in (Image.new("RGB", (20, 20), "red"), Image.fromarray(noise))]
-    assert blanks == [UNKNOWN, UNKNOWN]
-    assert phash_distance(UNKNOWN, UNKNOWN) is None
-    assert phash_distance(UNKNOWN, 7) is None
-    assert perceptual_hash(scene(4, (1, 1))) == UNKNOWN
-    assert perceptual_hash(scene(4, (3000, 3))) != UNKNOWN
+    assert blanks == [NO_HASH, NO_HASH]
+    assert phash_distance(NO_HASH, NO_HASH) is None
+    assert phash_distance(NO_HASH, 7) is None
+    assert perceptual_hash(scene(4, (1, 1))) == NO_HASH
+    assert perceptual_hash(scene(4, (3000, 3))) != NO_HASH
 
 
 def test_frequencies_that_are_zero_are_no_noise() -> None:
@@ -162,4 +162,4 @@ def test_frequencies_that_are_zero_are_no_noise() -> None:
     assert distance(image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) == 0
     assert (perceptual_hash(image) & (2**64 - 1)) >> 30 != 0
     assert ((perceptual_hash(image) & (2**64 - 1)) >> 30).bit_count() <= 7
-    assert perceptual_hash(stripes(20)) == UNKNOWN  # so narrow that no low frequency sees them
+    assert perceptual_hash(stripes(20)) == NO_HASH  # so narrow that no low frequency sees them

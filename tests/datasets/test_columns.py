@@ -1,4 +1,4 @@
-"""Cells of a list as values of one type."""
+"""ExtraColumns of a list as values of one type."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milvus_fghash.datasets.tables.columns import Cells, Column, ColumnType
+from milvus_fghash.datasets.tables.columns import Column, ColumnType, ExtraColumns
 from milvus_fghash.errors import ConfigError, DataError
 
-CELLS = Cells(
+CELLS = ExtraColumns(
     {"price": ("1.5", None, "3"), "brand": ("acme", None, "Ärger"), "stock": (3, 4, 5), "tags": (["a"], None, ["b"])},
     {"price": "text", "brand": "text", "stock": "int64"},
     (2, 3, 5),
@@ -135,7 +135,7 @@ def test_a_cell_that_does_not_fit_is_named_with_its_line_and_column() -> None:
     with pytest.raises(DataError, match="no column 'colour', which each photo of the collection needs"):
         CELLS.as_columns([Column("colour", "text")])
     with pytest.raises(DataError, match="the listing, photo 2, column 'n'"):
-        Cells({"n": (1, None)}).as_columns([Column("n", "int64")])
+        ExtraColumns({"n": (1, None)}).as_columns([Column("n", "int64")])
 
 
 def test_a_column_has_the_type_asked_for_or_that_of_its_cells() -> None:
@@ -152,4 +152,4 @@ def test_a_column_has_the_type_asked_for_or_that_of_its_cells() -> None:
             CELLS.column(*words)
         assert said in str(caught.value)
     with pytest.raises(ConfigError, match="There is none beyond"):
-        Cells().column("price")
+        ExtraColumns().column("price")

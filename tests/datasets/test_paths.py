@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milvus_fghash.datasets.paths import Below, inside
+from milvus_fghash.datasets.paths import FolderBoundary, relative_path
 from milvus_fghash.errors import DataError
 
 ESCAPES = [
@@ -33,12 +33,12 @@ ESCAPES = [
 @pytest.mark.parametrize("path", ESCAPES)
 def test_paths_that_leave_the_folder(path: str) -> None:
     with pytest.raises(DataError, match=r"list, line 3: the path .* must be relative"):
-        inside(path, "list, line 3")
+        relative_path(path, "list, line 3")
 
 
 @pytest.mark.parametrize("path", ["a.jpg", "..a/b", "a/...", "grün/鳥.jpg", " a ", "a/b:c.jpg"])
 def test_paths_that_stay(path: str) -> None:
-    assert inside(path, "here") == path
+    assert relative_path(path, "here") == path
 
 
 def test_files_below_a_folder_with_links_followed(tmp_path: Path) -> None:
@@ -54,13 +54,13 @@ def test_files_below_a_folder_with_links_followed(tmp_path: Path) -> None:
         (photos / name).symlink_to(target)
     (tmp_path / "link").symlink_to(photos)
     for root in (photos, tmp_path / "link"):
-        below = Below(root)
+        below = FolderBoundary(root)
         held = ("in/a.jpg", "in.jpg", "round.jpg", "here/a.jpg", "in/back.jpg", "nothing.jpg")
         assert [path for path in held if path not in below] == []
         led_out = ("up.jpg", "gone.jpg", "away/a.jpg", "away/nothing.jpg", "in/top.jpg")
         assert [path for path in led_out if path in below] == []
-    assert "etc/passwd" in Below(Path("/"))
-    assert "a\0b/c.jpg" in Below(photos)
+    assert "etc/passwd" in FolderBoundary(Path("/"))
+    assert "a\0b/c.jpg" in FolderBoundary(photos)
 
 
 @given(
@@ -69,11 +69,11 @@ def test_files_below_a_folder_with_links_followed(tmp_path: Path) -> None:
 )
 def test_what_is_let_through_lies_below(path: str) -> None:
     try:
-        kept = inside(path, "here")
+        kept = relative_path(path, "here")
     except DataError:
         return
     root = Path("/data/set")
     below = Path(*(root / kept).parts)
     assert root in below.parents
     assert ".." not in below.parts
-    assert inside(kept, "here") == kept
+    assert relative_path(kept, "here") == kept

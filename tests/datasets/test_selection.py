@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from milvus_fghash.datasets.read import Dataset, Selection, detect, read
-from milvus_fghash.datasets.selection import EXCLUDED, Sieve
+from milvus_fghash.datasets.selection import SYSTEM_NAMES, PhotoFilter
 from milvus_fghash.errors import ConfigError, DataError
 from tests.helpers.layouts import plant
 
@@ -17,20 +17,20 @@ def listed(root: Path, *exclude: str, follow_links: bool = False) -> Dataset:
     return read("folder", root, Selection("auto", exclude, follow_links))
 
 
-@pytest.mark.parametrize("glob", EXCLUDED)
+@pytest.mark.parametrize("glob", SYSTEM_NAMES)
 def test_what_systems_make_is_no_photo_and_no_class(glob: str, tmp_path: Path) -> None:
     name = glob.replace("*", "Previews")
     plant(tmp_path, {"robin/0.jpg": "", f"{name}/1.jpg": "", f"robin/{name.lower()}/0.jpg/thumb.jpg": ""})
     dataset = listed(tmp_path)
-    assert (dataset.paths, dataset.labels, dataset.survey.warnings) == (("robin/0.jpg",), ("robin",), ())
-    assert dataset.survey.left_out.counts == {glob: 2}
+    assert (dataset.paths, dataset.labels, dataset.read_report.warnings) == (("robin/0.jpg",), ("robin",), ())
+    assert dataset.read_report.left_out.counts == {glob: 2}
 
 
 def test_folders_of_a_nas_and_of_a_mac_are_among_them() -> None:
     names = {"@eaDir", "#recycle", "__MACOSX", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-    sieve = Sieve()
-    assert [name for name in names if sieve.takes(f"robin/{name}/0.jpg", is_photo=True)] == []
-    assert sieve.left_out.counts == dict.fromkeys(names, 1)
+    photo_filter = PhotoFilter()
+    assert [name for name in names if photo_filter.accepts(f"robin/{name}/0.jpg", is_photo=True)] == []
+    assert photo_filter.left_out.counts == dict.fromkeys(names, 1)
 
 
 def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
         "x." + "y" * 99,
     ]
     dataset = listed(plant(tmp_path, dict.fromkeys(files, "")), "B")
-    left_out = dataset.survey.left_out
+    left_out = dataset.read_report.left_out
     assert dataset.paths == ("a/1.jpg",)
     assert left_out.counts == {".hex": 2, "hidden": 1, "B": 1, "other file": 2}
     assert "2 .hex (a/" in str(left_out)
@@ -54,7 +54,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no photos found in .*; left out: .*2 \.hex \(a/"):
         listed(tmp_path, "*.jpg")
     many = listed(plant(tmp_path / "many", {"1.jpg": "", **{f"{n}.k{n}": "" for n in range(20)}}))
-    assert str(many.survey.left_out).endswith("12 of other kinds")
+    assert str(many.read_report.left_out).endswith("12 of other kinds")
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_globs(glob: str, left: list[str], tmp_path: Path) -> None:
     files = ["1.jpg", "a/1.jpg", "a/1_THUMB.jpg", "a/b/1.jpg", "b/2.jpg"]
     dataset = listed(plant(tmp_path, dict.fromkeys(files, "")), glob)
     assert list(dataset.paths) == left
-    sieve = Sieve(Selection(exclude=(glob,)))  # as archives and buckets ask
-    assert [file for file in files if sieve.takes(f"./{file}", is_photo=True)] == left
-    assert sieve.left_out.counts[glob] == dataset.survey.left_out.counts[glob] > 0
+    photo_filter = PhotoFilter(Selection(exclude=(glob,)))  # as archives and buckets ask
+    assert [file for file in files if photo_filter.accepts(f"./{file}", is_photo=True)] == left
+    assert photo_filter.left_out.counts[glob] == dataset.read_report.left_out.counts[glob] > 0
 
 
 @pytest.mark.parametrize("glob", ["", "/", "..", "../other", "."])
@@ -91,7 +91,7 @@ def test_linked_folders_are_named_and_followed_when_asked_for(tmp_path: Path) ->
     plant(tmp_path, {"real/robin/0.jpg": "", "real/jay/1.jpg": "", "set/wren/2.jpg": ""})
     (tmp_path / "set" / "robin").symlink_to("../real/robin")
     (tmp_path / "set" / "lost").symlink_to("../nowhere")
-    left_out = (dataset := listed(tmp_path / "set")).survey.left_out
+    left_out = (dataset := listed(tmp_path / "set")).read_report.left_out
     assert (dataset.paths, left_out.counts) == (("wren/2.jpg",), {"linked folder": 1, "broken link": 1})
     assert left_out.first == {"linked folder": "robin", "broken link": "lost"}
     followed = listed(tmp_path / "set", follow_links=True)
@@ -115,7 +115,7 @@ def test_circles_of_links_are_cut(tmp_path: Path) -> None:
         f"{tmp_path}/b/2.jpg",
     }
     assert len(dataset) == 4  # each by its own path, and by one link
-    assert dataset.survey.left_out.counts["link in a circle"] >= 3
+    assert dataset.read_report.left_out.counts["link in a circle"] >= 3
 
 
 def test_a_folder_of_archives_may_hold_other_files_and_no_photos(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_missing_number_is_no_text(column: str, tmp_path: Path) -> None:
     dataset = read("table", parquet(tmp_path, columns))
     missing = ("b.jpg", "c.jpg") if column == "id" else ("", "")
     assert getattr(dataset, f"{column}s") == ("1.5", *missing)
-    assert dataset.cells.known(1) == dataset.cells.known(2) == {}
+    assert dataset.extra_columns.known(1) == dataset.extra_columns.known(2) == {}
 
 
 def test_a_missing_path_is_said(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_whole_numbers_with_a_gap_are_whole(column: str, cells: list[object], te
     dataset = read("table", parquet(tmp_path, columns))
     expected = [text or path for text, path in zip(texts, paths, strict=True)] if column == "id" else texts
     assert getattr(dataset, f"{column}s") == tuple(expected)
-    assert dataset.cells.values["price"] == (1.0, None, 2.0, 3.0)
+    assert dataset.extra_columns.values["price"] == (1.0, None, 2.0, 3.0)
 
 
 def test_messages_name_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_what_no_text_can_be_made_of_is_rejected(column: str, cell: object, tmp_
 def test_a_missing_number_inside_a_cell_is_none(tmp_path: Path) -> None:
     nan = float("nan")
     columns: dict[str, list[object]] = {"path": ["a.jpg"], "size": [[1.5, nan]], "box": [{"x": nan, "y": [nan]}]}
-    cells = read("table", parquet(tmp_path, columns)).cells
+    cells = read("table", parquet(tmp_path, columns)).extra_columns
     assert cells.known(0) == {"size": [1.5, None], "box": {"x": None, "y": [None]}}
 
 
@@ -164,9 +164,9 @@ def test_own_ids_are_kept_as_texts(tmp_path: Path) -> None:
     columns: dict[str, list[object]] = {"path": ["a.jpg", "b.jpg"], "id": [1001, None]}
     dataset = read("table", parquet(tmp_path, columns))
     assert dataset.ids == ("1001", "b.jpg")
-    assert (dataset.cells.known(0), dataset.cells.known(1)) == ({"id": "1001"}, {})
+    assert (dataset.extra_columns.known(0), dataset.extra_columns.known(1)) == ({"id": "1001"}, {})
     with pytest.raises(ConfigError, match=r"no column 'ids'\. There is none beyond path, id, label and split"):
-        dataset.cells.column("ids")
+        dataset.extra_columns.column("ids")
 
 
 def test_texts_of_newer_writers_are_texts(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_texts_of_newer_writers_are_texts(tmp_path: Path) -> None:
         pytest.skip("pyarrow knows no such type")
     words = lib.array(["a.jpg"], lib.string_view())
     writer.write_table(lib.table({"path": words, "brand": words}), tmp_path / "photos.parquet")  # type: ignore[no-untyped-call]
-    assert read("table", tmp_path / "photos.parquet").cells.known(0) == {"brand": "a.jpg"}
+    assert read("table", tmp_path / "photos.parquet").extra_columns.known(0) == {"brand": "a.jpg"}
 
 
 def test_csv_and_parquet_give_the_same(tmp_path: Path) -> None:
@@ -225,13 +225,13 @@ MORE = ",path,label,price,brand,,note\n0,a.jpg,jay,1.50,acme,0,\n1,b.jpg,jay,,'�
 
 def test_further_columns_of_csv_are_texts_and_empty_ones_are_missing(tmp_path: Path) -> None:
     dataset = read("table", csv(tmp_path, MORE))
-    assert dataset.cells.values == {"price": ("1.50", None), "brand": ("acme", "'é'"), "note": (None, "x y")}
-    assert [dataset.cells.known(row) for row in (0, 1)] == [
+    assert dataset.extra_columns.values == {"price": ("1.50", None), "brand": ("acme", "'é'"), "note": (None, "x y")}
+    assert [dataset.extra_columns.known(row) for row in (0, 1)] == [
         {"price": "1.50", "brand": "acme"},
         {"brand": "'é'", "note": "x y"},
     ]
-    assert dataset.cells.column("price") == Column("price", "text")
-    assert dataset.take([1]).cells.known(0) == {"brand": "'é'", "note": "x y"}
+    assert dataset.extra_columns.column("price") == Column("price", "text")
+    assert dataset.take([1]).extra_columns.known(0) == {"brand": "'é'", "note": "x y"}
     with pytest.raises(DataError, match=r"photos.csv, line 3, column 'price': there is no value"):
         dataset.as_columns([Column("price", "double")])
 
@@ -263,7 +263,7 @@ def test_columns_of_parquet_keep_their_types(tmp_path: Path) -> None:
         "thumbnail": [b"\xff\xd8", b""],
         "times": [[noon], []],
     }
-    cells = read("table", parquet(tmp_path, columns)).cells
+    cells = read("table", parquet(tmp_path, columns)).extra_columns
     assert cells.known(0) == {
         "stock": 2**63 - 1,
         "price": 0.1,
@@ -291,7 +291,7 @@ def test_a_nanosecond_is_read_without_pandas(tmp_path: Path) -> None:
     words = lib.array(["acme"]).dictionary_encode()
     table = lib.table({"path": ["a.jpg"], "taken": times, "brand": words})
     writer.write_table(table, tmp_path / "photos.parquet")  # type: ignore[no-untyped-call]
-    cells = read("table", tmp_path / "photos.parquet").cells
+    cells = read("table", tmp_path / "photos.parquet").extra_columns
     assert cells.known(0) == {"taken": "2024-05-01 10:00:00.000000001", "brand": "acme"}
     assert cells.column("brand").type == "text"
 
@@ -304,6 +304,6 @@ def test_parquet_gives_back_what_was_written(numbers: list[int | None], texts: l
     texts = texts[: len(numbers)]
     with TemporaryDirectory() as folder:
         columns: dict[str, list[object]] = {"path": [f"{row}.jpg" for row in range(len(numbers))]}
-        cells = read("table", parquet(Path(folder), {**columns, "n": [*numbers], "t": [*texts]})).cells
+        cells = read("table", parquet(Path(folder), {**columns, "n": [*numbers], "t": [*texts]})).extra_columns
     assert cells.values["n"] == tuple(numbers)
     assert cells.values["t"] == tuple(text or None for text in texts)

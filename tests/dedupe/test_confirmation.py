@@ -13,7 +13,7 @@ from PIL import Image
 from pymilvus import MilvusClient
 
 from milvus_fghash.bundle.bundle import read_bundle
-from milvus_fghash.core.perceptual_hash import ALIKE, phash_distance, phash_from_hex
+from milvus_fghash.core.perceptual_hash import MAX_COPY_DISTANCE, phash_distance, phash_from_hex
 from milvus_fghash.dedupe.near_search import delete_copies, find_duplicates
 from milvus_fghash.dedupe.report import Duplicates
 from milvus_fghash.errors import ConfigError, TooManyDeleted
@@ -50,7 +50,7 @@ def test_only_confirmed_pairs_go(empty: HashCollection) -> None:
     (group,) = found.groups
     assert [one.phash for one in group.members] == [f"{phash:016x}" if phash else "" for phash in FOUR]
     assert found.near.model_dump() == {"groups": 1, "rows": 4, "spare": 3, "confirmed": 1}
-    assert (group.confirmed, found.n_without_phash, found.confirmed_within) == (1, 1, ALIKE)
+    assert (group.confirmed, found.n_without_phash, found.confirmed_within) == (1, 1, MAX_COPY_DISTANCE)
     assert delete_copies(empty, found, ["near"], at_most=1) == 1
     assert ids(empty) == ["0000", "0002", "0003"]
     assert delete_copies(empty, find_duplicates(empty), ["near"], at_most=1) == 0

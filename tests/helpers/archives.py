@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from milvus_fghash.datasets.read import Dataset
-from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.errors import DataError, ImageRejected
 from tests.helpers.image_bytes import grey
 
@@ -62,7 +62,7 @@ def contents(dataset: Dataset) -> dict[str, bytes | str]:
     """Path -> bytes, or the reason why not."""
     found: dict[str, bytes | str] = {}
     for row, key in enumerate(dataset.ids):
-        place = dataset.place(row)
+        place = dataset.source(row)
         assert not isinstance(place, Path)
         try:
             found[key] = read_source(place, 10_000)

@@ -12,7 +12,7 @@ from milvus_fghash.methods.base import Batch
 from tests.helpers.small_method import BITS, LABELS, ROWS, WIDTH, N, batch, made
 
 Pair = tuple[Tensor, Tensor, bool]
-"""Outputs of a photo of the batch, remembered outputs of another one, and whether both are of one class."""
+"""Logits of a photo of the batch, remembered outputs of another one, and whether both are of one class."""
 
 
 def batch_of(rows: tuple[int, ...], seed: int) -> Batch:

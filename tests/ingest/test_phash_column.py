@@ -10,7 +10,7 @@ from pymilvus import MilvusClient
 
 from milvus_fghash.bundle.bundle import read_bundle
 from milvus_fghash.core.images import open_rgb
-from milvus_fghash.core.perceptual_hash import UNKNOWN, perceptual_hash
+from milvus_fghash.core.perceptual_hash import NO_HASH, perceptual_hash
 from milvus_fghash.datasets.read import read
 from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.encoding.encoder import Encoder
@@ -35,8 +35,8 @@ def test_ingest_keeps_the_hash_of_each_photo(catalog: Catalog, workers: int) -> 
     catalog.ingest(IngestOptions(batch_rows=8, workers=workers))
     rows = catalog.collection.get([photo_id("", f"{number:02}.png") for number in range(8)])
     assert list(rows.phashes) == [perceptual_hash(open_rgb(catalog.photos / path)) for path in rows.paths]
-    assert UNKNOWN not in rows.phashes[:5]
-    assert rows.phashes[5:] == (UNKNOWN,) * 3  # of one colour
+    assert NO_HASH not in rows.phashes[:5]
+    assert rows.phashes[5:] == (NO_HASH,) * 3  # of one colour
     scanned = {
         key: phash for page in catalog.collection.scan(7) for key, phash in zip(page.ids, page.phashes, strict=True)
     }
@@ -62,7 +62,7 @@ def test_rows_that_come_without_hashes_have_none(lite: MilvusClient, new_name: s
     collection.upsert(rows)
     assert collection.get(rows.ids).phashes == rows.phashes
     collection.upsert(rows_of(4, 12, phashes=()))
-    assert collection.get(rows.ids).phashes == (UNKNOWN,) * 4
+    assert collection.get(rows.ids).phashes == (NO_HASH,) * 4
 
 
 def test_a_column_of_that_name_which_the_user_gave_before_stays_theirs(

@@ -115,7 +115,7 @@ def test_the_ids_of_a_list_are_kept_shown_and_searched_by(catalog: Catalog, tmp_
         with catalog.open_journal() as journal:
             return ingest(encoder, dataset, collection, options=EIGHT, journal=journal, **more).stored  # type: ignore[arg-type]
 
-    without = replace(dataset := dataset_of(catalog), cells=replace(dataset.cells, values={}))
+    without = replace(dataset := dataset_of(catalog), extra_columns=replace(dataset.extra_columns, values={}))
     assert take_in(without) == 40  # as before own ids were kept
     assert take_in(dataset) == 40  # which the next ingest writes
     assert take_in(dataset) == 0

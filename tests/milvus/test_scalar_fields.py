@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
 
 from milvus_fghash.bundle.bundle import BundleManifest, read_bundle
-from milvus_fghash.datasets.tables.columns import TYPES, Cells, Column
+from milvus_fghash.datasets.tables.columns import TYPES, Column, ExtraColumns
 from milvus_fghash.errors import ConfigError, StoreError
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
@@ -183,7 +183,7 @@ def test_a_column_stands_once(lite: MilvusClient, manifest: BundleManifest, new_
 
 
 def test_what_is_asked_for_on_the_command_line() -> None:
-    cells = Cells({"price": ("1",), "stock": (1,)}, {"price": "text", "stock": "int64"})
+    cells = ExtraColumns({"price": ("1",), "stock": (1,)}, {"price": "text", "stock": "int64"})
     asked = requested_columns(["price:double", "stock"], cells)
     assert asked == (Column("price", "double"), Column("stock", "int64"))
     for word, said in {

@@ -18,7 +18,7 @@ from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Url
 from milvus_fghash.encoding.encoder import Encoder
-from milvus_fghash.errors import ConfigError, DataError, Stopped, several
+from milvus_fghash.errors import ConfigError, DataError, Stopped, check_not_string
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.milvus.rows import photo_id
 from milvus_fghash.milvus.scalar_fields import check_columns, requested_columns
@@ -65,7 +65,7 @@ class ShardOptions(Decoding):
     prune: bool = False
 
     def __post_init__(self) -> None:
-        several(self.columns, "columns")
+        check_not_string(self.columns, "columns")
         if self.shard_rows < 1:
             raise ConfigError(f"a shard takes one photo at least, got {self.shard_rows}", setting="shard_rows")
 
@@ -134,11 +134,11 @@ def build_shards(
         encoder.check_embedding()
     embedding_dim = encoder.embedding_dim if options.embedding else None
     if options.columns:
-        dataset = dataset.as_columns(requested_columns(options.columns, dataset.cells))
+        dataset = dataset.as_columns(requested_columns(options.columns, dataset.extra_columns))
     metadata = CollectionMetadata.of(encoder.bundle.manifest).model_copy(
         update={"collection_uid": ""}
     )  # tells collections from each other
-    typed = sorted(dataset.cells.columns, key=lambda column: column.name)
+    typed = sorted(dataset.extra_columns.columns, key=lambda column: column.name)
     there = folder.manifest()
     phash = options.phash and (there is None or there.phash)
     schema = arrow_schema(metadata, options.code_hex, embedding_dim, typed, phash)
@@ -217,14 +217,14 @@ def _build(
     reasons = Counter(one.reason for one in rejected)
     outdated = folder.outdated({one.name for one in plan.shards})
     dataset = plan.changes.dataset
-    if options.prune and outdated and dataset.asked:
+    if options.prune and outdated and dataset.listed_folders:
         before = {path for name in outdated if folder.data(name).exists() for path in read_paths(folder.data(name))}
         there = set(dataset.paths)
-        dataset = dataset.doubting(before - there, there - {one.path for one in rejected})
-    if options.prune and outdated and dataset.unknown:
+        dataset = dataset.with_untrusted_folders(before - there, there - {one.path for one in rejected})
+    if options.prune and outdated and dataset.unlisted:
         raise DataError(
-            f"{len(outdated):,} shards are outdated, and none was pruned (all others are there): {dataset.doubt}. "
-            "Repair or remove that folder, or delete the shards by hand"
+            f"{len(outdated):,} shards are outdated, and none was pruned (all others are there): "
+            f"{dataset.unlisted_message}. Repair or remove that folder, or delete the shards by hand"
         )
     for name in outdated if options.prune else ():
         folder.remove(name)

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from milvus_fghash.core.bounded_file import check_regular
 from milvus_fghash.core.codes import code_bytes, to_hex
 from milvus_fghash.datasets.tables.columns import Column
-from milvus_fghash.errors import DataError, StoreError, optional_part
+from milvus_fghash.errors import DataError, StoreError, optional_extra
 from milvus_fghash.milvus.pymilvus_compat import DataType
 from milvus_fghash.milvus.rows import MAX_BYTES, Rows, check_ids
 from milvus_fghash.milvus.scalar_fields import OWN_COLUMNS, PHASH
 from milvus_fghash.milvus.schema import CollectionMetadata, row_schema
 
-with optional_part("parquet"):  # without types of its own
+with optional_extra("parquet"):  # without types of its own
     pa: Any = import_module("pyarrow")
     pc: Any = import_module("pyarrow.compute")
     pq: Any = import_module("pyarrow.parquet")

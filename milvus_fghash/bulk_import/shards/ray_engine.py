@@ -26,7 +26,7 @@ from milvus_fghash.bulk_import.shards.plan import ShardTask
 from milvus_fghash.bulk_import.shards.writer import Decoding, ShardWriter, Tick
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
-from milvus_fghash.errors import ConfigError, DataError, FghashError, Stopped, one_line, optional_part
+from milvus_fghash.errors import ConfigError, DataError, FghashError, Stopped, one_line, optional_extra
 
 LOOK: Final = 0.2
 """Seconds between two looks at whether someone asked to stop."""
@@ -136,7 +136,7 @@ class RayPool:
         """Ray, connected; one that was started for this is stopped."""
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        with optional_part("ray"):
+        with optional_extra("ray"):
             ray: Any = import_module("ray")
             import_module("ray.data")
         for name in ("ray", "ray.data"):

@@ -18,7 +18,7 @@ from milvus_fghash._version import __version__
 from milvus_fghash.bulk_import.shards.folder import Marker, RejectedPhoto, ShardFolder, sha256_of
 from milvus_fghash.bulk_import.shards.parquet import to_table, write_table
 from milvus_fghash.bulk_import.shards.plan import ShardTask
-from milvus_fghash.core.atomic_io import written
+from milvus_fghash.core.atomic_io import atomic_path
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.core.packages import versions_of
 from milvus_fghash.datasets.dataset import Dataset
@@ -133,7 +133,7 @@ class ShardWriter:
         path = self.folder.data(ready.name)
         table = to_table(ready.rows, ready.embeddings, self.schema)
         try:
-            with written(path) as unfinished:
+            with atomic_path(path) as unfinished:
                 write_table(table, unfinished)
                 digest, size = sha256_of(unfinished), unfinished.stat().st_size
         except OSError as error:

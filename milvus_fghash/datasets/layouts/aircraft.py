@@ -8,7 +8,7 @@ from pathlib import Path
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.layouts.entries import Entry, dataset_of
 from milvus_fghash.datasets.layouts.text_lists import read_lines, read_pairs
-from milvus_fghash.datasets.paths import inside
+from milvus_fghash.datasets.paths import relative_path
 from milvus_fghash.errors import DataError
 
 _LISTS = {"train": "images_variant_trainval.txt", "test": "images_variant_test.txt"}
@@ -32,4 +32,4 @@ def _entries(data: Path) -> Iterator[Entry]:
         for key, (variant, where) in read_pairs(data / file).items():
             if variant not in variants:
                 raise DataError(f"{where}: variant {variant!r} does not stand in {data / 'variants.txt'}")
-            yield Entry(key, "data/images/" + inside(f"{key}.jpg", where), variant, split, where)
+            yield Entry(key, "data/images/" + relative_path(f"{key}.jpg", where), variant, split, where)

@@ -8,7 +8,7 @@ from pathlib import Path
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.layouts.entries import Entry, dataset_of
 from milvus_fghash.datasets.layouts.text_lists import read_pairs
-from milvus_fghash.datasets.paths import inside
+from milvus_fghash.datasets.paths import relative_path
 from milvus_fghash.errors import DataError
 
 _SPLITS = {"1": "train", "0": "test"}
@@ -36,7 +36,7 @@ def _entries(root: Path) -> Iterator[Entry]:
         flag, flag_where = _of(split_of, key, where, "train_test_split.txt")
         if flag not in _SPLITS:
             raise DataError(f"{flag_where}: expected 1 (train) or 0 (test), got {flag!r}")
-        yield Entry(key, "images/" + inside(path, where), label, _SPLITS[flag], where, number)
+        yield Entry(key, "images/" + relative_path(path, where), label, _SPLITS[flag], where, number)
 
 
 def _of(pairs: dict[str, tuple[str, str]], key: str, where: str, file: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.layouts.entries import Entry, dataset_of
 from milvus_fghash.datasets.layouts.matlab import read_numbers, read_texts
-from milvus_fghash.datasets.paths import inside
+from milvus_fghash.datasets.paths import relative_path
 from milvus_fghash.errors import DataError
 
 _SPLITS = ("train", "test")
@@ -34,7 +34,7 @@ def _entries(root: Path) -> Iterator[Entry]:
             raise DataError(f"{file}: {len(names)} names in file_list, but {len(numbers)} numbers in labels")
         for place, (name, number) in enumerate(zip(names, numbers, strict=True), start=1):
             where = f"{file}, entry {place}"
-            key = inside(name, where)
+            key = relative_path(name, where)
             label, slash, _ = key.partition("/")
             if not slash:
                 raise DataError(f"{where}: expected CLASS/PHOTO, got {name!r}")

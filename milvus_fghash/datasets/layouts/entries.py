@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.paths import check_present
+from milvus_fghash.datasets.paths import check_files_exist
 from milvus_fghash.errors import DataError
 
 
@@ -55,6 +55,6 @@ def dataset_of(root: Path, entries: Iterable[Entry], hint: str = "was the data s
             raise DataError(
                 f"{entry.where}: the number {number} stands for {entry.label!r} here and for {name!r} before"
             )
-    check_present(root, ((entry.path, entry.where) for entry in entries), hint)
+    check_files_exist(root, ((entry.path, entry.where) for entry in entries), hint)
     ids, paths, labels, splits = (tuple(getattr(entry, column) for entry in entries) for column in Entry._fields[:4])
     return Dataset(root, ids, paths, labels, splits)

@@ -10,8 +10,8 @@ from pathlib import Path
 from milvus_fghash.core.image_formats import SUFFIXES
 from milvus_fghash.datasets.classes import read_classes
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.selection import DEFAULT_SELECTION, Selection, Sieve
-from milvus_fghash.datasets.survey import LINKED, Survey
+from milvus_fghash.datasets.read_report import LINKED, ReadReport
+from milvus_fghash.datasets.selection import DEFAULT_SELECTION, PhotoFilter, Selection
 from milvus_fghash.errors import DataError
 
 Chain = tuple[tuple[int, int], "Chain"] | None
@@ -21,7 +21,7 @@ Chain = tuple[tuple[int, int], "Chain"] | None
 def read(root: Path, selection: Selection = DEFAULT_SELECTION) -> Dataset:
     """All files below ``root`` with the suffix of an image format, sorted by path.
 
-    Class and split are those that `read_classes` gives. Hidden files and folders, those of `EXCLUDED` and of the
+    Class and split are those that `read_classes` gives. Hidden files and folders, those of `SYSTEM_NAMES` and of the
     selection are left out, links to folders too unless they are to be followed; the listing's `survey` counts them. A
     file that is no image despite its name is listed, and a folder whose path is too long to be listed: both
     are rejected when they are opened. So are files whose names cannot stand in a listing, where nobody asks for
@@ -32,22 +32,24 @@ def read(root: Path, selection: Selection = DEFAULT_SELECTION) -> Dataset:
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; expected a folder of photos")
-    sieve = Sieve(selection)
-    paths = sorted(files_below(root, sieve, tuple(SUFFIXES)))
+    photo_filter = PhotoFilter(selection)
+    paths = sorted(files_below(root, photo_filter, tuple(SUFFIXES)))
     classes = read_classes(root, paths, selection.class_level)
-    survey = Survey(classes.source, classes.warnings, sieve.left_out)
-    return Dataset(root, tuple(paths), tuple(paths), classes.labels, classes.splits, walked=True, survey=survey)
+    read_report = ReadReport(classes.source, classes.warnings, photo_filter.left_out)
+    return Dataset(
+        root, tuple(paths), tuple(paths), classes.labels, classes.splits, scanned=True, read_report=read_report
+    )
 
 
-def files_below(root: Path, sieve: Sieve, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Paths below ``root`` that end in one of the suffixes and go through the sieve; others are counted there.
+def files_below(root: Path, photo_filter: PhotoFilter, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Paths below ``root`` that end in one of the suffixes and go through the photo_filter; others are counted there.
 
     Folders wait in a list: they may lie deeper in each other than Python recurses.
 
     Raises:
         DataError: when a folder cannot be listed.
     """
-    follow = sieve.selection.follow_links
+    follow = photo_filter.selection.follow_links
     waiting: list[tuple[str, Chain]] = [("", _chain(root, None) if follow else None)]
     while waiting:
         above, chain = waiting.pop()
@@ -57,19 +59,19 @@ def files_below(root: Path, sieve: Sieve, suffixes: tuple[str, ...]) -> Iterator
                     path = f"{above}/{entry.name}" if above else entry.name
                     is_link = entry.is_symlink()
                     if entry.is_dir(follow_symlinks=False) or (is_link and _is_folder(entry)):
-                        if not sieve.enters(path):
+                        if not photo_filter.enters(path):
                             continue
                         if is_link and not follow:
-                            sieve.left_out.add(LINKED, path)
+                            photo_filter.left_out.add(LINKED, path)
                         elif not follow:
                             waiting.append((path, None))
                         elif below := _chain(root / path, chain):
                             waiting.append((path, below))
                         else:
-                            sieve.left_out.add("link in a circle", path)
+                            photo_filter.left_out.add("link in a circle", path)
                     elif is_link and not os.path.splitext(entry.name)[1] and not os.path.exists(root / path):
-                        sieve.left_out.add("broken link", path)
-                    elif sieve.takes(path, is_photo=entry.name.lower().endswith(suffixes)):
+                        photo_filter.left_out.add("broken link", path)
+                    elif photo_filter.accepts(path, is_photo=entry.name.lower().endswith(suffixes)):
                         yield path
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG or not above:

@@ -8,7 +8,7 @@ from pathlib import Path
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.layouts.entries import Entry, dataset_of
 from milvus_fghash.datasets.layouts.text_lists import read_lines
-from milvus_fghash.datasets.paths import inside
+from milvus_fghash.datasets.paths import relative_path
 from milvus_fghash.errors import DataError
 
 
@@ -28,7 +28,7 @@ def _entries(meta: Path) -> Iterator[Entry]:
     classes = {line.strip() for line, _ in read_lines(meta / "classes.txt")}
     for split in ("train", "test"):
         for line, where in read_lines(meta / f"{split}.txt"):
-            key = inside(line.strip(), where)
+            key = relative_path(line.strip(), where)
             label, slash, _ = key.partition("/")
             if not slash:
                 raise DataError(f"{where}: expected CLASS/ID, got {line!r}")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from milvus_fghash.core.bounded_file import NOTE_BYTES, read_bounded
+from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.lfs_pointer import reject_pointer
 from milvus_fghash.errors import DataError
 
@@ -91,7 +91,7 @@ def _faults_explained(path: Path) -> Iterator[None]:
 def _find(path: Path, name: str) -> tuple[_Matrix, str]:
     """The variable and the file's byte order."""
     reject_pointer(path, DataError)
-    raw = read_bounded(path, NOTE_BYTES)
+    raw = read_bounded(path, MAX_RECORD_BYTES)
     order = _ORDERS.get(raw[_HEADER - 4 : _HEADER])
     if order is None:
         raise ValueError("it is none of version 5 to 7")

@@ -8,7 +8,7 @@ from pathlib import Path
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.layouts.entries import Entry, dataset_of
 from milvus_fghash.datasets.layouts.text_lists import read_lines
-from milvus_fghash.datasets.paths import inside
+from milvus_fghash.datasets.paths import relative_path
 from milvus_fghash.errors import DataError
 
 _SPLITS = ("train", "val", "test")
@@ -30,7 +30,7 @@ def _entries(root: Path) -> Iterator[Entry]:
     for split in _SPLITS:
         for line, where in read_lines(root / "vegfru_list" / f"vegfru_{split}.txt"):
             written, _, number = line.strip().rpartition(" ")
-            path = inside(written, where) if written else ""
+            path = relative_path(written, where) if written else ""
             folders = path.split("/")
             if len(folders) != 3 or not number.isdecimal():
                 raise DataError(f"{where}: expected FOLDER/CLASS/PHOTO and a class number, got {line!r}")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from milvus_fghash.core.atomic_io import write_atomic
-from milvus_fghash.core.bounded_file import LIST_BYTES, open_regular, read_bounded
+from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, open_regular, read_bounded
 from milvus_fghash.core.image_formats import SUFFIXES
-from milvus_fghash.core.lfs_pointer import LONGEST, is_pointer, told
+from milvus_fghash.core.lfs_pointer import MAX_POINTER_BYTES, is_pointer, pointer_message
 from milvus_fghash.core.state_folder import state_folder
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.datasets.sources import tar_index, zip_index
@@ -22,7 +22,7 @@ from milvus_fghash.datasets.sources.archive_member import Member
 from milvus_fghash.datasets.sources.location import PhotoLocation, Url
 from milvus_fghash.errors import DataError
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of what is kept. What was kept in another one is not looked at: the archive is gone through again."""
 BLOCK: Final = 8 << 20
 """Bytes that are fetched at once while a remote archive is gone through."""
@@ -42,9 +42,9 @@ def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
                 return list(_index(file, str(archive))), f"{status.st_size} {status.st_mtime_ns}"
         except OSError as error:
             raise DataError(f"cannot read {archive}: {error.strerror}") from None
-    from milvus_fghash.datasets.sources.fetch import ask_versions, opened
+    from milvus_fghash.datasets.sources.fetch import opened, request_revisions
 
-    (version,) = ask_versions([PhotoLocation(archive.full, str(archive))])()
+    (version,) = request_revisions([PhotoLocation(archive.full, str(archive))])()
     memory = None
     with suppress(DataError):  # there is no home folder to remember it in
         memory = _file_of(archive, version)
@@ -59,9 +59,9 @@ def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
 
 
 def _index(file: BinaryIO, shown: str) -> Iterable[Member]:
-    start = file.read(LONGEST)
+    start = file.read(MAX_POINTER_BYTES)
     if is_pointer(start):
-        raise DataError(told(shown))
+        raise DataError(pointer_message(shown))
     return zip_index.index(file, shown) if start.startswith(b"PK") else tar_index.index(file, shown)
 
 
@@ -79,7 +79,7 @@ def _facts(member: Member) -> tuple[dict[str, object], tuple[int, ...] | None]:
 
 def _remembered(file: Path) -> list[Member] | None:
     try:
-        rows = parse_json(read_bounded(file, LIST_BYTES))
+        rows = parse_json(read_bounded(file, MAX_LIST_BYTES))
         return [Member(**row, zipped=zipped and tuple(zipped)) for row, zipped in rows]
     except (OSError, ValueError, TypeError):
         return None

@@ -13,9 +13,9 @@ NESTED: Final = (".tar", ".zip", ".tgz", ".tar.gz")
 """Endings of archives."""
 LABELS: Final = (".cls", ".json")
 """Endings of the members that may say the class of their sample."""
-LONGEST_LABEL: Final = 1 << 16
+MAX_LABEL_BYTES: Final = 1 << 16
 """Bytes of such a one."""
-LONGEST_NAME: Final = 1024
+MAX_NAME_LENGTH: Final = 1024
 """Letters of a member's name."""
 
 
@@ -36,7 +36,7 @@ class Member:
     start: int = 0
     size: int = 0
     zipped: tuple[int, int, int] | None = None
-    version: str = ""
+    revision: str = ""
     reason: str = ""
     message: str = ""
     text: str | None = None
@@ -44,7 +44,7 @@ class Member:
 
     def place(self, archive: str, shown: str, version: str) -> PhotoLocation | InvalidSource:
         """Where it is: ``version`` is the archive's, and what is not known of the archive is not known of it."""
-        version = version and f"{version} {self.start} {self.size} {self.version}"
+        version = version and f"{version} {self.start} {self.size} {self.revision}"
         called = f"{self.name} in {shown}" if self.name else shown
         if self.reason:
             return InvalidSource(called, version, self.reason, f"{called} {self.message}")
@@ -67,7 +67,7 @@ def kind_of(name: str) -> str:
 
 def barred(name: str, reason: str, message: str) -> Member:
     """A member that cannot be had. ``message`` goes on after its name."""
-    return Member(name[:LONGEST_NAME], reason=reason, message=message)
+    return Member(name[:MAX_NAME_LENGTH], reason=reason, message=message)
 
 
 def nested(name: str) -> Member:
@@ -75,24 +75,24 @@ def nested(name: str) -> Member:
     return barred(name, "format", "is an archive inside an archive, which is not opened; unpack it")
 
 
-class Careful:
+class BoundedReader:
     """A file of which no more is read at once than ``most`` bytes: what archives say of sizes may be a lie.
 
     Raises:
-        TooMuch: when more is asked for, or a place behind the end.
+        InvalidHeader: when more is asked for, or a place behind the end.
         DataError: when the file cannot be read.
     """
 
-    def __init__(self, file: BinaryIO, shown: str, most: int) -> None:
-        self._file, self._shown, self._most = file, shown, most
+    def __init__(self, file: BinaryIO, shown: str, max_read: int) -> None:
+        self._file, self._shown, self._max_read = file, shown, max_read
         self.size = self.seek(0, 2)
         self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self.size - self.tell())
         size = left if size < 0 else size
-        if size > self._most:
-            raise TooMuch(f"{self._shown} has a header that speaks of {size:,} bytes; expected {self._most:,} at most")
+        if size > self._max_read:
+            raise InvalidHeader(f"{self._shown} has a header of {size:,} bytes; expected at most {self._max_read:,}")
         try:
             return self._file.read(min(size, left))
         except Exception as error:  # of file systems, which have trees of their own
@@ -100,7 +100,7 @@ class Careful:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 0 and offset > self.size:
-            raise TooMuch(f"{self._shown} has a header that leads to byte {offset:,}, and {self.size:,} are there")
+            raise InvalidHeader(f"{self._shown} has a header that points to byte {offset:,} of {self.size:,}")
         try:
             return self._file.seek(offset, whence)
         except Exception as error:
@@ -116,7 +116,7 @@ class Careful:
         """The file belongs to who opened it."""
 
 
-class TooMuch(Exception):  # noqa: N818 - reads as what it is
+class InvalidHeader(Exception):  # noqa: N818 - reads as what it is
     """A header asks for more than any archive needs."""
 
 

@@ -15,17 +15,17 @@ from milvus_fghash.core.masking import without_secrets
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.layouts.folder import files_below
-from milvus_fghash.datasets.selection import DEFAULT_SELECTION, Selection, Sieve
+from milvus_fghash.datasets.selection import DEFAULT_SELECTION, PhotoFilter, Selection
 from milvus_fghash.datasets.sources.archive_index import members_of
 from milvus_fghash.datasets.sources.archive_member import Member, barred
-from milvus_fghash.datasets.sources.collected import Photos
+from milvus_fghash.datasets.sources.collector import PhotoCollector
 from milvus_fghash.datasets.sources.location import Url, protocol_of
 from milvus_fghash.datasets.sources.remote_folder import Found, find
 from milvus_fghash.errors import DataError
 
 ENDINGS: Final = (".tar", ".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Of archives. The compressed ones are rejected with a reason, not for their names."""
-MOST_SHARDS: Final = 1_000_000
+MAX_SHARDS: Final = 1_000_000
 
 _CHAINED = ("tar", "zip")
 """Protocols that say of a path or of another URL that there is an archive."""
@@ -43,13 +43,13 @@ def is_archive(place: Path | Url) -> bool:
     return chained or place.name.lower().endswith(ENDINGS)
 
 
-def are_all_of(folder: Path) -> bool:
+def holds_only_archives(folder: Path) -> bool:
     """Whether a folder holds archives and beside them at most files that are no photos; what is never one left aside.
 
     So do the folders that img2dataset writes: tars, and tables and statistics of them.
     """
-    sieve = Sieve()
-    entries = [entry for entry in folder.glob("[!.]*") if sieve.enters(entry.name)]
+    photo_filter = PhotoFilter()
+    entries = [entry for entry in folder.glob("[!.]*") if photo_filter.enters(entry.name)]
     return any(map(is_archive, entries)) and all(
         entry.is_file() and not entry.name.lower().endswith(tuple(SUFFIXES)) for entry in entries
     )
@@ -68,12 +68,12 @@ def read(root: Path | Url, selection: Selection = DEFAULT_SELECTION) -> Dataset:
         DataError: when there is no archive, a single one cannot be read, or no photo is found.
         MissingExtra: for a URL, without the packages it needs.
     """
-    sieve = Sieve(selection)
-    archives, found = _archives(root, sieve)
+    photo_filter = PhotoFilter(selection)
+    archives, found = _archives(root, photo_filter)
     alone = archives[0][0] == ""
-    photos = Photos(root, sieve)
+    photos = PhotoCollector(root, photo_filter)
     samples: dict[str, str] = {}
-    unknown = list(found.unknown)
+    unlisted = list(found.unknown)
     for path, place in found.barred(root) if isinstance(root, Url) else ():
         photos.add(path, place)
     for prefix, archive in archives:
@@ -86,12 +86,12 @@ def read(root: Path | Url, selection: Selection = DEFAULT_SELECTION) -> Dataset:
             members, version = [barred("", "broken", f"cannot be read: {error}")], ""
         for member in members:
             if not member.name:  # it speaks of the archive: what else is in it, or was, is not known
-                unknown.append(prefix)
+                unlisted.append(prefix)
             path = posixpath.join(prefix, member.name) if member.name else prefix or archive.name
             if member.passed_over:
-                sieve.left_out.add(member.passed_over, path)
+                photo_filter.left_out.add(member.passed_over, path)
                 continue
-            if member.name and not sieve.takes(path, is_photo=member.passed_over is None):
+            if member.name and not photo_filter.accepts(path, is_photo=member.passed_over is None):
                 continue
             sample = _sample(prefix, member.name)
             if member.text is None:
@@ -99,10 +99,10 @@ def read(root: Path | Url, selection: Selection = DEFAULT_SELECTION) -> Dataset:
                 photos.add(path, member.place(where, str(archive), version), folder, sample)
             elif (label := _label(member)) and (member.name.lower().endswith(".cls") or sample not in samples):
                 samples[sample] = label
-    return photos.dataset(samples, walked=not alone, unknown=unknown, asked=found.asked)
+    return photos.dataset(samples, scanned=not alone, unlisted=unlisted, listed_folders=found.asked)
 
 
-def _archives(root: Path | Url, sieve: Sieve) -> tuple[list[tuple[str, Path | Url]], Found]:
+def _archives(root: Path | Url, photo_filter: PhotoFilter) -> tuple[list[tuple[str, Path | Url]], Found]:
     """The archives and what comes before the paths in them, for a single one nothing; what a walk to them found."""
     below = Found()
     if isinstance(root, Url) and root.protocol in _CHAINED:
@@ -115,10 +115,10 @@ def _archives(root: Path | Url, sieve: Sieve) -> tuple[list[tuple[str, Path | Ur
     elif is_archive(root) and not (isinstance(root, Path) and root.is_dir()):
         found = [("", root)]
     elif isinstance(root, Url):
-        below = find(root, sieve, ENDINGS)
+        below = find(root, photo_filter, ENDINGS)
         found = [(path, Url(where)) for path, (where, _) in sorted(below.files.items())]
     else:
-        found = [(name, root / name) for name in sorted(files_below(root, sieve, ENDINGS))]
+        found = [(name, root / name) for name in sorted(files_below(root, photo_filter, ENDINGS))]
     for _, archive in found:
         if isinstance(archive, Path) and not archive.is_file():
             raise DataError(f"there is no file {archive}; expected a .tar or a .zip")
@@ -145,12 +145,12 @@ def expanded(text: str) -> Iterator[str]:
     ['a-08.tar', 'a-09.tar', 'a-10.tar', 'b-08.tar', 'b-09.tar', 'b-10.tar']
 
     Raises:
-        DataError: when a range leads backwards, or to more than `MOST_SHARDS`.
+        DataError: when a range leads backwards, or to more than `MAX_SHARDS`.
     """
     parts = _BRACES.split(text)
     choices = [[part] if place % 2 == 0 else _choices(part) for place, part in enumerate(parts)]
-    if math.prod(map(len, choices)) > MOST_SHARDS:
-        raise DataError(f"{text} stands for more than {MOST_SHARDS:,} archives")
+    if math.prod(map(len, choices)) > MAX_SHARDS:
+        raise DataError(f"{text} stands for more than {MAX_SHARDS:,} archives")
     return map("".join, itertools.product(*choices))
 
 
@@ -158,8 +158,8 @@ def _choices(part: str) -> list[str]:
     if not (both := _RANGE.fullmatch(part)):
         return part.split(",")
     first, last = int(both[1]), int(both[2])
-    if not first <= last < first + MOST_SHARDS:
-        raise DataError(f"{{{part}}} must lead from a number to a higher one, over {MOST_SHARDS:,} at the most")
+    if not first <= last < first + MAX_SHARDS:
+        raise DataError(f"{{{part}}} must lead from a number to a higher one, over {MAX_SHARDS:,} at the most")
     return [f"{number:0{len(both[1])}}" for number in range(first, last + 1)]
 
 

@@ -12,27 +12,27 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, TypeVar
 
 from milvus_fghash.core.masking import without_secrets
-from milvus_fghash.datasets.sources.file_systems import FileSystem, filesystem, told
+from milvus_fghash.datasets.sources.file_systems import FileSystem, fetch_error, filesystem
 from milvus_fghash.datasets.sources.location import PhotoLocation, Url, protocol_of
 from milvus_fghash.errors import DataError, ImageRejected
 
 T = TypeVar("T")
-TRIES: Final = 3
+MAX_ATTEMPTS: Final = 3
 """Requests for one photo, where a server says that it is busy or breaks off. Of S3 and others, fsspec counts."""
-AT_ONCE: Final = 32
+MAX_CONCURRENT_REQUESTS: Final = 32
 """Versions and pages that are asked for side by side."""
-LARGEST_PAGE: Final = 256 << 20
+MAX_PAGE_BYTES: Final = 256 << 20
 """Bytes of a page of links; some million links."""
-PAGE_SECONDS: Final = 60.0
+PAGE_TIMEOUT_SECONDS: Final = 60.0
 """For it to come."""
 
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-_ASK_SECONDS = 10.0
-_WAIT = 0.3
+_REVISION_TIMEOUT_SECONDS = 10.0
+_RETRY_DELAY_SECONDS = 0.3
 """Seconds before the second try, on average; twice as many before the third."""
 
 
-class _AnsweredError(OSError):
+class _HttpStatusError(OSError):
     """A server that did not give what was asked for."""
 
     def __init__(self, status: int) -> None:
@@ -47,13 +47,13 @@ def fetch(place: PhotoLocation, wanted: int, seconds: float) -> Future[bytes]:
         MissingExtra, DataError: as `filesystem`.
         ImageRejected: by the result: `missing`, `timeout`, `unreachable`.
     """
-    files, path = filesystem(place.where)
+    files, path = filesystem(place.address)
 
     async def in_time() -> bytes:
         try:
             return await asyncio.wait_for(_bytes_of(files, path, place, wanted), seconds)
         except Exception as error:  # aiohttp, botocore and others have trees of their own
-            raise told(place.shown, error, place.where) from None
+            raise fetch_error(place.display_name, error, place.address) from None
 
     return _in_background(in_time())
 
@@ -81,14 +81,14 @@ def pages(urls: Sequence[str]) -> list[Page | ImageRejected]:
     opened = [filesystem(url)[0] for url in urls]
 
     async def ask_all() -> list[Page | ImageRejected]:
-        turn = asyncio.Semaphore(AT_ONCE)
+        turn = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
 
         async def ask(files: FileSystem, url: str) -> Page | ImageRejected:
             async with turn:
                 try:
-                    return await asyncio.wait_for(_trying(lambda: _page(files, url)), PAGE_SECONDS)
+                    return await asyncio.wait_for(_with_retries(lambda: _page(files, url)), PAGE_TIMEOUT_SECONDS)
                 except Exception as error:
-                    return told(without_secrets(url), error, url)
+                    return fetch_error(without_secrets(url), error, url)
 
         return await asyncio.gather(*(ask(files, url) for files, url in zip(opened, urls, strict=True)))
 
@@ -108,24 +108,24 @@ def opened(url: Url, block: int) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:  # so fsspec calls whatever goes wrong on the way to a web server
         cause = error.__cause__ if url.protocol in {"http", "https"} else None
         missing = getattr(cause, "status", 0) in (404, 410)
-        raise DataError(str(told(str(url), cause if cause and not missing else error, url.full))) from None
+        raise DataError(str(fetch_error(str(url), cause if cause and not missing else error, url.full))) from None
     except Exception as error:
-        raise DataError(str(told(str(url), error, url.full))) from None
+        raise DataError(str(fetch_error(str(url), error, url.full))) from None
     with file:
         yield file
 
 
-def ask_versions(places: Sequence[PhotoLocation]) -> Callable[[], list[str]]:
+def request_revisions(places: Sequence[PhotoLocation]) -> Callable[[], list[str]]:
     """Begin to ask for the versions of places behind URLs, without reading them; "" where none can be known."""
-    opened = [filesystem(place.where) for place in places]
+    opened = [filesystem(place.address) for place in places]
 
     async def ask_all() -> list[str]:
-        turn = asyncio.Semaphore(AT_ONCE)
+        turn = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
 
         async def ask(files: FileSystem, path: str) -> str:
             async with turn:
                 try:
-                    return version_of(await asyncio.wait_for(_facts(files, path), _ASK_SECONDS))
+                    return revision_of(await asyncio.wait_for(_facts(files, path), _REVISION_TIMEOUT_SECONDS))
                 except Exception:  # fetching tells what is the matter with it
                     return ""
 
@@ -134,10 +134,10 @@ def ask_versions(places: Sequence[PhotoLocation]) -> Callable[[], list[str]]:
     return _in_background(ask_all()).result
 
 
-def version_of(facts: Mapping[str, Any]) -> str:
+def revision_of(facts: Mapping[str, Any]) -> str:
     """What fsspec knows of a file, as a version: its ETag or time of change, with its size. A size alone is none.
 
-    >>> version_of({"ETag": '"0f3a"', "size": 7}), version_of({"size": 7})
+    >>> revision_of({"ETag": '"0f3a"', "size": 7}), revision_of({"size": 7})
     ('"0f3a" 7', '')
     """
     known = {name.lower().replace("-", "").replace("_", ""): value for name, value in facts.items()}
@@ -156,8 +156,8 @@ def _in_background(work: Coroutine[Any, Any, T]) -> Future[T]:
 async def _bytes_of(files: FileSystem, path: str, place: PhotoLocation, wanted: int) -> bytes:
     if place.size == 0:
         return b""
-    if protocol_of(place.where) in {"http", "https"}:
-        return await _trying(lambda: _get(files, place, wanted))
+    if protocol_of(place.address) in {"http", "https"}:
+        return await _with_retries(lambda: _get(files, place, wanted))
     start, end = place.start, place.start + wanted
     if not files.async_impl:
         return bytes(await asyncio.to_thread(files.cat_file, path, start=start, end=end))
@@ -169,18 +169,18 @@ async def _bytes_of(files: FileSystem, path: str, place: PhotoLocation, wanted: 
         raise
 
 
-async def _trying(request: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def _with_retries(request: Callable[[], Coroutine[Any, Any, T]]) -> T:
     from aiohttp import ClientError
 
-    for number in range(TRIES):
+    for number in range(MAX_ATTEMPTS):
         try:
             return await request()
         except FileNotFoundError:
             raise
         except (ClientError, OSError) as error:
-            if number == TRIES - 1 or (isinstance(error, _AnsweredError) and error.status not in _BUSY):
+            if number == MAX_ATTEMPTS - 1 or (isinstance(error, _HttpStatusError) and error.status not in _BUSY):
                 raise
-        await asyncio.sleep(_WAIT * 2**number * random.uniform(0.5, 1.5))
+        await asyncio.sleep(_RETRY_DELAY_SECONDS * 2**number * random.uniform(0.5, 1.5))
     raise AssertionError("the last try returns or raises")
 
 
@@ -188,9 +188,9 @@ async def _page(files: FileSystem, url: str) -> Page:
     session = await files.set_session()
     async with session.get(files.encode_url(url), **files.kwargs) as answer:
         _check_status(answer.status)
-        raw = await _up_to(LARGEST_PAGE + 1, answer)
-        if len(raw) > LARGEST_PAGE:
-            raise OSError(f"the page has more than {LARGEST_PAGE:,} bytes")
+        raw = await _read_at_most(MAX_PAGE_BYTES + 1, answer)
+        if len(raw) > MAX_PAGE_BYTES:
+            raise OSError(f"the page has more than {MAX_PAGE_BYTES:,} bytes")
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return Page(str(answer.url), kind, raw.decode(errors="replace"))
 
@@ -199,10 +199,10 @@ def _check_status(status: int) -> None:
     if status in (404, 410):
         raise FileNotFoundError
     if status >= 400:
-        raise _AnsweredError(status)
+        raise _HttpStatusError(status)
 
 
-async def _up_to(wanted: int, answer: Any) -> bytes:
+async def _read_at_most(wanted: int, answer: Any) -> bytes:
     data = bytearray()
     async for chunk in answer.content.iter_any():
         data += chunk
@@ -217,13 +217,13 @@ async def _get(files: FileSystem, place: PhotoLocation, wanted: int) -> bytes:
     headers = {**options.pop("headers", {}), "Accept-Encoding": "identity"}
     if in_part := place.size is not None:
         headers["Range"] = f"bytes={place.start}-{place.start + wanted - 1}"
-    async with session.get(files.encode_url(place.where), headers=headers, **options) as answer:
+    async with session.get(files.encode_url(place.address), headers=headers, **options) as answer:
         if answer.status == 416:
             return b""
         _check_status(answer.status)
         if in_part and answer.status != 206:
             raise OSError("the server gives whole files only, so nothing can be read out of an archive there")
-        return await _up_to(wanted, answer)
+        return await _read_at_most(wanted, answer)
 
 
 async def _facts(files: FileSystem, path: str) -> Mapping[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from milvus_fghash.core.masking import KNOWN, masked, without_secrets
+from milvus_fghash.core.masking import KNOWN_SECRETS, masked, without_secrets
 from milvus_fghash.core.text_file import parse_json
-from milvus_fghash.datasets.sources.location import problem_of, protocol_of
-from milvus_fghash.errors import ConfigError, DataError, ImageRejected, MissingExtra, one_line, optional_part
+from milvus_fghash.datasets.sources.location import protocol_of, url_problem
+from milvus_fghash.errors import ConfigError, DataError, ImageRejected, MissingExtra, one_line, optional_extra
 
 FileSystem = Any
 """One of fsspec's, which tells no types of what its file systems do in the background."""
@@ -30,10 +30,10 @@ def filesystem(where: str) -> tuple[FileSystem, str]:
             at once, as that of FTP does, is not there.
     """
     protocol = protocol_of(where)
-    if problem := problem_of(where):
+    if problem := url_problem(where):
         raise DataError(problem)
     _check_variables(protocol)
-    with optional_part(EXTRAS.get(protocol, "http")):
+    with optional_extra(EXTRAS.get(protocol, "http")):
         fsspec = _import_fsspec()
     try:
         kind = fsspec.get_filesystem_class(protocol)
@@ -54,10 +54,10 @@ def filesystem(where: str) -> tuple[FileSystem, str]:
         path = str(kind._strip_protocol(where))
         return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(where), **options), path
     except Exception as error:  # some connect, each with errors of its own
-        raise DataError(f"{told(without_secrets(where), error, where)}") from None
+        raise DataError(f"{fetch_error(without_secrets(where), error, where)}") from None
 
 
-def finds_all(files: FileSystem) -> bool:
+def has_bulk_find(files: FileSystem) -> bool:
     """Whether a file system has a way of its own to find all below a folder.
 
     fsspec's way for the others passes over folders that it cannot list.
@@ -69,7 +69,7 @@ def finds_all(files: FileSystem) -> bool:
     return kind.find is not AbstractFileSystem.find or getattr(kind, "_find", None) not in (None, AsyncFileSystem._find)
 
 
-def told(shown: str, error: BaseException, where: str = "") -> ImageRejected:
+def fetch_error(shown: str, error: BaseException, where: str = "") -> ImageRejected:
     """What happened on the way to a place, as a rejection that tells nothing secret of the URL ``where``."""
     match error:
         case ImageRejected():
@@ -114,5 +114,5 @@ def _import_fsspec() -> Any:
         raise ConfigError(
             f"fsspec cannot read its settings (in ~/.config/fsspec, or where FSSPEC_CONFIG_DIR says): {one_line(error)}"
         ) from None
-    KNOWN.add_settings(fsspec.config.conf)
+    KNOWN_SECRETS.add_settings(fsspec.config.conf)
     return fsspec

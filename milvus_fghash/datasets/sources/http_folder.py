@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from milvus_fghash.core.masking import without_secrets
 from milvus_fghash.datasets.sources.fetch import Page, pages
-from milvus_fghash.datasets.sources.location import LONGEST
+from milvus_fghash.datasets.sources.location import MAX_URL_BYTES
 from milvus_fghash.errors import ImageRejected
 
 _KINDS: Final = frozenset({"text/html", "application/xhtml+xml", ""})
@@ -80,7 +80,7 @@ def _below(link: str, asked: str) -> tuple[str, str] | None:
     start, whole = unquote(base.path), unquote(parts.path)
     url = parts._replace(scheme=base.scheme, netloc=base.netloc, fragment="").geturl()
     path = whole.removeprefix(start)
-    return (path, url) if whole.startswith(start) and path.strip("/") and len(url) <= LONGEST else None
+    return (path, url) if whole.startswith(start) and path.strip("/") and len(url) <= MAX_URL_BYTES else None
 
 
 def _is_same(one: SplitResult, other: SplitResult) -> bool:

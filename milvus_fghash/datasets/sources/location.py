@@ -10,14 +10,14 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from milvus_fghash.core.masking import without_secrets
-from milvus_fghash.datasets.paths import inside
+from milvus_fghash.datasets.paths import relative_path
 from milvus_fghash.errors import DataError
 
-LISTED: Final = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
+LIST_PROTOCOLS: Final = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 """Protocols that a list may name. None of them leads to a file here, whoever wrote the list."""
-LONGEST: Final = 4096
+MAX_URL_BYTES: Final = 4096
 """Bytes of a URL."""
-SECONDS: Final = 24.0
+FETCH_TIMEOUT_SECONDS: Final = 24.0
 """For the bytes of one photo to come, where no other time is given."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -60,10 +60,10 @@ def name_of(url: str) -> str:
     return f"{shown}?{hashlib.blake2b(repr(telling).encode(), digest_size=8).hexdigest()}"
 
 
-def problem_of(url: str) -> str:
+def url_problem(url: str) -> str:
     """What is wrong with a URL, as a sentence that shows nothing secret of it; "" for a good one.
 
-    >>> problem_of("s3://KEY:SECRET@birds/a.jpg")
+    >>> url_problem("s3://KEY:SECRET@birds/a.jpg")
     's3://birds/a.jpg: credentials cannot stand in an s3:// URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY'
     """
     shown, protocol = without_secrets(url), protocol_of(url)
@@ -94,7 +94,7 @@ class Url:
     full: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        if problem := problem_of(self.full):
+        if problem := url_problem(self.full):
             raise DataError(problem)
 
     def __str__(self) -> str:
@@ -127,10 +127,10 @@ class Url:
         return Url(f"{self.full.rstrip('/')}/{quote(path) if self.protocol in {'http', 'https'} else path}")
 
 
-def place_named(photos: str | Path | Url) -> Path | Url:
+def parse_location(photos: str | Path | Url) -> Path | Url:
     """A path or a URL as people write it; ``file://`` is a path.
 
-    >>> [type(place_named(text)).__name__ for text in ("photos", "file:///photos", "s3://bucket/birds")]
+    >>> [type(parse_location(text)).__name__ for text in ("photos", "file:///photos", "s3://bucket/birds")]
     ['PosixPath', 'PosixPath', 'Url']
     """
     if not isinstance(photos, str):
@@ -154,9 +154,9 @@ class PhotoLocation:
         zipped: where the part is the member of a zip, its header included: method (0 or 8), packed bytes, CRC-32.
     """
 
-    where: str = field(repr=False)
-    shown: str
-    version: str = ""
+    address: str = field(repr=False)
+    display_name: str
+    revision: str = ""
     start: int = 0
     size: int | None = None
     zipped: tuple[int, int, int] | None = None
@@ -164,7 +164,7 @@ class PhotoLocation:
     @property
     def is_remote(self) -> bool:
         """Whether it is behind a URL."""
-        return bool(protocol_of(self.where))
+        return bool(protocol_of(self.address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,8 @@ class InvalidSource:
         message: one sentence.
     """
 
-    shown: str
-    version: str
+    display_name: str
+    revision: str
     reason: str
     message: str
 
@@ -195,8 +195,8 @@ class InMemory:
     """
 
     data: bytes = field(repr=False)
-    shown: str
-    version: str = ""
+    display_name: str
+    revision: str = ""
 
 
 Source = Path | PhotoLocation | InvalidSource | InMemory
@@ -213,13 +213,15 @@ def located(text: str, root: Path | Url, where: str) -> tuple[str, Source]:
         DataError: for a URL that a list may not name, and a path as `inside` rejects it.
     """
     if not (protocol := protocol_of(text)):
-        path = inside(text, where)
+        path = relative_path(text, where)
         place = root / path
         return path, place if isinstance(place, Path) else PhotoLocation(place.full, name_of(place.full))
-    if protocol not in LISTED:
-        raise DataError(f"{where}: a list cannot name {protocol}:// URLs; expected one of {', '.join(sorted(LISTED))}")
-    if problem := problem_of(text):
+    if protocol not in LIST_PROTOCOLS:
+        raise DataError(
+            f"{where}: a list cannot name {protocol}:// URLs; expected one of {', '.join(sorted(LIST_PROTOCOLS))}"
+        )
+    if problem := url_problem(text):
         raise DataError(f"{where}: {problem}")
-    if len(text.encode(errors="replace")) > LONGEST or not text.isprintable():
-        raise DataError(f"{where}: the URL has more than {LONGEST:,} bytes, or unprintable characters")
+    if len(text.encode(errors="replace")) > MAX_URL_BYTES or not text.isprintable():
+        raise DataError(f"{where}: the URL has more than {MAX_URL_BYTES:,} bytes, or unprintable characters")
     return name_of(text), PhotoLocation(text, name_of(text))

@@ -8,15 +8,15 @@ from typing import Any, Final
 
 from milvus_fghash.core.image_formats import SUFFIXES
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.selection import DEFAULT_SELECTION, Selection, Sieve
-from milvus_fghash.datasets.sources.collected import Photos
-from milvus_fghash.datasets.sources.fetch import version_of
-from milvus_fghash.datasets.sources.file_systems import filesystem, finds_all, told
+from milvus_fghash.datasets.selection import DEFAULT_SELECTION, PhotoFilter, Selection
+from milvus_fghash.datasets.sources.collector import PhotoCollector
+from milvus_fghash.datasets.sources.fetch import revision_of
+from milvus_fghash.datasets.sources.file_systems import fetch_error, filesystem, has_bulk_find
 from milvus_fghash.datasets.sources.http_folder import listings, with_slash
 from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation, Url, name_of
 from milvus_fghash.errors import DataError, ImageRejected
 
-MOST_FOLDERS: Final = 100_000
+MAX_FOLDERS: Final = 100_000
 """Below one URL. Some web servers answer whatever is asked for with links to more."""
 
 Entries = Mapping[str, tuple[str, Mapping[str, Any]]]
@@ -25,7 +25,7 @@ Entries = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 @dataclass
 class Found:
-    """What lies below a URL and went through a sieve.
+    """What lies below a URL and went through a photo_filter.
 
     Attributes:
         files: path -> URL, and what is known of it.
@@ -61,33 +61,35 @@ def read(root: Url, selection: Selection = DEFAULT_SELECTION) -> Dataset:
         DataError: when ``root`` itself cannot be listed, or holds no photos.
         MissingExtra, ConfigError: as `fetching.filesystem`.
     """
-    sieve = Sieve(selection)
-    found = find(root, sieve, tuple(SUFFIXES))
-    photos = Photos(root, sieve)
+    photo_filter = PhotoFilter(selection)
+    found = find(root, photo_filter, tuple(SUFFIXES))
+    photos = PhotoCollector(root, photo_filter)
     for path, (where, facts) in found.files.items():
-        photos.add(path, PhotoLocation(where, name_of(where), version_of(facts)))
+        photos.add(path, PhotoLocation(where, name_of(where), revision_of(facts)))
     for path, barred in found.barred(root):
         photos.add(path, barred)
-    return photos.dataset(unknown=found.unknown, asked=found.asked)
+    return photos.dataset(unlisted=found.unknown, listed_folders=found.asked)
 
 
-def find(root: Url, sieve: Sieve, suffixes: tuple[str, ...]) -> Found:
-    """The files below ``root`` that end in one of the suffixes and go through the sieve; raises as `read`."""
+def find(root: Url, photo_filter: PhotoFilter, suffixes: tuple[str, ...]) -> Found:
+    """The files below ``root`` that end in one of the suffixes and go through the photo_filter; raises as `read`."""
     if root.protocol in {"http", "https"}:
-        return _walk(root, with_slash(root.full), _pages, sieve, suffixes)
+        return _walk(root, with_slash(root.full), _pages, photo_filter, suffixes)
     files, base = filesystem(root.full.rstrip("/"))
     files.invalidate_cache()
-    if finds_all(files):
+    if has_bulk_find(files):
         try:
             names = files.find(base, detail=True)
         except Exception as error:  # of fsspec's file systems, which have trees of their own
-            raise DataError(f"cannot list {root}: {told(str(root), error, root.full)}") from None
+            raise DataError(f"cannot list {root}: {fetch_error(str(root), error, root.full)}") from None
         start = base.rstrip("/") + "/"
         below = {str(name).removeprefix(start): facts for name, facts in names.items() if str(name).startswith(start)}
-        taken = (path for path in below if sieve.takes(path, is_photo=path.lower().endswith(suffixes)))
+        taken = (path for path in below if photo_filter.accepts(path, is_photo=path.lower().endswith(suffixes)))
         found = Found({path: ("", below[path]) for path in taken})
     else:
-        found = _walk(root, base, lambda folders: [_folder(files, one, root) for one in folders], sieve, suffixes)
+        found = _walk(
+            root, base, lambda folders: [_folder(files, one, root) for one in folders], photo_filter, suffixes
+        )
     found.files = {path: ((root / path).full, facts) for path, (_, facts) in found.files.items()}
     return found
 
@@ -96,15 +98,15 @@ def _walk(
     root: Url,
     base: str,
     listed: Callable[[Sequence[str]], Sequence[Entries | ImageRejected]],
-    sieve: Sieve,
+    photo_filter: PhotoFilter,
     suffixes: tuple[str, ...],
 ) -> Found:
     """Go down level by level: the folders of one are asked for together."""
     found, seen, level = Found(), 0, {"": base}
     while level:
         seen += len(level)
-        if seen > MOST_FOLDERS:
-            raise DataError(f"{root} leads to more than {MOST_FOLDERS:,} folders; expected a folder of photos")
+        if seen > MAX_FOLDERS:
+            raise DataError(f"{root} leads to more than {MAX_FOLDERS:,} folders; expected a folder of photos")
         deeper: dict[str, str] = {}
         for folder, entries in zip(level, listed(list(level.values())), strict=True):
             if isinstance(entries, ImageRejected):
@@ -119,9 +121,9 @@ def _walk(
             for path, (where, facts) in below.items():
                 is_photo = path.lower().endswith(suffixes)
                 if path.endswith("/"):
-                    if is_taken := sieve.enters(path.rstrip("/")):
+                    if is_taken := photo_filter.enters(path.rstrip("/")):
                         deeper[path.rstrip("/")] = where
-                elif is_taken := sieve.takes(path, is_photo=is_photo):
+                elif is_taken := photo_filter.accepts(path, is_photo=is_photo):
                     found.files[path] = where, facts
                 is_all_taken &= is_taken or not (is_photo or path.endswith("/"))
             if is_all_taken:
@@ -141,7 +143,7 @@ def _folder(files: Any, folder: str, root: Url) -> Entries | ImageRejected:
     try:
         infos = files.ls(folder, detail=True)
     except Exception as error:
-        return told(f"{root.protocol}://{folder.lstrip('/')}", error, root.full)
+        return fetch_error(f"{root.protocol}://{folder.lstrip('/')}", error, root.full)
     start = folder.rstrip("/") + "/"
     names = {str(info["name"]).rstrip("/"): info for info in infos}
     return {

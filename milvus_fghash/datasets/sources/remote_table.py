@@ -9,13 +9,13 @@ from typing import Final
 
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import PhotoLocation, Url
-from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.datasets.tables import table
 from milvus_fghash.errors import DataError
 
-LARGEST_LIST: Final = 4 << 30
+MAX_LIST_BYTES: Final = 4 << 30
 """Bytes of a list behind a URL."""
-SECONDS: Final = 3600.0
+LIST_TIMEOUT_SECONDS: Final = 3600.0
 """For it to come."""
 
 
@@ -25,7 +25,7 @@ def read(url: Url) -> Dataset:
     Raises:
         DataError, MissingExtra: as `table.read`, and when it cannot be fetched.
     """
-    raw = read_source(PhotoLocation(url.full, str(url)), LARGEST_LIST, SECONDS)
+    raw = read_source(PhotoLocation(url.full, str(url)), MAX_LIST_BYTES, LIST_TIMEOUT_SECONDS)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"list{url.suffix}"
         file.write_bytes(raw)
@@ -35,7 +35,7 @@ def read(url: Url) -> Dataset:
             raise DataError(str(error).replace(str(file), str(url))) from None
     return replace(
         dataset,
-        given=url,
-        cells=replace(dataset.cells, unit=dataset.cells.unit.replace(str(file), str(url))),
-        survey=replace(dataset.survey, classes=dataset.survey.classes.replace(str(file), str(url))),
+        location=url,
+        extra_columns=replace(dataset.extra_columns, unit=dataset.extra_columns.unit.replace(str(file), str(url))),
+        read_report=replace(dataset.read_report, classes=dataset.read_report.classes.replace(str(file), str(url))),
     )

@@ -8,19 +8,19 @@ from typing import IO, Any, BinaryIO, Final, cast
 
 from milvus_fghash.core.text_file import ENCODING
 from milvus_fghash.datasets.sources.archive_member import (
-    LONGEST_LABEL,
-    Careful,
+    MAX_LABEL_BYTES,
+    BoundedReader,
+    InvalidHeader,
     Member,
-    TooMuch,
     barred,
     kind_of,
     nested,
 )
 from milvus_fghash.errors import DataError
 
-MOST: Final = 1 << 20
+MAX_HEADER_BYTES: Final = 1 << 20
 """Bytes of one header, long names and all."""
-PADDING: Final = 1 << 20
+MAX_PADDING_BYTES: Final = 1 << 20
 """Bytes that may follow the end of an archive."""
 
 _BLOCK = 512
@@ -35,24 +35,24 @@ def index(file: BinaryIO, shown: str) -> Iterator[Member]:
     Raises:
         DataError: when it is no tar, or a compressed one.
     """
-    careful = Careful(file, shown, MOST)
-    start = careful.read(_BLOCK)
+    reader = BoundedReader(file, shown, MAX_HEADER_BYTES)
+    start = reader.read(_BLOCK)
     for magic, method in _COMPRESSED.items():
         if start.startswith(magic):
             raise DataError(
                 f"{shown} is compressed by {method}, so single photos cannot be read out of it; decompress it first "
                 "(photos are compressed already)"
             )
-    careful.seek(0)
+    reader.seek(0)
     try:
-        archive: Any = tarfile.TarFile(fileobj=cast(IO[bytes], careful), encoding="utf-8")
-    except (tarfile.TarError, TooMuch, ValueError, RecursionError):
+        archive: Any = tarfile.TarFile(fileobj=cast(IO[bytes], reader), encoding="utf-8")
+    except (tarfile.TarError, InvalidHeader, ValueError, RecursionError):
         raise DataError(f"{shown} is no tar that can be read: its first header is damaged") from None
     last = -1
     while True:
         try:
             info = archive.next()
-        except (tarfile.TarError, TooMuch, ValueError, RecursionError, OverflowError):
+        except (tarfile.TarError, InvalidHeader, ValueError, RecursionError, OverflowError):
             yield barred("", "truncated", "is cut off or damaged; what comes behind is not known")
             return
         archive.members = []  # it would keep them all
@@ -62,18 +62,18 @@ def index(file: BinaryIO, shown: str) -> Iterator[Member]:
             yield barred("", "broken", "has a header that leads backwards; what comes behind is not known")
             return
         last = info.offset
-        yield from _member(info, careful)
-    careful.seek(min(archive.offset, careful.size))
-    end = careful.read(_BLOCK)
+        yield from _member(info, reader)
+    reader.seek(min(archive.offset, reader.size))
+    end = reader.read(_BLOCK)
     if end != bytes(_BLOCK):
         yield barred("", "truncated", "is cut off or damaged; what comes behind is not known")
-    elif careful.size - archive.offset > PADDING:
+    elif reader.size - archive.offset > MAX_PADDING_BYTES:
         yield barred(
-            "", "truncated", f"goes on for {careful.size - archive.offset:,} bytes behind its end; they are not read"
+            "", "truncated", f"goes on for {reader.size - archive.offset:,} bytes behind its end; they are not read"
         )
 
 
-def _member(info: tarfile.TarInfo, file: Careful) -> Iterator[Member]:
+def _member(info: tarfile.TarInfo, file: BoundedReader) -> Iterator[Member]:
     name, kind = info.name, kind_of(info.name)
     if info.isdir():
         return
@@ -85,7 +85,7 @@ def _member(info: tarfile.TarInfo, file: Careful) -> Iterator[Member]:
     elif kind == "nested":
         yield nested(name)
     elif kind == "photo":
-        yield Member(name, info.offset_data, info.size, version=f"{info.mtime:.0f}")
-    elif info.size <= LONGEST_LABEL:
+        yield Member(name, info.offset_data, info.size, revision=f"{info.mtime:.0f}")
+    elif info.size <= MAX_LABEL_BYTES:
         file.seek(info.offset_data)
         yield Member(name, text=file.read(info.size).decode(ENCODING, errors="replace"))

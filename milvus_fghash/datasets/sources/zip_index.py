@@ -11,24 +11,24 @@ from typing import IO, BinaryIO, Final, cast
 
 from milvus_fghash.core.text_file import ENCODING
 from milvus_fghash.datasets.sources.archive_member import (
-    LONGEST_LABEL,
-    Careful,
+    MAX_LABEL_BYTES,
+    BoundedReader,
+    InvalidHeader,
     Member,
-    TooMuch,
     barred,
     kind_of,
     nested,
 )
-from milvus_fghash.datasets.sources.open import ZIP_HEADER
+from milvus_fghash.datasets.sources.reader import ZIP_HEADER_BYTES
 from milvus_fghash.errors import DataError
 
-MOST: Final = 1 << 29
+MAX_DIRECTORY_BYTES: Final = 1 << 29
 """Bytes of a directory; some 5 million members."""
 
 _ENCRYPTED = 0x1
 _WINDOWS = (0, 10, 11, 14)
 """Systems whose file names have no backslash: where they made the zip, it stands between folders."""
-_LONGEST_HEADER = ZIP_HEADER + 2 * 0xFFFF
+_LONGEST_HEADER = ZIP_HEADER_BYTES + 2 * 0xFFFF
 
 
 def index(file: BinaryIO, shown: str) -> Iterator[Member]:
@@ -39,11 +39,11 @@ def index(file: BinaryIO, shown: str) -> Iterator[Member]:
     Raises:
         DataError: when it is no zip, or cut off: its directory stands at its end.
     """
-    careful = Careful(file, shown, MOST)
+    reader = BoundedReader(file, shown, MAX_DIRECTORY_BYTES)
     try:
-        archive = zipfile.ZipFile(cast(IO[bytes], careful))
+        archive = zipfile.ZipFile(cast(IO[bytes], reader))
         infos = archive.infolist()
-    except (zipfile.BadZipFile, TooMuch, ValueError, NotImplementedError, OverflowError, MemoryError) as error:
+    except (zipfile.BadZipFile, InvalidHeader, ValueError, NotImplementedError, OverflowError, MemoryError) as error:
         raise DataError(f"{shown} is no zip that can be read: {error}; is it complete?") from None
     starts = sorted({info.header_offset for info in infos} | {archive.start_dir})
     end_of = dict(itertools.pairwise(starts))
@@ -69,14 +69,14 @@ def _member(name: str, info: zipfile.ZipInfo, archive: zipfile.ZipFile, end: int
         yield barred(name, "format", "is encrypted; make the archive again without a password")
     elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         yield barred(name, "format", "is compressed by another method than deflate; make the archive again")
-    elif room < ZIP_HEADER + info.compress_size:
+    elif room < ZIP_HEADER_BYTES + info.compress_size:
         yield barred(name, "broken", "overlaps with the next member of its archive")
     elif kind == "photo":
         packed = (info.compress_type, info.compress_size, info.CRC)
         size = min(room, _LONGEST_HEADER + info.compress_size)
-        yield Member(name, info.header_offset, size, packed, version=f"{info.CRC:08x} {info.file_size}")
-    elif info.file_size <= LONGEST_LABEL:
+        yield Member(name, info.header_offset, size, packed, revision=f"{info.CRC:08x} {info.file_size}")
+    elif info.file_size <= MAX_LABEL_BYTES:
         try:
-            yield Member(name, text=archive.read(info)[:LONGEST_LABEL].decode(ENCODING, errors="replace"))
+            yield Member(name, text=archive.read(info)[:MAX_LABEL_BYTES].decode(ENCODING, errors="replace"))
         except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
             yield barred(name, "broken", f"cannot be unpacked, so the class of its photo is not known: {error}")

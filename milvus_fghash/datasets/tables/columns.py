@@ -16,7 +16,7 @@ ColumnType = Literal["text", "int64", "double", "bool"]
 TYPES: Final[tuple[ColumnType, ...]] = get_args(ColumnType)
 MAX_TEXT: Final = 65_535
 """Longest text of a column in bytes of UTF-8: what Milvus takes."""
-MOST_EXACT: Final = 2**53
+MAX_EXACT_INTEGER: Final = 2**53
 """Beyond it, doubles leave out whole numbers, and what is written may stand for another one."""
 OWN_ID: Final = "id"
 """Column of the ids that a list gives its photos, such as article numbers, and their key in `meta`. No other cells can
@@ -63,7 +63,7 @@ def is_missing(cell: object) -> bool:
 
 
 def whole_numbers(cells: Sequence[Any]) -> list[Any]:
-    """Cells of a column as whole numbers, where all that are not missing are whole; else as they are.
+    """ExtraColumns of a column as whole numbers, where all that are not missing are whole; else as they are.
 
     >>> whole_numbers([1001.0, None, 1003.0]), whole_numbers([1.0, 2.5])
     ([1001, None, 1003], [1.0, 2.5])
@@ -80,7 +80,7 @@ def whole_numbers(cells: Sequence[Any]) -> list[Any]:
 
 
 def _is_exact(cell: object) -> bool:
-    return isinstance(cell, Decimal) or (isinstance(cell, float) and -MOST_EXACT <= cell <= MOST_EXACT)
+    return isinstance(cell, Decimal) or (isinstance(cell, float) and -MAX_EXACT_INTEGER <= cell <= MAX_EXACT_INTEGER)
 
 
 def is_int64(number: int) -> bool:
@@ -151,7 +151,7 @@ _READERS: Final[Mapping[ColumnType, tuple[Callable[[object], str | int | float |
 
 
 @dataclass(frozen=True)
-class Cells:
+class ExtraColumns:
     """The further columns of a listing; without any, those of a folder.
 
     Attributes:
@@ -191,7 +191,7 @@ class Cells:
                 return Column(name, known_type)
         raise ConfigError(f"the column {name!r} cannot have the type {chosen!r}. {nearest(chosen, TYPES)}")
 
-    def as_columns(self, columns: Sequence[Column]) -> Cells:
+    def as_columns(self, columns: Sequence[Column]) -> ExtraColumns:
         """With ``columns``, those of a collection, as values of their types; the others stay for `meta`.
 
         Raises:
@@ -223,7 +223,7 @@ class Cells:
         """What is `known` of one photo and stands in no typed column."""
         return {name: cell for name, cell in self.known(row).items() if name not in self.typed}
 
-    def take(self, rows: Sequence[int]) -> Cells:
+    def take(self, rows: Sequence[int]) -> ExtraColumns:
         """The cells of some photos, in the order of ``rows``."""
 
         def pick(cells: Sequence[Any]) -> tuple[Any, ...]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from milvus_fghash.core.text_file import open_text
 from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.read_report import ReadReport
 from milvus_fghash.datasets.sources.location import Source, Url, located
-from milvus_fghash.datasets.survey import Survey
-from milvus_fghash.datasets.tables.columns import OWN_ID, Cells, ColumnType, is_missing, whole_numbers
-from milvus_fghash.errors import DataError, optional_part
+from milvus_fghash.datasets.tables.columns import OWN_ID, ColumnType, ExtraColumns, is_missing, whole_numbers
+from milvus_fghash.errors import DataError, optional_extra
 
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("path", OWN_ID, "label", "split")
@@ -87,16 +87,16 @@ def read(file: Path, root: Path | Url | None = None) -> Dataset:
         tuple(paths),
         tuple(told["label"]),
         tuple(told["split"]),
-        places=tuple(places) if any(not isinstance(place, Path) for place in places) else (),
+        sources=tuple(places) if any(not isinstance(place, Path) for place in places) else (),
         url=root if isinstance(root, Url) else None,
-        cells=Cells(
+        extra_columns=ExtraColumns(
             dict(zip(more, map(tuple, cells), strict=True)),
             {**table.types, OWN_ID: "text"},
             tuple(lines),
             f"{file}, {table.unit}",
         ),
-        survey=Survey(says),
-        given=file,
+        read_report=ReadReport(says),
+        location=file,
     )
 
 
@@ -138,7 +138,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _read_parquet(file: Path) -> _Table:
-    with optional_part("parquet"):
+    with optional_extra("parquet"):
         import pyarrow  # noqa: F401 - once it was imported, the next line works without it
 
         from milvus_fghash.datasets.tables import parquet

@@ -38,7 +38,7 @@ def test_an_archive_is_as_the_folder_it_was_made_of(name: str, workers: int, tmp
     packed, unpacked = read("archive", tmp_path / name), read("folder", tmp_path / "unpacked")
     for column in ("ids", "paths", "labels", "splits"):
         assert getattr(packed, column) == getattr(unpacked, column)
-    assert summary(decode(packed.places, SMALL, DEFAULT_LIMITS, workers)) == [3, 1, 2]
+    assert summary(decode(packed.sources, SMALL, DEFAULT_LIMITS, workers)) == [3, 1, 2]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([name, "unpacked"])  # nothing was unpacked
 
 
@@ -49,9 +49,9 @@ def test_an_archive_behind_a_url(name: str, site: Site) -> None:
     assert detect(url) == "archive"
     dataset = read("archive", url)
     assert dataset.paths == ("test/jay/c.png", "train/jay/a.png", "train/wren/ü b.png")
-    assert all(not isinstance(place, Path) and place.version for place in dataset.places)
+    assert all(not isinstance(place, Path) and place.revision for place in dataset.sources)
     site.gets()
-    assert summary(decode(dataset.places, SMALL, DEFAULT_LIMITS, 1)) == [3, 1, 2]
+    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 1)) == [3, 1, 2]
     assert len(site.gets()) == 3
     assert read("archive", url) == dataset
     assert site.gets() == []  # what lies in it is remembered as long as it is the same
@@ -110,10 +110,10 @@ def test_shards_by_folder_and_by_braces(tmp_path: Path) -> None:
     by_folder = read("archive", folder)
     assert by_folder.paths == (*PATHS, "train-0002.tar/0.png", "train-0002.tar/wren/0.png")
     assert by_folder.labels == ("3", "jay", "jay", "", "wren")
-    assert summary(decode(by_folder.places, SMALL, DEFAULT_LIMITS, 0)) == [0, 1, 2, 4, 3]
+    assert summary(decode(by_folder.sources, SMALL, DEFAULT_LIMITS, 0)) == [0, 1, 2, 4, 3]
     by_braces = read("archive", folder / "train-{0000..0001}.tar")
     assert by_braces.paths == PATHS
-    assert by_braces.places == by_folder.places[:3]
+    assert by_braces.sources == by_folder.sources[:3]
     with pytest.raises(DataError, match=r"there is no file .*train-0003.tar"):
         read("archive", folder / "train-{0002..0003}.tar")
 
@@ -124,7 +124,7 @@ def test_shards_at_a_url(site: Site, tmp_path: Path) -> None:
     dataset = read("archive", Url(f"{site.url}/s/train-{{0000..0001}}.tar"))
     assert dataset.paths == PATHS
     assert dataset.labels == ("3", "jay", "jay")
-    assert summary(decode(dataset.places, SMALL, DEFAULT_LIMITS, 0)) == [0, 1, 2]
+    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [0, 1, 2]
 
 
 def test_one_broken_shard_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_one_broken_shard_does_not_stop_the_others(tmp_path: Path) -> None:
     (folder / "train-0000.tar").write_bytes(b"broken")
     dataset = read("archive", folder)
     assert dataset.paths[0] == "train-0000.tar"
-    assert isinstance(dataset.places[0], InvalidSource)
-    (rejected, *_) = decode(dataset.places, SMALL, DEFAULT_LIMITS, 1)
+    assert isinstance(dataset.sources[0], InvalidSource)
+    (rejected, *_) = decode(dataset.sources, SMALL, DEFAULT_LIMITS, 1)
     assert isinstance(rejected, Rejected)
     assert (rejected.reason, len(dataset)) == ("broken", 5)
 
@@ -154,7 +154,7 @@ def test_braces_that_cannot_be() -> None:
 def test_places_of_an_archive_are_no_files_for_who_needs_files(tmp_path: Path) -> None:
     (tmp_path / "photos.tar").write_bytes(tar_of(BIRDS))
     dataset = read("archive", tmp_path / "photos.tar")
-    assert all(isinstance(place, PhotoLocation) for place in dataset.places)
+    assert all(isinstance(place, PhotoLocation) for place in dataset.sources)
     with pytest.raises(DataError, match=r"not files in a folder here.*unpack"):
         dataset.file(0)
 
@@ -198,7 +198,7 @@ def test_backslashes_of_windows_stand_between_folders(
     assert dataset.paths == tuple(f"train/{path}" for path in paths)
     assert (dataset.labels, set(dataset.splits)) == (labels, {"train"})
     assert all(isinstance(content, bytes) for content in contents(dataset).values())
-    assert dataset.survey.left_out.counts == {}
+    assert dataset.read_report.left_out.counts == {}
 
 
 @pytest.mark.parametrize("names", [("..\\up.png",), ("\\abs.png",), ("C:\\x.png",), ("a\\..\\..\\up.png",)])
@@ -233,7 +233,7 @@ def test_what_is_left_out_of_an_archive_is_counted_as_of_a_folder(tmp_path: Path
     for place in (tmp_path / "a.tar", tmp_path / "a.zip", tmp_path / "a", *urls):
         dataset = read(detect(place), place, selection)
         assert (dataset.paths, dataset.labels) == (("jay/0.png", "wren/2.png"), ("jay", "wren")), place
-        assert dataset.survey.left_out.counts == left_out | ({"link": 1} if place.suffix == ".tar" else {})
+        assert dataset.read_report.left_out.counts == left_out | ({"link": 1} if place.suffix == ".tar" else {})
 
 
 def test_an_img2dataset_folder(tmp_path: Path) -> None:
@@ -245,14 +245,14 @@ def test_an_img2dataset_folder(tmp_path: Path) -> None:
     assert detect(tmp_path) == "archive"
     dataset = read("archive", tmp_path)
     assert (len(dataset), dataset.paths[0]) == (4, "00000.tar/00000.png")
-    assert dataset.survey.left_out.counts == {".txt": 4, ".parquet": 2, ".json": 2}
+    assert dataset.read_report.left_out.counts == {".txt": 4, ".parquet": 2, ".json": 2}
 
 
 def test_classes_of_samples_go_before_those_of_folders_whatever_the_level(tmp_path: Path) -> None:
     folder = shards(tmp_path / "shards")
     dataset = read("archive", folder, Selection("top"))
     assert dataset.labels == ("3", "jay", "jay", "", "wren")
-    assert dataset.survey.classes.startswith(
+    assert dataset.read_report.classes.startswith(
         "from KEY.cls, or the field label of KEY.json, beside each photo; else from"
     )
     (tmp_path / "shards" / "@eaDir").mkdir()
@@ -272,7 +272,7 @@ def test_an_archive_that_does_not_come_is_told_why(site: Site) -> None:
         read("archive", Url("http://127.0.0.1:9/birds.tar"))
     dataset = read("archive", Url("http://127.0.0.1:9/birds-{0..1}.tar?sig=SECRET"))
     assert dataset.paths == ("birds-0.tar", "birds-1.tar")
-    place = dataset.place(0)
+    place = dataset.source(0)
     assert isinstance(place, InvalidSource)
     assert place.message.startswith(
         "http://127.0.0.1:9/birds-0.tar cannot be read: http://127.0.0.1:9/birds-0.tar cannot be"

@@ -14,8 +14,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from milvus_fghash.datasets.read import Url, read
 from milvus_fghash.datasets.sources.file_systems import filesystem
-from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation, located, problem_of
-from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation, located, url_problem
+from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.errors import ConfigError, DataError, ImageRejected
 from tests.helpers.commands import GOLDEN, Run
 from tests.helpers.http_server import Site
@@ -59,10 +59,10 @@ def test_a_folder_that_cannot_be_listed_is_rejected_and_the_others_are_read(tmp_
     (tmp_path / "birds" / "b.png").write_bytes(grey(2))
     dataset = read("folder", Url(f"flaky://{tmp_path}/birds"))
     assert (dataset.paths, dataset.labels) == (("b.png", "jay/a.png", "shut"), ("", "jay", ""))
-    barred, photo = dataset.place(2), dataset.place(1)
+    barred, photo = dataset.source(2), dataset.source(1)
     assert isinstance(barred, InvalidSource)
     assert "Permission denied" in barred.message
-    assert dataset.unknown == ("shut", "empty")
+    assert dataset.unlisted == ("shut", "empty")
     assert isinstance(photo, PhotoLocation)
     assert read_source(photo, 1000) == grey(1)
     with pytest.raises(DataError, match=r"cannot list flaky://.*shut"):
@@ -104,14 +104,14 @@ def test_no_url_is_one_line(url: str, run: Run, tmp_path: Path) -> None:
 
 def test_credentials_in_a_url_of_s3_are_rejected_with_what_to_do() -> None:
     for url in ("s3://AKIA:SECRET@birds/a.jpg", "s3a://AKIA:SEC/RET+@birds"):
-        problem = problem_of(url)
+        problem = url_problem(url)
         assert "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in problem
         assert not {"AKIA", "SEC"} & set(problem.replace("/", ":").split(":"))
         for rejecting in (filesystem, Url):
             with pytest.raises(DataError, match="credentials cannot stand in"):
                 rejecting(url)
-    assert problem_of("s3://birds/me@home:x.jpg") == ""
-    assert problem_of("abfs://photos@account.dfs.core.windows.net/a.jpg") == ""
+    assert url_problem("s3://birds/me@home:x.jpg") == ""
+    assert url_problem("abfs://photos@account.dfs.core.windows.net/a.jpg") == ""
 
 
 @pytest.mark.parametrize("value", ['{"anon": tru}', "[1]", '"x"', "", "key=SECRETSECRET", "[" * 100_000])

@@ -9,9 +9,9 @@ import pytest
 
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.datasets.read import Url, read
-from milvus_fghash.datasets.sources.fetch import TRIES, ask_versions
+from milvus_fghash.datasets.sources.fetch import MAX_ATTEMPTS, request_revisions
 from milvus_fghash.datasets.sources.location import PhotoLocation, located
-from milvus_fghash.datasets.sources.open import read_source
+from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
 from milvus_fghash.errors import DataError, ImageRejected
 from tests.helpers.decoders import SMALL, summary
@@ -31,7 +31,7 @@ def rejection(place: PhotoLocation, max_bytes: int = 1000, seconds: float = 5) -
     with pytest.raises(ImageRejected) as caught:
         read_source(place, max_bytes, seconds)
     assert "\n" not in str(caught.value)
-    assert place.shown in str(caught.value)
+    assert place.display_name in str(caught.value)
     return caught.value
 
 
@@ -45,7 +45,7 @@ def test_photos_come_in_order_with_the_bytes_of_the_server(site: Site, workers: 
 
 @pytest.mark.parametrize(
     ("status", "reason", "tries"),
-    [(404, "missing", 1), (410, "missing", 1), (403, "unreachable", 1), (503, "unreachable", TRIES)],
+    [(404, "missing", 1), (410, "missing", 1), (403, "unreachable", 1), (503, "unreachable", MAX_ATTEMPTS)],
 )
 def test_what_a_server_answers(site: Site, status: int, reason: str, tries: int) -> None:
     site.status["/a.png"] = status
@@ -69,7 +69,7 @@ def test_an_answer_that_breaks_off_is_no_photo(site: Site) -> None:
     site.cut.add("/a.png")
     (place,) = places(site, "/a.png")
     assert rejection(place).reason == "unreachable"
-    assert len(site.gets()) == TRIES
+    assert len(site.gets()) == MAX_ATTEMPTS
 
 
 def test_nobody_there(site: Site) -> None:
@@ -116,13 +116,13 @@ def test_a_redirect_leads_to_another_page_and_to_no_file(site: Site, tmp_path: P
 def test_versions_are_asked_for_without_reading(site: Site) -> None:
     site.files = {"/a.png": grey(1), "/b.png": grey(2)}
     wanted = places(site, "/a.png", "/b.png", "/none.png")
-    a, b, none = ask_versions(wanted)()
+    a, b, none = request_revisions(wanted)()
     assert a
     assert a != b
     assert none == ""
     assert site.gets() == []
     site.etags = False
-    assert ask_versions(wanted)() == ["", "", ""]  # a size alone is no version
+    assert request_revisions(wanted)() == ["", "", ""]  # a size alone is no version
 
 
 def test_a_list_at_a_url(site: Site) -> None:
@@ -134,7 +134,7 @@ def test_a_list_at_a_url(site: Site) -> None:
     dataset = read("table", Url(f"{site.url}/lists/birds.csv?signature=0f3a"))
     assert dataset.labels == ("jay", "wren")
     assert dataset.paths[0] == "a b/1#.png"
-    assert summary(decode(dataset.places, SMALL, DEFAULT_LIMITS, 0)) == [1, 2]
+    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [1, 2]
     assert str(dataset.origin) == f"{site.url}/lists/birds.csv"
 
 
@@ -163,7 +163,7 @@ def test_a_page_of_links_is_a_folder(site: Site) -> None:
     for end in ("", "/"):
         dataset = read("folder", Url(f"{site.url}/photos{end}"))
         assert (dataset.paths, dataset.labels) == (("jay/a b.png",), ("jay",))
-        assert summary(decode(dataset.places, SMALL, DEFAULT_LIMITS, 0)) == [3]
+        assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [3]
 
 
 def test_secrets_are_in_no_message(site: Site) -> None:
@@ -201,10 +201,10 @@ def test_columns_of_a_list_at_a_url(site: Site, tmp_path: Path) -> None:
     url, here = Url(f"{site.url}/birds.csv?signature=0f3a"), tmp_path / "birds.csv"
     for place, shown, first in ((url, f"{site.url}/birds.csv", 1), (here, str(here), 3)):
         dataset = read("table", place)
-        assert dataset.cells.values == {"price": ("1.5", "cheap")}
-        assert summary(decode(dataset.places, SMALL, DEFAULT_LIMITS, 0)) == [first, 2]
-        column = dataset.cells.column("price", "double")
-        assert dataset.take([0]).as_columns([column]).cells.typed == {"price": (1.5,)}
+        assert dataset.extra_columns.values == {"price": ("1.5", "cheap")}
+        assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [first, 2]
+        column = dataset.extra_columns.column("price", "double")
+        assert dataset.take([0]).as_columns([column]).extra_columns.typed == {"price": (1.5,)}
         with pytest.raises(DataError, match=r"line 3, column 'price': 'cheap' is no double") as caught:
             dataset.as_columns([column])
         assert str(caught.value).startswith(f"{shown}, line 3")

@@ -108,12 +108,12 @@ def test_a_page_that_is_no_listing_is_rejected(site: Site, fault: str) -> None:
     change(birds(site), "/birds/jay/")
     dataset = read("folder", Url(f"{site.url}/birds"))
     assert dataset.paths == ("jay", "wren/0.png", "wren/1.png", "wren/2.png")
-    place = dataset.place(0)
+    place = dataset.source(0)
     assert isinstance(place, InvalidSource)
     assert place.reason == ("missing" if fault == "404" else "unreachable")
     assert said in place.message
-    assert dataset.unknown == ("jay",)
-    assert [dataset.knows(path) for path in ("jay/0.png", "jay", "jaybird/0.png", "wren/0.png")] == [
+    assert dataset.unlisted == ("jay",)
+    assert [dataset.covers(path) for path in ("jay/0.png", "jay", "jaybird/0.png", "wren/0.png")] == [
         False, False, True, True,
     ]  # fmt: skip
     change(birds(site), "/birds/")
@@ -125,7 +125,7 @@ def test_a_page_that_is_no_listing_is_rejected(site: Site, fault: str) -> None:
 def test_a_folder_without_photos_is_read_and_not_known(site: Site) -> None:
     birds(site).files["/birds/jay/"] = NGINX.format('<a href="readme.txt">readme</a>').encode()
     dataset = read("folder", Url(f"{site.url}/birds/"))
-    assert (dataset.labels, dataset.unknown) == (("wren",) * 3, ("jay",))
+    assert (dataset.labels, dataset.unlisted) == (("wren",) * 3, ("jay",))
     site.files["/birds/wren/"] = NGINX.format("").encode()
     with pytest.raises(DataError, match="no photos found in http"):
         read("folder", Url(f"{site.url}/birds/"))
@@ -148,7 +148,7 @@ def test_what_links_lead_away_or_twice_to_is_left_alone(site: Site) -> None:
 
 
 def test_pages_without_end_are_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("milvus_fghash.datasets.sources.remote_folder.MOST_FOLDERS", 30)
+    monkeypatch.setattr("milvus_fghash.datasets.sources.remote_folder.MAX_FOLDERS", 30)
     site.files = {f"/{'more/' * depth}": b'<a href="more/">more</a>' for depth in range(40)}
     with pytest.raises(DataError, match="leads to more than 30 folders"):
         read("folder", Url(site.url))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from milvus_fghash.core.masking import without_secrets
 from milvus_fghash.datasets.read import Url, read
-from milvus_fghash.datasets.sources.fetch import version_of
-from milvus_fghash.datasets.sources.file_systems import filesystem, told
-from milvus_fghash.datasets.sources.location import LISTED, PhotoLocation, located, name_of
+from milvus_fghash.datasets.sources.fetch import revision_of
+from milvus_fghash.datasets.sources.file_systems import fetch_error, filesystem
+from milvus_fghash.datasets.sources.location import LIST_PROTOCOLS, PhotoLocation, located, name_of
 from milvus_fghash.errors import DataError, MissingExtra
 from milvus_fghash.milvus.rows import why_not_storable
 
@@ -33,7 +33,7 @@ def test_no_secret_is_in_a_name(user: str, password: str, path: str, query: str,
     url = f"{protocol}://{user}:{secret}@host:99/{path}"
     if protocol.startswith("http"):
         url += f"?a={secret}{query}#{secret}"
-    for shown in (without_secrets(url), name_of(url), str(Url(url)), str(told("it", OSError(f"at {url}")))):
+    for shown in (without_secrets(url), name_of(url), str(Url(url)), str(fetch_error("it", OSError(f"at {url}")))):
         assert "S3CR3T" not in shown
     assert without_secrets(url) == f"{protocol}://host:99/{path}"
 
@@ -73,10 +73,10 @@ def test_what_a_list_at_a_url_is_relative_to() -> None:
 
 @pytest.mark.parametrize("root", [Path("photos"), Url("https://host/lists")])
 def test_what_a_list_may_name(root: Path | Url) -> None:
-    for protocol in sorted(LISTED):
+    for protocol in sorted(LIST_PROTOCOLS):
         path, place = located(f"{protocol}://host/a.jpg", root, "list")
         assert isinstance(place, PhotoLocation)
-        assert (path, place.where, place.is_remote) == (f"{protocol}://host/a.jpg", f"{protocol}://host/a.jpg", True)
+        assert (path, place.address, place.is_remote) == (f"{protocol}://host/a.jpg", f"{protocol}://host/a.jpg", True)
     path, place = located("jay/a.jpg", root, "list")
     there = "https://host/lists/jay/a.jpg"
     assert (path, place) == (
@@ -117,7 +117,7 @@ def test_a_chain_of_file_systems_is_not_followed() -> None:
     ],
 )
 def test_versions(facts: dict[str, object], version: str) -> None:
-    assert version_of(facts) == version
+    assert revision_of(facts) == version
 
 
 @pytest.mark.parametrize(("url", "extra"), [("s3://b/x", "s3"), ("https://h/x", "http"), ("gs://b/x", "gcs")])
@@ -153,4 +153,4 @@ def test_urls_in_a_list_are_not_judged_as_paths(tmp_path: Path) -> None:
     dataset = read("table", tmp_path / "list.csv")
     dataset.check_paths()
     assert why_not_storable(dataset, 0, {}) is None
-    assert dataset.place(1) == tmp_path / "b.jpg"
+    assert dataset.source(1) == tmp_path / "b.jpg"

@@ -11,9 +11,9 @@ LINKED: Final = "linked folder"
 """What `LeftOut` calls a link to a folder that was not followed."""
 KINDS_SHOWN: Final = 8
 """Kinds of what was left out that are named; the others are added up."""
-LONGEST_SUFFIX: Final = 10
+MAX_SUFFIX_LENGTH: Final = 10
 _ARCHIVES: Final = frozenset({".tar", ".zip"})
-LONGEST_EXAMPLE: Final = 120
+MAX_EXAMPLE_LENGTH: Final = 120
 
 
 @dataclass
@@ -36,7 +36,7 @@ class LeftOut:
     def add_file(self, path: str) -> None:
         """Count a file by its suffix."""
         suffix = PurePosixPath(path).suffix.lower()
-        self.add(suffix if 1 < len(suffix) <= LONGEST_SUFFIX else "other file", path)
+        self.add(suffix if 1 < len(suffix) <= MAX_SUFFIX_LENGTH else "other file", path)
 
     def __str__(self) -> str:
         """As a list: '3 .heic (a.heic, ...), 1 linked folder (robin)'; "" when there is nothing."""
@@ -57,12 +57,12 @@ class LeftOut:
 
     def _example(self, what: str) -> str:
         path = self.first[what].encode(errors="backslashreplace").decode()
-        path = path if len(path) <= LONGEST_EXAMPLE else f"...{path[-LONGEST_EXAMPLE:]}"
+        path = path if len(path) <= MAX_EXAMPLE_LENGTH else f"...{path[-MAX_EXAMPLE_LENGTH:]}"
         return f"{path}, ..." if self.counts[what] > 1 else path
 
 
 @dataclass(frozen=True)
-class Survey:
+class ReadReport:
     """What is to be said of a listing before work begins.
 
     Attributes:

@@ -10,24 +10,24 @@ from typing import Final
 
 from milvus_fghash.datasets.classes import read_classes
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.paths import inside
-from milvus_fghash.datasets.selection import Sieve
+from milvus_fghash.datasets.paths import relative_path
+from milvus_fghash.datasets.read_report import ReadReport
+from milvus_fghash.datasets.selection import PhotoFilter
 from milvus_fghash.datasets.sources.location import InvalidSource, Source, Url
-from milvus_fghash.datasets.survey import Survey
 from milvus_fghash.errors import DataError
 
-LONGEST_SHOWN: Final = 200
+MAX_NAME_LENGTH: Final = 200
 """Letters of a name that cannot be a path."""
 
 _SAMPLES = "from KEY.cls, or the field label of KEY.json, beside each photo"
 
 
 @dataclass
-class Photos:
+class PhotoCollector:
     """Grows by `add`; `dataset` gives them in the order of their paths."""
 
     root: Path | Url
-    sieve: Sieve
+    photo_filter: PhotoFilter
     """What they went through."""
     _rows: list[tuple[str, Source, str, str]] = field(default_factory=list)
 
@@ -40,11 +40,11 @@ class Photos:
             sample: what the photo shares with the file that says its class.
         """
         try:
-            path = inside(path, str(self.root))
-            folder = inside(folder, str(self.root)) if folder else path
+            path = relative_path(path, str(self.root))
+            folder = relative_path(folder, str(self.root)) if folder else path
         except DataError as error:
-            path = path.encode(errors="backslashreplace").decode()[:LONGEST_SHOWN]
-            version = "" if isinstance(place, Path) else place.version
+            path = path.encode(errors="backslashreplace").decode()[:MAX_NAME_LENGTH]
+            version = "" if isinstance(place, Path) else place.revision
             self._rows.append((path, InvalidSource(path, version, "name", str(error)), "", ""))
         else:
             self._rows.append((path, place, folder, sample))
@@ -53,26 +53,26 @@ class Photos:
         self,
         label_of: Mapping[str, str] = {},
         *,
-        walked: bool = True,
-        unknown: Sequence[str] = (),
-        asked: Sequence[str] = (),
+        scanned: bool = True,
+        unlisted: Sequence[str] = (),
+        listed_folders: Sequence[str] = (),
     ) -> Dataset:
         """All of them. Of several of one path each has an id of its own, and the first one counts.
 
         Args:
             label_of: sample -> class, where the folder does not say it.
-            unknown, asked: as in `Dataset`.
+            unlisted, listed_folders: as in `Dataset`.
 
         Raises:
             DataError: when there is none, or their folders contradict each other.
         """
         self._rows.sort(key=lambda row: row[0])
         paths = tuple(row[0] for row in self._rows)
-        classes = read_classes(self.root, [row[2] for row in self._rows], self.sieve.selection.class_level)
+        classes = read_classes(self.root, [row[2] for row in self._rows], self.photo_filter.selection.class_level)
         said = tuple(label_of.get(row[3], label) for row, label in zip(self._rows, classes.labels, strict=True))
         unsaid = any(row[3] not in label_of for row in self._rows)
         source = f"{_SAMPLES}{f'; else {classes.source}' if unsaid else ''}" if label_of else classes.source
-        survey = Survey(source, classes.warnings if unsaid else (), self.sieve.left_out)
+        read_report = ReadReport(source, classes.warnings if unsaid else (), self.photo_filter.left_out)
         times: Counter[str] = Counter()
         ids = []
         for path in paths:
@@ -86,10 +86,10 @@ class Photos:
             paths,
             said,
             classes.splits,
-            walked,
+            scanned,
             places,
             url,
-            unknown=tuple(unknown),
-            asked=tuple(asked),
-            survey=survey,
+            unlisted=tuple(unlisted),
+            listed_folders=tuple(listed_folders),
+            read_report=read_report,
         )

@@ -13,15 +13,15 @@ from typing import Final
 from milvus_fghash.core.bounded_file import open_regular
 from milvus_fghash.core.images import DEFAULT_LIMITS
 from milvus_fghash.datasets.sources.fetch import fetch
-from milvus_fghash.datasets.sources.location import SECONDS, InMemory, InvalidSource, PhotoLocation, Url
+from milvus_fghash.datasets.sources.location import FETCH_TIMEOUT_SECONDS, InMemory, InvalidSource, PhotoLocation, Url
 from milvus_fghash.errors import ImageRejected
 
-ZIP_HEADER: Final = 30
+ZIP_HEADER_BYTES: Final = 30
 """Bytes of a member's header in a zip, before its name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class PendingRead:
     """Bytes that are on their way.
 
     Attributes:
@@ -30,12 +30,12 @@ class Begun:
         coming: done when they are here; None when nothing has to be waited for.
     """
 
-    shown: str
+    display_name: str
     read: Callable[[int], bytes]
     coming: Future[bytes] | None = None
 
 
-def begin(place: PhotoLocation, max_bytes: int, seconds: float = SECONDS) -> Begun:
+def start_read(place: PhotoLocation, max_bytes: int, seconds: float = FETCH_TIMEOUT_SECONDS) -> PendingRead:
     """Start to read. What is behind a URL comes while the caller does something else.
 
     Args:
@@ -44,16 +44,20 @@ def begin(place: PhotoLocation, max_bytes: int, seconds: float = SECONDS) -> Beg
     Raises:
         MissingExtra: when the packages for the URL are not installed.
     """
-    packed = max_bytes + ZIP_HEADER + 2 * 0xFFFF if place.zipped else max_bytes  # name and extra field have 64 KB each
+    packed = (
+        max_bytes + ZIP_HEADER_BYTES + 2 * 0xFFFF if place.zipped else max_bytes
+    )  # name and extra field have 64 KB each
     wanted = packed + 1 if place.size is None else min(place.size, packed + 1)
     if place.is_remote:
         coming = fetch(place, wanted, seconds)
-        return Begun(place.shown, lambda max_bytes: _checked(place, coming.result(), max_bytes), coming)
-    return Begun(place.shown, lambda max_bytes: _checked(place, _from_file(place, wanted), max_bytes))
+        return PendingRead(place.display_name, lambda max_bytes: _checked(place, coming.result(), max_bytes), coming)
+    return PendingRead(place.display_name, lambda max_bytes: _checked(place, _from_file(place, wanted), max_bytes))
 
 
 def read_source(
-    source: PhotoLocation | InvalidSource | InMemory | Begun, max_bytes: int, seconds: float = SECONDS
+    source: PhotoLocation | InvalidSource | InMemory | PendingRead,
+    max_bytes: int,
+    seconds: float = FETCH_TIMEOUT_SECONDS,
 ) -> bytes:
     """The bytes of a photo that is no file of its own, decompressed.
 
@@ -68,16 +72,16 @@ def read_source(
     """
     match source:
         case PhotoLocation():
-            return begin(source, max_bytes, seconds).read(max_bytes)
+            return start_read(source, max_bytes, seconds).read(max_bytes)
         case InvalidSource():
             raise ImageRejected(source.reason, source.message)
         case InMemory():
             return source.data
-        case Begun():
+        case PendingRead():
             return source.read(max_bytes)
 
 
-def photo_at(place: Path | Url) -> Path | bytes:
+def image_source(place: Path | Url) -> Path | bytes:
     """A photo as `images.open_rgb` takes it: the file, or what is behind the URL.
 
     Raises:
@@ -90,26 +94,26 @@ def photo_at(place: Path | Url) -> Path | bytes:
 
 def _from_file(place: PhotoLocation, wanted: int) -> bytes:
     try:
-        with open_regular(Path(place.where)) as file:
+        with open_regular(Path(place.address)) as file:
             status = os.fstat(file.fileno())
-            if not place.version.startswith(f"{status.st_size} {status.st_mtime_ns} "):
+            if not place.revision.startswith(f"{status.st_size} {status.st_mtime_ns} "):
                 raise ImageRejected(
-                    "broken", f"{place.shown} cannot be read: its archive has changed since; run it again"
+                    "broken", f"{place.display_name} cannot be read: its archive has changed since; run it again"
                 )
             file.seek(place.start)
             return file.read(wanted)
     except FileNotFoundError:
-        raise ImageRejected("missing", f"{place.shown} is gone: its archive does not exist any more") from None
+        raise ImageRejected("missing", f"{place.display_name} is gone: its archive does not exist any more") from None
     except OSError as error:
-        raise ImageRejected("broken", f"{place.shown} cannot be read: {error.strerror}") from None
+        raise ImageRejected("broken", f"{place.display_name} cannot be read: {error.strerror}") from None
 
 
 def _checked(place: PhotoLocation, raw: bytes, max_bytes: int) -> bytes:
     data = _unzipped(place, raw, max_bytes) if place.zipped else raw
     if not data and not place.size:
-        raise ImageRejected("empty", f"{place.shown} has zero bytes")
+        raise ImageRejected("empty", f"{place.display_name} has zero bytes")
     if len(data) > max_bytes:
-        raise ImageRejected("too-large", f"{place.shown} has more than the allowed {max_bytes:,} bytes")
+        raise ImageRejected("too-large", f"{place.display_name} has more than the allowed {max_bytes:,} bytes")
     if place.size is not None and not place.zipped and len(data) < place.size:
         raise _cut_off(place)
     return data
@@ -120,20 +124,20 @@ def _unzipped(place: PhotoLocation, raw: bytes, max_bytes: int) -> bytes:
     assert place.zipped
     method, packed, checksum = place.zipped
     name, extra = (int.from_bytes(raw[at : at + 2], "little") for at in (26, 28))
-    start = ZIP_HEADER + name + extra
+    start = ZIP_HEADER_BYTES + name + extra
     if raw[:4] != b"PK\x03\x04":
-        raise ImageRejected("broken", f"{place.shown} has no header of a zip's member; was the archive changed?")
+        raise ImageRejected("broken", f"{place.display_name} has no header of a zip's member; was the archive changed?")
     body = raw[start : start + packed]
     try:
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, max_bytes + 1) if method else body
     except zlib.error as error:
-        raise ImageRejected("broken", f"{place.shown} cannot be unpacked: {error}") from None
+        raise ImageRejected("broken", f"{place.display_name} cannot be unpacked: {error}") from None
     if len(data) <= max_bytes and len(body) < packed:
         raise _cut_off(place)
     if len(data) <= max_bytes and zlib.crc32(data) != checksum:
-        raise ImageRejected("broken", f"{place.shown} is damaged: its checksum is another than the archive says")
+        raise ImageRejected("broken", f"{place.display_name} is damaged: its checksum is another than the archive says")
     return data
 
 
 def _cut_off(place: PhotoLocation) -> ImageRejected:
-    return ImageRejected("truncated", f"{place.shown} is cut off; is its archive complete?")
+    return ImageRejected("truncated", f"{place.display_name} is cut off; is its archive complete?")
