@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from milvus_fghash.core.callbacks import Progress
-from milvus_fghash.core.images import DEFAULT_LIMITS, Preprocessing
-from milvus_fghash.encoding.decode_stream import Photo, decode, workers_for
+from milvus_fghash.core.images import Preprocessing
+from milvus_fghash.encoding.decode_options import DecodeOptions
+from milvus_fghash.encoding.decode_stream import Photo, decode
 from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.search.html_report import inside
 
@@ -30,7 +31,7 @@ def read_phashes(
     for folder in folders:
         place_of = {row: place for row in left if (place := inside(folder, rows.paths[row]))}
         found = set()
-        photos = decode(place_of.values(), Preprocessing(), DEFAULT_LIMITS, workers_for(len(place_of)))
+        photos = decode(place_of.values(), Preprocessing(), DecodeOptions().for_photos(len(place_of)))
         with closing(photos):
             for done, (row, photo) in enumerate(zip(place_of, photos, strict=True), 1):
                 if isinstance(photo, Photo) and photo.content_sha == rows.content_shas[row]:
