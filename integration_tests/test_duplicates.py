@@ -50,7 +50,7 @@ def ids_of(found: Duplicates, kind: str) -> set[tuple[str, ...]]:
 
 
 def facts(found: Duplicates) -> Any:
-    return found.model_dump(exclude={"made_at", "n_searched", "n_compared_here"})
+    return found.model_dump(exclude={"made_at", "n_searched", "n_compared_locally"})
 
 
 @pytest.mark.parametrize(("kind", "index"), [("lite", "BIN_FLAT"), ("server", "BIN_FLAT"), ("server", "BIN_IVF_FLAT")])
@@ -79,7 +79,7 @@ def test_groups_are_numpys_before_and_after_changes(
     went_on, full = find_duplicates(collection, 4, earlier), find_duplicates(collection, 4)
     assert facts(went_on) == facts(full)
     assert went_on.n_searched < full.n_searched
-    monkeypatch.setattr("milvus_fghash.dedupe.near_search.HITS", 2)
+    monkeypatch.setattr("milvus_fghash.dedupe.near_search.MAX_NEIGHBOURS", 2)
     assert facts(find_duplicates(collection, 4)) == facts(full)
     client.drop_collection(new_name)
 
@@ -99,7 +99,7 @@ def test_more_copies_than_milvus_returns_are_one_group(client: MilvusClient, dro
     found = find_duplicates(collection, 1)
     (group,) = found.groups
     assert len(group.members) == 20_002
-    assert (found.n_searched, found.n_compared_here) == (3, 2)
+    assert (found.n_searched, found.n_compared_locally) == (3, 2)
     assert found.note
 
 

@@ -25,8 +25,7 @@ from milvus_fghash.datasets.selection import DEFAULT_SELECTION
 from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.dedupe.grouping import Kind
 from milvus_fghash.dedupe.near_search import DELETE_AT_MOST, delete_copies, find_duplicates
-from milvus_fghash.dedupe.report import Duplicates, Keep, spare_rows
-from milvus_fghash.encoding.decode_result import Rejected
+from milvus_fghash.dedupe.report import Duplicates, Keep, redundant_rows
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.errors import ConfigError, check_not_string
@@ -34,7 +33,7 @@ from milvus_fghash.evaluation.evaluate import evaluate_collection
 from milvus_fghash.ingest.api import ingest as run_ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.delete import Deletion, delete_named, delete_where, drop_with_journal
-from milvus_fghash.ingest.options import DEFAULT_OPTIONS, IngestOptions, IngestResult, RunContext
+from milvus_fghash.ingest.options import DEFAULT_OPTIONS, IngestOptions, IngestResult
 from milvus_fghash.ingest.verify import Verification
 from milvus_fghash.ingest.verify import repair as run_repair
 from milvus_fghash.ingest.verify import verify as run_verify
@@ -60,7 +59,7 @@ from milvus_fghash.state.run_record import places_of_photos
 if TYPE_CHECKING:
     from milvus_fghash.evaluation.record import Evaluation
 
-__all__ = ["AddResult", "Catalog", "RepairResult"]
+__all__ = ["AddResult", "Catalog", "Rejection", "RepairResult"]
 
 ADDED: Final = Url("memory://added")
 """Source of the photos that `Catalog.add` takes, as the journal names it. It never loses a photo."""
@@ -68,6 +67,21 @@ SAMPLE: Final = Sample()
 log = logging.getLogger("milvus_fghash")
 Photos = str | Path | Url | Dataset
 """Where photos are: a folder, an archive, a list, a URL of one of these, or what `read_dataset` gave."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A photo that was not taken.
+
+    Attributes:
+        path: as it was given.
+        reason: one word, such as ``format`` or ``truncated``.
+        message: one sentence.
+    """
+
+    path: str
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,7 @@ class AddResult:
     ids: Mapping[str, str]
     stored: int
     unchanged: int
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[Rejection, ...]
 
 
 @dataclass(frozen=True)
@@ -262,7 +276,10 @@ class Catalog:
             Stopped: see ``stop``.
         """
         dataset = _read(photos, layout, split, selection, report)
-        return self._ingest(dataset, self._context(namespace, options, selection, report, stop, progress))
+        options = _following(options, selection)
+        return self._ingest(
+            dataset, namespace, options, report=None if report is None else Path(report), stop=stop, progress=progress
+        )
 
     def add(
         self,
@@ -294,8 +311,8 @@ class Catalog:
         """
         dataset = dataset_in_memory(photos, labels, columns, ADDED)
         alone = replace(options or DEFAULT_OPTIONS, workers=0, prune=False, retry_rejected=True)
-        rejected: list[Rejected] = []
-        done = self._ingest(dataset, self._context(namespace, alone), rejected)
+        rejected: list[Rejection] = []
+        done = self._ingest(dataset, namespace, alone, rejected=rejected)
         out = {one.path for one in rejected}
         ids = {path: photo_id(namespace, path) for path in dataset.paths if path not in out}
         return AddResult(ids, done.stored, done.unchanged, tuple(rejected))
@@ -479,10 +496,11 @@ class Catalog:
             ConfigError, DataError, StoreError, Stopped: as `ingest`.
         """
         dataset, drawn = _read(photos, layout, split, selection), _drawn(seed)
+        options = _following(options, selection)
         if self.exists():
             build_missing(self._connect(), self.name, self._encoder().bundle.manifest, notify=self.notify)
         before = self._verify(dataset, namespace, sample, drawn, repair=True, delete_extra=delete_extra)
-        done = self._ingest(dataset, self._context(namespace, options, selection, None, stop, progress))
+        done = self._ingest(dataset, namespace, options, stop=stop, progress=progress)
         return RepairResult(before, done, self._verify(dataset, namespace, sample, drawn))
 
     def evaluate(
@@ -585,7 +603,7 @@ class Catalog:
         """
         check_not_string(kinds, "kinds")
         if dry_run:
-            return len(spare_rows(found.groups, kinds, keep, found.confirmed_within))
+            return len(redundant_rows(found.groups, kinds, keep, found.confirmed_within))
         collection = self.collection
         with Journal.open_if_exists(self._journal_folder(collection.name), collection.uid) as journal:
             return delete_copies(collection, found, kinds, keep, delete_at_most, journal)
@@ -626,6 +644,7 @@ class Catalog:
             ConfigError, DataError, StoreError, Stopped: as `ingest`.
         """
         dataset = _read(photos, layout, split, selection, report)
+        options = _following(options, selection)
         encoder = bundle if isinstance(bundle, Encoder) else self._load(_path_of(bundle), for_many=True)
         old = self.collection
         name = into or new_name(self.name, old.metadata, encoder.bundle.manifest)
@@ -636,8 +655,13 @@ class Catalog:
             old,
             new,
             (self._journal_folder(old.name), self._journal_folder(new.name)),
-            self._context(namespace, options, selection, report, stop, progress),
+            namespace,
+            options,
             sample or SAMPLE,
+            report=None if report is None else Path(report),
+            stop=stop,
+            notify=self.notify,
+            progress=progress or _nobody,
         )
 
     def promote(self, collection: str | None = None, *, max_missing: int = 0, unverified: bool = False) -> AliasChange:
@@ -754,37 +778,38 @@ class Catalog:
         )
         return self._collection
 
-    def _context(
+    def _ingest(
         self,
+        dataset: Dataset,
         namespace: str,
-        options: IngestOptions | None,
-        selection: Selection = DEFAULT_SELECTION,
-        report: str | Path | None = None,
+        options: IngestOptions,
+        *,
+        report: Path | None = None,
+        rejected: list[Rejection] | None = None,
         stop: threading.Event | None = None,
         progress: Progress | None = None,
-    ) -> RunContext:
-        """Links that were followed to find photos are followed to read them, too."""
-        options = options or DEFAULT_OPTIONS
-        return RunContext(
-            namespace=namespace,
-            options=replace(options, follow_links=options.follow_links or selection.follow_links),
-            report=None if report is None else Path(report),
-            stop=stop or threading.Event(),
-            notify=self.notify,
-            progress=progress or _nobody,
-        )
-
-    def _ingest(self, dataset: Dataset, context: RunContext, rejected: list[Rejected] | None = None) -> IngestResult:
+    ) -> IngestResult:
         encoder = self._encoder()
         columns = requested_columns(self.settings.columns, dataset.extra_columns)
         dataset = dataset.as_columns(columns)  # a value that cannot be is known before a collection is made for it
-        if context.report is not None:
-            write_atomic(context.report, b"")  # before a collection is made for a run that cannot report
+        if report is not None:
+            write_atomic(report, b"")  # before a collection is made for a run that cannot report
         collection = self._open_to_write(encoder, columns)
         with closing(Journal.open(self._journal_folder(collection.name), collection.uid)) as journal:
-            result = run_ingest(encoder, dataset, collection, context, journal=journal)
+            result = run_ingest(
+                encoder,
+                dataset,
+                collection,
+                namespace,
+                options,
+                journal=journal,
+                report=report,
+                stop=stop,
+                notify=self.notify,
+                progress=progress or _nobody,
+            )
             if rejected is not None:
-                rejected += [Rejected(one.path, one.reason, one.message) for one in journal.rejected()]
+                rejected += [Rejection(one.path, one.reason, one.message) for one in journal.rejected()]
         return result
 
     def _verify(
@@ -801,7 +826,7 @@ class Catalog:
         folder = self._journal_folder(collection.name)
         with Journal.open_if_exists(folder, collection.uid) as journal, closing(Journal.in_memory()) as empty:
             changes = Changes(dataset, namespace, journal or empty)
-            found = run_verify(encoder, collection, changes, sample, seed)
+            found = run_verify(encoder, dataset, collection, changes, sample, seed)
             if repair:
                 run_repair(collection, changes.journal, found, delete_extra=delete_extra)
         return found
@@ -818,6 +843,12 @@ def _read(
     if report is not None:
         dataset.keep_apart(Path(report))
     return dataset.split(split) if split else dataset
+
+
+def _following(options: IngestOptions | None, selection: Selection) -> IngestOptions:
+    """Links that were followed to find photos are followed to read them."""
+    options = options or DEFAULT_OPTIONS
+    return replace(options, follow_links=options.follow_links or selection.follow_links)
 
 
 def _nobody(done: int, total: int) -> None:

@@ -105,9 +105,9 @@ def dedupe(
     for option, path in (("--out", out), ("--csv", csv_file), ("--html", html)):
         if path and path.is_dir():
             raise click.UsageError(f"{option} {path} is a folder; give a file")
-    from milvus_fghash.dedupe.html_report import write_duplicates_page
-    from milvus_fghash.dedupe.report import Duplicates, spare_rows, write_csv
-    from milvus_fghash.search.html_report import absent
+    from milvus_fghash.dedupe.page import write_duplicates_page
+    from milvus_fghash.dedupe.report import Duplicates, redundant_rows, write_csv
+    from milvus_fghash.search.gallery import missing_photos
 
     earlier = Duplicates.read(previous) if previous else None
     with connection.catalog(journal=journal) as catalog:
@@ -129,16 +129,16 @@ def dedupe(
             with progress_bar("writing the page"):
                 write_duplicates_page(html, found, photos)
             paths = (one.path for group in found.groups for one in group.members)
-            if line := absent(photos, islice(paths, LOOKED_FOR)):
+            if line := missing_photos(photos, islice(paths, LOOKED_FOR)):
                 notify(f"Warning: {line} (--photos)", logging.WARNING)
-        spare = spare_rows(found.groups, kinds, keep, confirm_within)
+        spare = redundant_rows(found.groups, kinds, keep, confirm_within)
         deleted = 0
         if yes:  # last: what was deleted is then on record
             with progress_bar("deleting"):
                 deleted = catalog.delete_duplicates(found, kinds, keep=keep, delete_at_most=delete_at_most)
     deletion = {"kinds": list(kinds), "keep": keep, "ids": spare, "deleted": deleted} if kinds else None
     if as_json:
-        show_json({**found.shown(), "deletion": deletion})
+        show_json({**found.summary(), "deletion": deletion})
     else:
         said = _said(found, len(spare) if kinds else None, deleted if yes else None, delete_at_most)
         show_table(_rows(found), "\n".join(said))
@@ -165,9 +165,9 @@ def _rows(found: Duplicates) -> list[dict[str, Any]]:
 def _said(found: Duplicates, spare: int | None, deleted: int | None, at_most: float) -> list[str]:
     """Lines below the table."""
     lines = [
-        f"{found.n_rows:,} rows; exact: {found.exact.groups:,} groups, {found.exact.spare:,} rows to spare; "
+        f"{found.n_rows:,} rows; exact: {found.exact.groups:,} groups, {found.exact.redundant:,} redundant rows; "
         f"near (at most {found.max_distance} of {found.bits} bits): {found.near.groups:,} groups, "
-        f"{found.near.spare:,} rows to spare, {found.near.confirmed:,} of them confirmed copies"
+        f"{found.near.redundant:,} redundant rows, {found.near.confirmed:,} of them confirmed copies"
     ]
     if found.n_without_phash:
         lines.append(

@@ -107,14 +107,25 @@ def search(
         found = [("image", name, catalog.search(photo, **asked)) for name, photo in photo_of.items()]
         found += [("id", key, catalog.search(id=key, namespace=namespace, **asked)) for key in ids]
         found += [("code", text, catalog.search(code=text, **asked)) for text in codes]
+        collection = catalog.collection
+        row_of = {}
+        for key in ids if html else ():
+            rows = catalog.get([key], namespace=namespace)
+            row_of[key] = rows.paths[0], rows.labels[0]
     if html and photos:
-        from milvus_fghash.search.html_report import Query, absent, write_gallery
+        from milvus_fghash.search.gallery import Query, missing_photos, write_gallery
+        from milvus_fghash.search.search import photo_file
 
-        pages = [
-            Query(query, answer, photo_of.get(query) if kind == "image" else None) for kind, query, answer in found
-        ]
-        write_gallery(html, pages, photos)
-        if line := absent(photos, (hit.path for _, _, answer in found for hit in answer.hits)):
+        queries = []
+        for kind, query, answer in found:
+            path, label = row_of.get(query, ("", "")) if kind == "id" else ("", "")
+            photo = photo_of.get(query) if kind == "image" else photo_file(photos, path)
+            queries.append(Query(query, answer, photo, label))
+        metadata = collection.metadata
+        write_gallery(
+            html, queries, photos, collection=collection.name, method=metadata.method, bits=metadata.bits, filter=filter
+        )
+        if line := missing_photos(photos, (hit.path for _, _, answer in found for hit in answer.hits)):
             notify(f"Warning: {line} (--photos)", logging.WARNING)
     if as_json:
         show_json([{"by": kind, "query": query, **asdict(answer)} for kind, query, answer in found])
@@ -140,5 +151,4 @@ def _show(kind: str, query: str, answer: SearchResult) -> None:
         }
         for hit in answer.hits
     ]
-    told = answer.told
-    show_table(rows, told if answer.note or answer.complete else f"{told} (--complete-ties)")
+    show_table(rows, answer.message if answer.note or answer.complete else f"{answer.message} (--complete-ties)")

@@ -1,13 +1,13 @@
-"""Rows that are duplicates of each other, found in full or from an earlier result; no Milvus here.
+"""Groups of duplicate rows, from all rows or continued from an earlier result. Does not call Milvus.
 
-Two rows are joined when their contents are equal (one SHA-256), or their codes differ in at most `max_distance` bits.
-Joins go on: of a, b, c with a near b and b near c, all three are one group, however far c is from a.
+Two rows are connected when their contents are equal (one SHA-256) or their codes differ in at most `max_distance` bits.
+A group is a connected component: if a is near b and b is near c, all three are one group, however far c is from a.
 
 Kinds of groups:
-    exact  rows of one content. A row without a known content is in none.
-    near   rows that are joined one way or the other, where not all of them have one and the same known content.
+    exact  rows with the same content. A row whose content is unknown is in none.
+    near   connected rows that do not all have the same known content.
 
-A row may be in one exact and in one near group. The exact one then lies within the near one.
+A row may be in one exact and in one near group; the exact group is then part of the near one.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from milvus_fghash.dedupe.union_find import RowNumbers, UnionFind, members
 
 Kind = Literal["exact", "near"]
 Near = Callable[[RowNumbers], Iterable[tuple[int, Iterable[int]]]]
-"""Rows to ask for -> each of them, with all rows at most `max_distance` bits away. It may be among those itself."""
+"""Rows -> each of them with all rows at most `max_distance` bits away, possibly including itself."""
 
-DIGEST: Final = 16
-"""Bytes kept of a content's name."""
+DIGEST_BYTES: Final = 16
+"""Length of the digest that stands for a content."""
 
 
 @dataclass(frozen=True)
 class Census:
-    """What is kept of every row of a collection: enough to tell duplicates, little enough for millions of rows.
+    """Id, code and content of every row of a collection, small enough for millions of rows.
 
     Attributes:
-        ids: (n,) ascending; none stands twice.
+        ids: (n,) ascending and unique.
         codes: (n, n_bytes) uint8.
-        contents: (n, 16) uint8, a digest of `content_sha`; all zeros where that is not known.
+        contents: (n, 16) uint8, digests of `content_sha`; all zeros where that is unknown.
     """
 
     ids: tuple[str, ...]
@@ -48,13 +48,13 @@ class Census:
 
     @classmethod
     def of(cls, parts: Iterable[tuple[Sequence[str], Codes, Sequence[str]]], n_bytes: int) -> Census:
-        """Rows in parts of (ids, codes, content_shas), in any order; of an id that stands twice the last row counts."""
+        """From parts (ids, codes, content_shas) in any order; of a repeated id the last row counts."""
         ids: list[str] = []
-        codes, contents = [np.zeros((0, n_bytes), np.uint8)], [np.zeros((0, DIGEST), np.uint8)]
+        codes, contents = [np.zeros((0, n_bytes), np.uint8)], [np.zeros((0, DIGEST_BYTES), np.uint8)]
         for some_ids, some_codes, shas in parts:
             ids += some_ids
             codes.append(some_codes)
-            contents.append(np.frombuffer(b"".join(map(_digest, shas)), np.uint8).reshape(-1, DIGEST))
+            contents.append(np.frombuffer(b"".join(map(_digest, shas)), np.uint8).reshape(-1, DIGEST_BYTES))
         last = {key: row for row, key in enumerate(ids)}
         order = [last[key] for key in sorted(last)]
         return cls(tuple(sorted(last)), np.concatenate(codes)[order], np.concatenate(contents)[order])
@@ -64,12 +64,12 @@ class Census:
 
     @cached_property
     def code_firsts(self) -> RowNumbers:
-        """(n,) the first row that has each row's code."""
+        """(n,) the first row with the same code."""
         return _firsts(self.codes)
 
     @cached_property
     def content_firsts(self) -> RowNumbers:
-        """(n,) the first row that has each row's content; a row whose content is not known stands for itself."""
+        """(n,) the first row with the same content; a row of unknown content is its own."""
         known = self.contents.any(axis=1)
         return np.where(known, _firsts(self.contents), np.arange(len(self)))
 
@@ -78,38 +78,38 @@ class Census:
         """id -> row."""
         return {key: row for row, key in enumerate(self.ids)}
 
-    def mark(self, row: int) -> str:
-        """What a row holds, in 16 hexadecimal digits: it changes with the content and with the code."""
+    def fingerprint(self, row: int) -> str:
+        """16 hexadecimal digits that change with the row's content or code."""
         return hashlib.blake2b(self.contents[row].tobytes() + self.codes[row].tobytes(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier search, with the same `max_distance`, left behind.
+    """Rows and groups of an earlier search with the same `max_distance`.
 
     Attributes:
-        marks: id -> `Census.mark`, for every row there was.
+        fingerprints: id -> `Census.fingerprint` of every row at that time.
         groups: ids of each group.
     """
 
-    marks: Mapping[str, str]
+    fingerprints: Mapping[str, str]
     groups: Sequence[Sequence[str]]
 
 
 def find_groups(census: Census, near: Near, earlier: Earlier | None = None) -> Iterator[tuple[Kind, RowNumbers]]:
-    """Groups of duplicates, the exact ones first, then by their first row; rows ascend.
+    """Groups of duplicates, the exact ones first, then ordered by their first row; rows ascend.
 
-    With an earlier result, only rows that are new or changed since then are asked for, and those whose group has lost a
-    row. The groups are those of a full search all the same, as long as that result belongs to this collection.
+    With an earlier result of the same collection, ``near`` is called only for rows that are new or changed since then,
+    and for those whose group has lost a row. The groups are the same as those of a full search.
     """
     components = UnionFind(len(census))
     for firsts in (census.content_firsts, census.code_firsts):
         for row in np.flatnonzero(firsts != np.arange(len(census))).tolist():
             components.join(int(firsts[row]), row)
-    asked = _join_earlier(census, earlier, components) if earlier else np.arange(len(census))
-    for asking, found in near(np.unique(census.code_firsts[asked])):  # rows of one code have the same answer
-        for other in found:
-            components.join(asking, other)
+    searched = _join_earlier(census, earlier, components) if earlier else np.arange(len(census))
+    for row, neighbours in near(np.unique(census.code_firsts[searched])):  # rows with one code have the same neighbours
+        for other in neighbours:
+            components.join(row, other)
     for rows in members(census.content_firsts):
         yield "exact", rows
     for rows in members(components.firsts()):
@@ -118,10 +118,10 @@ def find_groups(census: Census, near: Near, earlier: Earlier | None = None) -> I
             yield "near", rows
 
 
-def compare_here(census: Census, max_distance: int) -> Callable[[int], RowNumbers]:
-    """A function from a row to all rows at most ``max_distance`` bits away that are the first of their code.
+def compare_locally(census: Census, max_distance: int) -> Callable[[int], RowNumbers]:
+    """A function from a row to all rows at most ``max_distance`` bits away that are the first with their code.
 
-    It compares with every code there is, a byte at a time: slow, and nothing is missed.
+    It compares with every code: slow, but complete.
     """
     distinct = np.unique(census.code_firsts)
     codes = census.codes[distinct]
@@ -129,29 +129,29 @@ def compare_here(census: Census, max_distance: int) -> Callable[[int], RowNumber
 
 
 def _join_earlier(census: Census, earlier: Earlier, components: UnionFind) -> RowNumbers:
-    """Join what an earlier result says and is still so; the rows that have to be asked for.
+    """Join the groups of an earlier result that are unchanged; returns the rows that have to be searched for.
 
-    A group that has lost a row may fall apart, so the rest of it is asked for, unless that is a single row: what is new
-    asks for itself. A group that is whole stays joined: the rows that join it are all still in it.
+    A group that has lost a row may fall apart, so its other rows are searched for, unless only one is left: new rows
+    search for themselves. A complete group stays joined, since all rows that connect it are still in it.
     """
     position = census.positions
-    fresh = np.array([earlier.marks.get(key) != census.mark(row) for row, key in enumerate(census.ids)], bool)
-    asked = fresh.copy()
+    changed = [earlier.fingerprints.get(key) != census.fingerprint(row) for row, key in enumerate(census.ids)]
+    searched = np.array(changed, bool)
     for ids in earlier.groups:
-        left = [row for row in (position.get(key) for key in ids) if row is not None and not fresh[row]]
+        left = [row for row in (position.get(key) for key in ids) if row is not None and not changed[row]]
         if len(left) == len(ids):
             components.join_all(left)
         elif len(left) > 1:
-            asked[left] = True
-    return np.flatnonzero(asked)
+            searched[left] = True
+    return np.flatnonzero(searched)
 
 
 def _digest(content: str) -> bytes:
-    return hashlib.blake2b(content.encode(), digest_size=DIGEST).digest() if content else bytes(DIGEST)
+    return hashlib.blake2b(content.encode(), digest_size=DIGEST_BYTES).digest() if content else bytes(DIGEST_BYTES)
 
 
 def _firsts(values: NDArray[np.uint8]) -> RowNumbers:
-    """(n, width) -> (n,) the first row that is equal to each row."""
+    """(n, width) -> (n,) the first row equal to each row."""
     if not len(values):
         return np.zeros(0, np.int64)
     _distinct, first, which = np.unique(values, axis=0, return_index=True, return_inverse=True)

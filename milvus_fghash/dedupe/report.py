@@ -1,4 +1,4 @@
-"""What a search for duplicates says: one document, to be read by people, by programs, and by the next search."""
+"""The result of a search for duplicates: one JSON document, which the next search can continue from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, read_bounded
@@ -25,98 +25,144 @@ from milvus_fghash.errors import ConfigError, DataError, check_not_string, neare
 
 Count = Annotated[int, Field(ge=0)]
 Keep = Literal["first", "last"]
-"""Which row of a group stays: the first or the last one by path, and by id where paths are equal."""
+"""Which row of a group is kept: the first or the last one by path, and by id where paths are equal."""
 
 
 class Member(Frozen):
-    """A row of a group."""
+    """A row of a group.
+
+    Attributes:
+        id: primary key.
+        path: path of the photo, relative to the folder it was ingested from.
+        label: class of the photo; "" if it has none.
+        content_sha: SHA-256 of the photo's file; "" if it is not known.
+        distance: bits in which its code differs from that of the group's first row.
+        own_id: its own id, such as a SKU; "" if it has none.
+        phash: perceptual hash of the photo in hexadecimal digits; "" if it is not known.
+    """
 
     id: str
     path: str
     label: str
     content_sha: str
     distance: Count
-    """Number of bits in which its code differs from that of the group's first row."""
     own_id: str = ""
-    """The id that the list of photos gave it, or ""."""
     phash: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = ""
-    """Perceptual hash of its photo, hexadecimal; "" where it is not known."""
 
 
 class Group(Frozen):
-    """Rows that are duplicates of each other, by path and then by id."""
+    """Rows that are duplicates of each other.
+
+    Attributes:
+        kind: ``exact`` (equal files) or ``near`` (near codes).
+        distance: largest distance of its members, in bits. It may exceed the `max_distance` of the search, since
+            members are connected through others.
+        members: ordered by path and then by id.
+        confirmed: members that are confirmed copies of others, when the first ones are kept.
+    """
 
     kind: Kind
     distance: Count
-    """Largest distance of its members. Joins go on from row to row, so it may pass the `max_distance` of the search."""
     members: Annotated[tuple[Member, ...], Field(min_length=2)]
     confirmed: Count = 0
-    """Rows that are confirmed copies of others: so many go when the first ones stay."""
 
 
 class Tally(Frozen):
-    """How much was found of one kind."""
+    """Counts of the groups of one kind.
+
+    Attributes:
+        groups: number of groups.
+        rows: rows in these groups.
+        redundant: rows beyond one of each group. Called ``spare`` in files written before the name changed.
+        confirmed: redundant rows that are confirmed copies of a row that is kept; no others are deleted.
+    """
 
     groups: Count
     rows: Count
-    """Rows that are in a group."""
-    spare: Count
-    """Rows that could go if one of each group stayed."""
+    redundant: Count = Field(validation_alias=AliasChoices("redundant", "spare"))
     confirmed: Count = 0
-    """Of these, how many are confirmed copies of a row that stays: no others are deleted."""
 
 
 class Duplicates(Frozen):
-    """The whole document."""
+    """Groups of duplicate rows in a collection.
+
+    Attributes:
+        what, format: kind and version of the document.
+        made_by: program and version.
+        made_at: time in UTC, ISO 8601.
+        collection: name of the collection.
+        method, fingerprint: training method and fingerprint of the model that made the codes.
+        bits: code length.
+        max_distance: bits in which the codes of near rows differ at most.
+        confirmed_within: bits of 64 in which the perceptual hashes of confirmed copies differ at most.
+        n_rows: rows of the collection.
+        n_searched: codes searched for: each distinct code once, or only the new ones after an earlier result.
+        n_compared_locally: of these, the codes with so many near rows that they were compared with all codes in this
+            process instead of in Milvus. Called ``n_compared_here`` in files written before the name changed.
+        exact: counts of the groups of equal files.
+        near: counts of the groups of near codes.
+        n_without_phash: rows of near groups without a known perceptual hash; only an equal file confirms them.
+        note: a warning for the user, or "".
+        groups: exact ones first, then ordered by their first member.
+        rows: id -> fingerprint of every row, for the next search.
+
+    Example:
+        >>> found = Duplicates.read(Path("groups.json"))  # doctest: +SKIP
+        >>> [member.path for member in found.groups[0].members]  # doctest: +SKIP
+        ['a.jpg', 'copy_of_a.jpg']
+    """
 
     what: Literal["duplicates"] = "duplicates"
     format: Literal[1] = 1
     made_by: str
     made_at: str
-    """ISO 8601, UTC."""
     collection: str
     method: str
     fingerprint: str
-    """Of the model that made the codes."""
     bits: Annotated[int, Field(gt=0)]
     max_distance: Count
-    """In bits; near rows differ in at most so many."""
     confirmed_within: Annotated[int, Field(ge=0, le=BITS)] = MAX_COPY_DISTANCE
-    """In bits of 64; perceptual hashes of confirmed copies differ in at most so many."""
     n_rows: Count
     n_searched: Count
-    """Codes that were searched for: one of each kind there is, or what an earlier result left open."""
-    n_compared_here: Count
-    """How many of them had so many rows near that they were compared here, with all codes, and not in Milvus."""
+    n_compared_locally: Count = Field(validation_alias=AliasChoices("n_compared_locally", "n_compared_here"))
     exact: Tally
     near: Tally
     n_without_phash: Count = 0
-    """Rows of near groups whose perceptual hash is not known, so that nothing but an equal file confirms them."""
     note: str = ""
-    """What the reader should know, or ""."""
     groups: tuple[Group, ...]
-    """Exact ones first, then by their first member."""
     rows: dict[str, str]
-    """id -> mark of every row there was, for the next search."""
 
-    def shown(self) -> dict[str, Any]:
-        """The document without the rows that are in no group."""
+    def summary(self) -> dict[str, Any]:
+        """The document as JSON values, without `rows`.
+
+        Returns:
+            Field name -> value.
+        """
         return self.model_dump(mode="json", exclude={"rows"})
 
     def write(self, path: Path) -> None:
-        """Write it as JSON.
+        """Write the document as JSON.
+
+        Args:
+            path: the file; an existing one is replaced.
 
         Raises:
-            DataError: when the disk rejects.
+            DataError: when the file cannot be written.
         """
         write_atomic(path, json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False).encode() + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> Duplicates:
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The document.
 
         Raises:
-            ConfigError: when it is another document, or a newer one.
+            ConfigError: when it is another document, or of a newer version.
             DataError: when it cannot be read.
         """
         reject_pointer(path, DataError)
@@ -125,25 +171,33 @@ class Duplicates(Frozen):
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from None
         except ValueError as error:
-            raise DataError(f"{path} is no JSON: {error}") from None
+            raise DataError(f"{path} is not valid JSON: {error}") from None
         if not isinstance(values, dict) or values.get("what") != "duplicates":
-            raise ConfigError(f"{path} is no result of dedupe; expected a file that dedupe wrote")
+            raise ConfigError(f"{path} is not a result of dedupe; expected a file that dedupe wrote")
         return read_model(cls, values, str(path))
 
     def as_earlier(self, collection: str, fingerprint: str, max_distance: int) -> Earlier:
-        """Itself as the ground of another search.
+        """What a new search continues from.
+
+        Args:
+            collection: name of the collection of the new search.
+            fingerprint: of the model behind it.
+            max_distance: of the new search, in bits.
+
+        Returns:
+            Rows and groups of this result.
 
         Raises:
-            ConfigError: when it is about another collection, model or distance.
+            ConfigError: when this result is from another collection, model or distance.
         """
-        for what, mine, theirs in (
-            ("the collection", self.collection, collection),
-            ("the model", self.fingerprint[:12], fingerprint[:12]),
-            ("a largest distance of", self.max_distance, max_distance),
+        for what, earlier, new in (
+            ("collection", self.collection, collection),
+            ("model", self.fingerprint[:12], fingerprint[:12]),
+            ("largest distance", self.max_distance, max_distance),
         ):
-            if mine != theirs:
+            if earlier != new:
                 raise ConfigError(
-                    f"the earlier result is about {what} {mine}, this search about {theirs}; search without it"
+                    f"the earlier result has the {what} {earlier}, this search {new}; search without the earlier result"
                 )
         return Earlier(self.rows, [[one.id for one in group.members] for group in self.groups])
 
@@ -153,18 +207,18 @@ def tally(groups: Iterable[Group], kind: Kind) -> Tally:
     parts = [group for group in groups if group.kind == kind]
     rows = sum(len(group.members) for group in parts)
     confirmed = sum(group.confirmed for group in parts)
-    return Tally(groups=len(parts), rows=rows, spare=rows - len(parts), confirmed=confirmed)
+    return Tally(groups=len(parts), rows=rows, redundant=rows - len(parts), confirmed=confirmed)
 
 
 def copies(members: Sequence[Member], within: int = MAX_COPY_DISTANCE, keep: Keep = "first") -> dict[str, Member]:
-    """Id of each row that is a confirmed copy -> the row it is a copy of, which stays.
+    """Id of each confirmed copy -> the row it is a copy of, which is kept.
 
-    A pair is confirmed by equal files, or by perceptual hashes that differ in at most ``within`` bits. Joins by code go
-    on from row to row, and this does not: of a chain whose ends differ, more rows than one stay.
+    A copy is confirmed by an equal file, or by perceptual hashes that differ in at most ``within`` bits from those of a
+    row that is kept. Unlike groups, copies are not transitive: of a chain whose ends differ, several rows are kept.
     """
     of_content: dict[str, Member] = {}
     hashed: list[Member] = []
-    """Rows that stay and have a hash."""
+    """Rows that are kept and have a hash."""
     hashes = np.zeros((len(members), BITS // 8), np.uint8)
     found = {}
     for one in members if keep == "first" else members[::-1]:
@@ -184,15 +238,15 @@ def copies(members: Sequence[Member], within: int = MAX_COPY_DISTANCE, keep: Kee
     return found
 
 
-def spare_rows(
+def redundant_rows(
     groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first", within: int = MAX_COPY_DISTANCE
 ) -> list[str]:
-    """Ids of all rows of these kinds of groups that are confirmed copies of rows that stay, ascending; see `copies`.
+    """Ids, ascending, of the confirmed copies in all groups of these kinds; see `copies`.
 
     >>> a, b = (Member(id=key, path="", label="", content_sha="c", distance=0) for key in ("7", "5"))
     >>> group = Group(kind="exact", distance=0, members=(a, b))
-    >>> spare_rows([group], ["exact"]), spare_rows([group], ["exact"], "last"), spare_rows([group], ["near"])
-    (['5'], ['7'], [])
+    >>> redundant_rows([group], ["exact"]), redundant_rows([group], ["exact"], "last")
+    (['5'], ['7'])
     """
     return sorted(copies_of(groups, kinds, keep, within))
 
@@ -200,16 +254,16 @@ def spare_rows(
 def copies_of(
     groups: Sequence[Group], kinds: Iterable[Kind], keep: Keep = "first", within: int = MAX_COPY_DISTANCE
 ) -> dict[str, Member]:
-    """`copies` of all groups of these kinds together.
+    """`copies` of all groups of these kinds.
 
     Raises:
-        ConfigError: for another kind, or another row to keep, than there are.
+        ConfigError: for an unknown kind of duplicates or an unknown row to keep.
     """
     wanted = set(check_not_string(kinds if isinstance(kinds, str) else list(kinds), "kinds"))
     if unknown := sorted(wanted - set(get_args(Kind))):
-        raise ConfigError(f"there is no kind of duplicates {unknown[0]!r}. {nearest(unknown[0], get_args(Kind))}")
+        raise ConfigError(f"unknown kind of duplicates {unknown[0]!r}. {nearest(unknown[0], get_args(Kind))}")
     if keep not in get_args(Keep):
-        raise ConfigError(f"the row of a group that stays is the first or the last, not {keep!r}")
+        raise ConfigError(f"the row to keep must be 'first' or 'last', not {keep!r}")
     found: dict[str, Member] = {}
     for group in groups:
         if group.kind in wanted:
@@ -218,10 +272,10 @@ def copies_of(
 
 
 def write_csv(path: Path, groups: Sequence[Group]) -> None:
-    """One line a member; groups are numbered from 1. Texts that a spreadsheet would compute are marked by `csv_cell`.
+    """Write one line per member; groups are numbered from 1. `csv_cell` marks texts that a spreadsheet would compute.
 
     Raises:
-        DataError: when the disk rejects.
+        DataError: when the file cannot be written.
     """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Which rows hang together: union-find over row numbers."""
+"""Connected components of rows, by union-find over row numbers."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ RowNumbers = NDArray[np.int64]
 
 
 class UnionFind:
-    """Rows 0 .. n-1, each alone at first; 8 bytes a row.
+    """Rows 0 .. n-1, each a component of its own at first; 8 bytes per row.
 
-    A component is named by its smallest row, so neither names nor members depend on the order of joins.
+    A component is identified by its smallest row, so the result does not depend on the order of joins.
     """
 
     def __init__(self, n: int) -> None:
-        self._above = array("q", range(n))
+        self._parents = array("q", range(n))
 
     def first(self, row: int) -> int:
-        """The smallest row of the component that ``row`` is in."""
-        above = self._above
-        while above[row] != row:
-            above[row] = above[above[row]]  # halves the way for whoever comes next
-            row = above[row]
+        """The smallest row of the component of ``row``."""
+        parents = self._parents
+        while parents[row] != row:
+            parents[row] = parents[parents[row]]  # path halving
+            row = parents[row]
         return row
 
     def join(self, one: int, other: int) -> None:
-        """Put the components of two rows together."""
+        """Join the components of two rows."""
         one, other = self.first(one), self.first(other)
-        self._above[max(one, other)] = min(one, other)
+        self._parents[max(one, other)] = min(one, other)
 
     def join_all(self, rows: Iterable[int]) -> None:
-        """Put the components of all these rows together; none and one are nothing to do."""
+        """Join the components of all these rows."""
         iterator = iter(rows)
         one = next(iterator, None)
         for other in iterator:
@@ -43,14 +43,14 @@ class UnionFind:
 
     def firsts(self) -> RowNumbers:
         """(n,) the smallest row of each row's component."""
-        return np.fromiter((self.first(row) for row in range(len(self._above))), np.int64, len(self._above))
+        return np.fromiter((self.first(row) for row in range(len(self._parents))), np.int64, len(self._parents))
 
 
 def members(firsts: RowNumbers) -> Iterator[RowNumbers]:
-    """The components of two rows or more, by their smallest row; rows ascend.
+    """The components of two or more rows, ordered by their smallest row; rows ascend.
 
     Args:
-        firsts: (n,) any numbers; equal ones mean one component.
+        firsts: (n,) any numbers; rows with equal numbers are one component.
 
     >>> [rows.tolist() for rows in members(np.array([0, 1, 0, 3, 1, 0]))]
     [[0, 2, 5], [1, 4]]

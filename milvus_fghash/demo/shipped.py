@@ -16,7 +16,7 @@ from PIL import Image
 
 from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.datasets.synthetic.drawings import MAX_CLASSES, draw_splits, kinds
-from milvus_fghash.dedupe.report import spare_rows
+from milvus_fghash.dedupe.report import redundant_rows
 from milvus_fghash.errors import DataError
 
 if TYPE_CHECKING:
@@ -139,13 +139,13 @@ def _copies(catalog: Catalog) -> tuple[int, int, int]:
     """Planted copies that are found: exact ones, those saved again, and how many others are taken for copies."""
     found = catalog.dedupe()
     path_of = {one.id: one.path for group in found.groups for one in group.members}
-    names = [PurePosixPath(path_of[key]).name for key in spare_rows(found.groups, ["exact", "near"], "first")]
+    names = [PurePosixPath(path_of[key]).name for key in redundant_rows(found.groups, ["exact", "near"], "first")]
     exact, again = (sum(name.startswith(prefix) for name in names) for prefix in (COPY, AGAIN))
     return exact, again, len(names) - exact - again
 
 
 def _show(catalog: Catalog, drawings: Dataset, page: Path) -> Path:
-    from milvus_fghash.search.html_report import Query, write_gallery
+    from milvus_fghash.search.gallery import Query, write_gallery
 
     queries = []
     for split in ("test", "val"):
@@ -153,7 +153,16 @@ def _show(catalog: Catalog, drawings: Dataset, page: Path) -> Path:
         for row in range(0, len(unseen), len(unseen) // QUERIES_SHOWN):
             photo = unseen.file(row)
             queries.append(Query(unseen.paths[row], catalog.search(photo, k=HITS), photo, unseen.labels[row]))
-    write_gallery(page, queries, drawings.root, "Birds by their codes: known classes first, then new ones")
+    collection = catalog.collection
+    write_gallery(
+        page,
+        queries,
+        drawings.root,
+        collection=collection.name,
+        method=collection.metadata.method,
+        bits=collection.bits,
+        title="Generated birds: known classes first, then new ones",
+    )
     return page
 
 

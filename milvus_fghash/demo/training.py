@@ -138,7 +138,7 @@ def _serve(
 
 
 def _write_page(page: Path, encoder: Encoder, collection: HashCollection, dataset: Dataset) -> None:
-    from milvus_fghash.search.html_report import Query, write_gallery
+    from milvus_fghash.search.gallery import Query, write_gallery
     from milvus_fghash.search.search import SearchParams, search_file
 
     unseen = dataset.split("test")
@@ -152,7 +152,15 @@ def _write_page(page: Path, encoder: Encoder, collection: HashCollection, datase
         )
         for row in rows
     ]
-    write_gallery(page, queries, dataset.root, "Drawings the network has not seen, and the nearest it was trained on")
+    write_gallery(
+        page,
+        queries,
+        dataset.root,
+        collection=collection.name,
+        method=collection.metadata.method,
+        bits=collection.bits,
+        title="New drawings, and the nearest training drawings",
+    )
 
 
 def _shuffled(dataset: Dataset, seed: int) -> Dataset:

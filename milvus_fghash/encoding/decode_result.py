@@ -1,4 +1,4 @@
-"""The result of decoding a photo: a `Photo` or a `Rejected`."""
+"""What becomes of a photo file: a `Photo` or a `Rejected`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import SkipValidation
 
 from milvus_fghash.core.image_formats import EXTRA
 from milvus_fghash.core.images import Limits, Preprocessing, open_rgb, prepare, read_file
@@ -21,40 +20,31 @@ from milvus_fghash.errors import ImageRejected
 
 @dataclass(frozen=True)
 class Rejected:
-    """A photo that was not accepted.
+    """A file that was not taken.
 
     Attributes:
-        path: as it was given; of a photo that is not a file, the location as messages show it.
-        reason: one word, such as ``format`` or ``truncated`` (`ImageRejected`), ``timeout`` (decoding took too long) or
-            ``crash`` (two worker processes died while they decoded it).
+        path: as it was given; of a place, how it is shown.
+        reason: one word, as in `ImageRejected`; or `timeout` (over the time for one photo) or `crash` (two processes
+            died of it), which only workers know.
         message: one sentence.
+        row: its position among the paths.
     """
 
-    path: SkipValidation[str]  # file names need not be UTF-8
+    path: str
     reason: str
-    message: SkipValidation[str]
-
-
-@dataclass(frozen=True)
-class RejectedSource(Rejected):
-    """`Rejected` by the decoder.
-
-    Attributes:
-        row: position among the sources.
-    """
-
+    message: str
     row: int
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo that was decoded.
+    """A file that was decoded.
 
     Attributes:
-        row: position among the sources.
+        row: its position among the paths.
         pixels: (size, size, 3) uint8.
-        content_sha: SHA-256 of the bytes that were decoded.
-        phash: perceptual hash of the whole photo.
+        content_sha: SHA-256 of the file, of the same bytes that were decoded.
+        phash: perceptual hash of the whole picture.
     """
 
     row: int
@@ -65,26 +55,24 @@ class Photo:
 
 def decode_one(
     row: int, source: Source | PendingRead, preprocessing: Preprocessing, limits: Limits
-) -> Photo | RejectedSource:
-    """Decode a photo. One that needs more memory than there is, or than a worker may use, is rejected as `broken`."""
+) -> Photo | Rejected:
+    """A photo that takes more memory than there is, or than a worker may take, is rejected as `broken`."""
     try:
         data = read_file(source, limits) if isinstance(source, Path) else read_source(source, limits.max_bytes)
         image = open_rgb(data, limits, preprocessing)
         pixels, phash = prepare(image, preprocessing), perceptual_hash(image)
     except ImageRejected as error:
-        return RejectedSource(shown(source), error.reason, str(error), row)
+        return Rejected(shown(source), error.reason, str(error), row)
     except MemoryError:  # outside Pillow's decoders, whose own `load` rejects
-        return RejectedSource(
-            shown(source), "broken", "the image cannot be decoded: it takes more memory than there is", row
-        )
+        return Rejected(shown(source), "broken", "the image cannot be decoded: it takes more memory than there is", row)
     return Photo(row, pixels, hashlib.sha256(data).hexdigest(), phash)
 
 
 def advice(reasons: Mapping[str, int]) -> Iterator[str]:
-    """What to do about rejected photos, for reasons that have one remedy.
+    """What a person can do about photos that were rejected, where it is the same for all of a reason.
 
     Args:
-        reasons: reason -> number of rejected photos.
+        reasons: how many photos were rejected for which reason.
     """
     if extra := reasons.get("extra"):
         install = f"pip install 'milvus-fghash[{EXTRA}]'"
@@ -94,5 +82,5 @@ def advice(reasons: Mapping[str, int]) -> Iterator[str]:
 
 
 def shown(source: Source | PendingRead) -> str:
-    """How reports show the location of a photo."""
+    """How a photo's place is called in reports."""
     return str(source) if isinstance(source, Path) else source.display_name

@@ -6,18 +6,21 @@ that are in stand in the journal of the new collection, and its name follows fro
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 from milvus_fghash.bundle.bundle import BundleManifest
-from milvus_fghash.core.callbacks import Notify
+from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.sources.location import Url
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.ingest.api import IngestResult, RunContext, ingest
+from milvus_fghash.ingest.api import IngestOptions, IngestResult, ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.delete import delete_ids
+from milvus_fghash.ingest.options import DEFAULT_OPTIONS
 from milvus_fghash.ingest.verify import Verification, verify
 from milvus_fghash.migration.model_comparison import Comparison, MissingRows, compare, look
 from milvus_fghash.milvus.aliases import exists
@@ -115,8 +118,16 @@ def reindex(
     old: HashCollection,
     new: HashCollection,
     folders: tuple[Path, Path],
-    context: RunContext | None = None,
+    namespace: str = "",
+    options: IngestOptions = DEFAULT_OPTIONS,
     sample: Sample = Sample(),
+    *,
+    photos: Path | Url | None = None,
+    part: str = "",
+    report: Path | None = None,
+    stop: threading.Event | None = None,
+    notify: Notify = lambda line: None,
+    progress: Progress = lambda done, total: None,
 ) -> Reindexed:
     """Take the photos into the new collection, verify it, and compare it with the old one.
 
@@ -125,12 +136,11 @@ def reindex(
 
     Args:
         folders: of the journals of the old and of the new collection. The old one's need not be there.
-        context: as in `ingest`.
+        namespace, photos, part, report, stop, tell, progress: as `ingest`.
 
     Raises:
         ConfigError, DataError, StoreError, Stopped: as `ingest` and `verify`.
     """
-    context = context or RunContext()
     record = ReindexRecord(old=old.name, new=new.name, fingerprint=new.metadata.fingerprint)
     with Journal.open_if_exists(folders[0], old.uid) as before:
         deleted = None if before is None else list(before.entries(DELETED))
@@ -139,9 +149,22 @@ def reindex(
         record.write(folders[1], new.uid)  # not whole, as long as nothing else is said
         if deleted is not None:
             _keep_out(new, journal, deleted)
-        taken_in = ingest(encoder, dataset, new, context, journal=journal)
-        changes = Changes(dataset, context.namespace, journal)
-        verification = verify(encoder, new, changes, sample.verified, sample.seed)
+        taken_in = ingest(
+            encoder,
+            dataset,
+            new,
+            namespace,
+            options,
+            journal=journal,
+            photos=photos,
+            part=part,
+            report=report,
+            stop=stop,
+            notify=notify,
+            progress=progress,
+        )
+        changes = Changes(dataset, namespace, journal, photos, part)
+        verification = verify(encoder, dataset, new, changes, sample.verified, sample.seed)
         seen = look(old, new, sample.compared, sample.split, sample.seed)
         comparison = compare(old, new, seen.drawn)
         record.finished(verification.is_consistent).write(folders[1], new.uid)

@@ -1,10 +1,10 @@
-"""Code, id or photo -> the nearest rows, ordered by distance and then by id."""
+"""Search by a photo, an id or a code: the nearest rows, ordered by distance and then by id."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from milvus_fghash.core.codes import Codes, check_codes, from_hex
@@ -18,37 +18,50 @@ from milvus_fghash.milvus.own_ids import ROW_ID, row_ids
 from milvus_fghash.milvus.rows import read_meta
 
 MAX_HITS: Final = 16_384
-"""Most rows Milvus returns for one query, and most queries in one call."""
-ROWS_PER_CALL: Final = 200_000
-"""Rows one call may return for all its queries together, so that the answer stays far below gRPC's 64 MB."""
-OUTPUT: Final = ["path", "label", "content_sha", "meta"]
+"""Limit of Milvus: rows returned for one query, and queries in one call."""
+MAX_ROWS_PER_CALL: Final = 200_000
+"""Rows returned for all queries of one call together, so that the response stays far below gRPC's 64 MB."""
+HIT_FIELDS: Final = ["path", "label", "content_sha", "meta"]
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found."""
+    """A row of the collection that a search found.
+
+    Attributes:
+        id: primary key of the row.
+        distance: Hamming distance to the query: the number of bits in which the codes differ.
+        path: path of the photo, relative to the folder it was ingested from.
+        label: class of the photo; "" if it has none.
+        content_sha: SHA-256 of the photo's file, in hexadecimal digits; "" if it is not known.
+        meta: values of the row's `meta` field.
+        columns: values of the collection's typed columns.
+        own_id: the row's own id, such as a SKU, from the list it was ingested from; "" if it has none.
+    """
 
     id: str
     distance: int
-    """Number of bits that differ."""
     path: str
     label: str
     content_sha: str
     meta: Mapping[str, Any]
     columns: Mapping[str, Any] = field(default_factory=dict)
-    """Values of the collection's typed columns."""
     own_id: str = ""
-    """The id that the list of photos gave it, see `own_ids`."""
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What one query gave.
+    """The hits of one query: a sequence of `Hit`.
 
     Attributes:
         hits: ordered by (distance, id).
-        complete: no row that was left out is as near as the last hit. False also where that is not known.
-        note: what the reader should know, or "".
+        complete: every row nearer than the last hit, or as near, is among the hits. False if that is not certain.
+        note: why hits may be missing, or "" where `complete` says enough.
+
+    Example:
+        >>> result = SearchResult(hits=(), complete=True)
+        >>> len(result), [hit.path for hit in result]
+        (0, [])
     """
 
     hits: tuple[Hit, ...]
@@ -61,36 +74,43 @@ class SearchResult:
     def __len__(self) -> int:
         return len(self.hits)
 
-    def __getitem__(self, place: int) -> Hit:
-        return self.hits[place]
+    def __getitem__(self, index: int) -> Hit:
+        return self.hits[index]
 
     @property
-    def told(self) -> str:
-        """The note; where there is none, whether hits may be missing."""
-        missing = "" if self.complete else "rows as far away as the last one may be missing"
-        return self.note or missing
+    def message(self) -> str:
+        """A sentence without a full stop on hits that may be missing; "" if the result is complete."""
+        return self.note or ("" if self.complete else "more rows may be at the same distance as the last one")
 
 
 @dataclass(frozen=True)
 class SearchParams:
-    """What to look for beside the code.
+    """Parameters of a search.
+
+    Attributes:
+        k: number of hits, 1 to 16,384.
+        filter: Milvus expression such as ``label == "robin"``; "" searches all rows.
+        max_distance: largest distance in bits, inclusive. None: no limit.
+        complete_ties: return every row at the distance of the last hit, even if that gives more than ``k`` hits.
+            Otherwise Milvus chooses which of them it returns.
+        nprobe: number of BIN_IVF_FLAT clusters to search. None: Milvus' default, 8. With all clusters the search is
+            exact.
+        consistency: consistency level. None: that of the collection.
 
     Raises:
         ConfigError: when a number is out of range.
+
+    Example:
+        >>> SearchParams(k=5, max_distance=4).k
+        5
     """
 
     k: int = 10
-    """Number of hits, 1 to 16,384."""
     filter: str = ""
-    """Milvus expression such as ``label == "robin"``."""
     max_distance: int | None = None
-    """Largest distance in bits, that distance included."""
     complete_ties: bool = False
-    """Give all rows at the distance of the last hit, even beyond k. Else it is up to Milvus which of them it gives."""
     nprobe: int | None = None
-    """Clusters of BIN_IVF_FLAT to look into; Milvus takes 8 if none is given. All of them: nothing is missed."""
     consistency: Consistency | None = None
-    """None: the level of the collection."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.k <= MAX_HITS:
@@ -105,125 +125,134 @@ def search_file(
     collection: HashCollection,
     encoder: Encoder,
     source: Path | bytes,
-    wanted: SearchParams = SearchParams(),
+    params: SearchParams = SearchParams(),
     limits: Limits = DEFAULT_LIMITS,
 ) -> SearchResult:
     """Search by a photo.
 
     Raises:
-        ImageRejected: when it cannot be decoded.
-        StoreError: when another model filled the collection, or Milvus rejects.
+        ImageRejected: when the photo cannot be decoded.
+        StoreError: when another model filled the collection, or Milvus rejects the search.
     """
     collection.check_model(encoder.bundle.manifest)
-    return search_codes(collection, encoder.encode_image(source, limits), wanted)[0]
+    return search_codes(collection, encoder.encode_image(source, limits), params)[0]
 
 
 def search_id(
-    collection: HashCollection, key: str, wanted: SearchParams = SearchParams(), namespace: str | None = None
+    collection: HashCollection, key: str, params: SearchParams = SearchParams(), namespace: str | None = None
 ) -> SearchResult:
-    """Search by a row that is in the collection; it finds itself too.
+    """Search by a row of the collection; the row itself is among the hits.
 
     Args:
-        key: the row's id, or its own id; `row_ids` says which it is taken for, and what ``namespace`` is.
+        key: the row's primary key or its own id; see `row_ids`, also for ``namespace``.
 
     Raises:
-        StoreError: when there is no such row, several rows have the own id, or Milvus rejects.
+        StoreError: when there is no such row, several rows have this own id, or Milvus rejects the search.
     """
     rows = collection.get([key] if ROW_ID.fullmatch(key) else [])
     rows = rows if len(rows) else collection.get(list(row_ids(collection, [key], namespace).values()))
     if not len(rows):
         inside = f" in the namespace {namespace!r}" if namespace else ""
         raise StoreError(f"the collection {collection.name} has no row with the id {key!r}{inside}")
-    return search_codes(collection, rows.codes, wanted)[0]
+    return search_codes(collection, rows.codes, params)[0]
 
 
-def search_hex(collection: HashCollection, text: str, wanted: SearchParams = SearchParams()) -> SearchResult:
+def search_hex(collection: HashCollection, text: str, params: SearchParams = SearchParams()) -> SearchResult:
     """Search by a code in hexadecimal digits.
 
     Raises:
-        CodeError: when it is no code of the collection's length.
-        StoreError: when Milvus rejects.
+        CodeError: when the text is not a code of the collection's length.
+        StoreError: when Milvus rejects the search.
     """
-    return search_codes(collection, from_hex(text, collection.bits), wanted)[0]
+    return search_codes(collection, from_hex(text, collection.bits), params)[0]
 
 
-def search_codes(collection: HashCollection, codes: Codes, wanted: SearchParams = SearchParams()) -> list[SearchResult]:
-    """Search by codes, (n, n_bytes); one `SearchResult` for each.
+def search_codes(collection: HashCollection, codes: Codes, params: SearchParams = SearchParams()) -> list[SearchResult]:
+    """Search by codes, (n, n_bytes); one `SearchResult` each.
 
     Raises:
         CodeError: when the codes are of another length than the collection's.
-        ConfigError: when nprobe does not fit the index, or the filter cannot be read.
-        StoreError: when Milvus rejects.
+        ConfigError: when nprobe does not fit the index, or the filter cannot be parsed.
+        StoreError: when Milvus rejects the search.
     """
     codes = check_codes(codes, collection.bits)
-    _check_nprobe(collection, wanted.nprobe)
-    step = queries_a_call(wanted.k)
-    found = []
+    _check_nprobe(collection, params.nprobe)
+    step = queries_per_call(params.k)
+    results = []
     for start in range(0, len(codes), step):
         part = codes[start : start + step]
-        for code, hits in zip(part, _ask(collection, part, wanted), strict=True):
-            found.append(_complete(collection, code[None], hits, wanted))
-    return found
+        for code, hits in zip(part, _search(collection, part, params), strict=True):
+            results.append(_with_ties(collection, code[None], hits, params))
+    return results
 
 
-def _complete(collection: HashCollection, code: Codes, hits: tuple[Hit, ...], wanted: SearchParams) -> SearchResult:
-    exact = collection.nlist in (None, wanted.nprobe)
-    if len(hits) < wanted.k:
+def _with_ties(collection: HashCollection, code: Codes, hits: tuple[Hit, ...], params: SearchParams) -> SearchResult:
+    """The result of one query, with all rows at the distance of the last hit if ``params`` wants them."""
+    exact = collection.nlist in (None, params.nprobe)
+    if len(hits) < params.k:
         return SearchResult(hits, complete=exact)
-    if not wanted.complete_ties:
+    if not params.complete_ties:
         return SearchResult(hits, complete=False)
     last = hits[-1].distance
-    (group,) = _ask(collection, code, replace(wanted, k=MAX_HITS, max_distance=last))
-    if len(group) == MAX_HITS:
-        note = f"at least {MAX_HITS:,} rows lie within distance {last}; Milvus returns no more, so some may be left out"
-        return SearchResult(group, complete=False, note=note)
-    note = "" if exact else f"{collection.index} looked into some clusters only; nprobe {collection.nlist} means all"
-    return SearchResult(group, exact, note)
+    (ties,) = _search(collection, code, replace(params, k=MAX_HITS, max_distance=last))
+    if len(ties) == MAX_HITS:
+        note = f"at least {MAX_HITS:,} rows are within distance {last}; Milvus returns no more, so some may be missing"
+        return SearchResult(ties, complete=False, note=note)
+    partial = f"the index searched only some of its {collection.nlist} clusters, so nearer rows may be missing"
+    return SearchResult(ties, exact, note="" if exact else partial)
 
 
 def ids_within(collection: HashCollection, codes: Codes, max_distance: int, k: int) -> list[list[str]]:
-    """For each code, (n, n_bytes), the ids of at most ``k`` rows that differ in ``max_distance`` bits or fewer.
+    """For each code, (n, n_bytes), the ids of at most ``k`` rows within ``max_distance`` bits; sees all writes so far.
 
-    Fewer than ``k`` are all there are: every cluster of BIN_IVF_FLAT is looked into. Reads what was just written. One
-    call; n is at most `queries_a_call`.
+    Fewer than ``k`` ids are complete: all clusters of BIN_IVF_FLAT are searched. This is one call, for at most
+    `queries_per_call` codes.
 
     Raises:
-        StoreError: when Milvus rejects.
+        StoreError: when Milvus rejects the search.
     """
-    wanted = SearchParams(k, max_distance=max_distance, nprobe=collection.nlist, consistency="Strong")
-    answers = _answers(collection, codes, wanted, [])
+    params = SearchParams(k, max_distance=max_distance, nprobe=collection.nlist, consistency="Strong")
+    answers = _call_search(collection, codes, params, [])
     return [[one["id"] for one in answer if round(one["distance"]) <= max_distance] for answer in answers]
 
 
-def queries_a_call(k: int) -> int:
-    """How many codes one call may ask for, with ``k`` hits each."""
-    return max(1, min(MAX_HITS, ROWS_PER_CALL // k))
+def queries_per_call(k: int) -> int:
+    """How many codes one call may search for, with ``k`` hits each."""
+    return max(1, min(MAX_HITS, MAX_ROWS_PER_CALL // k))
 
 
-def _ask(collection: HashCollection, codes: Codes, wanted: SearchParams) -> list[tuple[Hit, ...]]:
-    answers = _answers(collection, codes, wanted, [*OUTPUT, *collection.column_names])
-    return [_ordered(answer, wanted.max_distance, collection.column_names) for answer in answers]
+def photo_file(folder: Path, path: str) -> Path | None:
+    """The photo file of a row; None for a path that leads out of the folder, since others may have written the row."""
+    relative = PurePosixPath(path)
+    if not path or relative.is_absolute() or ".." in relative.parts:
+        return None
+    return folder / relative
 
 
-def _answers(collection: HashCollection, codes: Codes, wanted: SearchParams, columns: list[str]) -> Any:
-    """One call: for each code, hits as Milvus gives them. Over BIN_IVF_FLAT some may lie beyond the distance."""
+def _search(collection: HashCollection, codes: Codes, params: SearchParams) -> list[tuple[Hit, ...]]:
+    answers = _call_search(collection, codes, params, [*HIT_FIELDS, *collection.column_names])
+    return [_ordered(answer, params.max_distance, collection.column_names) for answer in answers]
+
+
+def _call_search(collection: HashCollection, codes: Codes, params: SearchParams, fields: list[str]) -> Any:
+    """One call: the hits of each code as Milvus returns them. With BIN_IVF_FLAT some may be beyond the distance."""
     parameters: dict[str, int] = {}
-    if wanted.max_distance is not None and collection.nlist is None:
-        parameters["radius"] = wanted.max_distance + 1  # Milvus' range is half-open: distance < radius
-    # Over BIN_IVF_FLAT a range search gives up at the first clusters without a hit, whatever nprobe says
-    # (knowhere#454); the nearest k cut off at the distance are the same rows, found reliably.
-    if wanted.nprobe is not None:
-        parameters["nprobe"] = wanted.nprobe
-    with collection.filtered(wanted.filter), milvus_call(f"cannot search in {collection.name}"):
+    if params.max_distance is not None and collection.nlist is None:
+        parameters["radius"] = params.max_distance + 1  # Milvus' range is half-open: distance < radius
+    # With BIN_IVF_FLAT a range search stops at the first clusters without a hit, whatever nprobe is (knowhere#454).
+    # The nearest k, cut off at the distance, are the same rows and are found reliably.
+    if params.nprobe is not None:
+        parameters["nprobe"] = params.nprobe
+    with collection.filtered(params.filter), milvus_call(f"cannot search in {collection.name}"):
         return collection.client.search(
             collection.name,
             data=[code.tobytes() for code in codes],
             anns_field="code",
-            limit=wanted.k,
-            filter=wanted.filter.strip(),
-            output_fields=columns,
+            limit=params.k,
+            filter=params.filter.strip(),
+            output_fields=fields,
             search_params={"metric_type": "HAMMING", "params": parameters},
-            consistency_level=wanted.consistency or collection.consistency,
+            consistency_level=params.consistency or collection.consistency,
             timeout=TIMEOUT,
         )
 
@@ -238,7 +267,7 @@ def _hit(found: Mapping[str, Any], columns: Sequence[str]) -> Hit:
     return Hit(
         found["id"],
         round(found["distance"]),
-        **{name: entity[name] for name in OUTPUT},
+        **{name: entity[name] for name in HIT_FIELDS},
         columns={name: entity[name] for name in columns},
         own_id=own_id(entity["meta"]),
     )
@@ -248,6 +277,11 @@ def _check_nprobe(collection: HashCollection, nprobe: int | None) -> None:
     if nprobe is None:
         return
     if collection.nlist is None:
-        raise ConfigError(f"the index of {collection.name} is {collection.index}, which is exact and takes no nprobe")
+        raise ConfigError(
+            f"the index of {collection.name} is {collection.index}, which is exact: nprobe does not apply",
+            setting="nprobe",
+        )
     if nprobe > collection.nlist:
-        raise ConfigError(f"nprobe must be at most nlist, {collection.nlist} in {collection.name}; got {nprobe}")
+        raise ConfigError(
+            f"nprobe must be at most {collection.nlist}, the nlist of {collection.name}; got {nprobe}", setting="nprobe"
+        )

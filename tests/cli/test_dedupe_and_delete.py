@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from milvus_fghash.dedupe.html_report import MEMBERS
+from milvus_fghash.dedupe.page import MAX_PHOTOS_PER_GROUP
 from tests.helpers.commands import GOLDEN, Run, document
 
 pytestmark = pytest.mark.full
@@ -43,12 +43,12 @@ def test_copies_are_found(filled: Run) -> None:
     found = document(filled("dedupe", "--max-distance", "0", "--json"))
     exact = [group for group in found["groups"] if group["kind"] == "exact"]
     assert [names(group)[1:] for group in exact] == [["z1.jpg", "z2.jpg"], ["z3.jpg"]]
-    assert found["exact"] == {"groups": 2, "rows": 5, "spare": 3, "confirmed": 3}
+    assert found["exact"] == {"groups": 2, "rows": 5, "redundant": 3, "confirmed": 3}
     assert (found["n_rows"], found["bits"], found["deletion"]) == (39, 12, None)
     assert "rows" not in found
 
 
-def test_the_usual_distance_depends_on_the_length_of_the_code(filled: Run) -> None:
+def test_the_default_distance_depends_on_the_length_of_the_code(filled: Run) -> None:
     assert document(filled("dedupe", "--json"))["max_distance"] == 0
 
 
@@ -56,7 +56,7 @@ def test_a_table_and_its_counts(filled: Run) -> None:
     result = filled("dedupe", "--max-distance", "0")
     assert result.exit_code == 0
     assert "z1.jpg" in result.stdout
-    assert "39 rows; exact: 2 groups, 3 rows to spare; near (at most 0 of 12 bits)" in result.stdout
+    assert "39 rows; exact: 2 groups, 3 redundant rows; near (at most 0 of 12 bits)" in result.stdout
     assert "deleted" not in result.stdout
 
 
@@ -98,7 +98,9 @@ def test_files_hold_what_was_found(filled: Run, birds: Path, tmp_path: Path) -> 
     members = sum(len(group["members"]) for group in shown["groups"])
     with open(tmp_path / "g.csv", newline="") as lines:
         assert len(list(csv.DictReader(lines))) == members
-    pictures = sum(min(len(group["members"]), MEMBERS) for group in shown["groups"])
+    near = [{one["content_sha"] for one in group["members"]} for group in shown["groups"] if group["kind"] == "near"]
+    exact = {group["members"][0]["content_sha"] for group in shown["groups"] if group["kind"] == "exact"}
+    pictures = sum(min(len(contents), MAX_PHOTOS_PER_GROUP) for contents in near) + len(exact - set.union(*near))
     assert (tmp_path / "g.html").read_text().count("data:image/jpeg") == pictures
     assert files(birds) == before
 
@@ -145,10 +147,10 @@ def test_of_each_group_one_row_stays_and_every_file(filled: Run, birds: Path, ke
 def test_of_near_groups_only_confirmed_copies_are_deleted(filled: Run, birds: Path) -> None:
     """At one bit, codes of 12 bits bring nearly all birds together: 36 of 39 rows went."""
     near = document(filled("dedupe", "--max-distance", "1", "--json"))["near"]
-    assert near["spare"] > 30
+    assert near["redundant"] > 30
     assert near["confirmed"] == 3  # the equal files
     result = filled("dedupe", "--max-distance", "1")
-    assert f"{near['spare']} rows to spare, 3 of them confirmed copies" in result.stdout
+    assert f"{near['redundant']} redundant rows, 3 of them confirmed copies" in result.stdout
     found = document(filled("dedupe", "--max-distance", "1", "--delete", "near", "--yes", "--json"))
     assert found["deletion"]["deleted"] == len(found["deletion"]["ids"]) == 3
     assert n_rows(filled) == 36
@@ -176,7 +178,7 @@ def test_a_brake_on_what_goes(filled: Run, tmp_path: Path) -> None:
     result = filled(*words, "--yes")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1
-    assert "3 of 39 rows of photos would go, more than the fraction 0.05 that may" in result.stderr
+    assert "3 of 39 rows of photos would be deleted, more than the allowed fraction 0.05" in result.stderr
     assert "(--delete-at-most)" in result.stderr
     assert (tmp_path / "g.json").exists()  # what was found is on record all the same
     assert n_rows(filled) == 39
@@ -209,9 +211,9 @@ def test_a_collection_made_before_is_confirmed_by_its_photos(run: Run, birds: Pa
         (["--delete", "all"], 2, "'exact', 'near'"),
         (["--out", "birds"], 2, "is a folder"),
         (["--csv", "birds"], 2, "is a folder"),
-        (["--max-distance", "13"], 1, "0 to 12, the bits of a code"),
+        (["--max-distance", "13"], 1, "0 to 12, the code length"),
         (["--collection-name", "fotos"], 1, "Did you mean photos?"),
-        (["--previous", "milvus-fghash.db"], 1, "is no JSON"),
+        (["--previous", "milvus-fghash.db"], 1, "is not valid JSON"),
     ],
 )
 def test_what_cannot_be_is_one_line(filled: Run, words: list[str], code: int, said: str) -> None:
@@ -227,7 +229,7 @@ def test_an_earlier_result_of_another_model_is_rejected(filled: Run, tmp_path: P
     (tmp_path / "g.json").write_text(json.dumps({**values, "fingerprint": "0" * 64}))
     result = filled("dedupe", "--previous", "g.json")
     assert result.exit_code == 1
-    assert "the earlier result is about the model 000000000000" in result.stderr
+    assert "the earlier result has the model 000000000000" in result.stderr
 
 
 def test_delete_by_id_and_file(filled: Run, birds: Path, tmp_path: Path) -> None:

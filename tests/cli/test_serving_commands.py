@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from milvus_fghash.cli.ingest import ingest
-from milvus_fghash.encoding.decode_options import DECODE_TIMEOUT
+from milvus_fghash.encoding.decode_stream import TIMEOUT
 from milvus_fghash.encoding.encoder import Encoder
 from tests.helpers.commands import GOLDEN, Run, document
 
@@ -100,7 +100,7 @@ def test_decoding_that_cannot_be_asked_for_is_wrong_usage(run: Run, birds: Path,
 
 def test_the_timeout_of_the_command_is_that_of_the_library() -> None:
     (option,) = (one for one in ingest.params if one.name == "decode_timeout")
-    assert option.default == DECODE_TIMEOUT
+    assert option.default == TIMEOUT
 
 
 def test_ingest_takes_one_split_and_names_the_others(run: Run, birds: Path) -> None:
@@ -182,7 +182,7 @@ def test_several_queries_are_one_document(filled: Run) -> None:
         (["--code", "ff"], "4"),
         (["--id", "nobody"], "no row with the id 'nobody'"),
         (["--code", "fff0", "--filter", "label ="], "The columns are id, path, label, content_sha, meta"),
-        (["--code", "fff0", "--nprobe", "3"], "takes no nprobe"),
+        (["--code", "fff0", "--nprobe", "3"], "nprobe does not apply"),
         (["--code", "fff0", "--collection-name", "fotos"], "Did you mean photos?"),
     ],
 )
@@ -232,7 +232,7 @@ def test_evaluation_counts_what_it_cannot_read(run: Run, birds: Path) -> None:
     assert "query photo" in named
     assert "empty.jpg rejected (empty)" in named
     assert last.startswith("Error: 1 photos could not be read and are not in the figures, 0 are allowed")
-    assert json.loads(result.stdout)["encoded"]["refused_queries"] == 1
+    assert json.loads(result.stdout)["encoded"]["rejected_queries"] == 1
     assert run(*words, "--max-errors", "1").exit_code == 0
 
 

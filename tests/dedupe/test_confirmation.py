@@ -49,7 +49,7 @@ def test_only_confirmed_pairs_go(empty: HashCollection) -> None:
     found = find_duplicates(empty)
     (group,) = found.groups
     assert [one.phash for one in group.members] == [f"{phash:016x}" if phash else "" for phash in FOUR]
-    assert found.near.model_dump() == {"groups": 1, "rows": 4, "spare": 3, "confirmed": 1}
+    assert found.near.model_dump() == {"groups": 1, "rows": 4, "redundant": 3, "confirmed": 1}
     assert (group.confirmed, found.n_without_phash, found.confirmed_within) == (1, 1, MAX_COPY_DISTANCE)
     assert delete_copies(empty, found, ["near"], at_most=1) == 1
     assert ids(empty) == ["0000", "0002", "0003"]
@@ -61,7 +61,7 @@ def test_how_near_perceptual_hashes_must_be_is_asked(empty: HashCollection, with
     empty.upsert(alike(4, FOUR))
     delete_copies(empty, find_duplicates(empty, confirm_within=within), ["near"], "last", at_most=1)
     assert len(ids(empty)) == left
-    with pytest.raises(ConfigError, match="may differ in 0 to 64 bits; got 65"):
+    with pytest.raises(ConfigError, match="may differ in 0 to 64 bits, got 65"):
         find_duplicates(empty, confirm_within=65)
 
 
@@ -92,7 +92,7 @@ def test_a_collection_of_class_codes_keeps_its_photos(empty: HashCollection) -> 
     rng = np.random.default_rng(0)
     empty.upsert(alike(300, tuple(map(int, rng.integers(-(2**63), 2**63, 300)))))
     found = find_duplicates(empty)
-    assert (found.near.spare, found.near.confirmed) == (299, 0)
+    assert (found.near.redundant, found.near.confirmed) == (299, 0)
     assert found.note
     assert delete_copies(empty, found, ["exact", "near"]) == 0
     assert empty.count() == 300
@@ -101,7 +101,7 @@ def test_a_collection_of_class_codes_keeps_its_photos(empty: HashCollection) -> 
 def test_nothing_goes_when_it_is_too_much(empty: HashCollection, tmp_path: Path) -> None:
     empty.upsert(alike(40, (5,) * 5 + tuple(int(n) for n in np.random.default_rng(0).integers(2**60, 2**63, 35))))
     found = find_duplicates(empty)
-    said = r"^4 of 40 rows of \w+ would go, more than the fraction 0.09 that may"
+    said = r"^4 of 40 rows of \w+ would be deleted, more than the allowed fraction 0.09"
     with closing(Journal.open(tmp_path, empty.uid)) as journal:
         journal.put([JournalEntry(one.id, one.path, "1 1", one.content_sha) for one in found.groups[0].members])
         with pytest.raises(TooManyDeleted, match=said):
@@ -133,7 +133,7 @@ def hashed(found: Duplicates) -> Mapping[str, str]:
 
 def test_where_the_collection_keeps_none_photos_are_read(old: Catalog, tmp_path: Path) -> None:
     blind = find_duplicates(old.collection, 12)
-    assert (blind.near.spare, blind.near.confirmed, blind.n_without_phash) == (39, 0, 40)
+    assert (blind.near.redundant, blind.near.confirmed, blind.n_without_phash) == (39, 0, 40)
     told: list[tuple[int, int]] = []
     seen = find_duplicates(
         old.collection, 12, photos=[tmp_path, old.photos], progress=lambda done, total: told.append((done, total))

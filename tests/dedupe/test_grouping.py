@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from milvus_fghash.dedupe.grouping import Census, Earlier, Kind, compare_here, find_groups
+from milvus_fghash.dedupe.grouping import Census, Earlier, Kind, compare_locally, find_groups
 from milvus_fghash.dedupe.union_find import RowNumbers
 
 State = dict[str, tuple[int, str]]
@@ -35,7 +35,7 @@ class Store:
 
     def search(self, earlier: Earlier | None = None) -> Named:
         census = census_of(self.state)
-        here = compare_here(census, self.within)
+        here = compare_locally(census, self.within)
 
         def near(rows: RowNumbers) -> Iterator[tuple[int, Sequence[int]]]:
             for row in rows.tolist():
@@ -46,7 +46,7 @@ class Store:
 
     def as_earlier(self) -> Earlier:
         census = census_of(self.state)
-        marks = {key: census.mark(row) for row, key in enumerate(census.ids)}
+        marks = {key: census.fingerprint(row) for row, key in enumerate(census.ids)}
         return Earlier(marks, [ids for _kind, ids in self.search()])
 
 
@@ -167,7 +167,7 @@ def test_a_census_is_in_order_and_the_last_row_of_an_id_counts() -> None:
 
 
 def test_a_mark_changes_with_code_and_content() -> None:
-    marks = {census_of({"a": held}).mark(0) for held in [(1, "x"), (2, "x"), (1, "y"), (1, "")]}
+    marks = {census_of({"a": held}).fingerprint(0) for held in [(1, "x"), (2, "x"), (1, "y"), (1, "")]}
     assert len(marks) == 4
-    assert census_of({"b": (1, "x")}).mark(0) in marks
+    assert census_of({"b": (1, "x")}).fingerprint(0) in marks
     assert all(len(mark) == 16 for mark in marks)

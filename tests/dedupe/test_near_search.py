@@ -88,7 +88,7 @@ def test_the_usual_distance_follows_from_the_bits_or_is_that_of_the_earlier_resu
     assert find_duplicates(seven).max_distance == 0
     assert find_duplicates(seven, earlier=find_duplicates(seven, 2)).max_distance == 2
     for distance in (-1, 13):
-        with pytest.raises(ConfigError, match="0 to 12, the bits of a code"):
+        with pytest.raises(ConfigError, match="0 to 12, the code length"):
             find_duplicates(seven, distance)
 
 
@@ -100,13 +100,13 @@ def test_an_empty_collection_has_no_duplicates(empty: HashCollection) -> None:
 @pytest.mark.parametrize("hits", [1, 3, 4, 256])
 def test_a_full_page_hides_nothing(seven: HashCollection, monkeypatch: pytest.MonkeyPatch, hits: int) -> None:
     whole = find_duplicates(seven, 4)
-    monkeypatch.setattr("milvus_fghash.dedupe.near_search.HITS", hits)
-    monkeypatch.setattr("milvus_fghash.search.search.ROWS_PER_CALL", 2 * hits)  # two codes a call
-    monkeypatch.setattr("milvus_fghash.dedupe.near_search.ROWS_PER_PAGE", 2)
+    monkeypatch.setattr("milvus_fghash.dedupe.near_search.MAX_NEIGHBOURS", hits)
+    monkeypatch.setattr("milvus_fghash.search.search.MAX_ROWS_PER_CALL", 2 * hits)  # two codes a call
+    monkeypatch.setattr("milvus_fghash.dedupe.near_search.ROWS_PER_CALL", 2)
     monkeypatch.setattr("milvus_fghash.dedupe.near_search.MAX_IDS_PER_CALL", 2)
     found = find_duplicates(seven, 4)
     assert found.groups == whole.groups
-    assert found.n_compared_here == {1: 6, 3: 5, 4: 2, 256: 0}[hits]
+    assert found.n_compared_locally == {1: 6, 3: 5, 4: 2, 256: 0}[hits]
 
 
 def test_against_numpy_with_many_rows(lite: MilvusClient, new_name: str, tmp_path: Path) -> None:
@@ -154,11 +154,11 @@ def test_going_on_gives_what_a_full_search_gives(seven: HashCollection, change: 
 
 
 def facts(found: Duplicates) -> Any:
-    return found.model_dump(exclude={"made_at", "n_searched", "n_compared_here"})
+    return found.model_dump(exclude={"made_at", "n_searched", "n_compared_locally"})
 
 
 def test_an_earlier_result_of_another_distance_is_rejected(seven: HashCollection) -> None:
-    with pytest.raises(ConfigError, match="about a largest distance of 1, this search about 2"):
+    with pytest.raises(ConfigError, match="has the largest distance 1, this search 2"):
         find_duplicates(seven, 2, find_duplicates(seven, 1))
 
 
@@ -170,13 +170,13 @@ def test_a_row_of_a_group_that_changes_meanwhile_is_told(seven: HashCollection, 
         else:
             seven.delete(["b"])
 
-    with pytest.raises(StoreError, match="were changed while it was searched"):
+    with pytest.raises(StoreError, match="were changed during the search"):
         find_duplicates(seven, 1, progress=meddle)
 
 
 def test_a_row_that_is_written_meanwhile_is_no_stumbling_block(seven: HashCollection, monkeypatch: Any) -> None:
-    monkeypatch.setattr("milvus_fghash.dedupe.near_search.HITS", 8)
-    monkeypatch.setattr("milvus_fghash.search.search.ROWS_PER_CALL", 8)  # one code a call
+    monkeypatch.setattr("milvus_fghash.dedupe.near_search.MAX_NEIGHBOURS", 8)
+    monkeypatch.setattr("milvus_fghash.search.search.MAX_ROWS_PER_CALL", 8)  # one code a call
     added = []
 
     def add(done: int, _total: int) -> None:
@@ -189,7 +189,7 @@ def test_a_row_that_is_written_meanwhile_is_no_stumbling_block(seven: HashCollec
     assert named(found) == ["exact ed", "near cba"]
 
 
-def test_codes_that_cannot_tell_photos_apart_are_doubted(empty: HashCollection) -> None:
+def test_codes_that_do_not_distinguish_photos_give_a_warning(empty: HashCollection) -> None:
     empty.upsert(rows_of({f"{chr(97 + number % 26)}{number}": (0x0F00, "") for number in range(21)}))
     assert find_duplicates(empty).note.startswith("one near group holds 21 of 21 rows")
     empty.delete(["a0"])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvus_fghash.dedupe.grouping import Kind
-from milvus_fghash.dedupe.report import Duplicates, Group, Keep, Member, copies, spare_rows, tally, write_csv
+from milvus_fghash.dedupe.report import Duplicates, Group, Keep, Member, copies, redundant_rows, tally, write_csv
 from milvus_fghash.errors import ConfigError, DataError
 from tests.helpers.small_duplicates import duplicates
 
@@ -39,9 +39,9 @@ def document() -> Duplicates:
 
 
 def test_tallies(document: Duplicates) -> None:
-    assert document.exact.model_dump() == {"groups": 2, "rows": 5, "spare": 3, "confirmed": 3}
-    assert document.near.model_dump() == {"groups": 2, "rows": 5, "spare": 3, "confirmed": 2}
-    assert tally((), "near").model_dump() == {"groups": 0, "rows": 0, "spare": 0, "confirmed": 0}
+    assert document.exact.model_dump() == {"groups": 2, "rows": 5, "redundant": 3, "confirmed": 3}
+    assert document.near.model_dump() == {"groups": 2, "rows": 5, "redundant": 3, "confirmed": 2}
+    assert tally((), "near").model_dump() == {"groups": 0, "rows": 0, "redundant": 0, "confirmed": 0}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_tallies(document: Duplicates) -> None:
     ],
 )
 def test_one_row_of_each_group_stays(kinds: list[Kind], keep: Any, goes: str) -> None:
-    assert "".join(spare_rows(GROUPS, kinds, keep)) == goes
+    assert "".join(redundant_rows(GROUPS, kinds, keep)) == goes
 
 
 ONE, TWO = "a5" * 8, "5a" * 8
@@ -100,7 +100,7 @@ def test_what_goes_is_a_copy_of_what_stays(facts: list[str], first: dict[str, st
         assert {key: stays.id for key, stays in found.items()} == expected
         assert not set(found) & {stays.id for stays in found.values()}
         near = [Group(kind="near", distance=0, members=tuple(members))]
-        assert spare_rows(near, ["near"], keep, 6) == sorted(expected)
+        assert redundant_rows(near, ["near"], keep, 6) == sorted(expected)
 
 
 @given(st.lists(st.tuples(st.sampled_from("stu-"), st.integers(0, 255)), min_size=2, max_size=12), st.integers(0, 8))
@@ -132,18 +132,18 @@ def test_what_is_written_is_read_again(document: Duplicates, tmp_path: Path) -> 
     document.write(tmp_path / "groups.json")
     assert Duplicates.read(tmp_path / "groups.json") == document
     assert json.loads((tmp_path / "groups.json").read_text())["what"] == "duplicates"
-    assert "rows" not in document.shown()
-    assert document.shown()["groups"][0]["members"][0]["id"] == "a"
+    assert "rows" not in document.summary()
+    assert document.summary()["groups"][0]["members"][0]["id"] == "a"
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{}", "is no result of dedupe"),
-        ("[]", "is no result of dedupe"),
+        ("{}", "is not a result of dedupe"),
+        ("[]", "is not a result of dedupe"),
         ('{"what": "duplicates", "formats": 1}', "Did you mean format"),
-        ("{", "is no JSON"),
-        (b"\xff\xfe\xfd", "is no JSON"),
+        ("{", "is not valid JSON"),
+        (b"\xff\xfe\xfd", "is not valid JSON"),
     ],
 )
 def test_another_document_is_one_sentence(tmp_path: Path, content: str | bytes, said: str) -> None:
@@ -161,12 +161,16 @@ def test_a_document_of_before_is_read(document: Duplicates, tmp_path: Path) -> N
     del values["confirmed_within"], values["n_without_phash"]
     for part in [values["exact"], values["near"], *values["groups"]]:
         del part["confirmed"]
+    for part in (values["exact"], values["near"]):
+        part["spare"] = part.pop("redundant")
+    values["n_compared_here"] = values.pop("n_compared_locally")
     for group in values["groups"]:
         for member in group["members"]:
             del member["phash"]
     (tmp_path / "groups.json").write_text(json.dumps(values))
     read = Duplicates.read(tmp_path / "groups.json")
     assert read.as_earlier("photos", "f" * 64, 3).groups == document.as_earlier("photos", "f" * 64, 3).groups
+    assert (read.near.redundant, read.n_compared_locally) == (document.near.redundant, document.n_compared_locally)
 
 
 def test_a_newer_document_is_not_read(document: Duplicates, tmp_path: Path) -> None:
@@ -178,11 +182,11 @@ def test_a_newer_document_is_not_read(document: Duplicates, tmp_path: Path) -> N
 def test_an_earlier_result_must_be_about_the_same_thing(document: Duplicates) -> None:
     earlier = document.as_earlier("photos", "f" * 64, 3)
     assert earlier.groups == [list("ab"), list("cde"), list("abf"), list("gh")]
-    assert earlier.marks == document.rows
+    assert earlier.fingerprints == document.rows
     for asked, said in (
-        (("birds", "f" * 64, 3), "about the collection photos, this search about birds"),
-        (("photos", "e" * 64, 3), "about the model ffffffffffff"),
-        (("photos", "f" * 64, 4), "about a largest distance of 3, this search about 4"),
+        (("birds", "f" * 64, 3), "has the collection photos, this search birds"),
+        (("photos", "e" * 64, 3), "has the model ffffffffffff"),
+        (("photos", "f" * 64, 4), "has the largest distance 3, this search 4"),
     ):
         with pytest.raises(ConfigError, match=said):
             document.as_earlier(*asked)

@@ -20,7 +20,7 @@ def duplicates(groups: Sequence[Group], **more: Any) -> Duplicates:
         "max_distance": 3,
         "n_rows": 10,
         "n_searched": 9,
-        "n_compared_here": 0,
+        "n_compared_locally": 0,
         "rows": {},
     }
     totals = {"exact": tally(groups, "exact"), "near": tally(groups, "near")}

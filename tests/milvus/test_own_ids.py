@@ -13,18 +13,18 @@ from pymilvus import MilvusClient
 
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.read import read
-from milvus_fghash.dedupe.html_report import write_duplicates_page
 from milvus_fghash.dedupe.near_search import find_duplicates
+from milvus_fghash.dedupe.page import write_duplicates_page
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import StoreError
-from milvus_fghash.ingest.api import RunContext, ingest
+from milvus_fghash.ingest.api import ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.delete import Deletion, delete_named
 from milvus_fghash.ingest.verify import verify
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.own_ids import row_ids
 from milvus_fghash.milvus.rows import Rows, photo_id
-from milvus_fghash.search.html_report import Query, write_gallery
+from milvus_fghash.search.gallery import Query, write_gallery
 from milvus_fghash.search.search import SearchParams, search_id
 from milvus_fghash.state.journal import Journal
 from tests.helpers.small_catalog import EIGHT, Catalog
@@ -113,7 +113,7 @@ def test_the_ids_of_a_list_are_kept_shown_and_searched_by(catalog: Catalog, tmp_
 
     def take_in(dataset: Dataset, **more: str) -> int:
         with catalog.open_journal() as journal:
-            return ingest(encoder, dataset, collection, RunContext(options=EIGHT, **more), journal=journal).stored  # type: ignore[arg-type]
+            return ingest(encoder, dataset, collection, options=EIGHT, journal=journal, **more).stored  # type: ignore[arg-type]
 
     without = replace(dataset := dataset_of(catalog), extra_columns=replace(dataset.extra_columns, values={}))
     assert take_in(without) == 40  # as before own ids were kept
@@ -127,7 +127,8 @@ def test_the_ids_of_a_list_are_kept_shown_and_searched_by(catalog: Catalog, tmp_
     assert {hit.path: hit.own_id for hit in found.hits} == {
         f"{n:02}.png": "NEW-05" if n == 5 else f"SKU-{n:02}" for n in range(40)
     }
-    write_gallery(tmp_path / "hits.html", [Query("SKU-07", found)], catalog.photos)
+    query = Query("SKU-07", found)
+    write_gallery(tmp_path / "hits.html", [query], catalog.photos, collection="photos", method="itq", bits=12)
     assert "SKU-<wbr>12" in (tmp_path / "hits.html").read_text()
 
     duplicates = find_duplicates(collection, max_distance=12)
@@ -138,5 +139,5 @@ def test_the_ids_of_a_list_are_kept_shown_and_searched_by(catalog: Catalog, tmp_
 
     assert delete_named(collection, ["SKU-07"], yes=True).deleted == 1
     with catalog.open_journal() as journal:
-        verified = verify(encoder, collection, Changes(dataset, "", journal), sample=0)
+        verified = verify(encoder, dataset, collection, Changes(dataset, "", journal), sample=0)
     assert (verified.missing.examples, verified.missing.own_ids) == (("07.png",), ("SKU-07",))

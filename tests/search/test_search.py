@@ -75,7 +75,7 @@ def test_by_hex_and_by_id(eight: HashCollection) -> None:
 
 def test_many_queries_in_several_calls_keep_their_order(eight: HashCollection, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = eight.get(list("hgcafbed")).codes
-    monkeypatch.setattr("milvus_fghash.search.search.ROWS_PER_CALL", 3)
+    monkeypatch.setattr("milvus_fghash.search.search.MAX_ROWS_PER_CALL", 3)
     assert [found.hits[0].id for found in search_codes(eight, codes, SearchParams(k=1))] == list("hgcafbed")
 
 

@@ -10,8 +10,38 @@ from milvus_fghash.encoding.decode_stream import Rejected
 from milvus_fghash.explain.contents import Contents
 from milvus_fghash.explain.html.bits import bits_part
 from milvus_fghash.explain.html.queries import queries_part
-from milvus_fghash.search.html_report import STYLE as TILES
 
+TILES: Final = """
+:root { color-scheme: light dark; --line: #8883; --dim: #777; --right: #1a9850; --wrong: #d73027; }
+* { box-sizing: border-box; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1.5rem; max-width: 90rem; }
+h1 { font-size: 1.35rem; margin: 0 0 .25rem; }
+p { margin: 0 0 1rem; color: var(--dim); }
+section { display: grid; grid-template-columns: 11rem 1fr; gap: 1.5rem; padding: 1.25rem 0;
+  border-top: 1px solid var(--line); }
+section > div { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: 1rem .75rem;
+  align-content: start; }
+section > div > p { grid-column: 1 / -1; }
+figure { margin: 0; min-width: 0; }
+.tile { aspect-ratio: 1; border-radius: 6px; background: #8882; display: grid; place-items: center; overflow: hidden;
+  color: var(--dim); font-size: .8rem; text-align: center; }
+.tile img { width: 100%; height: 100%; object-fit: cover; }
+.right .tile { outline: 3px solid var(--right); outline-offset: 1px; }
+.wrong .tile { outline: 3px solid var(--wrong); outline-offset: 1px; }
+figcaption { margin-top: .45rem; font-size: .82rem; line-height: 1.3; overflow-wrap: anywhere; }
+figcaption b, figcaption span { display: block; }
+figcaption b { font-variant-numeric: tabular-nums; }
+figcaption span { color: var(--dim); font-size: .72rem; }
+.right b::after { content: " \\2713"; color: var(--right); }
+.wrong b::after { content: " \\2717"; color: var(--wrong); }
+@media (max-width: 40rem) {
+  body { padding: 1rem; }
+  section { grid-template-columns: 1fr; gap: .9rem; }
+  section > figure { display: grid; grid-template-columns: 9rem 1fr; gap: .75rem; }
+  section > figure figcaption { margin-top: 0; }
+  section > div { grid-template-columns: repeat(auto-fill, minmax(6.25rem, 1fr)); }
+}
+"""
 STYLE: Final = f"""{TILES}
 body {{ max-width: 76rem; }}
 h1 {{ font-size: 1.6rem; }}
