@@ -53,7 +53,7 @@ def test_a_photo_is_no_bit_from_itself(
                 assert one.now() is one.now()
         with pytest.raises(StoreError, match="was filled by"):
             search_file(opened, encoders[1], photo)
-        with pytest.raises(StoreError, match="dropped and made anew"):
+        with pytest.raises(StoreError, match="dropped and created again"):
             opened.upsert(Rows(("p",), encoders[0].encode_image(photo), ("a.png",), ("",), ("",), ({},)))
         asked: list[str] = []
         describe = client.describe_collection

@@ -167,7 +167,7 @@ def test_filters(filled: Filled, expression: str, keeps: Any) -> None:
 
 @pytest.mark.parametrize("expression", ["label ==", "nothing == 3", "label == 'open"])
 def test_a_wrong_filter_is_one_line(filled: Filled, expression: str) -> None:
-    with pytest.raises(ConfigError, match=r"the filter .*The columns are id, path, label") as caught:
+    with pytest.raises(ConfigError, match=r"filter .*The columns are id, path, label") as caught:
         search(filled, filter=expression)
     assert "\n" not in str(caught.value)
 

@@ -196,13 +196,13 @@ def test_names_of_aliases_and_collections_are_told_apart(
 ) -> None:
     old, new, _ = versions
     manifest = read_bundle(bundles / "1").manifest
-    with pytest.raises(StoreError, match=f"a collection is called {old}"):
+    with pytest.raises(StoreError, match=f"there is a collection named {old}"):
         promote(server, old, new, tmp_path.joinpath)
     promote(server, alias, old, tmp_path.joinpath)
     with pytest.raises(StoreError, match=f"the collection {alias} exists"):
         HashCollection.create(server, alias, manifest)
     assert open_or_create(server, alias, manifest).name == old
-    with pytest.raises(StoreError, match=f"is what the alias {alias} stands for"):
+    with pytest.raises(StoreError, match=f"the alias {alias} refers to"):
         HashCollection.drop(server, old)
     with pytest.raises(StoreError, match="is an alias of"):
         HashCollection.drop(server, alias)

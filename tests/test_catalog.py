@@ -298,7 +298,7 @@ class TestSlips:
         ):
             with (
                 fg.Catalog.open(file, catalog.name, bundle=bundle, settings=settings) as other,
-                pytest.raises(fg.ConfigError, match=f"was made with {said}"),
+                pytest.raises(fg.ConfigError, match=f"was created with {said}"),
             ):
                 other.add({"a.png": photos / "01.png"}, columns={"a.png": {"price": 1.0}})
         assert catalog.count() == 1

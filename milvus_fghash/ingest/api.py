@@ -78,7 +78,7 @@ def ingest(
     journal = journal or Journal.in_memory()
     stop = stop or threading.Event()
     changes = Changes(dataset, namespace, journal, photos, part, options.retry_rejected, stop=stop)
-    record = RunRecord.begun("ingest", encoder, collection, changes.described)
+    record = RunRecord.begin("ingest", encoder, collection, changes.described)
     if line := changes.relabelled():
         notify(line)
     writer = Writer(collection, journal, options.retry, notify, stop)

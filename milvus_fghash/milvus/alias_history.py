@@ -1,7 +1,7 @@
-"""The versions of an alias: the collection it stands for, and those it stood for before.
+"""The history of an alias: the collection that it refers to, and those that it referred to before.
 
-Aliases in Milvus are all there is to know, so every client of it sees the same: `birds` is what is searched,
-`birds_previous_1` what was searched before that, `birds_previous_2` what before that, and so on.
+The history is stored as aliases in Milvus, so that every client sees the same: `birds` refers to the current
+collection, `birds_previous_1` to the one before, `birds_previous_2` to the one before that, and so on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PREVIOUS = re.compile(r"(.+)_previous_([1-9][0-9]*)")
 
 @dataclass(frozen=True)
 class AliasHistory:
-    """What an alias stands for (None: there is no such alias), and what it stood for before, the newest first."""
+    """The collection of an alias (None: there is no such alias), and the previous ones, newest first."""
 
     alias: str
     current: str | None
@@ -26,39 +26,39 @@ class AliasHistory:
 
     @classmethod
     def of(cls, client: MilvusClient, alias: str) -> AliasHistory:
-        """Ask Milvus.
+        """Read the history from Milvus.
 
         Raises:
-            StoreError: when it does not answer.
+            StoreError: if Milvus fails.
         """
         known = aliases.all_aliases(client)
         current = known.get(alias)
         before = [known[name] for _, name in sorted(_numbered(known, alias).items())]
-        # Whoever was killed while they moved left one twice.
+        # After a crash during a change, a collection may occur twice.
         return cls(alias, current, tuple(name for name in dict.fromkeys(before) if name != current))
 
 
 def advance(client: MilvusClient, alias: str, collection: str, before: str | None = None) -> AliasHistory:
-    """Make a collection the current version; the one before stays as the newest of the previous ones.
+    """Make a collection the current one; the one before becomes the newest previous one.
 
     Args:
-        before: what is replaced where there is no such alias yet.
+        before: the previous collection if there is no such alias yet.
 
     Raises:
-        StoreError: when a collection is called like the alias, or Milvus rejects.
+        StoreError: if a collection has the name of the alias, or Milvus fails.
     """
     now = AliasHistory.of(client, alias)
     previous = [name for name in (now.current or before, *now.previous) if name and name != collection]
-    _write_previous(client, alias, previous)  # first: nothing is lost, whenever this is stopped
+    _write_previous(client, alias, previous)  # first, so that a crash loses nothing
     aliases.point(client, alias, collection)
     return AliasHistory.of(client, alias)
 
 
 def roll_back(client: MilvusClient, now: AliasHistory) -> AliasHistory:
-    """Make the newest of the previous versions the current one again; the one that was stays as a collection only.
+    """Make the newest previous collection the current one again; the current one loses the alias.
 
     Raises:
-        StoreError: when Milvus rejects.
+        StoreError: if Milvus fails.
     """
     aliases.point(client, now.alias, now.previous[0])
     _write_previous(client, now.alias, list(now.previous[1:]))
@@ -66,10 +66,10 @@ def roll_back(client: MilvusClient, now: AliasHistory) -> AliasHistory:
 
 
 def forget(client: MilvusClient, collection: str) -> None:
-    """Take a collection out of the previous versions of every alias.
+    """Remove a collection from the history of every alias.
 
     Raises:
-        StoreError: when Milvus rejects.
+        StoreError: if Milvus fails.
     """
     known = aliases.all_aliases(client)
     names = [PREVIOUS.fullmatch(alias) for alias, name in known.items() if name == collection]
@@ -78,7 +78,7 @@ def forget(client: MilvusClient, collection: str) -> None:
 
 
 def _write_previous(client: MilvusClient, alias: str, collections: list[str]) -> None:
-    """In an order in which each has an alias at any time: the oldest first where they get older, else the newest."""
+    """Each collection has an alias at any time: if they get older, the oldest moves first, otherwise the newest."""
     known = aliases.all_aliases(client)
     numbered = _numbered(known, alias)
     number_of = {known[numbered[number]]: number for number in sorted(numbered, reverse=True)}
@@ -93,18 +93,18 @@ def _write_previous(client: MilvusClient, alias: str, collections: list[str]) ->
 
 
 def _numbered(known: dict[str, str], alias: str) -> dict[int, str]:
-    """Number -> alias, of the previous versions among known aliases."""
+    """Number -> alias of the previous collections."""
     found = {name: PREVIOUS.fullmatch(name) for name in known}
     return {int(match[2]): name for name, match in found.items() if match and match[1] == alias}
 
 
 def previous_name(alias: str, number: int) -> str:
-    """The alias of a previous version, 1 being the newest.
+    """The alias of a previous collection, 1 being the newest.
 
     >>> previous_name("birds", 1)
     'birds_previous_1'
 
     Raises:
-        ConfigError: when that is no name.
+        ConfigError: if the name is invalid.
     """
     return check_name(f"{alias}_previous_{number}")

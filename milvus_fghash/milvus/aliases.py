@@ -1,6 +1,6 @@
-"""Aliases: a second name of a collection, which moves from one to another in a single step.
+"""Aliases: further names of a collection, which can be moved to another collection in a single step.
 
-A server has them itself. Milvus Lite has none, so there a table in the same file says what an alias stands for.
+Servers support aliases. Milvus Lite does not; `lite_aliases` adds them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ ALIAS_NOT_FOUND: Final = 1600
 
 
 def resolve(client: MilvusClient, name: str) -> str:
-    """The collection that an alias stands for; any other name is given back.
+    """The collection that an alias refers to; any other name is returned unchanged.
 
     Raises:
-        StoreError: when Milvus does not answer.
+        StoreError: if Milvus fails.
     """
     if not probe(client).aliases:
         return lite_aliases.read(client).get(name, name)
@@ -28,21 +28,21 @@ def resolve(client: MilvusClient, name: str) -> str:
 
 
 def exists(client: MilvusClient, name: str) -> bool:
-    """Whether a collection or an alias is called so.
+    """Whether there is a collection or alias of this name.
 
     Raises:
-        StoreError: when Milvus does not answer.
+        StoreError: if Milvus fails.
     """
     name = resolve(client, name)
-    with milvus_call(f"cannot look for the collection {name}"):
+    with milvus_call(f"cannot check whether the collection {name} exists"):
         return bool(client.has_collection(name, timeout=TIMEOUT))
 
 
 def all_aliases(client: MilvusClient) -> dict[str, str]:
-    """Alias -> collection, by name. An alias whose collection was dropped is left out.
+    """Alias -> collection, sorted by alias. An alias whose collection was dropped is left out.
 
     Raises:
-        StoreError: when Milvus does not answer.
+        StoreError: if Milvus fails.
     """
     if not probe(client).aliases:
         return lite_aliases.read(client)
@@ -53,16 +53,16 @@ def all_aliases(client: MilvusClient) -> dict[str, str]:
 
 
 def point(client: MilvusClient, alias: str, collection: str) -> None:
-    """Make an alias, or move it; whoever uses it meets the one collection or the other, never none.
+    """Create an alias, or move it. At any time it refers to the old or to the new collection.
 
     Raises:
-        StoreError: when a collection has that name, or Milvus rejects.
+        StoreError: if a collection has this name, or Milvus fails.
     """
     check_free(client, alias)
     if not probe(client).aliases:
         lite_aliases.write(client, {**lite_aliases.read(client), alias: collection})
         return
-    with milvus_call(f"cannot make {alias} an alias of {collection}"):
+    with milvus_call(f"cannot point the alias {alias} to {collection}"):
         if _of_server(client, alias):
             client.alter_alias(collection, alias, timeout=TIMEOUT)
         else:
@@ -70,10 +70,10 @@ def point(client: MilvusClient, alias: str, collection: str) -> None:
 
 
 def remove(client: MilvusClient, alias: str) -> None:
-    """Take an alias away; its collection stays.
+    """Remove an alias. Its collection is not changed.
 
     Raises:
-        StoreError: when Milvus rejects.
+        StoreError: if Milvus fails.
     """
     if probe(client).aliases:
         with milvus_call(f"cannot remove the alias {alias}"):
@@ -83,36 +83,36 @@ def remove(client: MilvusClient, alias: str) -> None:
 
 
 def check_free(client: MilvusClient, alias: str) -> None:
-    """Reject the name of a collection for an alias.
+    """Reject an alias that has the name of a collection.
 
     Raises:
-        StoreError: says what to do.
+        StoreError: if a collection has this name.
     """
     if resolve(client, alias) == alias and exists(client, alias):
         raise StoreError(
-            f"a collection is called {alias}, so no alias can be; give the alias another name, and search by that from "
-            "now on"
+            f"there is a collection named {alias}, so an alias cannot have this name; choose another alias, and "
+            "search by it from now on"
         )
 
 
 def check_unused(client: MilvusClient, collection: str) -> None:
-    """Reject an alias, and a collection that has one: searches by the alias would fail.
+    """Reject an alias, and a collection with an alias: searches by the alias would fail.
 
     Raises:
-        StoreError: says which.
+        StoreError: names the alias.
     """
     aliases = all_aliases(client)
     if collection in aliases:
-        raise StoreError(f"{collection} is an alias of {aliases[collection]}; name the collection itself")
+        raise StoreError(f"{collection} is an alias of {aliases[collection]}; give the name of the collection itself")
     if users := [alias for alias, name in aliases.items() if name == collection]:
         raise StoreError(
-            f"the collection {collection} is what the alias {users[0]} stands for; promote another one first"
+            f"the alias {users[0]} refers to the collection {collection}; promote another collection first"
         )
 
 
 def _of_server(client: MilvusClient, alias: str) -> str | None:
-    """What the server says an alias stands for: newer ones call a collection as they were asked for it."""
-    with milvus_call(f"cannot look for the alias {alias}"):
+    """The collection of an alias; None if there is no such alias. (`describe_collection` of new servers echoes it.)"""
+    with milvus_call(f"cannot describe the alias {alias}"):
         try:
             return str(client.describe_alias(alias, timeout=TIMEOUT)["collection_name"])
         except MilvusException as error:

@@ -1,4 +1,4 @@
-"""Which collections of this project a Milvus holds."""
+"""List the collections of this project in a Milvus."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from milvus_fghash.milvus.schema import read_metadata
 
 
 class CollectionInfo(BaseModel):
-    """One line of `list_collections`; None is what could not be known."""
+    """A collection as described by `list_collections`; a value is None if it is not known."""
 
     name: str
     method: str | None = None
     bits: int | None = None
     rows: int | None = None
-    """None also where the server would have to load the collection first."""
+    """None also if the server would have to load the collection first."""
     index: str | None = None
     consistency: str | None = None
     lineage: str | None = None
     fingerprint: str | None = None
     aliases: list[str] = []
     problem: str | None = None
-    """Why it cannot be described, such as that a newer version made it."""
+    """Why the collection cannot be described or searched, for example because a newer version made it."""
 
 
 def list_collections(client: MilvusClient) -> list[CollectionInfo]:
-    """The collections this project made, by name; others are left out.
+    """The collections that milvus-fghash created, by name.
 
-    One that cannot be described is listed with its `problem`, and does not hide the others.
+    A collection that cannot be described is listed with its `problem`.
 
     Raises:
-        StoreError: when Milvus cannot be asked for their names.
+        StoreError: if Milvus cannot list the names.
     """
     with milvus_call("cannot list the collections"):
         names: list[str] = sorted(client.list_collections(timeout=TIMEOUT))

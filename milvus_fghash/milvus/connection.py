@@ -1,4 +1,4 @@
-"""Where Milvus is, how to log in, and which Milvus can do what."""
+"""The connection to Milvus: address and login, opening a client, and what the Milvus supports."""
 
 from __future__ import annotations
 
@@ -27,59 +27,76 @@ from milvus_fghash.milvus.lite import (
     opening,
 )
 from milvus_fghash.milvus.proxies import grpc_proxy
-from milvus_fghash.milvus.pymilvus_compat import MilvusClient, log_like_others
+from milvus_fghash.milvus.pymilvus_compat import MilvusClient, use_root_logging
 
 URI_SCHEMES = ("http", "https", "tcp")
 
 
 @dataclass(frozen=True)
 class ConnectionConfig:
-    """A Milvus server, or a file of Milvus Lite. Passwords are never part of its text.
+    """Address of a Milvus server or a Milvus Lite file, and how to log in. Its `repr` shows no secret.
+
+    Attributes:
+        uri: ``http://host:19530`` or ``https://...`` of a server, or the path of a Milvus Lite file, which ends in
+            ``.db``. A user and password in the URI are moved to ``token``.
+        token: ``user:password`` or an API key.
+        db_name: database on a server; None for the default one.
+        secure: use TLS. An https URI implies it.
+        server_pem_path: certificate of the server, in PEM format.
+        ca_pem_path: certificate of the authority that issued the server's certificate.
+        client_pem_path: certificate of this client.
+        client_key_path: private key of this client.
+        server_name: host name that the server's certificate is issued for, if it differs from that in ``uri``.
+        timeout: seconds to wait for the connection.
 
     Raises:
-        ConfigError: when the URI or the token cannot be right, or a certificate is not there.
+        ConfigError: if the URI or token is malformed, a certificate file does not exist, or a database is given for
+            Milvus Lite.
+
+    Example:
+        >>> ConnectionConfig("http://localhost:19530", token="user:password")
+        ConnectionConfig(uri='http://localhost:19530', db_name=None, secure=False, server_pem_path=None, ...
+        >>> ConnectionConfig("birds.db").is_lite
+        True
     """
 
     uri: str = "milvus-fghash.db"
-    """http://host:19530, https://..., or the path of a file that ends in .db."""
     token: str | None = field(default=None, repr=False)
-    """user:password or an API key. One inside the URI is moved here."""
     db_name: str | None = None
     secure: bool = False
-    """TLS; an https URI means it anyway."""
     server_pem_path: Path | None = None
     ca_pem_path: Path | None = None
     client_pem_path: Path | None = None
     client_key_path: Path | None = None
     server_name: str | None = None
-    """Name the server's certificate is issued to."""
     timeout: float = 10.0
-    """Seconds to wait for the connection."""
 
     def __post_init__(self) -> None:
         if not self.is_lite:
             self._split_uri()
         elif self.db_name:
-            raise ConfigError(f"Milvus Lite has no databases; leave out the database name {self.db_name!r}")
+            raise ConfigError(
+                f"Milvus Lite has no databases; omit the database name {self.db_name!r}", setting="db_name"
+            )
         if self.token:
             KNOWN_SECRETS.add_token(self.token)
             _check_token(self.token)
         for name in ("server_pem_path", "ca_pem_path", "client_pem_path", "client_key_path"):
             path = getattr(self, name)
-            if path and not os.path.isfile(path):  # False too for what no file can be called
+            if path and not os.path.isfile(path):  # also False for an impossible file name
                 raise ConfigError(f"{name}: there is no file {path}")
 
     @property
     def is_lite(self) -> bool:
-        """Whether this is a file rather than a server."""
+        """Whether this is a Milvus Lite file rather than a server."""
         return "://" not in self.uri and self.uri.endswith(".db")
 
     @property
     def file(self) -> Path:
-        """Of Milvus Lite.
+        """Path of the Milvus Lite file.
 
         Raises:
-            StoreError: when it lies in a home folder, and there is none.
+            StoreError: if the path starts with ~ and there is no home folder.
         """
         return lite_path(self.uri)
 
@@ -95,7 +112,7 @@ class ConnectionConfig:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a Milvus can do of the things this project needs or could use."""
+    """What a Milvus supports of the features that this project uses."""
 
     kind: Literal["lite", "server"]
     version: str
@@ -108,71 +125,71 @@ class Capabilities:
     iterators: bool
     """Search iterators over binary vectors."""
     ids_search: bool
-    """Search by primary key inside the server."""
+    """Search by the primary key of a row."""
     partition_keys: bool
-    """Lite takes one, and then no filter that names it."""
+    """Milvus Lite accepts one, but then no filter on it."""
     keyed_upsert: bool
-    """Whether rows that are upserted are found by their partition key."""
+    """Whether upserted rows are found by their partition key."""
     bulk_import: Literal["none", "grpc", "rest"] = "none"
-    """How files are imported."""
+    """API of the bulk import."""
     import_keys: bool = False
-    """Whether an import that is asked for again under the same key is the same import."""
+    """Whether requesting an import again under the same key does not import the files twice."""
 
 
-def journal_folder(target: ConnectionConfig, collection: str) -> Path:
-    """Where the journal of a collection is kept, unless someone says otherwise.
-
-    Beside the file of Milvus Lite; for a server in the `state_folder`.
-    """
-    if target.is_lite:
-        file = target.file.resolve()
+def journal_folder(config: ConnectionConfig, collection: str) -> Path:
+    """Default folder of the journal of a collection: beside a Milvus Lite file; for a server, in the `state_folder`."""
+    if config.is_lite:
+        file = config.file.resolve()
         return file.with_name(f"{file.name}.journals") / collection
-    parts = urlsplit(target.uri)
-    where = f"{parts.hostname}:{parts.port}{parts.path} {target.db_name or ''}"
+    parts = urlsplit(config.uri)
+    where = f"{parts.hostname}:{parts.port}{parts.path} {config.db_name or ''}"
     digest = hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
     return state_folder() / f"{parts.hostname}-{digest}" / collection
 
 
 KEEPALIVE_OPTIONS: Final = {"grpc.keepalive_time_ms": 3_600_000}
-"""pymilvus pings every 10 s; Lite's server takes that amiss after a while, hangs up, and says so on stderr."""
+"""pymilvus pings every 10 s, which the server of Milvus Lite eventually punishes by closing the connection."""
 
 
-def connect(target: ConnectionConfig, *, may_create: bool = True) -> MilvusClient:
-    """Open a client; a server that cannot be reached is given up after ``target.timeout`` seconds.
+def connect(config: ConnectionConfig, *, may_create: bool = True) -> MilvusClient:
+    """Open a client.
 
     Args:
-        may_create: whether a file of Milvus Lite that is not there is made. Only what writes should: a mistyped name
-            must not look like an empty catalog.
+        config: the server or file. An attempt to reach a server ends after ``config.timeout`` seconds.
+        may_create: whether to create a Milvus Lite file that does not exist. Only for commands that write: a mistyped
+            name must not look like an empty catalog.
 
     Raises:
-        MissingExtra: when a file is asked for and Milvus Lite is not installed.
-        StoreError: when Milvus cannot be reached or opened.
+        MissingExtra: if a file is given and Milvus Lite is not installed.
+        StoreError: if the server cannot be reached, or the file not opened.
     """
-    if target.is_lite and not may_create and not Path(target.uri).expanduser().exists():
-        raise StoreError(f"there is no Milvus Lite file {target.uri}; ingest makes one, or name another", setting="uri")
-    log_like_others()
-    given = {one.name: getattr(target, one.name) for one in fields(target)}
+    if config.is_lite and not may_create and not Path(config.uri).expanduser().exists():
+        raise StoreError(
+            f"there is no Milvus Lite file {config.uri}; ingest creates one, or give another", setting="uri"
+        )
+    use_root_logging()
+    given = {one.name: getattr(config, one.name) for one in fields(config)}
     options: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in given.items() if value
     }
-    if not target.is_lite:
+    if not config.is_lite:
         try:
-            with milvus_call(f"cannot connect to {target.uri}"):
+            with milvus_call(f"cannot connect to {config.uri}"):
                 return MilvusClient(**options)
         except StoreBusy as error:
-            if proxy := grpc_proxy(urlsplit(target.uri).hostname or ""):
+            if proxy := grpc_proxy(urlsplit(config.uri).hostname or ""):
                 raise StoreBusy(f"{error}. {proxy}", setting=error.setting) from error
             raise
-    path = check_file(target.uri)
+    path = check_file(config.uri)
     check_installed()
     try:
-        return _open_lite(path, target.timeout)
+        return _open_lite(path, config.timeout)
     except StoreError as error:
         if not LITE_GONE.search(str(error)):
             raise
-    # It ended as it started, or long ago: other programs that use Milvus Lite take its cache away (milvus-lite#305).
+    # Its process ended on start, or long ago: other programs that use Milvus Lite delete its cache (milvus-lite#305).
     forget_process(path)
-    return _open_lite(path, target.timeout)
+    return _open_lite(path, config.timeout)
 
 
 def _open_lite(path: Path, timeout: float) -> MilvusClient:
@@ -181,12 +198,12 @@ def _open_lite(path: Path, timeout: float) -> MilvusClient:
 
 
 def probe(client: MilvusClient) -> Capabilities:
-    """Ask which Milvus this is; what it can do follows from its version.
+    """What this Milvus supports, derived from its version.
 
     Raises:
-        StoreError: when it does not answer.
+        StoreError: if Milvus does not answer.
     """
-    with milvus_call("cannot ask Milvus for its version"):
+    with milvus_call("cannot get the version of Milvus"):
         try:
             version = str(client.get_server_version(timeout=10))
         except grpc.RpcError as error:
@@ -208,33 +225,33 @@ def probe(client: MilvusClient) -> Capabilities:
         iterators=at >= (2, 6, 8),  # earlier ones fail on binary vectors (milvus#46339)
         ids_search=at >= (2, 6, 9),
         partition_keys=at >= (2, 2, 9),
-        keyed_upsert=at >= (2, 4),  # before, it took the partition from another field (milvus#30607)
+        keyed_upsert=at >= (2, 4),  # earlier ones took the partition from another field (milvus#30607)
         bulk_import="rest" if at >= (2, 4) else "grpc",
         import_keys=(2, 6, 24) <= at < (3,) or at >= (3, 0, 2),
     )
 
 
 def _parse(uri: str) -> SplitResult:
-    """The URI of a server; the message shows none of it, for it may hold a password."""
+    """Parse the URI of a server. The error shows no part of it, since it may contain a password."""
     with suppress(ValueError):
         parts = urlsplit(uri)
-        plain = not (parts.query or parts.fragment)  # which pymilvus would pass over
+        plain = not (parts.query or parts.fragment)  # pymilvus would ignore these
         if parts.scheme in URI_SCHEMES and parts.hostname and parts.port != 0 and plain:
             return parts
     raise ConfigError(
-        "the Milvus URI must be http(s)://host:port, or the path of a Milvus Lite file that ends in .db; nothing of it "
-        "may follow a ? or #"
+        "the Milvus URI must be http(s)://host:port, or the path of a Milvus Lite file that ends in .db; a URI "
+        "must not have a query (?) or fragment (#)"
     )
 
 
 def _check_token(token: str) -> None:
     user, colon, password = token.partition(":")
     if not token.isprintable() or token != token.strip():
-        problem = "it holds a line break, or a space at an end"
+        problem = "it contains a control character, or starts or ends with a space"
     elif colon and not (user and password):
         problem = "the user or the password is empty"
     elif not colon and " " in token:
-        problem = "an API key holds no space"
+        problem = "an API key contains no spaces"
     else:
         return
-    raise ConfigError(f"the token has the wrong shape: {problem}; expected user:password or an API key")
+    raise ConfigError(f"invalid token: {problem}; expected user:password or an API key")

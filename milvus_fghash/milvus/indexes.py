@@ -1,4 +1,4 @@
-"""The indexes that a collection lost, or did not get yet: named, and built again beside its rows."""
+"""Indexes of a collection: describe them, check them, and build those that are missing."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from milvus_fghash.milvus.schema import (
 )
 
 INDEX_GRACE_SECONDS: Final = 5.0
-"""Seconds in which another run, which has just made the collection, makes its index."""
+"""Time for another run, which has just created the collection, to create its index."""
 
 
 def indexes_of(client: MilvusClient, name: str, fields: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Vector field -> its index as Milvus describes it; empty where it has none.
+    """Vector field -> its index as described by Milvus; empty without an index.
 
     Raises:
-        StoreError: when Milvus rejects.
+        StoreError: if Milvus fails.
     """
-    with milvus_call(f"cannot look for the index of {name}"):
+    with milvus_call(f"cannot describe the index of {name}"):
         return {
             field["name"]: client.describe_index(name, field["name"], timeout=TIMEOUT) or {}
             for field in fields
@@ -41,22 +41,21 @@ def indexes_of(client: MilvusClient, name: str, fields: Iterable[Mapping[str, An
 
 
 def check_indexes(name: str, indexes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Reject a collection that cannot be searched as it is.
+    """Reject a collection that cannot be searched.
 
     Raises:
-        StoreError: when an index is not there, or measures otherwise.
+        StoreError: if an index is missing, or has another metric.
     """
-    if lacking := [field for field, index in indexes.items() if not index]:
+    if missing := [field for field, index in indexes.items() if not index]:
         raise StoreError(
-            f"the collection {name} has no index of {' and '.join(lacking)}: it was dropped, or not built yet. The "
-            "rows are all there; ingest builds the index again, and so does repairing by verify"
+            f"the collection {name} has no index of {' and '.join(missing)}: it was dropped, or not built yet. All "
+            "rows are there; ingest builds the index again, and so does verify with repair"
         )
     for field, index in indexes.items():
         if index["metric_type"] != METRIC[field]:
-            measure = f"by {index['metric_type']}, not by {METRIC[field]}"
             raise StoreError(
-                f"the index of {field} in the collection {name} measures {measure}: "
-                "release the collection and drop that index in Milvus, and ingest builds the right one"
+                f"the index of {field} in the collection {name} has the metric {index['metric_type']}, expected "
+                f"{METRIC[field]}; release the collection, drop this index in Milvus, and ingest builds the right one"
             )
 
 
@@ -67,38 +66,38 @@ def build_missing(
     *,
     index: IndexType = "BIN_FLAT",
     nlist: int = 128,
-    notify: Notify = lambda line: None,
+    notify: Notify = lambda message: None,
 ) -> None:
-    """Build the indexes that a collection of this model lacks; its rows stay as they are.
+    """Build the missing indexes of a collection of this model. Its rows are not changed.
 
     Args:
-        index, nlist: as `HashCollection.create`.
-        notify: called with a line when one was built.
+        index, nlist: like for `HashCollection.create`.
+        notify: called with a message when an index was built.
 
     Raises:
-        ConfigError: when nlist cannot be.
-        StoreError: when another model filled it, or Milvus rejects.
+        ConfigError: if nlist is invalid.
+        StoreError: if another model filled the collection, or Milvus fails.
     """
     name = resolve(client, name)
     with milvus_call(f"cannot open the collection {name}"):
         described = client.describe_collection(name, timeout=TIMEOUT)
     metadata = read_metadata(name, described["description"])
     if metadata is None:
-        return  # that it is not ours, is told where it is opened
+        return  # not ours: opening the collection raises the error
     metadata.check(manifest, name)
-    if not (lacking := _lacking(client, name, described["fields"])):
+    if not (missing := _missing(client, name, described["fields"])):
         return
     check_index(probe(client), index, nlist, None)
     with milvus_call(f"cannot build the index of {name}"):
-        client.create_index(name, index_params(index, nlist, lacking), timeout=LOAD_TIMEOUT)
-    notify(f"the collection {name} had no index of {' and '.join(lacking)}; it was built again, and all rows are there")
+        client.create_index(name, index_params(index, nlist, missing), timeout=LOAD_TIMEOUT)
+    notify(f"the collection {name} had no index of {' and '.join(missing)}; it was built again; all rows are there")
 
 
-def _lacking(client: MilvusClient, name: str, fields: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Fields without an index, also after another run had the time to make it."""
+def _missing(client: MilvusClient, name: str, fields: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Fields without an index, after another run had time to create it."""
     until = time.monotonic() + (INDEX_GRACE_SECONDS if probe(client).kind == "server" else 0)
-    while lacking := [field for field, index in indexes_of(client, name, fields).items() if not index]:
+    while missing := [field for field, index in indexes_of(client, name, fields).items() if not index]:
         if time.monotonic() >= until:
             break
         time.sleep(0.2)
-    return lacking
+    return missing

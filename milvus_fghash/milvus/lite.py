@@ -1,4 +1,4 @@
-"""Milvus Lite: which one is installed, what it needs to open a file, and what is the matter when it does not."""
+"""Milvus Lite: check the installed version, prepare to open a file, and explain why one does not open."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ LITE_FIX: Final = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
 LITE_LOG_LEVEL: Final = "GLOG_minloglevel"
 LITE_NAME: Final = re.compile(r"[a-zA-Z0-9.\-_]{1,36}")  # milvus-lite 2.5.1 takes no other file names
 MIN_FREE_BYTES: Final = 1 << 20
-"""Bytes. A disk with less is as good as full to a database."""
+"""A disk with less free space counts as full."""
 _opened_files: Final = set[Path]()
-"""Files that this process has opened."""
+"""Milvus Lite files that this process has opened."""
 
 
 def lite_path(uri: str) -> Path:
-    """The file that a URI without :// means.
+    """The file of a URI without a scheme.
 
     Raises:
-        StoreError: when it begins with ~ and there is no home folder.
+        StoreError: if it starts with ~ and there is no home folder.
     """
     try:
         return Path(uri).expanduser()
     except RuntimeError:
-        raise StoreError(f"cannot open {uri}: there is no home folder; give the whole path of the file") from None
+        raise StoreError(f"cannot open {uri}: there is no home folder; give the absolute path of the file") from None
 
 
 def check_file(uri: str) -> Path:
-    """The file, if Milvus Lite can make or open it where it lies.
+    """The file, if Milvus Lite can create or open it there.
 
     Raises:
         StoreError: otherwise.
     """
     path = lite_path(uri)
     if not path.parent.is_dir():
-        raise StoreError(f"cannot open {path}: there is no folder {path.parent}; make it first")
+        raise StoreError(f"cannot open {path}: there is no folder {path.parent}; create it first")
     if not LITE_NAME.fullmatch(path.name):
         raise StoreError(
-            f"cannot open {path}: Milvus Lite wants a file name of at most 36 letters, digits, dots, dashes and "
+            f"cannot open {path}: Milvus Lite requires a file name of at most 36 letters, digits, dots, dashes and "
             "underscores"
         )
     if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
@@ -60,17 +60,17 @@ def check_file(uri: str) -> Path:
 
 def _not_writable(path: Path) -> StoreError:
     return StoreError(
-        f"cannot open {path}: it, or its folder, cannot be written, and Milvus Lite writes there even for a search; "
-        "copy the file to where you may write, or take the right to"
+        f"cannot open {path}: no permission to write to the file or its folder, as Milvus Lite does even for a "
+        "search; copy the file to a folder where you have write permission"
     )
 
 
 def check_installed() -> None:
-    """Tell a usable Milvus Lite from what pip may have installed instead.
+    """Check that a usable version of Milvus Lite is installed.
 
     Raises:
-        MissingExtra: when there is none, or it lacks a package.
-        StoreError: when it is one without binary vectors.
+        MissingExtra: if it is not installed, or lacks a package.
+        StoreError: if this version has no binary vectors.
     """
     version = installed("milvus-lite")
     if version is None:
@@ -82,33 +82,33 @@ def check_installed() -> None:
         raise StoreError(no_binary_vectors(version))
     try:
         with optional_extra("lite"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pkg_resources announces its own end
+            warnings.simplefilter("ignore")  # pkg_resources warns of its deprecation
             import milvus_lite  # noqa: F401
     except MissingExtra as error:
         if getattr(error.__cause__, "name", None) != "pkg_resources":
             raise
         raise MissingExtra(
-            f"Milvus Lite {version} needs pkg_resources, which setuptools 82 and later lack. Repair it with: {LITE_FIX}"
+            f"Milvus Lite {version} needs pkg_resources, which setuptools 82 and later lack. Fix it with: {LITE_FIX}"
         ) from error
 
 
 def no_binary_vectors(version: str) -> str:
-    """What is said of Milvus Lite 3."""
-    return f"Milvus Lite {version} has no binary vectors; only Milvus Lite 2 has. Repair it with: {LITE_FIX}"
+    """The message about Milvus Lite 3."""
+    return f"Milvus Lite {version} has no binary vectors; only Milvus Lite 2 has. Fix it with: {LITE_FIX}"
 
 
 @contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """For the block that makes the client of a file.
+    """For the block that opens the client of a file.
 
     Raises:
-        StoreError: when the file does not open; says why.
+        StoreError: if the file cannot be opened; gives the reason.
     """
     try:
-        tempfile.gettempdir()  # where its socket is made
+        tempfile.gettempdir()  # Milvus Lite creates its socket there
         home = _home()
     except OSError as error:
-        raise StoreError(f"cannot open {path}, for Milvus Lite needs one: {error.strerror}") from error
+        raise StoreError(f"cannot open {path}: Milvus Lite needs a temporary folder: {error.strerror}") from error
     with _log_of_lite(path), _one_start_at_a_time(home), _environment(home):
         try:
             yield
@@ -118,38 +118,40 @@ def opening(path: Path) -> Iterator[None]:
 
 
 def forget_process(path: Path) -> None:
-    """Let the next client of a file start another process: milvus-lite keeps one in mind that has ended."""
+    """Make the next client of a file start a new process: milvus-lite does not notice that one has ended."""
     from milvus_lite.server_manager import server_manager_instance
 
     server_manager_instance.release_server(str(path))
 
 
 def likely_cause() -> str:
-    """What is the matter most likely, when Milvus Lite fails at something without a word."""
+    """The likely cause when Milvus Lite fails without giving a reason."""
     full = (_full_disk(path) for path in sorted(_opened_files))
-    return next(filter(None, full), "Milvus Lite does not say why; is there room on the disk of its file?")
+    return next(filter(None, full), "Milvus Lite gives no reason; is there free space on the disk of its file?")
 
 
 def _full_disk(path: Path) -> str:
-    """That the disk of a file is full; nothing where it is not."""
+    """A message if the disk of a file is full; otherwise ""."""
     try:
         free = shutil.disk_usage(path.parent).free
     except OSError:
         return ""
-    return f"the disk of {path} is full ({free // 1024:,} KB are free); make room" if free < MIN_FREE_BYTES else ""
+    return f"the disk of {path} is full ({free // 1024:,} KB free); free some space" if free < MIN_FREE_BYTES else ""
 
 
 def _home() -> Path:
-    """A home folder in which Milvus Lite can make its cache: it dies without one, or fails at every search.
+    """A home folder in which Milvus Lite can create its cache: without one it crashes, or fails at every search.
 
-    The cache itself is not made here, nor looked at: Milvus Lites make and remove it, and one that another process
-    starts at this moment fails over a folder that it did not see a moment ago (milvus-lite#305).
+    The cache folder itself is left to Milvus Lite: a process that is starting at the same moment fails if the folder
+    appears after it has checked for it (milvus-lite#305).
     """
     with suppress(OSError, RuntimeError):
         home = Path.home()
         home.mkdir(parents=True, exist_ok=True)
         cache = home / ".cache"
-        with tempfile.TemporaryFile(dir=cache if cache.exists() else home):  # asked for rights, /proc has all for root
+        with tempfile.TemporaryFile(
+            dir=cache if cache.exists() else home
+        ):  # checking permissions would not do: root has them all, even in /proc
             return home
     return _temporary_home()
 
@@ -163,12 +165,12 @@ def _temporary_home() -> Path:
 
 @contextmanager
 def _one_start_at_a_time(home: Path) -> Iterator[None]:
-    """Milvus Lites that start at the same moment all make a folder below the home folder, and some fail over it."""
+    """Milvus Lite processes that start at the same moment all create the same folder, and some fail over it."""
     import fcntl  # not on Windows, where there is no Milvus Lite
 
     folder = os.open(home, os.O_RDONLY)  # milvus-lite#305
     try:
-        with suppress(OSError):  # a file system that has no locks
+        with suppress(OSError):  # a file system without locks
             fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
@@ -177,8 +179,8 @@ def _one_start_at_a_time(home: Path) -> Iterator[None]:
 
 @contextmanager
 def _environment(home: Path) -> Iterator[None]:
-    """Of the process of Milvus Lite, which would tell stderr where in its code an error was; it raises it as well."""
-    ours = {"HOME": str(home), LITE_LOG_LEVEL: os.environ.get(LITE_LOG_LEVEL) or "3"}  # fatal ones alone
+    """Environment of the process of Milvus Lite, whose log of errors on stderr is silenced: it raises them, too."""
+    ours = {"HOME": str(home), LITE_LOG_LEVEL: os.environ.get(LITE_LOG_LEVEL) or "3"}  # fatal errors only
     given = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:
@@ -193,13 +195,13 @@ def _environment(home: Path) -> Iterator[None]:
 
 @contextmanager
 def _log_of_lite(path: Path) -> Iterator[None]:
-    """Milvus Lite logs why a file does not open and raises only that it does not; put the two together."""
-    said: list[str] = []
+    """Add the reason to the error when a file does not open: Milvus Lite only logs it."""
+    logged: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
         if "milvus_lite" not in record.pathname:
             return True
-        said.append(record.getMessage())
+        logged.append(record.getMessage())
         return False
 
     root = logging.getLogger()
@@ -207,13 +209,13 @@ def _log_of_lite(path: Path) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        if any("opened by another program" in line for line in said):
+        if any("opened by another program" in line for line in logged):
             raise StoreError(
-                f"cannot open {path}: another process has it open, and Milvus Lite serves one at a time; "
-                "stop that process, or use a Milvus server"
+                f"cannot open {path}: another process has it open, and Milvus Lite serves one process at a time; "
+                "stop the other one, or use a Milvus server"
             ) from error
-        if said:
-            why = _full_disk(path) or f"{said[-1]}; is it a Milvus Lite 2 file, and not damaged?"
+        if logged:
+            why = _full_disk(path) or f"{logged[-1]}; is it an undamaged Milvus Lite 2 file?"
             raise StoreError(f"cannot open {path}: {why}") from error
         raise
     finally:

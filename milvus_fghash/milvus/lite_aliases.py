@@ -1,7 +1,7 @@
-"""What aliases stand for in a file of Milvus Lite, which has none: a small collection in the same file.
+"""Aliases in a Milvus Lite file, which does not support them: a table in a small collection of the same file.
 
-It lies in the file, so it goes wherever the file goes. A row holds the whole table, and the row with the highest number
-counts: one insert changes it, and whoever is killed before or after leaves a whole table behind.
+The table moves with the file. Each row holds a complete table, and the row with the highest number is valid: a single
+insert changes the table, so that a crash at any time leaves a complete one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ def read(client: MilvusClient) -> dict[str, str]:
     """Alias -> collection, by name.
 
     Raises:
-        StoreError: when Milvus Lite does not answer.
+        StoreError: if Milvus Lite fails.
     """
     return _newest(client)[1]
 
 
 def write(client: MilvusClient, aliases: dict[str, str]) -> None:
-    """Put another table in place of this one.
+    """Replace the table.
 
     Raises:
-        StoreError: when Milvus Lite rejects.
+        StoreError: if Milvus Lite fails.
     """
     number, _ = _newest(client)
     with milvus_call("cannot write the table of aliases"):
@@ -52,5 +52,5 @@ def _create(client: MilvusClient) -> None:
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("number", DataType.INT64, is_primary=True)
     schema.add_field("aliases", DataType.JSON)
-    schema.add_field("unused", DataType.BINARY_VECTOR, dim=8)  # a collection of Milvus has a vector
-    client.create_collection(COLLECTION, schema=schema, timeout=TIMEOUT)  # not searched, so without an index
+    schema.add_field("unused", DataType.BINARY_VECTOR, dim=8)  # a collection must have a vector field
+    client.create_collection(COLLECTION, schema=schema, timeout=TIMEOUT)  # never searched, so no index

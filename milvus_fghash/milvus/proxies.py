@@ -1,4 +1,4 @@
-"""Variables of the environment that send a connection through a proxy, for those that fail."""
+"""Environment variables that send a connection through a proxy, to explain one that fails."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 GRPC_PROXY_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
-"""In the order in which gRPC asks for them, whether there is TLS or not; the first that is set counts."""
+"""In the order in which gRPC reads them, with or without TLS; the first that is set counts."""
 GRPC_NO_PROXY_VARIABLES: Final = ("no_grpc_proxy", "no_proxy")
-"""Likewise: hosts, endings of names and networks to which it goes without."""
+"""Likewise: hosts, suffixes of host names, and networks that are reached without a proxy."""
 
 
 def grpc_proxy(host: str) -> str:
-    """Which variable sends gRPC to a host through a proxy, as a sentence; "" where none does."""
+    """A sentence that names the variable which sends gRPC to a host through a proxy; "" without one."""
     variable = next((name for name in GRPC_PROXY_VARIABLES if name in os.environ), "")
     if not variable or not os.environ[variable]:  # an empty one means no proxy
         return ""
@@ -26,7 +26,7 @@ def grpc_proxy(host: str) -> str:
 
 
 def http_proxy(scheme: str, host: str) -> str:
-    """The same for HTTP, as `urllib.request` does it."""
+    """The same for HTTP, following the rules of `urllib.request`."""
     names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
     variable = next((name for name in names if os.environ.get(name)), "")
     return _sentence(variable, host) if variable and not proxy_bypass(host) else ""
@@ -44,7 +44,7 @@ def _is_in(host: str, network: str) -> bool:
 
 
 def _sentence(variable: str, host: str) -> str:
-    """The proxy's name and port alone: its URL may hold a password."""
+    """Names only host and port of the proxy: its URL may contain a password."""
     try:
         parts = urlsplit(os.environ[variable])
         proxy = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
@@ -52,6 +52,6 @@ def _sentence(variable: str, host: str) -> str:
         proxy = None
     named = f"the proxy {proxy}" if proxy else "a proxy"
     return (
-        f"The variable {variable} sends this connection through {named}: is that meant, and does it let it through? "
-        f"Else unset it, or add {host} to the variable no_proxy"
+        f"The variable {variable} sends this connection through {named}: if this is not intended, unset it, or "
+        f"add {host} to the variable no_proxy"
     )

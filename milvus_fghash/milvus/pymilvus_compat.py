@@ -1,7 +1,7 @@
-"""pymilvus, imported here and nowhere else.
+"""The only import of pymilvus, without its side effects.
 
-As it is imported it reads the environment and sets up log lines of its own; whoever uses this package as a library
-would meet both.
+On import, pymilvus reads the environment and configures its own log handlers, which would affect programs that use this
+package as a library.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["DataType", "MilvusClient", "MilvusException", "log_like_others", "lower_calls"]
+__all__ = ["DataType", "MilvusClient", "MilvusException", "lower_calls", "use_root_logging"]
 
 
 @contextmanager
 def _without_milvus_uri() -> Iterator[None]:
-    """pymilvus takes MILVUS_URI for a server as it is imported, and dies of a file's name.
+    """On import, pymilvus takes MILVUS_URI as the address of a server, and fails if it is a file name.
 
-    Empty rather than absent, for pymilvus fills an absent one from a file called .env.
+    The variable is set to "" rather than unset, since pymilvus fills an unset one from a file called .env.
     """
     given = os.environ.get("MILVUS_URI")
     os.environ["MILVUS_URI"] = ""
@@ -38,18 +38,18 @@ with _without_milvus_uri():
 
 
 def lower_calls(client: MilvusClient) -> tuple[Any, dict[str, Any]]:
-    """The object whose calls `MilvusClient` makes, for those that it lacks, and what names the client's database to it.
+    """The gRPC handler behind a `MilvusClient`, and the arguments that select the client's database.
 
-    The only public way to them is the ORM, which pymilvus 3.1 drops.
+    It has calls that `MilvusClient` lacks. The only public way to them is the ORM, which pymilvus 3.1 drops.
     """
     return client._get_connection(), {"context": client._generate_call_context()}
 
 
-def log_like_others() -> None:
-    """Send pymilvus' log lines the way of all others; below the level debug, none.
+def use_root_logging() -> None:
+    """Send log records of pymilvus to the root logger, and only if it logs at level DEBUG.
 
-    Its loggers come with handlers and levels of their own. What they say as an error is raised as well, and what they
-    say as a warning ("failed to get mvccTs") is for pymilvus' own callers.
+    The loggers of pymilvus have their own handlers and levels. Their errors are raised as exceptions, too, and their
+    warnings ("failed to get mvccTs") concern only pymilvus itself.
     """
     debugging = logging.getLogger().isEnabledFor(logging.DEBUG)
     for name in list(logging.root.manager.loggerDict):

@@ -1,4 +1,4 @@
-"""Rows of a collection, column by column, and the ids they stand under."""
+"""Rows of a collection, stored by column, and checks of what Milvus can store."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from milvus_fghash.datasets.tables.columns import is_int64, own_id
 from milvus_fghash.errors import CodeError, ConfigError, DataError, StoreError
 
 MAX_BYTES = {"id": 64, "path": 4096, "label": 1024, "content_sha": 64, "meta": 65_536}
-"""Longest value of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
+"""Maximum length of each text column in bytes of UTF-8, as Milvus counts; `meta` as JSON."""
 
 CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
-"""Letters that no id has: Milvus Lite stores such a row and never finds it again, and a list of ids has one a line."""
+"""Not allowed in ids: Milvus Lite would not find the row again, and a file of ids has one per line."""
 MAX_DEPTH: Final = 500
-"""Most levels of `meta`: what reads JSON in Milvus and its clients stops at some 1,000."""
+"""Nesting levels of `meta`. JSON parsers of Milvus and its clients fail at about 1,000."""
 TOO_DEEP: Final = f"meta must be a JSON object of at most {MAX_DEPTH} levels; this one is nested deeper"
 
 NINETEEN_DIGITS: Final = re.compile(r"\d{19}")
-"""Found in every JSON that has a number Milvus cannot keep, and in few others."""
+"""Matches every JSON text with an integer that Milvus cannot store, and few others."""
 
 FieldValues = Mapping[str, Any]
 """Rows as Milvus takes them, column by column: field -> a sequence or an array with one value for each row."""
@@ -37,10 +37,22 @@ FieldValues = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One photo of a collection; the names are those of `Rows`.
+    """One photo of a collection.
 
     Attributes:
-        code: (n_bytes,) uint8.
+        id: primary key.
+        code: (n_bytes,) uint8, the packed binary code.
+        path: POSIX path relative to the folder of the photos.
+        label: class name; "" without one.
+        content_sha: SHA-256 of the file, hexadecimal; "" if unknown.
+        meta: further facts, such as the split and untyped columns of the dataset.
+        columns: name -> value of the typed columns.
+
+    Example:
+        ::
+
+            for row in collection.get(["280d18b3cc8954798444bf0caeeae4cc"]):
+                print(row.path, row.label, row.columns)
     """
 
     id: str
@@ -53,23 +65,33 @@ class Row:
 
     @property
     def own_id(self) -> str:
-        """What the list of photos called it in a column ``id``; "" where it has none."""
+        """The id that the dataset gives the photo in its column ``id``; "" without one."""
         return own_id(self.meta)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some photos of a collection.
+    """Photos of a collection, stored by column. Iterating gives one `Row` per photo.
 
     Attributes:
-        ids: (n,) primary keys, as `photo_id` makes them.
-        codes: (n, n_bytes) uint8.
+        ids: (n,) primary keys. `ingest` derives them from namespace and path.
+        codes: (n, n_bytes) uint8, the packed binary codes.
         paths: (n,) POSIX paths relative to the folder of the photos.
-        labels: (n,) class names; "" where a photo has none.
-        content_shas: (n,) SHA-256 of the files, hexadecimal; "" where it is not known.
-        metas: (n,) whatever else is known, as JSON objects.
-        columns: name -> (n,) values of the collection's typed columns.
-        phashes: (n,) perceptual hashes of the photos, `perceptual.NO_HASH` where one is not known; () where none is.
+        labels: (n,) class names; "" without one.
+        content_shas: (n,) SHA-256 of the files, hexadecimal; "" if unknown.
+        metas: (n,) further facts as JSON objects.
+        columns: name -> (n,) values of the typed columns of the collection.
+        phashes: (n,) perceptual hashes of the photos, as signed 64-bit integers; () if the collection stores none.
+
+    Raises:
+        StoreError: if the columns differ in length.
+
+    Example:
+        ::
+
+            codes = encoder.encode_files(["a.jpg", "b.jpg"]).codes
+            rows = Rows(("a", "b"), codes, ("a.jpg", "b.jpg"), ("robin", "jay"), ("", ""), ({}, {}))
+            collection.upsert(rows)
     """
 
     ids: tuple[str, ...]
@@ -92,7 +114,7 @@ class Rows:
 
     @property
     def phashes_or_unknown(self) -> tuple[int, ...]:
-        """(n,) perceptual hashes, also where none is known."""
+        """(n,) perceptual hashes; `NO_HASH` where there is none."""
         return self.phashes or (NO_HASH,) * len(self)
 
     def __getitem__(self, at: int) -> Row:
@@ -110,10 +132,10 @@ class Rows:
         return map(self.__getitem__, range(len(self)))
 
     def field_values(self, code_hex: bool, embeddings: NDArray[np.float32] | None, phash: bool = False) -> FieldValues:
-        """The rows as Milvus takes them. Of rows with the same id, the last one.
+        """The rows by field, as Milvus takes them. Of rows with the same id, the last one.
 
         Raises:
-            StoreError: when a text does not fit its column, or an id is invalid.
+            StoreError: if a text does not fit its column, or an id is invalid.
         """
         values: dict[str, Any] = {
             "id": check_ids(self.ids),
@@ -133,7 +155,7 @@ class Rows:
         last = {key: at for at, key in enumerate(self.ids)}
         if len(last) == len(self):
             return values
-        # Milvus may keep both rows of an id that one upsert has twice.
+        # Milvus may keep both rows if an upsert contains an id twice.
         return {name: [column[at] for at in last.values()] for name, column in values.items()}
 
     @staticmethod
@@ -168,10 +190,10 @@ class Rows:
     def from_records(
         found: Sequence[Mapping[str, Any]], n_bits: int, columns: Sequence[str] = (), phash: bool = False
     ) -> Rows:
-        """Rows as a query of Milvus gives them, with their typed columns, and with ``phash`` their perceptual hashes.
+        """Rows from the result of a query, with typed columns, and with ``phash`` their perceptual hashes.
 
         Raises:
-            CodeError: when a code is of another length than ``n_bits`` needs.
+            CodeError: if the length of a code is not ``n_bits``.
         """
         return Rows(
             ids=tuple(one["id"] for one in found),
@@ -186,7 +208,7 @@ class Rows:
 
     @staticmethod
     def concatenate(parts: Sequence[Rows], n_bytes: int) -> Rows:
-        """Parts put one after the other; none gives no rows of ``n_bytes`` a code."""
+        """Join rows. Without parts, the result has no rows, and codes of ``n_bytes``."""
         codes = np.concatenate([part.codes for part in parts]) if parts else np.zeros((0, n_bytes), np.uint8)
         return Rows(
             tuple(key for part in parts for key in part.ids),
@@ -206,20 +228,20 @@ class Rows:
 
 
 def by_field(records: Sequence[Mapping[str, Any]]) -> FieldValues:
-    """Rows that are given one by one, all with the same fields."""
+    """The fields of rows that are given one by one, all with the same fields."""
     return {name: [one[name] for one in records] for name in (records[0] if records else ())}
 
 
 def read_meta(value: object) -> Mapping[str, Any]:
-    """`meta` as a query of Milvus gives it; {} where another program wrote something that is no JSON object."""
+    """`meta` from the result of a query; {} if another program wrote something other than a JSON object."""
     return value if isinstance(value, Mapping) else {}
 
 
 def read_codes(found: Sequence[Mapping[str, Any]], n_bits: int) -> Codes:
-    """The codes of rows as a query of Milvus gives them, each a list of one `bytes`; (n, n_bytes).
+    """(n, n_bytes) codes from the result of a query, where each is a list of one `bytes`.
 
     Raises:
-        CodeError: when one is of another length than ``n_bits`` needs.
+        CodeError: if the length of a code is not ``n_bits``.
     """
     codes = np.frombuffer(b"".join(one["code"][0] for one in found), np.uint8)
     return check_codes(codes.reshape(-1, code_bytes(n_bits)), n_bits)
@@ -228,25 +250,25 @@ def read_codes(found: Sequence[Mapping[str, Any]], n_bits: int) -> Codes:
 def photo_id(namespace: str, path: str) -> str:
     """The primary key of a photo: 128 bits of BLAKE2b over the namespace, a NUL and the POSIX path, hexadecimal.
 
-    The path is relative to the folder of the photos, so moving that folder keeps the ids.
+    The path is relative to the folder of the photos, so the ids stay the same if the folder is moved.
 
     >>> photo_id("shop", "birds/001.jpg")
     '280d18b3cc8954798444bf0caeeae4cc'
 
     Raises:
-        ConfigError: when the namespace holds a NUL, for then two photos could share an id, or a text is no Unicode.
+        ConfigError: if the namespace contains a NUL, with which two photos could share an id, or is not valid Unicode.
     """
     if "\0" in namespace:
-        raise ConfigError("a namespace must not hold a NUL character")
+        raise ConfigError("a namespace must not contain a NUL character")
     try:
         key = f"{namespace}\0{path}".encode("utf-8", "surrogateescape")  # file names need not be UTF-8
     except UnicodeEncodeError:
-        raise ConfigError(f"a namespace or a path holds half a character: {namespace!r}, {path!r}") from None
+        raise ConfigError(f"a namespace or path contains an incomplete character: {namespace!r}, {path!r}") from None
     return hashlib.blake2b(key, digest_size=16).hexdigest()
 
 
 def is_utf8(text: str) -> bool:
-    """Whether Milvus can hold a text: file names and arguments of a command may have bytes that are no UTF-8."""
+    """Whether Milvus can store a text: file names and command arguments may have bytes that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -255,24 +277,24 @@ def is_utf8(text: str) -> bool:
 
 
 def check_fits(column: str, value: str) -> str:
-    """Return ``value`` if the column can hold it.
+    """Return ``value`` if the column can store it.
 
     Raises:
-        StoreError: when it is too long, or not UTF-8.
+        StoreError: if it is too long, or not UTF-8.
     """
     if not is_utf8(value):
-        raise StoreError(f"the {column} {value!r} is no valid UTF-8; rename the file")
+        raise StoreError(f"the {column} {value!r} is not valid UTF-8; rename the file")
     size = len(value.encode())
     if size > MAX_BYTES[column]:
-        raise StoreError(f"the {column} {value[:40]!r}... has {size:,} bytes; at most {MAX_BYTES[column]:,} fit")
+        raise StoreError(f"the {column} {value[:40]!r}... has {size:,} bytes; the maximum is {MAX_BYTES[column]:,}")
     return value
 
 
 def why_not_storable(dataset: Dataset, row: int, meta: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why Milvus cannot keep the row of a photo: reason and message, as of a rejected one; None when it can."""
+    """Reason and message for rejecting a photo whose row Milvus cannot store; None if it can."""
     reason = "name"
     try:
-        dataset.check_path(row, "the name cannot be kept")
+        dataset.check_path(row, "the name cannot be stored")
         check_fits("path", dataset.paths[row])
         check_fits("label", dataset.labels[row])
         reason = "meta"
@@ -283,7 +305,7 @@ def why_not_storable(dataset: Dataset, row: int, meta: Mapping[str, Any]) -> tup
 
 
 def check_all_fit(column: str, texts: Sequence[str]) -> Sequence[str]:
-    """`check_fits` of many, which is quick where all are short and plain."""
+    """`check_fits` of many texts, quick if all are short and ASCII."""
     if max(map(len, texts), default=0) > MAX_BYTES[column] or not "".join(texts).isascii():
         for text in texts:
             check_fits(column, text)
@@ -291,17 +313,17 @@ def check_all_fit(column: str, texts: Sequence[str]) -> Sequence[str]:
 
 
 def check_ids(ids: Sequence[str]) -> Sequence[str]:
-    """Return ``ids`` if rows can be written under them and found again.
+    """Return ``ids`` if rows can be written and found by them.
 
     Raises:
-        StoreError: names the first that is no text, too long, not UTF-8, or holds a control character.
+        StoreError: names the first that is not a string, too long, not UTF-8, or contains a control character.
     """
     if wrong := next((key for key in ids if not isinstance(key, str)), None):
-        raise StoreError(f"an id must be a text, got {wrong!r}")
+        raise StoreError(f"an id must be a string, got {wrong!r}")
     check_all_fit("id", ids)
     if CONTROL_CHARACTER.search("".join(ids)):
         odd = next(key for key in ids if CONTROL_CHARACTER.search(key))
-        raise StoreError(f"the id {odd!r} holds a control character, by which its row would not be found again")
+        raise StoreError(f"the id {odd!r} contains a control character; Milvus Lite would not find its row again")
     return ids
 
 
@@ -311,11 +333,11 @@ def check_field_values(
     """Reject rows that Milvus would change or misread, and those that crash Milvus Lite.
 
     Args:
-        fields: of the collection, as Milvus describes them.
+        fields: fields of the collection, as described by Milvus.
 
     Raises:
-        CodeError: when a vector has another width: the bytes of all are sent as one, so the others would be shifted.
-        StoreError: when a column is missing, an id is invalid, or an id occurs twice: Milvus may keep both rows.
+        CodeError: if a vector has another width: all are sent as one run of bytes, so the others would be shifted.
+        StoreError: if a column is missing, an id is invalid, or an id occurs twice: Milvus may keep both rows.
     """
     optional = ("nullable", "default_value", "is_function_output")
     needed = {field["name"] for field in fields if not any(field.get(name) for name in optional)}
@@ -330,7 +352,7 @@ def check_field_values(
     for name, kind in (("path", str), ("label", str), ("content_sha", str), ("meta", dict)):
         for key, value in zip(ids, values[name], strict=True):
             if not isinstance(value, kind):
-                wanted = "a text" if kind is str else "a JSON object"
+                wanted = "a string" if kind is str else "a JSON object"
                 raise StoreError(f"{name} of the row {key!r} is {type(value).__name__}; expected {wanted}")
     _check_widths(values, "code", code_bytes(n_bits), "bytes")
     if embedding_dim:
@@ -351,11 +373,11 @@ def _check_widths(values: FieldValues, name: str, width: int, unit: str) -> None
         got = len(vector) if isinstance(vector, bytes if name == "code" else Sized) else None
         if got != width:
             found = f"{got} {unit}" if got is not None else f"no {unit}: {vector!r}"
-            raise CodeError(f"the {name} of the row {key!r} has {found}; {width} are expected")
+            raise CodeError(f"the {name} of the row {key!r} has {found}; expected {width}")
 
 
 def check_metas(metas: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return ``metas`` if each is JSON that the column can hold.
+    """Return ``metas`` if each is a JSON object that the column can store.
 
     Raises:
         StoreError: otherwise.
@@ -387,7 +409,7 @@ def _check_metas_fit(metas: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _depth(value: Any) -> int:
-    """Levels of objects and lists in each other, as far as `MAX_DEPTH` asks."""
+    """Nesting levels of objects and lists, counted up to one more than `MAX_DEPTH`."""
     level, depth = [value], 0
     while depth <= MAX_DEPTH:
         level = [one for one in level if isinstance(one, dict | list | tuple)]
@@ -401,5 +423,5 @@ def _depth(value: Any) -> int:
 def _int64(digits: str) -> int:
     number = int(digits)
     if not is_int64(number):
-        raise ValueError(f"the number {number} does not fit into 64 bits; give it as text")
+        raise ValueError(f"the number {number} does not fit into 64 bits; store it as a string")
     return number

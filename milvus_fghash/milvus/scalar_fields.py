@@ -1,4 +1,4 @@
-"""Typed columns of a collection beside its own: names and types, the partition key, and what Milvus takes of them."""
+"""Typed columns of a dataset in a collection: valid names, types, values and the partition key."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from milvus_fghash.milvus.connection import Capabilities
 from milvus_fghash.milvus.pymilvus_compat import DataType
 
 PHASH: Final = "phash"
-"""Column of perceptual hashes."""
+"""Name of the column of perceptual hashes."""
 PHASH_DESCRIPTION: Final = "milvus-fghash perceptual hash 1"
-"""Description of that column: of `core/perceptual_hash.py`. A collection of before may have one of its user's."""
+"""Description of that column, which tells it from a column of the user with the same name."""
 OWN_COLUMNS: Final = ("id", "code", "path", "label", "content_sha", "meta", "code_hex", "embedding", PHASH)
-"""Columns that the project itself may give a collection."""
+"""Columns that this project itself may add to a collection."""
 RESERVED_NAMES: Final = (*OWN_COLUMNS, "split", "namespace", "distance")
-"""Words that mean something else in rows and hits."""
+"""Names that a typed column cannot have, since they have another meaning in rows and hits."""
 FILTER_WORDS: Final = re.compile(
     r"and|or|not|in|like|exists|is|null|true|false|interval|iso|threshold|minimum_should_match|random_sample"
     r"|(text|phrase)_match|match_(all|any|least|most|exact)|(json|array)_contains(_all|_any)?|array_length|element_filter"
     r"|st_[a-z]+|rowid|timestamp",
     re.IGNORECASE,
 )
-"""Words of Milvus' filters (its Plan.g4), and names it keeps for itself. Milvus Lite dies of some in a filter."""
+"""Keywords of filters (Plan.g4 of Milvus) and names that Milvus reserves. Some crash Milvus Lite in a filter."""
 MAX_NAME: Final = 255
 MAX_FIELDS: Final = 64
 KEY_TYPES: Final[tuple[ColumnType, ...]] = ("text", "int64")
@@ -38,63 +38,65 @@ FIELD_TYPES: Final[Mapping[ColumnType, Any]] = {
 
 
 def requested_columns(words: Sequence[str], cells: ExtraColumns) -> tuple[Column, ...]:
-    """Columns of a list as ``NAME`` or ``NAME:TYPE``; without a type, that of its cells.
+    """Parse columns of a dataset, given as ``NAME`` or ``NAME:TYPE``. Without a type, that of the cells.
 
     Raises:
-        ConfigError: when a name cannot be one, or there is no such column or type.
+        ConfigError: if a name is invalid, or there is no such column or type.
     """
     columns = []
     for word in words:
         name, colon, kind = word.partition(":")
         check_column_name(name)
         if colon and not kind:
-            raise ConfigError(f"the column {word!r} ends in a colon; give a type behind it, or leave it out")
+            raise ConfigError(f"the column {word!r} ends with a colon; add a type after it, or leave the colon out")
         columns.append(cells.column(name, kind))
     return tuple(columns)
 
 
 def check_column_name(name: str) -> None:
-    """Reject what a column of a collection cannot be called.
+    """Reject a name that a column of a collection cannot have.
 
     Raises:
-        ConfigError: says why.
+        ConfigError: gives the reason.
     """
     if len(name) > MAX_NAME or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        why = f"Milvus takes letters, digits and underscores, no digit first, at most {MAX_NAME}"
+        why = f"use letters, digits and underscores, not starting with a digit, at most {MAX_NAME} characters"
     elif name in RESERVED_NAMES:
-        why = "the name has a meaning of its own here"
+        why = "the name is reserved"
     elif FILTER_WORDS.fullmatch(name):
-        why = "the word means something in filters, or to Milvus itself"
+        why = "the name is a keyword of filters, or reserved by Milvus"
     else:
         return
-    raise ConfigError(f"a column cannot be called {name!r}: {why}; rename it in the list, or leave it to `meta`")
+    raise ConfigError(
+        f"invalid column name {name!r}: {why}; rename the column in the list, or leave it in `meta` as an untyped value"
+    )
 
 
 def check_columns(
     milvus: Capabilities | None, columns: Sequence[Column], partition_key: str | None, n_own: int
 ) -> None:
-    """Reject columns that this Milvus cannot have, before anything is created.
+    """Reject columns that this Milvus does not support, before anything is created.
 
     Args:
-        milvus: None when it is not known yet which Milvus it will be.
-        n_own: number of the collection's own fields.
+        milvus: None if the Milvus is not known yet.
+        n_own: number of fields that the project itself adds.
 
     Raises:
-        ConfigError: when a name cannot be one or stands twice, there are too many, or the key is none of them.
-        StoreError: when Milvus has no partition keys.
+        ConfigError: if a name is invalid or repeated, there are too many columns, or the key is not one of them.
+        StoreError: if Milvus has no partition keys.
     """
     types = {column.name: column.type for column in columns}
     for name in types:
         check_column_name(name)
     if len(types) != len(columns):
-        raise ConfigError(f"a column stands twice in {', '.join(map(str, columns))}")
+        raise ConfigError(f"a column is given twice: {', '.join(map(str, columns))}")
     if n_own + len(columns) > MAX_FIELDS:
-        raise ConfigError(f"Milvus holds {MAX_FIELDS} fields, {n_own} of them are taken; got {len(columns)} columns")
+        raise ConfigError(f"Milvus allows {MAX_FIELDS} fields, of which {n_own} are taken; got {len(columns)} columns")
     if partition_key is None:
         return
     if partition_key not in types:
-        known = nearest(partition_key, types) if types else "There are none yet."
-        raise ConfigError(f"the partition key {partition_key!r} must be one of the columns asked for. {known}")
+        known = nearest(partition_key, types) if types else "There are none."
+        raise ConfigError(f"the partition key {partition_key!r} must be one of the typed columns. {known}")
     if types[partition_key] not in KEY_TYPES:
         raise ConfigError(
             f"the partition key {partition_key!r} must be a column of type {' or '.join(KEY_TYPES)}, "
@@ -102,7 +104,7 @@ def check_columns(
         )
     if milvus is not None and not milvus.partition_keys:
         where = "Milvus Lite" if milvus.kind == "lite" else f"Milvus {milvus.version}"
-        raise StoreError(f"{where} cannot search by a partition key; leave it out, or use a newer Milvus server")
+        raise StoreError(f"{where} does not support partition keys; leave it out, or use a newer Milvus server")
 
 
 def add_columns(schema: Any, columns: Sequence[Column], partition_key: str | None) -> None:
@@ -113,31 +115,29 @@ def add_columns(schema: Any, columns: Sequence[Column], partition_key: str | Non
 
 
 def checked_values(columns: Sequence[Column], given: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
-    """The values of rows, if they are those of the collection's columns.
-
-    Milvus Lite dies of a value that is missing, and Milvus reads some others as what they are not.
+    """Check the values of typed columns: a missing one crashes Milvus Lite, and Milvus misreads some wrong types.
 
     Raises:
-        StoreError: names the first that does not fit.
+        StoreError: names the first invalid value.
     """
     if given.keys() != {column.name for column in columns}:
         wanted, got = (", ".join(map(str, names)) or "none" for names in (columns, given))
-        raise StoreError(f"the rows of this collection have the columns {wanted}; got {got}")
+        raise StoreError(f"rows of this collection must have the columns {wanted}; got {got}")
     try:
         return {column.name: tuple(map(column.value, given[column.name])) for column in columns}
     except ValueError as error:
-        raise StoreError(f"a column of the rows does not fit: {error}") from None
+        raise StoreError(f"invalid value in a typed column: {error}") from None
 
 
 def is_phash(field: Mapping[str, Any]) -> bool:
-    """Whether a field, as Milvus describes it, holds the perceptual hashes of this project."""
+    """Whether a field, as described by Milvus, is the column of perceptual hashes of this project."""
     return (field["name"], field["type"], field.get("description")) == (PHASH, DataType.INT64, PHASH_DESCRIPTION)
 
 
 def read_columns(fields: Sequence[Mapping[str, Any]]) -> tuple[tuple[Column, ...], str | None]:
-    """The typed columns and the partition key of a collection, from its fields as Milvus describes them.
+    """The typed columns and the partition key of a collection, from its fields as described by Milvus.
 
-    Fields of other types, and those that may be null, were added by others; rows need no values of them.
+    Nullable fields and those of other types were added by other programs; rows need no values for them.
     """
     type_of = {kind: name for name, kind in FIELD_TYPES.items()}
     columns = tuple(

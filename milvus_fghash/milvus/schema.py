@@ -75,7 +75,7 @@ class CollectionMetadata(Frozen):
         """Reject a model whose codes are not comparable with those in the collection.
 
         Raises:
-            StoreError: when the fingerprints differ.
+            StoreError: if the fingerprints differ.
         """
         if manifest.fingerprint == self.fingerprint:
             return

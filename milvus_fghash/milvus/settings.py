@@ -1,4 +1,4 @@
-"""What a new collection is like, and whether an existing one can give the same."""
+"""Settings of a new collection, which an existing one must match."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ from milvus_fghash.milvus.schema import IndexType, ModelIdentity, check_name
 
 @dataclass(frozen=True)
 class CollectionSettings:
-    """What a new collection is like. An existing one cannot be changed: what it cannot give is rejected.
+    """Settings of a new collection. An existing collection cannot be changed: one that differs is rejected.
 
     Attributes:
-        index: ``"BIN_FLAT"`` compares with every row, ``"BIN_IVF_FLAT"`` with the nearest clusters only (servers).
-            Default: BIN_FLAT.
-        nlist: number of clusters of BIN_IVF_FLAT. Default: 128. An existing collection keeps its own.
-        code_hex: keep the code as text too, which is cheaper to fetch than the vector.
-        embedding: keep the bundle's embedding too.
-        columns: typed columns of the photos' list, as ``NAME`` or ``NAME:TYPE`` (text, int64, double, bool). An
-            existing collection may have more.
-        partition_key: that of ``columns`` by whose values a server partitions the rows.
-        phash: keep a perceptual hash of each photo, 8 bytes, which tells duplicates whatever the codes are. Default:
-            yes.
-        consistency: level of reads that name none. Default: Bounded. An existing collection keeps its own.
+        index: ``"BIN_FLAT"`` compares a query with every row; ``"BIN_IVF_FLAT"`` (servers only) with the rows of the
+            nearest clusters. None: BIN_FLAT, or the index of the existing collection.
+        nlist: number of clusters of BIN_IVF_FLAT. None: 128. An existing collection keeps its own.
+        code_hex: store the code as hexadecimal text, too, which is cheaper to read than the vector.
+        embedding: store the embedding that the bundle computes, too.
+        columns: typed columns of the dataset, as ``NAME`` or ``NAME:TYPE`` (text, int64, double, bool). An existing
+            collection may have more.
+        partition_key: the column of ``columns`` by whose values a server partitions the rows.
+        phash: store the perceptual hash of each photo (8 bytes), by which duplicates are confirmed. None: yes, or as
+            the existing collection does.
+        consistency: consistency level of reads that do not specify one. None: Bounded. An existing collection keeps its
+            own.
 
     Raises:
-        ConfigError: for a single text as ``columns``.
+        ConfigError: if ``columns`` is a single string.
+
+    Example:
+        >>> CollectionSettings(columns=["price:double", "brand"], partition_key="brand").index is None
+        True
     """
 
     index: IndexType | None = None
@@ -61,21 +66,21 @@ def open_or_create(
     *,
     columns: Sequence[Column] = (),
     embedding_dim: int | None = None,
-    notify: Notify = lambda line: None,
+    notify: Notify = lambda message: None,
 ) -> HashCollection:
-    """Open the collection if it has what is asked for, or create it when there is none.
+    """Open a collection that matches the settings, or create it if it does not exist.
 
-    Where several runs do so at once, one creates it and all of them open it. An index that was dropped is built again,
-    of the kind that is asked for.
+    If several runs do so at the same time, one creates the collection and all open it. An index that was dropped is
+    built again, of the type in the settings.
 
     Args:
-        columns: those of the settings, with the types that the photos' list gives them.
-        embedding_dim: length of the bundle's embedding, where the settings ask for it.
-        notify: called with a line when an index was built again.
+        columns: the columns of the settings, with the types that the dataset gives them.
+        embedding_dim: length of the bundle's embedding, if the settings store it.
+        notify: called with a message when an index was built again.
 
     Raises:
-        ConfigError: when the collection cannot give what is asked for; otherwise as `HashCollection.create`.
-        StoreError: as `HashCollection.open` and `HashCollection.create`.
+        ConfigError: if the collection does not match the settings; otherwise like `HashCollection.create`.
+        StoreError: like `HashCollection.open` and `HashCollection.create`.
     """
     index, nlist = settings.index or "BIN_FLAT", DEFAULT_NLIST if settings.nlist is None else settings.nlist
     if not exists(client, check_name(name)):
@@ -94,21 +99,21 @@ def open_or_create(
                 phash=settings.phash is not False,
             )
         except StoreError:
-            if not exists(client, name):  # else another run has made it since we looked
+            if not exists(client, name):  # otherwise another run has created it meanwhile
                 raise
     build_missing(client, name, manifest, index=index, nlist=nlist, notify=notify)
     collection = HashCollection.open(client, name, manifest)
-    if unlike := _unlike(collection, settings, columns):
+    if differing := _differing(collection, settings, columns):
         raise ConfigError(
-            f"the collection {name} was made with {' and '.join(unlike)}, which cannot be changed; take it as it is, "
-            "or ingest into another collection",
+            f"the collection {name} was created with {' and '.join(differing)}, which cannot be changed; use its own "
+            "settings, or ingest into another collection",
             setting="collection_name",
         )
     return collection
 
 
-def _unlike(collection: HashCollection, asked: CollectionSettings, columns: Sequence[Column]) -> list[str]:
-    """What a collection is like that was asked for otherwise."""
+def _differing(collection: HashCollection, asked: CollectionSettings, columns: Sequence[Column]) -> list[str]:
+    """Properties of a collection that differ from the settings."""
     own = {column.name: column for column in collection.columns}
     facts = {
         f"the index {collection.index}": asked.index not in (None, collection.index),
@@ -123,4 +128,4 @@ def _unlike(collection: HashCollection, asked: CollectionSettings, columns: Sequ
         f"the partition key {collection.partition_key or '(none)'}": asked.partition_key
         not in (None, collection.partition_key),
     }
-    return [fact for fact, other in facts.items() if other]
+    return [fact for fact, differs in facts.items() if differs]

@@ -1,4 +1,4 @@
-"""Rows into Milvus, each in place of the one that had its id before, in messages that Milvus takes."""
+"""Write rows to Milvus, in place of those with the same ids, in messages of a size that Milvus accepts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def replace_rows(
     Rows of more than `MAX_MESSAGE_BYTES` together are sent in parts. A part that is still too large is halved.
 
     Args:
-        fields: of the collection, as Milvus described them when it was opened.
+        fields: fields of the collection, as Milvus described them when it was opened.
         values: the rows by field. A nullable field may be left out.
         upserts: whether upserted rows are found afterwards, see `Capabilities.keyed_upsert`. Otherwise rows are deleted
             and inserted: after a failure in between they are gone until the call is repeated.
@@ -47,7 +47,7 @@ def replace_rows(
             not help a Milvus Lite whose disk is full, and no limit: a process that ended is noticed.
 
     Raises:
-        RowsTooLarge: when single rows are larger than a message to this Milvus may be; all others are written.
+        RowsTooLarge: if single rows are larger than a message to this Milvus may be; all others are written.
     """
 
     def send(part: FieldValues) -> None:
@@ -56,8 +56,8 @@ def replace_rows(
     parts = _parts(values, _count(values) if upserts else MAX_IDS_PER_CALL)
     if rejected := [key for part in parts for key in _send_halving(send, part)]:
         raise RowsTooLarge(
-            f"{len(rejected):,} rows, such as {rejected[0]}, are larger than a message that this Milvus takes; all "
-            "others are in",
+            f"{len(rejected):,} rows, such as {rejected[0]}, are larger than a message to this Milvus may be; all "
+            "others are written",
             rejected,
         )
 

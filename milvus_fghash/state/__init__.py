@@ -1,1 +1,1 @@
-"""What is kept beside a collection: the ingest journal, run records and migration records."""
+"""Files kept beside a collection: the ingest journal, run records and migration records."""

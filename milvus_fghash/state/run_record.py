@@ -1,4 +1,4 @@
-"""What a run did, kept beside the journal: when, with which model and programs, how it ended, how many photos."""
+"""The record of a run, a JSON file beside the journal: times, model, versions of packages, counts and outcome."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ PACKAGES = ("numpy", "Pillow", "pymilvus", "onnxruntime", "onnxruntime-gpu", "mi
 
 
 def places_of_photos(folder: Path) -> set[Path]:
-    """Folders and lists that the runs with a record in the journal's folder took photos from."""
+    """The sources of photos of all runs with a record in the folder of a journal."""
     found = set()
     for file in folder.glob("runs/*.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # made by another version, or damaged
+        with suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or written by another version
             found.add(Path(parse_json(read_bounded(file, MAX_RECORD_BYTES))["source"]["photos"]))
     return found
 
 
 @dataclass
 class RunRecord:
-    """Filled as the run goes; `write` keeps it."""
+    """Filled during the run; `write` stores it."""
 
-    what: str
+    command: str
     facts: dict[str, Any]
     started: datetime
     counts: Any = None
-    """A dataclass of numbers; None where the run did not get there."""
+    """A dataclass of numbers; None if the run did not complete."""
     ended: str = ""
-    """`done`, `stopped`, `interrupted`, or what went wrong."""
+    """`done`, `stopped`, `interrupted`, or `failed: ` and the error."""
 
     @classmethod
-    def begun(cls, what: str, encoder: Encoder, collection: HashCollection, source: Mapping[str, str]) -> Self:
+    def begin(cls, command: str, encoder: Encoder, collection: HashCollection, source: Mapping[str, str]) -> Self:
         """The record of a run that begins now.
 
         Raises:
-            StoreError: when Milvus does not tell its version.
+            StoreError: if Milvus does not answer.
         """
-        able = probe(collection.client)
+        milvus = probe(collection.client)
         facts = {
             "source": dict(source),
             "collection": collection.name,
@@ -63,15 +63,15 @@ class RunRecord:
             "versions": {
                 "milvus-fghash": __version__,
                 "python": platform.python_version(),
-                "milvus": f"{able.kind} {able.version}",
+                "milvus": f"{milvus.kind} {milvus.version}",
                 **versions_of(PACKAGES),
             },
         }
-        return cls(what, facts, datetime.now(UTC))
+        return cls(command, facts, datetime.now(UTC))
 
     @contextmanager
     def outcome(self) -> Iterator[None]:
-        """How the block ends, is how the run ended."""
+        """Record how the block ends as the outcome of the run."""
         try:
             yield
         except Stopped:
@@ -86,16 +86,16 @@ class RunRecord:
         self.ended = "done"
 
     def write(self, journal: Journal) -> None:
-        """Keep it beside the journal; one in memory keeps none.
+        """Write the record beside the journal, unless that is in memory.
 
         Raises:
-            DataError: when the disk rejects.
+            DataError: if the file cannot be written.
         """
         if journal.folder is None:
             return
         ended = datetime.now(UTC)
         times = {"started": self.started.isoformat(), "ended": ended.isoformat()}
         counts = None if self.counts is None else asdict(self.counts)
-        document = {"what": self.what, **times, "outcome": self.ended, "counts": counts, **self.facts}
+        document = {"what": self.command, **times, "outcome": self.ended, "counts": counts, **self.facts}
         raw = json.dumps(document, indent=2, allow_nan=False) + "\n"
         write_atomic(journal.folder / "runs" / f"{self.started:%Y%m%dT%H%M%S.%fZ}.json", raw.encode())

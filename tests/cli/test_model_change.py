@@ -108,7 +108,7 @@ def test_older_versions_are_dropped_on_request(filled: Run, birds: Path, second:
     assert [one["name"] for one in document(filled("collections", "list", "--json"))] == ["newer", "newest"]
     result = filled("collections", "drop", "newest", "--yes")
     assert result.exit_code == 1
-    assert "is what the alias birds stands for" in result.stderr
+    assert "the alias birds refers to" in result.stderr
     assert filled("promote", "birds", "--yes").exit_code == 2
 
 

@@ -53,10 +53,12 @@ def test_an_embedding_that_the_bundle_does_not_have_is_no_wish_to_forget(
 def test_what_an_existing_collection_does_not_have_is_told(filled: Run, birds: Path) -> None:
     result = filled("ingest", GOLDEN, birds, "--code-hex", "--embedding", "--index", "bin_flat")
     assert result.exit_code == 1
-    assert "the collection photos was made with no code_hex and no embedding, which cannot be changed" in result.stderr
+    assert (
+        "the collection photos was created with no code_hex and no embedding, which cannot be changed" in result.stderr
+    )
     result = filled("ingest", GOLDEN, birds, "--index", "bin_ivf_flat")
     assert result.exit_code == 1
-    assert "was made with the index BIN_FLAT" in result.stderr
+    assert "was created with the index BIN_FLAT" in result.stderr
     assert filled("ingest", GOLDEN, birds, "--index", "bin_flat").exit_code == 0
 
 

@@ -131,9 +131,9 @@ def test_columns_of_a_list_can_be_filtered_by(run: Run, catalog: Path, tmp_path:
         (["--column", "brand:double"], "catalog.csv, line 2, column 'brand': there is no value"),
         (["--column", "price:int64"], "catalog.csv, line 2, column 'price': '0.0' is no int64"),
         (["--column", "prize"], "no column 'prize'. Did you mean price?"),
-        (["--column", "label"], "a column cannot be called 'label'"),
-        (["--partition-key", "brand"], "the partition key 'brand' must be one of the columns asked for"),
-        (["--column", "brand", "--partition-key", "brand"], "Milvus Lite cannot search by a partition key"),
+        (["--column", "label"], "invalid column name 'label'"),
+        (["--partition-key", "brand"], "the partition key 'brand' must be one of the typed columns"),
+        (["--column", "brand", "--partition-key", "brand"], "Milvus Lite does not support partition keys"),
     ],
 )
 def test_columns_that_cannot_be_are_one_line_and_leave_nothing(
@@ -152,9 +152,9 @@ def test_an_open_collection_keeps_its_columns(run: Run, catalog: Path, birds: Pa
     assert run("ingest", GOLDEN, catalog, *TYPED).exit_code == 0
     for data, words, said in (
         (birds, [], "no column 'price', which each photo of the collection needs"),
-        (catalog, ["--column", "brand"], "was made with no column brand:text, which cannot be changed"),
-        (catalog, ["--column", "price:text"], "was made with the column price:double, which cannot be changed"),
-        (catalog, [*TYPED, "--partition-key", "price"], "was made with the partition key (none)"),
+        (catalog, ["--column", "brand"], "was created with no column brand:text, which cannot be changed"),
+        (catalog, ["--column", "price:text"], "was created with the column price:double, which cannot be changed"),
+        (catalog, [*TYPED, "--partition-key", "price"], "was created with the partition key (none)"),
     ):
         result = run("ingest", GOLDEN, data, *words)
         assert result.exit_code == 1

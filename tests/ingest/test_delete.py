@@ -130,7 +130,7 @@ def test_an_empty_filter_does_not_mean_everything(ten: HashCollection, expressio
 def test_an_id_is_never_read_as_a_condition(ten: HashCollection, key: str) -> None:
     assert delete_ids(ten, [key], yes=True) == Deletion(ten.name, 0, 1, 0, 10)
     if "'" in key:
-        with pytest.raises(StoreError, match="holds a single quote"):
+        with pytest.raises(StoreError, match="contains a single quote"):
             ten.delete([key])
     assert len(ten.get([key, "7"])) == 1
     assert left(ten) == "0123456789"
@@ -142,7 +142,7 @@ def test_what_cannot_be_deleted_is_not_written_down_as_deleted(ten: HashCollecti
     ten.client.insert(ten.name, [row])  # an upsert of it fails there, too
     journal = Journal.in_memory()
     journal.put([JournalEntry(key, key, "stamp", "sha") for key in ("it's", "7")])
-    with pytest.raises(StoreError, match="holds a single quote"):
+    with pytest.raises(StoreError, match="contains a single quote"):
         delete_ids(ten, ["7", "it's"], yes=True, journal=journal)
     assert left(ten).replace("it's", "") == "0123456789"
     assert [entry.reason for entry in journal.entries()] == ["", ""]

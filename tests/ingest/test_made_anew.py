@@ -100,7 +100,7 @@ def test_nothing_is_written_into_another_than_was_opened(bench: Bench, seed: int
     opened, _ = bench.fill(1)
     opened.upsert(rows_of(1, 48))
     made, _ = bench.fill(seed)
-    with pytest.raises(StoreError, match=r"was dropped and made anew since it was opened; open it again$"):
+    with pytest.raises(StoreError, match=r"was dropped and created again since it was opened; open it again$"):
         opened.upsert(rows_of(2, 48))
     assert made.count() == 1
 

@@ -69,7 +69,7 @@ def test_a_column_of_that_name_which_the_user_gave_before_stays_theirs(
     lite: MilvusClient, new_name: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = read_bundle(bundle).manifest
-    with pytest.raises(ConfigError, match="'phash': the name has a meaning of its own"):
+    with pytest.raises(ConfigError, match="'phash': the name is reserved"):
         HashCollection.create(lite, new_name, manifest, columns=[Column("phash", "int64")])
     with monkeypatch.context() as before:
         before.setattr(scalar_fields, "RESERVED_NAMES", ())

@@ -132,9 +132,9 @@ def test_collections_go_by_their_aliases(lite: MilvusClient, bundle: Path, alias
     assert lite_aliases.COLLECTION not in of
     with pytest.raises(StoreError, match=f"the collection {alias} exists"):
         HashCollection.create(lite, alias, read_bundle(bundle).manifest)
-    with pytest.raises(StoreError, match=f"a collection is called {old}"):
+    with pytest.raises(StoreError, match=f"there is a collection named {old}"):
         aliases.point(lite, old, new)
-    for name, said in ((alias, "is an alias of"), (new, f"is what the alias {alias} stands for")):
+    for name, said in ((alias, "is an alias of"), (new, f"the alias {alias} refers to the collection {new}")):
         with pytest.raises(StoreError, match=said):
             drop_with_journal(lite, name, tmp_path)
     drop_with_journal(lite, old, tmp_path)

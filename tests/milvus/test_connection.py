@@ -113,7 +113,7 @@ def test_lite_3_is_one_sentence_with_the_fix(tmp_path: Path, monkeypatch: pytest
         connect(ConnectionConfig(str(tmp_path / "a.db")))
     assert str(caught.value) == (
         "Milvus Lite 3.2.2 has no binary vectors; only Milvus Lite 2 has. "
-        "Repair it with: pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
+        "Fix it with: pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"
     )
     assert not list(tmp_path.iterdir())
 
@@ -149,7 +149,7 @@ def test_a_file_name_lite_does_not_take(tmp_path: Path, name: str) -> None:
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("not a database" * 100)
-    with pytest.raises(StoreError, match=r"Start milvus-lite failed; is it a Milvus Lite 2 file"):
+    with pytest.raises(StoreError, match=r"Start milvus-lite failed; is it an undamaged Milvus Lite 2 file"):
         connect(ConnectionConfig(str(tmp_path / "a.db")))
 
 

@@ -44,8 +44,8 @@ def test_its_log_lines_take_the_way_of_all_others(level: str, expected: list[str
     script = (
         "import logging\n"
         f"logging.basicConfig(level='{level}', format='heard: %(message)s')\n"
-        "from milvus_fghash.milvus.pymilvus_compat import log_like_others\n"
-        "log_like_others()\n"
+        "from milvus_fghash.milvus.pymilvus_compat import use_root_logging\n"
+        "use_root_logging()\n"
         "logging.getLogger('pymilvus.milvus_client.milvus_client').error('lost')\n"
         "logging.getLogger('pymilvus.client.iterator.query_iterator').warning('slow')\n"
     )

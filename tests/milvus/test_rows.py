@@ -36,7 +36,7 @@ def test_a_file_name_that_is_no_utf8_has_an_id() -> None:
 
 def test_bytes_count_not_letters() -> None:
     assert check_fits("label", "é" * 512) == "é" * 512
-    with pytest.raises(StoreError, match=r"the label 'é+'\.\.\. has 1,026 bytes; at most 1,024 fit"):
+    with pytest.raises(StoreError, match=r"the label 'é+'\.\.\. has 1,026 bytes; the maximum is 1,024"):
         check_fits("label", "é" * 513)
 
 
