@@ -89,7 +89,7 @@ class Rows:
     Example:
         ::
 
-            codes = encoder.encode_files(["a.jpg", "b.jpg"]).codes
+            codes = encoder.encode_files([Path("a.jpg"), Path("b.jpg")]).codes
             rows = Rows(("a", "b"), codes, ("a.jpg", "b.jpg"), ("robin", "jay"), ("", ""), ({}, {}))
             collection.upsert(rows)
     """
