@@ -41,7 +41,7 @@ def ways(client: MilvusClient, alias: str, bundles: Path, photo: Path, raw_bits:
         return len(client.search(alias, [code], limit=ALL.k, anns_field="code", timeout=10)[0])
 
     def follow() -> int:
-        return len(search_file(*following.now(), photo, ALL).hits)
+        return len(search_file(*following.current(), photo, ALL).hits)
 
     def open_anew() -> int:
         collection = HashCollection.open(client, alias)

@@ -47,10 +47,10 @@ def test_a_photo_is_no_bit_from_itself(
         for encoder in (encoders[0], encoders[1], encoders[1], encoders[0]):
             refill(encoder)
             for one in following:
-                collection, now = one.now()
+                collection, now = one.current()
                 assert (collection.name, now.bundle.path) == (dropped, encoder.bundle.path)
                 assert [hit.distance for hit in search_file(collection, now, photo, STRONG).hits] == [0]
-                assert one.now() is one.now()
+                assert one.current() is one.current()
         with pytest.raises(StoreError, match="was filled by"):
             search_file(opened, encoders[1], photo)
         with pytest.raises(StoreError, match="dropped and created again"):
@@ -63,7 +63,7 @@ def test_a_photo_is_no_bit_from_itself(
             return describe(name, **more)
 
         monkeypatch.setattr(client, "describe_collection", watched)
-        one.now()
+        one.current()
         assert len(asked) == 1
     finally:
         aliases.remove(client, alias)

@@ -182,7 +182,7 @@ def test_what_lacks_rows_is_never_seen(
     promote(server, alias, old, tmp_path.joinpath)
     half = HashCollection.create(server, new, read_bundle(bundles / "2").manifest)
     with searching(server_target.uri, alias, bundles, photo, 12, n=1) as seen:
-        for wanted in ("is empty", "not known to be whole", "1 rows of"):
+        for wanted in ("is empty", "was not verified", "1 rows of"):
             with pytest.raises(Inconsistent, match=wanted):
                 promote(server, alias, new, tmp_path.joinpath, unverified=wanted.startswith("1"))
             half.upsert(random_rows(ROWS - 1, 12))
@@ -236,7 +236,7 @@ def test_a_killed_reindex_goes_on_and_is_not_served_before(
     assert run(KILLED).returncode == -signal.SIGKILL
     half = HashCollection.open(server, candidate(server, alias))
     assert half.count() == 40
-    with pytest.raises(Inconsistent, match="is not known to be whole"):
+    with pytest.raises(Inconsistent, match="was not verified"):
         move()
     with pytest.raises(Inconsistent, match="60 rows of"):
         move(unverified=True)

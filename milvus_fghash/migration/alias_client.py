@@ -1,4 +1,4 @@
-"""For what searches for days: the collection a name stands for at the moment, and the bundle that fits it."""
+"""For long-running programs: the collection an alias points to at the moment, and the bundle that fits it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ from milvus_fghash.milvus.pymilvus_compat import MilvusClient
 
 @dataclass
 class AliasClient:
-    """Asks Milvus before each search, and opens anew only when the name stands for another collection than before.
+    """Follows an alias across model changes, so that a program that searches needs no restart.
 
-    An alias may have moved, or the collection was dropped and made anew. It is one call to a server each time.
+    `current` asks Milvus (one call) and opens collection and bundle again only when the alias points to another
+    collection, or the collection was dropped and created again. Put the bundle of a new model beside the old one before
+    the alias is moved.
 
-    A model change needs no restart: put the new bundle beside the old one before the alias moves.
+    Attributes:
+        client: connection to Milvus.
+        alias: alias or name of a collection.
+        bundles: a bundle, or a folder of bundles.
+        provider: ONNX Runtime execution provider; None chooses one.
+        threads: threads of ONNX Runtime; 0 lets it choose.
+        encode_timeout: seconds that one run of the graph may take.
+
+    Example:
+        >>> birds = AliasClient(client, "birds", Path("bundles"))  # doctest: +SKIP
+        >>> search_file(*birds.current(), Path("robin.jpg"))  # doctest: +SKIP
     """
 
     client: MilvusClient
     alias: str
-    """Or the name of a collection."""
     bundles: Path
-    """A bundle, or a folder of bundles."""
     provider: str | None = None
     threads: int = 0
     encode_timeout: float = ENCODE_TIMEOUT
@@ -37,13 +47,17 @@ class AliasClient:
     def __post_init__(self) -> None:
         self.bundles = Path(self.bundles)
 
-    def now(self) -> tuple[HashCollection, Encoder]:
-        """What to search in, and with. It stays right for searches that begin now, wherever the alias goes.
+    def current(self) -> tuple[HashCollection, Encoder]:
+        """The collection and the encoder of its codes, for searches that begin now.
 
-        A collection that is dropped and made anew in the very moment is rejected by `search_file` if its model differs.
+        If the collection is dropped and created again for another model right after this call, `search_file` raises
+        StoreError.
+
+        Returns:
+            The same two objects until the alias points to another collection.
 
         Raises:
-            BundleError: when no bundle fits.
+            BundleError: when no bundle fits the collection.
             StoreError: when there is no such collection, or Milvus does not answer.
         """
         opened = self._opened
@@ -59,35 +73,35 @@ class AliasClient:
             return collection.refers_to_this(self.alias)
         except StoreBusy:
             raise
-        except StoreError:  # nothing has that name, says Milvus in its words; `open` has better ones
+        except StoreError:  # nothing has that name; `open` says so more clearly than Milvus
             return False
 
 
 def bundle_for(collection: HashCollection, path: Path) -> Path:
-    """The bundle that made the codes of a collection: ``path`` itself, or one of those in that folder.
+    """The bundle that made the codes of a collection: ``path`` if it is a bundle, else one of those in that folder.
 
-    One that is named is given back as it is; `HashCollection.check_model` says whether it fits.
+    A bundle at ``path`` is not compared with the collection; `HashCollection.check_model` does that.
 
     Raises:
-        BundleError: when none of those in the folder does.
+        BundleError: when no bundle in the folder fits.
     """
     if is_bundle(path):
         return path
-    there = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
-    for bundle in there:
+    bundles = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
+    for bundle in bundles:
         if _fingerprint(bundle) == collection.metadata.fingerprint:
             return bundle
-    if not there:
-        raise BundleError(f"{path} is no bundle, and no folder of bundles; give one that export made")
-    names = ", ".join(one.name for one in there[:3])
+    if not bundles:
+        raise BundleError(f"{path} is neither a bundle nor a folder of bundles; expected what export wrote")
+    names = ", ".join(one.name for one in bundles[:3])
     raise BundleError(
-        f"none of the bundles in {path} ({names}{', ...' if len(there) > 3 else ''}) made the codes of "
-        f"{collection.name} (fingerprint {collection.metadata.fingerprint[:12]}...); put the bundle there that did"
+        f"none of the bundles in {path} ({names}{', ...' if len(bundles) > 3 else ''}) made the codes of "
+        f"{collection.name} (fingerprint {collection.metadata.fingerprint[:12]}...); add the bundle that did"
     )
 
 
 def _fingerprint(bundle: Path) -> str | None:
-    """As the manifest says; whoever opens the bundle checks it."""
+    """As in the manifest, unchecked: opening the bundle checks it."""
     try:
         return str(parse_json(read_bounded(bundle / MANIFEST, MAX_RECORD_BYTES, links=False))["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Two versions of one catalog beside each other: what the new one lacks, and how well each finds."""
+"""Compare two versions of a catalog: rows that the new one lacks, and retrieval quality of both models."""
 
 from __future__ import annotations
 
@@ -19,32 +19,39 @@ from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL
 from milvus_fghash.milvus.rows import Rows, read_meta
 
-PLACES: Final = (1, 10)
-"""The k of the precision@k."""
-STANDARD_ERRORS: Final = 1.96
-"""Of the mean difference, on either side: 95 of 100 samples hold the difference of the whole catalog."""
+CUTOFFS: Final = (1, 10)
+"""The k of precision@k."""
+Z_95: Final = 1.96
+"""Half the width of a 95 % confidence interval, in standard errors."""
 
 
 @dataclass(frozen=True)
 class MissingRows:
-    """Rows of the old version whose ids the new one does not have.
+    """Rows of the old version that the new one does not have.
 
     Attributes:
-        count: how many.
+        count: number of rows.
         examples: paths of the first ones.
-        namespaces: namespace -> how many; "" where a row has none.
-        unlike: rows of both whose content is another: the photo changed since it was read for one of them.
+        namespaces: namespace -> number of rows; "" for rows without one.
+        changed: rows of both versions whose contents differ, since the photo changed between the two ingests.
     """
 
     count: int
     examples: tuple[str, ...]
     namespaces: Mapping[str, int]
-    unlike: int
+    changed: int
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well the codes of one version find photos of the same class. Exact expectations over ties."""
+    """Retrieval quality of one version, as exact expectations over ties.
+
+    Attributes:
+        fingerprint: of the model.
+        bits: code length.
+        map_exact: mean average precision.
+        precision_at: k -> precision@k.
+    """
 
     fingerprint: str
     bits: int
@@ -53,14 +60,16 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Both versions on the same photos: each asks, and all others are searched.
+class ModelComparison:
+    """Both versions on the same photos: each photo is a query, all others are its gallery.
 
     Attributes:
-        photos: labelled photos in the sample, no two of one content, and none alone in its class.
-        classes: how many they are of.
-        difference: mean average precision of the new version less that of the old one.
-        uncertainty: half the width of the 95 % interval of that difference, over the photos that ask.
+        photos: labelled photos in the sample, without equal files and classes of one photo.
+        classes: number of their classes.
+        old: quality of the old version.
+        new: quality of the new version.
+        difference: mean average precision of the new version minus that of the old one.
+        uncertainty: half the width of the 95 % confidence interval of the difference, over the queries.
     """
 
     photos: int
@@ -72,31 +81,34 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Differences:
-    """What one reading of the old version gave.
+class RowComparison:
+    """The rows of two versions.
 
     Attributes:
-        drawn: ids of labelled rows that both versions have.
+        missing: rows that the new version lacks.
+        sample: ids of labelled rows of both versions, drawn at random.
     """
 
     missing: MissingRows
-    drawn: tuple[str, ...]
+    sample: tuple[str, ...]
 
 
-def look(old: HashCollection, new: HashCollection, sample: int = 0, split: str = "", seed: int = 0) -> Differences:
-    """Read the old version, and look each of its rows up in the new one. Reads what was just written.
+def compare_rows(
+    old: HashCollection, new: HashCollection, sample: int = 0, split: str = "", seed: int = 0
+) -> RowComparison:
+    """Look up each row of the old version in the new one; sees all writes so far.
 
     Args:
-        sample: labelled rows to draw; the same ones whatever order Milvus reads in.
-        split: draw only rows that ``meta`` says are of this split; "" draws from all.
+        sample: number of labelled rows to draw, independently of the order in which Milvus returns them.
+        split: draw only rows of this split, as their ``meta`` has it; "" draws from all.
 
     Raises:
-        StoreError: when Milvus rejects.
+        StoreError: when Milvus rejects a call.
     """
     examples: list[str] = []
     namespaces: Counter[str] = Counter()
-    unlike = 0
-    drawn: list[tuple[int, str]] = []  # a heap, its top the first to go
+    changed = 0
+    drawn: list[tuple[int, str]] = []  # a heap; its top is replaced first
     for page in old.pages(["id", "path", "label", "content_sha", "meta"], MAX_IDS_PER_CALL):
         sha_of = _shas(new, [row["id"] for row in page])
         for row in page:
@@ -105,26 +117,26 @@ def look(old: HashCollection, new: HashCollection, sample: int = 0, split: str =
                 namespaces[str(meta.get("namespace", ""))] += 1
                 examples = sorted([*examples, row["path"]])[:SHOWN]
                 continue
-            unlike += sha_of[key] != row["content_sha"]
+            changed += sha_of[key] != row["content_sha"]
             if row["label"] and sample and meta.get("split", "") == (split or meta.get("split", "")):
                 _draw(drawn, key, sample, seed)
-    missing = MissingRows(namespaces.total(), tuple(examples), dict(sorted(namespaces.items())), unlike)
-    return Differences(missing, tuple(sorted(key for _, key in drawn)))
+    missing = MissingRows(namespaces.total(), tuple(examples), dict(sorted(namespaces.items())), changed)
+    return RowComparison(missing, tuple(sorted(key for _, key in drawn)))
 
 
-def compare(old: HashCollection, new: HashCollection, ids: tuple[str, ...]) -> Comparison | str:
-    """How well each version finds on the rows with these ids, or why that cannot be said. Labels are the new one's.
+def compare_models(old: HashCollection, new: HashCollection, ids: tuple[str, ...]) -> ModelComparison | str:
+    """Measure both versions on the rows with these ids, by the labels of the new one; the reason if it is impossible.
 
     Raises:
-        StoreError: when a row is gone meanwhile, or Milvus rejects.
+        StoreError: when a row was deleted in the meantime, or Milvus rejects a call.
     """
     if not ids:
-        return "no row that both have has a label"
+        return "no row of both versions has a label"
     rows = _one_of_each_content(_read(new, ids))
     in_class = Counter(rows[row].label for row in rows)
     kept = [key for key, row in rows.items() if in_class[row.label] > 1]
     if not kept:
-        return "no two photos of the sample are of one class"
+        return "no two photos of the sample have the same class"
     labels = np.unique([rows[key].label for key in kept], return_inverse=True)[1]
     of_old = _read(old, tuple(kept))
     histograms = [
@@ -139,11 +151,11 @@ def compare(old: HashCollection, new: HashCollection, ids: tuple[str, ...]) -> C
             collection.metadata.fingerprint,
             collection.bits,
             float(own.mean()),
-            {k: precision_at(histogram, k) for k in PLACES if k < len(kept)},
+            {k: precision_at(histogram, k) for k in CUTOFFS if k < len(kept)},
         )
         for collection, histogram, own in zip((old, new), histograms, precisions, strict=True)
     )
-    return Comparison(len(kept), len(set(labels)), first, second, float(difference.mean()), STANDARD_ERRORS * error)
+    return ModelComparison(len(kept), len(set(labels)), first, second, float(difference.mean()), Z_95 * error)
 
 
 @dataclass(frozen=True)
@@ -154,15 +166,15 @@ class _Row:
 
 
 def _shas(collection: HashCollection, ids: list[str]) -> dict[str, str]:
-    """Id -> content_sha, of those that are there. Who reads at once may miss one; only those are waited for."""
+    """Id -> content_sha of the rows that exist. A quick read may miss recent rows; only those are read strongly."""
     found = collection.query_by_id(ids, ["id", "content_sha"], "Bounded")
-    there = {row["id"] for row in found}
-    found += collection.query_by_id([key for key in ids if key not in there], ["id", "content_sha"])
+    known = {row["id"] for row in found}
+    found += collection.query_by_id([key for key in ids if key not in known], ["id", "content_sha"])
     return {row["id"]: row["content_sha"] for row in found}
 
 
 def _draw(drawn: list[tuple[int, str]], key: str, sample: int, seed: int) -> None:
-    """Keep the ids with the smallest digests, ``sample`` at the most."""
+    """Keep the ``sample`` ids with the smallest digests."""
     digest = int.from_bytes(hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest())
     if len(drawn) < sample:
         heapq.heappush(drawn, (-digest, key))
@@ -172,8 +184,10 @@ def _draw(drawn: list[tuple[int, str]], key: str, sample: int, seed: int) -> Non
 
 def _read(collection: HashCollection, ids: tuple[str, ...]) -> dict[str, _Row]:
     found = {row_id: row for part in _pages(collection, ids) for row_id, row in _by_id(part)}
-    if gone := [key for key in ids if key not in found]:
-        raise StoreError(f"the row {gone[0]} of {collection.name} is gone meanwhile; try again when nothing is deleted")
+    if deleted := [key for key in ids if key not in found]:
+        raise StoreError(
+            f"the row {deleted[0]} of {collection.name} was deleted in the meantime; try again when nothing is deleted"
+        )
     return found
 
 
@@ -188,13 +202,13 @@ def _by_id(rows: Rows) -> Iterator[tuple[str, _Row]]:
 
 
 def _one_of_each_content(rows: Mapping[str, _Row]) -> dict[str, _Row]:
-    """A second row of one file would be found at distance 0, whatever the model."""
+    """Without further rows of the same file, which any model finds at distance 0."""
     first = {row.content_sha or key: key for key, row in reversed(list(rows.items()))}
     return {key: rows[key] for key in sorted(first.values())}
 
 
 def _without_itself(codes: Codes, labels: Any, bits: int) -> Histogram:
-    """Each code asks, and all but itself is searched."""
+    """Each code is a query, all others are its gallery."""
     histogram = distance_histogram(codes, labels, codes, labels, bits)
     histogram.counts[:, 0] -= 1
     histogram.hits[:, 0] -= 1

@@ -1,7 +1,7 @@
-"""A catalog under a new model: another collection beside the old one, filled, verified and compared with it.
+"""Change the model of a catalog: fill, verify and compare a new collection while the old one is searched.
 
-Searches go on in the old one meanwhile; `promote` moves them. Whatever stops this, the same call goes on: the rows
-that are in stand in the journal of the new collection, and its name follows from the old one's and the model.
+`promote` then moves searches to the new collection. An interrupted run is continued by the same call: the journal of
+the new collection has the rows that are written, and its name follows from the old one's and the model's fingerprint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.delete import delete_ids
 from milvus_fghash.ingest.options import DEFAULT_OPTIONS
 from milvus_fghash.ingest.verify import Verification, verify
-from milvus_fghash.migration.model_comparison import Comparison, MissingRows, compare, look
+from milvus_fghash.migration.model_comparison import MissingRows, ModelComparison, compare_models, compare_rows
 from milvus_fghash.milvus.aliases import exists
 from milvus_fghash.milvus.collection import Consistency, HashCollection
 from milvus_fghash.milvus.pymilvus_compat import MilvusClient
@@ -31,19 +31,23 @@ from milvus_fghash.milvus.settings import CollectionSettings, open_or_create
 from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 from milvus_fghash.state.migration_record import ReindexRecord
 
-DIGITS: Final = 12
-"""Of the fingerprint, in the name of a new collection."""
+FINGERPRINT_DIGITS: Final = 12
+"""Digits of the fingerprint in the name of a new collection."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Which photos are looked at again when all are in.
+    """Sizes of the samples that `Catalog.reindex` draws after the ingest.
 
     Attributes:
         verified: photos that are encoded again and searched for.
-        compared: labelled rows on which both versions are measured.
-        split: draw the compared ones only from rows of this split; "" means from all.
-        seed: draws both.
+        compared: labelled rows on which both models are measured.
+        split: draw the compared rows only from this split; "" draws from all rows.
+        seed: seed of both samples.
+
+    Example:
+        >>> Sample(verified=20, split="test").compared
+        5000
     """
 
     verified: int = 100
@@ -54,49 +58,58 @@ class Sample:
 
 @dataclass(frozen=True)
 class Reindexed:
-    """What came of it."""
+    """Result of `Catalog.reindex`.
+
+    Attributes:
+        old: name of the old collection.
+        new: name of the new collection.
+        ingest: what was written to the new collection.
+        verification: whether the new collection is consistent with the photos.
+        missing: rows of the old collection that the new one lacks.
+        comparison: retrieval quality of both models, or the reason why it could not be measured.
+    """
 
     old: str
     new: str
     ingest: IngestResult
     verification: Verification
     missing: MissingRows
-    comparison: Comparison | str
-    """Why there is none, where there is none."""
+    comparison: ModelComparison | str
 
 
 def new_name(name: str, old: CollectionMetadata, manifest: BundleManifest) -> str:
-    """The collection for a bundle's codes of the catalog that is called ``name``, an alias or a collection of ours.
+    """Name of the new collection of the catalog ``name``, an alias or a collection, for a bundle's codes.
 
-    `birds` and `birds_0123456789ab`, where that is the old model's fingerprint, give `birds_` and the new one's.
+    `birds` gives `birds_` and the new fingerprint; so does `birds_0123456789ab`, if these are digits of the old one.
 
     Raises:
-        ConfigError: when that is no name.
+        ConfigError: when Milvus does not allow the name.
     """
-    stem = name.removesuffix(f"_{old.fingerprint[:DIGITS]}")
-    return check_name(f"{stem}_{manifest.fingerprint[:DIGITS]}")
+    stem = name.removesuffix(f"_{old.fingerprint[:FINGERPRINT_DIGITS]}")
+    return check_name(f"{stem}_{manifest.fingerprint[:FINGERPRINT_DIGITS]}")
 
 
 def open_beside(
     client: MilvusClient, old: HashCollection, name: str, encoder: Encoder, notify: Notify = lambda line: None
 ) -> HashCollection:
-    """Open the new collection, or make one of the old one's kind. ``notify`` as `open_or_create`.
+    """Open the new collection, or create one with the settings of the old one. ``notify`` as in `open_or_create`.
 
     Raises:
-        ConfigError: when it is the old one, or the old one keeps embeddings and the bundle gives none.
-        StoreError: when another model filled it, or Milvus rejects.
+        ConfigError: when it is the old one, or the old one has embeddings and the bundle does not compute them.
+        StoreError: when another model filled it, or Milvus rejects a call.
     """
     manifest = encoder.bundle.manifest
-    if manifest.fingerprint == old.metadata.fingerprint or name == old.name:
+    if manifest.fingerprint == old.metadata.fingerprint:
         raise ConfigError(
-            f"the collection {old.name} was filled by this very bundle; ingest takes in what is new. For another "
-            "model, name another collection",
-            setting="into",
+            f"the collection {old.name} has codes of this bundle already; use ingest to add photos, or reindex with "
+            "the bundle of another model"
         )
+    if name == old.name:
+        raise ConfigError(f"the new collection must have another name than the old one, {name}", setting="into")
     if old.embedding_dim is not None and encoder.embedding_dim is None and not exists(client, name):
         raise ConfigError(
-            f"the collection {old.name} keeps embeddings, and {encoder.bundle.path} gives none; export it again with "
-            "that output"
+            f"the collection {old.name} has embeddings, but the bundle {encoder.bundle.path} does not compute them; "
+            "export it again with the output 'embedding'"
         )
     settings = CollectionSettings(
         index=cast(IndexType, old.index),
@@ -129,14 +142,14 @@ def reindex(
     notify: Notify = lambda line: None,
     progress: Progress = lambda done, total: None,
 ) -> Reindexed:
-    """Take the photos into the new collection, verify it, and compare it with the old one.
+    """Ingest the photos into the new collection, verify it, and compare it with the old one.
 
-    Where a catalog has several listings, call it for each; what is not in yet is `Reindexed.missing`. Rows that were
-    deleted from the old collection on purpose stay out of the new one.
+    Call it for each dataset of the catalog; `Reindexed.missing` counts the rows that are not yet in the new collection.
+    Rows that a user deleted from the old collection are not written to the new one.
 
     Args:
-        folders: of the journals of the old and of the new collection. The old one's need not be there.
-        namespace, photos, part, report, stop, tell, progress: as `ingest`.
+        folders: journal folders of the old and of the new collection. That of the old one need not exist.
+        namespace, photos, part, report, stop, notify, progress: as in `ingest`.
 
     Raises:
         ConfigError, DataError, StoreError, Stopped: as `ingest` and `verify`.
@@ -146,10 +159,10 @@ def reindex(
         deleted = None if before is None else list(before.entries(DELETED))
     journal = Journal.open(folders[1], new.uid)
     try:
-        record.write(folders[1], new.uid)  # not whole, as long as nothing else is said
+        record.write(folders[1], new.uid)  # inconsistent until the end of the run
         if deleted is not None:
-            _keep_out(new, journal, deleted)
-        taken_in = ingest(
+            _copy_deletions(new, journal, deleted)
+        ingested = ingest(
             encoder,
             dataset,
             new,
@@ -165,16 +178,16 @@ def reindex(
         )
         changes = Changes(dataset, namespace, journal, photos, part)
         verification = verify(encoder, dataset, new, changes, sample.verified, sample.seed)
-        seen = look(old, new, sample.compared, sample.split, sample.seed)
-        comparison = compare(old, new, seen.drawn)
+        rows = compare_rows(old, new, sample.compared, sample.split, sample.seed)
+        comparison = compare_models(old, new, rows.sample)
         record.finished(verification.is_consistent).write(folders[1], new.uid)
     finally:
         journal.close()
-    return Reindexed(old.name, new.name, taken_in, verification, seen.missing, comparison)
+    return Reindexed(old.name, new.name, ingested, verification, rows.missing, comparison)
 
 
-def _keep_out(new: HashCollection, journal: Journal, deleted: list[JournalEntry]) -> None:
-    """Make the photos that are out of the new collection on purpose those that are out of the old one."""
+def _copy_deletions(new: HashCollection, journal: Journal, deleted: list[JournalEntry]) -> None:
+    """Make the deleted rows of the new collection those of the old one."""
     out = {one.id for one in deleted}
     journal.forget([one.id for one in journal.entries(DELETED) if one.id not in out])
     known = {one.id: one for one in journal.entries() if one.content_sha and one.id in out}
@@ -184,5 +197,5 @@ def _keep_out(new: HashCollection, journal: Journal, deleted: list[JournalEntry]
 
 
 def _is_that_row(known: JournalEntry | None, deleted: JournalEntry) -> bool:
-    """Whether the new collection has a row of the content that was deleted from the old one."""
+    """Whether the new collection has a row with the content that was deleted from the old one."""
     return known is not None and known.reason != DELETED and known.content_sha == deleted.content_sha

@@ -50,7 +50,7 @@ class Bench:
 
     def distance(self, following: AliasClient) -> int:
         """Of the photo from itself."""
-        return search_file(*following.now(), self.photo).hits[0].distance
+        return search_file(*following.current(), self.photo).hits[0].distance
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_following_takes_the_bundle_of_the_new_one(bench: Bench) -> None:
     bench.fill(1)
     following = bench.following()
     assert bench.distance(following) == 0
-    assert following.now() is following.now(), "opened once"
+    assert following.current() is following.current(), "opened once"
     bench.fill(2)
     assert bench.distance(following) == 0, "with the old bundle it would be some 20 bits"
     bench.fill(2)
@@ -114,7 +114,7 @@ def test_collections_of_earlier_versions_go_on(bench: Bench, monkeypatch: pytest
     opened, encoder = bench.fill(1)
     following = bench.following()
     assert bench.distance(following) == 0
-    assert following.now() is following.now()
+    assert following.current() is following.current()
     assert opened.upsert(rows_of(2, 48)) == 2
     bench.fill(2)
     with pytest.raises(StoreError, match="filled by another"):
@@ -125,10 +125,10 @@ def test_collections_of_earlier_versions_go_on(bench: Bench, monkeypatch: pytest
 def test_one_that_is_gone_is_said_to_be_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, encoder = bench.fill(1)
     following = bench.following()
-    following.now()
+    following.current()
     HashCollection.drop(bench.client, bench.name)
     with pytest.raises(StoreError, match=rf"^there is no collection {bench.name}\."):
-        following.now()
+        following.current()
     with pytest.raises(StoreError, match=rf"^cannot describe the collection {bench.name}: "):
         search_file(opened, encoder, bench.photo)
     bench.fill(2)
@@ -139,4 +139,4 @@ def test_one_that_is_gone_is_said_to_be_gone(bench: Bench, monkeypatch: pytest.M
 
     monkeypatch.setattr(HashCollection, "refers_to_this", busy)
     with pytest.raises(StoreBusy, match="gone for now"):
-        following.now()
+        following.current()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from milvus_fghash.bundle.bundle import read_bundle
 from milvus_fghash.core.codes import hamming
 from milvus_fghash.errors import StoreError
-from milvus_fghash.migration.model_comparison import Comparison, compare, look
+from milvus_fghash.migration.model_comparison import ModelComparison, compare_models, compare_rows
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows
 from tests.helpers.small_bundle import write_small_bundle
@@ -65,14 +65,14 @@ def test_both_models_are_measured_on_the_same_photos_each_asking_for_the_others(
     pair: tuple[HashCollection, HashCollection], labels: list[str], seed: int
 ) -> None:
     rows = fill(pair, len(labels), seed, labels=tuple(labels))
-    seen = look(*pair, sample=100)
-    assert set(seen.drawn) == {key for key, label in zip(rows[0].ids, labels, strict=True) if label}
+    seen = compare_rows(*pair, sample=100)
+    assert set(seen.sample) == {key for key, label in zip(rows[0].ids, labels, strict=True) if label}
     kept = [row for row, label in enumerate(labels) if label and labels.count(label) > 1]
-    found = compare(*pair, seen.drawn)
+    found = compare_models(*pair, seen.sample)
     if not kept:
         assert isinstance(found, str)
         return
-    assert isinstance(found, Comparison)
+    assert isinstance(found, ModelComparison)
     slow = [slow_precisions(one, kept) for one in rows]
     assert [found.old.map_exact, found.new.map_exact] == pytest.approx([np.mean(one) for one in slow])
     apart = np.subtract(slow[1], slow[0])
@@ -83,32 +83,34 @@ def test_both_models_are_measured_on_the_same_photos_each_asking_for_the_others(
 
 def test_a_second_row_of_one_content_does_not_ask_nor_is_it_found(pair: tuple[HashCollection, HashCollection]) -> None:
     fill(pair, 6, 1, labels=("a", "a", "a", "b", "b", "b"), content_shas=("x", "x", "y", "z", "", ""))
-    found = compare(*pair, look(*pair, sample=100).drawn)
-    assert isinstance(found, Comparison)
+    found = compare_models(*pair, compare_rows(*pair, sample=100).sample)
+    assert isinstance(found, ModelComparison)
     assert found.photos == 5
 
 
 def test_the_sample_is_drawn_by_seed_and_split(pair: tuple[HashCollection, HashCollection]) -> None:
     metas = tuple({"split": "test"} if number % 2 else {} for number in range(40))
     rows = fill(pair, 40, 2, labels="a", metas=metas)[0]
-    first, again, other = (look(*pair, sample=10, seed=seed).drawn for seed in (0, 0, 1))
+    first, again, other = (compare_rows(*pair, sample=10, seed=seed).sample for seed in (0, 0, 1))
     assert first == again != other
     assert len(first) == len(set(first)) == 10
-    assert set(look(*pair, sample=30, split="test").drawn) == set(rows.ids[1::2])
-    assert look(*pair).drawn == ()
+    assert set(compare_rows(*pair, sample=30, split="test").sample) == set(rows.ids[1::2])
+    assert compare_rows(*pair).sample == ()
 
 
 def test_classes_of_one_photo_cannot_be_compared(pair: tuple[HashCollection, HashCollection]) -> None:
     fill(pair, 3, 3, labels=("a", "b", ""))
-    assert compare(*pair, look(*pair, sample=9).drawn) == "no two photos of the sample are of one class"
+    assert (
+        compare_models(*pair, compare_rows(*pair, sample=9).sample) == "no two photos of the sample have the same class"
+    )
 
 
 def test_what_is_not_in_both_is_not_compared(pair: tuple[HashCollection, HashCollection]) -> None:
     rows = fill(pair, 30, 4, labels="a")[0]
     pair[1].delete(rows.ids[:12])
-    seen = look(*pair, sample=100)
+    seen = compare_rows(*pair, sample=100)
     assert seen.missing.count == 12
     assert seen.missing.examples == tuple(sorted(rows.paths[:12])[:5])
-    assert set(seen.drawn) == set(rows.ids[12:])
-    with pytest.raises(StoreError, match="is gone meanwhile"):
-        compare(*pair, rows.ids)
+    assert set(seen.sample) == set(rows.ids[12:])
+    with pytest.raises(StoreError, match="was deleted in the meantime"):
+        compare_models(*pair, rows.ids)

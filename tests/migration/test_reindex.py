@@ -94,7 +94,7 @@ def test_the_kind_is_carried_over(catalog: Catalog, tmp_path: Path) -> None:
     first = read_bundle(write_small_bundle(tmp_path / "first", seed=1, outputs=outputs)).manifest
     columns = (Column("price", "double"), Column("brand", "text"))
     old = HashCollection.create(client, name, first, code_hex=True, embedding_dim=3, columns=columns)
-    with pytest.raises(ConfigError, match=r"keeps embeddings, and .* gives none"):
+    with pytest.raises(ConfigError, match=r"has embeddings, but .* does not compute them"):
         open_beside(client, old, f"{name}_2", Encoder.open(write_small_bundle(tmp_path / "without", seed=2)))
     assert not client.has_collection(f"{name}_2")
     second = Encoder.open(write_small_bundle(tmp_path / "with", seed=2, outputs=outputs))
@@ -104,9 +104,9 @@ def test_the_kind_is_carried_over(catalog: Catalog, tmp_path: Path) -> None:
 
 def test_the_same_model_and_the_old_name_are_rejected(change: Change) -> None:
     old = change.catalog.collection
-    with pytest.raises(ConfigError, match="was filled by this very bundle"):
+    with pytest.raises(ConfigError, match="has codes of this bundle already"):
         open_beside(old.client, old, "another", change.catalog.encoder)
-    with pytest.raises(ConfigError, match="name another collection"):
+    with pytest.raises(ConfigError, match="must have another name than the old one"):
         open_beside(old.client, old, old.name, change.encoder)
     change.run()
     third = Encoder.open(write_small_bundle(change.folder.with_name("third"), seed=8))
@@ -158,7 +158,7 @@ def test_photos_that_came_meanwhile_are_caught_up_with(change: Change, alias: st
     with pytest.raises(Inconsistent, match=r"1 rows of .* such as late.png"):
         change.promote(alias)
     done = change.run()
-    assert (done.ingest.stored, done.missing.count, done.missing.unlike) == (2, 0, 0)
+    assert (done.ingest.stored, done.missing.count, done.missing.changed) == (2, 0, 0)
     change.promote(alias)
 
 
@@ -218,7 +218,7 @@ def test_a_run_that_ends_early_is_not_served(change: Change, alias: str, monkeyp
         with pytest.raises(StoreError, match="no more"):
             change.run()
     assert change.new.count() == 16
-    with pytest.raises(Inconsistent, match="is not known to be whole"):
+    with pytest.raises(Inconsistent, match="was not verified"):
         change.promote(alias)
     assert change.run().ingest.unchanged == 16
     change.promote(alias)
@@ -231,7 +231,7 @@ def test_a_later_run_that_is_stopped_takes_the_word_back(change: Change, alias: 
     stop.set()
     with pytest.raises(Stopped):
         change.run(stop=stop)
-    with pytest.raises(Inconsistent, match="is not known to be whole"):
+    with pytest.raises(Inconsistent, match="was not verified"):
         change.promote(alias)
     change.promote(alias, unverified=True)
 
@@ -274,17 +274,17 @@ def test_following_takes_the_bundle_that_fits(change: Change, alias: str, bundle
     promote(client, alias, catalog.collection.name, lambda name: catalog.folder)
     following = AliasClient(client, alias, change.encoder.bundle.path.parent)
     with pytest.raises(BundleError, match=r"none of the bundles in .* made the codes"):
-        following.now()
+        following.current()
     write_small_bundle(change.encoder.bundle.path.with_name("old"), bits=12, seed=0)
     (tmp_path / "bundles" / "broken").mkdir()
     (tmp_path / "bundles" / "broken" / "bundle.json").write_text("{")
-    collection, encoder = first = following.now()
+    collection, encoder = first = following.current()
     assert (collection.name, encoder.bits) == (catalog.collection.name, 12)
-    assert following.now() is first, "opened once"
+    assert following.current() is first, "opened once"
     change.promote(alias)
-    collection, encoder = following.now()
+    collection, encoder = following.current()
     assert (collection.name, encoder.bits) == (change.name, 24)
     assert first[0].count() == N, "what was open stays right"
     assert bundle_for(first[0], change.encoder.bundle.path) == change.encoder.bundle.path, "what is named is taken"
-    with pytest.raises(BundleError, match="is no bundle, and no folder of bundles"):
+    with pytest.raises(BundleError, match="is neither a bundle nor a folder of bundles"):
         bundle_for(first[0], catalog.photos)

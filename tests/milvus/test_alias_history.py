@@ -142,10 +142,10 @@ def test_collections_go_by_their_aliases(lite: MilvusClient, bundle: Path, alias
 
 
 def test_promote_says_what_is_wrong(lite: MilvusClient, bundle: Path, alias: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"no collection waits to become {alias}"):
+    with pytest.raises(ConfigError, match=f"reindex created no collection for {alias}"):
         candidate(lite, alias)
     names = make(lite, bundle, f"{alias}_{'0' * 12}", f"{alias}_{'1' * 12}", f"{alias}_0")
-    with pytest.raises(ConfigError, match="2 collections could become"):
+    with pytest.raises(ConfigError, match="reindex created 2 collections for"):
         candidate(lite, alias)
     advanced(lite, alias, names[0])
     assert candidate(lite, alias) == names[1]
@@ -155,12 +155,12 @@ def test_promote_says_what_is_wrong(lite: MilvusClient, bundle: Path, alias: str
         promote(lite, alias, "nobody", tmp_path.joinpath)
     with pytest.raises(ConfigError, match="invalid collection name"):
         promote(lite, "no-name", names[1], tmp_path.joinpath)
-    with pytest.raises(StoreError, match="not known to have stood for another"):
+    with pytest.raises(StoreError, match="has no previous collection"):
         rollback(lite, alias)
     with pytest.raises(StoreError, match="there is no alias nobody"):
         rollback(lite, "nobody")
     advanced(lite, alias, names[1])
-    with pytest.raises(Inconsistent, match=r"which .* stood for before, is empty"):
+    with pytest.raises(Inconsistent, match=r"the previous collection of .* is empty"):
         rollback(lite, alias)
     assert AliasHistory.of(lite, alias) == AliasHistory(alias, names[1], (names[0],))
 
