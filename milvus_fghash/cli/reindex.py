@@ -33,7 +33,7 @@ from milvus_fghash.errors import Inconsistent
 
 if TYPE_CHECKING:
     from milvus_fghash.datasets.read import Url
-    from milvus_fghash.migration.model_comparison import Comparison
+    from milvus_fghash.migration.model_comparison import ModelComparison
     from milvus_fghash.migration.reindex import Reindexed
 
 
@@ -164,7 +164,7 @@ def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
     click.echo(f"\nNext: {next_step}")
 
 
-def _rows(done: Reindexed, found: Comparison) -> list[dict[str, Any]]:
+def _rows(done: Reindexed, found: ModelComparison) -> list[dict[str, Any]]:
     return [
         {
             "collection": name,
@@ -177,7 +177,7 @@ def _rows(done: Reindexed, found: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _said(found: Comparison) -> str:
+def _said(found: ModelComparison) -> str:
     return (
         f"{found.photos:,} labelled photos of {found.classes:,} classes, each asks for the others: the new model's mAP "
         f"less the old one's is {found.difference:+.4f} (95 %: +-{found.uncertainty:.4f})"

@@ -89,7 +89,7 @@ def test_what_would_be_lost_is_said_and_not_promoted(filled: Run, birds: Path, s
 def test_photos_without_labels_are_not_compared(filled: Run, birds: Path, second: Path) -> None:
     done = document(filled("reindex", second, birds, "--compare-split", "nobody", "--json"))
     assert done["comparison"] is None
-    assert done["not_compared"] == "no row that both have has a label"
+    assert done["not_compared"] == "no row of both versions has a label"
     result = filled("reindex", second, birds, "--compare-sample", "0")
     assert "The models could not be compared: no row" in result.stdout
 

@@ -77,7 +77,7 @@ def test_the_new_collection_holds_the_same_photos_and_is_of_the_same_kind(change
     done = change.run()
     assert (done.ingest.stored, done.ingest.rows_in_collection, done.missing.count) == (N, N, 0)
     assert done.verification.is_consistent
-    assert done.comparison == "no row that both have has a label"
+    assert done.comparison == "no row of both versions has a label"
     new = change.new
     assert (new.bits, new.metadata.fingerprint) == (24, change.encoder.bundle.manifest.fingerprint)
     assert (new.index, new.has_code_hex, new.embedding_dim) == ("BIN_FLAT", False, None)
@@ -169,7 +169,7 @@ def test_changed_photos_are_told_of(change: Change, alias: str) -> None:
     change.catalog.ingest()
     told: list[str] = []
     change.promote(alias, notify=told.append)
-    assert "1 rows are of another content" in told[0]
+    assert "the contents of 1 rows differ" in told[0]
 
 
 def test_what_was_deleted_on_purpose_stays_out(change: Change) -> None:
