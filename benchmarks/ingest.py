@@ -40,10 +40,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the server of the integ
 
 from integration_tests.milvus_server import milvus_server
 from milvus_fghash.core.codes import Codes, differing_bits, pack
-from milvus_fghash.core.images import DEFAULT_LIMITS, load
+from milvus_fghash.core.images import load
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.read import detect, read
-from milvus_fghash.encoding.decode_stream import WORKERS, Photo, decode
+from milvus_fghash.encoding.decode_options import DEFAULT_WORKERS, DecodeOptions
+from milvus_fghash.encoding.decode_stream import Photo, decode
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.ingest.api import ingest
 from milvus_fghash.milvus.collection import HashCollection
@@ -177,7 +178,7 @@ def decoding_alone(bench: Bench) -> float:
     files = (bench.dataset.file(number) for number in range(len(bench)))
     preprocessing = bench.encoder.bundle.manifest.preprocessing
     started = time.perf_counter()
-    with closing(decode(files, preprocessing, DEFAULT_LIMITS, WORKERS)) as decoded:
+    with closing(decode(files, preprocessing, DecodeOptions())) as decoded:
         assert all(isinstance(one, Photo) for one in decoded)
     return time.perf_counter() - started
 
@@ -272,7 +273,7 @@ def report(bench: Bench, repeats: int) -> None:
         rows.append((way, f"{rate[way]:.0f}", runs or "–", f"{rate['ours'] / rate[way]:.2f}", share))
     encoder = bench.encoder
     print(
-        f"{len(bench):,} photos, {os.cpu_count()} cores, {WORKERS} decoders, batches of {encoder.batch_size}, "
+        f"{len(bench):,} photos, {os.cpu_count()} cores, {DEFAULT_WORKERS} decoders, batches of {encoder.batch_size}, "
         f"{encoder.streams} side by side\n"
     )
     print(table(("", "photos/s, median", "runs", "ours / this", "bits that differ from ours"), rows))

@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the small bundle of the
 
 from milvus_fghash.bulk_import.shards.folder import ShardFolder
 from milvus_fghash.bulk_import.shards.parquet import arrow_schema
-from milvus_fghash.bulk_import.shards.writer import Decoding, Ready, ShardWriter, write_behind
+from milvus_fghash.bulk_import.shards.writer import Ready, ShardWriter, write_behind
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.milvus.rows import Rows
 from milvus_fghash.milvus.schema import CollectionMetadata
@@ -102,7 +103,7 @@ def main() -> None:
         root = Path(folder)
         encoder = Encoder.open(write_small_bundle(root / "bundle", bits=64))
         schema = arrow_schema(CollectionMetadata.of(encoder.bundle.manifest), False, None)
-        maker = ShardWriter(encoder, ShardFolder(root / "shards"), schema, Decoding(), threading.Event())
+        maker = ShardWriter(encoder, ShardFolder(root / "shards"), schema, DecodeOptions(), threading.Event())
         table, bare = plain_table(rows, schema), root / "bare.parquet"
 
         def shards() -> None:

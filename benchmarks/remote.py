@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from milvus_fghash.core.images import DEFAULT_LIMITS, Preprocessing
+from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.datasets.sources.location import PhotoLocation, Source
-from milvus_fghash.encoding.decode_stream import AHEAD, WORKERS, Photo, decode
+from milvus_fghash.encoding.decode_options import DEFAULT_WORKERS, DecodeOptions
+from milvus_fghash.encoding.decode_stream import AHEAD, Photo, decode
 
 SERVER = """
 import http.server, sys, time
@@ -62,7 +63,7 @@ def draw(folder: Path, count: int) -> list[Path]:
 def rate(sources: Sequence[Source], workers: int) -> float:
     """Photos a second over the second half: by then, workers have started."""
     half = len(sources) // 2
-    with closing(decode(sources, Preprocessing(), DEFAULT_LIMITS, workers)) as decoded:
+    with closing(decode(sources, Preprocessing(), DecodeOptions(workers=workers))) as decoded:
         assert all(isinstance(one, Photo) for one in itertools.islice(decoded, half))
         start = time.monotonic()
         assert all(isinstance(one, Photo) for one in decoded)
@@ -84,7 +85,7 @@ def main() -> None:
             places = [PhotoLocation(f"{url}/{file.name}", file.name) for file in files]
             ways: dict[str, tuple[Sequence[Source], int]] = {"one after the other": (places[:60], 0)}
             ways |= {f"{workers} workers": (places, workers) for workers in (1, 2, 4, 8, 16)}
-            ways[f"files, {WORKERS} workers"] = (files, WORKERS)
+            ways[f"files, {DEFAULT_WORKERS} workers"] = (files, DEFAULT_WORKERS)
             rates: dict[str, list[float]] = {name: [] for name in ways}
             for _ in range(asked.repeats):
                 for name, (sources, workers) in ways.items():

@@ -100,14 +100,14 @@ class Harness:
                 collection=name,
                 journal=self.folder / name,
                 encoded=self.folder / f"{name}.encoded",
-                batch_rows=BATCH_ROWS,
+                rows_per_write=BATCH_ROWS,
                 plant=plant,
             )
             where, happened = self._first_run(plan, fault, stage or drawn)
             assert _ingest(plan) == 0
             dataset = read("folder", self.photos)
             with closing(Journal.open(plan.journal, collection.uid)) as journal:
-                found = verify(encoder, dataset, collection, Changes(dataset, "", journal), sample=20)
+                found = verify(encoder, collection, Changes(dataset, "", journal), sample=20)
             client.drop_collection(name)
         return Outcome(where, happened, plan.encoded.stat().st_size - N_PHOTOS, found)
 

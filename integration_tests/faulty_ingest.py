@@ -30,7 +30,7 @@ from milvus_fghash.datasets.read import read
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import GraphRuns
 from milvus_fghash.ingest import writer
-from milvus_fghash.ingest.api import IngestOptions, ingest
+from milvus_fghash.ingest.api import IngestOptions, RunContext, ingest
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
 from milvus_fghash.milvus.pymilvus_compat import lower_calls
@@ -54,7 +54,7 @@ class Plan(BaseModel):
     journal: Path
     encoded: Path
     """Gets a byte for each photo that is encoded."""
-    batch_rows: int = 8
+    rows_per_write: int = 8
     stage: Stage | None = None
     """Where something is killed; None: nowhere."""
     victim: Literal["client", "worker", "server"] = "client"
@@ -138,7 +138,7 @@ def main(plan: Plan) -> None:
     encoding: Any = importlib.import_module("milvus_fghash.encoding.encoder")
     original_decode, encoding.decode = encoding.decode, watched_decode
     if plan.plant == "journal first":
-        importlib.import_module("milvus_fghash.ingest.api").__dict__["Writer"] = HastyWriter
+        importlib.import_module("milvus_fghash.ingest.pipeline").__dict__["Writer"] = HastyWriter
     encoder = replace(Encoder.open(plan.bundle, threads=2, for_many=True), batch_size=2)
     with closing(connect(ConnectionConfig(plan.uri))) as client:
         found = HashCollection.open(client, plan.collection, encoder.bundle.manifest)
@@ -147,9 +147,11 @@ def main(plan: Plan) -> None:
                 WatchedEncoder(**vars(encoder)),
                 read("folder", plan.photos),
                 WatchedCollection(**vars(found)),
-                options=IngestOptions(plan.batch_rows, retry=RetryPolicy(300)),
+                RunContext(
+                    options=IngestOptions(rows_per_write=plan.rows_per_write, retry=RetryPolicy(300)),
+                    notify=lambda line: print(line, file=sys.stderr),
+                ),
                 journal=journal,
-                notify=lambda line: print(line, file=sys.stderr),
             )
     print(f"stored {result.stored}", flush=True)
 

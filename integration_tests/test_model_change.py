@@ -226,7 +226,7 @@ def test_a_killed_reindex_goes_on_and_is_not_served_before(
     promote(server, alias, old, tmp_path.joinpath)
 
     def run(program: str) -> subprocess.CompletedProcess[str]:
-        words = ["reindex", str(bundles / "3"), photos, "--collection-name", alias, "--batch-size", "8", "--json"]
+        words = ["reindex", str(bundles / "3"), photos, "--collection-name", alias, "--rows-per-write", "8", "--json"]
         command = [sys.executable, "-c", program, *words, "--journal", str(tmp_path / "journal")]
         return subprocess.run(command, env={**os.environ, **milvus}, capture_output=True, text=True, check=False)
 

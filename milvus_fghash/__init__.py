@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from milvus_fghash.bundle.bundle import read_bundle as read_bundle
     from milvus_fghash.catalog import AddResult as AddResult
     from milvus_fghash.catalog import Catalog as Catalog
-    from milvus_fghash.catalog import Rejection as Rejection
     from milvus_fghash.catalog import RepairResult as RepairResult
     from milvus_fghash.datasets.read import DATASETS as DATASETS
     from milvus_fghash.datasets.read import Dataset as Dataset
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from milvus_fghash.datasets.read import Url as Url
     from milvus_fghash.datasets.read import read_dataset as read_dataset
     from milvus_fghash.dedupe.report import Duplicates as Duplicates
+    from milvus_fghash.encoding.decode_options import DecodeOptions as DecodeOptions
+    from milvus_fghash.encoding.decode_result import Rejected as Rejected
     from milvus_fghash.encoding.encoder import Encoded as Encoded
     from milvus_fghash.encoding.encoder import Encoder as Encoder
     from milvus_fghash.errors import BundleError as BundleError
@@ -85,7 +86,7 @@ _MODULES: Final = {
         "import_shards",
     ),
     "milvus_fghash.bundle.bundle": ("Bundle", "read_bundle"),
-    "milvus_fghash.catalog": ("AddResult", "Catalog", "Rejection", "RepairResult"),
+    "milvus_fghash.catalog": ("AddResult", "Catalog", "RepairResult"),
     "milvus_fghash.recipes.schema": ("Recipe",),
     "milvus_fghash.datasets.read": ("DATASETS", "Dataset", "Selection", "Url", "read_dataset"),
     "milvus_fghash.dedupe.report": ("Duplicates",),
@@ -111,6 +112,8 @@ _MODULES: Final = {
     "milvus_fghash.milvus.collection": ("HashCollection",),
     "milvus_fghash.milvus.settings": ("CollectionSettings",),
     "milvus_fghash.ingest.delete": ("Deletion",),
+    "milvus_fghash.encoding.decode_options": ("DecodeOptions",),
+    "milvus_fghash.encoding.decode_result": ("Rejected",),
     "milvus_fghash.encoding.encoder": ("Encoded", "Encoder"),
     "milvus_fghash.milvus.filters": ("all_of",),
     "milvus_fghash.migration.alias_client": ("AliasClient",),

@@ -26,6 +26,7 @@ from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.dedupe.grouping import Kind
 from milvus_fghash.dedupe.near_search import DELETE_AT_MOST, delete_copies, find_duplicates
 from milvus_fghash.dedupe.report import Duplicates, Keep, redundant_rows
+from milvus_fghash.encoding.decode_result import Rejected
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.errors import ConfigError, check_not_string
@@ -33,7 +34,7 @@ from milvus_fghash.evaluation.evaluate import evaluate_collection
 from milvus_fghash.ingest.api import ingest as run_ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.delete import Deletion, delete_named, delete_where, drop_with_journal
-from milvus_fghash.ingest.options import DEFAULT_OPTIONS, IngestOptions, IngestResult
+from milvus_fghash.ingest.options import DEFAULT_OPTIONS, IngestOptions, IngestResult, RunContext
 from milvus_fghash.ingest.verify import Verification
 from milvus_fghash.ingest.verify import repair as run_repair
 from milvus_fghash.ingest.verify import verify as run_verify
@@ -59,7 +60,7 @@ from milvus_fghash.state.run_record import places_of_photos
 if TYPE_CHECKING:
     from milvus_fghash.evaluation.record import Evaluation
 
-__all__ = ["AddResult", "Catalog", "Rejection", "RepairResult"]
+__all__ = ["AddResult", "Catalog", "RepairResult"]
 
 ADDED: Final = Url("memory://added")
 """Source of the photos that `Catalog.add` takes, as the journal names it. It never loses a photo."""
@@ -67,21 +68,6 @@ SAMPLE: Final = Sample()
 log = logging.getLogger("milvus_fghash")
 Photos = str | Path | Url | Dataset
 """Where photos are: a folder, an archive, a list, a URL of one of these, or what `read_dataset` gave."""
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A photo that was not taken.
-
-    Attributes:
-        path: as it was given.
-        reason: one word, such as ``format`` or ``truncated``.
-        message: one sentence.
-    """
-
-    path: str
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -98,7 +84,7 @@ class AddResult:
     ids: Mapping[str, str]
     stored: int
     unchanged: int
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[Rejected, ...]
 
 
 @dataclass(frozen=True)
@@ -276,10 +262,7 @@ class Catalog:
             Stopped: see ``stop``.
         """
         dataset = _read(photos, layout, split, selection, report)
-        options = _following(options, selection)
-        return self._ingest(
-            dataset, namespace, options, report=None if report is None else Path(report), stop=stop, progress=progress
-        )
+        return self._ingest(dataset, self._context(namespace, options, selection, report, stop, progress))
 
     def add(
         self,
@@ -311,8 +294,8 @@ class Catalog:
         """
         dataset = dataset_in_memory(photos, labels, columns, ADDED)
         alone = replace(options or DEFAULT_OPTIONS, workers=0, prune=False, retry_rejected=True)
-        rejected: list[Rejection] = []
-        done = self._ingest(dataset, namespace, alone, rejected=rejected)
+        rejected: list[Rejected] = []
+        done = self._ingest(dataset, self._context(namespace, alone), rejected)
         out = {one.path for one in rejected}
         ids = {path: photo_id(namespace, path) for path in dataset.paths if path not in out}
         return AddResult(ids, done.stored, done.unchanged, tuple(rejected))
@@ -496,11 +479,10 @@ class Catalog:
             ConfigError, DataError, StoreError, Stopped: as `ingest`.
         """
         dataset, drawn = _read(photos, layout, split, selection), _drawn(seed)
-        options = _following(options, selection)
         if self.exists():
             build_missing(self._connect(), self.name, self._encoder().bundle.manifest, notify=self.notify)
         before = self._verify(dataset, namespace, sample, drawn, repair=True, delete_extra=delete_extra)
-        done = self._ingest(dataset, namespace, options, stop=stop, progress=progress)
+        done = self._ingest(dataset, self._context(namespace, options, selection, None, stop, progress))
         return RepairResult(before, done, self._verify(dataset, namespace, sample, drawn))
 
     def evaluate(
@@ -644,7 +626,6 @@ class Catalog:
             ConfigError, DataError, StoreError, Stopped: as `ingest`.
         """
         dataset = _read(photos, layout, split, selection, report)
-        options = _following(options, selection)
         encoder = bundle if isinstance(bundle, Encoder) else self._load(_path_of(bundle), for_many=True)
         old = self.collection
         name = into or new_name(self.name, old.metadata, encoder.bundle.manifest)
@@ -655,13 +636,8 @@ class Catalog:
             old,
             new,
             (self._journal_folder(old.name), self._journal_folder(new.name)),
-            namespace,
-            options,
+            self._context(namespace, options, selection, report, stop, progress),
             sample or SAMPLE,
-            report=None if report is None else Path(report),
-            stop=stop,
-            notify=self.notify,
-            progress=progress or _nobody,
         )
 
     def promote(self, collection: str | None = None, *, max_missing: int = 0, unverified: bool = False) -> AliasChange:
@@ -778,38 +754,37 @@ class Catalog:
         )
         return self._collection
 
-    def _ingest(
+    def _context(
         self,
-        dataset: Dataset,
         namespace: str,
-        options: IngestOptions,
-        *,
-        report: Path | None = None,
-        rejected: list[Rejection] | None = None,
+        options: IngestOptions | None,
+        selection: Selection = DEFAULT_SELECTION,
+        report: str | Path | None = None,
         stop: threading.Event | None = None,
         progress: Progress | None = None,
-    ) -> IngestResult:
+    ) -> RunContext:
+        """Links that were followed to find photos are followed to read them, too."""
+        options = options or DEFAULT_OPTIONS
+        return RunContext(
+            namespace=namespace,
+            options=replace(options, follow_links=options.follow_links or selection.follow_links),
+            report=None if report is None else Path(report),
+            stop=stop or threading.Event(),
+            notify=self.notify,
+            progress=progress or _nobody,
+        )
+
+    def _ingest(self, dataset: Dataset, context: RunContext, rejected: list[Rejected] | None = None) -> IngestResult:
         encoder = self._encoder()
         columns = requested_columns(self.settings.columns, dataset.extra_columns)
         dataset = dataset.as_columns(columns)  # a value that cannot be is known before a collection is made for it
-        if report is not None:
-            write_atomic(report, b"")  # before a collection is made for a run that cannot report
+        if context.report is not None:
+            write_atomic(context.report, b"")  # before a collection is made for a run that cannot report
         collection = self._open_to_write(encoder, columns)
         with closing(Journal.open(self._journal_folder(collection.name), collection.uid)) as journal:
-            result = run_ingest(
-                encoder,
-                dataset,
-                collection,
-                namespace,
-                options,
-                journal=journal,
-                report=report,
-                stop=stop,
-                notify=self.notify,
-                progress=progress or _nobody,
-            )
+            result = run_ingest(encoder, dataset, collection, context, journal=journal)
             if rejected is not None:
-                rejected += [Rejection(one.path, one.reason, one.message) for one in journal.rejected()]
+                rejected += [Rejected(one.path, one.reason, one.message) for one in journal.rejected()]
         return result
 
     def _verify(
@@ -826,7 +801,7 @@ class Catalog:
         folder = self._journal_folder(collection.name)
         with Journal.open_if_exists(folder, collection.uid) as journal, closing(Journal.in_memory()) as empty:
             changes = Changes(dataset, namespace, journal or empty)
-            found = run_verify(encoder, dataset, collection, changes, sample, seed)
+            found = run_verify(encoder, collection, changes, sample, seed)
             if repair:
                 run_repair(collection, changes.journal, found, delete_extra=delete_extra)
         return found
@@ -843,12 +818,6 @@ def _read(
     if report is not None:
         dataset.keep_apart(Path(report))
     return dataset.split(split) if split else dataset
-
-
-def _following(options: IngestOptions | None, selection: Selection) -> IngestOptions:
-    """Links that were followed to find photos are followed to read them."""
-    options = options or DEFAULT_OPTIONS
-    return replace(options, follow_links=options.follow_links or selection.follow_links)
 
 
 def _nobody(done: int, total: int) -> None:

@@ -38,7 +38,7 @@ class FghashError(Exception):
 
     Attributes:
         setting: name of the setting that helps, or names with blanks between, as the library calls them, such as
-            `batch_rows`; "" where none does.
+            `rows_per_write`; "" where none does.
     """
 
     exit_code = 1

@@ -230,7 +230,7 @@ class TestDuplicates:
         assert catalog.count() == 2
 
 
-@pytest.mark.parametrize("wrong", [{"prune_at_most": 10}, {"batch_rows": 0}, {"prune_at_most": -0.1}])
+@pytest.mark.parametrize("wrong", [{"prune_at_most": 10}, {"rows_per_write": 0}, {"prune_at_most": -0.1}])
 def test_options_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(fg.ConfigError):
         fg.IngestOptions(**wrong)  # type: ignore[arg-type]

@@ -134,7 +134,7 @@ def build_shards(
         )
     finally:  # an interrupted run tells what it did, too
         if report is not None:
-            write_report(report, ((one.path, one.reason, one.message) for one in folder.rejected()))
+            write_report(report, folder.rejected())
     for line in advice(result.reasons):
         notify(line)
     return result

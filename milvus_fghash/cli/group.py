@@ -16,9 +16,6 @@ from milvus_fghash.core.masking import masked
 from milvus_fghash.errors import FghashError, nearest, one_line
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-CALLED_OTHERWISE: Final = {"batch_rows": "batch_size"}
-"""Setting of the library -> parameter of the commands, where the two have different names."""
-
 UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF})
 """What a stream says that takes no more. Of files, the library tells by itself."""
 
@@ -90,7 +87,7 @@ def _option_for(settings: str, command: click.Command | None) -> str:
         for parameter in one.params
         if isinstance(parameter, click.Option)
     }
-    wanted = [CALLED_OTHERWISE.get(setting, setting) for setting in settings.split()]
+    wanted = settings.split()
     found = [options[setting] for setting in wanted if setting in options]
     return f" ({', '.join(found)})" if found else ""
 

@@ -12,7 +12,6 @@ from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import (
     PHOTOS,
     READABLE_FOLDER,
-    batch_size_option,
     consistency_option,
     decoding_options,
     encoder_options,
@@ -25,6 +24,7 @@ from milvus_fghash.cli.options import (
     report_option,
     retry_option,
     row_options,
+    rows_per_write_option,
     split_option,
 )
 from milvus_fghash.cli.output import show_json, show_record
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @index_options
 @namespace_option
 @row_options
-@batch_size_option
+@rows_per_write_option
 @encoder_options
 @decoding_options
 @report_option
@@ -79,7 +79,7 @@ def ingest(
     phash: bool | None,
     columns: tuple[str, ...],
     partition_key: str | None,
-    batch_size: int,
+    rows_per_write: int,
     provider: str | None,
     threads: int,
     encode_timeout: float,
@@ -109,7 +109,6 @@ def ingest(
     """
     if drop_if_exists and not yes:
         raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
-    from milvus_fghash.encoding.decode_stream import WORKERS
     from milvus_fghash.ingest.api import IngestOptions
     from milvus_fghash.milvus.retry import RetryPolicy
     from milvus_fghash.milvus.settings import CollectionSettings
@@ -127,9 +126,9 @@ def ingest(
         consistency=consistency,
     )
     options = IngestOptions(
-        batch_rows=batch_size,
-        workers=WORKERS if workers is None else workers,
-        timeout=decode_timeout,
+        rows_per_write=rows_per_write,
+        workers=workers,
+        decode_timeout=decode_timeout,
         retry_rejected=retry_rejected,
         prune=prune,
         prune_at_most=prune_at_most,

@@ -100,8 +100,8 @@ journal_option = click.option(
     help="Folder that remembers what Milvus has.  [default: beside the Milvus Lite file; of a server, below "
     "~/.local/state/milvus-fghash]",
 )
-batch_size_option = click.option(
-    "--batch-size", type=click.IntRange(1, 4096), default=128, help="Rows written together."
+rows_per_write_option = click.option(
+    "--rows-per-write", type=click.IntRange(1, 4096), default=1000, help="Most rows in one write to Milvus."
 )
 report_option = click.option("--report", type=NEW_PATH, help="File for one line of JSON for each rejected photo.")
 retry_option = click.option(

@@ -12,7 +12,6 @@ from milvus_fghash.cli.connection import Connection, milvus_options
 from milvus_fghash.cli.options import (
     PHOTOS,
     READABLE_FOLDER,
-    batch_size_option,
     decoding_options,
     encoder_options,
     journal_option,
@@ -22,6 +21,7 @@ from milvus_fghash.cli.options import (
     reject_too_many,
     report_option,
     retry_option,
+    rows_per_write_option,
     split_option,
 )
 from milvus_fghash.cli.output import show_json, show_record, show_table
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @photo_options()
 @split_option
 @namespace_option
-@batch_size_option
+@rows_per_write_option
 @encoder_options
 @decoding_options
 @report_option
@@ -67,7 +67,7 @@ def reindex(
     reading: PhotoOptions,
     split: str | None,
     namespace: str,
-    batch_size: int,
+    rows_per_write: int,
     provider: str | None,
     threads: int,
     encode_timeout: float,
@@ -99,7 +99,6 @@ def reindex(
     \b
     Example: milvus-fghash reindex bundles/birds-2 photos --collection-name birds
     """
-    from milvus_fghash.encoding.decode_stream import WORKERS
     from milvus_fghash.encoding.encoder import Encoder
     from milvus_fghash.ingest.api import IngestOptions
     from milvus_fghash.migration.reindex import Sample
@@ -109,9 +108,9 @@ def reindex(
     dataset = found.split(split) if split else found
     encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
     options = IngestOptions(
-        batch_rows=batch_size,
-        workers=WORKERS if workers is None else workers,
-        timeout=decode_timeout,
+        rows_per_write=rows_per_write,
+        workers=workers,
+        decode_timeout=decode_timeout,
         retry=RetryPolicy(retry),
     )
     notify_found(found)

@@ -120,7 +120,7 @@ def build(
     dataset = found.split(split) if split else found
     options = ShardOptions(
         workers=workers,
-        timeout=decode_timeout,
+        decode_timeout=decode_timeout,
         shard_rows=shard_rows,
         code_hex=code_hex,
         embedding=embedding,

@@ -11,13 +11,14 @@ from typing import Final
 from milvus_fghash._version import __version__
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import code_bytes, hamming
-from milvus_fghash.core.images import DEFAULT_LIMITS, Preprocessing
+from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.core.perceptual_hash import BITS, MAX_COPY_DISTANCE, NO_HASH, phash_to_hex
 from milvus_fghash.datasets.tables.columns import own_id
 from milvus_fghash.dedupe.grouping import Census, Kind, compare_locally, find_groups
 from milvus_fghash.dedupe.report import Duplicates, Group, Keep, Member, copies, copies_of, tally
 from milvus_fghash.dedupe.union_find import RowNumbers
-from milvus_fghash.encoding.decode_stream import Photo, decode, workers_for
+from milvus_fghash.encoding.decode_options import DecodeOptions
+from milvus_fghash.encoding.decode_stream import Photo, decode
 from milvus_fghash.errors import ConfigError, Inconsistent, StoreError, TooManyDeleted
 from milvus_fghash.ingest.delete import delete_ids
 from milvus_fghash.milvus.collection import HashCollection
@@ -269,7 +270,7 @@ def _read_phashes(
     for folder in folders:
         file_of = {row: file for row in left if (file := photo_file(folder, rows.paths[row]))}
         found = set()
-        with closing(decode(file_of.values(), Preprocessing(), DEFAULT_LIMITS, workers_for(len(file_of)))) as photos:
+        with closing(decode(file_of.values(), Preprocessing(), DecodeOptions().for_photos(len(file_of)))) as photos:
             for done, (row, photo) in enumerate(zip(file_of, photos, strict=True), 1):
                 if isinstance(photo, Photo) and photo.content_sha == rows.content_shas[row]:
                     found.add(row)

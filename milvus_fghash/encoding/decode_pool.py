@@ -20,10 +20,11 @@ from typing import Final
 
 import numpy as np
 
-from milvus_fghash.core.images import Limits, Preprocessing
+from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.datasets.sources.location import InMemory, InvalidSource, PhotoLocation, Source
 from milvus_fghash.datasets.tables.columns import is_int64
-from milvus_fghash.encoding.decode_result import Photo, Rejected, decode_one, shown
+from milvus_fghash.encoding.decode_options import DecodeOptions
+from milvus_fghash.encoding.decode_result import Photo, RejectedSource, decode_one, shown
 from milvus_fghash.encoding.decode_worker import READY, Setup, source_to_bytes
 from milvus_fghash.errors import ConfigError
 
@@ -85,17 +86,17 @@ class DecoderPool:
     `step`.
     """
 
-    def __init__(self, preprocessing: Preprocessing, limits: Limits, workers: int, timeout: float) -> None:
-        self.preprocessing, self.limits, self.timeout = preprocessing, limits, timeout
-        self.most = workers
+    def __init__(self, preprocessing: Preprocessing, options: DecodeOptions) -> None:
+        self.preprocessing, self.limits, self.timeout = preprocessing, options.limits, options.decode_timeout
+        self.most = options.worker_count
         self._setup = Setup(
-            preprocessing=preprocessing, limits=limits, slots=AHEAD, timeout=timeout, parent=os.getpid()
+            preprocessing=preprocessing, limits=self.limits, slots=AHEAD, timeout=self.timeout, parent=os.getpid()
         ).model_dump_json()
         self._shape = (preprocessing.size, preprocessing.size, 3)
         self._workers: list[_Worker] = []
         self._waiting: deque[_Task] = deque()
         self._failed_starts = 0
-        self._done: list[Photo | Rejected] = []
+        self._done: list[Photo | RejectedSource] = []
 
     def add(self, row: int, source: Source) -> None:
         """Have a photo decoded; `step` gives it in time."""
@@ -105,7 +106,7 @@ class DecoderPool:
         else:
             self._waiting.append(_Task(row, source))
 
-    def step(self, patient: bool) -> list[Photo | Rejected]:
+    def step(self, patient: bool) -> list[Photo | RejectedSource]:
         """Hand out photos and gather what is done, in any order.
 
         Args:
@@ -224,7 +225,7 @@ class DecoderPool:
             self._give(fresh, again)
 
     def _reject(self, task: _Task, reason: str, message: str) -> None:
-        self._done.append(Rejected(shown(task.source), reason, message, task.row))
+        self._done.append(RejectedSource(shown(task.source), reason, message, task.row))
 
     def _start(self) -> _Worker:
         with ExitStack() as undone:

@@ -1,4 +1,4 @@
-"""What becomes of a photo file: a `Photo` or a `Rejected`."""
+"""The result of decoding a photo: a `Photo` or a `Rejected`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SkipValidation
 
 from milvus_fghash.core.image_formats import EXTRA
 from milvus_fghash.core.images import Limits, Preprocessing, open_rgb, prepare, read_file
@@ -20,31 +21,40 @@ from milvus_fghash.errors import ImageRejected
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file that was not taken.
+    """A photo that was not accepted.
 
     Attributes:
-        path: as it was given; of a place, how it is shown.
-        reason: one word, as in `ImageRejected`; or `timeout` (over the time for one photo) or `crash` (two processes
-            died of it), which only workers know.
+        path: as it was given; of a photo that is not a file, the location as messages show it.
+        reason: one word, such as ``format`` or ``truncated`` (`ImageRejected`), ``timeout`` (decoding took too long) or
+            ``crash`` (two worker processes died while they decoded it).
         message: one sentence.
-        row: its position among the paths.
     """
 
-    path: str
+    path: SkipValidation[str]  # file names need not be UTF-8
     reason: str
-    message: str
+    message: SkipValidation[str]
+
+
+@dataclass(frozen=True)
+class RejectedSource(Rejected):
+    """`Rejected` by the decoder.
+
+    Attributes:
+        row: position among the sources.
+    """
+
     row: int
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A file that was decoded.
+    """A photo that was decoded.
 
     Attributes:
-        row: its position among the paths.
+        row: position among the sources.
         pixels: (size, size, 3) uint8.
-        content_sha: SHA-256 of the file, of the same bytes that were decoded.
-        phash: perceptual hash of the whole picture.
+        content_sha: SHA-256 of the bytes that were decoded.
+        phash: perceptual hash of the whole photo.
     """
 
     row: int
@@ -55,24 +65,26 @@ class Photo:
 
 def decode_one(
     row: int, source: Source | PendingRead, preprocessing: Preprocessing, limits: Limits
-) -> Photo | Rejected:
-    """A photo that takes more memory than there is, or than a worker may take, is rejected as `broken`."""
+) -> Photo | RejectedSource:
+    """Decode a photo. One that needs more memory than there is, or than a worker may use, is rejected as `broken`."""
     try:
         data = read_file(source, limits) if isinstance(source, Path) else read_source(source, limits.max_bytes)
         image = open_rgb(data, limits, preprocessing)
         pixels, phash = prepare(image, preprocessing), perceptual_hash(image)
     except ImageRejected as error:
-        return Rejected(shown(source), error.reason, str(error), row)
+        return RejectedSource(shown(source), error.reason, str(error), row)
     except MemoryError:  # outside Pillow's decoders, whose own `load` rejects
-        return Rejected(shown(source), "broken", "the image cannot be decoded: it takes more memory than there is", row)
+        return RejectedSource(
+            shown(source), "broken", "the image cannot be decoded: it takes more memory than there is", row
+        )
     return Photo(row, pixels, hashlib.sha256(data).hexdigest(), phash)
 
 
 def advice(reasons: Mapping[str, int]) -> Iterator[str]:
-    """What a person can do about photos that were rejected, where it is the same for all of a reason.
+    """What to do about rejected photos, for reasons that have one remedy.
 
     Args:
-        reasons: how many photos were rejected for which reason.
+        reasons: reason -> number of rejected photos.
     """
     if extra := reasons.get("extra"):
         install = f"pip install 'milvus-fghash[{EXTRA}]'"
@@ -82,5 +94,5 @@ def advice(reasons: Mapping[str, int]) -> Iterator[str]:
 
 
 def shown(source: Source | PendingRead) -> str:
-    """How a photo's place is called in reports."""
+    """How reports show the location of a photo."""
     return str(source) if isinstance(source, Path) else source.display_name

@@ -1,71 +1,47 @@
-"""Photos -> pixels, in order: here, or in processes that are a bounded way ahead of who takes them."""
+"""Photos -> pixels, in order: in this process, or in worker processes that decode a bounded number of photos ahead."""
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from typing import Final
 
-from milvus_fghash.core.images import Limits, Preprocessing
+from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.datasets.sources.location import Source
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_pool import AHEAD, DecoderPool
-from milvus_fghash.encoding.decode_result import Photo, Rejected, decode_one
-from milvus_fghash.errors import ConfigError
+from milvus_fghash.encoding.decode_result import Photo, Rejected, RejectedSource, decode_one
 
-__all__ = ["AHEAD", "FEW", "TIMEOUT", "WORKERS", "Photo", "Rejected", "batches", "decode", "workers_for"]
-
-WORKERS: Final = min(8, os.cpu_count() or 1) if os.name == "posix" else 0
-"""Processes, unless another number is asked for."""
-TIMEOUT: Final = 30.0
-"""Seconds for one photo."""
-LONGEST_TIMEOUT: Final = 86_400.0
-FEW: Final = 64
-"""Photos that are decoded sooner here than processes have started."""
-
-
-def workers_for(count: int) -> int:
-    """How many workers are worth their start for ``count`` photos that can be trusted not to crash a decoder."""
-    return WORKERS if count > FEW else 0
+__all__ = ["AHEAD", "Photo", "Rejected", "RejectedSource", "batches", "decode"]
 
 
 def decode(
-    sources: Iterable[Source], preprocessing: Preprocessing, limits: Limits, workers: int = 0, timeout: float = TIMEOUT
-) -> Generator[Photo | Rejected, None, None]:
-    """One `Photo` or `Rejected` for each source, in their order.
+    sources: Iterable[Source], preprocessing: Preprocessing, options: DecodeOptions
+) -> Generator[Photo | RejectedSource, None, None]:
+    """One `Photo` or `RejectedSource` for each source, in their order.
 
-    With workers, a photo that crashes its decoder, hangs it or fills its memory (`decode_worker.memory_for`) costs only
-    itself. At most ``AHEAD`` photos for each worker are asked for before they are taken; whoever stops early closes the
-    iterator, which ends the workers.
-
-    Args:
-        workers: processes that decode; 0 decodes in this one, each photo when it is taken.
-        timeout: seconds after which a worker is ended and its photo rejected; without workers there is no limit.
+    With workers, a photo that crashes its decoder, hangs it or fills its memory (`decode_worker.memory_for`) is the
+    only one that is rejected. At most ``AHEAD`` sources per worker are read ahead of the caller. A caller that stops
+    early closes the iterator, which ends the workers.
 
     Raises:
-        ConfigError: when workers or timeout cannot be, or no worker starts.
+        ConfigError: when no worker starts.
     """
-    if workers < 0 or not 0 < timeout <= LONGEST_TIMEOUT:
-        raise ConfigError(
-            f"workers must be 0 or more, and the timeout above 0 and at most {LONGEST_TIMEOUT:.0f} seconds; got "
-            f"{workers} and {timeout}"
-        )
-    if workers:
-        return _decode_ahead(sources, DecoderPool(preprocessing, limits, workers, timeout))
-    return (decode_one(row, source, preprocessing, limits) for row, source in enumerate(sources))
+    if not options.worker_count:
+        return (decode_one(row, source, preprocessing, options.limits) for row, source in enumerate(sources))
+    return _decode_ahead(sources, DecoderPool(preprocessing, options))
 
 
-def _decode_ahead(sources: Iterable[Source], pool: DecoderPool) -> Generator[Photo | Rejected, None, None]:
+def _decode_ahead(sources: Iterable[Source], pool: DecoderPool) -> Generator[Photo | RejectedSource, None, None]:
     numbered = enumerate(sources)
-    asked = 0
-    done: dict[int, Photo | Rejected] = {}
+    requested = 0
+    done: dict[int, Photo | RejectedSource] = {}
     with closing(pool):
         for row in itertools.count():
-            for next_row, source in itertools.islice(numbered, row + pool.most * AHEAD - asked):
+            for next_row, source in itertools.islice(numbered, row + pool.most * AHEAD - requested):
                 pool.add(next_row, source)
-                asked += 1
-            if row == asked:
+                requested += 1
+            if row == requested:
                 return
             done |= {one.row: one for one in pool.step(patient=row not in done)}
             while row not in done:
@@ -74,9 +50,9 @@ def _decode_ahead(sources: Iterable[Source], pool: DecoderPool) -> Generator[Pho
 
 
 def batches(
-    decoded: Iterable[Photo | Rejected], size: int, reject: Callable[[Rejected], object]
+    decoded: Iterable[Photo | RejectedSource], size: int, reject: Callable[[RejectedSource], object]
 ) -> Iterator[list[Photo]]:
-    """Photos in groups of ``size``; each rejected file is handed to ``reject`` instead."""
+    """Photos in groups of ``size``; each rejected photo is passed to ``reject`` instead."""
     batch: list[Photo] = []
     for one in decoded:
         if isinstance(one, Rejected):

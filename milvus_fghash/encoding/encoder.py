@@ -22,7 +22,8 @@ from milvus_fghash.core.images import DEFAULT_LIMITS, Limits, load, prepare, upr
 from milvus_fghash.datasets.in_memory import ImageLike, source_of
 from milvus_fghash.datasets.sources.location import PhotoLocation, Source
 from milvus_fghash.datasets.sources.reader import read_source
-from milvus_fghash.encoding.decode_stream import TIMEOUT, Photo, Rejected, batches, decode, workers_for
+from milvus_fghash.encoding.decode_options import DEFAULT_DECODE_OPTIONS, DecodeOptions
+from milvus_fghash.encoding.decode_stream import Photo, Rejected, RejectedSource, batches, decode
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT, GraphRuns, check_timeout
 from milvus_fghash.encoding.session import open_session
 from milvus_fghash.errors import BundleError, CodeError, ConfigError, ImageRejected, check_not_string
@@ -52,7 +53,7 @@ class Encoded:
     codes: Codes
     rows: NDArray[np.int64]
     content_shas: tuple[str, ...]
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedSource, ...]
     phashes: tuple[int, ...] = ()
 
 
@@ -272,11 +273,9 @@ class Encoder:
         self,
         sources: Iterable[Source],
         *more: str,
-        reject: Callable[[Rejected], object],
+        reject: Callable[[RejectedSource], object],
         wanted: Callable[[Photo], bool] = lambda photo: True,
-        limits: Limits = DEFAULT_LIMITS,
-        workers: int = 0,
-        timeout: float = TIMEOUT,
+        options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
         together: int | None = None,
         ahead: int | None = None,
     ) -> Generator[tuple[Sequence[Photo], tuple[NDArray[Any], ...]], None, None]:
@@ -289,7 +288,7 @@ class Encoder:
             more, ahead: as in `encode_batches`.
         """
         preprocessing = self.bundle.manifest.preprocessing
-        with closing(decode(sources, preprocessing, limits, workers, timeout)) as decoded:
+        with closing(decode(sources, preprocessing, options)) as decoded:
             kept = (one for one in decoded if isinstance(one, Rejected) or wanted(one))
             groups = batches(kept, together or self.batch_size, reject)
             with closing(self.encode_batches(groups, *more, ahead=ahead)) as encoded:
@@ -298,9 +297,8 @@ class Encoder:
     def encode_files(
         self,
         paths: Sequence[Source],
-        limits: Limits = DEFAULT_LIMITS,
-        workers: int | None = None,
-        timeout: float = TIMEOUT,
+        options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
+        *,
         progress: Progress = lambda done, total: None,
     ) -> Encoded:
         """Files and places -> codes; those that cannot be decoded are listed, not raised.
@@ -314,12 +312,10 @@ class Encoder:
             ConfigError: when no worker starts.
             CodeError, BundleError: as `run`.
         """
-        workers = workers_for(len(paths)) if workers is None else workers
-        rejected: list[Rejected] = []
+        rejected: list[RejectedSource] = []
         columns = self.empty_columns()
-        with closing(
-            self.encode_sources(paths, reject=rejected.append, limits=limits, workers=workers, timeout=timeout)
-        ) as encoded:
+        options = options.for_photos(len(paths))
+        with closing(self.encode_sources(paths, reject=rejected.append, options=options)) as encoded:
             for photos, outputs in encoded:
                 columns.add(photos, outputs)
                 progress(len(columns) + len(rejected), len(paths))

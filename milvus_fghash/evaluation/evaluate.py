@@ -17,8 +17,8 @@ import numpy as np
 from milvus_fghash.bundle.bundle import LearnedCodes
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes, code_bytes, hamming
-from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.datasets.dataset import Dataset, split_names
+from milvus_fghash.encoding.decode_options import DEFAULT_DECODE_OPTIONS, DecodeOptions
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError, StoreError
 from milvus_fghash.evaluation.record import PLACES, Evaluation, EvaluationRecord, GalleryKind, Subject, evaluate_codes
@@ -61,7 +61,7 @@ def evaluate_bundle(
     dataset_name: str,
     gallery_split: str = "train",
     query_split: str = "test",
-    limits: Limits = DEFAULT_LIMITS,
+    options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
     places: Sequence[int] = PLACES,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
@@ -80,8 +80,8 @@ def evaluate_bundle(
             setting="query_split gallery_split",
         )
     stored = dataset.split(gallery_split)
-    queries = _encode(encoder, dataset.split(query_split), limits, "query", progress)
-    gallery = _encode(encoder, stored, limits, "gallery", progress)
+    queries = _encode(encoder, dataset.split(query_split), options, "query", progress)
+    gallery = _encode(encoder, stored, options, "gallery", progress)
     subject = _subject(encoder, dataset_name, gallery_split, query_split)
     encoded = _judge(queries, gallery, subject, "encoded", "network", places)
     learned = encoder.bundle.learned()
@@ -105,7 +105,7 @@ def evaluate_collection(
     query_split: str = "test",
     filter: str = "",
     checked_queries: int = 32,
-    limits: Limits = DEFAULT_LIMITS,
+    options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
     places: Sequence[int] = PLACES,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
@@ -126,7 +126,7 @@ def evaluate_collection(
     """
     collection.check_model(encoder.bundle.manifest)
     collection.check_filter(filter)  # before all photos are encoded
-    queries = _encode(encoder, dataset.split(query_split), limits, "query", progress)
+    queries = _encode(encoder, dataset.split(query_split), options, "query", progress)
     ids, gallery = _read(collection, filter)
     rows = np.unique(np.linspace(0, len(queries.codes) - 1, min(checked_queries, len(queries.codes))).astype(int))
     compared = check_distances(collection, queries.codes[rows], ids, gallery.codes, filter)
@@ -215,8 +215,8 @@ def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Co
     return tuple(ids[row] for row in order), read.take(order)
 
 
-def _encode(encoder: Encoder, photos: Dataset, limits: Limits, role: str, progress: Progress) -> _Coded:
-    encoded = encoder.encode_files([photos.source(row) for row in range(len(photos))], limits, progress=progress)
+def _encode(encoder: Encoder, photos: Dataset, options: DecodeOptions, role: str, progress: Progress) -> _Coded:
+    encoded = encoder.encode_files([photos.source(row) for row in range(len(photos))], options, progress=progress)
     if not len(encoded.codes):
         first = encoded.rejected[0]
         raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")

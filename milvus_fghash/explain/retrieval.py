@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes, Logits, code_bytes, hamming
-from milvus_fghash.core.images import DEFAULT_LIMITS
-from milvus_fghash.encoding.decode_stream import Rejected, batches, decode, workers_for
+from milvus_fghash.encoding.decode_options import DecodeOptions
+from milvus_fghash.encoding.decode_stream import RejectedSource, batches, decode
 from milvus_fghash.explain.model import BATCH, Model
 
 
@@ -31,7 +31,7 @@ class Coded:
     rows: NDArray[np.int64]
     codes: Codes
     bit_scores: Logits
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedSource, ...]
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Retrieved:
 
 def encode(model: Model, files: Sequence[Path], report: Progress = lambda done, total: None) -> Coded:
     """Files -> codes and bit scores of a model; those that cannot be decoded are listed, not raised."""
-    rejected: list[Rejected] = []
+    rejected: list[RejectedSource] = []
     rows: list[int] = []
     codes = [np.zeros((0, code_bytes(model.bits)), np.uint8)]
     bit_scores = [np.zeros((0, model.bits), np.float32)]
-    with closing(decode(files, model.preprocessing, DEFAULT_LIMITS, workers_for(len(files)))) as decoded:
+    with closing(decode(files, model.preprocessing, DecodeOptions().for_photos(len(files)))) as decoded:
         for photos in batches(decoded, BATCH, rejected.append):
             answers = model.run(np.stack([photo.pixels for photo in photos]))
             codes.append(answers.codes)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.sources.location import Url, protocol_of
+from milvus_fghash.datasets.sources.location import protocol_of
 from milvus_fghash.errors import DataError
 from milvus_fghash.ingest.remote_revisions import versions_in_parts
 from milvus_fghash.milvus.rows import photo_id
@@ -61,14 +61,8 @@ class Changes:
     dataset: Dataset
     namespace: str
     journal: Journal
-    photos: Path | Url | None = None
-    """Where the listing comes from, which tells it from others of the collection; None: its folder."""
-    part: str = ""
-    """The split that was asked for. A photo of another part is not missed in this one."""
     retry_rejected: bool = False
     """Whether to try again what was rejected or deleted, though it is the same."""
-    reject: Callable[[JournalEntry], object] = lambda entry: None
-    """Called with a photo that is listed again."""
     stop: threading.Event = field(default_factory=threading.Event)
     unchanged: int = 0
     """Photos so far that have a row, and are the same."""
@@ -96,12 +90,16 @@ class Changes:
     @property
     def described(self) -> dict[str, str]:
         """The source of the photos, as journal and records have it."""
-        place = self.photos or self.dataset.origin
-        photos = str(place.resolve() if isinstance(place, Path) else place)
-        return {"photos": photos, "part": self.part or self.dataset.selected_splits, "namespace": self.namespace}
+        origin = self.dataset.origin
+        photos = str(origin.resolve() if isinstance(origin, Path) else origin)
+        return {"photos": photos, "part": self.dataset.selected_splits, "namespace": self.namespace}
 
-    def todo(self) -> Iterator[PendingPhoto]:
-        """Photos that are new, changed, or to be tried again, in the order of the listing."""
+    def todo(self) -> Iterator[PendingPhoto | JournalEntry]:
+        """Photos that are new, changed, or to be tried again, in the order of the dataset.
+
+        A photo that the dataset has more than once is yielded once; each repetition is yielded as a journal entry that
+        rejects it.
+        """
         for rows, versions in versions_in_parts(self.dataset, LOOKED_UP):
             ids = [self.id(row) for row in rows]
             lookup, shared = self.journal.mark_seen(self.source, ids), self._shared(ids)
@@ -111,7 +109,7 @@ class Changes:
                     return
                 stamp, entry = self._stamp(row, version), lookup.entries.get(key)
                 if twice:
-                    self._reject_again(row, key, stamp)
+                    yield self._duplicate(row, key, stamp)
                 elif entry is None or not self._is_done(entry, stamp):
                     self.replacing += key in shared
                     was_deleted = entry is not None and entry.reason == DELETED and not self.retry_rejected
@@ -225,13 +223,13 @@ class Changes:
         facts = json.dumps([self.dataset.labels[row], self._own_meta(row), *([told] if told else [])]).encode()
         return hashlib.blake2b(facts, digest_size=8).hexdigest()
 
-    def _reject_again(self, row: int, key: str, stamp: str) -> None:
-        """The journal has one entry for an id, so that of a photo listed again stands under another."""
+    def _duplicate(self, row: int, key: str, stamp: str) -> JournalEntry:
+        """The journal has one entry per id, so that of a repetition is kept under another key."""
         path = self.dataset.paths[row]
         key = f"{key} {self.dataset.ids[row]}"
         self.journal.mark_seen(self.source, [key])
         message = f"{path} stands in the list more than once; its first line counts"
-        self.reject(JournalEntry(key, path, stamp, reason="twice", message=message))
+        return JournalEntry(key, path, stamp, reason="twice", message=message)
 
 
 def _is_there(photos: str) -> bool:

@@ -1,44 +1,54 @@
-"""How photos are taken in, and what came of it."""
+"""The options of an ingest, what its runs share, and its result."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
-from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
-from milvus_fghash.encoding.decode_stream import TIMEOUT, WORKERS
+from milvus_fghash.core.callbacks import Notify, Progress
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.milvus.retry import RetryPolicy
 
 
-@dataclass(frozen=True)
-class IngestOptions:
-    """How photos are taken in."""
+@dataclass(frozen=True, kw_only=True)
+class IngestOptions(DecodeOptions):
+    """How photos are ingested. The attributes of `DecodeOptions` are options, too.
 
-    batch_rows: int = 1000
-    """Rows of one write. With the longest paths and labels these are 6 MB; Milvus takes 64."""
-    limits: Limits = DEFAULT_LIMITS
-    workers: int = WORKERS
-    """Processes that decode, as in `decode`; 0 decodes in this one."""
-    timeout: float = TIMEOUT
-    """Seconds for one photo, where there are workers."""
+    Attributes:
+        rows_per_write: most rows in one write to Milvus. With the longest paths and labels, 1,000 rows have 6 MB;
+            Milvus accepts 64 MB.
+        retry_rejected: try photos again that were rejected, or whose rows were deleted, although the file is unchanged.
+        prune: delete the rows of photos that the dataset no longer has.
+        prune_at_most: do not prune when more than this fraction of the photos has vanished (for example an unmounted
+            disk), 0 to 1.
+        retry: how long to wait for a Milvus that is unavailable or overloaded.
+
+    Raises:
+        ConfigError: when a number is out of range.
+
+    Example:
+        >>> IngestOptions(workers=2, prune=True).prune_at_most
+        0.5
+    """
+
+    rows_per_write: int = 1000
     retry_rejected: bool = False
-    """Try again what was rejected before, or whose row was deleted on purpose, though the file is the same."""
-    follow_links: bool = False
-    """Take photos in that a link brings in from outside the listing's folder. Else they are rejected."""
     prune: bool = False
-    """Delete the rows of photos that the listing no longer has."""
     prune_at_most: float = 0.5
-    """Part of a source's photos above which nothing is pruned: a disk that is not mounted looks like that."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    """With a Milvus that is gone or overloaded."""
 
     def __post_init__(self) -> None:
-        if self.batch_rows < 1:
-            raise ConfigError(f"a batch has at least one row, got {self.batch_rows}", setting="batch_rows")
+        super().__post_init__()
+        if self.rows_per_write < 1:
+            raise ConfigError(
+                f"a write has at least one row, got {self.rows_per_write} rows per write", setting="rows_per_write"
+            )
         if not 0 <= self.prune_at_most <= 1:
             raise ConfigError(
-                f"the fraction of photos above which nothing is pruned must be 0 to 1, got {self.prune_at_most}",
+                f"the largest fraction of photos to prune must be 0 to 1, got {self.prune_at_most}",
                 setting="prune_at_most",
             )
 
@@ -46,25 +56,52 @@ class IngestOptions:
 DEFAULT_OPTIONS: Final = IngestOptions()
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What the runs over one dataset share: ingest, reindex.
+
+    Attributes:
+        namespace: part of every id, so that folders with the same file names can share a collection.
+        options: how photos are ingested.
+        report: file for one line of JSON (path, reason, message) for each rejected photo.
+        stop: when it is set, photos in progress are finished and written, and the run ends with `Stopped`. A run that
+            fails sets it, too.
+        notify: called with each message for the user.
+        progress: called with the number of photos done, and the total.
+    """
+
+    namespace: str = ""
+    options: IngestOptions = DEFAULT_OPTIONS
+    report: Path | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    notify: Notify = lambda message: None
+    progress: Progress = lambda done, total: None
+
+
 @dataclass(frozen=True)
 class IngestResult:
-    """What an ingest did."""
+    """What an ingest did.
+
+    Attributes:
+        stored: rows written, of new and of changed photos.
+        unchanged: photos that have a row and are the same.
+        rejected: photos that were not accepted, by this run or an earlier one.
+        reasons: reason -> number of rejected photos.
+        deleted: photos whose rows were deleted, and that are not ingested again until their content changes.
+        vanished: photos of earlier runs that the dataset no longer has.
+        pruned: deleted rows of vanished photos; rows that another dataset has as well stay.
+        seconds: duration of the run.
+        images_per_second: photos decoded per second, rejected ones included, unchanged ones not.
+        rows_in_collection: rows after the run.
+    """
 
     stored: int
-    """Rows written, new and changed ones."""
     unchanged: int
-    """Photos that were in already, and are the same."""
     rejected: int
-    """Photos that were not taken, by this run or by one before it."""
     reasons: dict[str, int]
-    """Reason -> number of rejected files."""
     deleted: int
-    """Photos whose row was deleted on purpose, and that stay out."""
     vanished: int
-    """Photos of an earlier run that the listing no longer has."""
     pruned: int
-    """How many of their rows were deleted; those that another listing has too stay."""
     seconds: float
     images_per_second: float
-    """Files looked into per second: rejected ones are, unchanged ones are not."""
     rows_in_collection: int

@@ -9,16 +9,15 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
-from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Source
 from milvus_fghash.encoding.decode_result import advice
-from milvus_fghash.encoding.decode_stream import Photo, Rejected
+from milvus_fghash.encoding.decode_stream import Photo, RejectedSource
 from milvus_fghash.encoding.encoder import EncodedColumns, Encoder
 from milvus_fghash.errors import DataError, FghashError, Stopped
 from milvus_fghash.ingest.changes import Changes, PendingPhoto
-from milvus_fghash.ingest.options import IngestOptions, IngestResult
+from milvus_fghash.ingest.options import IngestResult, RunContext
 from milvus_fghash.ingest.symlinks import places
 from milvus_fghash.ingest.writer import Batch, Writer
 from milvus_fghash.milvus.collection import HashCollection
@@ -40,11 +39,11 @@ class BatchSizing:
     """Encoded photos that are handed over to be written."""
 
     @classmethod
-    def of(cls, batch_rows: int, batch_size: int, streams: int) -> Self:
-        """For batches of at most ``batch_rows`` rows, and an encoder's ``batch_size`` and ``streams``."""
-        together = min(batch_size, max(1, batch_rows // 2))
-        ahead = max(1, min(streams + 1, batch_rows // together - 1))
-        return cls(together, ahead, max(1, batch_rows - ahead * together + 1))
+    def of(cls, rows_per_write: int, batch_size: int, streams: int) -> Self:
+        """For batches of at most ``rows_per_write`` rows, and an encoder's ``batch_size`` and ``streams``."""
+        together = min(batch_size, max(1, rows_per_write // 2))
+        ahead = max(1, min(streams + 1, rows_per_write // together - 1))
+        return cls(together, ahead, max(1, rows_per_write - ahead * together + 1))
 
 
 @dataclass
@@ -53,24 +52,25 @@ class IngestRun:
 
     encoder: Encoder
     collection: HashCollection
-    options: IngestOptions
+    context: RunContext
     changes: Changes
-    writer: Writer
-    progress: Progress
-    looked_into: int = 0
-    begun: dict[int, PendingPhoto] = field(default_factory=dict)
+    decoded: int = 0
+    """Photos that were given to the decoder."""
+    decoding: dict[int, PendingPhoto] = field(default_factory=dict)
     """Photos that are being decoded, by their position among those."""
     pending: list[PendingPhoto] = field(default_factory=list)
     """Encoded photos of the next batch."""
     encoded: EncodedColumns = field(init=False)
     """Their columns."""
     aside: list[JournalEntry] = field(default_factory=list)
-    """Photos that do not go in, since the last batch."""
+    """Photos since the last batch that get no row."""
 
     def __post_init__(self) -> None:
-        self.changes.reject = self._set_aside
+        context = self.context
+        self.options = context.options
         self.outputs = () if self.collection.embedding_dim is None else ("embedding",)
         self.encoded = self.encoder.empty_columns(*self.outputs)
+        self.writer = Writer(self.collection, self.changes.journal, self.options.retry, context.notify, context.stop)
 
     @property
     def dataset(self) -> Dataset:
@@ -82,7 +82,7 @@ class IngestRun:
             try:
                 self._encode_all()
             except BaseException:  # no waiting for Milvus now; what was rejected is known, and costs nothing to keep
-                self.changes.stop.set()
+                self.context.stop.set()
                 self._clear_encoded()
                 with suppress(FghashError):
                     self._hand_over()
@@ -105,47 +105,45 @@ class IngestRun:
             vanished=vanished,
             pruned=pruned,
             seconds=seconds,
-            images_per_second=self.looked_into / seconds,
+            images_per_second=self.decoded / seconds,
             rows_in_collection=rows,
         )
 
     def _warn(self, rows: int, reasons: Mapping[str, int]) -> None:
         """Tell what a person should look into."""
         for line in advice(reasons):
-            self.writer.notify(line)
+            self.context.notify(line)
         acknowledged = self.changes.journal.count_acknowledged()
         if acknowledged > rows:
-            self.writer.notify(
+            self.context.notify(
                 f"Milvus acknowledged {acknowledged:,} rows of {self.collection.name} and has {rows:,}; "
                 "verify tells which are missing, and repairing writes them again"
             )
         if self.changes.replacing:
-            self.writer.notify(
+            self.context.notify(
                 f"{self.changes.replacing:,} photos took the rows of others of the same names, from another place; to "
                 "keep both, give one place a namespace of its own"
             )
 
     def _with_retry(self, call: Callable[[], T]) -> T:
-        return self.options.retry.call(call, self.changes.stop, self.writer.notify)
+        return self.options.retry.call(call, self.context.stop, self.context.notify)
 
     def _encode_all(self) -> None:
         options, encoder = self.options, self.encoder
-        pace = BatchSizing.of(options.batch_rows, encoder.batch_size, encoder.streams)
+        pace = BatchSizing.of(options.rows_per_write, encoder.batch_size, encoder.streams)
         with closing(
             encoder.encode_sources(
                 self._files(),
                 *self.outputs,
                 reject=self._reject,
                 wanted=self._is_wanted,
-                limits=options.limits,
-                workers=options.workers,
-                timeout=options.timeout,
+                options=options,
                 together=pace.together,
                 ahead=pace.ahead,
             )
         ) as encoded:
             for photos, outputs in encoded:
-                self.pending += [self.begun.pop(photo.row) for photo in photos]
+                self.pending += [self.decoding.pop(photo.row) for photo in photos]
                 self.encoded.add(photos, outputs)
                 if len(self.pending) >= pace.enough:
                     self._hand_over()
@@ -153,24 +151,27 @@ class IngestRun:
         self._report_progress()
 
     def _files(self) -> Iterator[Source]:
-        """Those to be decoded; which ones, is looked up as they are asked for."""
+        """Photos to decode, looked up in the journal while others are decoded."""
         place = places(self.dataset, self.options.follow_links)
         for todo in self.changes.todo():
-            self.begun[self.looked_into] = todo
-            self.looked_into += 1
+            if isinstance(todo, JournalEntry):
+                self._set_aside(todo)
+                continue
+            self.decoding[self.decoded] = todo
+            self.decoded += 1
             yield place(todo.row)
 
     def _report_progress(self) -> None:
-        self.progress(self.changes.skipped + self.looked_into - len(self.begun), len(self.dataset))
+        self.context.progress(self.changes.skipped + self.decoded - len(self.decoding), len(self.dataset))
 
-    def _reject(self, one: Rejected) -> None:
-        todo = self.begun.pop(one.row)
+    def _reject(self, one: RejectedSource) -> None:
+        todo = self.decoding.pop(one.row)
         path = self.dataset.paths[todo.row]
         self._set_aside(JournalEntry(todo.id, path, todo.stamp, reason=one.reason, message=one.message))
 
     def _set_aside(self, entry: JournalEntry) -> None:
         self.aside.append(entry)
-        if len(self.aside) >= self.options.batch_rows:  # there may be no good photo for long
+        if len(self.aside) >= self.options.rows_per_write:  # there may be no good photo for long
             self._hand_over()
             self._report_progress()
 
@@ -179,16 +180,16 @@ class IngestRun:
 
         One that does not must not stop the others.
         """
-        todo = self.begun[photo.row]
+        todo = self.decoding[photo.row]
         row = todo.row
         if photo.content_sha in (todo.deleted_sha, todo.stored_sha):
-            del self.begun[photo.row]
+            del self.decoding[photo.row]
             self.changes.unchanged += not todo.deleted_sha
             reason = DELETED if todo.deleted_sha else ""
             self._set_aside(JournalEntry(todo.id, self.dataset.paths[row], todo.stamp, photo.content_sha, reason))
             return False
         if misfit := why_not_storable(self.dataset, row, self.changes.meta(row)):
-            self._reject(Rejected(self.dataset.paths[row], *misfit, photo.row))
+            self._reject(RejectedSource(self.dataset.paths[row], *misfit, photo.row))
             return False
         return True
 
@@ -230,7 +231,7 @@ class IngestRun:
         changes, there = self.changes, len(self.dataset)
         gone = changes.gone()
         if changes.unknown:
-            self.writer.notify(
+            self.context.notify(
                 f"{changes.unknown:,} photos of earlier runs may be gone or not: {self.dataset.unlisted_message}. "
                 "Their rows stay; to have them pruned, repair or remove the folder, or delete them by their ids"
             )
@@ -243,8 +244,8 @@ class IngestRun:
                 setting="prune_at_most",
             )
         pruned = 0
-        for start in range(0, len(gone), self.options.batch_rows):
-            part = gone[start : start + self.options.batch_rows]
+        for start in range(0, len(gone), self.options.rows_per_write):
+            part = gone[start : start + self.options.rows_per_write]
             kept = changes.journal.members_of_others(changes.source, part)
             nobodys = [key for key in part if key not in kept]
             self._with_retry(functools.partial(self.collection.delete, nobodys))

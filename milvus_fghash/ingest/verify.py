@@ -13,7 +13,7 @@ from milvus_fghash.core.codes import differing_bits
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.tables.columns import OWN_ID, own_id
 from milvus_fghash.encoding.encoder import Encoder
-from milvus_fghash.ingest.changes import Changes
+from milvus_fghash.ingest.changes import Changes, PendingPhoto
 from milvus_fghash.milvus.collection import HashCollection, count_rows
 from milvus_fghash.milvus.errors import TIMEOUT, milvus_call
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL, id_is_one_of
@@ -92,7 +92,7 @@ class Verification:
 
 
 def verify(
-    encoder: Encoder, dataset: Dataset, collection: HashCollection, changes: Changes, sample: int = 100, seed: int = 0
+    encoder: Encoder, collection: HashCollection, changes: Changes, sample: int = 100, seed: int = 0
 ) -> Verification:
     """Compare a listing, the journal and the collection. Nothing is written to Milvus.
 
@@ -108,7 +108,8 @@ def verify(
     """
     collection.check_model(encoder.bundle.manifest)
     journal = changes.journal
-    new_or_changed = sum(1 for _ in changes.todo())
+    new_or_changed = sum(isinstance(one, PendingPhoto) for one in changes.todo())
+    dataset = changes.dataset
     extra, distinct, unacknowledged = _read_rows(collection, changes)
     rows = collection.count()
     missing, unlike = _of_entries(journal.without_row()), _of_entries(journal.with_other_content())

@@ -6,21 +6,18 @@ the new collection has the rows that are written, and its name follows from the 
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 from milvus_fghash.bundle.bundle import BundleManifest
-from milvus_fghash.core.callbacks import Notify, Progress
+from milvus_fghash.core.callbacks import Notify
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.sources.location import Url
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.ingest.api import IngestOptions, IngestResult, ingest
+from milvus_fghash.ingest.api import IngestResult, RunContext, ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.delete import delete_ids
-from milvus_fghash.ingest.options import DEFAULT_OPTIONS
 from milvus_fghash.ingest.verify import Verification, verify
 from milvus_fghash.migration.model_comparison import MissingRows, ModelComparison, compare_models, compare_rows
 from milvus_fghash.milvus.aliases import exists
@@ -131,16 +128,8 @@ def reindex(
     old: HashCollection,
     new: HashCollection,
     folders: tuple[Path, Path],
-    namespace: str = "",
-    options: IngestOptions = DEFAULT_OPTIONS,
+    context: RunContext | None = None,
     sample: Sample = Sample(),
-    *,
-    photos: Path | Url | None = None,
-    part: str = "",
-    report: Path | None = None,
-    stop: threading.Event | None = None,
-    notify: Notify = lambda line: None,
-    progress: Progress = lambda done, total: None,
 ) -> Reindexed:
     """Ingest the photos into the new collection, verify it, and compare it with the old one.
 
@@ -149,11 +138,12 @@ def reindex(
 
     Args:
         folders: journal folders of the old and of the new collection. That of the old one need not exist.
-        namespace, photos, part, report, stop, notify, progress: as in `ingest`.
+        context: as in `ingest`.
 
     Raises:
         ConfigError, DataError, StoreError, Stopped: as `ingest` and `verify`.
     """
+    context = context or RunContext()
     record = ReindexRecord(old=old.name, new=new.name, fingerprint=new.metadata.fingerprint)
     with Journal.open_if_exists(folders[0], old.uid) as before:
         deleted = None if before is None else list(before.entries(DELETED))
@@ -162,22 +152,9 @@ def reindex(
         record.write(folders[1], new.uid)  # inconsistent until the end of the run
         if deleted is not None:
             _copy_deletions(new, journal, deleted)
-        ingested = ingest(
-            encoder,
-            dataset,
-            new,
-            namespace,
-            options,
-            journal=journal,
-            photos=photos,
-            part=part,
-            report=report,
-            stop=stop,
-            notify=notify,
-            progress=progress,
-        )
-        changes = Changes(dataset, namespace, journal, photos, part)
-        verification = verify(encoder, dataset, new, changes, sample.verified, sample.seed)
+        ingested = ingest(encoder, dataset, new, context, journal=journal)
+        changes = Changes(dataset, context.namespace, journal)
+        verification = verify(encoder, new, changes, sample.verified, sample.seed)
         rows = compare_rows(old, new, sample.compared, sample.split, sample.seed)
         comparison = compare_models(old, new, rows.sample)
         record.finished(verification.is_consistent).write(folders[1], new.uid)

@@ -104,7 +104,7 @@ def test_ingest_and_shards_have_no_options_of_each_other() -> None:
     }
     own = {"out", "shard_rows", "engine", "ray_actors", "gpus_per_actor", "ray_address"}
     assert names["build"] - names["ingest"] == own
-    assert not {*NAMES, "index", "nlist", "retry", "journal", "consistency", "batch_size"} & names["build"]
+    assert not {*NAMES, "index", "nlist", "retry", "journal", "consistency", "rows_per_write"} & names["build"]
     assert names["import"] - names["ingest"] == {"folder", "bucket", "at_once", "deadline", "sample"}
 
 

@@ -36,7 +36,7 @@ def in_other_processes(maker: ShardWriter, tasks: Iterable[ShardTask], tick: Tic
 
 def build(shards: SmallShards, place: Path | Url, layout: str) -> ShardsResult:
     dataset = read(layout, place)
-    return build_shards(shards.encoder, dataset, shards.folder, "", SIXTEEN, photos=place, engine=in_other_processes)
+    return build_shards(shards.encoder, dataset, shards.folder, "", SIXTEEN, engine=in_other_processes)
 
 
 def rows_of(shards: SmallShards) -> list[tuple[str, bytes]]:

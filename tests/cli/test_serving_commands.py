@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from milvus_fghash.cli.ingest import ingest
-from milvus_fghash.encoding.decode_stream import TIMEOUT
+from milvus_fghash.encoding.decode_options import DECODE_TIMEOUT
 from milvus_fghash.encoding.encoder import Encoder
 from tests.helpers.commands import GOLDEN, Run, document
 
@@ -102,7 +102,7 @@ def test_decoding_that_cannot_be_asked_for_is_wrong_usage(run: Run, birds: Path,
 
 def test_the_timeout_of_the_command_is_that_of_the_library() -> None:
     (option,) = (one for one in ingest.params if one.name == "decode_timeout")
-    assert option.default == TIMEOUT
+    assert option.default == DECODE_TIMEOUT
 
 
 def test_ingest_takes_one_split_and_names_the_others(run: Run, birds: Path) -> None:

@@ -41,7 +41,7 @@ main()
 
 
 def ingest(folder: Path, code: str = "from milvus_fghash.cli import main; main()") -> subprocess.Popen[str]:
-    return start(folder, code, "ingest", "bundle", "photos", "--batch-size", "10", "--json")
+    return start(folder, code, "ingest", "bundle", "photos", "--rows-per-write", "10", "--json")
 
 
 def start(folder: Path, code: str, *words: str) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.core.images import DEFAULT_LIMITS
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import decode
 from tests.helpers.decoders import SMALL, Processes, until
 
@@ -29,7 +29,7 @@ def is_running(process: int) -> bool:
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_closing_early_ends_all_workers_at_once(pictures: list[Path], started: Processes, stopped: bool) -> None:
-    decoded = decode(pictures, SMALL, DEFAULT_LIMITS, 2)
+    decoded = decode(pictures, SMALL, DecodeOptions(workers=2))
     next(decoded)
     if stopped:
         os.kill(started[0].pid, signal.SIGSTOP)
@@ -46,12 +46,12 @@ def test_an_error_of_the_paths_ends_all_workers(pictures: list[Path], started: P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(decode(paths(), SMALL, DEFAULT_LIMITS, 2))
+        list(decode(paths(), SMALL, DecodeOptions(workers=2)))
     assert None not in [process.returncode for process in started]
 
 
 def test_ctrl_c_is_left_to_the_parent(pictures: list[Path], started: Processes) -> None:
-    decoded = decode(pictures, SMALL, DEFAULT_LIMITS, 1)
+    decoded = decode(pictures, SMALL, DecodeOptions(workers=1))
     next(decoded)
     assert os.getpgid(started[0].pid) != os.getpgid(0)  # a terminal sends it to groups
     os.kill(started[0].pid, signal.SIGINT)
@@ -61,7 +61,7 @@ def test_ctrl_c_is_left_to_the_parent(pictures: list[Path], started: Processes) 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_each_worker_has_its_own_socket_only(pictures: list[Path], started: Processes) -> None:
-    decoded = decode(pictures, SMALL, DEFAULT_LIMITS, 3)
+    decoded = decode(pictures, SMALL, DecodeOptions(workers=3))
     next(decoded)
     for process in started:
         held = [os.readlink(file) for file in Path(f"/proc/{process.pid}/fd").iterdir()]
@@ -73,20 +73,21 @@ def test_each_worker_has_its_own_socket_only(pictures: list[Path], started: Proc
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_no_descriptor_is_left(pictures: list[Path], started: Processes) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
-    assert len(list(decode(pictures, SMALL, DEFAULT_LIMITS, 2))) == 100
+    assert len(list(decode(pictures, SMALL, DecodeOptions(workers=2)))) == 100
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from milvus_fghash.core.images import DEFAULT_LIMITS, Preprocessing
+from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.encoding import decode_pool
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import decode
 
 run = decode_pool._run
 decode_pool._run = lambda *told: print((process := run(*told)).pid) or process
-decoded = decode([Path(path) for path in sys.argv[1:]], Preprocessing(size=8, resize=8), DEFAULT_LIMITS, 2)
+decoded = decode([Path(path) for path in sys.argv[1:]], Preprocessing(size=8, resize=8), DecodeOptions(workers=2))
 next(decoded)
 print("done", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

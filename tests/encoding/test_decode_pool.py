@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.core.images import DEFAULT_LIMITS
 from milvus_fghash.encoding import decode_pool
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_pool import AHEAD, STARTS, DecoderPool
 from milvus_fghash.encoding.decode_result import shown
 from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
@@ -30,7 +30,7 @@ def finished(pool: DecoderPool, count: int) -> dict[int, Photo | Rejected]:
 
 
 def test_a_killed_worker_loses_nothing(pictures: list[Path], started: Processes) -> None:
-    decoded = decode(pictures, SMALL, DEFAULT_LIMITS, 2)
+    decoded = decode(pictures, SMALL, DecodeOptions(workers=2))
     seen: list[int] = []
     killed: set[int] = set()
     for photo in decoded:
@@ -44,7 +44,7 @@ def test_a_killed_worker_loses_nothing(pictures: list[Path], started: Processes)
 
 
 def test_a_worker_killed_between_two_photos_costs_nothing(pictures: list[Path], started: Processes) -> None:
-    with closing(DecoderPool(SMALL, DEFAULT_LIMITS, 1, 30)) as pool:
+    with closing(DecoderPool(SMALL, DecodeOptions(workers=1, decode_timeout=30))) as pool:
         for row in range(4):  # more deaths than a photo is given
             pool.add(row, pictures[row])
             assert isinstance(finished(pool, 1)[row], Photo)
@@ -61,7 +61,7 @@ def test_a_photo_that_kills_is_rejected_after_two_tries_and_its_neighbours_are_n
     for row in (0, 30, 31, 99):
         pictures[row] = pictures[row].rename(pictures[row].with_name(f"crash {row}.png"))
         wanted[row] = "crash"
-    assert summary(decode(pictures, SMALL, DEFAULT_LIMITS, 2)) == wanted
+    assert summary(decode(pictures, SMALL, DecodeOptions(workers=2))) == wanted
     assert len(started) <= 2 + 4 * 2
 
 
@@ -69,14 +69,14 @@ def test_a_photo_that_kills_is_rejected_after_two_tries_and_its_neighbours_are_n
 def test_a_hash_that_can_be_none_is_nonsense(pictures: list[Path]) -> None:
     """A worker that a hostile photo has damaged must not put a number into the rows that Milvus cannot keep."""
     mad = pictures[0].rename(pictures[0].with_name("mad.png"))
-    assert summary(decode([mad, *pictures[1:3]], SMALL, DEFAULT_LIMITS, 1)) == ["crash", 1, 2]
+    assert summary(decode([mad, *pictures[1:3]], SMALL, DecodeOptions(workers=1))) == ["crash", 1, 2]
 
 
 @pytest.mark.usefixtures("failing")
 def test_a_photo_whose_worker_dies_once_is_tried_again(pictures: list[Path]) -> None:
     for row in (3, 4, 5):
         pictures[row] = pictures[row].rename(pictures[row].with_name(f"once {row}.png"))
-    assert summary(decode(pictures, SMALL, DEFAULT_LIMITS, 1)) == [*range(100)]
+    assert summary(decode(pictures, SMALL, DecodeOptions(workers=1))) == [*range(100)]
 
 
 @pytest.mark.usefixtures("failing")
@@ -91,12 +91,12 @@ def test_the_second_try_is_made_alone(pictures: list[Path], monkeypatch: pytest.
 
     monkeypatch.setattr(DecoderPool, "_give", watched)
     pictures[5] = pictures[5].rename(pictures[5].with_name("crash.png"))
-    assert summary(decode(pictures, SMALL, DEFAULT_LIMITS, 1))[5] == "crash"
+    assert summary(decode(pictures, SMALL, DecodeOptions(workers=1)))[5] == "crash"
     assert ["crash.png"] in given_to.values()
 
 
 def test_a_worker_that_does_not_answer_is_ended_in_time(pictures: list[Path], started: Processes) -> None:
-    with closing(DecoderPool(SMALL, DEFAULT_LIMITS, 1, 0.5)) as pool:
+    with closing(DecoderPool(SMALL, DecodeOptions(workers=1, decode_timeout=0.5))) as pool:
         pool.add(0, pictures[0])
         finished(pool, 1)
         os.kill(started[0].pid, signal.SIGSTOP)
@@ -118,11 +118,11 @@ def test_a_photo_that_hangs_its_decoder_stops_only_itself(pictures: list[Path]) 
     for row in (0, 50):
         pictures[row] = pictures[row].rename(pictures[row].with_name(f"hang {row}.png"))
         wanted[row] = "timeout"
-    assert summary(decode(pictures, SMALL, DEFAULT_LIMITS, 2, timeout=0.5)) == wanted
+    assert summary(decode(pictures, SMALL, DecodeOptions(workers=2, decode_timeout=0.5))) == wanted
 
 
 def test_nobody_is_late_because_the_taker_is_slow(pictures: list[Path]) -> None:
-    decoded = decode(pictures[: 3 * AHEAD], SMALL, DEFAULT_LIMITS, 1, timeout=0.5)
+    decoded = decode(pictures[: 3 * AHEAD], SMALL, DecodeOptions(workers=1, decode_timeout=0.5))
     for row, photo in enumerate(decoded):
         assert isinstance(photo, Photo)
         if row in (0, 1, 10):
@@ -130,7 +130,7 @@ def test_nobody_is_late_because_the_taker_is_slow(pictures: list[Path]) -> None:
 
 
 def test_paths_longer_than_any_system_takes_do_not_fill_the_socket(pictures: list[Path], started: Processes) -> None:
-    with closing(DecoderPool(SMALL, DEFAULT_LIMITS, 1, 30)) as pool:
+    with closing(DecoderPool(SMALL, DecodeOptions(workers=1, decode_timeout=30))) as pool:
         pool.add(0, pictures[0])
         finished(pool, 1)
         os.kill(started[0].pid, signal.SIGSTOP)  # it reads nothing
@@ -142,7 +142,7 @@ def test_paths_longer_than_any_system_takes_do_not_fill_the_socket(pictures: lis
 
 
 def test_the_longest_paths_do_not_fill_the_socket(pictures: list[Path], started: Processes) -> None:
-    with closing(DecoderPool(SMALL, DEFAULT_LIMITS, 1, 30)) as pool:
+    with closing(DecoderPool(SMALL, DecodeOptions(workers=1, decode_timeout=30))) as pool:
         pool.add(0, pictures[0])
         finished(pool, 1)
         os.kill(started[0].pid, signal.SIGSTOP)
@@ -154,7 +154,7 @@ def test_the_longest_paths_do_not_fill_the_socket(pictures: list[Path], started:
 
 
 def test_the_time_begins_with_the_photo(pictures: list[Path]) -> None:
-    with closing(DecoderPool(SMALL, DEFAULT_LIMITS, 1, 0.5)) as pool:
+    with closing(DecoderPool(SMALL, DecodeOptions(workers=1, decode_timeout=0.5))) as pool:
         for row in range(2):
             pool.add(row, pictures[row])
             assert isinstance(finished(pool, 1)[row], Photo)
@@ -162,7 +162,7 @@ def test_the_time_begins_with_the_photo(pictures: list[Path]) -> None:
 
 
 def test_an_answer_that_comes_at_the_last_moment_counts(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(DecoderPool(SMALL, DEFAULT_LIMITS, 1, 1)) as pool:
+    with closing(DecoderPool(SMALL, DecodeOptions(workers=1, decode_timeout=1))) as pool:
         for row in range(2):
             pool.add(row, pictures[row])
             finished(pool, 1)
@@ -177,7 +177,7 @@ def test_an_answer_that_comes_at_the_last_moment_counts(pictures: list[Path], mo
 
 @pytest.mark.usefixtures("failing")
 def test_a_worker_ends_itself_when_nobody_looks(tmp_path: Path, started: Processes) -> None:
-    with closing(DecoderPool(SMALL, DEFAULT_LIMITS, 1, 0.5)) as pool:
+    with closing(DecoderPool(SMALL, DecodeOptions(workers=1, decode_timeout=0.5))) as pool:
         pool.add(0, tmp_path / "a.png")
         finished(pool, 1)
         pool.add(1, tmp_path / "hang.png")
@@ -195,11 +195,11 @@ def test_workers_that_cannot_start_are_one_error(
 ) -> None:
     monkeypatch.setattr(decode_pool, "WORKER", ("-c", program))
     with pytest.raises(ConfigError, match=rf"{STARTS} of them ended, the last with exit code \d; decode without them"):
-        next(decode(pictures, SMALL, DEFAULT_LIMITS, 1))
+        next(decode(pictures, SMALL, DecodeOptions(workers=1)))
     assert len(started) == STARTS
 
 
 def test_a_python_that_is_not_there_is_one_error(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/python")
     with pytest.raises(ConfigError, match="cannot be started by /no/python"):
-        next(decode(pictures, SMALL, DEFAULT_LIMITS, 1))
+        next(decode(pictures, SMALL, DecodeOptions(workers=1)))

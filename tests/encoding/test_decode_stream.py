@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
-from milvus_fghash.encoding.decode_stream import AHEAD, FEW, WORKERS, Photo, Rejected, batches, decode, workers_for
+from milvus_fghash.core.images import Limits
+from milvus_fghash.encoding.decode_options import DEFAULT_WORKERS, MAX_PHOTOS_WITHOUT_WORKERS, DecodeOptions
+from milvus_fghash.encoding.decode_stream import AHEAD, Photo, RejectedSource, batches, decode
 from milvus_fghash.errors import ConfigError
 from tests.helpers.decoders import SMALL, Processes
 from tests.helpers.odd_photos import REJECTED, TAKEN
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.full
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_photos_come_in_order_with_the_hash_of_their_file(pictures: list[Path], workers: int) -> None:
-    seen = list(decode(pictures, SMALL, DEFAULT_LIMITS, workers))
+    seen = list(decode(pictures, SMALL, DecodeOptions(workers=workers)))
     assert len(seen) == len(pictures)
     for row, photo in enumerate(seen):
         assert isinstance(photo, Photo)
@@ -31,12 +32,12 @@ def test_photos_come_in_order_with_the_hash_of_their_file(pictures: list[Path], 
 
 
 def test_no_photos_start_no_worker(started: Processes) -> None:
-    assert list(decode([], SMALL, DEFAULT_LIMITS, 2)) == []
+    assert list(decode([], SMALL, DecodeOptions(workers=2))) == []
     assert started == []
 
 
 def test_workers_start_as_they_are_needed(pictures: list[Path], started: Processes) -> None:
-    assert len(list(decode(pictures[:2], SMALL, DEFAULT_LIMITS, 5))) == 2
+    assert len(list(decode(pictures[:2], SMALL, DecodeOptions(workers=5)))) == 2
     assert len(started) == 2
 
 
@@ -50,7 +51,7 @@ def test_the_look_ahead_is_bounded(pictures: list[Path], workers: int) -> None:
             asked += 1
             yield path
 
-    decoded = decode(paths(), SMALL, DEFAULT_LIMITS, workers)
+    decoded = decode(paths(), SMALL, DecodeOptions(workers=workers))
     for taken in range(1, 20):
         next(decoded)
         assert asked <= taken + max(workers * AHEAD - 1, 0)
@@ -67,8 +68,8 @@ def test_workers_give_what_is_decoded_here(tmp_path: Path) -> None:
     names = ["none.png", "a\0b.png", "lone \ud800.png", "caf\udcff.png", "x" * 300, "long/" * 2000, "new\nline"]
     paths += [strange, tmp_path, Path(), Path("none.png"), *(tmp_path / name for name in names)]
     limits = Limits(max_pixels=39_999)
-    here = list(decode(paths, SMALL, limits))
-    there = list(decode(paths, SMALL, limits, 2))
+    here = list(decode(paths, SMALL, DecodeOptions(limits=limits, workers=0)))
+    there = list(decode(paths, SMALL, DecodeOptions(limits=limits, workers=2)))
     assert len(here) == len(there) == len(paths)
     for ours, theirs in zip(here, there, strict=True):
         if isinstance(ours, Photo):
@@ -82,18 +83,27 @@ def test_workers_give_what_is_decoded_here(tmp_path: Path) -> None:
 
 def test_batches_hold_photos_only(pictures: list[Path]) -> None:
     pictures[5].write_bytes(b"")
-    rejected: list[Rejected] = []
-    groups = list(batches(decode(pictures[:20], SMALL, DEFAULT_LIMITS), 8, rejected.append))
+    rejected: list[RejectedSource] = []
+    groups = list(batches(decode(pictures[:20], SMALL, DecodeOptions(workers=0)), 8, rejected.append))
     assert [len(group) for group in groups] == [8, 8, 3]
     assert [one.row for one in rejected] == [5]
     assert [photo.row for group in groups for photo in group] == [row for row in range(20) if row != 5]
 
 
-@pytest.mark.parametrize(("workers", "timeout"), [(-1, 1.0), (1, 0.0), (1, -1.0), (1, float("nan")), (1, 1e9)])
-def test_what_cannot_be_asked_for(workers: int, timeout: float) -> None:
-    with pytest.raises(ConfigError, match="workers must be 0 or more, and the timeout above 0"):
-        decode([], SMALL, DEFAULT_LIMITS, workers, timeout)
+@pytest.mark.parametrize("workers", [-1, -8])
+def test_a_negative_number_of_workers_is_rejected(workers: int) -> None:
+    with pytest.raises(ConfigError, match="the number of workers must be 0 or more"):
+        DecodeOptions(workers=workers)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), 1e9])
+def test_a_time_limit_out_of_range_is_rejected(timeout: float) -> None:
+    with pytest.raises(ConfigError, match="the time limit of decoding must be above 0 and at most 86400 seconds"):
+        DecodeOptions(decode_timeout=timeout)
 
 
 def test_a_few_photos_are_decoded_here() -> None:
-    assert (workers_for(0), workers_for(FEW), workers_for(FEW + 1)) == (0, 0, WORKERS)
+    counts = [0, MAX_PHOTOS_WITHOUT_WORKERS, MAX_PHOTOS_WITHOUT_WORKERS + 1]
+    assert [DecodeOptions().for_photos(count).worker_count for count in counts] == [0, 0, DEFAULT_WORKERS]
+    assert DecodeOptions(workers=3).for_photos(1).worker_count == 3
+    assert DecodeOptions().worker_count == DEFAULT_WORKERS

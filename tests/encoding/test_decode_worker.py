@@ -13,6 +13,7 @@ from PIL import Image
 
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits, Preprocessing
 from milvus_fghash.datasets.sources.location import PhotoLocation
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
 from milvus_fghash.encoding.decode_worker import BYTES_PER_PIXEL, MEMORY, memory_for, source_from_bytes, source_to_bytes
 from tests.helpers.decoders import SMALL, Processes, summary
@@ -27,7 +28,7 @@ def test_a_photo_that_fills_the_memory_is_rejected_and_the_worker_goes_on(tmp_pa
     (tmp_path / "bomb.png").write_bytes(encode(Image.new("RGB", (8000, 8000))))  # 256 MB
     (tmp_path / "good.png").write_bytes(encode(Image.new("RGB", (8, 8), (7, 7, 7))))
     paths = [tmp_path / name for name in ("good.png", "bomb.png", "good.png")]
-    decoded = list(decode(paths, SMALL, DEFAULT_LIMITS, 1))
+    decoded = list(decode(paths, SMALL, DecodeOptions(workers=1)))
     assert summary(iter(decoded)) == [7, "broken", 7]
     assert isinstance(decoded[1], Rejected)
     assert "MemoryError" in decoded[1].message
@@ -50,7 +51,7 @@ TURNED = turned_by(6)
 def test_a_photo_at_the_limit_is_not_short_of_memory(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / "photo").write_bytes(raw)
     limits = Limits(max_pixels=1_500_000, max_bytes=len(raw))
-    (photo,) = decode([tmp_path / "photo"], Preprocessing(), limits, 1)
+    (photo,) = decode([tmp_path / "photo"], Preprocessing(), DecodeOptions(limits=limits, workers=1))
     assert isinstance(photo, Photo)
 
 
@@ -73,7 +74,7 @@ def test_what_codecs_say_of_a_photo_is_not_shown(tmp_path: Path, capfd: pytest.C
     raw = encode(noise(40, 40), "TIFF", compression="tiff_lzw")
     damaged = raw[:100] + b"\xff\0" * 500 + raw[1100:]  # libtiff: Using code not yet in table
     (tmp_path / "damaged.tif").write_bytes(damaged)
-    assert summary(decode([tmp_path / "damaged.tif"], SMALL, DEFAULT_LIMITS, 1)) == ["broken"]
+    assert summary(decode([tmp_path / "damaged.tif"], SMALL, DecodeOptions(workers=1))) == ["broken"]
     assert capfd.readouterr() == ("", "")
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from milvus_fghash.core.codes import pack
 from milvus_fghash.core.images import load
 from milvus_fghash.datasets.in_memory import ImageLike
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Photo
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import GraphRuns
@@ -77,7 +78,7 @@ def test_files_keep_their_order_and_rejected_ones_are_listed(bundle: Path, tmp_p
     paths[3].write_bytes(b"")
     paths[20].write_text("no picture")
     paths[39].unlink()
-    encoded = Encoder.open(bundle).encode_files(paths, workers=workers)
+    encoded = Encoder.open(bundle).encode_files(paths, DecodeOptions(workers=workers))
     kept = [row for row in range(40) if row not in (3, 20, 39)]
     assert encoded.rows.tolist() == kept
     assert encoded.codes.tolist() == reference(images[kept], 12).tolist()

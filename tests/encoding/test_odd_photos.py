@@ -10,7 +10,7 @@ from pymilvus import MilvusClient
 from milvus_fghash.core.images import Limits
 from milvus_fghash.datasets.read import read
 from milvus_fghash.encoding.encoder import Encoder
-from milvus_fghash.ingest.api import IngestOptions, ingest
+from milvus_fghash.ingest.api import IngestOptions, RunContext, ingest
 from milvus_fghash.milvus.collection import HashCollection
 from tests.helpers.odd_photos import REJECTED, TAKEN
 
@@ -24,7 +24,7 @@ def test_each_odd_photo_is_taken_or_named(bundle: Path, lite: MilvusClient, new_
     collection = HashCollection.create(lite, new_name, encoder.bundle.manifest)
     report = tmp_path / "rejected.jsonl"
     options = IngestOptions(limits=Limits(max_pixels=39_999))
-    result = ingest(encoder, read("folder", folder), collection, options=options, report=report)
+    result = ingest(encoder, read("folder", folder), collection, RunContext(options=options, report=report))
     assert {one["path"]: one["reason"] for one in map(json.loads, report.read_text().splitlines())} == {
         name: reason for name, (_, reason) in REJECTED.items()
     }

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image, features
 
 from milvus_fghash.core.image_formats import SUFFIXES
-from milvus_fghash.core.images import DEFAULT_LIMITS, Limits, Preprocessing, open_rgb
+from milvus_fghash.core.images import Limits, Preprocessing, open_rgb
 from milvus_fghash.datasets.read import read
 from milvus_fghash.encoding import decode_pool
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Photo, decode
 from milvus_fghash.errors import ImageRejected
 from tests.helpers.archives import tar_of
@@ -112,7 +113,7 @@ def test_a_small_worker_decodes_them(file_format: str, tmp_path: Path) -> None:
     raw = encode(noise(600, 400).convert("RGBA"), file_format, exif=turned_by(6), quality=50)
     (tmp_path / "photo").write_bytes(raw)
     limits = Limits(max_pixels=600 * 400, max_bytes=len(raw))
-    (photo,) = decode([tmp_path / "photo"], Preprocessing(), limits, 1)
+    (photo,) = decode([tmp_path / "photo"], Preprocessing(), DecodeOptions(limits=limits, workers=1))
     assert isinstance(photo, Photo)
 
 
@@ -134,7 +135,7 @@ def test_a_worker_on_a_machine_of_many_cores_has_the_memory_for_an_avif(
     raw = encode(noise(64, 48), "AVIF")
     (tmp_path / "photo").write_bytes(raw)
     limits = Limits(max_pixels=64 * 48, max_bytes=len(raw))
-    (photo,) = decode([tmp_path / "photo"], SMALL, limits, 1)
+    (photo,) = decode([tmp_path / "photo"], SMALL, DecodeOptions(limits=limits, workers=1))
     assert isinstance(photo, Photo)
 
 
@@ -199,5 +200,5 @@ def test_workers_decode_what_a_person_would_see(tmp_path: Path) -> None:
     for name, file_format in (("0.avif", "AVIF"), ("1.heic", "HEIF")):
         (tmp_path / name).write_bytes(written(grey, file_format))
     (tmp_path / "2.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    seen = summary(decode(sorted(tmp_path.iterdir()), SMALL, DEFAULT_LIMITS, 1))
+    seen = summary(decode(sorted(tmp_path.iterdir()), SMALL, DecodeOptions(workers=1)))
     assert seen == [pytest.approx(77, abs=2), pytest.approx(77, abs=2), "broken"]

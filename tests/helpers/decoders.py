@@ -12,7 +12,7 @@ from PIL import Image
 
 from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.encoding import decode_pool
-from milvus_fghash.encoding.decode_stream import Photo, Rejected
+from milvus_fghash.encoding.decode_stream import Photo, Rejected, RejectedSource
 
 Processes = list[subprocess.Popen[bytes]]
 SMALL = Preprocessing(size=8, resize=8)
@@ -62,7 +62,7 @@ def greys(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def summary(decoded: Iterable[Photo | Rejected]) -> list[int | str]:
+def summary(decoded: Iterable[Photo | RejectedSource]) -> list[int | str]:
     """The grey of each photo, the reason of each rejection."""
     seen: list[int | str] = []
     for row, one in enumerate(decoded):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from PIL import Image
 
 from milvus_fghash.datasets.read import read
 from milvus_fghash.encoding.encoder import Encoder
-from milvus_fghash.ingest.api import IngestOptions, IngestResult, ingest
+from milvus_fghash.ingest.api import IngestOptions, IngestResult, RunContext, ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.verify import Verification, repair, verify
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.state.journal import Journal
 
 N = 40
-EIGHT = IngestOptions(batch_rows=8, workers=0)
+EIGHT = IngestOptions(rows_per_write=8, workers=0)
 
 
 def draw_photos(root: Path) -> Path:
@@ -51,15 +51,18 @@ class Catalog:
     def open_journal(self) -> closing[Journal]:
         return closing(Journal.open(self.folder, self.collection.uid))
 
-    def ingest(self, options: IngestOptions = EIGHT, **more: Any) -> IngestResult:
-        dataset = read("folder", self.photos)
+    def ingest(self, options: IngestOptions = EIGHT, *, part: str = "", **more: Any) -> IngestResult:
+        dataset, context = (
+            replace(read("folder", self.photos), selected_splits=part),
+            RunContext(options=options, **more),
+        )
         with self.open_journal() as journal:
-            return ingest(self.encoder, dataset, self.collection, options=options, journal=journal, **more)
+            return ingest(self.encoder, dataset, self.collection, context, journal=journal)
 
     def verify(self, *, and_mend: bool = False, delete_extra: bool = False, seed: int = 0) -> Verification:
         dataset = read("folder", self.photos)
         with self.open_journal() as journal:
-            found = verify(self.encoder, dataset, self.collection, Changes(dataset, "", journal), 20, seed)
+            found = verify(self.encoder, self.collection, Changes(dataset, "", journal), 20, seed)
             if and_mend:
                 repair(self.collection, journal, found, delete_extra=delete_extra)
             return found

@@ -16,7 +16,7 @@ from milvus_fghash.datasets.read import read
 from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError
-from milvus_fghash.ingest.api import IngestResult, ingest
+from milvus_fghash.ingest.api import IngestResult, RunContext, ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.verify import repair, verify
 from milvus_fghash.milvus.collection import HashCollection
@@ -46,7 +46,9 @@ class Shop:
     def ingest(self, **more: Any) -> IngestResult:
         with self.catalog.open_journal() as journal:
             catalog = self.catalog
-            return ingest(catalog.encoder, self.dataset(), catalog.collection, options=EIGHT, journal=journal, **more)
+            return ingest(
+                catalog.encoder, self.dataset(), catalog.collection, RunContext(options=EIGHT, **more), journal=journal
+            )
 
     def stored(self) -> dict[str, dict[str, Any]]:
         """Path -> `meta` and columns of its row."""
@@ -161,14 +163,14 @@ def test_verify_finds_nothing_new_and_mending_writes_the_columns(priced: Shop) -
     collection, encoder = priced.catalog.collection, priced.catalog.encoder
     with priced.catalog.open_journal() as journal:
         dataset = priced.dataset()
-        found = verify(encoder, dataset, collection, Changes(dataset, "", journal), 20)
+        found = verify(encoder, collection, Changes(dataset, "", journal), 20)
         assert (found.is_consistent, found.new_or_changed) == (True, 0)
     missing = collection.client.query(collection.name, "price < 4", output_fields=["id"])
     collection.client.delete(collection.name, filter="price < 4")
     twice = collection.client.query(collection.name, "price == 9.5", output_fields=["*"])
     collection.client.insert(collection.name, [{**row, "code": row["code"][0]} for row in twice])
     with priced.catalog.open_journal() as journal:
-        found = verify(encoder, dataset, collection, Changes(dataset, "", journal), 20)
+        found = verify(encoder, collection, Changes(dataset, "", journal), 20)
         assert (found.missing.count, found.duplicates.count) == (len(missing), 1)
         repair(collection, journal, found)
     assert priced.ingest().stored == len(missing) == 4
@@ -209,4 +211,4 @@ def test_a_photo_with_more_text_than_milvus_takes_is_rejected_and_all_others_get
     assert (result.stored, result.rejected, collection.count()) == (0, 2, N - 1)
     with shop.catalog.open_journal() as journal:
         changes = Changes(shop.dataset(), "", journal)
-        assert verify(encoder, shop.dataset(), collection, changes, 0).is_consistent
+        assert verify(encoder, collection, changes, 0).is_consistent

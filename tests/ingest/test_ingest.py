@@ -16,7 +16,7 @@ from milvus_fghash.core.images import Limits
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, DataError, StoreError
-from milvus_fghash.ingest.api import IngestOptions, ingest
+from milvus_fghash.ingest.api import IngestOptions, RunContext, ingest
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import photo_id
 from milvus_fghash.search.search import SearchParams, search_file
@@ -53,7 +53,7 @@ def collection(lite: MilvusClient, new_name: str, encoder: Encoder) -> HashColle
 
 
 def test_every_column_is_right(encoder: Encoder, photos: Dataset, collection: HashCollection) -> None:
-    result = ingest(encoder, photos, collection, "shop", IngestOptions(batch_rows=7))
+    result = ingest(encoder, photos, collection, RunContext(namespace="shop", options=IngestOptions(rows_per_write=7)))
     assert (result.stored, result.rejected, result.rows_in_collection) == (N, 0, N)
     rows = collection.get([photo_id("shop", path) for path in photos.paths])
     assert rows.codes.tolist() == encoder.encode_files([photos.file(row) for row in range(N)]).codes.tolist()
@@ -72,7 +72,7 @@ def test_a_second_run_and_a_moved_folder_add_nothing(
     shutil.move(photos.root, moved)
     again = Dataset(moved, photos.ids, photos.paths, photos.labels, photos.splits)
     assert ingest(encoder, again, collection).rows_in_collection == N
-    assert ingest(encoder, again, collection, "another").rows_in_collection == 2 * N
+    assert ingest(encoder, again, collection, RunContext(namespace="another")).rows_in_collection == 2 * N
 
 
 def test_rejected_files_are_reported_and_the_others_get_in(
@@ -85,10 +85,12 @@ def test_rejected_files_are_reported_and_the_others_get_in(
     photos.file(7).unlink()
     Image.new("RGB", (200, 200)).save(photos.file(11))
     report = tmp_path / "reports" / "rejected.jsonl"
-    result = ingest(encoder, photos, collection, options=IngestOptions(4, Limits(max_pixels=1000)), report=report)
+    options = IngestOptions(rows_per_write=4, limits=Limits(max_pixels=1000))
+    result = ingest(encoder, photos, collection, RunContext(options=options, report=report))
     lines = [json.loads(line) for line in report.read_text().splitlines()]
     wanted = [(2, "empty"), (3, "format"), (5, "truncated"), (7, "missing"), (11, "bomb")]
-    assert [(line["path"], line["reason"]) for line in lines] == [(photos.paths[row], why) for row, why in wanted]
+    assert {(line["path"], line["reason"]) for line in lines} == {(photos.paths[row], why) for row, why in wanted}
+    assert len(lines) == len(wanted)
     assert all(line["message"] for line in lines)
     assert result.rejected == 5
     assert result.reasons == {why: 1 for _, why in wanted}
@@ -100,7 +102,7 @@ def test_a_name_that_does_not_fit_stops_only_itself(
 ) -> None:
     labels = ("x" * 2000, *photos.labels[1:])
     long = Dataset(photos.root, photos.ids, photos.paths, labels, photos.splits)
-    result = ingest(encoder, long, collection, report=tmp_path / "rejected.jsonl")
+    result = ingest(encoder, long, collection, RunContext(report=tmp_path / "rejected.jsonl"))
     assert (result.stored, result.reasons) == (N - 1, {"name": 1})
 
 
@@ -114,7 +116,7 @@ def test_a_file_name_that_is_no_utf8_stops_only_itself(
         encoder,
         Dataset(photos.root, paths, paths, photos.labels, photos.splits),
         collection,
-        report=tmp_path / "rejected.jsonl",
+        RunContext(report=tmp_path / "rejected.jsonl"),
     )
     assert (result.stored, result.reasons) == (N - 1, {"name": 1})
     assert json.loads((tmp_path / "rejected.jsonl").read_text())["path"] == strange
@@ -130,7 +132,7 @@ def test_a_link_that_leads_out_of_the_folder_is_rejected_unless_it_is_followed(
     result = catalog.ingest(report=tmp_path / "rejected.jsonl")
     assert (result.stored, result.reasons) == (len(list(catalog.photos.iterdir())) - 1, {"outside": 1})
     assert "following links takes it in" in (tmp_path / "rejected.jsonl").read_text()
-    followed = catalog.ingest(IngestOptions(8, workers=0, follow_links=True))
+    followed = catalog.ingest(IngestOptions(rows_per_write=8, workers=0, follow_links=True))
     assert (followed.stored, followed.rejected) == (1, 0)
     assert "link.png" in catalog.contents()
 
@@ -138,7 +140,7 @@ def test_a_link_that_leads_out_of_the_folder_is_rejected_unless_it_is_followed(
 def test_nothing_rejected_leaves_an_empty_report(
     encoder: Encoder, photos: Dataset, collection: HashCollection, tmp_path: Path
 ) -> None:
-    ingest(encoder, photos, collection, report=tmp_path / "rejected.jsonl")
+    ingest(encoder, photos, collection, RunContext(report=tmp_path / "rejected.jsonl"))
     assert (tmp_path / "rejected.jsonl").read_bytes() == b""
 
 
@@ -147,14 +149,14 @@ def test_a_report_that_cannot_be_written_is_known_before_the_work(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
-        ingest(encoder, photos, collection, report=tmp_path / "file" / "rejected.jsonl")
+        ingest(encoder, photos, collection, RunContext(report=tmp_path / "file" / "rejected.jsonl"))
     assert collection.count() == 0
 
 
 def test_progress_counts_every_file(encoder: Encoder, photos: Dataset, collection: HashCollection) -> None:
     photos.file(2).write_bytes(b"")
     seen: list[tuple[int, int]] = []
-    ingest(encoder, photos, collection, progress=lambda done, total: seen.append((done, total)))
+    ingest(encoder, photos, collection, RunContext(progress=lambda done, total: seen.append((done, total))))
     assert seen == sorted(seen)
     assert seen[-1] == (N, N)
 
@@ -168,15 +170,9 @@ def test_an_interrupted_run_leaves_whole_batches_and_its_report(
         if done > 16:
             raise KeyboardInterrupt
 
+    options, report = IngestOptions(rows_per_write=8), tmp_path / "rejected.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        ingest(
-            encoder,
-            photos,
-            collection,
-            options=IngestOptions(8),
-            report=tmp_path / "rejected.jsonl",
-            progress=interrupt,
-        )
+        ingest(encoder, photos, collection, RunContext(options=options, report=report, progress=interrupt))
     assert collection.count() == 16
     assert json.loads((tmp_path / "rejected.jsonl").read_text())["reason"] == "empty"
     assert ingest(encoder, photos, collection).rows_in_collection == N - 1
@@ -189,7 +185,7 @@ def test_an_error_leaves_no_worker(
         raise StoreError("gone")
 
     with pytest.raises(StoreError):
-        ingest(encoder, photos, collection, options=IngestOptions(workers=2), progress=fail)
+        ingest(encoder, photos, collection, RunContext(options=IngestOptions(workers=2), progress=fail))
     assert len(started) == 2
     assert None not in [process.returncode for process in started]
 
@@ -207,7 +203,7 @@ def test_another_model_is_rejected_before_anything_is_written(
 
 def test_a_namespace_with_nul_is_rejected(encoder: Encoder, photos: Dataset, collection: HashCollection) -> None:
     with pytest.raises(ConfigError, match="NUL"):
-        ingest(encoder, photos, collection, "a\0b")
+        ingest(encoder, photos, collection, RunContext(namespace="a\0b"))
 
 
 def test_embeddings_stand_beside_the_codes(photos: Dataset, lite: MilvusClient, new_name: str, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.full
 def test_ingest_keeps_the_hash_of_each_photo(catalog: Catalog, workers: int) -> None:
     for number in range(5):
         scene(number, (50, 40)).save(catalog.photos / f"0{number}.png")
-    catalog.ingest(IngestOptions(batch_rows=8, workers=workers))
+    catalog.ingest(IngestOptions(rows_per_write=8, workers=workers))
     rows = catalog.collection.get([photo_id("", f"{number:02}.png") for number in range(8)])
     assert list(rows.phashes) == [perceptual_hash(open_rgb(catalog.photos / path)) for path in rows.paths]
     assert NO_HASH not in rows.phashes[:5]

@@ -64,7 +64,7 @@ def test_a_photo_of_two_listings_goes_when_both_have_lost_it(catalog: Catalog) -
     catalog.ingest(part="train")
     (catalog.photos / "05.png").unlink()
     for part, wanted in (("", (1, 0, N)), ("train", (1, 1, N - 1)), ("", (0, 0, N - 1)), ("train", (0, 0, N - 1))):
-        result = catalog.ingest(IngestOptions(8, prune=True), part=part)
+        result = catalog.ingest(IngestOptions(rows_per_write=8, prune=True), part=part)
         assert (result.vanished, result.pruned, result.rows_in_collection) == wanted, part
 
 
@@ -72,7 +72,7 @@ def test_photos_of_a_moved_folder_are_missed_in_the_new_one(catalog: Catalog, tm
     catalog.ingest()
     catalog.photos = catalog.photos.rename(tmp_path / "elsewhere")
     (catalog.photos / "05.png").unlink()
-    result = catalog.ingest(IngestOptions(8, prune=True))
+    result = catalog.ingest(IngestOptions(rows_per_write=8, prune=True))
     assert (result.stored, result.vanished, result.pruned, result.rows_in_collection) == (0, 1, 1, N - 1)
 
 
@@ -113,7 +113,7 @@ def test_a_deleted_row_stays_away_whatever_becomes_of_the_file_but_another_conte
         assert delete_ids(catalog.collection, [photo_id("", "05.png")], True, journal).deleted == 1
     assert (catalog.ingest().deleted, catalog.collection.count()) == (1, N - 1)
     photo.unlink()
-    catalog.ingest(IngestOptions(8, prune=True))
+    catalog.ingest(IngestOptions(rows_per_write=8, prune=True))
     photo.write_bytes(raw)
     os.utime(photo, (1, 1))
     result = catalog.ingest()
@@ -127,7 +127,7 @@ def test_rejected_photos_are_remembered_until_they_change(catalog: Catalog, tmp_
     broken = catalog.photos / "07.png"
     broken.write_bytes(b"no photo")
     report = tmp_path / "rejected.jsonl"
-    for options in (EIGHT, EIGHT, IngestOptions(8, retry_rejected=True)):
+    for options in (EIGHT, EIGHT, IngestOptions(rows_per_write=8, retry_rejected=True)):
         result = catalog.ingest(options, report=report)
         assert result.reasons == {"format": 1}
         assert report.read_text().startswith('{"path": "07.png", "reason": "format"')
@@ -192,10 +192,10 @@ def test_pruning_deletes_the_rows_of_what_is_gone(catalog: Catalog) -> None:
     for number in range(5):
         (catalog.photos / f"{number:02}.png").unlink()
     assert (catalog.ingest().vanished, catalog.collection.count()) == (5, N)
-    result = catalog.ingest(IngestOptions(3, prune=True))
+    result = catalog.ingest(IngestOptions(rows_per_write=3, prune=True))
     assert (result.vanished, result.pruned, result.rows_in_collection) == (5, 5, N - 5)
     assert "04.png" not in catalog.contents()
-    assert catalog.ingest(IngestOptions(3, prune=True)).vanished == 0
+    assert catalog.ingest(IngestOptions(rows_per_write=3, prune=True)).vanished == 0
 
 
 def test_a_disk_that_is_not_there_prunes_nothing(catalog: Catalog) -> None:

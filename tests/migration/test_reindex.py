@@ -18,6 +18,7 @@ from milvus_fghash.datasets.tables.columns import Column
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import BundleError, ConfigError, DataError, Inconsistent, Stopped, StoreError
 from milvus_fghash.ingest.delete import delete_ids
+from milvus_fghash.ingest.options import RunContext
 from milvus_fghash.migration import model_comparison
 from milvus_fghash.migration.alias_client import AliasClient, bundle_for
 from milvus_fghash.migration.promote import AliasChange, promote
@@ -47,7 +48,7 @@ class Change:
         new = open_beside(old.client, old, self.name, self.encoder)
         dataset = read("folder", self.catalog.photos)
         folders = (self.catalog.folder, self.folder)
-        return reindex(self.encoder, dataset, old, new, folders, options=EIGHT, sample=Sample(20), **more)
+        return reindex(self.encoder, dataset, old, new, folders, RunContext(options=EIGHT, **more), Sample(20))
 
     @property
     def new(self) -> HashCollection:

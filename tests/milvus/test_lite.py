@@ -134,7 +134,7 @@ def test_an_ingest_does_not_wait_for_a_full_disk_nor_for_a_milvus_lite_that_ende
     from milvus_fghash.ingest.api import IngestOptions
 
     catalog = Catalog(Encoder.open(bundle), draw_photos(tmp_path / "photos"), own, tmp_path / "journal")
-    patient = IngestOptions(8, workers=0, retry=RetryPolicy(300))
+    patient = IngestOptions(rows_per_write=8, workers=0, retry=RetryPolicy(300))
     break_disk(own, tmp_path)
     told: list[str] = []
     started = time.monotonic()

@@ -17,7 +17,7 @@ from milvus_fghash.dedupe.near_search import find_duplicates
 from milvus_fghash.dedupe.page import write_duplicates_page
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import StoreError
-from milvus_fghash.ingest.api import ingest
+from milvus_fghash.ingest.api import RunContext, ingest
 from milvus_fghash.ingest.changes import Changes
 from milvus_fghash.ingest.delete import Deletion, delete_named
 from milvus_fghash.ingest.verify import verify
@@ -113,7 +113,7 @@ def test_the_ids_of_a_list_are_kept_shown_and_searched_by(catalog: Catalog, tmp_
 
     def take_in(dataset: Dataset, **more: str) -> int:
         with catalog.open_journal() as journal:
-            return ingest(encoder, dataset, collection, options=EIGHT, journal=journal, **more).stored  # type: ignore[arg-type]
+            return ingest(encoder, dataset, collection, RunContext(options=EIGHT, **more), journal=journal).stored  # type: ignore[arg-type]
 
     without = replace(dataset := dataset_of(catalog), extra_columns=replace(dataset.extra_columns, values={}))
     assert take_in(without) == 40  # as before own ids were kept
@@ -139,5 +139,5 @@ def test_the_ids_of_a_list_are_kept_shown_and_searched_by(catalog: Catalog, tmp_
 
     assert delete_named(collection, ["SKU-07"], yes=True).deleted == 1
     with catalog.open_journal() as journal:
-        verified = verify(encoder, dataset, collection, Changes(dataset, "", journal), sample=0)
+        verified = verify(encoder, collection, Changes(dataset, "", journal), sample=0)
     assert (verified.missing.examples, verified.missing.own_ids) == (("07.png",), ("SKU-07",))

@@ -86,11 +86,11 @@ class Broken(HashCollection):
 
 
 def test_what_goes_wrong_with_the_last_batch_is_told_too(catalog: Catalog) -> None:
-    catalog.ingest(IngestOptions(batch_rows=16))
+    catalog.ingest(IngestOptions(rows_per_write=16))
     catalog.collection = Broken(**vars(catalog.collection))
     paint(catalog.photos / "03.png", "red")
     with pytest.raises(StoreBusy):
-        catalog.ingest(IngestOptions(batch_rows=1000, retry=RetryPolicy(0)))
+        catalog.ingest(IngestOptions(rows_per_write=1000, retry=RetryPolicy(0)))
 
 
 def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog) -> None:
@@ -103,7 +103,7 @@ def test_after_a_failure_nothing_more_is_written_nor_waited_for(catalog: Catalog
 
     catalog.collection = Failing(**vars(catalog.collection))
     with pytest.raises(StoreBusy):
-        catalog.ingest(IngestOptions(8, retry=RetryPolicy(0.2, 0.05)))
+        catalog.ingest(IngestOptions(rows_per_write=8, retry=RetryPolicy(0.2, 0.05)))
     assert "00.png" in tried
     assert set(tried) <= {"00.png", "08.png"}  # two are under way at once
 
@@ -129,7 +129,7 @@ def test_what_goes_wrong_with_one_batch_ends_the_others_too(catalog: Catalog, ol
     catalog.collection = Refusing(**vars(catalog.collection))
     started = time.monotonic()
     with pytest.raises(StoreError, match="it is"):
-        catalog.ingest(IngestOptions(8, retry=RetryPolicy(120, 0.5)))
+        catalog.ingest(IngestOptions(rows_per_write=8, retry=RetryPolicy(120, 0.5)))
     assert time.monotonic() - started < 60
     assert set(tried) == {"00.png", "08.png"}
 
@@ -147,23 +147,23 @@ def test_two_batches_that_wait_for_the_same_milvus_say_so_once(catalog: Catalog)
             super().write(values)
 
     catalog.collection = Away(**vars(catalog.collection))
-    assert catalog.ingest(IngestOptions(8, retry=RetryPolicy(60, 0.5)), notify=told.append).stored == N
+    assert catalog.ingest(IngestOptions(rows_per_write=8, retry=RetryPolicy(60, 0.5)), notify=told.append).stored == N
     assert told == ["gone; retrying for 60 s", "Milvus is available again"]
 
 
 @given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 128))
-def test_what_waits_and_what_is_encoded_is_one_batch_at_the_most(batch_rows: int, size: int, streams: int) -> None:
-    pace = BatchSizing.of(batch_rows, size, streams)
+def test_what_waits_and_what_is_encoded_is_one_batch_at_the_most(rows_per_write: int, size: int, streams: int) -> None:
+    pace = BatchSizing.of(rows_per_write, size, streams)
     assert 1 <= pace.together <= size
     assert 1 <= pace.ahead <= streams + 1
     assert pace.enough >= 1
-    assert pace.enough - 1 + pace.ahead * pace.together <= batch_rows
-    assert batch_rows < 2 * size or pace.together == size  # large batches slow nobody down
-    assert batch_rows < (streams + 2) * size or pace.ahead == streams + 1
+    assert pace.enough - 1 + pace.ahead * pace.together <= rows_per_write
+    assert rows_per_write < 2 * size or pace.together == size  # large batches slow nobody down
+    assert rows_per_write < (streams + 2) * size or pace.ahead == streams + 1
 
 
-@pytest.mark.parametrize(("batch_rows", "streams"), [(2, 3), (4, 1), (4, 3), (8, 1), (8, 3)])
-def test_no_more_than_three_batches_are_under_way(catalog: Catalog, batch_rows: int, streams: int) -> None:
+@pytest.mark.parametrize(("rows_per_write", "streams"), [(2, 3), (4, 1), (4, 3), (8, 1), (8, 3)])
+def test_no_more_than_three_batches_are_under_way(catalog: Catalog, rows_per_write: int, streams: int) -> None:
     encoded, written, ahead = 0, 0, []
 
     class Slow(HashCollection):
@@ -182,15 +182,15 @@ def test_no_more_than_three_batches_are_under_way(catalog: Catalog, batch_rows: 
 
     catalog.collection = Slow(**vars(catalog.collection))
     catalog.encoder = Counting(**vars(replace(catalog.encoder, batch_size=4, streams=streams)))
-    catalog.ingest(IngestOptions(batch_rows=batch_rows))
-    assert batch_rows < max(ahead) <= 3 * batch_rows
+    catalog.ingest(IngestOptions(rows_per_write=rows_per_write))
+    assert rows_per_write < max(ahead) <= 3 * rows_per_write
 
 
 def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(catalog: Catalog) -> None:
     whole = catalog.collection
     catalog.collection = Broken(**vars(whole))
     with pytest.raises(StoreBusy, match="gave up after 0 s"):
-        catalog.ingest(IngestOptions(8, retry=RetryPolicy(0.05, 0.01)))
+        catalog.ingest(IngestOptions(rows_per_write=8, retry=RetryPolicy(0.05, 0.01)))
     catalog.collection = whole
     assert whole.count() == 16
     result = catalog.ingest()

@@ -7,16 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from milvus_fghash.bulk_import.shards.folder import Marker, PlannedShard, RejectedPhoto, ShardFolder, ShardsManifest
+from milvus_fghash.bulk_import.shards.folder import Marker, PlannedShard, ShardFolder, ShardsManifest
 from milvus_fghash.bulk_import.shards.parquet import arrow_schema, read_paths
 from milvus_fghash.bulk_import.shards.plan import Plan, ShardTask, plan_shards
-from milvus_fghash.bulk_import.shards.writer import Decoding, ShardWriter, Tick, write_behind
+from milvus_fghash.bulk_import.shards.writer import ShardWriter, Tick, write_behind
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.sources.location import Url
+from milvus_fghash.encoding.decode_options import DecodeOptions
+from milvus_fghash.encoding.decode_result import Rejected
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, DataError, Stopped, check_not_string
 from milvus_fghash.ingest.changes import Changes
@@ -30,29 +30,27 @@ Engine = Callable[[ShardWriter, Iterable[ShardTask], Tick], Iterator[Marker]]
 """Makes shards somewhere, and gives the marker of each as it is done, in any order."""
 
 
-@dataclass(frozen=True)
-class ShardOptions(Decoding):
-    """Which shards are made, and how.
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions(DecodeOptions):
+    """How shards are built. The attributes of `DecodeOptions` are options, too; on Ray, ``workers`` are per actor.
 
     Attributes:
-        limits: of a photo's bytes and pixels; what is larger is rejected.
-        workers: processes that decode; 0 decodes in this one. Default: one for each core, 8 at the most; on Ray, one in
-            each actor.
-        timeout: seconds for one photo, where there are workers.
-        follow_links: take photos in that a link brings in from outside the listing's folder. Else they are rejected.
         shard_rows: photos per shard.
-        code_hex: keep the code as text too.
-        embedding: keep the bundle's embedding too.
-        phash: keep the perceptual hash of each photo. In a folder whose shards were made without it, the others are
-            made so, too.
-        columns: typed columns of the photos' list, as ``NAME`` or ``NAME:TYPE`` (text, int64, double, bool). Default:
-            those that the listing has as such.
-        partition_key: that of the typed columns by which the collection is to part the rows.
-        retry_refused: make shards again that lack photos which were rejected.
-        prune: delete shards that are not planned any more.
+        code_hex: also keep the code as hexadecimal text.
+        embedding: also keep the bundle's embedding.
+        phash: keep the perceptual hash of each photo. A folder with shards without it gets further ones without it.
+        columns: typed columns from the list of photos, as ``NAME`` or ``NAME:TYPE`` (text, int64, double, bool).
+            Default: those that the dataset has as such.
+        partition_key: the typed column by which the collection is partitioned.
+        retry_rejected: build shards again that lack rejected photos.
+        prune: delete shards that are no longer planned.
 
     Raises:
-        ConfigError: for no photos per shard, or a single text as ``columns``.
+        ConfigError: when a number is out of range, or ``columns`` is a single text.
+
+    Example:
+        >>> ShardOptions(shard_rows=50_000, columns=["price:double"]).shard_rows
+        50000
     """
 
     shard_rows: int = SHARD_ROWS
@@ -65,9 +63,10 @@ class ShardOptions(Decoding):
     prune: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_not_string(self.columns, "columns")
         if self.shard_rows < 1:
-            raise ConfigError(f"a shard takes one photo at least, got {self.shard_rows}", setting="shard_rows")
+            raise ConfigError(f"a shard has at least one photo, got {self.shard_rows}", setting="shard_rows")
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,6 @@ def build_shards(
     namespace: str = "",
     options: ShardOptions = USUAL,
     *,
-    photos: Path | Url | None = None,
-    part: str = "",
     engine: Engine = here,
     stop: threading.Event | None = None,
     progress: Progress = lambda done, total: None,
@@ -119,7 +116,6 @@ def build_shards(
     that was killed lost the shards under way, and the same call makes just these.
 
     Args:
-        photos, part: where the listing comes from, and the split that was asked for.
         stop: when it is set, the shard under way is given up, and the run ends with `Stopped`.
 
     Raises:
@@ -144,7 +140,7 @@ def build_shards(
     schema = arrow_schema(metadata, options.code_hex, embedding_dim, typed, phash)
     check_columns(None, typed, options.partition_key, len(schema) - len(typed))
     columns = {field.name: str(field.type) for field in schema}
-    changes = Changes(dataset, namespace, Journal.in_memory(), photos, part, stop=stop)
+    changes = Changes(dataset, namespace, Journal.in_memory(), stop=stop)
     source = {name: changes.described[name] for name in ("photos", "part")}
     with folder.held():
         plan = plan_shards(
@@ -163,7 +159,7 @@ def build_shards(
             typed_columns={column.name: column.type for column in typed},
             partition_key=options.partition_key,
             shards=tuple(PlannedShard(name=one.name, photos=len(one.places)) for one in plan.shards),
-            twice=tuple(RejectedPhoto(path=one.path, reason=one.reason, message=one.message) for one in plan.twice),
+            twice=tuple(Rejected(one.path, one.reason, one.message) for one in plan.twice),
         )
         _check_same(folder, manifest)
         folder.put_manifest(manifest)

@@ -18,27 +18,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, Field, SkipValidation
+from pydantic import AliasChoices, Field
 
 from milvus_fghash.bundle.manifest import Sha256
 from milvus_fghash.core.bounded_file import check_regular, open_regular
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.file_models import Frozen, read_json, write_json
 from milvus_fghash.datasets.tables.columns import Column, ColumnType
+from milvus_fghash.encoding.decode_result import Rejected
 from milvus_fghash.errors import ConfigError, DataError, Inconsistent
 from milvus_fghash.milvus.scalar_fields import PHASH
 from milvus_fghash.milvus.schema import CollectionMetadata
 
 NEWER: Final = ". It was changed, or made by a newer milvus-fghash"
 """End of the message on a file that is not understood."""
-
-
-class RejectedPhoto(Frozen):
-    """A photo that is in no shard, as the report has it."""
-
-    path: SkipValidation[str]  # file names need not be UTF-8
-    reason: str
-    message: SkipValidation[str]
 
 
 class PlannedShard(Frozen):
@@ -57,7 +50,7 @@ class Marker(Frozen):
     size: int
     """Of the Parquet file, in bytes."""
     rows: int
-    rejected: tuple[RejectedPhoto, ...] = Field(validation_alias=AliasChoices("rejected", "refused"))
+    rejected: tuple[Rejected, ...] = Field(validation_alias=AliasChoices("rejected", "refused"))
     """Called `refused` in markers written before the name changed."""
     fingerprint: str
     """Of the model that made the codes."""
@@ -84,7 +77,7 @@ class ShardsManifest(Frozen):
     partition_key: str | None = None
     """Of these, the one by which a collection parts the rows."""
     shards: tuple[PlannedShard, ...]
-    twice: tuple[RejectedPhoto, ...]
+    twice: tuple[Rejected, ...]
     """Photos that the listing has more than once."""
 
     @property
@@ -153,7 +146,7 @@ class ShardFolder:
                 "and build the shards again, which makes this one"
             )
 
-    def rejected(self) -> Iterator[RejectedPhoto]:
+    def rejected(self) -> Iterator[Rejected]:
         """Photos of the listing that are in no shard, as far as shards are done; raises as `marker`."""
         manifest = self.manifest()
         if manifest is None:

@@ -86,17 +86,19 @@ def plan_shards(changes: Changes, shard_rows: int, what: Mapping[str, Any]) -> P
         Stopped: when ``changes.stop`` is set.
     """
     twice: list[JournalEntry] = []
-    changes.reject = twice.append
-    shards = tuple(_runs(changes, shard_rows, json.dumps(what, sort_keys=True)))
+    shards = tuple(_runs(changes, twice, shard_rows, json.dumps(what, sort_keys=True)))
     if changes.cut_short:
         raise Stopped("stopped; no shard was begun, and the same command starts again")
     return Plan(changes, shards, tuple(twice))
 
 
-def _runs(changes: Changes, shard_rows: int, what: str) -> Iterator[Shard]:
+def _runs(changes: Changes, twice: list[JournalEntry], shard_rows: int, what: str) -> Iterator[Shard]:
     places: list[int] = []
     number, digest = 0, hashlib.blake2b(what.encode(), digest_size=8)
     for todo in changes.todo():
+        if isinstance(todo, JournalEntry):
+            twice.append(todo)
+            continue
         places.append(todo.row)
         digest.update(json.dumps([todo.id, todo.stamp]).encode())
         if len(places) == shard_rows:

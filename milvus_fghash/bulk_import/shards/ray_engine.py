@@ -23,7 +23,8 @@ from typing import Any, Final
 from milvus_fghash.bulk_import.shards.builder import Engine
 from milvus_fghash.bulk_import.shards.folder import Marker, ShardFolder
 from milvus_fghash.bulk_import.shards.plan import ShardTask
-from milvus_fghash.bulk_import.shards.writer import Decoding, ShardWriter, Tick
+from milvus_fghash.bulk_import.shards.writer import ShardWriter, Tick
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.errors import ConfigError, DataError, FghashError, Stopped, one_line, optional_extra
@@ -170,7 +171,7 @@ class ShardActor:
         encode_timeout: float,
         folder: Path,
         schema: Any,
-        decoding: Decoding,
+        decoding: DecodeOptions,
     ) -> None:
         encoder = Encoder.open(bundle, provider, threads, for_many=True, encode_timeout=encode_timeout)
         self._maker = ShardWriter(encoder, ShardFolder(folder), schema, decoding, threading.Event())

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash._version import __version__
-from milvus_fghash.bulk_import.shards.folder import Marker, RejectedPhoto, ShardFolder, sha256_of
+from milvus_fghash.bulk_import.shards.folder import Marker, ShardFolder, sha256_of
 from milvus_fghash.bulk_import.shards.parquet import to_table, write_table
 from milvus_fghash.bulk_import.shards.plan import ShardTask
 from milvus_fghash.core.atomic_io import atomic_path
-from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.core.packages import versions_of
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Source
-from milvus_fghash.encoding.decode_stream import TIMEOUT, WORKERS, Photo, Rejected
+from milvus_fghash.encoding.decode_options import DecodeOptions
+from milvus_fghash.encoding.decode_stream import Photo, Rejected, RejectedSource
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError, Stopped
 from milvus_fghash.ingest import symlinks
@@ -37,16 +37,6 @@ PACKAGES: Final = ("numpy", "Pillow", "pyarrow", "onnxruntime", "onnxruntime-gpu
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How photos are decoded; `ShardOptions` says what the parts are."""
-
-    limits: Limits = DEFAULT_LIMITS
-    workers: int | None = None
-    timeout: float = TIMEOUT
-    follow_links: bool = False
-
-
-@dataclass(frozen=True)
 class Ready:
     """A shard that is encoded, and not written yet.
 
@@ -57,7 +47,7 @@ class Ready:
     name: str
     rows: Rows
     embeddings: NDArray[np.float32] | None = None
-    rejected: tuple[RejectedPhoto, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ class ShardWriter:
     folder: ShardFolder
     schema: Any
     """Columns of the files, as `arrow_schema` gives them."""
-    decoding: Decoding
+    decoding: DecodeOptions
     stop: threading.Event
     """When it is set, the shard under way is given up."""
 
@@ -79,9 +69,9 @@ class ShardWriter:
             Stopped: when ``stop`` was set.
             CodeError, BundleError, ConfigError: as `Encoder.run` and `decode`.
         """
-        dataset, decoding = task.dataset, self.decoding
+        dataset = task.dataset
         also = ("embedding",) if "embedding" in self.schema.names else ()
-        rejected: list[Rejected] = []
+        rejected: list[RejectedSource] = []
         columns = self.encoder.empty_columns(*also)
         done = 0
         with closing(
@@ -90,9 +80,7 @@ class ShardWriter:
                 *also,
                 reject=rejected.append,
                 wanted=lambda photo: self._fits(task, photo, rejected),
-                limits=decoding.limits,
-                workers=WORKERS if decoding.workers is None else decoding.workers,
-                timeout=decoding.timeout,
+                options=self.decoding,
             )
         ) as encoded:
             for photos, outputs in encoded:
@@ -111,7 +99,7 @@ class ShardWriter:
             phashes=columns.phashes,
         )
         reported = (
-            RejectedPhoto(path=dataset.paths[one.row], reason=one.reason, message=one.message)
+            Rejected(dataset.paths[one.row], one.reason, one.message)
             for one in sorted(rejected, key=lambda one: one.row)
         )
         return Ready(task.name, rows, more[0] if more else None, tuple(reported))
@@ -150,11 +138,11 @@ class ShardWriter:
         self.folder.put_marker(ready.name, marker)
         return marker
 
-    def _fits(self, task: ShardTask, photo: Photo, rejected: list[Rejected]) -> bool:
+    def _fits(self, task: ShardTask, photo: Photo, rejected: list[RejectedSource]) -> bool:
         """Whether Milvus could hold its row; one that does not fit must not stop the others."""
         path = task.dataset.paths[photo.row]
         if misfit := why_not_storable(task.dataset, photo.row, task.metas[photo.row]):
-            rejected.append(Rejected(path, *misfit, photo.row))
+            rejected.append(RejectedSource(path, *misfit, photo.row))
             return False
         return True
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milvus_fghash.core.images import DEFAULT_LIMITS
 from milvus_fghash.datasets.read import Selection, Url, detect, read
 from milvus_fghash.datasets.sources.archives import expanded
 from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Rejected, decode
 from milvus_fghash.errors import DataError
 from tests.helpers.archives import BIRDS, MAKERS, contents, member, tar_of, zip_of
@@ -38,7 +38,7 @@ def test_an_archive_is_as_the_folder_it_was_made_of(name: str, workers: int, tmp
     packed, unpacked = read("archive", tmp_path / name), read("folder", tmp_path / "unpacked")
     for column in ("ids", "paths", "labels", "splits"):
         assert getattr(packed, column) == getattr(unpacked, column)
-    assert summary(decode(packed.sources, SMALL, DEFAULT_LIMITS, workers)) == [3, 1, 2]
+    assert summary(decode(packed.sources, SMALL, DecodeOptions(workers=workers))) == [3, 1, 2]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([name, "unpacked"])  # nothing was unpacked
 
 
@@ -51,7 +51,7 @@ def test_an_archive_behind_a_url(name: str, site: Site) -> None:
     assert dataset.paths == ("test/jay/c.png", "train/jay/a.png", "train/wren/ü b.png")
     assert all(not isinstance(place, Path) and place.revision for place in dataset.sources)
     site.gets()
-    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 1)) == [3, 1, 2]
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=1))) == [3, 1, 2]
     assert len(site.gets()) == 3
     assert read("archive", url) == dataset
     assert site.gets() == []  # what lies in it is remembered as long as it is the same
@@ -110,7 +110,7 @@ def test_shards_by_folder_and_by_braces(tmp_path: Path) -> None:
     by_folder = read("archive", folder)
     assert by_folder.paths == (*PATHS, "train-0002.tar/0.png", "train-0002.tar/wren/0.png")
     assert by_folder.labels == ("3", "jay", "jay", "", "wren")
-    assert summary(decode(by_folder.sources, SMALL, DEFAULT_LIMITS, 0)) == [0, 1, 2, 4, 3]
+    assert summary(decode(by_folder.sources, SMALL, DecodeOptions(workers=0))) == [0, 1, 2, 4, 3]
     by_braces = read("archive", folder / "train-{0000..0001}.tar")
     assert by_braces.paths == PATHS
     assert by_braces.sources == by_folder.sources[:3]
@@ -124,7 +124,7 @@ def test_shards_at_a_url(site: Site, tmp_path: Path) -> None:
     dataset = read("archive", Url(f"{site.url}/s/train-{{0000..0001}}.tar"))
     assert dataset.paths == PATHS
     assert dataset.labels == ("3", "jay", "jay")
-    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [0, 1, 2]
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0))) == [0, 1, 2]
 
 
 def test_one_broken_shard_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_one_broken_shard_does_not_stop_the_others(tmp_path: Path) -> None:
     dataset = read("archive", folder)
     assert dataset.paths[0] == "train-0000.tar"
     assert isinstance(dataset.sources[0], InvalidSource)
-    (rejected, *_) = decode(dataset.sources, SMALL, DEFAULT_LIMITS, 1)
+    (rejected, *_) = decode(dataset.sources, SMALL, DecodeOptions(workers=1))
     assert isinstance(rejected, Rejected)
     assert (rejected.reason, len(dataset)) == ("broken", 5)
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from milvus_fghash.core.images import DEFAULT_LIMITS
 from milvus_fghash.datasets.read import Url, read
 from milvus_fghash.datasets.sources.fetch import request_revisions
 from milvus_fghash.datasets.sources.http_session import as_sent
 from milvus_fghash.datasets.sources.location import PhotoLocation
 from milvus_fghash.datasets.sources.reader import read_source
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import decode
 from tests.helpers.archives import tar_of, zip_of
 from tests.helpers.commands import GOLDEN, Run, document
@@ -53,7 +53,7 @@ def by_list(site: Site, url: str, folder: Path) -> list[int | str]:
     (folder / "list.csv").write_text(f'path\n"{url}"\n')
     dataset = read("table", folder / "list.csv")
     assert all(request_revisions([place for place in dataset.sources if isinstance(place, PhotoLocation)])())
-    return summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0))
+    return summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0)))
 
 
 @pytest.mark.parametrize("path", ["/o%27bird.png", "/a%2Fb.png", "/a+b%2bc.png", "/caf%C3%A9.png"])
@@ -79,7 +79,7 @@ def test_archives_by_parts(site: Site, pack: Callable[[dict[str, bytes]], bytes]
     site.signed["/o'birds.arch"] = f"/o%27birds.arch{SIGNED}"
     kind = "tar" if pack is tar_of else "zip"
     dataset = read("archive", Url(f"{kind}://::{site.url}/o%27birds.arch{SIGNED}"))
-    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [5, 6]
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0))) == [5, 6]
     assert all("Signature" not in path for path in dataset.paths)
 
 
@@ -88,7 +88,7 @@ def test_links_of_a_folder_are_asked_for_as_they_stand_there(site: Site) -> None
     site.signed["/p/o'bird+x.png"] = "/p/o%27bird%2Bx.png"
     dataset = read("folder", Url(f"{site.url}/p"))
     assert dataset.paths == ("o'bird+x.png",)
-    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [9]
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0))) == [9]
 
 
 def test_photos_that_differ_by_their_query_are_searched_each(site: Site, run: Run, tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
 from milvus_fghash.datasets.read import Url, read
 from milvus_fghash.datasets.sources.fetch import MAX_ATTEMPTS, request_revisions
 from milvus_fghash.datasets.sources.location import PhotoLocation, located
 from milvus_fghash.datasets.sources.reader import read_source
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
 from milvus_fghash.errors import DataError, ImageRejected
 from tests.helpers.decoders import SMALL, summary
@@ -39,7 +39,7 @@ def rejection(place: PhotoLocation, max_bytes: int = 1000, seconds: float = 5) -
 def test_photos_come_in_order_with_the_bytes_of_the_server(site: Site, workers: int) -> None:
     site.files = {f"/{number}.png": grey(number) for number in range(40)}
     wanted = places(site, *site.files)
-    assert summary(decode(wanted, SMALL, DEFAULT_LIMITS, workers)) == list(range(40))
+    assert summary(decode(wanted, SMALL, DecodeOptions(workers=workers))) == list(range(40))
     assert sorted(site.gets()) == sorted(site.files)  # one request each, and no other
 
 
@@ -89,7 +89,7 @@ def test_a_server_that_hangs_costs_its_photos_and_no_process(site: Site) -> None
     site.files = {f"/{number}.png": grey(number) for number in range(12)}
     site.hang = {"/1.png", "/2.png", "/9.png"}
     start = time.monotonic()
-    seen = list(decode(places(site, *site.files), SMALL, DEFAULT_LIMITS, 1, timeout=2.0))
+    seen = list(decode(places(site, *site.files), SMALL, DecodeOptions(workers=1, decode_timeout=2.0)))
     assert summary(seen) == [0, "timeout", "timeout", *range(3, 9), "timeout", 10, 11]
     assert time.monotonic() - start < 10  # those that hang do so side by side
     assert len(site.gets()) == 12  # nothing is fetched twice, as for a worker that was ended
@@ -99,7 +99,7 @@ def test_a_photo_is_fetched_while_another_is(site: Site) -> None:
     site.files = {f"/{number}.png": grey(number) for number in range(40)}
     site.seconds = 0.2
     start = time.monotonic()
-    assert summary(decode(places(site, *site.files), SMALL, DEFAULT_LIMITS, 1)) == list(range(40))
+    assert summary(decode(places(site, *site.files), SMALL, DecodeOptions(workers=1))) == list(range(40))
     assert time.monotonic() - start < 4  # 8 s one after the other
 
 
@@ -134,7 +134,7 @@ def test_a_list_at_a_url(site: Site) -> None:
     dataset = read("table", Url(f"{site.url}/lists/birds.csv?signature=0f3a"))
     assert dataset.labels == ("jay", "wren")
     assert dataset.paths[0] == "a b/1#.png"
-    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [1, 2]
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0))) == [1, 2]
     assert str(dataset.origin) == f"{site.url}/lists/birds.csv"
 
 
@@ -163,14 +163,14 @@ def test_a_page_of_links_is_a_folder(site: Site) -> None:
     for end in ("", "/"):
         dataset = read("folder", Url(f"{site.url}/photos{end}"))
         assert (dataset.paths, dataset.labels) == (("jay/a b.png",), ("jay",))
-        assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [3]
+        assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0))) == [3]
 
 
 def test_secrets_are_in_no_message(site: Site) -> None:
     site.status["/a.png"] = 403
     url = f"{site.url}/a.png?X-Amz-Signature=SECRET".replace("://", "://me:SECRET@")
     _, place = located(url, Path(), "list")
-    (one,) = decode([place], SMALL, Limits(), 1)
+    (one,) = decode([place], SMALL, DecodeOptions(workers=1))
     assert isinstance(one, Rejected)
     assert "SECRET" not in f"{one.path} {one.message}"
     assert site.asked == [("GET", "/a.png")]
@@ -188,7 +188,7 @@ def test_good_photos_stay_photos_beside_failing_ones(site: Site) -> None:
     site.files = {f"/{number}.png": grey(number) for number in range(30)}
     site.status = {"/3.png": 500, "/4.png": 404}
     site.cut = {"/7.png"}
-    seen = list(decode(places(site, *site.files), SMALL, DEFAULT_LIMITS, 2))
+    seen = list(decode(places(site, *site.files), SMALL, DecodeOptions(workers=2)))
     expected = [number for number in range(30) if number not in (3, 4, 7)]
     assert [one.row for one in seen if isinstance(one, Photo)] == expected
 
@@ -202,7 +202,7 @@ def test_columns_of_a_list_at_a_url(site: Site, tmp_path: Path) -> None:
     for place, shown, first in ((url, f"{site.url}/birds.csv", 1), (here, str(here), 3)):
         dataset = read("table", place)
         assert dataset.extra_columns.values == {"price": ("1.5", "cheap")}
-        assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [first, 2]
+        assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0))) == [first, 2]
         column = dataset.extra_columns.column("price", "double")
         assert dataset.take([0]).as_columns([column]).extra_columns.typed == {"price": (1.5,)}
         with pytest.raises(DataError, match=r"line 3, column 'price': 'cheap' is no double") as caught:

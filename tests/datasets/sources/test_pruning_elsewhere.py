@@ -156,12 +156,12 @@ def test_shards_are_not_pruned_either(site: Site, tmp_path: Path) -> None:
     encoder, folder = Encoder.open(GOLDEN), ShardFolder(tmp_path / "shards")
     options = ShardOptions(shard_rows=5, prune=True, workers=0)
     url = Url(f"{site.url}/birds")
-    assert build_shards(encoder, read("folder", url), folder, options=options, photos=url).shards == 4
+    assert build_shards(encoder, read("folder", url), folder, options=options).shards == 4
     for page in (b"", b'<a href="logo.jpg">'):
         site.files["/birds/jay/"] = page
         with pytest.raises(DataError, match=r"shards are outdated, and none was pruned .*: jay could not be listed"):
-            build_shards(encoder, read("folder", url), folder, options=options, photos=url)
+            build_shards(encoder, read("folder", url), folder, options=options)
     fill(site)
-    result = build_shards(encoder, read("folder", url), folder, options=options, photos=url)
+    result = build_shards(encoder, read("folder", url), folder, options=options)
     assert (result.made, result.rows) == (0, 20)
     assert result.pruned == result.outdated > 0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.core.images import DEFAULT_LIMITS
 from milvus_fghash.datasets.read import Url, detect, read
 from milvus_fghash.datasets.sources.fetch import request_revisions
 from milvus_fghash.datasets.sources.location import PhotoLocation
 from milvus_fghash.datasets.sources.reader import read_source
+from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import decode
 from milvus_fghash.errors import DataError, ImageRejected
 from tests.helpers.decoders import SMALL, summary
@@ -39,7 +39,7 @@ def test_a_bucket_is_listed_once_and_each_photo_read_once(store: Store, bucket: 
     assert all(isinstance(place, PhotoLocation) and place.revision for place in dataset.sources)
     assert {method for method, _ in store.asked} == {"GET"}  # no HEAD for each
     assert store.gets() == []
-    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, workers)) == list(range(len(ODD)))
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=workers))) == list(range(len(ODD)))
     assert len(store.gets()) == len(ODD)
 
 
@@ -76,7 +76,7 @@ def test_a_list_here_of_photos_there(store: Store, bucket: str, tmp_path: Path) 
     (tmp_path / "list.csv").write_text(f"path,label\ns3://{bucket}/a.png,jay\nhere.png,wren\n")
     dataset = read("table", tmp_path / "list.csv")
     assert dataset.paths == (f"s3://{bucket}/a.png", "here.png")
-    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 1)) == [1, 3]
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=1))) == [1, 3]
 
 
 def test_parquet_in_a_bucket(store: Store, bucket: str, tmp_path: Path) -> None:
@@ -88,4 +88,4 @@ def test_parquet_in_a_bucket(store: Store, bucket: str, tmp_path: Path) -> None:
     assert detect(url) == "table"
     dataset = read("table", url)
     assert (dataset.paths, dataset.labels) == (("a.png",), ("jay",))
-    assert summary(decode(dataset.sources, SMALL, DEFAULT_LIMITS, 0)) == [9]
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0))) == [9]

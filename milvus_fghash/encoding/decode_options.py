@@ -1,0 +1,67 @@
+"""How photos are read and decoded: limits, worker processes, time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.errors import ConfigError
+
+DEFAULT_WORKERS: Final = min(8, os.cpu_count() or 1) if os.name == "posix" else 0
+"""Decoder processes, unless another number is given."""
+DECODE_TIMEOUT: Final = 30.0
+"""Seconds for one photo, unless another number is given."""
+MAX_DECODE_TIMEOUT: Final = 86_400.0
+MAX_PHOTOS_WITHOUT_WORKERS: Final = 64
+"""So many photos are decoded in this process before worker processes have started."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """How photos are read and decoded.
+
+    Attributes:
+        limits: of the bytes and pixels of a photo; a larger one is rejected.
+        workers: processes that decode. With workers, a photo that crashes its decoder, hangs it or fills its memory is
+            rejected, and all others are decoded. 0: decode in this process. Default: one per core, at most 8.
+        decode_timeout: seconds for one photo, where there are workers.
+        follow_links: also read photos outside the folder of the photos to which a link in it leads.
+
+    Raises:
+        ConfigError: when workers or the time limit are out of range.
+
+    Example:
+        >>> DecodeOptions(workers=2, decode_timeout=5).workers
+        2
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    workers: int | None = None
+    decode_timeout: float = DECODE_TIMEOUT
+    follow_links: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise ConfigError(f"the number of workers must be 0 or more, got {self.workers}", setting="workers")
+        if not 0 < self.decode_timeout <= MAX_DECODE_TIMEOUT:
+            raise ConfigError(
+                f"the time limit of decoding must be above 0 and at most {MAX_DECODE_TIMEOUT:.0f} seconds, got "
+                f"{self.decode_timeout}",
+                setting="decode_timeout",
+            )
+
+    @property
+    def worker_count(self) -> int:
+        """Processes that decode; 0: none."""
+        return DEFAULT_WORKERS if self.workers is None else self.workers
+
+    def for_photos(self, count: int) -> Self:
+        """Where no number of workers was given: without any for a few photos, which must be trusted not to crash."""
+        if self.workers is not None:
+            return self
+        return replace(self, workers=DEFAULT_WORKERS if count > MAX_PHOTOS_WITHOUT_WORKERS else 0)
+
+
+DEFAULT_DECODE_OPTIONS: Final = DecodeOptions()
