@@ -19,7 +19,7 @@ import torch
 def photos_per_second(keep: bool, batch: int, repeats: int) -> float:
     """Forward passes of MobileNetV2 at 224 px after one to warm up."""
     from milvus_fghash.training.backbones import build_backbone
-    from milvus_fghash.training.memory import keep_freed_memory
+    from milvus_fghash.training.device import keep_freed_memory
 
     if keep and not keep_freed_memory():
         raise SystemExit("this is no Linux with glibc: there is nothing to compare")

@@ -26,9 +26,9 @@ from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_pr
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
-from milvus_fghash.training.encode import encode
 from milvus_fghash.training.feature_cache import dataset_features
 from milvus_fghash.training.run import train
+from milvus_fghash.training.sources import encode
 from milvus_fghash.training.weights import by_content, decisive
 
 CPU = torch.device("cpu")

@@ -41,7 +41,21 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 
 
 def test_extras_come_from_the_package_itself() -> None:
-    assert set(extras()) == {"", "cpu", "gpu", "lite", "train", "plot", "parquet", "http", "s3", "gcs", "heif", "ray"}
+    assert set(extras()) == {
+        "",
+        "cpu",
+        "gpu",
+        "lite",
+        "train",
+        "tensorboard",
+        "plot",
+        "parquet",
+        "http",
+        "s3",
+        "gcs",
+        "heif",
+        "ray",
+    }
     assert extras()["lite"] == ["milvus-lite", "setuptools"]
 
 

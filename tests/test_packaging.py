@@ -20,7 +20,8 @@ EXTRAS = {
     "cpu": {"onnxruntime"},
     "gpu": {"onnxruntime-gpu"},
     "lite": {"milvus-lite", "setuptools"},
-    "train": {"torch", "torchvision", "safetensors", "tensorboard", "onnx", "onnxscript"},
+    "train": {"torch", "torchvision", "safetensors", "onnx", "onnxscript"},
+    "tensorboard": {"tensorboard"},
     "plot": {"matplotlib"},
     "parquet": {"pyarrow"},
     "heif": {"pi-heif", "Pillow"},
@@ -28,7 +29,7 @@ EXTRAS = {
     "s3": {"s3fs"},
     "gcs": {"gcsfs"},
     "ray": {"ray[data]", "pyarrow"},
-    "all": {"milvus-fghash[cpu,lite,train,plot,parquet,heif,http,s3]"},
+    "all": {"milvus-fghash[cpu,lite,train,tensorboard,plot,parquet,heif,http,s3]"},
 }
 INSIDE = {".py", ".toml", ".typed", ".html", ".css"}
 BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w", "Jinja2"}

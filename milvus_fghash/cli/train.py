@@ -100,4 +100,5 @@ def _watcher(update: Update, epochs: int) -> Watcher:
         features=lambda done, total: update(done, total, "features of the frozen backbone"),
         checked=lambda done, total: update(done, total, "photos checked"),
         stage=update.stage,
+        notify=notify,
     )

@@ -25,9 +25,9 @@ from milvus_fghash.experiments.records import Identity, Record, Score
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
 from milvus_fghash.training.device import device_named
-from milvus_fghash.training.encode import encode
 from milvus_fghash.training.feature_cache import dataset_features
 from milvus_fghash.training.run import train
+from milvus_fghash.training.sources import encode
 
 PRECISION_AT = (1, 10, 100)
 """The k of precision@k; values above the gallery's size are left out."""

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from milvus_fghash.experiments.cells import GridContext, Task
+from milvus_fghash.methods.base import Sizes
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.backbones import StagedBackbone, build_backbone
 from milvus_fghash.training.checkpoint import build_method
+from milvus_fghash.training.device import reproducible
 from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.loop import reproducible
-from milvus_fghash.training.photos import Photos, check_all
+from milvus_fghash.training.photos import Photos, check
 from milvus_fghash.training.run import check_classes
 
 
@@ -44,7 +45,7 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: Callable[[int
     workers = 0
     for task in tasks:
         recipe, split = task.recipe, context.splits[task.phase]
-        check_classes(split.gallery, recipe)
+        check_classes(split.gallery, recipe.method.name)
         # A backbone without weights starts at random, so each seed has a backbone, and features, of its own.
         origin = _key(recipe.backbone.name, recipe.backbone.weights, _seed_of_backbone(recipe))
         if not _new(seen, task.phase, task.bits, origin, _without_seeds(recipe)):
@@ -53,7 +54,8 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: Callable[[int
             torch.manual_seed(recipe.training.seed)
             if origin not in backbones:
                 backbones[origin] = build_backbone(recipe.backbone.name, recipe.backbone.weights)
-            method = build_method(recipe, task.bits, backbones[origin], len(split.gallery.classes), len(split.gallery))
+            sizes = Sizes(task.bits, len(split.gallery.classes), len(split.gallery))
+            method = build_method(recipe.method, recipe.head, backbones[origin], sizes)
         workers = max(workers, recipe.training.workers)
         for dataset, centre_crop_only in ((split.gallery, False), (split.queries, True)):
             photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
@@ -62,15 +64,16 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: Callable[[int
                     unread.append((photos, range(len(photos))))
                 continue
             made_by = (method.features_key, *(() if centre_crop_only else (method.embedding_key, method.wants_views)))
-            views = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.backbone.views)
-            if _new(seen, task.phase, origin, centre_crop_only, *made_by, *views):
+            crops = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.backbone.views)
+            if _new(seen, task.phase, origin, centre_crop_only, *made_by, *crops):
                 method.to(context.torch_device)
+                folder, device, views = context.cache, context.torch_device, recipe.backbone.views
                 caches.append(
-                    FeatureCache(method, photos, recipe, context.cache, context.torch_device, centre_crop_only)
+                    FeatureCache(method, photos, folder, device, views, recipe.training.workers, centre_crop_only)
                 )
                 unread.append((photos, caches[-1].missing()))
     # Before hours of training, which would fail at a photo that cannot be read.
-    check_all(_each_once(unread), workers, checked)
+    check(_each_once(unread), workers, checked)
     for features in caches:
         features.fill(filled, checked=True)
 

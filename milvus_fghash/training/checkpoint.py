@@ -27,7 +27,7 @@ from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.errors import ConfigError, TrainingError
 from milvus_fghash.methods import load
 from milvus_fghash.methods.base import Backbone, HashMethod, Sizes
-from milvus_fghash.recipes.schema import Recipe
+from milvus_fghash.recipes.schema import HeadChoice, MethodChoice, Recipe
 from milvus_fghash.training.backbones import build_backbone
 
 FORMAT = 1
@@ -93,11 +93,16 @@ class Checkpoint:
         }
 
 
-def build_method(recipe: Recipe, bits: int, backbone: Backbone, n_classes: int, n_train: int) -> HashMethod:
-    """The recipe's method on a backbone, with its options read strictly."""
-    module = load(recipe.method.name)
-    config = read_model(module.Config, recipe.method.options, f"method.options of {recipe.method.name}")
-    method: HashMethod = module.Method(backbone, recipe.head, Sizes(bits, n_classes, n_train), config)
+def build_method(choice: MethodChoice, head: HeadChoice, backbone: Backbone, sizes: Sizes) -> HashMethod:
+    """A recipe's method on a backbone.
+
+    Raises:
+        ConfigError: when the method does not exist, an option is wrong, or they do not fit.
+        DataError: when the method cannot have as many classes at this code length.
+    """
+    module = load(choice.name)
+    config = read_model(module.Config, choice.options, f"method.options of {choice.name}")
+    method: HashMethod = module.Method(backbone, head, sizes, config)
     return method
 
 
@@ -155,7 +160,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     backbone = build_backbone(state.recipe.backbone.name, "none")
     backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
     try:
-        method = build_method(state.recipe, state.bits, backbone, len(state.classes), len(state.train_ids))
+        sizes = Sizes(state.bits, len(state.classes), len(state.train_ids))
+        method = build_method(state.recipe.method, state.recipe.head, backbone, sizes)
         restore(method, found)
     except ConfigError as error:
         raise TrainingError(f"{found} does not fit this version: {error}") from error

@@ -1,10 +1,10 @@
-"""What a frozen backbone gives for each photo, kept on the disk.
+"""Features of a frozen backbone, on the disk.
 
-FOLDER/features-KEY/SHARD.safetensors   of some photos: name of the method's `embed` -> (photos, 1 + views, n_features)
+FOLDER/features-KEY/SHARD.safetensors   for some photos: name of the method's `embed` -> (photos, 1 + views, n_features)
 
-A shard appears whole and never changes, so a kill loses the photos of one shard, and trainings may fill one folder side
-by side (both may compute a photo; what they write is the same). Reading takes the memory of what is asked for, and of
-one shard.
+A shard is written atomically and never changes. A killed process therefore loses the photos of one shard, and several
+trainings may fill one folder at the same time (both may compute a photo; the results are equal). Reading takes the
+memory of the result and of one shard.
 """
 
 from __future__ import annotations
@@ -33,31 +33,33 @@ from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos, View, check
-from milvus_fghash.training.sources import _embed_centre_crops, centre_crop_features, computed_features, in_batches
+from milvus_fghash.training.sources import centre_crop_features, computed_features, embed_anchor, in_batches
 
-PER_SHARD = 1024
-"""Photos at the most."""
+PHOTOS_PER_SHARD = 1024
 
 Places = dict[str, tuple[Path, int]]
-"""Stamp of a photo -> its shard, and its place there."""
+"""Stamp of a photo -> its shard, and its row in it."""
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """The centre crop and ``recipe.backbone.views`` augmented ones of some photos, in a folder that others share.
+    """Features of the centre crop and of ``views`` augmented views of some photos, in a folder that trainings share.
 
-    Kept under a key of the backbone's weights, the views and the method's embedding, photo by photo: another choice of
-    photos computes only what is new. A photo's views follow from its id alone: every seed and every choice of photos
-    sees the same.
+    The key of the folder covers the backbone's weights, the views and the method's embedding; photos are cached one by
+    one, so another selection of photos computes only the new ones. The id of a photo alone determines its views: they
+    are the same for every seed and every selection.
     """
 
     method: HashMethod
     photos: Photos
-    recipe: Recipe
     folder: Path
     device: torch.device
+    views: int
+    """Augmented views per photo besides the centre crop."""
+    workers: int = 0
+    """Processes that decode photos."""
     centre_crop_only: bool = False
-    """Whether these photos only have the "anchor" of the centre crop."""
+    """Whether only the "anchor" of the centre crop is kept, which is all that encoding needs."""
 
     def fill(
         self,
@@ -66,15 +68,15 @@ class FeatureCache:
         *,
         checked: bool = False,
     ) -> Places:
-        """Compute what is not there yet; gives where everything lies.
+        """Compute the features that are missing; returns the place of each photo's features.
 
         Args:
-            report: called with views done, and views in all.
-            checking: called with photos found to be readable, and photos that are looked at for that.
+            report: called with the number of views computed and their total.
+            checking: called with the number of photos decoded to check them, and their total.
             checked: the `missing` photos are known to be readable.
 
         Raises:
-            DataError: when a photo cannot be read, or the disk rejects.
+            DataError: when a photo cannot be read, or the features cannot be written.
             TrainingError: when a shard is damaged.
         """
         known = self._places()
@@ -82,13 +84,13 @@ class FeatureCache:
         if not missing:
             return known
         if not checked:
-            check(self.photos, missing, self.recipe.training.workers, checking)
-        shards = [missing[start : start + PER_SHARD] for start in range(0, len(missing), PER_SHARD)]
+            check([(self.photos, missing)], self.workers, checking)
+        shards = [missing[start : start + PHOTOS_PER_SHARD] for start in range(0, len(missing), PHOTOS_PER_SHARD)]
         batches = [in_batches(self._views(rows), self.device) for rows in shards]
         computing = computed_features(
             self.method,
-            _embed_centre_crops(self.method) if self.centre_crop_only else self.method.embed,
-            Loader(self.photos, self.recipe.training.workers),
+            embed_anchor(self.method) if self.centre_crop_only else self.method.embed,
+            Loader(self.photos, self.workers),
             [batch for of_shard in batches for batch in of_shard],
             self.device,
         )
@@ -113,11 +115,11 @@ class FeatureCache:
     def read(
         self, report: Progress = lambda done, total: None, checking: Progress = lambda done, total: None
     ) -> dict[str, Tensor]:
-        """Name -> (1 + views, photos, n_features), the centre crop first; filled before, see `fill`."""
+        """Name -> (1 + views, photos, n_features), the centre crop first; `fill` runs before."""
         return self._read(self.fill(report, checking), slice(None))
 
     def read_centre_crops(self) -> Tensor:
-        """(photos, n_features) of the centre crops, from `features`; filled before."""
+        """(photos, n_features) of the centre crops, from the method's `features`; `fill` runs before."""
         return self._read(self.fill(), slice(0, 1), ("anchor",))["anchor"][0]
 
     def _read(self, known: Places, views: slice, only: tuple[str, ...] = ()) -> dict[str, Tensor]:
@@ -137,11 +139,11 @@ class FeatureCache:
 
     @property
     def _n_views(self) -> int:
-        return 0 if self.centre_crop_only or not self.method.wants_views else self.recipe.backbone.views
+        return 0 if self.centre_crop_only or not self.method.wants_views else self.views
 
     @cached_property
     def _stamps(self) -> list[str]:
-        """What makes a row's features: its id, which decides the views, and the photo."""
+        """For each row what determines its features: the id, which determines the views, and the file."""
         return [f"{id} {_stamp(self.photos.dataset.file(row))}" for row, id in enumerate(self.photos.dataset.ids)]
 
     @cached_property
@@ -155,25 +157,25 @@ class FeatureCache:
             "embedding": "anchor" if self.centre_crop_only else self.method.embedding_key,
             "views": self._n_views,
             "normalisation": [self.method.backbone.mean, self.method.backbone.std],
-            "preprocessing": self.recipe.preprocessing.model_dump(),
-            "augmentation": self.recipe.augmentation.model_dump() if self._n_views else None,
+            "preprocessing": self.photos.preprocessing.model_dump(),
+            "augmentation": self.photos.augmentation.model_dump() if self._n_views else None,
         }
         digest.update(json.dumps(described, sort_keys=True).encode())
         return self.folder / f"features-{digest.hexdigest()[:32]}"
 
     def _places(self) -> Places:
-        """What was computed before, of whatever photos."""
+        """Places of all photos in the folder, of this selection or another."""
         places: Places = {}
         for shard in sorted(self._shards.glob("*.safetensors")):
             with _opened(shard) as file:
                 stamps = parse_json(file.metadata()["photos"])
                 if any(file.get_slice(name).get_shape()[0] != len(stamps) for name in file.keys()):  # noqa: SIM118
-                    raise _damaged(shard, "photos and features are not of one number")
+                    raise _damaged(shard, "it does not have one row of features per photo")
             places.update({stamp: (shard, place) for place, stamp in enumerate(stamps)})
         return places
 
     def _views(self, rows: list[int]) -> list[View]:
-        """Of rows; those of one photo follow each other."""
+        """Views of some rows, photo by photo."""
         views: list[View] = []
         for row in rows:
             number = int.from_bytes(hashlib.blake2b(self.photos.dataset.ids[row].encode(), digest_size=7).digest())
@@ -195,7 +197,7 @@ class FeatureCache:
 def dataset_features(
     method: HashMethod, dataset: Dataset, recipe: Recipe, cache: Path, device: torch.device, *, centre_crop_only: bool
 ) -> Tensor:
-    """(n, n_features) of centre crops, from `features` of a trained method: by the cache where the backbone is frozen.
+    """Centre-crop features (n, n_features) of a trained method, through the cache if the backbone is frozen.
 
     Args:
         centre_crop_only: as in `FeatureCache`.
@@ -203,12 +205,14 @@ def dataset_features(
     photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
     if not recipe.backbone.frozen:
         return centre_crop_features(method, Loader(photos, recipe.training.workers), device)
-    return FeatureCache(method, photos, recipe, cache, device, centre_crop_only).read_centre_crops()
+    return FeatureCache(
+        method, photos, cache, device, recipe.backbone.views, recipe.training.workers, centre_crop_only
+    ).read_centre_crops()
 
 
 @contextmanager
 def _opened(shard: Path) -> Iterator[Any]:
-    """A shard, whose errors are one sentence."""
+    """An open shard; a damaged one raises TrainingError."""
     try:
         check_regular(shard)
         with safe_open(shard, framework="pt") as file:

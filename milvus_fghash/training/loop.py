@@ -1,11 +1,10 @@
-"""The one training loop, in rounds. A method's own moves are in its file, not here."""
+"""The training loop, in rounds, the same for all methods. What a method does differently is in its file."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +17,7 @@ from milvus_fghash.training.draws import epoch_steps, learning_rate, round_rows
 from milvus_fghash.training.sources import Source
 
 TERMS_EVERY = 50
-"""Batches. Reading the loss waits for the device."""
+"""Batches between two readings of the loss, which wait for the device."""
 
 
 @dataclass
@@ -85,7 +84,7 @@ def train_round(
     plan: TrainingPlan,
     number: int,
     optimisation: Optimisation,
-    report: Callable[[TrainingProgress], None],
+    report: Callable[[TrainingProgress], object],
 ) -> TrainingProgress:
     """Run one round: draw photos, pass over them, solve what is not learned by gradient.
 
@@ -154,19 +153,3 @@ def train_round(
 
 def _means(sums: dict[str, Tensor], batches: int) -> dict[str, float]:
     return {name: float(value) / batches for name, value in sums.items()}
-
-
-@contextmanager
-def reproducible(deterministic: bool) -> Iterator[None]:
-    """Leave the caller's random state and torch's settings as they were."""
-    before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices):
-        torch.use_deterministic_algorithms(deterministic, warn_only=True)
-        torch.backends.cudnn.benchmark = not deterministic
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before, warn_only=warned)
-            torch.backends.cudnn.benchmark = benchmark

@@ -1,4 +1,4 @@
-"""Photos of a listing -> batches of pixels for training, as centre crops or with a random crop and flip."""
+"""Photos of a dataset -> batches of pixels for training, as centre crops or with a random crop and flip."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ View = tuple[int, int]
 
 
 CENTRE_CROP = -1
-"""A view's seed that stands for the centre crop of evaluation and serving."""
+"""Seed of the view that evaluation and serving use."""
 
-FEW = 5
-"""Photos that an error names."""
+MAX_NAMED_PHOTOS = 5
+"""Unreadable photos that an error names."""
 
-KEPT_BYTES = 1 << 30
-"""Decoded photos kept in memory, shared out among the processes that decode; the rest is decoded for every view."""
+MAX_KEPT_BYTES = 1 << 30
+"""Memory for decoded photos, divided among the processes that decode; the others are decoded for every view."""
 
 
 class Photos(torch_data.Dataset[Tensor]):
@@ -37,7 +37,7 @@ class Photos(torch_data.Dataset[Tensor]):
 
     def __init__(self, dataset: Dataset, preprocessing: Preprocessing, augmentation: Augmentation) -> None:
         self.dataset = dataset
-        self.preprocessing = preprocessing
+        self.preprocessing, self.augmentation = preprocessing, augmentation
         self._kept: dict[tuple[int, bool], Image.Image] = {}
         self._kept_bytes = 0
         interpolation = v2.InterpolationMode(preprocessing.interpolation)
@@ -58,19 +58,20 @@ class Photos(torch_data.Dataset[Tensor]):
         if seed != CENTRE_CROP:
             photo = self.open(row, whole=True)
             with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU too, for good
+                torch.default_generator.manual_seed(seed)  # manual_seed would also seed the GPU, for good
                 photo = self.random_view(photo)
             return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         return torch.from_numpy(prepare(self.open(row), self.preprocessing)).permute(2, 0, 1)
 
     def open(self, row: int, whole: bool = False) -> Image.Image:
-        """Decoded as evaluation and serving do it.
+        """A photo, decoded as evaluation and serving do it.
 
         Args:
-            whole: with every pixel. A random view may show a small part, where a reduced scale would be too coarse.
+            row: its position in the dataset.
+            whole: decode every pixel. A random view may show a small part, for which a reduced scale is too coarse.
 
         Raises:
-            DataError: when it cannot be.
+            DataError: when it cannot be decoded.
         """
         enough = self.preprocessing.min_decoded_side
         kept = self._kept.get((row, True))
@@ -85,14 +86,14 @@ class Photos(torch_data.Dataset[Tensor]):
             raise DataError(f"photo rejected ({error.reason}): {error}") from error
         size = 3 * photo.width * photo.height
         worker = get_worker_info()
-        if self._kept_bytes + size <= KEPT_BYTES // (worker.num_workers if worker else 1):
-            self._kept[row, whole or min(photo.size) < enough] = photo  # such a small one was not reduced
+        if self._kept_bytes + size <= MAX_KEPT_BYTES // (worker.num_workers if worker else 1):
+            self._kept[row, whole or min(photo.size) < enough] = photo  # a photo this small was not reduced
             self._kept_bytes += size
         return photo
 
 
 class _Faults(torch_data.Dataset[str]):
-    """What is wrong with each photo; "" for those that can be read."""
+    """Why each photo cannot be read; "" for those that can."""
 
     def __init__(self, photos: Photos, rows: Sequence[int]) -> None:
         self.photos, self.rows = photos, rows
@@ -108,22 +109,19 @@ class _Faults(torch_data.Dataset[str]):
         return ""
 
 
-def check(photos: Photos, rows: Sequence[int], workers: int, report: Progress = lambda done, total: None) -> None:
-    """Decode photos once: what cannot be read is known at once, and all of it, before any work is lost.
-
-    Args:
-        report: called with the number of photos done, and of all.
-
-    Raises:
-        DataError: names the first few.
-    """
-    check_all([(photos, rows)], workers, report)
-
-
-def check_all(
+def check(
     parts: Sequence[tuple[Photos, Sequence[int]]], workers: int, report: Progress = lambda done, total: None
 ) -> None:
-    """`check` of the photos of several listings below one folder."""
+    """Decode photos once, so that all unreadable ones are known before any work is lost to one.
+
+    Args:
+        parts: photos below one folder, and the rows of those to check.
+        workers: processes that decode.
+        report: called with the number of photos done and their total.
+
+    Raises:
+        DataError: names the first few unreadable photos.
+    """
     found: list[str] = []
     done, total = 0, sum(len(rows) for _, rows in parts)
     for photos, rows in parts:
@@ -132,10 +130,12 @@ def check_all(
             done += len(faults)
             report(done, total)
     if found:
-        told = [*found[:FEW], *([f"and {len(found) - FEW} more"] if len(found) > FEW else [])]
+        named = found[:MAX_NAMED_PHOTOS]
+        if len(found) > len(named):
+            named.append(f"and {len(found) - len(named)} more")
         raise DataError(
             f"{len(found)} of {total} photos in {parts[0][0].dataset.origin} cannot be "
-            f"used; remove them (from a list of photos, their lines): {'; '.join(told)}"
+            f"used; remove them (from a list of photos, their lines): {'; '.join(named)}"
         )
 
 
@@ -151,7 +151,7 @@ def _faults_of(photos: Photos, rows: Sequence[int], workers: int) -> Iterator[li
 
 
 class Loader:
-    """Decodes views ahead; starting its ``workers`` processes takes seconds, so they live as long as it does."""
+    """Decodes views ahead. Its ``workers`` processes live as long as it does, because starting them takes seconds."""
 
     def __init__(self, photos: Photos, workers: int) -> None:
         self.photos = photos
@@ -174,7 +174,7 @@ class Loader:
         self._views[:] = views
         try:
             yield from self._loader
-        except DataError as error:  # a worker's comes with the text of its whole traceback; the last line is the error
+        except DataError as error:  # from a worker, with its traceback as text; the last line is the message
             raise DataError(str(error).strip().splitlines()[-1].removeprefix(f"{_full_name(DataError)}: ")) from None
 
 

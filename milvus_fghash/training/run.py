@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,10 +16,10 @@ from torch import Tensor
 from milvus_fghash.core.callbacks import Notify, Progress
 from milvus_fghash.core.codes import check_bits
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
-from milvus_fghash.errors import ConfigError, DataError, optional_extra
+from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import card, check_backbone
-from milvus_fghash.methods.base import HashMethod
-from milvus_fghash.recipes.schema import Recipe, differences
+from milvus_fghash.methods.base import HashMethod, Sizes
+from milvus_fghash.recipes.schema import DataChoice, Recipe, differences
 from milvus_fghash.training.backbones import StagedBackbone, build_backbone
 from milvus_fghash.training.checkpoint import (
     FORMAT,
@@ -32,31 +32,47 @@ from milvus_fghash.training.checkpoint import (
     save_checkpoint,
     versions,
 )
-from milvus_fghash.training.device import device_named
+from milvus_fghash.training.device import device_named, keep_freed_memory, reproducible
 from milvus_fghash.training.feature_cache import FeatureCache
-from milvus_fghash.training.loop import Optimisation, TrainingProgress, reproducible, train_round
-from milvus_fghash.training.memory import keep_freed_memory
+from milvus_fghash.training.loop import Optimisation, TrainingProgress, train_round
 from milvus_fghash.training.photos import Photos, check
 from milvus_fghash.training.sources import FeatureSource, PhotoSource, Source
 from milvus_fghash.training.validation import Validation, hold_out, measure
 from milvus_fghash.training.weights import by_content, decisive
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+NO_CURVES = (
+    "tensorboard is not installed, so no training curves are written. "
+    "To get them: pip install 'milvus-fghash[tensorboard]'"
+)
 
 
 @dataclass(frozen=True)
 class Watcher:
-    """What a caller may follow; every part is optional."""
+    """Callbacks of a training; each is optional.
 
-    step: Callable[[TrainingProgress], None] = lambda progress: None
+    Attributes:
+        step: called after each batch with the round, the epoch, the means of the loss terms and the photos per second.
+        round: called after each round with its record and the total number of rounds.
+        features: called while features of a frozen backbone are computed, with views done and their total.
+        checked: called while photos are decoded once before training, with photos done and their total.
+        stage: called with a few words when a new stage of the work begins.
+        notify: called with messages for the user.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> watcher = fg.Watcher(round=lambda record, rounds: print(record.round, "of", rounds, record.terms))
+        >>> fg.train("frozen-kinhash", "photos", out="runs/birds", watcher=watcher)  # doctest: +SKIP
+    """
+
+    step: Callable[[TrainingProgress], object] = lambda progress: None
     round: Callable[[RoundRecord, int], object] = lambda record, rounds: None
-    """Called with what a finished round gave, and the number of rounds."""
     features: Progress = lambda done, total: None
-    """Called while a frozen backbone's features are computed: views done, views in all."""
     checked: Progress = lambda done, total: None
-    """Called while photos are decoded once, before any work is lost to one that cannot be: photos done, and in all."""
     stage: Notify = lambda what: None
-    """Called with what begins now, in a few words."""
+    notify: Notify = lambda message: None
 
 
 def train(
@@ -70,76 +86,99 @@ def train(
     feature_cache: Path | None = None,
     watcher: Watcher = Watcher(),
 ) -> Path:
-    """Train on a listing's training split; gives the folder of the last checkpoint.
+    """Train on the training split of a dataset; returns the folder of the last checkpoint.
 
     Args:
-        recipe: as read; its table for ``bits`` is merged in here.
+        recipe: its ``by_bits`` table for ``bits`` is merged in here.
         bits: code length, 8 to 256.
-        dataset: photos with labels; ``recipe.data.train_split`` names the part to train on. A listing without any
-            split is taken whole.
+        dataset: photos with labels; ``recipe.data.train_split`` names the split to train on. Without splits, all are
+            used.
         out: folder of the training: `checkpoints/`, `tensorboard/`, and `features/` for a frozen backbone.
-        resume: go on from the newest checkpoint in ``out``; without one, start. On the CPU bit for bit the same as
-            without a stop, if ``rounds`` is (a schedule follows from it).
+        resume: continue from the newest checkpoint in ``out``; start if there is none. On the CPU the result is bit for
+            bit that of an uninterrupted training with the same ``rounds`` (the schedule depends on them).
         device: `cpu`, `cuda`, ...; default: `cuda` if there is one.
-        feature_cache: folder for a frozen backbone's features, to share them between trainings.
+        feature_cache: folder for the features of a frozen backbone, to share them between trainings.
         watcher: callbacks.
 
     Raises:
-        ConfigError: when the recipe does not fit the photos, the method not the backbone, or ``out`` is taken.
+        ConfigError: when the recipe does not fit the photos, or the method the backbone, or ``out`` is taken.
         DataError: when photos cannot be used.
         NotFinite: when a loss is not finite.
         TrainingError: when a checkpoint cannot be used.
     """
     check_bits(bits)
     recipe = recipe.at(bits)
-    check_backbone(recipe.method.name, frozen=recipe.backbone.frozen)
-    photos, held_out = _split(dataset, recipe)
-    classes = photos.classes
-    check_classes(photos, recipe)
-    photos.keep_apart(out)
-    cache = feature_cache or out / "features"
+    plan, name, frozen = recipe.training, recipe.method.name, recipe.backbone.frozen
+    check_backbone(name, frozen=frozen)
+    train_set, held_out = _split(dataset, recipe.data, plan.seed)
+    check_classes(train_set, name)
+    train_set.keep_apart(out)
+    cache_folder = feature_cache or out / "features"
     target = device_named(device)
     if target.type == "cpu":
         keep_freed_memory()
-    labels = torch.from_numpy(photos.label_numbers(classes))
+    labels = torch.from_numpy(train_set.label_numbers(train_set.classes)).to(target)
 
-    with _folders(out, cache), reproducible(recipe.training.deterministic):
-        torch.manual_seed(recipe.training.seed)
+    def photos_of(part: Dataset) -> Photos:
+        return Photos(part, recipe.preprocessing, recipe.augmentation)
+
+    def cache_of(photos: Photos, *, centre_crop_only: bool) -> FeatureCache | None:
+        if not frozen:
+            return None
+        views = recipe.backbone.views
+        return FeatureCache(method, photos, cache_folder, target, views, plan.workers, centre_crop_only)
+
+    with _folders(out, cache_folder), reproducible(plan.deterministic):
+        torch.manual_seed(plan.seed)
         found = find_checkpoint(out)
         if found and not resume:
             raise ConfigError(
-                f"{out} already holds a training; go on with it, or choose another folder", setting="resume out"
+                f"{out} already holds a training; resume it, or choose another folder", setting="resume out"
             )
         state = read_state(found) if found else None
-        watcher.stage(f"building {recipe.method.name} on {recipe.backbone.name}")
+        watcher.stage(f"building {name} on {recipe.backbone.name}")
         backbone = build_backbone(recipe.backbone.name, "none" if state else recipe.backbone.weights)
-        method = build_method(recipe, bits, backbone, len(classes), len(photos))
+        sizes = Sizes(bits, len(train_set.classes), len(train_set))
+        method = build_method(recipe.method, recipe.head, backbone, sizes)
         if state:
-            _check_same(state, recipe, bits, photos, out)
+            _check_same(state, recipe, bits, train_set, out)
             backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
-            state = state.model_copy(update={"recipe": by_content(recipe)})  # may ask for more rounds than before
+            state = state.model_copy(update={"recipe": by_content(recipe)})  # may have more rounds than before
         else:
-            state = _fresh_state(recipe, bits, backbone, photos)
+            state = _fresh_state(recipe, bits, backbone, train_set)
         momenta = restore(method, found) if found else {}
         method.to(target)
-        plan = recipe.training
         if plan.channels_last:
             method.backbone.to(memory_format=torch.channels_last)
 
-        source = _source(method, photos, recipe, cache, target, watcher, fresh=found is None)
+        photos = photos_of(train_set)
+        source: Source
+        if cache := cache_of(photos, centre_crop_only=False):
+            method.backbone.requires_grad_(False)
+            watcher.stage(f"features of the frozen backbone for {len(photos):,} photos")
+            source = FeatureSource(cache.read(watcher.features, watcher.checked), target)
+        else:
+            if not found:
+                watcher.stage(f"checking {len(photos):,} photos")
+                check([(photos, range(len(photos)))], plan.workers, watcher.checked)
+            source = PhotoSource(method, photos, plan, target)
+        validation = None
         if held_out:
             watcher.stage(f"preparing {len(held_out):,} photos held out for validation")
-        validation = hold_out(method, held_out, classes, recipe, target, cache) if held_out else None
+            photos = photos_of(held_out)
+            numbers = torch.from_numpy(held_out.label_numbers(train_set.classes))
+            cache = cache_of(photos, centre_crop_only=True)
+            validation = hold_out(method, photos, numbers, target, workers=plan.workers, cache=cache)
         if not found and method.wants_features:
-            watcher.stage(f"fitting {recipe.method.name} to the features")
-            method.fit(source.centre_crop_features().to(target), labels.to(target))
-        if not card(recipe.method.name).by_gradient:
+            watcher.stage(f"fitting {name} to the features")
+            method.fit(source.centre_crop_features().to(target), labels)
+        if not card(name).by_gradient:
             return found or save_checkpoint(out / "checkpoints", state, method, {})
-        optimisation = Optimisation.of(method, plan, recipe.backbone.frozen, target)
+        optimisation = Optimisation.of(method, plan, frozen, target)
         optimisation.restore(method, momenta)
         if state.scaler:
             optimisation.scaler.load_state_dict(state.scaler)
-        return _rounds(method, source, validation, labels.to(target), optimisation, state, out, watcher, found)
+        return _rounds(method, source, validation, labels, optimisation, state, out, watcher, found)
 
 
 def _rounds(
@@ -153,14 +192,12 @@ def _rounds(
     watcher: Watcher,
     newest: Path | None,
 ) -> Path:
-    with optional_extra("train"):
-        from torch.utils.tensorboard import SummaryWriter
     plan = state.recipe.training
     watcher.stage(
         f"rounds {state.rounds_done + 1:,} to {plan.rounds:,}, {plan.epochs_per_round:,} passes each, "
         f"{len(labels):,} photos"
     )
-    with SummaryWriter(str(out / "tensorboard"), purge_step=state.rounds_done + 1) as board:
+    with _curves(out / "tensorboard", state.rounds_done + 1, watcher.notify) as curves:
         for number in range(state.rounds_done, plan.rounds):
             started = time.perf_counter()
             progress = train_round(method, source, labels, plan, number, optimisation, watcher.step)
@@ -182,52 +219,70 @@ def _rounds(
                 }
             )
             newest = save_checkpoint(out / "checkpoints", state, method, optimisation.momenta(method))
-            scalars = {f"loss/{name}": value for name, value in record.terms.items()}
-            scalars |= {"learning_rate": record.learning_rate, "images_per_second": record.images_per_second}
-            if quality is not None:
-                scalars[f"validation/map_{gallery}"] = quality
-            for name, value in scalars.items():
-                board.add_scalar(name, value, number + 1)
+            if curves:
+                _add_points(curves, record)
             watcher.round(record, plan.rounds)
     assert newest is not None
     return newest
 
 
-def _split(dataset: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | None]:
-    photos = dataset.split(recipe.data.train_split) if any(dataset.splits) else dataset
-    if not recipe.data.validation:
+@contextmanager
+def _curves(folder: Path, first_round: int, notify: Notify) -> Iterator[SummaryWriter | None]:
+    """A writer of tensorboard files; None, and one message, where tensorboard is not installed."""
+    with ExitStack() as stack:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError:
+            notify(NO_CURVES)
+            yield None
+        else:
+            yield stack.enter_context(SummaryWriter(str(folder), purge_step=first_round))
+
+
+def _add_points(curves: SummaryWriter, record: RoundRecord) -> None:
+    scalars = {f"loss/{name}": value for name, value in record.terms.items()}
+    scalars |= {"learning_rate": record.learning_rate, "images_per_second": record.images_per_second}
+    if record.validation_map is not None:
+        scalars[f"validation/map_{record.validation_gallery}"] = record.validation_map
+    for name, value in scalars.items():
+        curves.add_scalar(name, value, record.round)
+
+
+def _split(dataset: Dataset, data: DataChoice, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Photos to train on, and those held out of them for validation."""
+    photos = dataset.split(data.train_split) if any(dataset.splits) else dataset
+    if not data.validation:
         return photos, None
-    parted = split_by_class(photos, recipe.data.validation, recipe.training.seed)
+    parted = split_by_class(photos, data.validation, seed)
     if "test" not in parted.splits:
-        raise DataError("each class has one training photo only: none can be held out. Set data.validation=0")
+        raise DataError("each class has only one training photo: none can be held out. Set data.validation=0")
     return parted.split("train"), parted.split("test")
 
 
-def check_classes(photos: Dataset, recipe: Recipe) -> None:
-    """Whether the method can learn from the classes of these photos.
+def check_classes(photos: Dataset, method: str) -> None:
+    """Check that a method can learn from the classes of these photos.
 
     Raises:
-        DataError: when it needs labels and there are none, or one for all.
+        DataError: when it needs labels and photos have none, or all have the same.
     """
-    if not card(recipe.method.name).labels:
+    if not card(method).labels:
         return
     nameless = photos.labels.count("")
     source = photos.read_report.classes
     if nameless:
         raise DataError(
-            f"{nameless} of {len(photos)} training photos in {photos.origin} have no class, and {recipe.method.name} "
+            f"{nameless} of {len(photos)} training photos in {photos.origin} have no class, and {method} "
             f"needs one for each: a folder for each class, or a column 'label' in a list{source and f' ({source})'}"
         )
     if len(photos.classes) < 2:
         raise DataError(
             f"the {len(photos)} training photos in {photos.origin} are all of one class "
-            f"({photos.classes[0]!r}{source and f', {source}'}); {recipe.method.name} learns from classes and needs at "
-            "least two"
+            f"({photos.classes[0]!r}{source and f', {source}'}); {method} learns from classes and needs at least two"
         )
 
 
 def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Dataset, out: Path) -> None:
-    """A training goes on with what it began with; beside what decides no figure only its length may change."""
+    """Reject a resumed training that differs from the started one in more than its length or what changes no result."""
     old, new = (
         {**decisive(one).model_dump(mode="json"), "bits": length}
         for one, length in ((state.recipe, state.bits), (by_content(recipe), bits))
@@ -235,17 +290,18 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Data
     for place, then, now in differences(old, new):
         if place != "training.rounds":
             raise ConfigError(
-                f"{out} was begun with {place} = {then}, and now it is {now}; go on with what it was begun with, or "
+                f"{out} was started with {place} = {then}, and now it is {now}; resume it with the same settings, or "
                 "choose another folder",
                 setting="out",
             )
     if state.train_ids != photos.ids:
-        raise ConfigError(f"{out} was begun with other training photos; choose another folder", setting="out")
+        raise ConfigError(f"{out} was started with other training photos; choose another folder", setting="out")
     if state.train_labels != photos.labels:
         changed = sum(then != now for then, now in zip(state.train_labels, photos.labels, strict=True))
         raise ConfigError(
-            f"{out} was begun with other classes of {changed:,} of these photos: {len(state.classes):,} classes then, "
-            f"{len(photos.classes):,} now ({photos.read_report.classes}); read them as then, or choose another folder",
+            f"{out} was started with other classes for {changed:,} of these photos: {len(state.classes):,} classes "
+            f"then, {len(photos.classes):,} now ({photos.read_report.classes}); read the photos as before, or choose "
+            "another folder",
             setting="out",
         )
 
@@ -270,7 +326,7 @@ def _fresh_state(recipe: Recipe, bits: int, backbone: StagedBackbone, photos: Da
 
 @contextmanager
 def _folders(*folders: Path) -> Iterator[None]:
-    """Made before any work, so that a place that cannot be written to is known at once; left empty, they go again."""
+    """Create folders before any work, so that an unwritable place is reported at once; remove those left empty."""
     made = []
     try:
         for folder in folders:
@@ -278,32 +334,10 @@ def _folders(*folders: Path) -> Iterator[None]:
                 made.append(folder)
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}. Give another one") from None
+        raise ConfigError(f"cannot create the folder {folder}: {error.strerror}. Choose another one") from None
     try:
         yield
     finally:
         for folder in reversed(made):
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # not empty
                 folder.rmdir()
-
-
-def _source(
-    method: HashMethod,
-    dataset: Dataset,
-    recipe: Recipe,
-    cache: Path,
-    device: torch.device,
-    watcher: Watcher,
-    *,
-    fresh: bool,
-) -> Source:
-    photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
-    if not recipe.backbone.frozen:
-        if fresh:
-            watcher.stage(f"checking {len(photos):,} photos")
-            check(photos, range(len(photos)), recipe.training.workers, watcher.checked)
-        return PhotoSource(method, photos, recipe, device)
-    method.backbone.requires_grad_(False)
-    watcher.stage(f"features of the frozen backbone for {len(photos):,} photos")
-    features = FeatureCache(method, photos, recipe, cache, device).read(watcher.features, watcher.checked)
-    return FeatureSource(features, device)

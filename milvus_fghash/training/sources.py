@@ -1,38 +1,44 @@
-"""Where the features of a step come from: the backbone, photo by photo, or a cache when the backbone is frozen."""
+"""Features for a training step: computed by the backbone photo by photo, or taken from the cache of a frozen one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from milvus_fghash.core.codes import Codes, pack
 from milvus_fghash.methods.base import Batch, HashMethod
-from milvus_fghash.recipes.schema import Recipe
+from milvus_fghash.recipes.schema import TrainingPlan
+from milvus_fghash.training.device import autocast
 from milvus_fghash.training.draws import Step
 from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos, View
 
 Embed = Callable[[Tensor], dict[str, Tensor]]
 """Normalised photos (b, 3, h, w) -> name -> (b, n_features)."""
 
+HEAD_BATCH = 256
+"""Photos per call of a head: KinHash compares up to three million pairs of code and class for each."""
+
 
 class Source(Protocol):
-    """Gives the batches of a round, and the centre-crop features of all photos."""
+    """The batches of a round, and the centre-crop features of all photos."""
 
     def batches(self, steps: Sequence[Step], labels: Tensor) -> Iterator[Batch]: ...
 
     def centre_crop_features(self) -> Tensor:
-        """(n, n_features) of the centre crops, on the CPU."""
+        """(n, n_features), on the CPU."""
         ...
 
 
 class PhotoSource:
-    """Decodes photos and runs the backbone under gradient, in the recipe's precision."""
+    """Decodes photos and runs the backbone with gradients, in the plan's precision."""
 
-    def __init__(self, method: HashMethod, photos: Photos, recipe: Recipe, device: torch.device) -> None:
-        self.method, self.device, self.plan = method, device, recipe.training
-        self.loader = Loader(photos, self.plan.workers)
+    def __init__(self, method: HashMethod, photos: Photos, plan: TrainingPlan, device: torch.device) -> None:
+        self.method, self.device, self.plan = method, device, plan
+        self.loader = Loader(photos, plan.workers)
 
     def batches(self, steps: Sequence[Step], labels: Tensor) -> Iterator[Batch]:
         views = [step.views() for step in steps]
@@ -72,8 +78,8 @@ class FeatureSource:
 
 
 def in_batches(views: Sequence[View], device: torch.device) -> list[Sequence[View]]:
-    """As many views at once as a backbone takes best on a device."""
-    size = 16 if device.type == "cpu" else 256  # what fits the processor's cache runs faster
+    """Views in batches of the size that a backbone computes fastest on a device."""
+    size = 16 if device.type == "cpu" else 256  # on the CPU, what fits its cache
     return [views[start : start + size] for start in range(0, len(views), size)]
 
 
@@ -85,7 +91,7 @@ def computed_features(
     batches: Sequence[Sequence[View]],
     device: torch.device,
 ) -> Iterator[dict[str, Tensor]]:
-    """What ``embed`` of a method gives for batches of views, in evaluation mode; name -> (b, n_features) on the CPU."""
+    """``embed`` of each batch of views, in evaluation mode; name -> (b, n_features) on the CPU."""
     was_training = method.training
     method.eval()
     try:
@@ -96,26 +102,26 @@ def computed_features(
         method.train(was_training)
 
 
-def _embed_centre_crops(method: HashMethod) -> Embed:
-    """What encoding needs, under the name that training has for it."""
+def embed_anchor(method: HashMethod) -> Embed:
+    """`features` alone, which is all that encoding needs, under the name that training has for it."""
     return lambda images: {"anchor": method.features(images)}
 
 
 def centre_crop_features(method: HashMethod, loader: Loader, device: torch.device) -> Tensor:
     """(n, n_features) of the centre crops, from the network as it is now."""
     batches = in_batches([(row, CENTRE_CROP) for row in range(len(loader.photos))], device)
-    computed = computed_features(method, _embed_centre_crops(method), loader, batches, device)
+    computed = computed_features(method, embed_anchor(method), loader, batches, device)
     return torch.cat([features["anchor"] for features in computed])
+
+
+@torch.no_grad()
+def encode(method: HashMethod, features: Tensor, device: torch.device) -> Codes:
+    """(n, n_features) of `HashMethod.features` -> packed codes; the method is on ``device``, in evaluation mode."""
+    parts = torch.split(features, HEAD_BATCH)
+    return np.concatenate([pack(method.head(part.to(device)).float().cpu().numpy()) for part in parts])
 
 
 def to_input(method: HashMethod, pixels: Tensor, device: torch.device, channels_last: bool) -> Tensor:
     """uint8 (b, 3, h, w) from the loader -> the backbone's normalised input on its device."""
     images = method.backbone.normalise(pixels.to(device, non_blocking=True))
     return images.contiguous(memory_format=torch.channels_last) if channels_last else images.contiguous()
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision for what runs inside, or nothing for float32."""
-    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    enabled = precision != "float32"
-    return torch.autocast(device.type, dtype=kinds[precision] if enabled else None, enabled=enabled)

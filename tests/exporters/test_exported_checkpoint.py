@@ -17,6 +17,7 @@ from milvus_fghash.core.images import Preprocessing, load
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import BundleError, ConfigError, TrainingError
 from milvus_fghash.exporters.onnx_bundle import export
+from milvus_fghash.methods.base import Sizes
 from milvus_fghash.methods.lsh import Method
 from milvus_fghash.recipes.schema import BackboneChoice, MethodChoice, Recipe
 from milvus_fghash.training.backbones import build_backbone
@@ -46,7 +47,7 @@ def checkpoint_of(name: str, dataset: Dataset, folder: Path, *, validated: bool)
     )
     torch.manual_seed(0)
     backbone = build_backbone("tiny", "none")
-    method = build_method(recipe, 12, backbone, len(dataset.classes), len(dataset)).eval()
+    method = build_method(recipe.method, recipe.head, backbone, Sizes(12, len(dataset.classes), len(dataset))).eval()
     labels = torch.from_numpy(dataset.label_numbers(dataset.classes))
     method.fit(torch.rand(len(dataset), backbone.n_features), labels)
     rounds = [(0.5, "encoded"), (None, None)] if validated else []

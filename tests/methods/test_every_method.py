@@ -17,6 +17,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.exporters.onnx_bundle import export
+from milvus_fghash.methods.base import Sizes
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.backbones import build_backbone
 from milvus_fghash.training.checkpoint import Checkpoint, RoundRecord, build_method, load_checkpoint
@@ -150,4 +151,4 @@ def test_the_table_and_the_folder_agree() -> None:
 def test_a_card_names_the_heads_that_a_method_can_have(name: str, kind: str) -> None:
     recipe = load_recipe(f"demo-{name}", [f"head.kind='{kind}'"])
     with nullcontext() if kind in table.card(name).heads else pytest.raises(ConfigError, match=r"head\.kind = 'mlp'"):
-        build_method(recipe, BITS, build_backbone("tiny", "none"), 4, 24)
+        build_method(recipe.method, recipe.head, build_backbone("tiny", "none"), Sizes(BITS, 4, 24))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError, TrainingError
-from milvus_fghash.methods.base import HashMethod
+from milvus_fghash.methods.base import HashMethod, Sizes
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training import feature_cache, sources
@@ -32,7 +32,7 @@ CHANGES = ("preprocessing.size=32", "preprocessing.resize=32", "backbone.frozen=
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_cache, "PER_SHARD", 5)
+    monkeypatch.setattr(feature_cache, "PHOTOS_PER_SHARD", 5)
 
 
 def recipe(*changes: str) -> Recipe:
@@ -42,7 +42,7 @@ def recipe(*changes: str) -> Recipe:
 def method(plan: Recipe | None = None) -> HashMethod:
     plan = plan or recipe()
     torch.manual_seed(0)
-    return build_method(plan, 12, build_backbone(plan.backbone.name, "none"), 4, 24)
+    return build_method(plan.method, plan.head, build_backbone(plan.backbone.name, "none"), Sizes(12, 4, 24))
 
 
 def cache(
@@ -50,7 +50,8 @@ def cache(
 ) -> FeatureCache:
     plan = plan or recipe()
     photos = Photos(dataset, plan.preprocessing, plan.augmentation)
-    return FeatureCache(method(plan), photos, plan, folder, CPU, centre_crop_only)
+    views = plan.backbone.views
+    return FeatureCache(method(plan), photos, folder, CPU, views, centre_crop_only=centre_crop_only)
 
 
 def computed_views(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:

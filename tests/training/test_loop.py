@@ -10,6 +10,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import NotFinite
 from milvus_fghash.training import loop
 from milvus_fghash.training.backbones import StagedBackbone
+from milvus_fghash.training.device import reproducible
 from milvus_fghash.training.run import Watcher, train
 from tests.helpers.demo_recipe import FROZEN, recipe, weights
 
@@ -92,7 +93,7 @@ def test_progress_tells_of_the_loss_within_a_pass(
 def test_the_callers_determinism_is_left_alone(warn_only: bool) -> None:
     try:
         torch.use_deterministic_algorithms(True, warn_only=warn_only)
-        with loop.reproducible(deterministic=False):
+        with reproducible(deterministic=False):
             assert not torch.are_deterministic_algorithms_enabled()
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only

@@ -102,6 +102,6 @@ def test_photos_are_decoded_once_while_memory_lasts(drawn_birds: Dataset) -> Non
     photos.dataset = None  # type: ignore[assignment]  # a kept photo needs no file
     assert torch.equal(photos[0, 7], first)
     crowded = Photos(drawn_birds, SMALL, Augmentation())
-    crowded._kept_bytes = module.KEPT_BYTES
+    crowded._kept_bytes = module.MAX_KEPT_BYTES
     assert torch.equal(crowded[0, 7], first)
     assert not crowded._kept

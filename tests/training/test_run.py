@@ -21,7 +21,7 @@ from milvus_fghash.methods import METHODS
 from milvus_fghash.training import loop
 from milvus_fghash.training.backbones import _Tiny
 from milvus_fghash.training.checkpoint import load_checkpoint
-from milvus_fghash.training.run import Watcher, train
+from milvus_fghash.training.run import NO_CURVES, Watcher, train
 from milvus_fghash.training.weights import by_content
 from tests.helpers.commands import Run
 from tests.helpers.demo_recipe import FROZEN, QUICK, recipe, weights
@@ -127,6 +127,19 @@ def test_the_checkpoint_explains_itself_and_only_the_newest_stays(drawn_birds: D
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
+def test_without_tensorboard_training_says_once_that_no_curves_are_written(
+    drawn_birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    messages: list[str] = []
+    train(recipe(), 12, drawn_birds, tmp_path / "run", device="cpu", watcher=Watcher(notify=messages.append))
+    assert len(load_checkpoint(tmp_path / "run").state.history) == 3
+    assert messages == [NO_CURVES]
+    assert not (tmp_path / "run" / "tensorboard").exists()
+
+
 @pytest.mark.parametrize("name", [name for name, card in METHODS.items() if card.needs == "maps"])
 def test_a_method_on_maps_is_rejected_a_frozen_backbone(name: str, drawn_birds: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"{name} learns from maps.*backbone\.frozen = false"):
@@ -144,24 +157,24 @@ def test_one_class_is_rejected_but_not_by_lsh(drawn_birds: Dataset, tmp_path: Pa
 
 def test_a_place_that_cannot_be_written_is_known_before_the_work(drawn_birds: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot make the folder"):
+    with pytest.raises(ConfigError, match="cannot create the folder"):
         train(recipe(), 12, drawn_birds, tmp_path / "file" / "run")
-    with pytest.raises(ConfigError, match="cannot make the folder"):
+    with pytest.raises(ConfigError, match="cannot create the folder"):
         train(recipe(), 12, drawn_birds, tmp_path / "run", feature_cache=tmp_path / "file")
 
 
 def test_a_folder_in_use_is_not_overwritten(drawn_birds: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(recipe("lsh"), 12, drawn_birds, out)
-    with pytest.raises(ConfigError, match="go on with it"):
+    with pytest.raises(ConfigError, match="resume it"):
         train(recipe("lsh"), 12, drawn_birds, out)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("training.learning_rate=0.9", r"begun with training\.learning_rate = 0.001, and now it is 0\.9"),
-        ("method.options.gamma=1", r"begun with method\.options\.gamma = 20, and now it is 1"),
+        ("training.learning_rate=0.9", r"started with training\.learning_rate = 0.001, and now it is 0\.9"),
+        ("method.options.gamma=1", r"started with method\.options\.gamma = 20, and now it is 1"),
     ],
 )
 def test_a_training_goes_on_only_as_it_began(drawn_birds: Dataset, tmp_path: Path, change: str, message: str) -> None:
@@ -169,14 +182,14 @@ def test_a_training_goes_on_only_as_it_began(drawn_birds: Dataset, tmp_path: Pat
     train(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, out)
     with pytest.raises(ConfigError, match=message):
         train(recipe("fcaenet", change), 12, drawn_birds, out, resume=True)
-    with pytest.raises(ConfigError, match="begun with bits = 12, and now it is 24"):
+    with pytest.raises(ConfigError, match="started with bits = 12, and now it is 24"):
         train(recipe("fcaenet"), 24, drawn_birds, out, resume=True)
     fewer = drawn_birds.take(range(len(drawn_birds) - 1))
     kept = [row for row in range(len(fewer)) if fewer.splits[row] == "train"][1:]
     with pytest.raises(ConfigError, match="other training photos"):
         train(recipe("fcaenet"), 12, fewer.take(kept), out, resume=True)
     merged = replace(drawn_birds, labels=tuple(label.partition("-")[0] for label in drawn_birds.labels))
-    said = r"begun with other classes of \d+ of these photos: 4 classes then, 3 now \(from the folder of each photo\)"
+    said = r"started with other classes for \d+ of these photos: 4 classes then, 3 now \(from the folder of each"
     with pytest.raises(ConfigError, match=said):
         train(recipe("fcaenet"), 12, merged, out, resume=True)
 
@@ -209,7 +222,7 @@ def test_no_path_of_the_machine_is_told(drawn_birds: Dataset, tmp_path: Path) ->
     torch.manual_seed(1)
     save_file(_Tiny().state_dict(), tmp_path / "others.safetensors")
     others = recipe("lsh", f"backbone.weights='{tmp_path / 'others.safetensors'}'")
-    with pytest.raises(ConfigError, match=r"begun with backbone\.weights = file"):
+    with pytest.raises(ConfigError, match=r"started with backbone\.weights = file"):
         train(others, 12, drawn_birds, tmp_path / "run", resume=True)
 
 
@@ -266,7 +279,7 @@ def test_what_a_kill_left_half_written_goes_with_the_next_round(drawn_birds: Dat
 def test_where_each_class_has_one_photo_none_can_be_held_out(drawn_birds: Dataset, tmp_path: Path) -> None:
     photos = drawn_birds.split("train")
     one_each = photos.take([photos.labels.index(label) for label in photos.classes])
-    with pytest.raises(DataError, match=r"one training photo only.*data.validation=0"):
+    with pytest.raises(DataError, match=r"only one training photo.*data.validation=0"):
         train(recipe("fcaenet", "data.validation=0.5"), 12, one_each, tmp_path / "run", device="cpu")
 
 
