@@ -90,7 +90,7 @@ def test_shards_go_in_once_and_are_found(
     verified = document(command(
         road, "verify", str(GOLDEN), "birds", "--collection-name", new_name, "--json", env=milvus
     ))  # fmt: skip
-    assert (verified["whole"], verified["rows"], verified["unacknowledged"]) == (True, 36, 36)
+    assert (verified["consistent"], verified["rows"], verified["unacknowledged"]) == (True, 36, 36)
     server.drop_collection(new_name)
 
 
@@ -141,7 +141,7 @@ def test_typed_columns_are_found_by_after_the_import(
             assert {hit.path: tuple(hit.columns[name] for name in NAMES) for hit in found.hits} == {
                 path: values for path, values in cells.items() if fits(values)
             }, filter
-        assert document(command(road, "verify", str(GOLDEN), "catalog.csv", *name, env=milvus))["whole"]
+        assert document(command(road, "verify", str(GOLDEN), "catalog.csv", *name, env=milvus))["consistent"]
         done = command(road, "shards", "import", "shards", *name, env=milvus)
         assert (done.returncode, "was not made for these shards" in done.stderr) == (1, True)
     finally:

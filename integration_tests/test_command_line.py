@@ -45,7 +45,9 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     here = Road(tmp_path_factory.mktemp("road"))
     draw_birds(here.folder / "birds", classes=6, train_per_class=8, test_per_class=3, size=64, seed=1)
     here.json("train", "demo-fcaenet", "--bits", "12", "--data", "birds", "--out", "runs/a", *SHORT)
-    exported = here.json("export", "runs/a", "--out", "bundle", "--check-images", "birds", "--output", "embedding")
+    exported = here.json(
+        "export", "runs/a", "--out", "bundle", "--check-images", "birds", "--extra-output", "embedding"
+    )
     assert exported["flip_rate"] <= 0.001
     assert exported["outputs"] == ["logits", "codes", "embedding"]
     return here

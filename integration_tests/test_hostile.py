@@ -174,7 +174,7 @@ def test_a_folder_into_a_server(place: PhotoLocation, server_target: ConnectionC
     assert (again.document["stored"], again.document["unchanged"]) == (0, len(codes))
     assert again.document["rejected"] == first.document["rejected"]
     whole = place.run("verify", "bundle", corpus.photos, *milvus, "--sample", "1000", "--json")
-    assert (whole.exit_code, whole.document["whole"]) == (0, True), whole.err
+    assert (whole.exit_code, whole.document["consistent"]) == (0, True), whole.err
     assert whole.document["rows"] == whole.document["acknowledged"] == len(codes)
 
     assert place.state() == place.before

@@ -242,7 +242,7 @@ def test_a_killed_reindex_goes_on_and_is_not_served_before(
         move(unverified=True)
     assert HashCollection.open(server, alias).name == old
     done = json.loads(run(PROGRAM).stdout)
-    assert (done["whole"], done["missing"]["count"], done["comparison"]["photos"]) == (True, 0, 100)
+    assert (done["consistent"], done["missing"]["count"], done["comparison"]["photos"]) == (True, 0, 100)
     assert done["ingest"]["unchanged"] == 32, "the batch that the journal does not know of is encoded twice"
     assert done["next"] == f"milvus-fghash promote {alias} {half.name}"
     assert move().collection == half.name

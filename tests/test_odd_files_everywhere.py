@@ -13,7 +13,7 @@ import torch
 
 from milvus_fghash.bulk_import.shards.folder import Marker, ShardFolder, sha256_of
 from milvus_fghash.bulk_import.shards.parquet import read_ids as ids_of_shard
-from milvus_fghash.cli.connection import _read_token
+from milvus_fghash.cli.options.connection import _read_token
 from milvus_fghash.core.file_models import read_json
 from milvus_fghash.datasets.layouts import cifar, matlab
 from milvus_fghash.datasets.layouts.text_lists import read_lines

@@ -1,7 +1,7 @@
-"""The `milvus-fghash` command: options in, one call, result out.
+"""The `milvus-fghash` command: parses options, makes one call, prints the result.
 
-Results go to stdout (a table, or one document with ``--json``), progress and messages to stderr.
-Exit codes: 0 done, 1 one clear line, 2 wrong usage, 3 done but too many files rejected, 130 interrupted.
+Results go to stdout (a table, or one document with ``--json``), progress and messages to stderr. Exit codes: 0 success,
+1 an error (one line), 2 wrong usage, 3 completed but more photos rejected than allowed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from milvus_fghash._version import __version__
 from milvus_fghash.cli.ablate import ablate
 from milvus_fghash.cli.collections import collections
 from milvus_fghash.cli.compare import compare
-from milvus_fghash.cli.datasets import datasets
 from milvus_fghash.cli.dedupe import dedupe
 from milvus_fghash.cli.delete import delete
 from milvus_fghash.cli.demo import demo
@@ -25,13 +24,14 @@ from milvus_fghash.cli.export import export
 from milvus_fghash.cli.group import Group
 from milvus_fghash.cli.ingest import ingest
 from milvus_fghash.cli.inspect import inspect
-from milvus_fghash.cli.messages import FORMATS, LEVELS, write_messages
+from milvus_fghash.cli.layouts import layouts
 from milvus_fghash.cli.methods import methods
 from milvus_fghash.cli.promote import promote, rollback
 from milvus_fghash.cli.recipes import recipes
 from milvus_fghash.cli.reindex import reindex
 from milvus_fghash.cli.search import search
 from milvus_fghash.cli.shards import shards
+from milvus_fghash.cli.terminal.messages import FORMATS, LEVELS, write_messages
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
 from milvus_fghash.core.masking import KNOWN_SECRETS
@@ -40,23 +40,23 @@ __all__ = ["main"]
 
 
 def _begin_messages(_ctx: click.Context, _parameter: click.Parameter, style: str) -> None:
-    """While options are read, for a command that does not exist is a message, too."""
+    """Set up messages while options are parsed, because an unknown command is a message too."""
     KNOWN_SECRETS.clear()
     write_messages(style)
 
 
 @click.group(cls=Group, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option("--log-level", type=click.Choice(LEVELS), default="warning", help="Least serious message to show.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="warning", help="Lowest level of log messages to show.")
 @click.option("--log-format", type=click.Choice(FORMATS), default="text", envvar="MILVUS_FGHASH_LOG_FORMAT",
               show_envvar=True, expose_value=False, callback=_begin_messages,
-              help="json: all of stderr as one JSON object a line, for log collectors.")  # fmt: skip
+              help="json: write stderr as one JSON object per line, for log collectors.")  # fmt: skip
 def main(log_level: str) -> None:
-    """Fine-grained deep hashing for Milvus: photos -> codes -> search.
+    """Fine-grained deep hashing for Milvus: photos -> binary codes -> search.
 
     \b
-    The road:  train -> export -> ingest -> search, evaluate
-    First try: milvus-fghash demo
+    Workflow:  train -> export -> ingest -> search, evaluate
+    Try it:    milvus-fghash demo
     """
     logging.getLogger().setLevel(log_level.upper())
 
@@ -67,5 +67,5 @@ for command in (compare, ablate, demo):
     main.add_command(command)
 for command in (reindex, promote, rollback):
     main.add_command(command)
-for command in (methods, datasets, recipes, collections, inspect, doctor):
+for command in (methods, layouts, recipes, collections, inspect, doctor):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""`milvus-fghash ablate`: one method without its parts, or with other sizes of them -> tables and plots."""
+"""`milvus-fghash ablate`: train variants of one method and tabulate the results."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from milvus_fghash.errors import optional_extra
 
 @click.command()
 @click.argument("setting")
-@click.option("--method", default="fcaenet", help="Method that is taken apart.")
+@click.option("--method", default="fcaenet", help="Method to ablate.")
 @grid_options
 def ablate(setting: str, method: str, options: GridOptions) -> None:
-    """Train one method without its parts; tables and plots.
+    """Ablate the components of one method (tables and plots).
 
-    For FCAENet: its components, the number of boxes and their size, as in the paper's Tables 2 to 4. For KinHash: how
-    its classifier is taught, where its class codes come from, how codes tell the classifier's doubt. All rows have the
-    recipe's learning rate. What is finished is recorded in --out, so the same command goes on where it was stopped.
+    For FCAENet: its components, and the number and size of the erased boxes, as in Tables 2 to 4 of the paper. For
+    KinHash: the training of its classifier, the source of its class codes, and the softmax temperature. All rows use
+    the learning rate of the recipe. Results are recorded in --out; the same command resumes an interrupted run.
 
     \b
     Example: milvus-fghash ablate frozen --data photos --bits 24 --heads linear --out runs/ablation

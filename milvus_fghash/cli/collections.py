@@ -1,4 +1,4 @@
-"""`milvus-fghash collections`: what is in Milvus, and removing it."""
+"""`milvus-fghash collections`: list and drop the collections of a Milvus."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from milvus_fghash.cli.connection import Connection, server_options
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import journal_option, json_option
-from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.cli.options.common import journal_option, json_option
+from milvus_fghash.cli.options.connection import Connection, server_options
+from milvus_fghash.cli.terminal.messages import notify
+from milvus_fghash.cli.terminal.output import show_json, show_table
 
-DIGITS = 12
-"""Of a fingerprint or a lineage in the table, as in error messages; --json has all of them."""
+ID_DIGITS = 12
+"""Digits of a fingerprint or lineage in the table, as in error messages; --json shows all."""
 
 
 @click.group()
@@ -26,7 +26,7 @@ def collections() -> None:
 @server_options
 @json_option
 def list_(connection: Connection, as_json: bool) -> None:
-    """List the collections, and which model filled them.
+    """List the collections and the models that filled them.
 
     \b
     Example: milvus-fghash collections list --uri http://localhost:19530
@@ -43,7 +43,7 @@ def list_(connection: Connection, as_json: bool) -> None:
 
 @collections.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Really drop it.")
+@click.option("--yes", is_flag=True, help="Confirm that the collection is dropped.")
 @journal_option
 @server_options
 def drop(name: str, yes: bool, journal: Path | None, connection: Connection) -> None:
@@ -53,7 +53,7 @@ def drop(name: str, yes: bool, journal: Path | None, connection: Connection) -> 
     Example: milvus-fghash collections drop photos --yes
     """
     if not yes:
-        raise click.UsageError(f"dropping {name!r} deletes all its rows; say --yes if you mean it")
+        raise click.UsageError(f"dropping {name!r} deletes all its rows; confirm with --yes")
     from milvus_fghash.ingest.delete import drop_with_journal
 
     with closing(connection.connect()) as client:
@@ -62,4 +62,4 @@ def drop(name: str, yes: bool, journal: Path | None, connection: Connection) -> 
 
 
 def _short(name: str, value: Any) -> Any:
-    return value[:DIGITS] if name in ("lineage", "fingerprint") and value else value
+    return value[:ID_DIGITS] if name in ("lineage", "fingerprint") and value else value

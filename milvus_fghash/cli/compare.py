@@ -1,4 +1,4 @@
-"""`milvus-fghash compare`: many methods in one setting -> tables and plots."""
+"""`milvus-fghash compare`: train several methods in one setting and tabulate the results."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from milvus_fghash.errors import optional_extra
 
 @click.command()
 @click.argument("setting")
-@click.option("--methods", callback=names, metavar="A,B,...", help="Methods between commas.  [default: all]")
-@click.option("--trials", type=click.IntRange(min=1), default=3, help="Learning rates tried for each row; odd.")
+@click.option("--methods", callback=names, metavar="A,B,...", help="Comma-separated methods.  [default: all]")
+@click.option("--trials", type=click.IntRange(min=1), default=3, help="Number of learning rates to try per row (odd).")
 @click.option(
     "--trial-bits",
     callback=lengths,
     metavar="N,N,...",
-    help="Code lengths of the trials; for others the nearest counts.  [default: each its own]",
+    help="Code lengths for which learning rates are tried; others use the nearest.  [default: every length]",
 )
 @grid_options
 def compare(
     setting: str, methods: tuple[str, ...], trials: int, trial_bits: tuple[int, ...], options: GridOptions
 ) -> None:
-    """Train many methods in one SETTING; tables and plots.
+    """Compare methods in one SETTING (tables and plots).
 
-    SETTING is a shipped one (frozen, finetune, demo, ...) or a .toml file. Every method that learns by gradient gets
-    the same number of learning rates, tried on training photos held out; then each cell is trained on the whole
-    training split. What is finished is recorded in --out, so the same command goes on where it was stopped.
+    SETTING is a built-in setting (frozen, finetune, demo, ...) or a .toml file. For every method that is trained by
+    gradient descent, the same number of learning rates is tried on held-out training photos; then each table cell is
+    trained on the full training split. Results are recorded in --out; the same command resumes an interrupted run.
 
     \b
     Example: milvus-fghash compare frozen --data photos --methods lsh,baseline --out runs/compare

@@ -1,4 +1,4 @@
-"""`milvus-fghash demo`: search drawn birds with the shipped bundle, or walk the whole road."""
+"""`milvus-fghash demo`: all steps on generated bird drawings, with the built-in bundle or newly trained ones."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import NEW_PATH, json_option
-from milvus_fghash.cli.output import show_json, show_record, show_table
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.options.paths import NEW_PATH
+from milvus_fghash.cli.terminal.messages import notify
+from milvus_fghash.cli.terminal.output import show_json, show_record, show_table
 from milvus_fghash.errors import MissingExtra
 
 if TYPE_CHECKING:
     from milvus_fghash.demo.training import DemoResult
     from milvus_fghash.evaluation.record import EvaluationRecord
 
-NEEDED = ("onnxruntime", "milvus_lite")
-NEEDED_TO_TRAIN = ("torch", "torchvision", "safetensors", "onnx", "onnxscript", *NEEDED, "matplotlib")
+REQUIRED = ("onnxruntime", "milvus_lite")
+REQUIRED_TO_TRAIN = ("torch", "torchvision", "safetensors", "onnx", "onnxscript", *REQUIRED, "matplotlib")
 
 
 @click.command()
-@click.option("--out", type=NEW_PATH, default=Path("milvus-fghash-demo"), help="New folder for everything it makes.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the drawings, and of the training.")
-@click.option("--train", "trains", is_flag=True, help="Train two networks first, instead of taking the shipped bundle.")
+@click.option("--out", type=NEW_PATH, default=Path("milvus-fghash-demo"), help="New folder for all output.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Random seed of drawings and training.")
+@click.option("--train", "trains", is_flag=True, help="Train two networks instead of using the built-in bundle.")
 @json_option
 def demo(out: Path, seed: int, trains: bool, as_json: bool) -> None:
     """Try it on generated bird drawings.
 
-    Draws birds that differ in small parts, encodes them with a bundle that is part of this package, ingests them into
-    Milvus Lite, searches, finds planted copies, and measures how well photos of a class are found: photos that the
-    bundle was trained on, new photos, and new classes. Some seconds, no torch, no download.
+    Generates drawings of birds that differ in small parts, encodes them with the built-in bundle, ingests them into
+    Milvus Lite, searches, finds planted copies, and evaluates three galleries: the training photos of the bundle, new
+    photos of its classes, and new classes. Takes a few seconds; needs no torch and no download.
 
-    With --train it makes its own bundles: FCAENet and LSH from the same start, trained, exported, ingested and
-    compared. A few minutes on two cores.
+    With --train it trains, exports, ingests and compares two networks, FCAENet and LSH, with the same initial weights.
+    Takes a few minutes on two cores.
 
     \b
     Example: milvus-fghash demo
              milvus-fghash demo --train --out trained
     """
-    lacking = [name for name in (NEEDED_TO_TRAIN if trains else NEEDED) if find_spec(name) is None]
-    if lacking:  # found now rather than after the work
+    lacking = [name for name in (REQUIRED_TO_TRAIN if trains else REQUIRED) if find_spec(name) is None]
+    if lacking:  # checked before the work starts
         extras = "all" if trains else "cpu,lite"
         raise MissingExtra(
             f"the demo needs {', '.join(lacking)}. Install them with: pip install 'milvus-fghash[{extras}]'"
@@ -69,8 +70,8 @@ def _shipped(out: Path, seed: int, as_json: bool) -> None:
         return
     show_table(rows)
     click.echo()
-    show_record({"page of hits": str(result.page), "drawings": str(result.folder / "drawings")})
-    click.echo("\nTo train such a bundle: milvus-fghash demo --train; on your own photos: milvus-fghash train --help")
+    show_record({"search results": str(result.page), "drawings": str(result.folder / "drawings")})
+    click.echo("\nNext: milvus-fghash demo --train trains a bundle; milvus-fghash train --help, on your photos")
 
 
 def _train(out: Path, seed: int, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`milvus-fghash doctor`: what works here, and what to install where it does not."""
+"""`milvus-fghash doctor`: check the installation and the connection to Milvus."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import click
 
-from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.options import json_option
-from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.options.connection import Connection, milvus_options
+from milvus_fghash.cli.terminal.output import show_json, show_table
 
 
 @click.command()
@@ -16,17 +16,17 @@ from milvus_fghash.cli.output import show_json, show_table
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, connection: Connection, as_json: bool) -> None:
-    """Show what works here, and how to repair what does not.
+    """Check the installation and the connection to Milvus.
 
-    Lists what is installed, what can encode, which Milvus answers, and where each setting came from.
-    Exits with 1 when nothing can encode, or when the Milvus that was named does not answer.
+    Lists the installed packages, the execution providers, whether Milvus answers, and the source of each connection
+    setting. The exit code is 1 if photos cannot be encoded, or if the given Milvus does not answer.
 
     \b
     Example: milvus-fghash doctor --uri http://localhost:19530
     """
     from milvus_fghash.doctor import examine, is_broken
 
-    findings = examine(connection.target(), connection.asked_for)
+    findings = examine(connection.config(), connection.is_explicit)
     rows = [asdict(finding) for finding in findings]
     settings = [
         {"setting": name, "value": value, "from": connection.sources[name]}

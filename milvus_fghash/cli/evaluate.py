@@ -1,4 +1,4 @@
-"""`milvus-fghash evaluate`: bundle + photos, or a collection -> record and plots."""
+"""`milvus-fghash evaluate`: measure retrieval quality."""
 
 from __future__ import annotations
 
@@ -8,39 +8,38 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.options import (
-    NEW_PATH,
-    PHOTOS,
-    READABLE_FOLDER,
-    encoder_options,
-    json_option,
-    max_errors_option,
-)
-from milvus_fghash.cli.output import show_json, show_table
-from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
-from milvus_fghash.cli.progress import progress_bar
+from milvus_fghash.cli.options.common import encoder_options, json_option, max_errors_option
+from milvus_fghash.cli.options.connection import Connection, milvus_options
+from milvus_fghash.cli.options.paths import NEW_PATH, PHOTOS, READABLE_FOLDER
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset, photo_options
+from milvus_fghash.cli.terminal.output import show_json, show_table
+from milvus_fghash.cli.terminal.progress import progress_bar
 from milvus_fghash.errors import TooManyRejected
 
 if TYPE_CHECKING:
     from milvus_fghash.datasets.read import Url
     from milvus_fghash.evaluation.record import Evaluation
 
-SHOWN_PLACES = (1, 10, 100)
-"""The k of the precision@k in the table; the record has more."""
+SHOWN_K = (1, 10, 100)
+"""Values of k of the precision@k in the table; the record has more."""
 
 
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
-@click.option("--data", type=PHOTOS, required=True, help="Photos of the queries, and of the gallery.")
+@click.option("--data", type=PHOTOS, required=True, help="Dataset with the queries and the gallery.")
 @photo_options()
-@click.option("--query-split", default="test", help="Part of the photos that asks.")
-@click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
-@click.option("--filter", default="", show_default=False, help="With --collection-name: rows that are the gallery.")
+@click.option("--query-split", default="test", help="Split of the queries.")
+@click.option("--gallery-split", default="train", help="Split of the gallery.")
+@click.option(
+    "--filter",
+    default="",
+    show_default=False,
+    help="With --collection-name: Milvus filter expression that selects the gallery rows.",
+)
 @encoder_options
 @max_errors_option
-@click.option("--out", type=NEW_PATH, help="Write the record as JSON.")
-@click.option("--plots", type=NEW_PATH, help="Folder for the plots as PNG.")
+@click.option("--out", type=NEW_PATH, help="Write the result to this JSON file.")
+@click.option("--plots", type=NEW_PATH, help="Folder for plots (PNG).")
 @milvus_options
 @json_option
 @click.pass_context
@@ -52,20 +51,18 @@ def evaluate(
     query_split: str,
     gallery_split: str,
     filter: str,
-    provider: str | None,
-    threads: int,
-    encode_timeout: float,
+    encoding: dict[str, Any],
     max_errors: int,
     out: Path | None,
     plots: Path | None,
     connection: Connection,
     as_json: bool,
 ) -> None:
-    """Measure how well codes find photos of the same class.
+    """Measure how well codes retrieve photos of the same class.
 
-    The gallery is a part of the photos. With --collection-name it is what stands in Milvus. Learned codes, where the
-    bundle has them, are measured beside the encoded ones and never mixed with them. Photos that cannot be read are
-    counted and left out; the exit code is 3 when there are more of them than --max-errors.
+    The gallery is the split --gallery-split of the photos, or, with --collection-name, a collection in Milvus. If the
+    bundle has learned codes, they are evaluated as a second gallery. Photos that cannot be read are counted and
+    skipped; the exit code is 3 if there are more of them than --max-errors.
 
     \b
     Example: milvus-fghash evaluate bundles/birds --data photos --out result.json --plots plots
@@ -73,13 +70,13 @@ def evaluate(
     """
     in_milvus = connection.sources["collection_name"] == "flag"
     if in_milvus and ctx.get_parameter_source("gallery_split") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("the gallery is either --gallery-split or --collection-name, not both")
+        raise click.UsageError("--gallery-split and --collection-name exclude each other")
     if filter and not in_milvus:
-        raise click.UsageError("--filter is for a gallery in Milvus; give --collection-name too")
+        raise click.UsageError("--filter needs --collection-name")
     if out and out.is_dir():
-        raise click.UsageError(f"--out {out} is a folder; give a file")
+        raise click.UsageError(f"--out {out} is a folder; expected a file")
     if plots and plots.is_file():
-        raise click.UsageError(f"--plots {plots} is a file; give a folder")
+        raise click.UsageError(f"--plots {plots} is a file; expected a folder")
     if plots:
         from milvus_fghash.evaluation.plots import check_matplotlib
 
@@ -89,8 +86,8 @@ def evaluate(
 
     dataset = reading.read(data, out, plots)
     dataset.check_paths()
-    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
-    notify_found(dataset)
+    encoder = Encoder.open(bundle, for_many=True, **encoding)
+    notify_dataset(dataset)
     name = f"{reading.layout(data)} {(data.resolve() if isinstance(data, Path) else data).name}"
     with progress_bar("evaluating") as update:
         if in_milvus:
@@ -105,7 +102,7 @@ def evaluate(
                 query_split=query_split,
                 progress=update,
             )
-    if as_json:  # before the files: whatever becomes of them, the figures have been seen
+    if as_json:  # before writing files, which may fail
         show_json(result.model_dump(mode="json"))
     else:
         show_table(_rows(result), result.learned_absent or "")
@@ -119,12 +116,12 @@ def evaluate(
     rejected = result.encoded.rejected_gallery + result.encoded.rejected_queries
     if rejected > max_errors:
         raise TooManyRejected(
-            f"{rejected} photos could not be read and are not in the figures, {max_errors} are allowed (--max-errors)"
+            f"{rejected} photos could not be read and were not evaluated, {max_errors} are allowed (--max-errors)"
         )
 
 
 def _rows(result: Evaluation) -> list[dict[str, Any]]:
-    """One row a gallery; where there are no learned codes, theirs is all dashes."""
+    """One row per gallery; without learned codes, the cells of their row are empty."""
     rows: list[dict[str, Any]] = [
         {
             "method": record.method,
@@ -136,7 +133,7 @@ def _rows(result: Evaluation) -> list[dict[str, Any]]:
             "mAP": record.map_exact,
             "mAP sorted": record.map_sorted,
             "mAP of chance": record.map_chance,
-            **{f"P@{k}": record.precision_at.get(k) for k in SHOWN_PLACES},
+            **{f"P@{k}": record.precision_at.get(k) for k in SHOWN_K},
         }
         for record in result.records.values()
     ]

@@ -1,44 +1,38 @@
-"""`milvus-fghash explain`: a model and photos -> a page that shows what it learned."""
+"""`milvus-fghash explain`: an HTML page about what a model learned."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from milvus_fghash.cli.options import (
-    NEW_PATH,
-    READABLE,
-    READABLE_FILE,
-    READABLE_FOLDER,
-    encoder_options,
-    json_option,
-    max_errors_option,
-)
-from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, notify_warnings, photo_options
-from milvus_fghash.cli.progress import progress_bar
+from milvus_fghash.cli.options.common import encoder_options, json_option, max_errors_option
+from milvus_fghash.cli.options.paths import NEW_PATH, READABLE, READABLE_FILE, READABLE_FOLDER
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_warnings, photo_options
+from milvus_fghash.cli.terminal.output import show
+from milvus_fghash.cli.terminal.progress import progress_bar
 from milvus_fghash.errors import TooManyRejected
 
 
 @click.command()
 @click.argument("model", type=READABLE_FOLDER)
-@click.option("--data", type=READABLE, required=True, help="Photos of the gallery, and of the queries.")
+@click.option("--data", type=READABLE, required=True, help="Dataset with the queries and the gallery.")
 @photo_options()
-@click.option("--query-split", default="test", help="Part of the photos that asks.")
-@click.option("--gallery-split", default="train", help="Part of the photos that is searched.")
-@click.option("--queries", type=click.IntRange(min=1), default=8, help="Photos that ask, drawn class by class.")
+@click.option("--query-split", default="test", help="Split of the queries.")
+@click.option("--gallery-split", default="train", help="Split of the gallery.")
+@click.option("--queries", type=click.IntRange(min=1), default=8, help="Number of query photos, drawn class by class.")
 @click.option("--image", "images", type=READABLE_FILE, multiple=True,
-              help="Ask with this photo instead; may be repeated.")  # fmt: skip
-@click.option("--against", type=READABLE_FOLDER, help="A second bundle or checkpoint to compare with.")
-@click.option("--bits-shown", metavar="LIST", help="Bits to show, such as 0,5,7.  [default: all]")
-@click.option("--maps-shown", type=click.IntRange(min=1), default=12, help="Attention maps of each query, at most.")
-@click.option("-k", type=click.IntRange(1, 100), default=10, help="Nearest photos shown of each query.")
+              help="Use this photo as the query instead. May be repeated.")  # fmt: skip
+@click.option("--against", type=READABLE_FOLDER, help="Bundle or checkpoint to compare with.")
+@click.option("--bits-shown", metavar="LIST", help="Indices of the bits to show, such as 0,5,7.  [default: all]")
+@click.option("--max-maps", type=click.IntRange(min=1), default=12, help="Largest number of attention maps per query.")
+@click.option("-k", type=click.IntRange(1, 100), default=10, help="Number of hits shown per query.")
 @encoder_options
-@click.option("--device", help="Where torch computes, for a checkpoint.  [default: cuda if there is one]")
+@click.option("--device", help="Torch device, for a checkpoint.  [default: cuda if available]")
 @max_errors_option
-@click.option("--out", type=NEW_PATH, default=Path("explained"), help="Folder of the page.")
-@click.option("--overwrite", is_flag=True, help="Replace a page that is there.")
+@click.option("--out", type=NEW_PATH, default=Path("explained"), help="Folder for the page.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing page.")
 @json_option
 def explain(
     model: Path,
@@ -50,22 +44,20 @@ def explain(
     images: tuple[Path, ...],
     against: Path | None,
     bits_shown: str | None,
-    maps_shown: int,
+    max_maps: int,
     k: int,
-    provider: str | None,
-    threads: int,
-    encode_timeout: float,
+    encoding: dict[str, Any],
     device: str | None,
     max_errors: int,
     out: Path,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Show what a model learned, as a page of pictures.
+    """Show what a model learned, as an HTML page.
 
-    MODEL is a bundle or a checkpoint. The page shows where it looks in some photos, which photos it finds for them,
-    and which photos switch each bit on and off. A checkpoint shows more than a bundle: class-activation maps and erased
-    regions. A bundle shows its attention if it was exported with --output attention.
+    MODEL is a bundle or a checkpoint. For some query photos the page shows the image regions that determine the code
+    and the nearest photos; for each bit, the photos that set and clear it. A checkpoint adds class activation maps and
+    erased regions. A bundle shows attention maps if it was exported with --extra-output attention.
 
     \b
     Example: milvus-fghash explain runs/birds --data photos --against bundles/other --out explained
@@ -76,11 +68,8 @@ def explain(
 
     dataset = reading.read_files(data)
     paths = [model, *([against] if against else [])]
-    models = [
-        open_model(path, provider=provider, threads=threads, encode_timeout=encode_timeout, device=device)
-        for path in paths
-    ]
-    wanted = ExplainOptions(query_split, gallery_split, queries, images, k, bits, maps_shown)
+    models = [open_model(path, **encoding, device=device) for path in paths]
+    wanted = ExplainOptions(query_split, gallery_split, queries, images, k, bits, max_maps)
     notify_warnings(dataset)
     name = f"{reading.layout(data)} {data.resolve().name}"
     with progress_bar("encoding the gallery") as report:
@@ -92,22 +81,19 @@ def explain(
         "bits": result.n_bits,
         "rejected": [{"path": one.path, "reason": one.reason} for one in result.rejected],
     }
-    if as_json:
-        show_json(document)
-    else:
-        show_record(document | {"rejected": len(result.rejected)})
+    show(document if as_json else document | {"rejected": len(result.rejected)}, as_json)
     if len(result.rejected) > max_errors:
         raise TooManyRejected(
-            f"{len(result.rejected)} photos could not be read and are listed at the end of the page, {max_errors} are "
+            f"{len(result.rejected)} photos could not be read (listed at the end of the page), {max_errors} are "
             "allowed (--max-errors)"
         )
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:
-    """0,5,7 -> (0, 5, 7), in that order, none twice."""
+    """0,5,7 -> (0, 5, 7), in the given order, without repetitions."""
     if text is None:
         return None
     try:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
-        raise click.UsageError(f"--bits-shown wants numbers such as 0,5,7, got {text!r}") from None
+        raise click.UsageError(f"--bits-shown expects numbers such as 0,5,7, got {text!r}") from None

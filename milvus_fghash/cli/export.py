@@ -1,4 +1,4 @@
-"""`milvus-fghash export`: checkpoint -> bundle."""
+"""`milvus-fghash export`: checkpoint -> ONNX bundle."""
 
 from __future__ import annotations
 
@@ -6,39 +6,41 @@ from pathlib import Path
 
 import click
 
-from milvus_fghash.cli.options import NEW_PATH, READABLE, json_option
-from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.progress import progress_bar
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.options.paths import NEW_PATH, READABLE
+from milvus_fghash.cli.terminal.output import show
+from milvus_fghash.cli.terminal.progress import progress_bar
 from milvus_fghash.errors import optional_extra
 
 
 @click.command()
 @click.argument("checkpoint", type=NEW_PATH)
-@click.option("--out", type=NEW_PATH, required=True, help="Folder of the new bundle.")
-@click.option("--output", "more", type=click.Choice(["embedding", "attention"]), multiple=True,
-              help="A further output beside logits and codes; may be given twice.")  # fmt: skip
+@click.option("--out", type=NEW_PATH, required=True, help="Folder for the bundle.")
+@click.option("--extra-output", "extra_outputs", type=click.Choice(["embedding", "attention"]), multiple=True,
+              help="Output of the model in addition to logits and codes. May be repeated.")  # fmt: skip
 @click.option("--check-images", type=READABLE,
-              help="Folder, list or archive of photos to compare torch and ONNX on.  [default: drawings]")  # fmt: skip
+              help="Photos (folder, list or archive) on which ONNX is compared with torch.  [default: "
+              "generated drawings]")  # fmt: skip
 @click.option("--max-flip-rate", type=click.FloatRange(0, 1), default=0.001,
-              help="Share of bits that may differ between torch and ONNX.")  # fmt: skip
+              help="Largest fraction of bits that may differ between torch and ONNX.")  # fmt: skip
 @click.option("--ir-version", type=click.IntRange(8, 10), default=10,
-              help="Form of the ONNX file: ONNX Runtime reads 10 from 1.18 on, 9 from 1.15 on.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
+              help="IR version of the ONNX file: 10 needs ONNX Runtime 1.18, 9 needs 1.15.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def export(
     checkpoint: Path,
     out: Path,
-    more: tuple[str, ...],
+    extra_outputs: tuple[str, ...],
     check_images: Path | None,
     max_flip_rate: float,
     ir_version: int,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Turn a CHECKPOINT into a bundle that can be served.
+    """Export a CHECKPOINT as an ONNX bundle.
 
-    The bundle is a folder: an ONNX graph from pixels to codes, and its description. The graph is compared with the
-    network first; nothing is written when they differ in more bits than --max-flip-rate allows.
+    A bundle is a folder with an ONNX model that maps pixels to codes, and its description. The ONNX model is compared
+    with the torch network first; if more bits differ than --max-flip-rate allows, nothing is written.
 
     \b
     Example: milvus-fghash export runs/cub48 --out bundles/cub48
@@ -49,7 +51,7 @@ def export(
         bundle = run(
             checkpoint,
             out,
-            outputs=more,
+            outputs=extra_outputs,
             check_images=check_images,
             max_flip_rate=max_flip_rate,
             ir_version=ir_version,
@@ -64,7 +66,4 @@ def export(
         "flip_rate": manifest.flip_rate,
         "outputs": list(manifest.outputs),
     }
-    if as_json:
-        show_json(result)
-    else:
-        show_record(result)
+    show(result, as_json)

@@ -1,8 +1,7 @@
-"""What `compare` and `ablate` share: their options, and the run of a grid."""
+"""Options and execution of a grid of trainings, shared by `compare` and `ablate`."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,39 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import (
-    NEW_PATH,
-    all_of,
-    json_option,
-)
-from milvus_fghash.cli.output import show_json
-from milvus_fghash.cli.photo_options import PhotoOptions, notify_warnings
-from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.cli.training_options import training_options
+from milvus_fghash.cli.options.common import gathered, json_option
+from milvus_fghash.cli.options.paths import NEW_PATH
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_warnings
+from milvus_fghash.cli.options.training import training_options
+from milvus_fghash.cli.terminal.messages import notify
+from milvus_fghash.cli.terminal.output import show_json
+from milvus_fghash.cli.terminal.progress import progress_bar
 from milvus_fghash.errors import ConfigError, optional_extra
 
 if TYPE_CHECKING:
     from milvus_fghash.experiments.grid import GridSpec
 
 HELD_OUT = 0.2
-"""Part of the training split that asks in the trials, unless the recipe's data.validation says otherwise."""
+"""Fraction of the training split on which learning rates are tried, unless the recipe sets data.validation."""
 
 
 def names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """Words between commas; none where the option is not given."""
+    """Comma-separated words; empty if the option is absent."""
     words = tuple(word.strip() for word in (value or "").split(",") if word.strip())
     if value is not None and not words:
-        raise click.BadParameter("expected names between commas", ctx, parameter)
+        raise click.BadParameter("expected comma-separated names", ctx, parameter)
     return words
 
 
 def lengths(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
-    """Code lengths between commas, each once, ascending; none where the option is not given."""
+    """Comma-separated code lengths, sorted and unique; empty if the option is absent."""
     try:
         found = tuple(sorted({int(word) for word in value.split(",")})) if value is not None else ()
     except ValueError:
-        raise click.BadParameter(f"expected whole numbers between commas, got {value!r}", ctx, parameter) from None
+        raise click.BadParameter(f"expected comma-separated integers, got {value!r}", ctx, parameter) from None
     wrong = [length for length in found if not 8 <= length <= 256]
     if wrong:
         raise click.BadParameter(f"a code has 8 to 256 bits, got {wrong[0]}", ctx, parameter)
@@ -51,7 +47,7 @@ def lengths(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 @dataclass(frozen=True)
 class GridOptions:
-    """The options that `grid_options` adds."""
+    """Values of `grid_options`."""
 
     bits: tuple[int, ...]
     seeds: int
@@ -59,50 +55,50 @@ class GridOptions:
     data: Path
     reading: PhotoOptions
     changes: tuple[str, ...]
-    """``--weights`` is one of them."""
+    """Includes ``--weights``."""
     device: str | None
     feature_cache: Path | None
     query_split: str
     out: Path
     jobs: int
     threads: int | None
-    keep_trainings: bool
+    keep_checkpoints: bool
     table_only: bool
     as_json: bool
 
 
 _OPTIONS = (
-    click.option("--bits", callback=lengths, metavar="N,N,...", default="12,24,32,48", help="Code lengths."),
-    click.option("--seeds", type=click.IntRange(min=1), default=3, help="How many seeds, from 0."),
-    click.option("--heads", callback=names, metavar="A,B,...", default="linear,mlp", help="Each is a row of its own."),
+    click.option("--bits", callback=lengths, metavar="N,N,...", default="12,24,32,48",
+                 help="Comma-separated code lengths in bits."),
+    click.option("--seeds", type=click.IntRange(min=1), default=3, help="Number of seeds, starting at 0."),
+    click.option("--heads", callback=names, metavar="A,B,...", default="linear,mlp",
+                 help="Comma-separated heads; each is a row of the table."),
     training_options,
-    click.option("--query-split", default="test", help="Part of the photos that asks in the tables."),
-    click.option("--out", type=NEW_PATH, required=True, help="Folder for tables, plots and records."),
-    click.option("--jobs", type=click.IntRange(min=1), default=1, help="Trainings side by side."),
-    click.option("--threads", type=click.IntRange(min=1), help="Of each training.  [default: all, shared by --jobs]"),
-    click.option("--keep-trainings", is_flag=True, help="Keep the checkpoints of finished cells in --out."),
-    click.option("--table-only", is_flag=True, help="Train nothing; write the tables of what there is."),
+    click.option("--query-split", default="test", help="Split of the queries in the tables."),
+    click.option("--out", type=NEW_PATH, required=True, help="Folder for tables, plots and results."),
+    click.option("--jobs", type=click.IntRange(min=1), default=1, help="Concurrent trainings."),
+    click.option("--threads", type=click.IntRange(min=1),
+                 help="CPU threads per training.  [default: all cores divided by --jobs]"),
+    click.option("--keep-checkpoints", is_flag=True, help="Keep the checkpoints of completed trainings in --out."),
+    click.option("--table-only", is_flag=True, help="Write the tables of the recorded results without training."),
     json_option,
 )  # fmt: skip
-_NAMES = tuple(GridOptions.__dataclass_fields__)
 
 
 def grid_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets them as one `options`."""
+    """The options; the command receives `GridOptions` as ``options``."""
+    fields = (*GridOptions.__dataclass_fields__, "weights")
+    return gathered("options", fields, _grid_options, *_OPTIONS)(command)
 
-    @functools.wraps(command)
-    def gathered(*args: Any, **kwargs: Any) -> Any:
-        from milvus_fghash.recipes.loader import with_weights
 
-        kwargs["changes"] = with_weights(kwargs["changes"], kwargs.pop("weights"))
-        return command(*args, options=GridOptions(**{name: kwargs.pop(name) for name in _NAMES}), **kwargs)
+def _grid_options(changes: tuple[str, ...], weights: str | None, **values: Any) -> GridOptions:
+    from milvus_fghash.recipes.loader import with_weights
 
-    decorated: Callable[..., Any] = all_of(*_OPTIONS)(gathered)
-    return decorated
+    return GridOptions(changes=with_weights(changes, weights), **values)
 
 
 def run_grid(spec: GridSpec, options: GridOptions, what: str, notes: tuple[str, ...] = ()) -> None:
-    """Run a grid, show its tables, write its files."""
+    """Run a grid, print its tables and write its files."""
     from milvus_fghash.evaluation.plots import check_matplotlib
     from milvus_fghash.recipes.loader import compose
 
@@ -131,18 +127,18 @@ def run_grid(spec: GridSpec, options: GridOptions, what: str, notes: tuple[str, 
                 else grid.run(
                     jobs=options.jobs,
                     threads=options.threads,
-                    keep_trainings=options.keep_trainings,
+                    keep_trainings=options.keep_checkpoints,
                     notify=notify,
                     progress=update,
                 )
             )
     except KeyboardInterrupt:
-        notify("What is finished is recorded; the same command goes on from there.")
+        notify("Completed trainings are recorded; run the same command again to continue.")
         raise
-    if not results.cells and not results.trials:  # only looked at: a run leaves at least a trial that failed
-        raise ConfigError(f"{options.out} holds nothing of this grid; run it without --table-only")
+    if not results.cells and not results.trials:  # only with --table-only: a run records at least a failed trial
+        raise ConfigError(f"{options.out} has no results of this grid; run the command without --table-only")
     title = f"{what}: {layout} {options.data.resolve().name}, {Path(spec.setting).stem}"
-    if not options.as_json:  # before the files: whatever becomes of them, the table has been seen
+    if not options.as_json:  # before writing files, which may fail
         click.echo(tables.markdown(results, title, notes), nl=False)
     files = tables.write_tables(results, options.out, title, notes)
     files += plots.write_plots(results, options.out / "plots")

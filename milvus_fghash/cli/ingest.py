@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.options import (
-    PHOTOS,
-    READABLE_FOLDER,
+from milvus_fghash.cli.options.common import (
+    check_rejected,
     consistency_option,
     decoding_options,
     encoder_options,
@@ -20,17 +18,18 @@ from milvus_fghash.cli.options import (
     json_option,
     max_errors_option,
     namespace_option,
-    reject_too_many,
     report_option,
     retry_option,
     row_options,
     rows_per_write_option,
     split_option,
 )
-from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
-from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.cli.options.connection import Connection, milvus_options
+from milvus_fghash.cli.options.paths import PHOTOS, READABLE_FOLDER
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset, photo_options
+from milvus_fghash.cli.terminal.interrupt import stop_on_interrupt
+from milvus_fghash.cli.terminal.output import show
+from milvus_fghash.cli.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from milvus_fghash.datasets.read import Url
@@ -51,19 +50,17 @@ if TYPE_CHECKING:
 @decoding_options
 @report_option
 @max_errors_option
-@click.option(
-    "--retry-rejected",
-    is_flag=True,
-    help="Try photos again that were rejected, or whose rows were deleted, though they are the same.",
-)
-@click.option("--prune", is_flag=True, help="Delete the rows of photos that DATA no longer has.")
+@click.option("--retry-rejected", is_flag=True,
+              help="Also process unchanged photos that were rejected or whose rows were deleted before.")  # fmt: skip
+@click.option("--prune", is_flag=True, help="Delete the rows of photos that are no longer in DATA.")
 @click.option("--prune-at-most", type=click.FloatRange(0, 1), default=0.5,
-              help="Part of the photos above which nothing is pruned, for a missing disk looks like that.")  # fmt: skip
+              help="Do not prune when more than this fraction of the photos has vanished (for example an unmounted "
+              "disk).")  # fmt: skip
 @retry_option
 @journal_option
 @consistency_option(default="Bounded")
 @click.option("--drop-if-exists", is_flag=True, help="Drop the collection first; needs --yes.")
-@click.option("--yes", is_flag=True, help="Really drop it.")
+@click.option("--yes", is_flag=True, help="Confirm --drop-if-exists.")
 @milvus_options
 @json_option
 def ingest(
@@ -80,11 +77,8 @@ def ingest(
     columns: tuple[str, ...],
     partition_key: str | None,
     rows_per_write: int,
-    provider: str | None,
-    threads: int,
-    encode_timeout: float,
-    workers: int | None,
-    decode_timeout: float,
+    encoding: dict[str, Any],
+    decoding: dict[str, Any],
     report: Path | None,
     max_errors: int,
     retry_rejected: bool,
@@ -98,17 +92,18 @@ def ingest(
     connection: Connection,
     as_json: bool,
 ) -> None:
-    """Encode the photos in DATA and write them into Milvus.
+    """Encode the photos in DATA and write them to Milvus.
 
-    What Milvus acknowledged is written down in a journal: a second run reads only photos that are new or changed, an
-    interrupted one goes on where it was, and Ctrl-C finishes what was begun. Photos that cannot be read are counted
-    and reported, all others get in; the exit code is 3 when there are more of them than --max-errors.
+    BUNDLE is the model that `export` wrote. A journal records the rows that Milvus acknowledged: a second run
+    processes only new and changed photos, an interrupted run resumes, and Ctrl-C finishes the batches in progress.
+    Photos that cannot be read are counted and reported; all others are stored. The exit code is 3 if more photos than
+    --max-errors are rejected.
 
     \b
     Example: milvus-fghash ingest bundles/birds photos --split train --report rejected.jsonl
     """
     if drop_if_exists and not yes:
-        raise click.UsageError("--drop-if-exists deletes all rows of the collection; say --yes if you mean it")
+        raise click.UsageError("--drop-if-exists deletes all rows of the collection; confirm with --yes")
     from milvus_fghash.ingest.api import IngestOptions
     from milvus_fghash.milvus.retry import RetryPolicy
     from milvus_fghash.milvus.settings import CollectionSettings
@@ -127,28 +122,20 @@ def ingest(
     )
     options = IngestOptions(
         rows_per_write=rows_per_write,
-        workers=workers,
-        decode_timeout=decode_timeout,
+        **decoding,
         retry_rejected=retry_rejected,
         prune=prune,
         prune_at_most=prune_at_most,
         retry=RetryPolicy(retry),
     )
     with (
-        connection.catalog(
-            bundle=bundle,
-            settings=settings,
-            journal=journal,
-            provider=provider,
-            threads=threads,
-            encode_timeout=encode_timeout,
-        ) as catalog,
+        connection.catalog(bundle=bundle, settings=settings, journal=journal, **encoding) as catalog,
         progress_bar("ingesting") as update,
-        finishing_when_interrupted() as stop,
+        stop_on_interrupt() as stop,
     ):
         if drop_if_exists and catalog.exists():
             catalog.drop()
-        notify_found(found)
+        notify_dataset(found)
         result = catalog.ingest(
             dataset,
             selection=reading.selection,
@@ -159,10 +146,6 @@ def ingest(
             progress=update,
         )
         name, folder = catalog.collection.name, catalog.journal_folder
-    facts = {"collection": name, **asdict(result), "journal": str(folder)}
-    if as_json:
-        show_json(facts)
-    else:
-        show_record(facts)
-    rest = "All others are in" + (", but for deleted ones" if result.deleted else "")
-    reject_too_many(result.rejected, len(dataset), max_errors, report, rest)
+    show({"collection": name, **asdict(result), "journal": str(folder)}, as_json)
+    others = "All other photos are stored" + (", except deleted ones" if result.deleted else "")
+    check_rejected(result.rejected, len(dataset), max_errors, report, others)

@@ -1,4 +1,4 @@
-"""`milvus-fghash inspect`: what a bundle, a checkpoint or a collection says of itself."""
+"""`milvus-fghash inspect`: describe a bundle, a checkpoint or a collection."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.options import READABLE_FOLDER, json_option
-from milvus_fghash.cli.output import show_json, show_record
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.options.connection import Connection, milvus_options
+from milvus_fghash.cli.options.paths import READABLE_FOLDER
+from milvus_fghash.cli.terminal.output import show
 from milvus_fghash.errors import optional_extra
 
 
@@ -21,7 +22,7 @@ from milvus_fghash.errors import optional_extra
 def inspect(path: Path | None, connection: Connection, as_json: bool) -> None:
     """Describe a bundle, a checkpoint or a collection.
 
-    With PATH the bundle or checkpoint there, without it the collection in Milvus.
+    PATH is a bundle or a checkpoint; without it, the collection in Milvus is described.
 
     \b
     Example: milvus-fghash inspect bundles/birds
@@ -33,10 +34,7 @@ def inspect(path: Path | None, connection: Connection, as_json: bool) -> None:
         kind, facts = "bundle", _bundle(path)
     else:
         kind, facts = "checkpoint", _checkpoint(path)
-    if as_json:
-        show_json({"kind": kind, **facts})
-    else:
-        show_record({"kind": kind, **facts})
+    show({"kind": kind, **facts}, as_json)
 
 
 def _bundle(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`milvus-fghash methods`: the table of hash methods."""
+"""`milvus-fghash methods`: list the hash methods."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from milvus_fghash.cli.options import json_option
-from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.terminal.output import show_json, show_table
 
 
 @click.command()

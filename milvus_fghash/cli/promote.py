@@ -1,4 +1,4 @@
-"""`milvus-fghash promote` and `rollback`: which collection an alias stands for."""
+"""`milvus-fghash promote` and `rollback`: point an alias at another collection."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from milvus_fghash.cli.connection import Connection, server_options
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import journal_option, json_option
-from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.progress import progress_bar
+from milvus_fghash.cli.options.common import journal_option, json_option
+from milvus_fghash.cli.options.connection import Connection, server_options
+from milvus_fghash.cli.terminal.messages import notify
+from milvus_fghash.cli.terminal.output import show
+from milvus_fghash.cli.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from milvus_fghash.migration.promote import AliasChange
@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 @click.argument("alias")
 @click.argument("collection", required=False)
 @click.option("--max-missing", type=click.IntRange(min=0), default=0,
-              help="Rows of the version before that may be missing.")  # fmt: skip
-@click.option("--unverified", is_flag=True, help="Take a collection that `reindex` did not find whole.")
+              help="Largest number of rows of the current collection that may be missing in the new one.")  # fmt: skip
+@click.option(
+    "--allow-unverified",
+    "unverified",
+    is_flag=True,
+    help="Accept a collection that `reindex` did not verify on this machine.",
+)
 @click.option("--keep", type=click.IntRange(min=1),
-              help="Drop all previous versions but this many; needs --yes.  [default: all stay]")  # fmt: skip
-@click.option("--yes", is_flag=True, help="Really drop them.")
+              help="Number of previous collections to keep; older ones are dropped (needs --yes).  "
+              "[default: keep all]")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Confirm that previous collections are dropped.")
 @journal_option
 @server_options
 @json_option
@@ -41,21 +47,20 @@ def promote(
     connection: Connection,
     as_json: bool,
 ) -> None:
-    """Let ALIAS stand for the new COLLECTION.
+    """Point ALIAS at a new COLLECTION.
 
-    Searches with --collection-name ALIAS meet the old collection or the new one, never none and never one that is
-    half-filled: just before, each row of the old one is looked up in the new one. What ALIAS stood for stays, and
-    `rollback` goes back to it. Without COLLECTION, the one that `reindex` made is taken.
+    COLLECTION defaults to the one that `reindex` created. First, every row of the old collection is looked up in the
+    new one; then the alias switches atomically. The old collection stays, and `rollback` returns to it.
 
-    An alias that does not exist is made; it cannot be called like a collection. So a catalog without one gets one:
-    promote birds photos, and searches by birds from then on.
+    If ALIAS does not exist it is created: after `promote birds photos`, use --collection-name birds everywhere. An
+    alias cannot have the name of a collection.
 
     \b
     Example: milvus-fghash promote birds
              milvus-fghash promote birds photos
     """
     if yes and keep is None:
-        raise click.UsageError("--yes is about --keep; say how many previous versions stay")
+        raise click.UsageError("--yes needs --keep")
     with connection.catalog(alias, journal=journal) as catalog, progress_bar("comparing"):
         moved = catalog.promote(collection, max_missing=max_missing, unverified=unverified)
         older = [] if keep is None else catalog.drop_previous(keep, dry_run=not yes)
@@ -63,7 +68,7 @@ def promote(
     left = [name for name in moved.previous if name not in dropped]
     _show(moved, {"previous": left, **({} if keep is None else {"older": older, "dropped": dropped})}, as_json)
     if older and not yes:
-        notify(f"{', '.join(older)} would be dropped; say --yes to do it")
+        notify(f"{', '.join(older)} would be dropped; confirm with --yes")
 
 
 @click.command()
@@ -71,10 +76,10 @@ def promote(
 @server_options
 @json_option
 def rollback(alias: str, connection: Connection, as_json: bool) -> None:
-    """Let ALIAS stand for the version before again.
+    """Point ALIAS back at the previous collection.
 
-    The one that it stands for now stays as a collection: `promote` brings it back. Rows that were written to it only
-    are not in the other: ingest takes their photos in.
+    The current collection stays, and `promote` returns to it. Rows that were written only to the current collection
+    are not in the previous one; ingest their photos again.
 
     \b
     Example: milvus-fghash rollback birds
@@ -85,8 +90,4 @@ def rollback(alias: str, connection: Connection, as_json: bool) -> None:
 
 
 def _show(moved: AliasChange, more: dict[str, object], as_json: bool) -> None:
-    facts = {**asdict(moved), **more}
-    if as_json:
-        show_json(facts)
-    else:
-        show_record(facts)
+    show({**asdict(moved), **more}, as_json)

@@ -1,20 +1,21 @@
-"""`milvus-fghash recipes`: what the package knows how to train."""
+"""`milvus-fghash recipes`: list and print the built-in recipes."""
 
 from __future__ import annotations
 
 import click
 
-from milvus_fghash.cli.options import json_option
-from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.terminal.output import show_json, show_table
 
 
 @click.command()
 @click.argument("name", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
-    """List settings and methods; print a recipe or a setting.
+    """List the recipes, or print one as TOML.
 
-    A recipe's name is SETTING-METHOD. With --json the list holds every recipe.
+    A recipe is named SETTING-METHOD. Without NAME the settings and methods are listed, with --json every recipe. NAME
+    is a recipe or a setting.
 
     \b
     Example: milvus-fghash recipes frozen-fcaenet > mine.toml
@@ -24,7 +25,7 @@ def recipes(name: str | None, as_json: bool) -> None:
 
     if name in setting_names():
         if as_json:
-            raise click.UsageError(f"{name} is a setting, which is printed as TOML; a recipe is {name}-METHOD")
+            raise click.UsageError(f"{name} is a setting, which has no JSON form; a recipe is named {name}-METHOD")
         click.echo(setting_text(name), nl=False)
     elif name is not None:
         _show_recipe(name, as_json)
@@ -43,7 +44,8 @@ def _list_parts() -> None:
     methods = descriptions("methods").items()
     show_table(
         [{"method": name, "needs": card(name).needs, "description": text} for name, text in methods],
-        "\nA recipe is SETTING-METHOD, such as frozen-fcaenet; a method that needs maps goes with no frozen backbone.",
+        "\nA recipe is named SETTING-METHOD, such as frozen-fcaenet. Methods that need maps do not work with a frozen "
+        "backbone.",
     )
 
 
@@ -56,7 +58,7 @@ def _every_recipe() -> list[dict[str, str]]:
         for method in method_names():
             recipe = load_recipe(f"{setting}-{method}")
             if recipe.backbone.frozen and card(method).needs == "maps":
-                continue  # they do not go together
+                continue  # not compatible
             rows.append({
                 "name": f"{setting}-{method}",
                 "setting": setting,

@@ -1,4 +1,4 @@
-"""`milvus-fghash reindex`: a catalog under a new model, beside the old one."""
+"""`milvus-fghash reindex`: encode a catalog with a new model into a new collection."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.options import (
-    PHOTOS,
-    READABLE_FOLDER,
+from milvus_fghash.cli.options.common import (
+    check_rejected,
     decoding_options,
     encoder_options,
     journal_option,
     json_option,
     max_errors_option,
     namespace_option,
-    reject_too_many,
     report_option,
     retry_option,
     rows_per_write_option,
     split_option,
 )
-from milvus_fghash.cli.output import show_json, show_record, show_table
-from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
-from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.cli.options.connection import Connection, milvus_options
+from milvus_fghash.cli.options.paths import PHOTOS, READABLE_FOLDER
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset, photo_options
+from milvus_fghash.cli.terminal.interrupt import stop_on_interrupt
+from milvus_fghash.cli.terminal.output import show_json, show_record, show_table
+from milvus_fghash.cli.terminal.progress import progress_bar
 from milvus_fghash.cli.verify import facts_of
 from milvus_fghash.errors import Inconsistent
 
@@ -40,7 +39,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.argument("data", type=PHOTOS)
-@click.option("--into", metavar="NAME", help="The new collection.  [default: the old one's name and the fingerprint]")
+@click.option(
+    "--into", metavar="NAME", help="Name of the new collection.  [default: the old name with the fingerprint of BUNDLE]"
+)
 @photo_options()
 @split_option
 @namespace_option
@@ -51,12 +52,12 @@ if TYPE_CHECKING:
 @max_errors_option
 @retry_option
 @click.option("--verify-sample", type=click.IntRange(0, 10_000), default=100,
-              help="Photos that are encoded again and searched for.")  # fmt: skip
+              help="Number of photos to encode again and search for.")  # fmt: skip
 @click.option("--compare-sample", type=click.IntRange(0, 50_000), default=5000,
-              help="Labelled rows on which both models are measured.")  # fmt: skip
+              help="Number of labelled rows on which both models are evaluated.")  # fmt: skip
 @click.option("--compare-split", default="", show_default=False,
-              help="Draw them from this split only, such as test.  [default: from all]")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Draws both samples.")
+              help="Split from which these rows are drawn, such as test.  [default: all]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of both samples.")
 @journal_option
 @milvus_options
 @json_option
@@ -68,11 +69,8 @@ def reindex(
     split: str | None,
     namespace: str,
     rows_per_write: int,
-    provider: str | None,
-    threads: int,
-    encode_timeout: float,
-    workers: int | None,
-    decode_timeout: float,
+    encoding: dict[str, Any],
+    decoding: dict[str, Any],
     report: Path | None,
     max_errors: int,
     retry: float,
@@ -84,17 +82,16 @@ def reindex(
     connection: Connection,
     as_json: bool,
 ) -> None:
-    """Fill a new collection by a new BUNDLE, beside the old one.
+    """Encode DATA with a new BUNDLE into a new collection.
 
-    --collection-name is the old one, or better its alias; it is searched meanwhile, and stays as it is. The new one
-    is of the same kind. When the photos in DATA are in, it is verified, and both are measured on the same labelled
-    rows. Nothing changes for searches before `promote`.
+    --collection-name is the old collection, or preferably its alias. It stays unchanged and searchable. The new
+    collection has the same columns and index. After the photos in DATA are stored it is verified, and both models are
+    evaluated on the same labelled rows. Searches through the alias change only with `promote`.
 
-    It can be killed and run again like ingest: only what is new or changed since is encoded. Where the old collection
-    has photos of several folders or namespaces, run it for each. Rows that are missing still are counted.
+    An interrupted run resumes, and a second run encodes only new and changed photos. If the old collection has photos
+    of several folders or namespaces, run reindex for each; the rows that are still missing are counted.
 
-    Codes find the photos well that their model was trained on: --compare-split test, where there is one, compares on
-    others.
+    A model scores higher on the photos that it was trained on: use --compare-split test to compare on others.
 
     \b
     Example: milvus-fghash reindex bundles/birds-2 photos --collection-name birds
@@ -106,18 +103,17 @@ def reindex(
 
     found = reading.read(data, report)
     dataset = found.split(split) if split else found
-    encoder = Encoder.open(bundle, provider=provider, threads=threads, for_many=True, encode_timeout=encode_timeout)
+    encoder = Encoder.open(bundle, for_many=True, **encoding)
     options = IngestOptions(
         rows_per_write=rows_per_write,
-        workers=workers,
-        decode_timeout=decode_timeout,
+        **decoding,
         retry=RetryPolicy(retry),
     )
-    notify_found(found)
+    notify_dataset(found)
     with (
         connection.catalog(journal=journal) as catalog,
         progress_bar("reindexing") as update,
-        finishing_when_interrupted() as stop,
+        stop_on_interrupt() as stop,
     ):
         done = catalog.reindex(
             encoder,
@@ -135,8 +131,10 @@ def reindex(
     alias = name if name != done.old else None
     _show(done, _next_step(done, alias), as_json)
     if not done.verification.is_consistent:
-        raise Inconsistent(f"the collection {done.new} is not whole: verify it with --repair, and reindex again")
-    reject_too_many(done.ingest.rejected, len(dataset), max_errors, report)
+        raise Inconsistent(
+            f"the collection {done.new} is inconsistent: run verify with --repair on it, then reindex again"
+        )
+    check_rejected(done.ingest.rejected, len(dataset), max_errors, report)
 
 
 def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
@@ -145,7 +143,7 @@ def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
         "new": done.new,
         "ingest": asdict(done.ingest),
         "verification": facts_of(done.verification),
-        "whole": done.verification.is_consistent,
+        "consistent": done.verification.is_consistent,
         "missing": asdict(done.missing),
     }
     found = done.comparison
@@ -156,10 +154,10 @@ def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
         return
     show_record(facts)
     if isinstance(found, str):
-        click.echo(f"\nThe models could not be compared: {found}")
+        click.echo(f"\nThe models were not compared: {found}")
     else:
         click.echo()
-        show_table(_rows(done, found), _said(found))
+        show_table(_rows(done, found), _summary(found))
     click.echo(f"\nNext: {next_step}")
 
 
@@ -176,16 +174,16 @@ def _rows(done: Reindexed, found: ModelComparison) -> list[dict[str, Any]]:
     ]
 
 
-def _said(found: ModelComparison) -> str:
+def _summary(found: ModelComparison) -> str:
     return (
-        f"{found.photos:,} labelled photos of {found.classes:,} classes, each asks for the others: the new model's mAP "
-        f"less the old one's is {found.difference:+.4f} (95 %: +-{found.uncertainty:.4f})"
+        f"{found.photos:,} labelled photos of {found.classes:,} classes, each a query against the others. mAP of the "
+        f"new model minus the old one: {found.difference:+.4f} (95 % interval: +-{found.uncertainty:.4f})"
     )
 
 
 def _next_step(done: Reindexed, alias: str | None) -> str:
     if not done.verification.is_consistent:
-        return f"milvus-fghash verify ... --collection-name {done.new} --repair, and this again"
+        return f"milvus-fghash verify ... --collection-name {done.new} --repair, then reindex again"
     if done.missing.count:
-        return f"{done.missing.count:,} rows of {done.old} are not in {done.new}: reindex their photos too"
+        return f"{done.missing.count:,} rows of {done.old} are not in {done.new}: reindex their photos as well"
     return f"milvus-fghash promote {alias or 'ALIAS'} {done.new}"

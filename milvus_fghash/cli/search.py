@@ -1,4 +1,4 @@
-"""`milvus-fghash search`: photo, id or code -> hits."""
+"""`milvus-fghash search`: find the nearest photos."""
 
 from __future__ import annotations
 
@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import (
-    NEW_PATH,
-    PHOTO,
-    READABLE_FOLDER,
-    consistency_option,
-    encoder_options,
-    json_option,
-    own_namespace_option,
-)
-from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.cli.options.common import consistency_option, encoder_options, json_option, own_namespace_option
+from milvus_fghash.cli.options.connection import Connection, milvus_options
+from milvus_fghash.cli.options.paths import NEW_PATH, PHOTO, READABLE_FOLDER
+from milvus_fghash.cli.terminal.messages import notify
+from milvus_fghash.cli.terminal.output import show_json, show_table
 from milvus_fghash.core.untrusted_text import printable
 
 if TYPE_CHECKING:
@@ -32,24 +25,28 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", type=READABLE_FOLDER, required=False)
 @click.option(
-    "--image", "images", type=PHOTO, multiple=True, help="Search by this photo; needs BUNDLE; may be repeated."
+    "--image", "images", type=PHOTO, multiple=True, help="Query photo (file or URL). Needs BUNDLE. May be repeated."
 )
-@click.option(
-    "--id", "ids", multiple=True, help="Search by this row: its own id, such as a SKU, or its id; may be repeated."
-)
+@click.option("--id", "ids", multiple=True, help="Own id (such as a SKU) or row id of the query row. May be repeated.")
 @own_namespace_option
 @click.option(
-    "--code", "codes", multiple=True, metavar="HEX", help="Search by a code in hexadecimal digits; may be repeated."
+    "--code", "codes", multiple=True, metavar="HEX", help="Query code in hexadecimal digits. May be repeated."
 )
-@click.option("-k", type=click.IntRange(1, 16_384), default=10, help="Number of hits.")
-@click.option("--filter", default="", show_default=False, help="Milvus expression such as 'label == \"robin\"'.")
-@click.option("--max-distance", type=click.IntRange(min=0), help="Largest distance in bits, that one included.")
-@click.option("--complete-ties", is_flag=True, help="Give all rows as far away as the last hit, even beyond -k.")
-@click.option("--nprobe", type=click.IntRange(min=1), help="Clusters of bin_ivf_flat to look into.")
+@click.option("-k", type=click.IntRange(1, 16_384), default=10, help="Number of hits per query.")
+@click.option(
+    "--filter", default="", show_default=False, help="Milvus filter expression, such as 'label == \"robin\"'."
+)
+@click.option("--max-distance", type=click.IntRange(min=0), help="Largest Hamming distance of a hit, inclusive.")
+@click.option(
+    "--complete-ties",
+    is_flag=True,
+    help="Return all rows at the distance of the last hit, even if that is more than -k.",
+)
+@click.option("--nprobe", type=click.IntRange(min=1), help="Number of bin_ivf_flat clusters to search.")
 @consistency_option(default=None)
 @encoder_options
-@click.option("--html", type=NEW_PATH, help="Write the hits as one HTML page, photos inside.")
-@click.option("--photos", type=READABLE_FOLDER, help="Folder the photos were ingested from, for --html.")
+@click.option("--html", type=NEW_PATH, help="Write the hits to an HTML page that contains the photos.")
+@click.option("--photos", type=READABLE_FOLDER, help="Folder from which the photos were ingested, for --html.")
 @milvus_options
 @json_option
 def search(
@@ -64,9 +61,7 @@ def search(
     complete_ties: bool,
     nprobe: int | None,
     consistency: Consistency | None,
-    provider: str | None,
-    threads: int,
-    encode_timeout: float,
+    encoding: dict[str, Any],
     html: Path | None,
     photos: Path | None,
     connection: Connection,
@@ -74,24 +69,24 @@ def search(
 ) -> None:
     """Find the nearest photos by photo, id or code.
 
-    BUNDLE, which made the codes, is needed to search by a photo only. Of a folder of bundles, the one that made them
-    is taken.
+    BUNDLE is the model that encoded the collection; only --image needs it. If BUNDLE is a folder of bundles, the
+    matching one is used.
 
     \b
     Example: milvus-fghash search bundles/birds --image robin.jpg --html hits.html --photos photos
              milvus-fghash search --code 0f3a81c2d4e5 --max-distance 4
     """
     if not images and not ids and not codes:
-        raise click.UsageError("give what to search by: --image, --id or --code")
+        raise click.UsageError("give a query: --image, --id or --code")
     if images and bundle is None:
-        raise click.UsageError("searching by --image needs the BUNDLE that made the codes")
+        raise click.UsageError("--image needs BUNDLE, the model that encoded the collection")
     if html and photos is None:
-        raise click.UsageError("--html needs --photos, the folder the photos were ingested from")
+        raise click.UsageError("--html needs --photos, the folder from which the photos were ingested")
     from milvus_fghash.datasets.sources.location import name_of
     from milvus_fghash.datasets.sources.reader import image_source
 
     photo_of = {str(image) if isinstance(image, Path) else name_of(image.full): image_source(image) for image in images}
-    asked: dict[str, Any] = {
+    params: dict[str, Any] = {
         "k": k,
         "filter": filter,
         "max_distance": max_distance,
@@ -99,14 +94,12 @@ def search(
         "nprobe": nprobe,
         "consistency": consistency,
     }
-    with connection.catalog(
-        bundle=bundle, provider=provider, threads=threads, encode_timeout=encode_timeout
-    ) as catalog:
+    with connection.catalog(bundle=bundle, **encoding) as catalog:
         if bundle:
             catalog.check_bundle()
-        found = [("image", name, catalog.search(photo, **asked)) for name, photo in photo_of.items()]
-        found += [("id", key, catalog.search(id=key, namespace=namespace, **asked)) for key in ids]
-        found += [("code", text, catalog.search(code=text, **asked)) for text in codes]
+        found = [("image", name, catalog.search(photo, **params)) for name, photo in photo_of.items()]
+        found += [("id", key, catalog.search(id=key, namespace=namespace, **params)) for key in ids]
+        found += [("code", text, catalog.search(code=text, **params)) for text in codes]
         collection = catalog.collection
         row_of = {}
         for key in ids if html else ():

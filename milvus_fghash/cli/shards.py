@@ -1,4 +1,4 @@
-"""`milvus-fghash shards`: photos -> shards -> Milvus, for very large catalogs."""
+"""`milvus-fghash shards`: photos -> Parquet shards -> Milvus bulk import."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import (
-    NEW_PATH,
-    PHOTOS,
-    READABLE_FOLDER,
+from milvus_fghash.cli.options.common import (
+    check_rejected,
     consistency_option,
     decoding_options,
     encoder_options,
@@ -22,16 +18,18 @@ from milvus_fghash.cli.options import (
     json_option,
     max_errors_option,
     namespace_option,
-    reject_too_many,
     report_option,
     retry_option,
     row_options,
     split_option,
 )
-from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
-from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.cli.options.connection import Connection, milvus_options
+from milvus_fghash.cli.options.paths import NEW_PATH, PHOTOS, READABLE_FOLDER
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset, photo_options
+from milvus_fghash.cli.terminal.interrupt import stop_on_interrupt
+from milvus_fghash.cli.terminal.messages import notify
+from milvus_fghash.cli.terminal.output import show
+from milvus_fghash.cli.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from milvus_fghash.datasets.read import Url
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def _without_ray(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Reject an option of Ray that would be passed over; its environment variable may stand there for others."""
+    """Reject a Ray option that would have no effect; an environment variable may be set for other programs."""
     given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
     if given and ctx.params["engine"] != "ray":
         raise click.UsageError(f"{parameter.opts[0]} needs --engine ray")
@@ -49,32 +47,32 @@ def _without_ray(ctx: click.Context, parameter: click.Parameter, value: Any) -> 
 
 @click.group()
 def shards() -> None:
-    """Build shards of a very large catalog, and import them."""
+    """Build and import shards (for very large catalogs)."""
 
 
 @shards.command()
 @click.argument("bundle", type=READABLE_FOLDER)
 @click.argument("data", type=PHOTOS)
-@click.option("--out", type=NEW_PATH, required=True, help="Folder of the shards.")
+@click.option("--out", type=NEW_PATH, required=True, help="Folder for the shards.")
 @photo_options()
 @split_option
-@click.option("--shard-rows", type=click.IntRange(1, 10_000_000), default=100_000, help="Photos of a shard.")
+@click.option("--shard-rows", type=click.IntRange(1, 10_000_000), default=100_000, help="Photos per shard.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", is_eager=True,
-              help="Where shards are made: here, or by actors on Ray, which must see photos and shards.")  # fmt: skip
+              help="Build the shards in this process, or on Ray, whose workers need the same paths.")  # fmt: skip
 @click.option("--ray-actors", type=click.IntRange(min=1), callback=_without_ray,
-              help="Actors.  [default: one for each CPU but one, or as many as there are GPUs for]")  # fmt: skip
+              help="Number of Ray actors.  [default: one per GPU share, or one per CPU except one]")  # fmt: skip
 @click.option("--gpus-per-actor", type=click.FloatRange(min=0), default=0.0, callback=_without_ray,
-              help="GPUs that an actor takes.")  # fmt: skip
+              help="GPUs per Ray actor.")  # fmt: skip
 @click.option("--ray-address", envvar="RAY_ADDRESS", show_envvar=True, callback=_without_ray,
-              help="Ray cluster.  [default: Ray is started on this machine]")  # fmt: skip
+              help="Address of the Ray cluster.  [default: start Ray on this machine]")  # fmt: skip
 @namespace_option
 @row_options
 @encoder_options
 @decoding_options
 @report_option
 @max_errors_option
-@click.option("--retry-rejected", is_flag=True, help="Make shards again that lack photos which were rejected.")
-@click.option("--prune", is_flag=True, help="Delete shards of photos that DATA no longer has, or not as they were.")
+@click.option("--retry-rejected", is_flag=True, help="Rebuild shards with rejected photos.")
+@click.option("--prune", is_flag=True, help="Delete shards that no longer match DATA.")
 @json_option
 def build(
     bundle: Path,
@@ -93,11 +91,8 @@ def build(
     phash: bool | None,
     columns: tuple[str, ...],
     partition_key: str | None,
-    provider: str | None,
-    threads: int,
-    encode_timeout: float,
-    workers: int | None,
-    decode_timeout: float,
+    encoding: dict[str, Any],
+    decoding: dict[str, Any],
     report: Path | None,
     max_errors: int,
     retry_rejected: bool,
@@ -119,8 +114,7 @@ def build(
     found = reading.read(data, report, out)
     dataset = found.split(split) if split else found
     options = ShardOptions(
-        workers=workers,
-        decode_timeout=decode_timeout,
+        **decoding,
         shard_rows=shard_rows,
         code_hex=code_hex,
         embedding=embedding,
@@ -130,8 +124,8 @@ def build(
         retry_rejected=retry_rejected,
         prune=prune,
     )
-    notify_found(found)
-    with finishing_when_interrupted() as stop, progress_bar("encoding") as update:
+    notify_dataset(found)
+    with stop_on_interrupt() as stop, progress_bar("encoding") as update:
         result = build_shards(
             bundle,
             dataset,
@@ -140,27 +134,25 @@ def build(
             namespace=namespace,
             options=options,
             ray=RayOptions(ray_actors, gpus_per_actor, ray_address) if engine == "ray" else None,
-            provider=provider,
-            threads=threads,
-            encode_timeout=encode_timeout,
+            **encoding,
             report=report,
             stop=stop,
             notify=notify,
             progress=update,
         )
-    _show({"folder": str(out), **asdict(result)}, as_json)
-    reject_too_many(result.rejected, len(dataset), max_errors, report, "All others are in the shards")
+    show({"folder": str(out), **asdict(result)}, as_json)
+    check_rejected(result.rejected, len(dataset), max_errors, report, "All other photos are in the shards")
 
 
 @shards.command("import")
 @click.argument("folder", metavar="SHARDS", type=READABLE_FOLDER)
 @index_options
-@click.option("--bucket", metavar="URL", help="Copy the shards there first: Milvus' own bucket, such as "
-              "s3://milvus-bucket/shards.  [default: Milvus reads them where they lie]")  # fmt: skip
-@click.option("--at-once", type=click.IntRange(1, 1024), default=8, help="Import jobs under way at the same time.")
-@click.option("--deadline", type=click.FloatRange(min=0), default=3600.0,
-              help="Seconds without progress after which to stop waiting.")  # fmt: skip
-@click.option("--sample", type=click.IntRange(min=0), default=100, help="Rows to read back and compare.")
+@click.option("--bucket", metavar="URL", help="Upload the shards to this bucket of Milvus first, such as "
+              "s3://milvus-bucket/shards.  [default: Milvus reads the shards at their path]")  # fmt: skip
+@click.option("--max-jobs", "at_once", type=click.IntRange(1, 1024), default=8, help="Concurrent import jobs.")
+@click.option("--stall-timeout", "deadline", type=click.FloatRange(min=0), default=3600.0,
+              help="Seconds without progress after which the command fails.")  # fmt: skip
+@click.option("--sample", type=click.IntRange(min=0), default=100, help="Number of rows to read back and compare.")
 @retry_option
 @consistency_option(default="Bounded")
 @milvus_options
@@ -178,11 +170,11 @@ def import_(
     connection: Connection,
     as_json: bool,
 ) -> None:
-    """Import SHARDS into Milvus by its bulk import.
+    """Import SHARDS with the bulk import of a Milvus server.
 
-    SHARDS is what `shards build` made. Checksums are looked at first, and every row after it. Milvus does not replace
-    rows: a shard is sent only where none of its ids is in the collection. What was killed or failed goes on with the
-    same command.
+    SHARDS is a folder that `shards build` wrote. Checksums are verified before the import, and row counts after it.
+    Bulk import does not replace rows, so a shard is imported only if none of its ids is in the collection. An
+    interrupted or failed import resumes when the same command is run again.
 
     \b
     Example: milvus-fghash shards import shards --uri http://localhost:19530 --bucket s3://milvus-bucket/shards
@@ -190,10 +182,10 @@ def import_(
     from milvus_fghash.bulk_import.api import ImportOptions, import_shards
     from milvus_fghash.milvus.retry import RetryPolicy
 
-    with finishing_when_interrupted() as stop, progress_bar("importing") as update:
+    with stop_on_interrupt() as stop, progress_bar("importing") as update:
         result = import_shards(
             folder,
-            connection.target(),
+            connection.config(),
             connection.collection_name,
             bucket=bucket,
             index=index,
@@ -205,11 +197,4 @@ def import_(
             stage=update.stage,
             progress=update,
         )
-    _show(asdict(result), as_json)
-
-
-def _show(facts: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        show_json(facts)
-    else:
-        show_record(facts)
+    show(asdict(result), as_json)

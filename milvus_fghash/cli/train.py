@@ -1,4 +1,4 @@
-"""`milvus-fghash train`: recipe + photos -> checkpoint."""
+"""`milvus-fghash train`: recipe and photos -> checkpoint."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import NEW_PATH, json_option
-from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, notify_found
-from milvus_fghash.cli.progress import Update, progress_bar
-from milvus_fghash.cli.training_options import training_options
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.options.paths import NEW_PATH
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset
+from milvus_fghash.cli.options.training import training_options
+from milvus_fghash.cli.terminal.messages import notify
+from milvus_fghash.cli.terminal.output import show
+from milvus_fghash.cli.terminal.progress import Update, progress_bar
 from milvus_fghash.errors import optional_extra
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe")
-@click.option("--bits", type=click.IntRange(8, 256), default=48, help="Length of a code.")
+@click.option("--bits", type=click.IntRange(8, 256), default=48, help="Code length in bits.")
 @training_options
-@click.option("--out", type=NEW_PATH, required=True, help="Folder for the checkpoints and the log.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the training and the method.  [default: the recipe's]")
-@click.option("--resume", is_flag=True, help="Go on from the last finished round in --out.")
+@click.option("--out", type=NEW_PATH, required=True, help="Folder for checkpoints and logs.")
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: set by the recipe]")
+@click.option("--resume", is_flag=True, help="Resume after the last completed round in --out.")
 @json_option
 def train(
     recipe: str,
@@ -43,7 +44,9 @@ def train(
     feature_cache: Path | None,
     as_json: bool,
 ) -> None:
-    """Train RECIPE (a shipped name, or a .toml file) on photos.
+    """Train a hash network on photos, as RECIPE says.
+
+    RECIPE is a built-in name (see `milvus-fghash recipes`) or a .toml file.
 
     \b
     Example: milvus-fghash train frozen-fcaenet --data CUB_200_2011 --out runs/birds
@@ -55,9 +58,9 @@ def train(
         from milvus_fghash.training.api import train as run
         from milvus_fghash.training.checkpoint import find_checkpoint
     dataset = reading.read_files(data, loaded)
-    notify_found(dataset)
+    notify_dataset(dataset)
     if resume and find_checkpoint(out) is None:
-        notify(f"{out} holds nothing to go on with; a new training begins.")
+        notify(f"{out} has no checkpoint to resume from; training starts from the beginning.")
     try:
         with progress_bar("training") as update:
             checkpoint = run(
@@ -73,13 +76,10 @@ def train(
             )
     except KeyboardInterrupt:
         if find_checkpoint(out) is not None:
-            notify("The same command with --resume goes on from the last finished round.")
+            notify("Run the same command with --resume to continue after the last completed round.")
         raise
     result = {"checkpoint": str(checkpoint), "method": loaded.method.name, "bits": bits}
-    if as_json:
-        show_json(result)
-    else:
-        show_record(result)
+    show(result, as_json)
 
 
 def _watcher(update: Update, epochs: int) -> Watcher:

@@ -1,4 +1,4 @@
-"""`milvus-fghash verify`: photos, journal and collection beside each other."""
+"""`milvus-fghash verify`: compare photos, journal and collection."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from milvus_fghash.cli.connection import Connection, milvus_options
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import (
-    PHOTOS,
-    READABLE_FOLDER,
+from milvus_fghash.cli.options.common import (
     encoder_options,
     journal_option,
     json_option,
     namespace_option,
     split_option,
 )
-from milvus_fghash.cli.output import show_json, show_record
-from milvus_fghash.cli.photo_options import PhotoOptions, notify_found, photo_options
-from milvus_fghash.cli.progress import progress_bar
-from milvus_fghash.cli.stopping import finishing_when_interrupted
+from milvus_fghash.cli.options.connection import Connection, milvus_options
+from milvus_fghash.cli.options.paths import PHOTOS, READABLE_FOLDER
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset, photo_options
+from milvus_fghash.cli.terminal.interrupt import stop_on_interrupt
+from milvus_fghash.cli.terminal.messages import notify
+from milvus_fghash.cli.terminal.output import show
+from milvus_fghash.cli.terminal.progress import progress_bar
 from milvus_fghash.errors import Inconsistent
 
 if TYPE_CHECKING:
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
 @photo_options()
 @split_option
 @namespace_option
-@click.option(
-    "--sample", type=click.IntRange(0, 10_000), default=100, help="Photos that are encoded again and searched for."
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Draws the sample.  [default: another each time]")
-@click.option("--repair", is_flag=True, help="Write what is missing or wrong again; take in what is new.")
-@click.option("--delete-extra", is_flag=True, help="With --repair: delete rows that no photo and no journal knows.")
+@click.option("--sample", type=click.IntRange(0, 10_000), default=100,
+              help="Number of photos to encode again and search for.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the sample.  [default: random]")
+@click.option("--repair", is_flag=True, help="Rewrite inconsistent rows, and ingest new and changed photos.")
+@click.option("--delete-extra", is_flag=True,
+              help="With --repair: delete rows that belong to no photo and are not in the journal.")  # fmt: skip
 @encoder_options
 @journal_option
 @milvus_options
@@ -56,77 +55,76 @@ def verify(
     seed: int | None,
     repair: bool,
     delete_extra: bool,
-    provider: str | None,
-    threads: int,
-    encode_timeout: float,
+    encoding: dict[str, Any],
     journal: Path | None,
     connection: Connection,
     as_json: bool,
 ) -> None:
-    """Compare the photos in DATA with what Milvus holds.
+    """Compare the photos in DATA with the collection in Milvus.
 
-    The journal says what Milvus acknowledged. Rows can be missing, extra, there twice, or made of another content; and
-    of a sample of photos the code can be another, or the row not be found. The exit code is 1 when anything of that is
-    so. Photos that are new, rejected or vanished are counted only: ingest and its --prune see to them.
+    Reports rows that are missing, extra, duplicated, or of other content than the journal says; and, for a sample of
+    photos, rows whose code differs or that a search does not find. The exit code is 1 if there are any. Photos that
+    are new, changed, rejected or vanished are only counted: `ingest` handles them (vanished ones with --prune).
 
     \b
     Example: milvus-fghash verify bundles/birds photos --split train
     """
     if delete_extra and not repair:
-        raise click.UsageError("--delete-extra goes with --repair")
+        raise click.UsageError("--delete-extra needs --repair")
     found = reading.read(data)
     dataset = found.split(split) if split else found
     seed = random.randrange(2**32) if seed is None else seed
     repaired: dict[str, int] | None = None
     with (
-        connection.catalog(
-            bundle=bundle, journal=journal, provider=provider, threads=threads, encode_timeout=encode_timeout
-        ) as catalog,
+        connection.catalog(bundle=bundle, journal=journal, **encoding) as catalog,
         progress_bar("verifying") as update,
     ):
-        notify_found(found)
-        asked: dict[str, Any] = {"selection": reading.selection, "namespace": namespace, "sample": sample, "seed": seed}
+        notify_dataset(found)
+        common: dict[str, Any] = {
+            "selection": reading.selection,
+            "namespace": namespace,
+            "sample": sample,
+            "seed": seed,
+        }
         if repair:
-            with finishing_when_interrupted() as stop:
-                done = catalog.repair(dataset, delete_extra=delete_extra, stop=stop, progress=update, **asked)
+            with stop_on_interrupt() as stop:
+                done = catalog.repair(dataset, delete_extra=delete_extra, stop=stop, progress=update, **common)
             repaired = {name: one.count for name, one in done.before.findings.items() if one.count}
             report = done.after
         else:
-            report = catalog.verify(dataset, **asked)
+            report = catalog.verify(dataset, **common)
         name, folder = catalog.collection.name, catalog.journal_folder
     facts = {
         **facts_of(report),
         **({"repaired": repaired} if repair else {}),
         "seed": seed,
-        "whole": report.is_consistent,
+        "consistent": report.is_consistent,
     }
-    if as_json:
-        show_json(facts)
-    else:
-        show_record(facts)
+    show(facts, as_json)
     if not report.is_consistent:
         wrong = ", ".join(
             f"{one.count:,} {name.replace('_', ' ')}" for name, one in report.findings.items() if one.count
         )
-        raise Inconsistent(f"the collection {name} is not whole: {wrong}; {_next_step(report, repair, folder)}")
+        next_step = _next_step(report, repair, folder)
+        raise Inconsistent(f"the collection {name} is inconsistent: {wrong}; {next_step}")
     if report.unacknowledged and not report.acknowledged:
         notify(f"There is no journal of these rows in {folder}: only the sample was compared with them.")
 
 
 def _next_step(found: Verification, repaired: bool, folder: Path) -> str:
     if found.of_others == sum(one.count for one in found.findings.values()):
-        return "all of that is of other photos: verify those, with --repair"
+        return "all of these rows belong to photos that are not in DATA: verify those photos, with --repair"
     if not repaired:
-        return "--repair writes what is wrong again"
+        return "--repair rewrites the inconsistent rows"
     if found.miscoded.count:
-        return f"a sample tells of all: delete {folder}, and ingest writes every row again"
+        return f"the codes of a sample differ, so all may: delete {folder} and ingest again to rewrite every row"
     if found.extra.count:
-        return "--delete-extra deletes rows that no photo and no journal knows"
-    return "run it again, and see whether something else writes into the collection"
+        return "--delete-extra deletes rows that belong to no photo and are not in the journal"
+    return "run it again; if it fails again, something else writes to the collection"
 
 
 def facts_of(found: Verification) -> dict[str, Any]:
-    """Numbers, and examples where something is wrong."""
+    """The counts, with examples of each inconsistency."""
     counts = {name: value for name, value in vars(found).items() if name not in found.findings}
     wrong = {
         name: {

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from milvus_fghash.cli import main
-from milvus_fghash.cli.connection import NAMES
+from milvus_fghash.cli.options.connection import NAMES
 from tests.helpers.commands import GOLDEN, Run, document
 
 SHARDS = ("--out", "shards", "--shard-rows", "10", "--workers", "0")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from milvus_fghash.cli.messages import MaskedFormatter
+from milvus_fghash.cli.terminal.messages import MaskedFormatter
 from milvus_fghash.core.masking import KNOWN_SECRETS, Secrets
 
 pytestmark = pytest.mark.full
@@ -104,7 +104,7 @@ def test_two_tokens_are_wrong_usage(run: Run, tmp_path: Path) -> None:
         ("[milvus]\nurl = 'x'", "unknown key 'url' in [milvus]. Did you mean uri?"),
         ("[milvs]\nuri = 'x'", "Did you mean milvus?"),
         ("milvus = 3", "must be a table"),
-        ("[milvus]\ntoken = 31337", "token in [milvus] must be a text"),
+        ("[milvus]\ntoken = 31337", "token in [milvus] must be a string"),
         ("[milvus]\nsecure = 'yes'", "secure in [milvus] must be true or false"),
         ("[milvus", "cannot read the settings file"),
     ],

@@ -72,7 +72,7 @@ def test_nothing_is_written_among_the_photos(run: Run, birds: Path) -> None:
             for place in (photo, birds / "groups.json", birds / "test" / "new" / "groups.json"):
                 result = run("dedupe", option, place, *photos)
                 assert (result.exit_code, result.stdout) == (1, ""), option
-                assert "lies among the photos" in result.stderr
+                assert "is inside the photo folder" in result.stderr
             assert (files(birds), photo.read_bytes()) == before
             assert run("dedupe", option, birds / ".work" / "groups", *photos).exit_code == 0
             before = files(birds), photo.read_bytes()
@@ -83,7 +83,7 @@ def test_the_list_of_the_photos_stays(run: Run, birds: Path, tmp_path: Path) -> 
     (tmp_path / "photos.csv").write_text("\n".join(["path", *paths]))
     assert run("ingest", GOLDEN, "photos.csv").exit_code == 0
     result = run("dedupe", "--csv", "photos.csv")
-    assert (result.exit_code, "is the list of the photos" in result.stderr) == (1, True)
+    assert (result.exit_code, "is the list or the archive of the photos" in result.stderr) == (1, True)
     assert run("dedupe", "--csv", "groups.csv").exit_code == 0
     assert (tmp_path / "photos.csv").read_text().startswith("path\n")
 
@@ -120,7 +120,7 @@ def test_going_on_searches_only_what_is_new(filled: Run, birds: Path) -> None:
 def test_nothing_is_deleted_without_yes(filled: Run, birds: Path) -> None:
     result = filled("dedupe", "--delete", "exact", "--max-distance", "0")
     assert result.exit_code == 0
-    assert "3 rows would be deleted; say --yes to do it" in result.stdout
+    assert "3 rows would be deleted; confirm with --yes" in result.stdout
     assert document(filled("dedupe", "--delete", "exact", "--json"))["deletion"]["deleted"] == 0
     assert n_rows(filled) == 39
 
@@ -174,7 +174,7 @@ def test_a_brake_on_what_goes(filled: Run, tmp_path: Path) -> None:
     words = ["dedupe", "--delete", "exact", "--max-distance", "0", "--delete-at-most", "0.05", "--out", "g.json"]
     result = filled(*words)
     assert (result.exit_code, n_rows(filled)) == (0, 39)
-    assert "3 rows would be deleted; say --yes to do it\nThat is more than --delete-at-most 0.05" in result.stdout
+    assert "3 rows would be deleted; confirm with --yes\nThat is more than --delete-at-most 0.05" in result.stdout
     result = filled(*words, "--yes")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1
@@ -207,7 +207,7 @@ def test_a_collection_made_before_is_confirmed_by_its_photos(run: Run, birds: Pa
     ("words", "code", "said"),
     [
         (["--html", "g.html"], 2, "--html needs --photos"),
-        (["--yes"], 2, "say --delete exact or --delete near"),
+        (["--yes"], 2, "--yes needs --delete exact or --delete near"),
         (["--delete", "all"], 2, "'exact', 'near'"),
         (["--out", "birds"], 2, "is a folder"),
         (["--csv", "birds"], 2, "is a folder"),
@@ -242,7 +242,7 @@ def test_delete_by_id_and_file(filled: Run, birds: Path, tmp_path: Path) -> None
     assert wanted == {"collection": "photos", "found": 3, "missing": 1, "deleted": 0, "rows_in_collection": 39}
     result = filled(*words)
     assert result.exit_code == 0
-    assert "3 rows would be deleted; say --yes to do it" in result.stdout
+    assert "3 rows would be deleted; confirm with --yes" in result.stdout
     assert n_rows(filled) == 39
     done = document(filled(*words, "--yes", "--json"))
     assert done == {"collection": "photos", "found": 3, "missing": 1, "deleted": 3, "rows_in_collection": 36}
@@ -261,9 +261,9 @@ def test_delete_by_filter(filled: Run, birds: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ([], 2, "say which rows"),
-        (["--yes"], 2, "say which rows"),
-        (["--id", "7", "--filter", 'label == "x"'], 2, "say which rows"),
+        ([], 2, "select the rows either by"),
+        (["--yes"], 2, "select the rows either by"),
+        (["--id", "7", "--filter", 'label == "x"'], 2, "select the rows either by"),
         (["--filter", "label =="], 1, "at its end: expected a column or a value"),
         (["--filter", ""], 1, "fits every row"),
         (["--filter", "label == 'x')"], 1, "no open bracket matches"),

@@ -34,7 +34,7 @@ def test_a_tar_is_ingested_verified_evaluated_and_read_again_when_it_changes(run
     pack(birds)
     told = document(run("ingest", GOLDEN, tar, "--json"))
     assert tuple(told[name] for name in names) == (1, 35, 0, 0, 36)  # all are read, one is written
-    assert document(run("verify", GOLDEN, tar, "--json"))["whole"]
+    assert document(run("verify", GOLDEN, tar, "--json"))["consistent"]
     assert document(run("verify", GOLDEN, birds, "--json"))["missing"] == 0
     evaluated = document(run("evaluate", GOLDEN, "--data", tar, "--json"))["encoded"]
     unpacked = document(run("evaluate", GOLDEN, "--data", birds, "--json"))["encoded"]
@@ -100,6 +100,6 @@ def test_another_model_for_a_tar_with_a_name_that_cannot_be_kept(run: Run, birds
     done = document(run("reindex", second, tar, "--max-errors", "1", "--json"))
     for told in (stored, done["ingest"]):
         assert (told["rows_in_collection"], told["reasons"]) == (36, {"name": 1})
-    assert (done["whole"], done["missing"]["count"]) == (True, 0)
-    assert document(run("verify", GOLDEN, tar, "--json"))["whole"]
+    assert (done["consistent"], done["missing"]["count"]) == (True, 0)
+    assert document(run("verify", GOLDEN, tar, "--json"))["consistent"]
     assert document(run("evaluate", GOLDEN, "--data", tar, "--json"))["encoded"]["map_exact"] > 0

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 import milvus_fghash
 from milvus_fghash.cli import main
 from milvus_fghash.cli.group import Group
-from milvus_fghash.cli.output import show_json, show_record, show_table
+from milvus_fghash.cli.terminal.output import show_json, show_record, show_table
 from milvus_fghash.errors import ConfigError, DataError, FghashError, StoreError, TooManyRejected
 
 Run = Callable[..., Result]
@@ -56,16 +56,18 @@ def test_the_option_for_the_setting_that_helps_is_named() -> None:
         raise DataError("it does not fit; take less", setting=setting)
 
     retry = click.Option(["-p", "--retry-timeout", "retry"], default=1.0)
+    rows = click.Option(["--rows-per-write"], default=1)
     nested = click.Group("nested")
     nested.add_command(click.Command("drop", callback=lambda retry: fail("retry"), params=[retry]))
     for command in (
         click.Command("own", callback=lambda retry: fail("retry"), params=[retry]),
         click.Command("none", callback=lambda: fail("retry")),
+        click.Command("rows", callback=lambda rows_per_write: fail("rows_per_write"), params=[rows]),
         nested,
     ):
         group.add_command(command)
-    said = [CliRunner().invoke(group, words.split()).stderr for words in ("own", "none", "nested drop")]
-    options = [" (--retry-timeout)", "", " (--retry-timeout)"]
+    said = [CliRunner().invoke(group, words.split()).stderr for words in ("own", "none", "rows", "nested drop")]
+    options = [" (--retry-timeout)", "", " (--rows-per-write)", " (--retry-timeout)"]
     assert said == [f"Error: it does not fit; take less{option}\n" for option in options]
 
 

@@ -37,7 +37,7 @@ def test_what_is_asked_for_is_what_is_shown(run: Run, birds: Path, monkeypatch: 
 
     monkeypatch.setattr("milvus_fghash.explain.explain.explain", write)
     words = ["--query-split", "a", "--gallery-split", "b", "--queries", "3", "-k", "4", "--bits-shown", "5"]
-    assert run("explain", GOLDEN, "--data", birds, *words, "--maps-shown", "6").exit_code == 0
+    assert run("explain", GOLDEN, "--data", birds, *words, "--max-maps", "6").exit_code == 0
     assert run("explain", GOLDEN, "--data", birds).exit_code == 0
     assert asked == [ExplainOptions("a", "b", 3, (), 4, (5,), 6), ExplainOptions()]
 
@@ -60,7 +60,7 @@ def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path
     words = ["explain", str(GOLDEN), "--data", str(birds), "--queries", "1", "--bits-shown", "0", "--json"]
     result = run(*words)
     assert result.exit_code == 3
-    assert result.stderr.startswith("Error: 1 photos could not be read and are listed at the end of the page")
+    assert result.stderr.startswith("Error: 1 photos could not be read (listed at the end of the page)")
     (rejected,) = json.loads(result.stdout)["rejected"]
     assert (Path(rejected["path"]).name, rejected["reason"]) == ("empty.jpg", "empty")
     assert "empty.jpg" in (tmp_path / "explained" / "index.html").read_text()
@@ -70,7 +70,7 @@ def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--bits-shown", "1,x"], 2, "wants numbers such as 0,5,7"),
+        (["--bits-shown", "1,x"], 2, "expects numbers such as 0,5,7"),
         (["--bits-shown", "12"], 1, "no bit 12; its bits are 0 to 11"),
         (["--query-split", "tset"], 1, "Did you mean test?"),
         (["--provider", "nowhere"], 1, "no provider"),
@@ -91,4 +91,4 @@ def test_help_says_which_options_may_be_repeated(command: str, option: str) -> N
     (found,) = [parameter for parameter in main.commands[command].params if option in parameter.opts]
     assert isinstance(found, click.Option)
     assert found.multiple
-    assert "may be repeated" in (found.help or "")
+    assert "May be repeated" in (found.help or "")

@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from milvus_fghash.cli import progress
-from milvus_fghash.cli.messages import JsonFormatter, MaskedFormatter, notify, write_messages
-from milvus_fghash.cli.progress import EVERY, progress_bar
+from milvus_fghash.cli.terminal import progress
+from milvus_fghash.cli.terminal.messages import JsonFormatter, MaskedFormatter, notify, write_messages
+from milvus_fghash.cli.terminal.progress import INTERVAL, progress_bar
 from tests.helpers.commands import GOLDEN, Run
 
 pytestmark = pytest.mark.full
@@ -109,7 +109,7 @@ def test_whatever_else_writes_to_stderr_is_caught() -> None:
         """
         import logging, os, subprocess, warnings
         def work():
-            from milvus_fghash.cli.messages import notify
+            from milvus_fghash.cli.terminal.messages import notify
             os.write(2, b"from a codec\\x1b[31m\\xff\\n")
             subprocess.run(["sh", "-c", "echo from a child >&2; echo result"])
             print("by print", file=sys.stderr)
@@ -117,7 +117,7 @@ def test_whatever_else_writes_to_stderr_is_caught() -> None:
             logging.getLogger("grpc").error("hunter2-%s", "secret")
             os.write(2, b"without an end")
             raise ZeroDivisionError("our own mistake")
-        from milvus_fghash.cli.connection import Connection
+        from milvus_fghash.cli.options.connection import Connection
         Connection.connect = lambda *_, **__: work()
         main(["--log-format", "json", "collections", "list", "--uri", "http://h:1"])
         """,
@@ -144,7 +144,7 @@ def test_a_flood_from_who_holds_the_lock_of_python_stops_nothing() -> None:
     code, out, told = python(
         """
         import ctypes
-        from milvus_fghash.cli.messages import write_messages
+        from milvus_fghash.cli.terminal.messages import write_messages
         write_messages("json")
         lines = (b"flood" * 200 + b"\\n") * 6_000
         for start in range(0, len(lines), 60_000):
@@ -160,16 +160,16 @@ def test_what_is_said_in_a_signal_handler_is_an_object_too() -> None:
     code, _, told = python(
         f"""
         import os
-        from milvus_fghash.cli.messages import write_messages
-        from milvus_fghash.cli.stopping import finishing_when_interrupted
+        from milvus_fghash.cli.terminal.messages import write_messages
+        from milvus_fghash.cli.terminal.interrupt import stop_on_interrupt
         write_messages("json")
-        with finishing_when_interrupted() as asked:
+        with stop_on_interrupt() as asked:
             os.kill(os.getpid(), {signal.SIGINT.value})
             assert asked.wait(5)
         """
     )
     assert (code, [one["event"] for one in told]) == (0, ["message"])
-    assert told[0]["message"].startswith("Finishing what was begun")
+    assert told[0]["message"].startswith("Finishing the work in progress")
 
 
 def test_an_error_comes_after_what_libraries_wrote_before_it() -> None:
@@ -216,7 +216,7 @@ def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: P
 
 @pytest.mark.usefixtures("run")
 def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([0, 0, 1, 2, EVERY, EVERY + 1, EVERY + 2, EVERY + 3])
+    times = iter([0, 0, 1, 2, INTERVAL, INTERVAL + 1, INTERVAL + 2, INTERVAL + 3])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times)))
     with messages("json") as said, progress_bar("counting") as update:
         for done in (1, 2, 3, 4, 5, 6, 6):

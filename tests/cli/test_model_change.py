@@ -27,7 +27,7 @@ def test_a_catalog_changes_its_model_and_goes_back(filled: Run, birds: Path, sec
     assert document(filled("promote", "birds", "photos", "--json"))["before"] is None
     done = document(filled("reindex", second, birds, *BIRDS, "--json"))
     new = f"birds_{read_bundle(second).manifest.fingerprint[:12]}"
-    assert (done["old"], done["new"], done["whole"], done["missing"]["count"]) == ("photos", new, True, 0)
+    assert (done["old"], done["new"], done["consistent"], done["missing"]["count"]) == ("photos", new, True, 0)
     assert (done["ingest"]["stored"], done["comparison"]["photos"], done["comparison"]["classes"]) == (36, 36, 4)
     assert done["comparison"]["difference"] == pytest.approx(
         done["comparison"]["new"]["map_exact"] - done["comparison"]["old"]["map_exact"]
@@ -48,7 +48,7 @@ def test_a_catalog_changes_its_model_and_goes_back(filled: Run, birds: Path, sec
 
     told = document(filled("ingest", second, birds, *BIRDS, "--json"))
     assert (told["collection"], told["stored"], told["unchanged"]) == (new, 0, 36)
-    assert document(filled("verify", second, birds, *BIRDS, "--json"))["whole"]
+    assert document(filled("verify", second, birds, *BIRDS, "--json"))["consistent"]
     assert document(filled("delete", "--filter", 'path like "test/%"', "--yes", *BIRDS, "--json"))["collection"] == new
     back = document(filled("rollback", "birds", "--json"))
     assert (back["collection"], back["before"], back["rows"], back["rows_before"]) == ("photos", new, 36, 24)
@@ -102,7 +102,7 @@ def test_older_versions_are_dropped_on_request(filled: Run, birds: Path, second:
         assert filled("reindex", bundle, birds, *BIRDS, "--into", name).exit_code == 0
         result = filled("promote", "birds", name, "--keep", "1")
         assert result.exit_code == 0, result.stderr
-    assert "photos would be dropped; say --yes to do it" in result.stderr
+    assert "photos would be dropped; confirm with --yes" in result.stderr
     told = document(filled("promote", "birds", "newest", "--keep", "1", "--yes", "--json"))
     assert (told["dropped"], told["previous"]) == (["photos"], ["newer"])
     assert [one["name"] for one in document(filled("collections", "list", "--json"))] == ["newer", "newest"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from milvus_fghash.cli.output import show_record, show_table
+from milvus_fghash.cli.terminal.output import show_record, show_table
 
 EVIL = "\x1b]0;owned\a\u202e\x9b[red]"
 SHOWN = r"\x1b]0;owned\x07\u202e\x9b[red]"

@@ -114,7 +114,7 @@ def test_links_are_followed_by_all_who_read_the_photos(run: Run, birds: Path, tm
     with closing(connect(ConnectionConfig("milvus-fghash.db"))) as client:
         client.delete("photos", filter='path like "train/%"')
     told = document(run("verify", GOLDEN, birds, *follow, "--repair"))
-    assert (told["whole"], told["repaired"], told["rows"]) == (True, {"missing": 24}, 36)
+    assert (told["consistent"], told["repaired"], told["rows"]) == (True, {"missing": 24}, 36)
     assert document(run("evaluate", GOLDEN, "--data", birds, *follow))["encoded"]["n_gallery"] == 24
     second = write_small_bundle(tmp_path / "second", bits=24, seed=3)
     assert document(run("reindex", second, birds, *follow))["ingest"]["stored"] == 36

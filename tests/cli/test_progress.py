@@ -9,8 +9,8 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from milvus_fghash.cli import progress
-from milvus_fghash.cli.progress import EVERY, progress_bar
+from milvus_fghash.cli.terminal import progress
+from milvus_fghash.cli.terminal.progress import INTERVAL, progress_bar
 from tests.helpers.commands import Run
 
 
@@ -46,8 +46,8 @@ def test_what_is_long_tells_how_far_it_is_and_how_long_it_takes(
     with progress_bar("ingesting") as update:
         for done in range(0, 31):
             update(done, 30, "quick")
-            clock.now += EVERY / 10
-        clock.now -= EVERY / 10
+            clock.now += INTERVAL / 10
+        clock.now -= INTERVAL / 10
         update(30, 30)
     assert capsys.readouterr().err.splitlines() == [
         "ingesting: 10 of 30, 0:00:20 left; quick",
@@ -59,9 +59,9 @@ def test_what_is_long_tells_how_far_it_is_and_how_long_it_takes(
 def test_a_new_count_begins_anew(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar("training") as update:
         update(90, 100, "photos checked")
-        clock.now += 3 * EVERY
+        clock.now += 3 * INTERVAL
         update(10, 20, "passes")  # as one that goes on from a checkpoint
-        clock.now += EVERY
+        clock.now += INTERVAL
         update(15, 20)
         update.finished("round 3 of 4: loss 0.5", 15, 20)
     assert capsys.readouterr().err.splitlines() == [
@@ -74,8 +74,8 @@ def test_a_new_count_begins_anew(clock: Clock, capsys: pytest.CaptureFixture[str
 def test_silence_is_broken_ever_more_seldom(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "EVERY", 0.05)
-    monkeypatch.setattr(progress, "SELDOM", 0.2)
+    monkeypatch.setattr(progress, "INTERVAL", 0.05)
+    monkeypatch.setattr(progress, "MAX_INTERVAL", 0.2)
     with progress_bar("exporting") as update:
         time.sleep(0.6)
         update.stage("the graph")
@@ -98,13 +98,13 @@ def test_silence_is_broken_ever_more_seldom(
 def test_json_has_stages_and_seconds_left(clock: Clock, run: Run) -> None:
     said = io.StringIO()
     with redirect_stderr(said):
-        from milvus_fghash.cli.messages import write_messages
+        from milvus_fghash.cli.terminal.messages import write_messages
 
         write_messages("json")
         with progress_bar("training") as update:
             update.stage("building")
             update(0, 10)
-            clock.now += EVERY
+            clock.now += INTERVAL
             update(5, 10, "a note")
             update.finished("round 1 of 2: loss 1", 5, 10)
     told = [

@@ -27,7 +27,7 @@ def test_settings_and_methods_are_listed_apart(run: Run) -> None:
     assert [line.split()[0] for line in settings.splitlines()] == ["setting", *setting_names()]
     assert [line.split()[0] for line in methods.splitlines()] == ["method", *method_names()]
     assert "CUB-200-2011" in settings
-    assert sentence.startswith("A recipe is SETTING-METHOD, such as ")
+    assert sentence.startswith("A recipe is named SETTING-METHOD, such as ")
 
 
 def test_as_json_the_list_has_every_recipe(run: Run) -> None:

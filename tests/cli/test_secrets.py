@@ -201,7 +201,7 @@ def test_secrets_of_settings_of_fsspec(site: Site, run: Run, tmp_path: Path, mon
 def test_secrets_of_tracebacks(style: str, tmp_path: Path) -> None:
     code = f"""
 import threading, warnings
-from milvus_fghash.cli.messages import write_messages
+from milvus_fghash.cli.terminal.messages import write_messages
 from milvus_fghash.core.masking import KNOWN_SECRETS
 write_messages({style!r})
 KNOWN_SECRETS.add_token("root:{SECRET}")

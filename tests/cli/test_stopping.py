@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from milvus_fghash.cli.stopping import SAID, finishing_when_interrupted
+from milvus_fghash.cli.terminal.interrupt import STOPPING, stop_on_interrupt
 from tests.helpers.graph_faults import change_graph, never_end_on_black
 from tests.helpers.image_bytes import encode
 from tests.helpers.small_bundle import write_small_bundle
@@ -81,7 +81,7 @@ def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err.startswith(f"{N} photos in photos; no classes (no photo lies in a class folder); no splits\n")
-    assert f"\n{SAID}\n" in err
+    assert f"\n{STOPPING}\n" in err
     assert err.splitlines()[-1].startswith("Error: stopped; ")  # on a slow machine, a line of progress is between
     with ingest(tmp_path) as process:
         told = json.loads(process.communicate(timeout=120)[0])
@@ -98,7 +98,7 @@ def test_a_graph_that_never_ends_is_left_by_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (16, 16), "black").save(tmp_path / "photos" / "black.png")
     with ingest(tmp_path, TELLS_OF_BLACK) as process:
-        interrupt_on_black(process, [SAID])
+        interrupt_on_black(process, [STOPPING])
     with start(tmp_path, TELLS_OF_BLACK, "search", "bundle", "--image", "photos/black.png") as process:
         interrupt_on_black(process, [])
 
@@ -107,8 +107,8 @@ def test_the_third_signal_kills() -> None:
     """Even a program that takes every interrupt for nothing."""
     code = """
 import time
-from milvus_fghash.cli.stopping import finishing_when_interrupted
-with finishing_when_interrupted():
+from milvus_fghash.cli.terminal.interrupt import stop_on_interrupt
+with stop_on_interrupt():
     try:
         print("ready", flush=True)
         time.sleep(60)
@@ -125,7 +125,7 @@ with finishing_when_interrupted():
         assert process.stderr is not None
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGINT)
-        assert process.stderr.readline().decode() == f"{SAID}\n"
+        assert process.stderr.readline().decode() == f"{STOPPING}\n"
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == b"second\n"
         process.send_signal(signal.SIGINT)
@@ -139,7 +139,7 @@ def test_the_second_signal_does_what_it_did_before() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _frame: seen.append(number))
     try:
-        with finishing_when_interrupted() as asked:
+        with stop_on_interrupt() as asked:
             os.kill(os.getpid(), signal.SIGTERM)
             assert asked.wait(5)
             assert not seen
@@ -153,7 +153,7 @@ def test_the_second_signal_does_what_it_did_before() -> None:
 
 def test_other_threads_are_let_alone() -> None:
     def work() -> None:
-        with finishing_when_interrupted() as asked:
+        with stop_on_interrupt() as asked:
             done.append(asked.is_set())
 
     done: list[bool] = []

@@ -62,14 +62,17 @@ def test_broken_photos_are_reported_and_the_others_get_in(run: Run, birds: Path,
 
 
 def test_verify_finds_and_mends(filled: Run, birds: Path) -> None:
-    assert document(filled("verify", GOLDEN, birds, "--json"))["whole"]
+    assert document(filled("verify", GOLDEN, birds, "--json"))["consistent"]
     with closing(connect(ConnectionConfig("milvus-fghash.db"))) as client:
         client.delete("photos", filter='path like "test/%"')
     result = filled("verify", GOLDEN, birds)
     assert result.exit_code == 1
-    assert "Error: the collection photos is not whole: 12 missing; --repair writes what is wrong again" in result.stderr
+    assert (
+        "Error: the collection photos is inconsistent: 12 missing; --repair rewrites the inconsistent rows"
+        in result.stderr
+    )
     told = document(filled("verify", GOLDEN, birds, "--repair", "--json"))
-    assert (told["whole"], told["repaired"], told["rows"]) == (True, {"missing": 12}, 36)
+    assert (told["consistent"], told["repaired"], told["rows"]) == (True, {"missing": 12}, 36)
     assert filled("verify", GOLDEN, birds, "--delete-extra").exit_code == 2
 
 
@@ -77,7 +80,7 @@ def test_what_was_deleted_on_purpose_stays_away(filled: Run, birds: Path) -> Non
     assert document(filled("delete", "--filter", 'path like "test/%"', "--yes", "--json"))["deleted"] == 12
     told = document(filled("ingest", GOLDEN, birds, "--json"))
     assert (told["stored"], told["rejected"], told["rows_in_collection"]) == (0, 0, 24)
-    assert document(filled("verify", GOLDEN, birds, "--json"))["whole"]
+    assert document(filled("verify", GOLDEN, birds, "--json"))["consistent"]
     told = document(filled("ingest", GOLDEN, birds, "--retry-rejected", "--json"))
     assert (told["stored"], told["rows_in_collection"]) == (12, 36)
 
@@ -120,7 +123,7 @@ def test_columns_of_a_list_can_be_filtered_by(run: Run, catalog: Path, tmp_path:
     told = document(run("inspect", "--json"))
     assert (told["columns"], told["partition_key"]) == ({"price": "double", "in_stock": "bool"}, None)
     assert document(run("delete", "--filter", "price >= 9", "--yes", "--json"))["deleted"] == 18
-    assert document(run("verify", GOLDEN, catalog, "--json"))["whole"]
+    assert document(run("verify", GOLDEN, catalog, "--json"))["consistent"]
     assert document(run("ingest", GOLDEN, catalog, "--retry-rejected", "--json"))["stored"] == 18
     assert document(run("inspect", "--json"))["rows"] == 36
 

@@ -139,7 +139,7 @@ def test_a_record_of_a_run_that_broke_unexpectedly(tmp_path: Path) -> None:
 
 
 def test_log_records_of_libraries(caplog: pytest.LogCaptureFixture) -> None:
-    from milvus_fghash.cli.messages import JsonFormatter, MaskedFormatter
+    from milvus_fghash.cli.terminal.messages import JsonFormatter, MaskedFormatter
 
     record = logging.LogRecord("aiohttp", logging.ERROR, "", 0, "at %s", ("http://me:SECRET@h/?k=SECRET",), None)
     for formatter in (MaskedFormatter(), JsonFormatter()):

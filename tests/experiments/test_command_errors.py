@@ -21,7 +21,7 @@ from tests.helpers.grid_commands import compare, words
         (["--trials", "2"], 1, "the number of trials must be odd"),
         (["--set", "training.round=1"], 1, "unknown key 'training.round'"),
         (["--device", "cuda:99"], 1, "device 'cuda:99' cannot be used"),
-        (["--table-only"], 1, "holds nothing of this grid"),
+        (["--table-only"], 1, "has no results of this grid"),
         (["--bits", "12,x"], 2, "expected whole numbers between commas"),
         (["--bits", "7,12"], 2, "a code has 8 to 256 bits, got 7"),
         (["--methods", ","], 2, "expected names between commas"),

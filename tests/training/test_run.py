@@ -242,11 +242,11 @@ def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
         patch.setattr("milvus_fghash.training.run.train_round", stopped)
         result = run(*command)
     assert result.exit_code == 130
-    assert "run holds nothing to go on with; a new training begins.\n" in result.stderr
+    assert "run has no checkpoint to resume from; training starts from the beginning.\n" in result.stderr
     assert "The same command with --resume goes on from the last finished round.\nInterrupted.\n" in result.stderr
     result = run(*command)
     assert result.exit_code == 0
-    assert "nothing to go on" not in result.stderr
+    assert "no checkpoint to resume" not in result.stderr
     assert [record.round for record in load_checkpoint(Path("run")).state.history] == [1, 2, 3]
 
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal; elsewhere a line now and then, so that no long run is silent."""
+"""Progress on stderr: a bar on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from milvus_fghash.cli.messages import is_json, notify
+from milvus_fghash.cli.terminal.messages import is_json, notify
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-EVERY: Final = 10.0
-"""Seconds between two lines that tell how far something is."""
-SELDOM: Final = 60.0
-"""Most seconds between two lines while nothing is counted; they grow to that from `EVERY`."""
+INTERVAL: Final = 10.0
+"""Seconds between two progress lines."""
+MAX_INTERVAL: Final = 60.0
+"""Seconds to which the interval grows while there is no progress."""
 
 log = logging.getLogger(__name__)
 
 
 class Update(Protocol):
-    """Tells how far a command is."""
+    """Reports the progress of a command."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """So much is done; where there is no bar, that is a line every `EVERY` seconds."""
+        """Report a count; without a bar, at most one line per `INTERVAL` is printed."""
 
     def stage(self, what: str) -> None:
-        """Something else begins; where there is no bar, that is a line at once."""
+        """Report the start of a stage; without a bar, a line is printed at once."""
 
     def finished(self, what: str, done: int, total: int) -> None:
-        """A part is done, of which people want to know; where there is no bar, that is a line at once."""
+        """Report a completed part; without a bar, a line is printed at once."""
 
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Update]:
-    """A bar on stderr, gone when done; lines where stderr is no terminal, or JSON.
+    """A transient bar on stderr; lines if stderr is no terminal or messages are JSON.
 
-    As text a command that takes less than `EVERY` seconds tells its stages and finished parts only.
+    As text, a command that takes less than `INTERVAL` seconds prints only stages and completed parts.
     """
     from rich.console import Console
 
@@ -78,18 +78,18 @@ class _Bar:
 
 
 class _Lines:
-    """A thread repeats the last state when nothing was told for a while."""
+    """Prints lines; a thread repeats the last state when there was no line for a while."""
 
     def __init__(self, label: str, at_once: bool) -> None:
         self._label, self._lock, self._ended = label, threading.Lock(), threading.Event()
         self._began = self._last = now = time.monotonic()
-        self._due = now if at_once else now + EVERY
+        self._due = now if at_once else now + INTERVAL
         self._is_quiet = not at_once
-        """Whether it may still turn out to be too short for lines on how much is done."""
-        self._pause = EVERY
+        """Whether the command may still be too short for progress lines."""
+        self._pause = INTERVAL
         self._stage = self._note = ""
         self._done: int | None = None
-        self._total = self._told = -1
+        self._total = self._printed = -1
         self._first = (now, 0)
         self._repeating = threading.Thread(target=self._repeat, daemon=True, name="progress")
         self._repeating.start()
@@ -99,12 +99,12 @@ class _Lines:
             now = time.monotonic()
             self._count(now, done, total, note)
             is_last = done == total and not self._is_quiet
-            if (now >= self._due or is_last) and done != self._told:
+            if (now >= self._due or is_last) and done != self._printed:
                 self._notify(now, f"{self._counted(now)}{note and '; '}{note}")
 
     def stage(self, what: str) -> None:
         with self._lock:
-            self._stage, self._note, self._done, self._told = what, "", None, -1
+            self._stage, self._note, self._done, self._printed = what, "", None, -1
             self._say(time.monotonic(), what, "stage")
 
     def finished(self, what: str, done: int, total: int) -> None:
@@ -114,13 +114,13 @@ class _Lines:
             self._notify(now, f"{what}{self._left(now)}")
 
     def end(self) -> None:
-        """Repeat nothing more."""
+        """Stop the thread."""
         self._ended.set()
         self._repeating.join()
 
     def _count(self, now: float, done: int, total: int, note: str) -> None:
-        if self._done is None or total != self._total or done < self._done:  # something else is counted
-            self._first, self._told = (now, done), -1
+        if self._done is None or total != self._total or done < self._done:  # another count began
+            self._first, self._printed = (now, done), -1
         self._done, self._total, self._note = done, total, note
 
     def _counted(self, now: float) -> str:
@@ -137,26 +137,26 @@ class _Lines:
         return f", {_shown(left)} left" if left and left >= 1 else ""
 
     def _notify(self, now: float, what: str) -> None:
-        """How much is done."""
-        self._due, self._is_quiet = now + EVERY, False
-        self._told = -1 if self._done is None else self._done
+        """Print a progress line."""
+        self._due, self._is_quiet = now + INTERVAL, False
+        self._printed = -1 if self._done is None else self._done
         left = self._seconds_left(now)
         facts = {} if left is None else {"seconds_left": round(left)}
         self._say(now, what, "progress", done=self._done, total=self._total, **facts)
 
     def _say(self, now: float, what: str, event: str, **facts: Any) -> None:
-        self._last, self._pause = now, EVERY
+        self._last, self._pause = now, INTERVAL
         if self._stage:
             facts["stage"] = self._stage
         notify(f"{self._label}: {what}", event=event, what=self._label, **facts)
 
     def _repeat(self) -> None:
-        while not self._ended.wait(EVERY):
+        while not self._ended.wait(INTERVAL):
             with self._lock:
                 now = time.monotonic()
                 if now - self._last < self._pause:
                     continue
-                pause = min(2 * self._pause, SELDOM)
+                pause = min(2 * self._pause, MAX_INTERVAL)
                 state = [self._stage] if self._done is None else [self._counted(now), self._note]
                 words = "; ".join([*filter(None, state), f"running for {_shown(now - self._began)}"])
                 if self._done is None:

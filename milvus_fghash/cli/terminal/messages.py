@@ -1,10 +1,9 @@
-"""What goes to stderr: lines for people, or one JSON object a line. Secrets and control characters never do.
+"""Messages on stderr: lines of text, or one JSON object per line, without secrets and control characters.
 
-An object has `time` (UTC, ISO 8601), `level`, `event`, `message`, and what belongs to the event: `message` (a line that
-people would read), `photos` (`photos`, `classes`, `splits`, `class_from`, `left_out`: what a command found before it
-begins), `progress` (`what`, `done`, `total`, and `seconds_left` once that can be told), `stage` (`what`, `stage`),
-`error` (the end of a run that failed: `kind`, `exit_code`), `log` and `warning` (`logger`), `bug` (`traceback`),
-`stderr` (what something else wrote there).
+Every object has `time` (UTC, ISO 8601), `level`, `event` and `message`. Further keys depend on the event:
+`message`: none; `photos` (summary of the dataset): `photos`, `classes`, `splits`, `class_from`, `left_out`; `progress`:
+`what`, `done`, `total`, and `seconds_left` when it is known; `stage`: `what`, `stage`; `error` (the command failed):
+`kind`, `exit_code`; `log` and `warning`: `logger`; `bug`: `traceback`; `stderr` (written by a library): none.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from typing import Any, Final
 
 import click
 
-from milvus_fghash.cli.stderr_capture import capture_stderr
+from milvus_fghash.cli.terminal.stderr_capture import capture_stderr
 from milvus_fghash.core.masking import masked
 from milvus_fghash.core.untrusted_text import printable, printable_lines
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
-_NOTIFIED: Final = logging.getLogger("milvus_fghash.cli.told")
-"""For JSON alone. What people are told does not depend on the level asked for."""
-_NOTIFIED.setLevel(logging.DEBUG)
+_JSON_LOG: Final = logging.getLogger("milvus_fghash.cli.messages")
+"""For JSON only: messages do not depend on ``--log-level``."""
+_JSON_LOG.setLevel(logging.DEBUG)
 
 
 class MaskedFormatter(logging.Formatter):
-    """Masks the finished line, tracebacks included."""
+    """Masks secrets in the formatted record, including tracebacks."""
 
     def __init__(self) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
@@ -45,7 +44,7 @@ class MaskedFormatter(logging.Formatter):
 
 
 class JsonFormatter(MaskedFormatter):
-    """One object, and so one line, for each record."""
+    """One JSON object, on one line, per record."""
 
     def format(self, record: logging.LogRecord) -> str:
         known = {"event": "warning" if record.name == "py.warnings" else "log", "logger": record.name}
@@ -62,7 +61,7 @@ class JsonFormatter(MaskedFormatter):
 
 
 class _JsonHandler(logging.StreamHandler[Any]):
-    """Writes to stderr; where that is a real file, each line at once and whole, so that a signal may write, too."""
+    """Writes to stderr; to a real file, each line by one system call, so that a signal handler may write too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +83,7 @@ class _JsonHandler(logging.StreamHandler[Any]):
 
 
 def write_messages(style: str) -> None:
-    """Send log records, warnings and tracebacks to stderr; in the style `json`, whatever else is written there, too."""
+    """Send log records, warnings and tracebacks to stderr; with the style `json`, also the output of libraries."""
     handler: logging.Handler
     formatter: MaskedFormatter
     if style == "json":
@@ -95,33 +94,33 @@ def write_messages(style: str) -> None:
     logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(True)
     with contextlib.suppress(OSError):
-        sys.stderr.fileno()  # of a program; where it is run inside of another, that one has hooks of its own
+        sys.stderr.fileno()  # only as a program: a host process has hooks of its own
         sys.excepthook = _notify_bug
         threading.excepthook = lambda bug: _notify_bug(bug.exc_type, bug.exc_value, bug.exc_traceback)
 
 
 def settle() -> None:
-    """Wait, for some seconds at most, until what libraries wrote to stderr so far stands there: errors come last."""
+    """Wait up to a few seconds until the output of libraries is written, so that errors come last."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _JsonHandler):
             handler.settle()
 
 
 def is_json() -> bool:
-    """Whether stderr is for machines; not before `write_messages`."""
+    """Whether messages are JSON; valid after `write_messages`."""
     return any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers)
 
 
 def notify(line: str, level: int = logging.INFO, event: str = "message", **facts: object) -> None:
-    """A line for people, on stderr; as JSON with its event and facts. Any thread may."""
+    """Print a message on stderr; as JSON, with its event and facts. Thread-safe."""
     if is_json():
-        _NOTIFIED.log(level, "%s", line, extra={"facts": {"event": event, **facts}})
+        _JSON_LOG.log(level, "%s", line, extra={"facts": {"event": event, **facts}})
     else:
         click.echo(printable(masked(line)), err=True)
 
 
 def notify_now(line: str) -> None:
-    """`tell` for a signal handler: what buffers may be in the middle of a line, and takes no second writer."""
+    """`notify` for signal handlers: unbuffered, because the stream may be in the middle of a line."""
     if is_json():
         notify(line)
     else:
@@ -129,11 +128,11 @@ def notify_now(line: str) -> None:
 
 
 def _notify_bug(kind: type[BaseException], error: BaseException | None, trace: Any) -> None:
-    """A traceback as Python shows it, masked; as JSON, one object."""
-    if kind is SystemExit:  # of a thread, where Python passes over it
+    """Print a traceback as Python does, masked; as JSON, one object."""
+    if kind is SystemExit:  # raised in a thread, where Python ignores it
         return
     if is_json():
         facts = {"event": "bug", "kind": kind.__name__}
-        _NOTIFIED.critical("%s", error, exc_info=(kind, error or kind(), trace), extra={"facts": facts})
+        _JSON_LOG.critical("%s", error, exc_info=(kind, error or kind(), trace), extra={"facts": facts})
     else:
         sys.stderr.write(printable_lines(masked("".join(traceback.format_exception(kind, error, trace)))))

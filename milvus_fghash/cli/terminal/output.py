@@ -11,17 +11,25 @@ import click
 
 from milvus_fghash.core.untrusted_text import printable, printable_lines
 
-WIDE = 200
-"""Columns of a table that goes into a file or a pipe."""
+PIPE_WIDTH = 200
+"""Width, in characters, of a table that is not written to a terminal."""
 
 
 def show_json(document: Any) -> None:
-    """One JSON document; NaN is no JSON, so it is a bug here."""
+    """Print one JSON document; NaN has no JSON form and raises."""
     click.echo(json.dumps(document, indent=2, allow_nan=False, default=str))
 
 
+def show(record: Mapping[str, Any], as_json: bool, note: str = "") -> None:
+    """Print a record as JSON, or as lines followed by a note."""
+    if as_json:
+        show_json(record)
+    else:
+        show_record(record, note)
+
+
 def show_table(rows: Sequence[Mapping[str, Any]], note: str = "") -> None:
-    """Rows under the keys of the first one, then a note."""
+    """Print rows below the keys of the first row, then a note."""
     from rich.table import Table
 
     table = Table(*(rows[0] if rows else ()), box=None, pad_edge=False, header_style="bold")
@@ -31,7 +39,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], note: str = "") -> None:
 
 
 def show_record(record: Mapping[str, Any], note: str = "") -> None:
-    """One name and value a line, then a note."""
+    """Print one name and value per line, then a note."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -55,7 +63,7 @@ def _cell(value: object) -> Any:
 
 
 def _shown(value: object) -> str:
-    """`printable`, and in letters that stdout has: a column is as wide as what stands in it."""
+    """`printable`, in characters that stdout can encode, so that column widths are right."""
     encoding = sys.stdout.encoding or "utf-8"
     return printable(value).encode(encoding, "backslashreplace").decode(encoding)
 
@@ -72,6 +80,6 @@ def _lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 def _print(table: Any, note: str) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(table)
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(table)
     if note:
         click.echo(printable_lines(note))

@@ -1,20 +1,20 @@
-"""`milvus-fghash datasets`: the layouts of photos that can be read."""
+"""`milvus-fghash layouts`: list the dataset layouts."""
 
 from __future__ import annotations
 
 import click
 
-from milvus_fghash.cli.options import json_option
-from milvus_fghash.cli.output import show_json, show_table
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.terminal.output import show_json, show_table
 
 
 @click.command()
 @json_option
-def datasets(as_json: bool) -> None:
-    """List the layouts of photos that can be read.
+def layouts(as_json: bool) -> None:
+    """List the dataset layouts that can be read.
 
     \b
-    Example: milvus-fghash datasets
+    Example: milvus-fghash layouts
     """
     from milvus_fghash.datasets.read import DATASETS
 

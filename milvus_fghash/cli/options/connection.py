@@ -1,9 +1,8 @@
-"""Where Milvus is and how to log in: flag > environment > file > default, and which of them it was."""
+"""Connection settings of Milvus: option, environment variable, settings file or default, in this order."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from milvus_fghash.cli.messages import notify
-from milvus_fghash.cli.options import READABLE_FILE, all_of
+from milvus_fghash.cli.options.common import Option, gathered
+from milvus_fghash.cli.options.paths import READABLE_FILE
+from milvus_fghash.cli.terminal.messages import notify
 from milvus_fghash.core.masking import KNOWN_SECRETS, masked
 from milvus_fghash.core.text_file import parse_toml, read_text
 from milvus_fghash.errors import ConfigError, nearest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from milvus_fghash.milvus.connection import ConnectionConfig
     from milvus_fghash.milvus.pymilvus_compat import MilvusClient
 
-SOURCES = {  # best first
+SOURCES = {  # highest precedence first
     ParameterSource.COMMANDLINE: "flag",
     ParameterSource.ENVIRONMENT: "environment",
     ParameterSource.DEFAULT_MAP: "file",
@@ -32,7 +32,7 @@ SOURCES = {  # best first
 
 @dataclass(frozen=True)
 class Connection:
-    """The settings of one command, and where each came from (`flag`, `environment`, `file`, `default`)."""
+    """The connection settings of one command, and the source of each (`flag`, `environment`, `file`, `default`)."""
 
     values: dict[str, Any]
     sources: dict[str, str]
@@ -42,42 +42,42 @@ class Connection:
         return str(self.values["collection_name"])
 
     @property
-    def asked_for(self) -> bool:
-        """Whether someone named a Milvus, rather than taking the default file."""
+    def is_explicit(self) -> bool:
+        """Whether the URI was given, rather than left at the default file."""
         return self.sources["uri"] != "default"
 
-    def target(self) -> ConnectionConfig:
-        """The same settings as the serving part wants them."""
+    def config(self) -> ConnectionConfig:
+        """The settings without the collection name."""
         from milvus_fghash.milvus.connection import ConnectionConfig
 
         return ConnectionConfig(**{name: value for name, value in self.values.items() if name != "collection_name"})
 
     def journal_folder(self, collection: str, given: Path | None) -> Path:
-        """Where the journal of a collection is kept; ``given`` by a flag or not. An alias has none of its own."""
+        """Folder of the journal of a collection (not of an alias); ``given`` is the value of ``--journal``."""
         from milvus_fghash.milvus.connection import journal_folder
 
-        return given or journal_folder(self.target(), collection)
+        return given or journal_folder(self.config(), collection)
 
     def connect(self, *, may_create: bool = False) -> MilvusClient:
-        """A client; raises as `target.connect`."""
+        """A client; raises like `milvus.connection.connect`."""
         from milvus_fghash.milvus.connection import connect
 
-        return connect(self.target(), may_create=may_create)
+        return connect(self.config(), may_create=may_create)
 
     def catalog(self, name: str | None = None, **options: Any) -> Catalog:
-        """The collection of the settings, or of another name; ``options`` as in `Catalog.open`."""
+        """The catalog of the configured collection, or of ``name``; ``options`` as in `Catalog.open`."""
         from milvus_fghash.catalog import Catalog
 
-        return Catalog.open(self.target(), name or self.collection_name, notify=notify, **options)
+        return Catalog.open(self.config(), name or self.collection_name, notify=notify, **options)
 
     def shown(self) -> dict[str, str]:
-        """Settings that have a value, fit to be printed: a token is only `set`."""
+        """Settings that have a value, for printing: the token appears as `set`."""
         known = {name: value for name, value in self.values.items() if value not in (None, "", False)}
         return {name: "set" if name == "token" else masked(str(value)) for name, value in known.items()}
 
 
 def _read_file(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
-    """Make the file's ``[milvus]`` table the defaults of the other options (`--config` is read first)."""
+    """Use the table ``[milvus]`` of the file as defaults of the other options (`--config` is eager)."""
     if path is None:
         return
     try:
@@ -95,25 +95,29 @@ def _read_file(ctx: click.Context, _parameter: click.Parameter, path: Path | Non
             raise ConfigError(f"{path}: unknown key {key!r} in [milvus]. {nearest(key, NAMES)}")
         wanted = bool if key == "secure" else str
         if not isinstance(value, wanted):  # the value is not shown: it may be a token
-            raise ConfigError(f"{path}: {key} in [milvus] must be {'true or false' if wanted is bool else 'a text'}")
+            raise ConfigError(f"{path}: {key} in [milvus] must be {'true or false' if wanted is bool else 'a string'}")
     ctx.default_map = {**(ctx.default_map or {}), **settings}
 
 
-_COLLECTION_NAME = click.option("--collection-name", default="photos", help="Collection of codes.")
-_OPTIONS = (
+_COLLECTION_NAME = click.option("--collection-name", default="photos", help="Collection, or an alias of one.")
+_CONFIG = click.option("--config", type=READABLE_FILE, is_eager=True, expose_value=False, callback=_read_file,
+                       help="TOML file with these settings in a table [milvus].")  # fmt: skip
+_SERVER = (
     click.option("--uri", envvar="MILVUS_URI", show_envvar=True, default="milvus-fghash.db",
-                 help="Milvus server (http://host:19530), or a file for Milvus Lite."),
+                 help="URL of a Milvus server (http://host:19530), or a Milvus Lite file."),
     click.option("--token", envvar="MILVUS_TOKEN", show_envvar=True, show_default=False,
-                 help="user:password or API key. Others can read flags: prefer the environment or --token-file."),
-    click.option("--token-file", type=READABLE_FILE, help="File that holds the token."),
+                 help="user:password or API key. Other users can see command lines: prefer the environment variable "
+                 "or --token-file."),
+    click.option("--token-file", type=READABLE_FILE, help="File that contains the token."),
     click.option("--db-name", envvar="MILVUS_DB_NAME", show_envvar=True, help="Database on the server."),
-    _COLLECTION_NAME,
+)  # fmt: skip
+_TLS = (
     click.option("--secure", is_flag=True, help="Use TLS."),
     click.option("--server-pem-path", type=READABLE_FILE, help="Certificate of the server (one-way TLS)."),
     click.option("--ca-pem-path", type=READABLE_FILE, help="Certificate of the authority (two-way TLS)."),
     click.option("--client-pem-path", type=READABLE_FILE, help="Certificate of this client (two-way TLS)."),
     click.option("--client-key-path", type=READABLE_FILE, help="Private key of this client (two-way TLS)."),
-    click.option("--server-name", help="Name the server's certificate is issued to."),
+    click.option("--server-name", help="Host name in the server's certificate."),
 )  # fmt: skip
 NAMES = (
     "uri", "token", "token_file", "db_name", "collection_name", "secure",
@@ -122,25 +126,20 @@ NAMES = (
 
 
 def milvus_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the connection options; the command gets them as one `connection`."""
-    return _gathered(command, _OPTIONS)
+    """Add the connection options; the command receives a `Connection` as ``connection``."""
+    return _gathered(*_SERVER, _COLLECTION_NAME, *_TLS)(command)
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add them but for the collection's name: for commands about all collections, or that take the name otherwise."""
-    return _gathered(command, [option for option in _OPTIONS if option is not _COLLECTION_NAME])
+    """As `milvus_options`, without the collection name."""
+    return _gathered(*_SERVER, *_TLS)(command)
 
 
-def _gathered(command: Callable[..., Any], options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
-    @functools.wraps(command)
-    def gathered(*args: Any, **kwargs: Any) -> Any:
-        values = {name: kwargs.pop(name) for name in NAMES if name in kwargs}
-        return command(*args, connection=_resolve(click.get_current_context(), values), **kwargs)
+def _gathered(*options: Option) -> Option:
+    def build(**values: Any) -> Connection:
+        return _resolve(click.get_current_context(), values)
 
-    config = click.option("--config", type=READABLE_FILE, is_eager=True, expose_value=False, callback=_read_file,
-                          help="TOML file with these settings in a table [milvus].")  # fmt: skip
-    decorated: Callable[..., Any] = all_of(*options, config)(gathered)
-    return decorated
+    return gathered("connection", NAMES, build, *options, _CONFIG)
 
 
 def _resolve(ctx: click.Context, values: dict[str, Any]) -> Connection:

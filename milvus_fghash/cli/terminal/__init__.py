@@ -1,0 +1,1 @@
+"""Everything the commands print, and the signals they handle."""
