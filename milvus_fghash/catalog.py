@@ -55,7 +55,7 @@ from milvus_fghash.milvus.schema import check_name
 from milvus_fghash.milvus.settings import DEFAULT_SETTINGS, CollectionSettings, open_or_create
 from milvus_fghash.search.search import SearchParams, SearchResult, search_codes, search_hex, search_id
 from milvus_fghash.state.journal import Journal
-from milvus_fghash.state.run_record import places_of_photos
+from milvus_fghash.state.run_record import photo_sources
 
 if TYPE_CHECKING:
     from milvus_fghash.evaluation.record import Evaluation
@@ -592,7 +592,7 @@ class Catalog:
 
     def places_of_photos(self) -> set[Path]:
         """Folders and lists that were ingested from on this machine, as the records of the runs say."""
-        return places_of_photos(self._journal_folder(self.collection.name))
+        return photo_sources(self._journal_folder(self.collection.name))
 
     # Another model
 

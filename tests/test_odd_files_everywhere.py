@@ -27,7 +27,7 @@ from milvus_fghash.experiments.records import Store
 from milvus_fghash.ingest.delete import read_ids
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.recipes.schema import Recipe
-from milvus_fghash.state.run_record import places_of_photos
+from milvus_fghash.state.run_record import photo_sources
 from milvus_fghash.training.checkpoint import read_state, restore
 from milvus_fghash.training.weights import by_content, load_weights
 from tests.helpers.commands import Run
@@ -112,7 +112,7 @@ def test_records_of_runs_that_are_no_files_are_passed_over(tmp_path: Path) -> No
     pipe(tmp_path / "runs" / "1.json")
     endless(tmp_path / "runs" / "2.json")
     (tmp_path / "runs" / "3.json").write_text(json.dumps({"source": {"photos": "here"}}))
-    assert places_of_photos(tmp_path) == {Path("here")}
+    assert photo_sources(tmp_path) == {Path("here")}
 
 
 DEEP_JSON = '{"what": ' + "[" * 900 + "]" * 900 + "}"

@@ -26,7 +26,7 @@ from milvus_fghash.state.journal import Journal
 PACKAGES = ("numpy", "Pillow", "pymilvus", "onnxruntime", "onnxruntime-gpu", "milvus-lite")
 
 
-def places_of_photos(folder: Path) -> set[Path]:
+def photo_sources(folder: Path) -> set[Path]:
     """The sources of photos of all runs with a record in the folder of a journal."""
     found = set()
     for file in folder.glob("runs/*.json"):

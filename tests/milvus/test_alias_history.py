@@ -72,7 +72,7 @@ def test_an_alias_of_another_name_is_not_mixed_up(lite: MilvusClient, alias: str
 
 @pytest.mark.parametrize("moves", range(5))
 @pytest.mark.parametrize("step", ["advance", "back"])
-def test_whoever_is_killed_in_the_middle_loses_no_version(
+def test_a_crash_in_the_middle_loses_no_version(
     lite: MilvusClient, alias: str, moves: int, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = advanced(lite, alias, "a", "b", "c", "d")
@@ -165,7 +165,7 @@ def test_promote_says_what_is_wrong(lite: MilvusClient, bundle: Path, alias: str
     assert AliasHistory.of(lite, alias) == AliasHistory(alias, names[1], (names[0],))
 
 
-def test_older_versions_go_when_told(lite: MilvusClient, bundle: Path, alias: str, tmp_path: Path) -> None:
+def test_previous_collections_are_dropped_on_request(lite: MilvusClient, bundle: Path, alias: str, tmp_path: Path) -> None:
     names = make(lite, bundle, *(f"{alias}_{number}" for number in range(4)))
     advanced(lite, alias, *names)
     journal = Journal.open(tmp_path / names[0], HashCollection.open(lite, names[0]).uid)

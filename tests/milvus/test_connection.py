@@ -37,7 +37,7 @@ def test_a_token_of_the_wrong_shape_is_not_repeated_in_the_error(token: str) -> 
     assert "abcdef" not in str(caught.value)
 
 
-def test_a_password_is_in_no_text_of_a_target() -> None:
+def test_a_password_is_in_no_text_of_a_connection() -> None:
     given = ConnectionConfig("https://root:sesame@db.example:443/photos")
     assert given.token == "root:sesame"
     assert given.uri == "https://db.example:443/photos"

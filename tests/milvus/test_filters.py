@@ -287,7 +287,7 @@ def test_a_server_reads_more_and_says_itself_what_it_does_not_know(shop: HashCol
         (" => unsupported expr proto node:  at /a/core/src/query/PlanProto.cpp:543\n: segcore error", "unsupported ex"),
     ],
 )
-def test_what_a_server_says_is_told_once_with_the_columns(shop: HashCollection, said: str, told: str) -> None:
+def test_the_message_of_a_server_is_shown_once_with_the_columns(shop: HashCollection, said: str, told: str) -> None:
     with (
         pytest.raises(ConfigError) as caught,
         filter_errors("x == 1", shop.fields),

@@ -114,7 +114,7 @@ def break_disk(collection: HashCollection, folder: Path) -> None:
     (folder / "own.db-journal").mkdir()
 
 
-def test_what_milvus_lite_cannot_write_is_told_at_once(
+def test_a_failed_write_of_milvus_lite_is_reported_at_once(
     own: HashCollection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_disk(own, tmp_path)
@@ -159,7 +159,7 @@ def test_a_disk_that_is_full_from_the_beginning(tmp_path: Path, monkeypatch: pyt
         connect(ConnectionConfig(str(tmp_path / "a.db")))
 
 
-def test_the_file_is_whole_after_all_that(own: HashCollection, tmp_path: Path) -> None:
+def test_the_file_is_intact_afterwards(own: HashCollection, tmp_path: Path) -> None:
     break_disk(own, tmp_path)
     with pytest.raises(StoreError):
         own.upsert(rows_of(8, own.bits))

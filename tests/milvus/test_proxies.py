@@ -65,7 +65,7 @@ def proxy() -> Iterator[tuple[str, threading.Event]]:
         ({}, ""),
     ],
 )
-def test_what_is_told_is_what_grpc_does(
+def test_the_named_proxy_is_the_one_that_grpc_uses(
     variables: dict[str, str],
     named: str,
     proxy: tuple[str, threading.Event],
@@ -89,7 +89,7 @@ def test_what_is_told_is_what_grpc_does(
         assert "sesame" not in told
 
 
-def test_who_cannot_connect_is_told_of_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_connection_names_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://user:sesame@127.0.0.1:9")
     with pytest.raises(
         StoreError, match=r"cannot be reached.* The variable http_proxy sends this connection"

@@ -27,24 +27,24 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
     return call
 
 
-def test_a_busy_milvus_is_asked_again_and_told_of_once() -> None:
+def test_a_busy_milvus_is_retried_with_one_message() -> None:
     told: list[str] = []
     assert QUICK.call(failing(3, StoreBusy("gone")), threading.Event(), told.append) == "done"
     assert told == ["gone; retrying for 5 s", "Milvus is available again"]
 
 
-def test_what_no_waiting_mends_is_raised_at_once() -> None:
+def test_an_error_that_waiting_does_not_resolve_is_raised_at_once() -> None:
     with pytest.raises(StoreError, match="wrong"):
         QUICK.call(failing(1, StoreError("wrong")), threading.Event())
 
 
-def test_time_ends() -> None:
+def test_the_time_limit_ends_the_retries() -> None:
     with pytest.raises(StoreBusy, match="gone; gave up after 0 s") as caught:
         RetryPolicy(0.05, 0.01, 0.02).call(failing(1000, StoreBusy("gone")), threading.Event())
     assert caught.value.setting == "retry"
 
 
-def test_no_patience_is_one_try() -> None:
+def test_a_limit_of_zero_is_one_attempt() -> None:
     with pytest.raises(StoreBusy, match="gave up"):
         RetryPolicy(0).call(failing(1, StoreBusy("gone")), threading.Event())
 
@@ -78,5 +78,5 @@ def test_stop_ends_a_pause() -> None:
         ),  # Lite, full disk
     ],
 )
-def test_which_errors_are_worth_waiting_for(said: str, busy: bool) -> None:
+def test_which_errors_are_retried(said: str, busy: bool) -> None:
     assert is_busy(MilvusException(message=said)) == busy

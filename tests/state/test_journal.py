@@ -61,7 +61,7 @@ def test_more_photos_than_one_page(tmp_path: Path) -> None:
         assert not journal.unseen_members(1)
 
 
-def test_a_photo_seen_twice_in_one_listing_is_told_apart(tmp_path: Path) -> None:
+def test_a_photo_listed_twice_in_one_scan_is_repeated(tmp_path: Path) -> None:
     with closing(filled(tmp_path)) as journal:
         assert journal.mark_seen(1, ["a", "b", "a"]).repeated == [False, False, True]
         assert journal.mark_seen(1, ["b", "c"]).repeated == [True, False]
@@ -126,7 +126,7 @@ def test_all_of_a_batch_or_none(tmp_path: Path) -> None:
         journal.put([JournalEntry("a", "a", "", "sha")])
 
 
-def test_a_full_disk_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
     with closing(filled(tmp_path)) as journal:
         journal._connection.execute("PRAGMA max_page_count = 30")
         with pytest.raises(
@@ -136,7 +136,7 @@ def test_a_full_disk_is_told_in_its_own_words(tmp_path: Path) -> None:
         assert not stored(journal)
 
 
-def test_rejected_photos_are_read_in_the_time_of_the_whole(tmp_path: Path) -> None:
+def test_pages_of_seen_photos_are_read_by_rowid(tmp_path: Path) -> None:
     """By rowid, a page after the other: by the index of ids, each page would go through all photos that were seen."""
     statements: list[str] = []
     with closing(filled(tmp_path)) as journal:

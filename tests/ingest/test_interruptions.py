@@ -1,4 +1,4 @@
-"""Ingest that is stopped, or loses its Milvus, in the middle: what is kept, and how far it gets. On Milvus Lite."""
+"""Ingests that are stopped, or during which Milvus becomes unavailable: what is stored, on Milvus Lite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every way to write rows rejects before Milvus sees it: widths of vectors, and ids that lose their row."""
+"""HashCollection rejects rows before Milvus gets them: vectors of another width, and ids whose row would be lost."""
 
 from __future__ import annotations
 
