@@ -340,4 +340,4 @@ def test_a_group_beyond_what_milvus_returns_is_said(client: MilvusClient, droppe
     (found,) = search_codes(collection, same.codes[:1], SearchParams(k=3, complete_ties=True, consistency="Strong"))
     assert len(found.hits) == 16_384
     assert not found.complete
-    assert "at least 16,384 rows lie within distance 0" in found.note
+    assert "at least 16,384 rows are within distance 0" in found.note

@@ -376,7 +376,7 @@ class LiteFilter:
     def _column(self, token: Token) -> _Operand:
         kind = self._kind(token.text, token)
         if kind == "vector":
-            raise self._error(f"the column {token.text} holds vectors, which a filter cannot compare", token.at)
+            raise self._error(f"the column {token.text} holds vectors and cannot be compared", token.at)
         if kind == "json":
             raise self._error(f'name a part of {token.text}, for example {token.text}["key"]', token.at)
         return _Operand("column", kind, token.at)

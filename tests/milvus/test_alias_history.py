@@ -1,4 +1,4 @@
-"""Aliases and their previous versions on Milvus Lite, also when what moves them is killed in the middle."""
+"""Aliases and their history on Milvus Lite, also after a crash in the middle of a change."""
 
 from __future__ import annotations
 
@@ -165,7 +165,9 @@ def test_promote_says_what_is_wrong(lite: MilvusClient, bundle: Path, alias: str
     assert AliasHistory.of(lite, alias) == AliasHistory(alias, names[1], (names[0],))
 
 
-def test_previous_collections_are_dropped_on_request(lite: MilvusClient, bundle: Path, alias: str, tmp_path: Path) -> None:
+def test_previous_collections_are_dropped_on_request(
+    lite: MilvusClient, bundle: Path, alias: str, tmp_path: Path
+) -> None:
     names = make(lite, bundle, *(f"{alias}_{number}" for number in range(4)))
     advanced(lite, alias, *names)
     journal = Journal.open(tmp_path / names[0], HashCollection.open(lite, names[0]).uid)

@@ -1,4 +1,4 @@
-"""Which variables send a connection to Milvus through a proxy: what is told is what gRPC does."""
+"""Environment variables that send a connection to Milvus through a proxy: the message agrees with what gRPC does."""
 
 from __future__ import annotations
 
