@@ -84,7 +84,7 @@ def test_what_a_source_has_lost_is_asked_of_one_listing(tmp_path: Path) -> None:
         assert [one.id for one in stored(journal)] == ["a"]  # which others have
 
 
-def test_adopted_photos_are_of_the_new_source(tmp_path: Path) -> None:
+def test_moved_members_are_of_the_new_source_only(tmp_path: Path) -> None:
     with closing(filled(tmp_path, JournalEntry("a", "a", "", "sha"), JournalEntry("b", "b", "", "sha"))) as journal:
         new = journal.add_source("moved")
         journal.begin_scan()
@@ -92,6 +92,9 @@ def test_adopted_photos_are_of_the_new_source(tmp_path: Path) -> None:
         journal.move_members(1, new)
         assert journal.unseen_members(1) == []
         assert journal.unseen_members(new) == ["b"]
+        journal.begin_scan()
+        assert journal.unseen_members(1) == []  # also not "a", which both had
+        assert sorted(journal.unseen_members(new)) == ["a", "b"]
 
 
 def test_the_row_of_a_photo_that_is_rejected_later_is_remembered(tmp_path: Path) -> None:
