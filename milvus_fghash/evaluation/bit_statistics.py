@@ -1,4 +1,4 @@
-"""How well a set of codes uses its bits, whatever its labels are."""
+"""Statistics of a set of codes that need no labels: balance and correlation of bits, variety of codes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ ROWS_PER_BLOCK = 65_536
 
 
 class CodeHealth(Frozen):
-    """Balance, correlation and variety of a set of codes."""
+    """Balance, correlation and variety of a set of codes.
+
+    Attributes:
+        n_codes: number of codes.
+        bit_balance: fraction of ones in each bit; 0.5 is balanced, 0 or 1 a dead bit.
+        constant_bits: number of bits that are equal in all codes. They are left out of the correlations.
+        mean_correlation: mean absolute correlation of two different bits; None when fewer than two bits vary.
+        max_correlation: largest of these.
+        distinct_codes: number of different codes.
+        most_common_share: fraction of codes that equal the most common one.
+        entropy: Shannon entropy of the codes in bits; at most the code length, and at most log2 of ``n_codes``.
+    """
 
     n_codes: int
     bit_balance: tuple[float, ...]
-    """Share of ones in each bit; 0.5 is balanced, 0 or 1 a dead bit."""
     constant_bits: int
-    """Bits that are the same in every code. They have no correlation and are left out of it."""
     mean_correlation: float | None
-    """Mean absolute correlation of two different bits; None when fewer than two bits vary."""
     max_correlation: float | None
     distinct_codes: int
     most_common_share: float
-    """Share of the codes that equal the most common one."""
     entropy: float
-    """Shannon entropy of the codes seen, in bits; at most the code length, and at most log2 of their number."""
 
 
 def code_health(codes: Codes, n_bits: int) -> CodeHealth:
@@ -42,7 +48,7 @@ def code_health(codes: Codes, n_bits: int) -> CodeHealth:
         CodeError: when the codes do not have ``n_bits``.
     """
     if not len(codes):
-        raise DataError("there is no code to measure")
+        raise DataError("there are no codes to measure")
     codes = check_codes(codes, n_bits)
     together = _ones_together(codes, n_bits)
     balance = np.diag(together) / len(codes)
@@ -62,7 +68,7 @@ def code_health(codes: Codes, n_bits: int) -> CodeHealth:
 
 
 def _ones_together(codes: Codes, n_bits: int) -> NDArray[np.float64]:
-    """(n_bits, n_bits) codes in which both bits are 1; the diagonal counts each bit."""
+    """(n_bits, n_bits) number of codes in which both bits are 1; the diagonal counts each bit."""
     total = np.zeros((n_bits, n_bits))
     for start in range(0, len(codes), ROWS_PER_BLOCK):
         ones = unpack(codes[start : start + ROWS_PER_BLOCK], n_bits).astype(np.float32)  # a block's counts fit exactly
@@ -71,7 +77,7 @@ def _ones_together(codes: Codes, n_bits: int) -> NDArray[np.float64]:
 
 
 def _correlations(together: NDArray[np.float64], balance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Absolute correlation of each pair of different bits that vary."""
+    """Absolute correlations of all pairs of different bits that vary."""
     varies = (balance > 0) & (balance < 1)
     mean = balance[varies]
     deviation = np.sqrt(mean * (1 - mean))
@@ -82,6 +88,6 @@ def _correlations(together: NDArray[np.float64], balance: NDArray[np.float64]) -
 
 
 def _code_counts(codes: Codes) -> NDArray[np.int64]:
-    """How often each distinct code stands in ``codes``."""
-    rows = codes.view(np.dtype((np.void, codes.shape[1]))).ravel()  # one value a row: far faster than unique(axis=0)
+    """Number of occurrences of each distinct code."""
+    rows = codes.view(np.dtype((np.void, codes.shape[1]))).ravel()  # one value per row, much faster than unique(axis=0)
     return np.unique(rows, return_counts=True)[1].astype(np.int64)

@@ -1,11 +1,11 @@
-"""Retrieval metrics on packed codes, with ties solved exactly. NumPy only.
+"""Retrieval metrics on packed codes, exact under ties. NumPy only.
 
-Codes of c bits know only c + 1 distances, so most of a ranking is ties. Everything here but the published,
-sort-based mAP is a function of one histogram: how many gallery codes, and how many relevant ones, lie at each
-distance from each query. That says all there is to know when equal distances have no order, in O(gallery) a query.
+Codes of c bits have only c + 1 distances, so most of a ranking is ties. All metrics except the published, sort-based
+mAP are functions of one histogram: how many gallery codes, and how many relevant ones, are at each distance from each
+query. It is sufficient when equal distances have no order, and takes O(gallery) per query.
 
 Shapes:
-    codes   (n, n_bytes) uint8   packed, see `bits`
+    codes   (n, n_bytes) uint8   packed, see `core.codes`
     labels  (n,) integers        class numbers; a gallery code is relevant when its number is the query's
 
 A query with no relevant gallery code counts 0 in every mean over queries; `Histogram.without_relevant` counts them.
@@ -27,7 +27,7 @@ Labels = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
 
 PAIRS_PER_BLOCK = 4_000_000
-"""Query-gallery pairs held at once: about 100 MB at the peak, whatever the sizes are."""
+"""Query-gallery pairs in memory at a time: about 100 MB at the peak."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,23 @@ class Histogram:
 
     @property
     def relevant(self) -> NDArray[np.int64]:
-        """(n_queries,) relevant gallery codes in all."""
+        """(n_queries,) number of relevant gallery codes."""
         relevant: NDArray[np.int64] = self.hits.sum(axis=1)
         return relevant
 
     @property
     def without_relevant(self) -> int:
-        """Queries for which the gallery holds nothing relevant."""
+        """Number of queries without a relevant gallery code."""
         return int((self.relevant == 0).sum())
 
 
 def distance_histogram(
     queries: Codes, query_labels: Labels, gallery: Codes, gallery_labels: Labels, n_bits: int
 ) -> Histogram:
-    """Count the gallery by distance for each query; memory stays bounded.
+    """Count the gallery codes at each distance from each query, in bounded memory.
 
     Raises:
-        DataError: when there is no query, no gallery, or codes and labels differ in number.
+        DataError: when there are no queries or no gallery codes, or the numbers of codes and labels differ.
         CodeError: when codes do not have ``n_bits``.
     """
     shape = (len(queries), n_bits + 1)
@@ -78,15 +78,15 @@ def average_precisions(histogram: Histogram) -> Floats:
     """(n_queries,) expected average precision over all orders of equal distances.
 
     McSherry & Najork, "Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied
-    Scores", ECIR 2008. A group of n codes at one distance, r of them relevant, behind N0 codes with R0 relevant
-    adds, before the division by all relevant codes,
+    Scores", ECIR 2008. A group of n codes at one distance, r of them relevant, after N0 codes of which R0 are relevant,
+    adds (before the division by the number of relevant codes)
 
         sum_{k=1..n} r/n (R0 + 1 + (k-1) s) / (N0 + k)  =  r/n (s n + (R0 + 1 - s (N0 + 1)) (H(N0+n) - H(N0)))
 
-    with s = (r-1)/(n-1), or 0 when n = 1, and H the harmonic numbers. Exact but for rounding (below 1e-8 for a
+    with s = (r-1)/(n-1), or 0 when n = 1, and H the harmonic numbers. Exact up to rounding (below 1e-8 for a
     million gallery codes).
 
-    >>> one_tie = Histogram(np.array([[0, 2]]), np.array([[0, 1]]))  # places 1 and 2, one of them relevant
+    >>> one_tie = Histogram(np.array([[0, 2]]), np.array([[0, 1]]))  # ranks 1 and 2, one of them relevant
     >>> average_precisions(one_tie)
     array([0.75])
     """
@@ -94,9 +94,9 @@ def average_precisions(histogram: Histogram) -> Floats:
     n_before, r_before = n.cumsum(axis=1) - n, r.cumsum(axis=1) - r
     harmonic = _harmonic_numbers(int(n.sum(axis=1).max()))
     slope = np.where(n > 1, (r - 1) / np.maximum(n - 1, 1), 0.0)
-    places = harmonic[n_before + n] - harmonic[n_before]
-    gain = r / np.maximum(n, 1) * (slope * n + (r_before + 1 - slope * (n_before + 1)) * places)
-    return _share(gain.sum(axis=1), histogram.relevant)
+    ranks = harmonic[n_before + n] - harmonic[n_before]
+    gain = r / np.maximum(n, 1) * (slope * n + (r_before + 1 - slope * (n_before + 1)) * ranks)
+    return _ratio(gain.sum(axis=1), histogram.relevant)
 
 
 def mean_average_precision(histogram: Histogram) -> float:
@@ -107,10 +107,10 @@ def mean_average_precision(histogram: Histogram) -> float:
 def sorted_mean_average_precision(
     queries: Codes, query_labels: Labels, gallery: Codes, gallery_labels: Labels, n_bits: int
 ) -> float:
-    """mAP@all as published code computes it: one stable sort, so ties stand in the gallery's stored order.
+    """mAP@all as published code computes it: one stable sort, so that ties keep the stored order of the gallery.
 
-    It changes when the gallery is shuffled. It is here to be set beside papers; `mean_average_precision` is the
-    value to compare models with. The last place counts too (a slice ``[:-1]`` in published code drops it).
+    It depends on that order, and is for comparisons with papers; compare models by `mean_average_precision`. The last
+    rank is included (a slice ``[:-1]`` in published code drops it).
 
     Raises:
         DataError, CodeError: as `distance_histogram`.
@@ -118,46 +118,46 @@ def sorted_mean_average_precision(
     total = 0.0
     for _, distances, relevant in _blocks(queries, query_labels, gallery, gallery_labels, n_bits):
         ranked = np.take_along_axis(relevant, np.argsort(distances, axis=1, kind="stable"), axis=1)
-        rows, places = np.nonzero(ranked)
+        rows, ranks = np.nonzero(ranked)
         found = ranked.sum(axis=1)
         first = found.cumsum() - found
         found_so_far = np.arange(1, len(rows) + 1) - first[rows]
-        precision = np.bincount(rows, found_so_far / (places + 1), minlength=len(ranked))
-        total += float(_share(precision, found).sum())
+        precision = np.bincount(rows, found_so_far / (ranks + 1), minlength=len(ranked))
+        total += float(_ratio(precision, found).sum())
     return total / len(queries)
 
 
 def precision_at(histogram: Histogram, k: int) -> float:
-    """Expected share of relevant codes among the first ``k``; places beyond the gallery's end count as misses."""
+    """Expected fraction of relevant codes among the first ``k``; ranks beyond the end of the gallery are misses."""
     return float((_expected_hits(histogram, k) / k).mean())
 
 
 def recall_at(histogram: Histogram, k: int) -> float:
-    """Expected share of a query's relevant codes that stand among the first ``k``."""
-    return float(_share(_expected_hits(histogram, k), histogram.relevant).mean())
+    """Expected fraction of a query's relevant codes that are among the first ``k``."""
+    return float(_ratio(_expected_hits(histogram, k), histogram.relevant).mean())
 
 
 def radius_curve(histogram: Histogram) -> tuple[list[float | None], list[float]]:
-    """Precision and recall of "all codes within radius r", for r = 0 .. n_bits.
+    """Precision and recall of all codes within radius r, for r = 0 .. n_bits.
 
-    Micro-averaged: all query-gallery pairs are pooled. Precision is None while no pair lies within the radius.
+    Micro-averaged: all query-gallery pairs are pooled. Precision is None where no pair is within the radius.
 
     >>> radius_curve(Histogram(np.array([[0, 2, 2]]), np.array([[0, 1, 0]])))
     ([None, 0.5, 0.25], [0.0, 1.0, 1.0])
     """
     counts, hits = histogram.counts.sum(axis=0).cumsum(), histogram.hits.sum(axis=0).cumsum()
     precision = [float(found / n) if n else None for n, found in zip(counts, hits, strict=True)]
-    return precision, [float(value) for value in _share(hits, np.full_like(hits, hits[-1]))]
+    return precision, [float(value) for value in _ratio(hits, np.full_like(hits, hits[-1]))]
 
 
 def eleven_point_precision(histogram: Histogram) -> list[float]:
     """Interpolated precision at recall 0, 0.1 .. 1, averaged over queries (macro).
 
-    Interpolated: the best precision at any radius whose recall is at least as high. Whole radii only, so ties
-    need no order.
+    Interpolated: the best precision at any radius with at least that recall. Only complete radii count, so ties need
+    no order.
     """
     counts, hits = histogram.counts.cumsum(axis=1), histogram.hits.cumsum(axis=1)
-    precision = _share(hits, counts)
+    precision = _ratio(hits, counts)
     best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # hits/relevant >= tenth/10 in integers: 0.3 and 0.7 have no exact float
     reached = [10 * hits >= tenth * histogram.relevant[:, None] for tenth in range(11)]
@@ -168,12 +168,12 @@ def eleven_point_precision(histogram: Histogram) -> list[float]:
 def _blocks(
     queries: Codes, query_labels: Labels, gallery: Codes, gallery_labels: Labels, n_bits: int
 ) -> Iterator[tuple[slice, NDArray[np.uint16], NDArray[np.bool_]]]:
-    """Query rows, their distances to the gallery, and what is relevant, a bounded number of pairs at a time."""
+    """Query rows, their distances to the gallery, and which pairs are relevant, a bounded number of pairs at a time."""
     for name, codes, labels in (("query", queries, query_labels), ("gallery", gallery, gallery_labels)):
         if len(codes) != len(labels):
             raise DataError(f"{len(codes)} {name} codes have {len(labels)} labels; each code needs one")
         if not len(codes):
-            raise DataError(f"there is no {name} code to evaluate")
+            raise DataError(f"there are no {name} codes to evaluate")
     queries, gallery = check_codes(queries, n_bits), check_codes(gallery, n_bits)
     step = max(1, PAIRS_PER_BLOCK // len(gallery))
     for start in range(0, len(queries), step):
@@ -182,12 +182,12 @@ def _blocks(
 
 
 def _expected_hits(histogram: Histogram, k: int) -> Floats:
-    """(n_queries,) relevant codes expected among the first k: whole groups, and a part of the one at the cut.
+    """(n_queries,) expected relevant codes among the first k: complete groups, and a part of the group at the cutoff.
 
-    The part drawn from the group at the cut is hypergeometric, with mean (places left) r / n.
+    The number drawn from that group is hypergeometric, with mean (ranks left) r / n.
     """
     if k < 1:
-        raise DataError(f"the first {k} places cannot be judged; k must be at least 1")
+        raise DataError(f"k must be at least 1, got {k}")
     n = histogram.counts
     taken = np.clip(k - (n.cumsum(axis=1) - n), 0, n)
     expected: Floats = (histogram.hits * taken / np.maximum(n, 1)).sum(axis=1)
@@ -199,7 +199,7 @@ def _harmonic_numbers(up_to: int) -> Floats:
     return np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, up_to + 1))])
 
 
-def _share(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    """part / whole, and 0 where the whole is 0."""
-    share: Floats = np.divide(part, whole, out=np.zeros(part.shape), where=whole != 0)
-    return share
+def _ratio(part: NDArray[Any], total: NDArray[Any]) -> Floats:
+    """part / total, and 0 where the total is 0."""
+    ratio: Floats = np.divide(part, total, out=np.zeros(part.shape), where=total != 0)
+    return ratio

@@ -1,7 +1,6 @@
-"""Pictures of evaluation records: precision-recall, precision at k, distances of pairs, balance of bits. And plain
-charts, for those who have figures of their own.
+"""Plots of evaluation records (precision-recall, precision at k, distances, bit balance), and general charts.
 
-Figures are made without pyplot, so nothing global is touched and no display is needed.
+Figures are made without pyplot, which has global state and may need a display.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ if TYPE_CHECKING:
 
 Records = Mapping[str, EvaluationRecord]
 
-# Okabe & Ito, "Color Universal Design" (2008): told apart with any colour vision; yellow is left out on white.
+# Okabe & Ito, "Color Universal Design" (2008): distinguishable with any colour vision; without yellow, on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINES = ("-", "--", "-.", ":")
-MARKS = ("o", "s", "^", "D", "v", "P", "X")
-FEW = 7
-"""Names that fit into a legend inside the picture."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MAX_NAMES_IN_AXES = 7
+"""A legend of more names is placed outside the axes."""
 
 
 def check_matplotlib() -> None:
-    """For long work that ends in pictures: fail before it.
+    """Fail before a long computation whose results are to be plotted.
 
     Raises:
         MissingExtra: without matplotlib.
@@ -45,24 +44,29 @@ def check_matplotlib() -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """Points, and half the height of the bar at each, if there are bars."""
+    """A line of `line_chart`.
+
+    Attributes:
+        x, y: its points.
+        spread: half the height of the error bar at each point; empty for none.
+        style: number of its colour, dashes and marker, to be equal in several charts; None: its index in this one.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
     spread: Sequence[float] = ()
-    look: int | None = None
-    """Number of its colour, dashes and mark, to look alike in several pictures; None: its place in this one."""
+    style: int | None = None
 
 
 def write_plots(evaluation: Evaluation | Records, folder: Path) -> list[Path]:
-    """Draw one evaluation, or several named records side by side, into PNG files in ``folder``.
+    """Plot one evaluation, or several named records together, to PNG files in ``folder``.
 
     Returns:
         The files, in the order: precision_recall.png, precision_at_k.png, distances.png, bit_balance.png.
 
     Raises:
         MissingExtra: without matplotlib.
-        DataError: when there is no record, or the disk rejects.
+        DataError: when there is no record, or a file cannot be written.
     """
     records = evaluation.records if isinstance(evaluation, Evaluation) else evaluation
     if not records:
@@ -77,10 +81,10 @@ def write_plots(evaluation: Evaluation | Records, folder: Path) -> list[Path]:
 
 
 def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a picture as PNG.
+    """Write a figure as PNG.
 
     Raises:
-        DataError: when the disk rejects.
+        DataError: when the file cannot be written.
     """
     return write_atomic(path, _png(figure))
 
@@ -92,15 +96,20 @@ def line_chart(
     ylabel: str,
     *,
     ticks: Sequence[float] = (),
-    marks: bool = True,
-    whole: bool = False,
+    markers: bool = True,
+    integer_ticks: bool = False,
 ) -> Figure:
-    """Named lines in one picture; ``ticks`` are the only ones of the x axis, where given; else ``whole`` keeps them to
-    whole numbers."""
+    """Named lines in one chart.
+
+    Args:
+        ticks: all ticks of the x axis; empty: chosen automatically.
+        markers: draw a marker at each point.
+        integer_ticks: place automatic ticks of the x axis at integers only.
+    """
     figure, (axes,) = _figure(1)
     for position, (name, line) in enumerate(lines.items()):
-        style = _style(position if line.look is None else line.look)
-        if not marks:
+        style = _style(position if line.style is None else line.style)
+        if not markers:
             style["marker"] = ""
         if line.spread:
             axes.errorbar(line.x, line.y, line.spread, label=_words(name), markersize=4.5, capsize=2.5, **style)
@@ -108,10 +117,10 @@ def line_chart(
             axes.plot(line.x, line.y, label=_words(name), markersize=3.5, **style)
     if ticks:
         axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    elif whole:
+    elif integer_ticks:
         axes.locator_params(axis="x", integer=True)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=_words(title))
-    if len(lines) > FEW:
+    if len(lines) > MAX_NAMES_IN_AXES:
         figure.set_size_inches(10.5, 6)
         figure.legend(loc="outside right upper", fontsize=9)
     else:
@@ -120,7 +129,7 @@ def line_chart(
 
 
 def bar_chart(bars: Mapping[str, float], title: str, xlabel: str) -> Figure:
-    """One bar a name, the first on top; each has its number beside it, for the short ones cannot be read."""
+    """One bar per name, the first on top, each labelled with its value, since short bars cannot be read."""
     figure, (axes,) = _figure(1)
     figure.set_size_inches(8, 1.5 + 0.3 * len(bars))
     axes.grid(visible=False, axis="y")
@@ -133,7 +142,7 @@ def bar_chart(bars: Mapping[str, float], title: str, xlabel: str) -> Figure:
 
 
 def precision_recall(records: Records) -> Figure:
-    """Precision over recall by Hamming radius, pooled over all pairs; one mark a radius."""
+    """Precision over recall by Hamming radius, pooled over all pairs; one marker per radius."""
     figure, (axes,) = _figure(1)
     for position, (name, record) in enumerate(records.items()):
         curve = record.pr_curve
@@ -142,7 +151,7 @@ def precision_recall(records: Records) -> Figure:
         label = f"{_words(name)} (mAP@all {100 * record.map_exact:.1f} %)"
         axes.plot(100 * np.array(recall), 100 * np.array(precision), label=label, markersize=3.5, **_style(position))
     axes.set(xlabel="Recall of same-class pairs (%)", ylabel="Precision (%)", xlim=(-2, 102), ylim=(-2, 104))
-    axes.set_title("Precision and recall within a Hamming radius (one mark a radius)")
+    axes.set_title("Precision and recall within a Hamming radius (one marker per radius)")
     _legend(axes)
     return figure
 
@@ -151,8 +160,8 @@ def precision_at_k(records: Records) -> Figure:
     """Expected precision among the first k, on a logarithmic axis of k."""
     figure, (axes,) = _figure(1)
     for position, (name, record) in enumerate(records.items()):
-        places, shares = list(record.precision_at), 100 * np.array(list(record.precision_at.values()))
-        axes.plot(places, shares, label=_words(name), markersize=5, **_style(position))
+        cutoffs, shares = list(record.precision_at), 100 * np.array(list(record.precision_at.values()))
+        axes.plot(cutoffs, shares, label=_words(name), markersize=5, **_style(position))
     ticks = sorted({k for record in records.values() for k in record.precision_at})
     axes.set_xscale("log")
     axes.set_xticks(ticks, labels=[f"{k:,}" for k in ticks])
@@ -164,7 +173,7 @@ def precision_at_k(records: Records) -> Figure:
 
 
 def distances(records: Records) -> Figure:
-    """Distances of query-gallery pairs, same class against other class; one panel a record."""
+    """Distances of query-gallery pairs, same class against other class; one panel per record."""
     figure, panels = _figure(len(records))
     for axes, (name, record) in zip(panels, records.items(), strict=True):
         radii = np.arange(record.bits + 1)
@@ -185,7 +194,7 @@ def distances(records: Records) -> Figure:
 
 
 def bit_balance(records: Records) -> Figure:
-    """Share of ones in each bit of the gallery's codes; one panel a record."""
+    """Fraction of ones in each bit of the gallery's codes; one panel per record."""
     figure, panels = _figure(len(records))
     for axes, (name, record) in zip(panels, records.items(), strict=True):
         health = record.gallery_health
@@ -212,16 +221,16 @@ def _figure(rows: int) -> tuple[Figure, list[Axes]]:
 
 
 def _words(text: str) -> str:
-    """Names come from outside: control characters are written as escapes, and no dollar begins a formula."""
+    """A name from outside: control characters are written as escapes, and dollars do not begin a formula."""
     return printable_lines(text).replace("$", r"\$")
 
 
 def _style(position: int) -> dict[str, Any]:
-    """Colour, line and mark all differ, so that print in grey can be read too; all together differ 28 times."""
+    """Colour, dashes and marker differ, so that greyscale prints are legible; 28 combinations are distinct."""
     return {
         "color": COLOURS[position % len(COLOURS)],
         "linestyle": LINES[position % len(LINES)],
-        "marker": MARKS[(position + position // len(COLOURS)) % len(MARKS)],
+        "marker": MARKERS[(position + position // len(COLOURS)) % len(MARKERS)],
     }
 
 

@@ -1,9 +1,8 @@
-"""What a result says of itself: one record per gallery, one document per evaluation.
+"""Results of an evaluation: one record per gallery, in one document.
 
-A gallery is `encoded` (the network's codes of the photos) or `learned` (codes of the training photos made with their
-labels at hand: solved for each photo, V, or one for each class, class codes). Papers of the asymmetric family report
-`learned`; only `encoded` says how new photos are found. The two are never mixed: each has its own record, and a record
-names its gallery.
+A gallery is `encoded` (codes that the network computes from photos) or `learned` (codes optimised with the labels of
+the training photos: one per photo, V, or one per class). Papers on asymmetric hashing report `learned`; only `encoded`
+measures how well new photos are found. They are never mixed: each has its own record.
 """
 
 from __future__ import annotations
@@ -32,42 +31,74 @@ GalleryKind = Literal["learned", "encoded"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 
-PLACES = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""The k of precision@k and recall@k; those beyond the gallery's size are left out."""
+CUTOFFS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""The k of precision@k and recall@k, as far as the gallery is that large."""
 
 
 class Subject(Frozen):
-    """What is evaluated: the model and the photos."""
+    """The model and the photos of an evaluation.
+
+    Attributes:
+        method: training method.
+        bits: code length.
+        fingerprint: identity of the model: weights, preprocessing, code length.
+        lineage: id of the training run.
+        selection: which state of the training is evaluated; never the best one on the test queries.
+        dataset: name of the photos.
+        gallery_split, query_split: splits of the gallery and of the queries; of a collection, the filter.
+        rejected_gallery, rejected_queries: photos that could not be read and are not in the figures. Called
+            ``refused_...`` in records written before the name changed.
+        versions: package or server -> version.
+    """
 
     method: str
     bits: int
     fingerprint: str
-    """Identity of the model: weights, preprocessing, code length."""
     lineage: str
-    """Id of the training run."""
     selection: str = "last round"
-    """Which state of the training was taken. Never "best on the test queries"."""
     dataset: str
     gallery_split: str
     query_split: str
     rejected_gallery: Count = Field(0, validation_alias=AliasChoices("rejected_gallery", "refused_gallery"))
-    """Gallery photos that could not be read and are not in the figures."""
     rejected_queries: Count = Field(0, validation_alias=AliasChoices("rejected_queries", "refused_queries"))
     versions: dict[str, str] = Field(default_factory=dict)
-    """Package or server -> version."""
 
 
 class RadiusCurve(Frozen):
-    """Precision and recall of "all codes within radius r", for r = 0 .. bits."""
+    """Precision and recall of all codes within radius r, for r = 0 .. bits.
+
+    Attributes:
+        averaging: how queries are averaged.
+        precision: by radius; None where no pair is within it.
+        recall: by radius.
+    """
 
     averaging: str = "micro: all query-gallery pairs are pooled"
     precision: tuple[Share | None, ...]
-    """None while no pair lies within the radius."""
     recall: tuple[Share, ...]
 
 
 class EvaluationRecord(Subject):
-    """One model, one gallery, one set of queries; every figure names its rule."""
+    """Figures of one model on one gallery and one set of queries, with the rules they follow.
+
+    Attributes:
+        metric, relevance, tie_rule, sorted_rule, empty_rule: the rules, in words.
+        gallery: ``encoded`` or ``learned``.
+        gallery_source: where the gallery's codes come from, such as ``V`` or ``network``.
+        date: time in UTC, ISO 8601.
+        n_queries, n_gallery: numbers of photos.
+        n_classes: classes of queries and gallery together.
+        queries_without_relevant: queries whose class is not in the gallery.
+        map_exact: mean average precision over all hits, as the exact expectation over ties.
+        map_sorted: the same as published code computes it, in the stored order of the gallery.
+        map_chance: ``map_exact`` of codes that are all equal.
+        precision_at: k -> precision@k.
+        recall_at: k -> recall@k: fraction of a query's relevant photos among the first k.
+        pr_curve: precision and recall by Hamming radius.
+        eleven_point: interpolated precision at recall 0, 0.1 .. 1 over complete radii, averaged over queries.
+        same_class_distances, other_class_distances: number of query-gallery pairs at distance 0 .. bits.
+        gallery_health, query_health: statistics of the bits.
+    """
 
     metric: str = "mAP@all, exact expectation over ties"
     relevance: str = "a gallery photo is relevant when it has the query's class; photos without a class never are"
@@ -76,46 +107,50 @@ class EvaluationRecord(Subject):
     empty_rule: str = "a query with nothing relevant counts 0"
     gallery: GalleryKind
     gallery_source: str
-    """Where the gallery's codes come from, such as "V" or "network"."""
     date: str
-    """UTC, ISO 8601."""
 
     n_queries: Count
     n_gallery: Count
     n_classes: Count
-    """Classes among queries and gallery together."""
     queries_without_relevant: Count
 
     map_exact: Share
     map_sorted: Share
     map_chance: Share
-    """`map_exact` of codes that are all equal."""
     precision_at: dict[int, Share]
     recall_at: dict[int, Share]
-    """Share of a query's relevant photos among the first k (not "at least one among them")."""
     pr_curve: RadiusCurve
     eleven_point: tuple[Share, ...]
-    """Interpolated precision at recall 0, 0.1 .. 1 over whole radii; the mean over queries."""
     same_class_distances: tuple[Count, ...]
-    """Query-gallery pairs of one class at distance 0 .. bits."""
     other_class_distances: tuple[Count, ...]
     gallery_health: CodeHealth
     query_health: CodeHealth
 
 
 class Evaluation(Frozen):
-    """The document: the encoded gallery, and the learned one where the method has it."""
+    """Retrieval quality of a model or a collection.
+
+    Attributes:
+        format_version: version of the document.
+        encoded: figures with the gallery that the network encoded.
+        learned: figures with the learned codes of the gallery; None where there are none.
+        learned_absent: why there is no learned gallery; None if there is one.
+
+    Example:
+        >>> evaluation = catalog.evaluate("photos")  # doctest: +SKIP
+        >>> evaluation.encoded.map_exact  # doctest: +SKIP
+        0.83
+    """
 
     format_version: Literal[1] = 1
     encoded: EvaluationRecord
     learned: EvaluationRecord | None = None
     learned_absent: str | None = None
-    """Why there is no learned gallery; null when there is one."""
 
     @model_validator(mode="after")
     def _galleries_must_not_mix(self) -> Self:
         if self.encoded.gallery != "encoded" or (self.learned and self.learned.gallery != "learned"):
-            raise ValueError("the encoded and the learned gallery were exchanged")
+            raise ValueError("the encoded and the learned gallery are exchanged")
         if (self.learned is None) == (self.learned_absent is None):
             raise ValueError("there must be either a learned gallery or the reason why there is none")
         if self.learned and self.learned.fingerprint != self.encoded.fingerprint:
@@ -124,35 +159,38 @@ class Evaluation(Frozen):
 
     @property
     def records(self) -> dict[str, EvaluationRecord]:
-        """The records by a name that says method and gallery, as plots and tables show it."""
+        """The records by method, code length and gallery, as plots and tables name them."""
         both = [record for record in (self.encoded, self.learned) if record]
         return {f"{record.method}, {record.bits} bits, {record.gallery} gallery": record for record in both}
 
     def write(self, path: Path) -> None:
-        """Write one JSON document, whole or not at all.
+        """Write one JSON document, atomically.
+
+        Args:
+            path: the file; an existing one is replaced.
 
         Raises:
-            DataError: when the disk rejects.
+            DataError: when the file cannot be written.
         """
         text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomic(path, (text + "\n").encode())
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read what `Evaluation.write` wrote.
+    """Read a file that `Evaluation.write` wrote.
 
     Raises:
-        DataError: when it cannot be read or is no JSON object.
-        ConfigError: when it is no evaluation, or one of a newer version.
+        DataError: when it cannot be read or is not a JSON object.
+        ConfigError: when it is not an evaluation, or of a newer version.
     """
     try:
         values = parse_json(read_bounded(Path(path), MAX_RECORD_BYTES, regular=False))
     except OSError as error:
         raise DataError(f"cannot read the evaluation {path}: {error.strerror}") from None
     except ValueError as error:
-        raise DataError(f"{path} is no evaluation: {error}. Run evaluate again") from None
+        raise DataError(f"{path} is not an evaluation: {error}. Run evaluate again") from None
     if not isinstance(values, dict):
-        raise DataError(f"{path} is no evaluation: expected one JSON object. Run evaluate again")
+        raise DataError(f"{path} is not an evaluation: expected one JSON object. Run evaluate again")
     return read_model(Evaluation, values, str(path))
 
 
@@ -165,19 +203,21 @@ def evaluate_codes(
     *,
     gallery: GalleryKind,
     gallery_source: str,
-    places: Sequence[int] = PLACES,
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> EvaluationRecord:
-    """Search all gallery codes for each query, by distance, and judge the result by class.
+    """Rank all gallery codes by their distance from each query, and measure the ranking by class.
 
     Args:
         query_codes: (n_queries, n_bytes) uint8.
-        query_labels: (n_queries,) class names; each query needs one.
+        query_labels: (n_queries,) class names, none empty.
         gallery_codes: (n_gallery, n_bytes) uint8.
         gallery_labels: (n_gallery,) class names; "" is relevant to no query.
-        subject: what the codes belong to; ``subject.bits`` is their length.
+        subject: model and photos of the codes.
+        cutoffs: the k of precision@k and recall@k.
 
     Raises:
-        DataError: when a query has no class, there is no query or no gallery, or numbers do not fit.
+        DataError: when a query has no class, there are no queries or gallery codes, or the numbers of codes and labels
+            differ.
         CodeError: when codes do not have ``subject.bits``.
     """
     unlabelled = sum(not label for label in query_labels)
@@ -188,7 +228,7 @@ def evaluate_codes(
     histogram = metrics.distance_histogram(*pair, subject.bits)
     all_tied = metrics.Histogram(histogram.counts.sum(axis=1, keepdims=True), histogram.hits.sum(axis=1, keepdims=True))
     precision, recall = metrics.radius_curve(histogram)
-    known_places = [k for k in places if k <= len(gallery_codes)]
+    cutoffs = [k for k in cutoffs if k <= len(gallery_codes)]
     return EvaluationRecord(
         **{**subject.model_dump(), "versions": _versions(subject.versions)},
         gallery=gallery,
@@ -201,8 +241,8 @@ def evaluate_codes(
         map_exact=_share(metrics.mean_average_precision(histogram)),
         map_sorted=_share(metrics.sorted_mean_average_precision(*pair, subject.bits)),
         map_chance=_share(metrics.mean_average_precision(all_tied)),
-        precision_at={k: _share(metrics.precision_at(histogram, k)) for k in known_places},
-        recall_at={k: _share(metrics.recall_at(histogram, k)) for k in known_places},
+        precision_at={k: _share(metrics.precision_at(histogram, k)) for k in cutoffs},
+        recall_at={k: _share(metrics.recall_at(histogram, k)) for k in cutoffs},
         pr_curve=RadiusCurve(precision=tuple(precision), recall=tuple(recall)),
         eleven_point=tuple(map(_share, metrics.eleven_point_precision(histogram))),
         same_class_distances=tuple(histogram.hits.sum(axis=0).tolist()),
@@ -222,5 +262,5 @@ def _versions(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _share(value: float) -> float:
-    """A mean of shares can pass 0 or 1 by its last digit."""
+    """Clipped to 0 .. 1, since rounding may exceed the limits by the last digit."""
     return min(max(value, 0.0), 1.0)

@@ -47,7 +47,8 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
                 files.append(write_figure(chart, folder / _file("precision-recall", group, head, gallery)))
         if lines := losses(results, variants, longest):
             title = f"Training loss, {longest} bits, seed 0\n{_headline(head, group)}"
-            chart = line_chart(lines, title, "Round", "Loss relative to the first round (%)", marks=False, whole=True)
+            label = "Loss relative to the first round (%)"
+            chart = line_chart(lines, title, "Round", label, markers=False, integer_ticks=True)
             files.append(write_figure(chart, folder / _file("loss", group, head)))
     for group in _groups(results):
         if bars := seconds(results, group, longest):
@@ -85,7 +86,7 @@ def precision_recall(results: Results, variants: list[Variant], gallery: Gallery
             curve = score.pr_curve
             points = [(100 * r, 100 * p) for r, p in zip(curve.recall, curve.precision, strict=True) if p is not None]
             x, y = zip(*points, strict=True)
-            lines[f"{variant.label} (mAP {100 * score.map_exact:.1f} %)"] = Line(x, y, look=style)
+            lines[f"{variant.label} (mAP {100 * score.map_exact:.1f} %)"] = Line(x, y, style=style)
     return lines
 
 
@@ -99,7 +100,7 @@ def losses(results: Results, variants: list[Variant], bits: int) -> dict[str, Li
             sums = [sum(terms) for terms in zip(*record.curve.values(), strict=True)]
             if sums[0] and len(sums) > 1:  # a single round makes no line
                 rounds = range(1, len(sums) + 1)
-                lines[variant.label] = Line(rounds, [100 * value / abs(sums[0]) for value in sums], look=style)
+                lines[variant.label] = Line(rounds, [100 * value / abs(sums[0]) for value in sums], style=style)
     return lines
 
 

@@ -129,7 +129,7 @@ def test_several_splits(run: Run, birds: Path) -> None:
     evaluated = document(run("evaluate", GOLDEN, "--data", birds, "--gallery-split", "train,val", "--json"))
     assert (evaluated["encoded"]["n_gallery"], evaluated["encoded"]["gallery_split"]) == (36, "train,val")
     both = run("evaluate", GOLDEN, "--data", birds, "--gallery-split", "train,test")
-    assert (both.exit_code, "the photos of 'test' would each find themselves" in both.stderr) == (1, True)
+    assert (both.exit_code, "the split 'test' is used for both queries and gallery" in both.stderr) == (1, True)
     wrong = run("ingest", GOLDEN, birds, "--split", "test,trian")
     assert (wrong.exit_code, "no photo belongs to the split 'trian'" in wrong.stderr) == (1, True)
     assert "Did you mean train?" in wrong.stderr

@@ -69,7 +69,7 @@ def assert_splits(dataset: Dataset, gallery: Dataset) -> Dataset:
 
 def test_a_bundle_without_learned_codes(encoder: Encoder, drawn_birds: Dataset, tmp_path: Path) -> None:
     made = evaluate_bundle(encoder, drawn_birds, dataset_name="birds")
-    assert (made.learned, made.learned_absent) == (None, "lsh learns no codes of its training photos")
+    assert (made.learned, made.learned_absent) == (None, "lsh does not learn codes of training photos")
     record = made.encoded
     assert (record.n_gallery, record.n_queries, record.n_classes) == (24, 12, 4)
     assert (record.dataset, record.gallery_split, record.query_split) == ("birds", "train", "test")
@@ -105,7 +105,7 @@ def test_learned_codes_of_other_photos_are_not_used(drawn_birds: Dataset, tmp_pa
     learned = LearnedCodes(("x", "y"), ("a", "b"), class_codes(("a", "b")), "V")
     made = evaluate_bundle(open_encoder(tmp_path / "learned", learned), drawn_birds, dataset_name="birds")
     assert made.learned is None
-    assert made.learned_absent == "none of the 2 learned codes belongs to a photo of the split 'train'"
+    assert made.learned_absent == "none of the 2 learned codes is of a photo in the split 'train'"
 
 
 def test_a_learned_code_of_another_class_is_an_error(drawn_birds: Dataset, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_collection_gives_the_figures_of_the_photos(encoder: Encoder, drawn_bi
     assert "Milvus collection birds in the order of its ids; 120 distances of 5 queries" in made.encoded.gallery_source
     assert made.encoded.gallery_split == "all rows"
     assert made.encoded.versions["milvus"].startswith("lite ")
-    assert made.learned_absent == "a collection holds encoded codes only"
+    assert made.learned_absent == "a collection has encoded codes only"
 
 
 def test_no_query_finds_itself(encoder: Encoder, drawn_birds: Dataset, tmp_path: Path) -> None:
@@ -154,10 +154,10 @@ def test_no_query_finds_itself(encoder: Encoder, drawn_birds: Dataset, tmp_path:
     made = evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds").encoded
     ordered = assert_splits(drawn_birds, by_id(drawn_birds.split("train")))
     assert figures(made) == figures(evaluate_bundle(encoder, ordered, dataset_name="birds").encoded)
-    assert made.gallery_source.endswith("; 12 rows that hold a query's own file are left out")
-    with pytest.raises(StoreError, match=r"every row of birds holds one of the photos of 'test'.* ingest others"):
+    assert made.gallery_source.endswith("; 12 rows with the file of a query are left out")
+    with pytest.raises(StoreError, match=r"every row of birds is a photo of the split 'test'.* ingest other"):
         evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds", filter='path like "test%"')
-    with pytest.raises(DataError, match=r"the photos of 'test' would each find themselves; search by others"):
+    with pytest.raises(DataError, match=r"the split 'test' is used for both queries and gallery"):
         evaluate_bundle(encoder, drawn_birds, dataset_name="birds", gallery_split="test")
 
 
@@ -184,7 +184,7 @@ def test_a_filter_makes_a_part_of_the_collection_the_gallery(
     expected = evaluate_bundle(encoder, assert_splits(drawn_birds, part), dataset_name="birds").encoded
     assert figures(made) == figures(expected)
     assert (made.n_gallery, made.queries_without_relevant, made.gallery_split) == (12, 6, expression)
-    with pytest.raises(StoreError, match="no row of birds fits label"):
+    with pytest.raises(StoreError, match="no row of birds matches label"):
         evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds", filter='label == "dragon"')
     wrong = f"{expression} AND path == 'x'"
     with pytest.raises(ConfigError, match="Milvus Lite accepts `and` in lower case only"):  # before any photo is read
@@ -250,7 +250,7 @@ def test_a_collection_that_changes_while_it_is_read_is_an_error(
 ) -> None:
     collection = ingested(tmp_path, encoder, drawn_birds.split("train"))
     monkeypatch.setattr(HashCollection, "count", lambda self: 25)
-    with pytest.raises(StoreError, match="changed while it was read"):
+    with pytest.raises(StoreError, match="was changed while it was read"):
         evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds")
 
 

@@ -83,7 +83,7 @@ def test_worked_by_hand() -> None:
         subject,
         gallery="encoded",
         gallery_source="network",
-        places=(1, 2, 3),
+        cutoffs=(1, 2, 3),
     )
     assert made.map_exact == pytest.approx(17 / 24)
     assert made.map_sorted == pytest.approx(7 / 12)
@@ -136,7 +136,7 @@ def test_the_document_is_read_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("{", DataError, "no evaluation"),
+        ("{", DataError, "not an evaluation"),
         ("[]", DataError, "one JSON object"),
         ('{"format_version": 2}', ConfigError, "format_version"),
         ('{"encodde": {}}', ConfigError, "Did you mean encoded"),

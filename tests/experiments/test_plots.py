@@ -78,7 +78,7 @@ def test_curves_leave_out_what_is_not_known() -> None:
 
 
 def test_losses_are_shares_of_the_first_rounds() -> None:
-    assert plots.losses(results(), [LSH, BASELINE, OTHER], 48) == {"baseline": Line(range(1, 3), [100, 50], look=1)}
+    assert plots.losses(results(), [LSH, BASELINE, OTHER], 48) == {"baseline": Line(range(1, 3), [100, 50], style=1)}
 
 
 def test_of_a_single_round_no_line_is_drawn() -> None:
