@@ -69,11 +69,11 @@ def explain(
     dataset = reading.read_files(data)
     paths = [model, *([against] if against else [])]
     models = [open_model(path, **encoding, device=device) for path in paths]
-    wanted = ExplainOptions(query_split, gallery_split, queries, images, k, bits, max_maps)
+    options = ExplainOptions(query_split, gallery_split, queries, images, k, bits, max_maps)
     notify_warnings(dataset)
     name = f"{reading.layout(data)} {data.resolve().name}"
-    with progress_bar("encoding the gallery") as report:
-        result = run(models, dataset, out, wanted, dataset_name=name, overwrite=overwrite, report=report)
+    with progress_bar("encoding the gallery") as progress:
+        result = run(models, dataset, out, options, dataset_name=name, overwrite=overwrite, progress=progress)
     document = {
         "page": str(result.page),
         "queries": result.n_queries,

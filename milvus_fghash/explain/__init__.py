@@ -1,1 +1,1 @@
-"""What a model learned, as pictures: where it looks, what it finds, what each bit stands for."""
+"""What a model learned, as a page: where it looks, which photos it finds, what each bit encodes."""

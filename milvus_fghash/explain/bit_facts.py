@@ -1,4 +1,4 @@
-"""What one bit stands for: which photos and classes are on its one side, and which on the other."""
+"""Statistics of one bit: which photos and classes have it on, and which off."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.core.codes import Logits, unpack
-from milvus_fghash.explain.retrieval import Coded
+from milvus_fghash.explain.retrieval import EncodedPhotos
 
 
 @dataclass(frozen=True)
-class ClassShare:
-    """A class, and the share of its photos that are on."""
+class ClassFraction:
+    """A class, and the fraction of its photos that have the bit on."""
 
     label: str
     on: float
@@ -28,32 +28,32 @@ class BitFacts:
 
     Attributes:
         bit: from 0; bit 0 is the first of the code.
-        on: share of the photos that have it on.
-        agreement: share of the photos that are on the side most of their class is on; None without classes.
-        classes: from the most on to the most off; equal shares by their mean bit score, then by name.
-        typical_on: rows of photos that are on, from the highest bit score down.
-        typical_off: rows of photos that are off, from the least up.
-        on_for: classes with more than half of their photos on: those of ``typical_on`` first, then the most on first.
+        on: fraction of the photos that have it on.
+        agreement: fraction of the photos whose bit equals that of most of their class; None without classes.
+        classes: by the fraction on, highest first; equal fractions by their mean bit score, then by name.
+        typical_on: rows of photos with the bit on, from the highest bit score down.
+        typical_off: rows of photos with the bit off, from the lowest bit score up.
+        on_for: classes with more than half of their photos on: those of ``typical_on`` first, then by fraction.
         off_for: classes with more than half of their photos off, likewise.
     """
 
     bit: int
     on: float
     agreement: float | None
-    classes: tuple[ClassShare, ...]
+    classes: tuple[ClassFraction, ...]
     typical_on: tuple[int, ...]
     typical_off: tuple[int, ...]
     on_for: tuple[str, ...]
     off_for: tuple[str, ...]
 
 
-def bit_facts(bit: int, gallery: Coded, ids: Sequence[str], labels: Sequence[str], shown: int) -> BitFacts:
+def bit_facts(bit: int, gallery: EncodedPhotos, ids: Sequence[str], labels: Sequence[str], shown: int) -> BitFacts:
     """Measure one bit.
 
     Args:
-        ids, labels: of all photos of the gallery's list, decoded or not; "" is no class.
-        shown: typical photos of each side. The most extreme of each class come before the second of any, so that a
-            side with many classes shows many; they are then ordered by bit score, equal ones by id.
+        ids, labels: of all photos in the gallery's list, decoded or not; "" is no class.
+        shown: number of typical photos of each side. The most extreme photo of each class comes before the second of
+            any, so that a side with many classes shows many; they are then ordered by bit score, equal ones by id.
     """
     bit_scores = gallery.bit_scores[:, bit]
     on = unpack(gallery.codes, gallery.bit_scores.shape[1])[:, bit]
@@ -71,23 +71,28 @@ def bit_facts(bit: int, gallery: Coded, ids: Sequence[str], labels: Sequence[str
         bit=bit,
         on=float(on.mean()),
         agreement=agreeing / n_labelled if n_labelled else None,
-        classes=tuple(ClassShare(label, shares[label], len(of_class[label])) for label in order),
+        classes=tuple(ClassFraction(label, shares[label], len(of_class[label])) for label in order),
         typical_on=typical_on,
         typical_off=typical_off,
-        on_for=_ahead([labels[row] for row in typical_on], [label for label in order if shares[label] > 0.5]),
-        off_for=_ahead([labels[row] for row in typical_off], [label for label in order[::-1] if shares[label] < 0.5]),
+        on_for=_first([labels[row] for row in typical_on], [label for label in order if shares[label] > 0.5]),
+        off_for=_first([labels[row] for row in typical_off], [label for label in order[::-1] if shares[label] < 0.5]),
     )
 
 
-def _ahead(seen: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
-    """``labels``, those that are ``seen`` first."""
+def _first(seen: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """The ``labels``, those ``seen`` first."""
     return tuple(dict.fromkeys([label for label in seen if label in labels] + list(labels)))
 
 
 def _typical(
-    ranks: Logits, side: NDArray[np.bool_], gallery: Coded, ids: Sequence[str], labels: Sequence[str], shown: int
+    ranks: Logits,
+    side: NDArray[np.bool_],
+    gallery: EncodedPhotos,
+    ids: Sequence[str],
+    labels: Sequence[str],
+    shown: int,
 ) -> tuple[int, ...]:
-    """Rows of one side's most extreme photos; the smallest of ``ranks`` is the most extreme."""
+    """Rows of the most extreme photos of one side, those with the smallest ``ranks``."""
     photos = sorted((ranks[place], ids[row], row) for place, row in enumerate(gallery.rows.tolist()) if side[place])
     turns: dict[str, int] = defaultdict(int)
     turn_of = {}

@@ -1,4 +1,4 @@
-"""A checkpoint: what gradients and maps show of a network. The only file of this part that imports torch."""
+"""A checkpoint: attention, class-activation maps and the erased region. The only file of this folder with torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from milvus_fghash.core.codes import pack
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.explain.attention import READING, attention_views, noted
-from milvus_fghash.explain.html.tags import percent
-from milvus_fghash.explain.model import BATCH, Heat, Model, ModelOutputs, Pixels, View, Views
+from milvus_fghash.explain import attention
+from milvus_fghash.explain.attention import attention_views, noted
+from milvus_fghash.explain.model import BATCH, Heat, Model, ModelOutputs, Pixels, View, Views, percent
 from milvus_fghash.explain.pictures import erased, overlay, positive
 from milvus_fghash.methods import fcaenet
 from milvus_fghash.methods.erasing import erasing_mask, side_of_box
@@ -23,32 +23,32 @@ from milvus_fghash.training.backbones import StagedBackbone
 from milvus_fghash.training.checkpoint import find_checkpoint, load_checkpoint
 from milvus_fghash.training.device import device_named
 
-READINGS = {
-    "attention": READING,
+DESCRIPTIONS = {
+    "attention": attention.DESCRIPTION,
     "code": (
-        "Code: a class-activation map of the whole code. Bright places speak for the bits as they are, the brightest "
-        "of this photo the most; dark ones do nothing for them, or speak for the other side."
+        "A class-activation map (Grad-CAM) of all bits of the code. Bright places support the bits as they are, the "
+        "brightest of this photo the most; dark places do not, or support the opposite bits."
     ),
     "erased": (
-        "Erased: the region that selective region erasing (SREM) takes away, the hottest of the mean feature map. "
-        "The caption says how many bits of the code change when only the rest is seen."
+        "The region that selective region erasing (SREM) removes: where the mean feature map is highest. The caption "
+        "gives the size of the region, and how many bits of the code change without it."
     ),
 }
 BY_BIT_SCORES = (
-    " Of {method}, what speaks for bits is read from their {bit_scores}: its logits are level where it is sure. In a "
-    "doubtful photo a bit can stand against them, and more then speaks for the other side."
+    " For {method} the map explains the {bit_scores} of the bits, because its logits saturate where it is certain. For "
+    "a photo of uncertain class, a bit can differ from the sign of its {bit_scores}."
 )
 
 
 class CheckpointModel(Model):
-    """Attention of the method, Grad-CAM of the code and of single bits, and SREM's region."""
+    """Attention of the method, Grad-CAM of the code and of single bits, and the region that SREM erases."""
 
     kind = "checkpoint"
-    absent = ()
+    unavailable = ()
 
     def __init__(self, path: Path, device: str | None = None) -> None:
         if find_checkpoint(path) is None:
-            raise ConfigError(f"{path} is neither a bundle nor a training; expected a folder that export or train made")
+            raise ConfigError(f"{path} is neither a bundle nor a training; expected a folder made by export or train")
         loaded = load_checkpoint(path)
         state = loaded.state
         self.checkpoint = loaded.path
@@ -58,9 +58,9 @@ class CheckpointModel(Model):
         self.network = loaded.method.to(self.device).requires_grad_(False)
         self.backbone = cast(StagedBackbone, self.network.backbone)
         self.mean, self.bit_scores_name = self.backbone.mean, self.network.bit_scores_name
-        self.readings = dict(READINGS)
+        self.descriptions = dict(DESCRIPTIONS)
         if self.bit_scores_name != Model.bit_scores_name:
-            self.readings["code"] += BY_BIT_SCORES.format(method=self.method, bit_scores=self.bit_scores_name)
+            self.descriptions["code"] += BY_BIT_SCORES.format(method=self.method, bit_scores=self.bit_scores_name)
         self.stage = self._last_common_stage()
         own = self.network.config if isinstance(self.network, fcaenet.Method) else None
         self.srem = own or fcaenet.Config()
@@ -76,22 +76,22 @@ class CheckpointModel(Model):
                 for start in range(0, len(pixels), BATCH)
             ]
             logits, bit_scores = (
-                torch.cat([told(some) for some in features]).float().cpu().numpy()
-                for told in (self.network.head, self.network.bit_scores)
+                torch.cat([compute(some) for some in features]).float().cpu().numpy()
+                for compute in (self.network.head, self.network.bit_scores)
             )
         return ModelOutputs(pack(logits), logits, bit_scores)
 
-    def views(self, photo: Pixels, most_maps: int) -> Views:
+    def views(self, photo: Pixels, max_maps: int) -> Views:
         images = self._images(photo[None])
         with torch.inference_mode():
-            attentions = self.network.attentions(images)[0].float().cpu().numpy()
-            whole = self.network(images)
-        looks = attention_views(photo, attentions, most_maps)
-        signs = torch.where(whole > 0, 1.0, -1.0)
+            maps = self.network.attentions(images)[0].float().cpu().numpy()
+            logits = self.network(images)
+        views = attention_views(photo, maps, max_maps)
+        signs = torch.where(logits > 0, 1.0, -1.0)
         (heat,) = self._activations(images, signs)
         heat = positive(heat)
-        code = View("code", noted("what makes the code", heat), overlay(photo, heat))
-        return Views([*looks.shown, code, self._erased(photo, images, whole)], looks.left_out)
+        code = View("code", noted("what supports the code", heat), overlay(photo, heat))
+        return Views([*views.shown, code, self._erased(photo, images, logits)], views.left_out)
 
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat]:
         images = self._images(pixels)
@@ -104,8 +104,8 @@ class CheckpointModel(Model):
     def _activations(self, images: Tensor, weights: Tensor) -> Any:
         """Grad-CAM (Selvaraju et al., ICCV 2017) of sum_k weights_k score_k, (b, n_bits) -> (b, h, w), not cut at 0.
 
-        A constant makes the map's mean the score itself. With pooled maps and a linear head each place then holds what
-        the head says of that place alone, which is the class-activation map with its bias (Zhou et al., CVPR 2016).
+        A constant makes the mean of the map equal to the score. With pooled maps and a linear head, each place then
+        holds the head's output for that place alone: the class-activation map with its bias (Zhou et al., CVPR 2016).
         """
         with torch.enable_grad(), _cut(self.stage) as cuts:
             scores = (self.network.bit_scores(self.network.features(images)) * weights).sum(dim=1)
@@ -115,7 +115,7 @@ class CheckpointModel(Model):
         return heat.detach().float().cpu().numpy()
 
     def _last_common_stage(self) -> nn.Module:
-        """The deepest stage of the backbone that all of a code goes through; methods may branch off before the last."""
+        """The deepest stage of the backbone on which the whole code depends; methods may branch off before the last."""
         size = self.preprocessing.size
         for stage in reversed(self.backbone.stages):
             images = torch.zeros(1, 3, size, size, device=self.device, requires_grad=True)
@@ -125,14 +125,14 @@ class CheckpointModel(Model):
                     inside, around = torch.autograd.grad(logits.sum(), (cuts[0], images), allow_unused=True)
                     if inside is not None and around is None:
                         return stage
-        raise ConfigError(f"{self.method} does not run its photos through the backbone's stages once each")
+        raise ConfigError(f"{self.method} does not run its photos through the backbone's stages exactly once each")
 
-    def _erased(self, photo: Pixels, images: Tensor, whole: Tensor) -> View:
+    def _erased(self, photo: Pixels, images: Tensor, logits: Tensor) -> View:
         with torch.inference_mode():
             maps, side = self.backbone.maps(images), side_of_box(self.srem.box_size, self.preprocessing.size)
-            rest = self.network(fcaenet.erased(images, maps, self.backbone, self.srem))
+            remaining = self.network(fcaenet.erased(images, maps, self.backbone, self.srem))
             mask = erasing_mask(maps.float(), photo.shape[:2], self.srem.boxes, side, self.srem.box_at)
-        changed = int(((rest > 0) != (whole > 0)).sum())
+        changed = int(((remaining > 0) != (logits > 0)).sum())
         kept = mask[0, 0].bool().cpu().numpy()
         caption = f"{percent(float(1 - kept.mean()))} of the photo; {changed} of {self.bits} bits change"
         colour = (0, 0, 0) if self.srem.erased_to == "black" else self.mean_colour
@@ -145,7 +145,7 @@ class CheckpointModel(Model):
 
 @contextmanager
 def _cut(stage: nn.Module) -> Iterator[list[Tensor]]:
-    """While it lasts, gradients start at what ``stage`` gives; collects that, once for each time it runs."""
+    """Inside, gradients end at the output of ``stage``; collects this output each time the stage runs."""
     cuts: list[Tensor] = []
 
     def restart(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

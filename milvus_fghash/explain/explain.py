@@ -1,4 +1,4 @@
-"""A model and photos -> a folder with a page and its pictures, whole or not at all."""
+"""A model and photos -> a folder with a page and its pictures, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,88 +14,103 @@ from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, read_bounded
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.images import load
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.encoding.decode_stream import Rejected
+from milvus_fghash.encoding.decode_stream import RejectedSource
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.errors import ConfigError, DataError, optional_extra
+from milvus_fghash.explain.album import PHOTOS, Album
 from milvus_fghash.explain.bit_facts import bit_facts
-from milvus_fghash.explain.contents import BitPart, Contents, QueryPart, Shown
-from milvus_fghash.explain.html.page import MARK, page
-from milvus_fghash.explain.html.pictures_folder import PHOTOS, Album
-from milvus_fghash.explain.html.queries import verdict
-from milvus_fghash.explain.model import Model, told_apart
-from milvus_fghash.explain.occlusion import hidden_view
+from milvus_fghash.explain.model import Model, distinct_names
+from milvus_fghash.explain.occlusion import occlusion_view
+from milvus_fghash.explain.page import MARK, BitPart, Contents, ModelPart, QueryPart, ViewFile, page, same_class
 from milvus_fghash.explain.pictures import RIGHT, WRONG, montage, overlay
-from milvus_fghash.explain.queries import Query, drawn, given, part_of
-from milvus_fghash.explain.retrieval import Coded, encode, nearest
+from milvus_fghash.explain.queries import QueryPhoto, named_queries, photos_of_split, sample_queries
+from milvus_fghash.explain.retrieval import EncodedPhotos, encode, nearest
 
 PAGE = "index.html"
-TYPICAL = 6
-"""Photos shown of each side of a bit."""
-FRAMES = {"right": RIGHT, "wrong": WRONG, "": None}
+TYPICAL_PHOTOS = 6
+"""Number of photos shown of each side of a bit."""
+FRAME_COLOURS = {True: RIGHT, False: WRONG, None: None}
 
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """What to show."""
+    """What to show.
+
+    Attributes:
+        query_split: queries are sampled from it.
+        gallery_split: searched for the nearest photos.
+        n_queries: number of sampled queries.
+        images: photos to use as queries instead.
+        k: number of nearest photos of each query.
+        bits: bits to show; None: all.
+        max_maps: number of attention maps of each query, at most.
+    """
 
     query_split: str = "test"
-    """Where queries are drawn from."""
     gallery_split: str = "train"
-    queries: int = 8
-    """Number drawn, where no ``images`` are given."""
+    n_queries: int = 8
     images: tuple[Path, ...] = ()
-    """Photos that ask instead."""
-    hits: int = 10
-    """Nearest photos of each query."""
+    k: int = 10
     bits: tuple[int, ...] | None = None
-    """Bits to show; None: all."""
-    maps: int = 12
-    """Attention maps of each query, at most."""
+    max_maps: int = 12
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What was written."""
+class ExplainResult:
+    """What was written.
+
+    Attributes:
+        page: the HTML file.
+        n_queries: queries on the page.
+        n_gallery: photos of the gallery that could be read.
+        n_bits: bits on the page.
+        rejected: photos that could not be read.
+    """
 
     page: Path
     n_queries: int
     n_gallery: int
     n_bits: int
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[RejectedSource, ...]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A model, its name beside the others, and what it makes of the queries and of the gallery."""
+class EncodedModel:
+    """A model, its name on the page, and its codes of queries and gallery."""
 
     model: Model
     name: str
-    queries: Coded
-    gallery: Coded
+    queries: EncodedPhotos
+    gallery: EncodedPhotos
 
 
 def explain(
     models: Sequence[Model],
     dataset: Dataset,
     out: Path,
-    wanted: ExplainOptions = ExplainOptions(),
+    options: ExplainOptions = ExplainOptions(),
     *,
     dataset_name: str = "the photos",
     overwrite: bool = False,
-    report: Progress = lambda done, total: None,
-) -> Explained:
-    """Write the page of a model, or of two beside each other; the bits are those of the first.
+    progress: Progress = lambda done, total: None,
+) -> ExplainResult:
+    """Write the page of one model, or of two for comparison; the bits are those of the first.
 
     Args:
-        dataset: what the photos are called on the page.
-        report: told while a gallery is encoded: photos done, photos in all.
+        models: one or two, see `open_model`.
+        dataset: the photos.
+        out: new folder for the page.
+        options: what to show.
+        dataset_name: name of the photos on the page.
+        overwrite: replace a page in ``out``.
+        progress: called while a gallery is encoded.
 
     Raises:
-        DataError: when ``out`` is taken, a split is missing, no query or no photo of the gallery can be read, photos
-            change meanwhile, or the disk rejects; nothing is written then.
-        ConfigError: when the first model has no such bit, or stands beside itself.
+        DataError: when ``out`` exists, a split is missing, no query or no gallery photo can be read, photos change
+            meanwhile, or a file cannot be written; nothing is written then.
+        ConfigError: when the first model has no such bit, or both models are the same.
     """
-    reject_taken(out, overwrite)
+    check_target(out, overwrite)
     dataset.keep_apart(out)
     if len({model.folder.resolve() for model in models}) < len(models):
         raise ConfigError(
@@ -103,60 +118,60 @@ def explain(
             "one alone",
             setting="against",
         )
-    bits = tuple(range(models[0].bits)) if wanted.bits is None else wanted.bits
+    bits = tuple(range(models[0].bits)) if options.bits is None else options.bits
     for bit in bits:
         if not 0 <= bit < models[0].bits:
             raise ConfigError(f"{models[0].path} has no bit {bit}; its bits are 0 to {models[0].bits - 1}")
-    gallery, gallery_name = part_of(dataset, wanted.gallery_split, dataset_name)
-    if wanted.images:
-        queries, chosen = given(dataset, wanted.images), "given by name"
+    gallery, gallery_name = photos_of_split(dataset, options.gallery_split, dataset_name)
+    if options.images:
+        queries, queries_name = named_queries(dataset, options.images), "chosen by file name"
     else:
-        asked, asked_name = part_of(dataset, wanted.query_split, dataset_name)
-        queries, chosen = drawn(asked, wanted.queries), f"drawn class by class from {asked_name}"
+        photos, name = photos_of_split(dataset, options.query_split, dataset_name)
+        queries, queries_name = sample_queries(photos, options.n_queries), f"sampled class by class from {name}"
     files = [gallery.file(row) for row in range(len(gallery))]
-    seen = [
-        Seen(
+    encoded = [
+        EncodedModel(
             model,
             name,
-            _some(encode(model, [one.file for one in queries]), "query"),
-            _some(encode(model, files, report), "gallery"),
+            _require_any(encode(model, [query.file for query in queries]), "query"),
+            _require_any(encode(model, files, progress), "gallery"),
         )
-        for model, name in zip(models, told_apart(models), strict=True)
+        for model, name in zip(models, distinct_names(models), strict=True)
     ]
-    for one in seen[1:]:
-        for before, now in ((seen[0].queries, one.queries), (seen[0].gallery, one.gallery)):
+    for one in encoded[1:]:
+        for before, now in ((encoded[0].queries, one.queries), (encoded[0].gallery, one.gallery)):
             if not np.array_equal(before.rows, now.rows):
-                raise DataError("photos came or went while they were read; try again")
+                raise DataError("photos were added or removed while they were read; try again")
     try:
         with atomic_path(out.resolve()) as folder:
             (folder / PHOTOS).mkdir(parents=True)
             album = Album(folder, gallery, models[0].preprocessing)
             contents = Contents(
                 models=models,
-                names=[one.name for one in seen],
+                names=[one.name for one in encoded],
                 gallery=gallery,
-                n_gallery=len(seen[0].gallery.rows),
+                n_gallery=len(encoded[0].gallery.rows),
                 gallery_name=gallery_name,
-                queries_name=chosen,
+                queries_name=queries_name,
                 queries=[
-                    _query_part(album, seen, place, queries[row], bits, wanted)
-                    for place, row in enumerate(seen[0].queries.rows)
+                    _query_part(album, encoded, index, queries[row], bits, options)
+                    for index, row in enumerate(encoded[0].queries.rows)
                 ],
-                bits=[_bit_part(album, seen[0], bit) for bit in bits],
-                photos=album.photos,
-                rejected=(*seen[0].queries.rejected, *seen[0].gallery.rejected),
+                bits=[_bit_part(album, encoded[0], bit) for bit in bits],
+                thumbnails=album.thumbnails,
+                rejected=(*encoded[0].queries.rejected, *encoded[0].gallery.rejected),
             )
             (folder / PAGE).write_bytes(page(contents))
     except OSError as error:
         raise DataError(f"cannot write {out}: {error.strerror}") from error
-    return Explained(out / PAGE, len(contents.queries), contents.n_gallery, len(bits), tuple(contents.rejected))
+    return ExplainResult(out / PAGE, len(contents.queries), contents.n_gallery, len(bits), tuple(contents.rejected))
 
 
-def reject_taken(out: Path, overwrite: bool) -> None:
+def check_target(out: Path, overwrite: bool) -> None:
     """Reject a folder where no page may be written.
 
     Raises:
-        DataError: when something stands there, or with ``overwrite`` something that is no such page.
+        DataError: when the path exists, or with ``overwrite`` holds anything but such a page.
     """
     if not out.exists():
         return
@@ -164,68 +179,73 @@ def reject_taken(out: Path, overwrite: bool) -> None:
         raise DataError(f"{out} exists; choose another folder, or overwrite it", setting="overwrite")
     ours = (out / PAGE).is_file() and MARK.encode() in read_bounded(out / PAGE, MAX_LIST_BYTES)
     if not ours or any(file.suffix != ".png" and file.name not in (PAGE, PHOTOS) for file in out.iterdir()):
-        raise DataError(f"{out} holds something else than a page of explain, so it is not overwritten")
+        raise DataError(
+            f"{out} holds files that explain did not write, so it is not overwritten; choose another folder"
+        )
 
 
-def _some(coded: Coded, role: str) -> Coded:
-    if not len(coded.rows):
-        first = coded.rejected[0]
-        named = first.message if first.path in first.message else f"{first.path}: {first.message}"
-        raise DataError(f"none of the {len(coded.rejected)} {role} photos can be read; the first: {named}")
-    return coded
+def _require_any(encoded: EncodedPhotos, role: str) -> EncodedPhotos:
+    if not len(encoded.rows):
+        first = encoded.rejected[0]
+        message = first.message if first.path in first.message else f"{first.path}: {first.message}"
+        raise DataError(f"none of the {len(encoded.rejected)} {role} photos can be read; the first: {message}")
+    return encoded
 
 
 def _query_part(
-    album: Album, seen: Sequence[Seen], place: int, query: Query, bits: Sequence[int], wanted: ExplainOptions
+    album: Album,
+    encoded: Sequence[EncodedModel],
+    index: int,
+    query: QueryPhoto,
+    bits: Sequence[int],
+    options: ExplainOptions,
 ) -> QueryPart:
-    name = f"query-{place + 1:02d}"
+    name = f"query-{index + 1:02d}"
     labels = album.gallery.labels
-    in_common = set.intersection(*(set(one.model.readings) for one in seen))
-    views, left_out, found = [], [], []
-    for letter, one in zip("ab", seen, strict=False):
+    in_common = set.intersection(*(set(one.model.descriptions) for one in encoded))
+    parts = []
+    for letter, one in zip("ab", encoded, strict=False):
         pixels = load(query.file, one.model.preprocessing)
-        seen_as = one.model.views(pixels, wanted.maps)
-        # A bundle without attention shows nothing that a checkpoint does; what it shows needs answers alone
-        added = [] if in_common or "hidden" in one.model.readings else [hidden_view(one.model, pixels)]
-        views.append(
-            [
-                Shown(album.picture(f"{name}-{letter}{number}-{view.kind}", view.picture), view.kind, view.caption)
-                for number, view in enumerate([*seen_as.shown, *added], 1)
-            ]
+        views = one.model.views(pixels, options.max_maps)
+        # A checkpoint has no view in common with a bundle without attention; occlusion works for both.
+        added = [] if in_common or "occlusion" in one.model.descriptions else [occlusion_view(one.model, pixels)]
+        parts.append(
+            ModelPart(
+                [
+                    ViewFile(
+                        album.picture(f"{name}-{letter}{number}-{view.kind}", view.picture), view.kind, view.caption
+                    )
+                    for number, view in enumerate([*views.shown, *added], 1)
+                ],
+                views.left_out,
+                nearest(one.queries.codes[[index]], one.gallery, album.gallery.ids, options.k, query.id),
+            )
         )
-        left_out.append(seen_as.left_out)
-        found.append(nearest(one.queries.codes[[place]], one.gallery, album.gallery.ids, wanted.hits, query.id))
     photo = load(query.file, album.preprocessing)
     rows = [
-        [(photo, None), *((album.photo(hit.row), FRAMES[verdict(query.label, labels[hit.row])]) for hit in one.hits)]
-        for one in found
+        [(photo, None), *((album.photo(row), FRAME_COLOURS[same_class(query.label, labels[row])]) for row in found)]
+        for found in ([neighbour.row for neighbour in part.neighbours.photos] for part in parts)
     ]
-    return QueryPart(
-        query=query,
-        photo=album.picture(f"{name}-photo", photo),
-        views=views,
-        left_out=left_out,
-        found=found,
-        picture=album.picture(f"{name}-found", montage(rows, apart=True, names=[one.name for one in seen])),
-    )
+    sheet = montage(rows, first_apart=True, names=[one.name for one in encoded])
+    return QueryPart(query, album.picture(f"{name}-photo", photo), parts, album.picture(f"{name}-nearest", sheet))
 
 
-def _bit_part(album: Album, seen: Seen, bit: int) -> BitPart:
-    facts = bit_facts(bit, seen.gallery, album.gallery.ids, album.gallery.labels, TYPICAL)
+def _bit_part(album: Album, encoded: EncodedModel, bit: int) -> BitPart:
+    facts = bit_facts(bit, encoded.gallery, album.gallery.ids, album.gallery.labels, TYPICAL_PHOTOS)
     rows = (*facts.typical_on, *facts.typical_off)
     photos = {row: album.photo(row) for row in rows}
-    heats = seen.model.bit_heat(np.stack([photos[row] for row in rows]), bit) or ()
+    heats = encoded.model.bit_heat(np.stack([photos[row] for row in rows]), bit) or ()
     overlays = {row: overlay(photos[row], heat) for row, heat in zip(rows, heats, strict=False)}
     name = f"bit-{bit:03d}"
     sides = [
-        [(shown[row], None) for row in side if row in shown]
+        [(pictures[row], None) for row in side if row in pictures]
         for side in (facts.typical_on, facts.typical_off)
-        for shown in (photos, overlays)
+        for pictures in (photos, overlays)
     ]
     return BitPart(
         facts=facts,
-        heats={row: album.small(f"{name}-{row}", one) for row, one in overlays.items()},
-        picture=album.picture(name, montage([side for side in sides if side])),
+        heats={row: album.thumbnail(f"{name}-{row}", picture) for row, picture in overlays.items()},
+        montage=album.picture(name, montage([side for side in sides if side])),
     )
 
 
@@ -237,16 +257,18 @@ def open_model(
     encode_timeout: float = ENCODE_TIMEOUT,
     device: str | None = None,
 ) -> Model:
-    """A bundle's folder, or that of a checkpoint or a training.
+    """Open a bundle, a checkpoint or a training.
 
     Args:
-        provider, threads: of ONNX Runtime, for a bundle.
+        path: the folder.
+        provider: ONNX Runtime provider, for a bundle.
+        threads: number of threads of ONNX Runtime, for a bundle.
         encode_timeout: seconds for a batch of photos, for a bundle.
-        device: of torch, for a checkpoint; default: `cuda` if there is one.
+        device: torch device, for a checkpoint; default: `cuda` if there is one.
 
     Raises:
         BundleError, ConfigError, TrainingError: when it cannot be read.
-        MissingExtra: for a checkpoint without torch, a bundle without ONNX Runtime.
+        MissingExtra: for a checkpoint without torch, or a bundle without ONNX Runtime.
     """
     if is_bundle(path):
         from milvus_fghash.explain.bundle_model import BundleModel

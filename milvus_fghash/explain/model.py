@@ -1,4 +1,4 @@
-"""What a page needs of a model, be it a checkpoint or a bundle."""
+"""What a page needs of a model, whether a checkpoint or a bundle."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ BATCH = 8
 
 
 class ModelOutputs(NamedTuple):
-    """What a model says of n photos.
+    """The outputs of a model for n photos.
 
     Attributes:
         codes: (n, n_bytes).
-        logits: (n, n_bits), the numbers they are the signs of.
+        logits: (n, n_bits); their signs are the code.
         bit_scores: (n, n_bits), how strongly each bit is on: the logits, or what `Model.bit_scores_name` names.
     """
 
@@ -39,11 +39,11 @@ class ModelOutputs(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """One picture over a photo.
+    """One picture computed from a photo.
 
     Attributes:
-        kind: a key of the model's `readings`.
-        caption: what is to be said of this one.
+        kind: a key of the model's `descriptions`.
+        caption: describes this picture.
         picture: (size, size, 3).
     """
 
@@ -54,11 +54,11 @@ class View:
 
 @dataclass(frozen=True)
 class Views:
-    """What is shown over one photo.
+    """The pictures computed from one photo.
 
     Attributes:
-        shown: in the order of the model's `readings`.
-        left_out: a sentence on maps that are not among them and the options that show them, or "".
+        shown: in the order of the model's `descriptions`.
+        left_out: a sentence on attention maps that are not among them, or "".
     """
 
     shown: list[View]
@@ -66,7 +66,7 @@ class Views:
 
 
 class Model(ABC):
-    """Codes of photos, and whatever this kind of model can show of where they come from."""
+    """Codes of photos, and the views that this kind of model can compute."""
 
     path: Path
     kind: str
@@ -76,13 +76,13 @@ class Model(ABC):
     lineage: str
     preprocessing: Preprocessing
     mean: Sequence[float]
-    """Per channel, of RGB pixels in [0, 1]; what is hidden or erased has this colour."""
+    """Per channel, of RGB pixels in [0, 1]; covered or erased places have this colour."""
     bit_scores_name: str = "logits"
-    """By what photos are ordered and bits explained, in a word for people."""
-    readings: Mapping[str, str]
+    """What the bit scores are, in a word for people."""
+    descriptions: Mapping[str, str]
     """Kind of view -> how to read it, in the order of the views."""
-    absent: Sequence[str]
-    """What this kind of model cannot show, and why; each goes on a sentence that begins "Not shown of NAME: "."""
+    unavailable: Sequence[str]
+    """What this kind of model cannot show, each with the reason in parentheses."""
 
     @property
     def name(self) -> str:
@@ -91,34 +91,30 @@ class Model(ABC):
 
     @property
     def folder(self) -> Path:
-        """Where it lies: ``path``, or a checkpoint below it."""
+        """The folder of the weights: ``path``, or a checkpoint below it."""
         return self.path
 
     @property
     def mean_colour(self) -> tuple[int, int, int]:
-        """As a pixel."""
+        """The mean as a pixel."""
         red, green, blue = (round(255 * min(max(value, 0), 1)) for value in self.mean)
         return red, green, blue
 
     @abstractmethod
     def run(self, pixels: Pixels) -> ModelOutputs:
-        """Of photos, (n, size, size, 3)."""
+        """Encode photos, (n, size, size, 3)."""
 
     @abstractmethod
-    def views(self, photo: Pixels, most_maps: int) -> Views:
-        """Pictures of one photo, (size, size, 3).
-
-        Args:
-            most_maps: attention maps shown at most.
-        """
+    def views(self, photo: Pixels, max_maps: int) -> Views:
+        """Pictures of one photo, (size, size, 3), with at most ``max_maps`` attention maps."""
 
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat] | None:
-        """For each photo, what holds this bit on its side; None if this kind of model cannot say."""
+        """For each photo, where the model finds the bit's side; None if this kind of model cannot tell."""
         return None
 
 
-def told_apart(models: Sequence[Model]) -> list[str]:
-    """What models are called beside each other: those of one name by the shortest ends of their paths that differ.
+def distinct_names(models: Sequence[Model]) -> list[str]:
+    """Names of models on one page: equal ones get the shortest ends of their paths that differ.
 
     The paths must differ.
     """
@@ -129,3 +125,12 @@ def told_apart(models: Sequence[Model]) -> list[str]:
     depths = range(1, max(map(len, paths)) + 1)
     depth = next(depth for depth in depths if len({parts[-depth:] for parts in paths}) == len(paths))
     return [f"{name}, {Path(*parts[-depth:])}" for name, parts in zip(names, paths, strict=True)]
+
+
+def percent(share: float) -> str:
+    """A share of 0 to 1; only exact values are called 0% or 100%.
+
+    >>> percent(0.466), percent(0.999), percent(0.001), percent(1.0)
+    ('47%', '99%', '1%', '100%')
+    """
+    return f"{round(100 * share) if share in (0, 1) else min(max(round(100 * share), 1), 99)}%"

@@ -1,4 +1,4 @@
-"""What of a photo the code rests on, found by hiding parts of it: for any model that answers, without gradients."""
+"""Occlusion: which places of a photo its code depends on, found by covering them. For any model, without gradients."""
 
 from __future__ import annotations
 
@@ -7,41 +7,44 @@ import numpy as np
 from milvus_fghash.explain.model import Heat, Model, Pixels, View
 from milvus_fghash.explain.pictures import overlay, positive
 
-PARTS = 8
-"""A square that hides is two of so many parts of a photo's side wide, and moves by one."""
+STEPS = 8
+"""A square is two steps wide and moves by one; this many steps make the photo's side."""
 
-OCCLUSION = (
-    "Hidden: occlusion. Squares of a quarter of the photo's side were painted over in the mean colour, one after the "
-    "other. The logits lose most by bright places: the code rests on them. Dark ones do not matter, or speak against "
-    "the code. Each map is scaled by itself, so that the brightest place can stand for much or for little: the caption "
-    "says what the worst square costs, at 100 % the logits no longer speak for the code, and how many bits it turns."
+DESCRIPTION = (
+    "Squares of a quarter of the photo's side are covered with the mean colour, one at a time. Bright places are those "
+    "the code depends on: covering them weakens its logits most. Dark places do not matter, or weaken the code "
+    "themselves. Each map is scaled to its own maximum, so the caption gives the effect of the most important square: "
+    "how much of the logits' strength it takes (at 100% they no longer support the code) and how many bits it flips."
 )
 
 
-def hidden_view(model: Model, photo: Pixels) -> View:
-    """The map over a photo, and what its worst square does."""
-    heat, worst, turned = occlusion(model, photo)
-    cost = f"{round(100 * worst)}\N{NO-BREAK SPACE}%"
-    caption = f"the worst square costs {cost}, turns {turned} of {model.bits} bits"
-    return View("hidden", caption if worst > 0 else "no single square matters", overlay(photo, heat))
+def occlusion_view(model: Model, photo: Pixels) -> View:
+    """The map over a photo, with the effect of the most important square in its caption."""
+    heat, loss, flipped = occlusion(model, photo)
+    caption = f"the most important square takes {round(100 * loss)}%, flips {flipped} of {model.bits} bits"
+    return View("occlusion", caption if loss > 0 else "no single square matters", overlay(photo, heat))
 
 
 def occlusion(model: Model, photo: Pixels) -> tuple[Heat, float, int]:
-    """Mean loss of the squares over each pixel, as a share of the highest; loss of the worst, and bits that it turns.
+    """Cover squares of a photo, one at a time.
 
-    The loss of a square is the part of sum |output| that goes when it is hidden: 1 leaves nothing for the code's
-    bits in sum, more speaks for the opposite code.
+    The loss of a square is the fraction of sum |logit| that covering it takes away: at 1 the logits no longer support
+    the code's bits in sum, above 1 they support the opposite code.
+
+    Returns:
+        The mean loss over each pixel's squares, divided by the highest and cut at 0; the loss of the most important
+        square; the number of bits it flips.
     """
     side = len(photo)
-    step = max(1, side // PARTS)
+    step = max(1, side // STEPS)
     starts = sorted({*range(0, side - 2 * step + 1, step), side - 2 * step})
     places = [(slice(top, top + 2 * step), slice(left, left + 2 * step)) for top in starts for left in starts]
-    hidden = np.repeat(photo[None], len(places), axis=0)
-    for one, place in zip(hidden, places, strict=True):
+    covered = np.repeat(photo[None], len(places), axis=0)
+    for one, place in zip(covered, places, strict=True):
         one[place] = model.mean_colour
-    (whole,), logits = model.run(photo[None]).logits, model.run(hidden).logits
-    signs = np.where(whole > 0, 1.0, -1.0)
-    strength = float(np.abs(whole).sum())
+    (original,), logits = model.run(photo[None]).logits, model.run(covered).logits
+    signs = np.where(original > 0, 1.0, -1.0)
+    strength = float(np.abs(original).sum())
     if strength == 0:
         return np.zeros((side, side)), 0.0, 0
     losses = 1 - logits @ signs / strength
@@ -50,5 +53,5 @@ def occlusion(model: Model, photo: Pixels) -> tuple[Heat, float, int]:
         total[place] += loss
         times[place] += 1
     worst = int(losses.argmax())
-    turned = int(((logits[worst] > 0) != (whole > 0)).sum())
-    return positive(total / times), float(losses[worst]), turned
+    flipped = int(((logits[worst] > 0) != (original > 0)).sum())
+    return positive(total / times), float(losses[worst]), flipped

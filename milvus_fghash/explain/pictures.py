@@ -1,4 +1,4 @@
-"""Arrays -> pictures: heat laid over a photo, an erased region, frames, photos side by side. NumPy and Pillow."""
+"""Pictures: a heat map over a photo, an erased region, photos with frames side by side. NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from milvus_fghash.explain.model import Heat, Pixels
 
 RIGHT: Final = (26, 152, 80)
 WRONG: Final = (215, 48, 39)
-"""Frames of hits, in the colours of the search page."""
+"""Frames of the nearest photos, of the query's class and of another."""
 OUTLINE: Final = (230, 30, 30)
 SCALE: Final = ((20, 11, 53), (120, 28, 109), (207, 68, 70), (251, 155, 6), (252, 255, 164))
-"""Cold to hot in even steps; brightness rises all the way, so that it reads in grey and with any colour vision."""
+"""Low to high in even steps; brightness always rises, so that it reads in grey and with any colour vision."""
 TILE: Final = 128
-"""Side of a photo in a picture of several, in pixels."""
-LETTERS: Final = 16
-"""Height of letters in such a picture, in pixels."""
+"""Side of a photo in a montage, in pixels."""
+FONT_SIZE: Final = 16
+"""Height of the text in a montage, in pixels."""
 
 
 def stretched(heat: NDArray[np.floating[Any]]) -> Heat:
-    """To [0, 1]; a constant map has no hot place and gives zeros.
+    """Scaled to [0, 1]; a constant map gives zeros.
 
     >>> stretched(np.array([[1.0, 3.0]])), stretched(np.array([[2.0, 2.0]]))
     (array([[0., 1.]]), array([[0., 0.]]))
@@ -37,13 +37,13 @@ def stretched(heat: NDArray[np.floating[Any]]) -> Heat:
 
 
 def positive(heat: NDArray[np.floating[Any]]) -> Heat:
-    """What is above 0, as a share of the highest value; zeros where nothing is."""
+    """Values above 0 as fractions of the highest; zeros if there are none."""
     highest = heat.max()
     return np.maximum(heat, 0) / highest if highest > 0 else np.zeros_like(heat)
 
 
 def overlay(photo: Pixels, heat: Heat) -> Pixels:
-    """(size, size, 3) with ``heat`` laid over it: the photo's brightness below, the heat's colour above."""
+    """(size, size, 3): the photo in grey, tinted with the colours of ``heat``."""
     side = photo.shape[:2][::-1]
     smooth = Image.fromarray(np.asarray(heat, np.float32)).resize(side, Image.Resampling.BILINEAR)
     values = np.clip(np.asarray(smooth), 0, 1)
@@ -54,7 +54,7 @@ def overlay(photo: Pixels, heat: Heat) -> Pixels:
 
 
 def erased(photo: Pixels, kept: NDArray[np.bool_], fill: tuple[int, int, int]) -> Pixels:
-    """The photo with what is not ``kept``, (size, size), painted over and outlined."""
+    """The photo, its region that is not ``kept``, (size, size), filled and outlined."""
     picture = np.where(kept[..., None], photo, np.array(fill, np.uint8))
     inside = ~kept
     padded = np.pad(inside, 2)
@@ -68,21 +68,21 @@ def erased(photo: Pixels, kept: NDArray[np.bool_], fill: tuple[int, int, int]) -
 
 def montage(
     rows: Sequence[Sequence[tuple[Pixels, tuple[int, int, int] | None]]],
-    apart: bool = False,
+    first_apart: bool = False,
     names: Sequence[str] = (),
 ) -> Image.Image:
-    """Photos side by side on white, each with a frame of its colour or none.
+    """Photos side by side on white, each with a frame of a colour or none.
 
     Args:
-        apart: the first of each row is.
-        names: of the rows, written above them; empty: none. Letters that the font lacks are empty boxes.
+        first_apart: leave a wider gap after the first photo of each row.
+        names: written above the rows; empty: none. Letters that the font lacks are empty boxes.
     """
-    gap, frame, font = 8, 5, ImageFont.load_default(LETTERS)
-    lead = 2 * gap if apart else 0
+    gap, frame, font = 8, 5, ImageFont.load_default(FONT_SIZE)
+    lead = 2 * gap if first_apart else 0
     step = TILE + 2 * frame + gap
-    # Names hold parts of paths: any character, also line breaks and bytes that are no UTF-8
+    # Names contain parts of paths: any character, even line breaks and bytes that are not UTF-8
     lines = [printable(" ".join(name.split())) for name in names]
-    above = LETTERS + gap if lines else 0
+    above = FONT_SIZE + gap if lines else 0
     photos_end = max(len(row) for row in rows) * step + lead
     width = max([photos_end, *(gap + math.ceil(font.getlength(line)) for line in lines)]) + gap
     sheet = Image.new("RGB", (width, len(rows) * (step + above) + gap), "white")

@@ -1,4 +1,4 @@
-"""What a query finds: the nearest photos of the gallery, as Milvus would order them, without Milvus."""
+"""Codes of photos, and the nearest photos of a code: as Milvus would order them, without Milvus."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from milvus_fghash.explain.model import BATCH, Model
 
 
 @dataclass(frozen=True)
-class Coded:
-    """Photos of a list that could be decoded.
+class EncodedPhotos:
+    """The photos of a list that could be decoded, with their codes.
 
     Attributes:
-        rows: (n_kept,) their positions in the list.
-        codes: (n_kept, n_bytes).
-        bit_scores: (n_kept, n_bits), how strongly each bit is on.
-        rejected: the others.
+        rows: (n,) their positions in the list.
+        codes: (n, n_bytes).
+        bit_scores: (n, n_bits), how strongly each bit is on.
+        rejected: the photos that could not be decoded.
     """
 
     rows: NDArray[np.int64]
@@ -35,51 +35,51 @@ class Coded:
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A photo that was found: its row in the gallery, and the number of bits that differ."""
+class Neighbour:
+    """A photo near a query: its row in the gallery, and the number of bits that differ."""
 
     row: int
     distance: int
 
 
 @dataclass(frozen=True)
-class Retrieved:
+class Neighbours:
     """The nearest photos of one query.
 
     Attributes:
-        hits: by distance, then by id.
-        cut: photos left out that are as near as the last hit.
+        photos: ordered by distance, then by id.
+        ties_left_out: number of photos left out that are as near as the last one.
     """
 
-    hits: tuple[Hit, ...]
-    cut: int
+    photos: tuple[Neighbour, ...]
+    ties_left_out: int
 
 
-def encode(model: Model, files: Sequence[Path], report: Progress = lambda done, total: None) -> Coded:
-    """Files -> codes and bit scores of a model; those that cannot be decoded are listed, not raised."""
+def encode(model: Model, files: Sequence[Path], progress: Progress = lambda done, total: None) -> EncodedPhotos:
+    """Encode files; those that cannot be decoded are listed, not raised."""
     rejected: list[RejectedSource] = []
     rows: list[int] = []
     codes = [np.zeros((0, code_bytes(model.bits)), np.uint8)]
     bit_scores = [np.zeros((0, model.bits), np.float32)]
     with closing(decode(files, model.preprocessing, DecodeOptions().for_photos(len(files)))) as decoded:
         for photos in batches(decoded, BATCH, rejected.append):
-            answers = model.run(np.stack([photo.pixels for photo in photos]))
-            codes.append(answers.codes)
-            bit_scores.append(answers.bit_scores)
+            outputs = model.run(np.stack([photo.pixels for photo in photos]))
+            codes.append(outputs.codes)
+            bit_scores.append(outputs.bit_scores)
             rows.extend(photo.row for photo in photos)
-            report(len(rows) + len(rejected), len(files))
-    return Coded(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(bit_scores), tuple(rejected))
+            progress(len(rows) + len(rejected), len(files))
+    return EncodedPhotos(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(bit_scores), tuple(rejected))
 
 
-def nearest(query: Codes, gallery: Coded, ids: Sequence[str], k: int, itself: str | None = None) -> Retrieved:
+def nearest(query: Codes, gallery: EncodedPhotos, ids: Sequence[str], k: int, own_id: str | None = None) -> Neighbours:
     """The ``k`` nearest photos of a gallery to one code, (1, n_bytes).
 
     Args:
-        ids: of all photos of the gallery's list, decoded or not.
-        itself: id of the query's own photo, which is left out.
+        ids: of all photos in the gallery's list, decoded or not.
+        own_id: id of the query's own photo, which is left out.
     """
     distances = hamming(query, gallery.codes)[0]
-    hits = sorted((int(distance), ids[row], int(row)) for distance, row in zip(distances, gallery.rows, strict=True))
-    others = [Hit(row, distance) for distance, key, row in hits if key != itself]
+    ranked = sorted((int(distance), ids[row], int(row)) for distance, row in zip(distances, gallery.rows, strict=True))
+    others = [Neighbour(row, distance) for distance, key, row in ranked if key != own_id]
     last = others[:k][-1].distance if others else 0
-    return Retrieved(tuple(others[:k]), sum(hit.distance == last for hit in others[k:]))
+    return Neighbours(tuple(others[:k]), sum(other.distance == last for other in others[k:]))

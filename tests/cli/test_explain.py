@@ -10,7 +10,7 @@ import click
 import pytest
 
 from milvus_fghash.cli import main
-from milvus_fghash.explain.explain import Explained, ExplainOptions
+from milvus_fghash.explain.explain import ExplainOptions, ExplainResult
 from tests.helpers.commands import GOLDEN, Run
 from tests.helpers.planted_models import Page
 
@@ -25,15 +25,15 @@ def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) ->
     page = Page((tmp_path / document["page"]).read_text(encoding="utf-8"))
     assert list(page.sections) == ["query-1", "query-2", "query-3", "bit-7", "bit-2"]
     assert [len(group) for group in page.sections["query-1"].groups] == [3, 4]
-    assert "24 photos of 4 classes: the split 'train' of folder birds" in page.text
+    assert "24 photos of 4 classes: split 'train' of folder birds" in page.text
 
 
 def test_what_is_asked_for_is_what_is_shown(run: Run, birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[ExplainOptions] = []
 
-    def write(models: object, dataset: object, out: Path, wanted: ExplainOptions, **_: object) -> Explained:
-        asked.append(wanted)
-        return Explained(out, 0, 0, 0, ())
+    def write(models: object, dataset: object, out: Path, options: ExplainOptions, **_: object) -> ExplainResult:
+        asked.append(options)
+        return ExplainResult(out, 0, 0, 0, ())
 
     monkeypatch.setattr("milvus_fghash.explain.explain.explain", write)
     words = ["--query-split", "a", "--gallery-split", "b", "--queries", "3", "-k", "4", "--bits-shown", "5"]

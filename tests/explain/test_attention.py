@@ -12,16 +12,16 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("maps", "most", "captions", "left_out"),
+    ("maps", "max_maps", "captions", "left_out"),
     [
-        (1, 12, ["where it looks"], ""),
+        (1, 12, ["where the network looks"], ""),
         (3, 12, ["part 1 of 3", "part 2 of 3", "part 3 of 3"], ""),
         (3, 2, ["part 1 of 3", "part 2 of 3"],
          "2 of 3 attention maps are shown."),
     ],
 )  # fmt: skip
-def test_maps_that_are_not_shown_are_told_of(maps: int, most: int, captions: list[str], left_out: str) -> None:
-    views = attention_views(PHOTO, np.random.default_rng(1).random((maps, 4, 4)), most)
+def test_maps_that_are_not_shown_are_told_of(maps: int, max_maps: int, captions: list[str], left_out: str) -> None:
+    views = attention_views(PHOTO, np.random.default_rng(1).random((maps, 4, 4)), max_maps)
     assert [view.caption for view in views.shown] == captions
     assert {view.kind for view in views.shown} == {"attention"}
     assert views.left_out == left_out

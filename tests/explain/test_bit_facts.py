@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 
 from milvus_fghash.core.codes import pack
-from milvus_fghash.explain.bit_facts import bit_facts
-from milvus_fghash.explain.html.bits import sides
-from milvus_fghash.explain.retrieval import Coded
+from milvus_fghash.explain.bit_facts import BitFacts, bit_facts
+from milvus_fghash.explain.page import side_title
+from milvus_fghash.explain.retrieval import EncodedPhotos
 
 IDS = ("7", "10", "9", "a", "b", "c", "d", "e")
 LABELS = ("robin", "robin", "robin", "wren", "wren", "gull", "gull", "gull")
 
 
-def coded(column: list[float], rows: list[int] | None = None, bit_scores: list[float] | None = None) -> Coded:
+def coded(column: list[float], rows: list[int] | None = None, bit_scores: list[float] | None = None) -> EncodedPhotos:
     """A gallery in which bit 3 of 8 has these logits, and ``bit_scores`` if it is another; the other bits are off."""
     logits, told = np.full((2, len(column), 8), -1.0)
     logits[:, 3], told[:, 3] = column, bit_scores or column
-    return Coded(np.array(rows if rows is not None else range(len(column))), pack(logits), told, ())
+    return EncodedPhotos(np.array(rows if rows is not None else range(len(column))), pack(logits), told, ())
+
+
+def titles(facts: BitFacts) -> tuple[str, str]:
+    return side_title(facts, "on"), side_title(facts, "off")
 
 
 def test_a_bit_that_is_on_for_one_class() -> None:
@@ -31,7 +35,7 @@ def test_a_bit_that_is_on_for_one_class() -> None:
         ("gull", 0.0, 3),
     ]
     assert (facts.on_for, facts.off_for) == (("robin",), ("gull", "wren"))
-    assert sides(facts) == "on for robin / off for gull, wren"
+    assert titles(facts) == ("On for robin", "Off for gull, wren")
 
 
 def test_each_class_shows_one_photo_before_any_shows_two() -> None:
@@ -75,17 +79,19 @@ def test_the_title_begins_with_the_classes_of_the_photos_below_it() -> None:
     assert facts.on_for == ("robin", "wren", "gull")
 
 
-@pytest.mark.parametrize(("column", "said"), [([1.0] * 8, "always on"), ([-1.0] * 8, "always off")])
-def test_a_dead_bit(column: list[float], said: str) -> None:
+@pytest.mark.parametrize(
+    ("column", "said"), [([1.0] * 8, ("Always on", "Never off")), ([-1.0] * 8, ("Never on", "Always off"))]
+)
+def test_a_dead_bit(column: list[float], said: tuple[str, str]) -> None:
     facts = bit_facts(3, coded(column), IDS, LABELS, shown=6)
-    assert sides(facts) == said
+    assert titles(facts) == said
     assert min(len(facts.typical_on), len(facts.typical_off)) == 0
 
 
 def test_without_classes_there_is_nothing_to_agree_on() -> None:
     facts = bit_facts(3, coded([1, 1, -1, -1, -1, -1, -1, -1]), IDS, ("",) * 8, shown=1)
     assert (facts.agreement, facts.classes) == (None, ())
-    assert sides(facts) == "on in 25\xa0% of the photos"
+    assert titles(facts) == ("On in 25% of the photos", "Off in 75% of the photos")
 
 
 def test_rejected_photos_are_skipped_not_shifted() -> None:
@@ -99,4 +105,4 @@ def test_rejected_photos_are_skipped_not_shifted() -> None:
 def test_a_long_side_names_three_classes_and_counts_the_rest() -> None:
     labels = tuple("abcdefgh")
     facts = bit_facts(3, coded([8, 7, 6, 5, 4, 3, 2, -1]), IDS, labels, shown=2)
-    assert sides(facts) == "on for a, b, c and 4 more / off for h"
+    assert titles(facts) == ("On for a, b, c and 4 more", "Off for h")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from milvus_fghash.explain.explain import ExplainOptions, explain
 from milvus_fghash.explain.model import Pixels
 from milvus_fghash.explain.pictures import overlay, positive
 from milvus_fghash.methods import baseline, kinhash
-from tests.helpers.planted_models import PHOTOS, Page, Planted, captions, explained, signs_of
+from tests.helpers.planted_models import PHOTOS, Page, Planted, explained, signs_of
 from tests.helpers.quick_training import BITS, Make
 from tests.helpers.small_method import batch, made
 
@@ -77,7 +76,7 @@ def test_what_makes_the_code_of_a_method_whose_logits_saturate_is_its_bit_scores
     torch.testing.assert_close(heat, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
     for photo, one in zip(photos[:4], expected.numpy(), strict=True):
         view = next(view for view in sure.views(photo, 12).shown if view.kind == "code")
-        assert view.caption == "what makes the code"
+        assert view.caption == "what supports the code"
         assert np.ptp(positive(one)) > 0.5
         assert np.abs(view.picture.astype(int) - overlay(photo, positive(one))).max() <= 4
     for bit in range(BITS):
@@ -88,15 +87,15 @@ def test_what_makes_the_code_of_a_method_whose_logits_saturate_is_its_bit_scores
 def test_the_page_says_by_what_bits_are_explained(
     sure: CheckpointModel, model: CheckpointModel, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
-    assert "Of kinhash, what speaks for bits is read from their log odds" in sure.readings["code"]
-    assert "read from their" not in model.readings["code"]
-    explain([sure], drawn_birds, tmp_path / "out", ExplainOptions(queries=1, hits=1, bits=(0,)))
+    assert "For kinhash the map explains the log odds of the bits" in sure.descriptions["code"]
+    assert "log odds" not in model.descriptions["code"]
+    explain([sure], drawn_birds, tmp_path / "out", ExplainOptions(n_queries=1, k=1, bits=(0,)))
     text = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8")).text
     assert "the largest and the smallest log odds" in text
-    assert "class-activation map of the bit alone, by its log odds" in text
+    assert "class-activation map of this bit alone, by its log odds" in text
 
 
-def test_photos_of_a_bit_stand_in_the_order_of_its_evidence(dataset: Dataset) -> None:
+def test_photos_of_a_bit_are_ordered_by_its_bit_scores(dataset: Dataset) -> None:
     class Level(Planted):
         bit_scores_name = "<odds>"
 
@@ -105,8 +104,8 @@ def test_photos_of_a_bit_stand_in_the_order_of_its_evidence(dataset: Dataset) ->
             return np.array([1, 3, 2, 5, 4, 9, 9])[: len(logits), None] * np.ones(logits.shape)
 
     _, page = explained(dataset, Level({photo[0]: signs_of(str(photo[4])) for photo in PHOTOS}))
-    files = [re.findall(r"\d+\.png", text)[0] for _, text in captions(page, "bit-0", 0)]
-    assert files == ["13.png", "14.png", "11.png", "12.png", "10.png"]
-    assert "the photos with the largest and the smallest <odds>" in page.text
+    files = [file for figure in page.sections["bit-0"].groups[0] for file in figure.files]
+    assert files == [f"photos/{row}.jpg" for row in (3, 4, 1, 2, 0)]
+    assert "The photos with the largest and the smallest <odds>" in page.text
     _, page = explained(dataset)
-    assert "the photos with the largest and the smallest logits" in page.text
+    assert "The photos with the largest and the smallest logits" in page.text

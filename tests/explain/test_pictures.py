@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from milvus_fghash.explain.pictures import (
-    LETTERS,
+    FONT_SIZE,
     OUTLINE,
     RIGHT,
     SCALE,
@@ -79,7 +79,7 @@ def test_frames_tell_hits_apart() -> None:
 
 def test_the_first_of_a_row_can_stand_apart() -> None:
     row = [(GREY, RIGHT), (GREY, RIGHT), (GREY, RIGHT)]
-    edges = [np.asarray(montage([row], apart=apart))[8 + 2] for apart in (False, True)]
+    edges = [np.asarray(montage([row], first_apart=first_apart))[8 + 2] for first_apart in (False, True)]
     starts = [np.flatnonzero(np.diff((edge == RIGHT).all(axis=1).astype(int)) == 1) + 1 for edge in edges]
     assert np.diff(starts[0]).tolist() == [TILE + 18, TILE + 18]
     assert np.diff(starts[1]).tolist() == [TILE + 34, TILE + 18]
@@ -89,16 +89,16 @@ def test_the_first_of_a_row_can_stand_apart() -> None:
 def test_rows_have_their_names_above_them_and_room_for_long_ones() -> None:
     rows, plain = [[(GREY, RIGHT)], [(GREY, RIGHT)]], np.asarray(montage([[(GREY, RIGHT)]]))
     sheet = np.asarray(montage(rows, names=("one", "another of many words, wider than its photo")))
-    height = LETTERS + 8 + TILE + 18
+    height = FONT_SIZE + 8 + TILE + 18
     assert sheet.shape[0] == 2 * height + 8
     assert sheet.shape[1] > plain.shape[1]
     assert (sheet[:, -8:] == 255).all()
-    words = [sheet[8 + top : 8 + top + LETTERS + 4] for top in (0, height)]
+    words = [sheet[8 + top : 8 + top + FONT_SIZE + 4] for top in (0, height)]
     ends = [np.flatnonzero((line < 128).any(axis=(0, 2))).max() for line in words]
     assert 8 < ends[0] < ends[1]
     assert [ends[1] > plain.shape[1], ends[0] > plain.shape[1]] == [True, False]
     for top in (0, height):
-        np.testing.assert_array_equal(sheet[8 + top + LETTERS + 8 :][: TILE + 10, : plain.shape[1]], plain[8:-8])
+        np.testing.assert_array_equal(sheet[8 + top + FONT_SIZE + 8 :][: TILE + 10, : plain.shape[1]], plain[8:-8])
 
 
 def test_names_of_rows_may_hold_anything() -> None:

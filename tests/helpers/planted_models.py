@@ -13,7 +13,7 @@ from PIL import Image
 from milvus_fghash.core.codes import Logits, pack
 from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.explain.explain import Explained, ExplainOptions, explain
+from milvus_fghash.explain.explain import ExplainOptions, ExplainResult, explain
 from milvus_fghash.explain.model import Heat, Model, ModelOutputs, Pixels, View, Views
 
 SIDE = 16
@@ -38,8 +38,8 @@ class Planted(Model):
     lineage = "ab12"
     preprocessing = Preprocessing(size=SIDE, resize=SIDE)
     mean = (0.5, 0.5, 0.5)
-    readings: Mapping[str, str] = {"attention": "Attention: nowhere in particular."}
-    absent: Sequence[str] = ("Nothing else is known.",)
+    descriptions: Mapping[str, str] = {"attention": "Nowhere in particular."}
+    unavailable: Sequence[str] = ("anything else (it is unknown)",)
 
     def __init__(self, logits: Mapping[int, Sequence[float]], name: str = "planted", heated: bool = False) -> None:
         self.table = {number: np.array(row, np.float32) for number, row in logits.items()}
@@ -54,9 +54,9 @@ class Planted(Model):
         """As of most methods."""
         return logits
 
-    def views(self, photo: Pixels, most_maps: int) -> Views:
-        left_out = f"{most_maps} of 40 <maps>." if most_maps < 40 else ""
-        return Views([View("attention", "where it looks", photo)], left_out)
+    def views(self, photo: Pixels, max_maps: int) -> Views:
+        left_out = f"{max_maps} of 40 <maps>." if max_maps < 40 else ""
+        return Views([View("attention", "where the network looks", photo)], left_out)
 
     def bit_heat(self, pixels: Pixels, bit: int) -> list[Heat] | None:
         return [np.eye(2) for _ in pixels] if self.heated else None
@@ -92,23 +92,23 @@ class Page(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
+        values = {name: value or "" for name, value in attrs}
         self.tags.append(tag)
-        self.loads += [value for name, value in given.items() if name in ("srcset", "action") or name[:2] == "on"]
-        if tag == "section":
-            self._in_section = self.sections[given["id"]] = Section()
-        elif tag == "div" and self._in_section is not None and given.get("class") != "tile":
+        self.loads += [value for name, value in values.items() if name in ("srcset", "action") or name[:2] == "on"]
+        if tag == "section" and values.get("id", "").startswith(("query-", "bit-")):
+            self._in_section = self.sections[values["id"]] = Section()
+        elif tag == "div" and self._in_section is not None and values.get("class") in ("views", "tiles"):
             self._in_section.groups.append([])
         elif tag == "figure" and self._in_section is not None:
-            self._in_section.groups[-1].append(Figure(given["class"]))
+            self._in_section.groups[-1].append(Figure(values.get("class", "")))
             self._in_figure = True
         if tag == "img":
-            self.files.append(given["src"])
-            self.alts.append(given["alt"])
+            self.files.append(values["src"])
+            self.alts.append(values["alt"])
             if self._in_section is not None:
-                self._in_section.groups[-1][-1].files.append(given["src"])
+                self._in_section.groups[-1][-1].files.append(values["src"])
         if tag == "a":
-            self.files += [given["href"]] if given["href"][:1] != "#" else []
+            self.files += [values["href"]] if values["href"][:1] != "#" else []
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "figure":
@@ -146,9 +146,9 @@ def planted(column: int = 4, name: str = "planted", **options: Any) -> Planted:
     return Planted({photo[0]: signs_of(str(photo[column])) for photo in PHOTOS}, name, **options)
 
 
-def explained(dataset: Dataset, *models: Model, **wanted: Any) -> tuple[Explained, Page]:
+def explained(dataset: Dataset, *models: Model, **options: Any) -> tuple[ExplainResult, Page]:
     out = dataset.root.parent / "out"
-    result = explain(models or [planted()], dataset, out, ExplainOptions(**wanted), overwrite=out.exists())
+    result = explain(models or [planted()], dataset, out, ExplainOptions(**options), overwrite=out.exists())
     return result, Page((out / "index.html").read_text(encoding="utf-8"))
 
 

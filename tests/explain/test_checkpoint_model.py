@@ -78,7 +78,7 @@ def test_a_map_that_is_the_same_everywhere_says_so(
 ) -> None:
     monkeypatch.setattr(model.network, "bit_scores", lambda features: 0 * features[:, :BITS] + 1)
     view = next(view for view in model.views(photos[0], 12).shown if view.kind == "code")
-    assert view.caption == "what makes the code, the same everywhere"
+    assert view.caption == "what supports the code, the same everywhere"
 
 
 def test_maps_of_one_photo_do_not_depend_on_the_others(model: CheckpointModel, photos: Pixels) -> None:
@@ -93,7 +93,7 @@ def test_the_mean_map_is_shown_for_methods_without_attention_of_their_own(
     view = model.views(photos[0], 12).shown[0]
     with torch.no_grad():
         mean = model.backbone.maps(model._images(photos[:1])).mean(dim=1)[0].numpy()
-    assert (view.kind, view.caption) == ("attention", "where it looks")
+    assert (view.kind, view.caption) == ("attention", "where the network looks")
     np.testing.assert_array_equal(view.picture, overlay(photos[0], stretched(mean)))
 
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_and_its_bundle_show_the_same_attention_of_each_part(
     assert ours.left_out == theirs.left_out
     assert ours.left_out.startswith("2 of 12 attention maps")
     assert [view.kind for view in ours.shown] == ["attention", "attention", "code", "erased"]
-    assert [view.kind for view in theirs.shown] == ["attention", "attention", "hidden"]
+    assert [view.kind for view in theirs.shown] == ["attention", "attention", "occlusion"]
     with torch.no_grad():
         maps = model.network.attentions(model._images(photos[:1]))[0].numpy()
     for own, other, part in zip(ours.shown[:2], theirs.shown[:2], (0, 1), strict=True):
@@ -129,7 +129,7 @@ def test_the_erased_region_is_the_one_of_training(model: CheckpointModel, photos
     changed = int(((logits > 0) != (rest > 0)).sum())
     assert view.kind == "erased"
     assert view.caption.endswith(f"{changed} of 12 bits change")
-    assert view.caption.startswith(f"{round(100 * float(1 - mask.mean()))}\xa0% of the photo")
+    assert view.caption.startswith(f"{round(100 * float(1 - mask.mean()))}% of the photo")
     np.testing.assert_array_equal(view.picture[mask], photos[0][mask])
     assert (view.picture[~mask] != photos[0][~mask]).any(axis=1).mean() > 0.9
 
@@ -137,7 +137,7 @@ def test_the_erased_region_is_the_one_of_training(model: CheckpointModel, photos
 def test_methods_without_erasing_show_the_region_of_the_paper(make: Make) -> None:
     lsh = make("lsh")
     assert lsh.srem == fcaenet.Config()
-    assert list(lsh.readings) == ["attention", "code", "erased"]
+    assert list(lsh.descriptions) == ["attention", "code", "erased"]
 
 
 class Branches(nn.Module):
@@ -199,7 +199,7 @@ def test_a_device_that_is_not_there_is_one_line(model: CheckpointModel) -> None:
 def test_the_page_of_a_checkpoint_has_all_its_views(
     model: CheckpointModel, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
-    explain([model], drawn_birds, tmp_path / "out", ExplainOptions(queries=2, hits=3, bits=(4,)))
+    explain([model], drawn_birds, tmp_path / "out", ExplainOptions(n_queries=2, k=3, bits=(4,)))
     page = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
     for name in ("query-1", "query-2"):
         maps, found = page.sections[name].groups

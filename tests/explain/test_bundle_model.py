@@ -1,4 +1,4 @@
-"""What a bundle shows, without torch: its attention, and what hiding parts of a photo does."""
+"""What a bundle shows, without torch: its attention, and the effect of covering parts of a photo."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from milvus_fghash.core.codes import pack
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.explain import occlusion as hiding
+from milvus_fghash.explain import occlusion as occlusion_module
 from milvus_fghash.explain.bundle_model import BundleModel
 from milvus_fghash.explain.explain import open_model
 from milvus_fghash.explain.model import ModelOutputs
-from milvus_fghash.explain.occlusion import OCCLUSION, occlusion
+from milvus_fghash.explain.occlusion import DESCRIPTION, occlusion
 from milvus_fghash.explain.pictures import overlay, stretched
 from tests.helpers.small_bundle import SIDE, directions, write_small_bundle
 
@@ -55,24 +55,24 @@ def test_occlusion_against_loops(small: BundleModel) -> None:
     whole = (pixels.reshape(-1, 3).mean(axis=0) - 127.5) @ weights
     signs = np.where(whole > 0, 1, -1)
     losses: dict[tuple[int, int], float] = {}
-    turned: dict[tuple[int, int], int] = {}
+    flipped: dict[tuple[int, int], int] = {}
     for top in range(0, 13, 2):
         for left in range(0, 13, 2):
             covered = pixels.astype(float)
             covered[top : top + 4, left : left + 4] = 128  # the manifest's mean of 0.5
             logits = (covered.reshape(-1, 3).mean(axis=0) - 127.5) @ weights
             losses[top, left] = 1 - float(logits @ signs) / float(np.abs(whole).sum())
-            turned[top, left] = sum((logits > 0) != (whole > 0))
+            flipped[top, left] = sum((logits > 0) != (whole > 0))
     expected = np.zeros((16, 16))
     for y in range(16):
         for x in range(16):
             over = [loss for (top, left), loss in losses.items() if top <= y < top + 4 and left <= x < left + 4]
             expected[y, x] = max(sum(over) / len(over), 0)
-    heat, worst, n_turned = occlusion(small, pixels)
+    heat, worst, n_flipped = occlusion(small, pixels)
     np.testing.assert_allclose(heat, expected / expected.max(), rtol=1e-2, atol=1e-3)
     assert worst == pytest.approx(max(losses.values()), rel=1e-3)
-    assert n_turned == turned[max(losses, key=losses.__getitem__)]
-    assert n_turned not in (0, BITS, min(turned.values()))
+    assert n_flipped == flipped[max(losses, key=losses.__getitem__)]
+    assert n_flipped not in (0, BITS, min(flipped.values()))
 
 
 def test_the_one_place_that_matters_is_the_brightest(small: BundleModel) -> None:
@@ -86,22 +86,22 @@ def test_the_one_place_that_matters_is_the_brightest(small: BundleModel) -> None
 def test_a_photo_without_outputs_has_no_bright_place(small: BundleModel, monkeypatch: pytest.MonkeyPatch) -> None:
     zeros = [ModelOutputs(np.zeros((n, 2), np.uint8), np.zeros((n, BITS)), np.zeros((n, BITS))) for n in range(99)]
     monkeypatch.setattr(type(small), "run", lambda _, pixels: zeros[len(pixels)])
-    heat, worst, turned = occlusion(small, photo())
-    assert (heat.max(), worst, turned) == (0, 0, 0)
+    heat, worst, flipped = occlusion(small, photo())
+    assert (heat.max(), worst, flipped) == (0, 0, 0)
     assert small.views(photo(), 12).shown[0].caption == "no single square matters"
 
 
-def test_the_brightest_place_is_told_in_figures_as_each_map_is_scaled_by_itself(small: BundleModel) -> None:
+def test_the_brightest_place_has_its_effect_in_the_caption_as_each_map_is_scaled_by_itself(small: BundleModel) -> None:
     """By hand: 2 x 2 pixels of 255 on 128 are nearly all of it, 16 pixels of 200 as much as any other 16 of 256."""
     strong = np.full((SIDE, SIDE, 3), 128, np.uint8)
     strong[10:12, 4:6] = 255
     even = np.full((SIDE, SIDE, 3), 200, np.uint8)
     for pixels, cost in ((strong, 80), (even, 6)):
-        heat, _, turned = occlusion(small, pixels)
+        heat, _, flipped = occlusion(small, pixels)
         (view,) = small.views(pixels, 12).shown
         assert heat.max() == 1
-        assert view.caption == f"the worst square costs {cost}\xa0%, turns {turned} of 12 bits"
-    assert "scaled by itself" in OCCLUSION
+        assert view.caption == f"the most important square takes {cost}%, flips {flipped} of 12 bits"
+    assert "scaled to its own maximum" in DESCRIPTION
 
 
 @pytest.mark.parametrize("side", [8, 9, 13, 23])
@@ -120,14 +120,14 @@ def test_squares_reach_every_pixel_of_any_size(side: int, tmp_path: Path, monkey
 
 
 def test_attention_is_shown_where_the_bundle_gives_it(small: BundleModel) -> None:
-    assert [view.kind for view in small.views(photo(), 12).shown] == list(small.readings) == ["hidden"]
-    assert any("export it again with that output" in sentence for sentence in small.absent)
+    assert [view.kind for view in small.views(photo(), 12).shown] == list(small.descriptions) == ["occlusion"]
+    assert any("export the bundle with the attention output" in sentence for sentence in small.unavailable)
     golden = open_model(GOLDEN)
     assert isinstance(golden, BundleModel)
-    assert not any("export it again with that output" in sentence for sentence in golden.absent)
+    assert not any("export the bundle with the attention output" in sentence for sentence in golden.unavailable)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    attention, hidden = golden.views(pixels, 12).shown
-    assert [attention.kind, hidden.kind] == list(golden.readings)
+    attention, covered = golden.views(pixels, 12).shown
+    assert [attention.kind, covered.kind] == list(golden.descriptions)
     heat = golden.encoder.run(pixels[None], "attention")[1][0]
     assert heat.shape == (2, 2)  # without M, as before the first release
     assert np.ptp(heat) > 0.9
@@ -136,12 +136,14 @@ def test_attention_is_shown_where_the_bundle_gives_it(small: BundleModel) -> Non
 
 def test_what_a_bundle_cannot_show_is_said(small: BundleModel) -> None:
     for model in (small, open_model(GOLDEN)):
-        said = " ".join(model.absent)
-        assert all(words in said for words in ("class-activation maps", "(SREM)", "give the checkpoint"))
+        said = " ".join(model.unavailable)
+        assert all(
+            words in said for words in ("class-activation maps", "the erased region", "they need the checkpoint")
+        )
 
 
-def test_the_means_are_the_colour_that_hides(small: BundleModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hiding, "PARTS", 2)  # a single square: the whole photo
+def test_the_means_are_the_colour_that_covers(small: BundleModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(occlusion_module, "STEPS", 2)  # a single square: the whole photo
     _, worst, _ = occlusion(small, photo())
     assert worst == pytest.approx(1, abs=0.2)  # mid-grey leaves next to nothing
 

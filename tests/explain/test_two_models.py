@@ -24,16 +24,23 @@ pytestmark = pytest.mark.full
 
 
 def test_a_second_model_with_other_bits_stands_below(dataset: Dataset) -> None:
-    _, page = explained(dataset, planted(), planted(5, "second"), hits=2)
+    _, page = explained(dataset, planted(), planted(5, "second"), k=2)
     section = page.sections[query_of(page, "robin")]
-    assert [len(group) for group in section.groups] == [2, 2, 2, 2]  # photo and view of each; hits of each
-    assert captions(page, query_of(page, "robin"), 2)[0] == ("right", "0 of 8 bitsrobin10.png")
+    assert [len(group) for group in section.groups] == [
+        2,
+        2,
+        2,
+        2,
+    ]  # of each model: views, then nearest photos
+    assert captions(page, query_of(page, "robin"), 1)[0] == ("right", "0 of 8 bits✓ right class10.png")
     assert captions(page, query_of(page, "robin"), 3) == [
-        ("right", "0 of 12 bitsrobin11.png"),
+        ("right", "0 of 12 bits✓ right class11.png"),
         ("", "0 of 12 bits14.png"),
     ]
-    assert "planted (8 bits): 1 of the 2 nearest" in section.text
-    assert "second (12 bits): 1 of the 2 nearest" in section.text
+    first, second = section.text.split("second (12 bits)")
+    assert "planted (8 bits)" in first
+    for text in (first, second):
+        assert "1 of the 2 nearest photos are of the query's class" in text
     assert len([name for name in page.sections if name.startswith("bit-")]) == 8  # the first model's
 
 
@@ -46,7 +53,7 @@ def test_a_second_model_with_other_bits_stands_below(dataset: Dataset) -> None:
         (("/birds", "/runs/birds"), ("/birds", "runs/birds")),
     ],
 )
-def test_models_of_one_name_are_told_apart_by_the_ends_of_their_paths(
+def test_models_of_one_name_differ_by_the_ends_of_their_paths(
     dataset: Dataset, paths: tuple[str, str], ends: tuple[str, str]
 ) -> None:
     first, second = planted(), planted()
@@ -54,7 +61,7 @@ def test_models_of_one_name_are_told_apart_by_the_ends_of_their_paths(
     _, page = explained(dataset, first, second)
     assert f"What planted (8 bits), {ends[0]} and planted (8 bits), {ends[1]} learned" in page.text
     for end in ends:
-        assert f"planted (8 bits), {end}: " in page.sections["query-1"].text
+        assert f"planted (8 bits), {end}\n" in page.sections["query-1"].text
 
 
 def test_models_of_two_names_need_no_paths(dataset: Dataset) -> None:
@@ -81,27 +88,27 @@ def test_a_training_is_not_compared_with_its_own_checkpoint(dataset: Dataset, mo
         explained(dataset, open_model(newest, device="cpu"), open_model(model.path, device="cpu"))
 
 
-def test_models_without_a_map_in_common_both_hide_squares(dataset: Dataset, tmp_path: Path) -> None:
+def test_models_without_a_map_in_common_both_use_occlusion(dataset: Dataset, tmp_path: Path) -> None:
     """As a checkpoint beside a bundle without attention."""
 
     class Answering(Planted):
         def run(self, pixels: Any) -> Any:
-            """Of photos with hidden squares too."""
+            """Encodes photos with covered squares too."""
             logits = pixels.mean(axis=(1, 2))[:, :1] - np.linspace(0, 60, 8)
             return ModelOutputs(pack(logits), logits, logits)
 
     def shown(*kinds: str) -> list[list[str]]:
         models = [Answering({0: [1.0] * 8}, name) for name in ("first", "second")]
         for model, kind in zip(models, kinds, strict=True):
-            model.readings = dict.fromkeys(kind.split(), f"{kind}: ...")
+            model.descriptions = dict.fromkeys(kind.split(), f"{kind}: ...")
         _, page = explained(dataset, *models)
-        return [[figure.text for figure in group] for group in page.sections["query-1"].groups[:2]]
+        return [[figure.text for figure in group] for group in page.sections["query-1"].groups[::2]]
 
-    added = shown("attention", "hidden")
+    added = shown("attention", "occlusion")
     assert [len(texts) for texts in added] == [3, 2]
-    assert added[0][2].startswith("Hiddenthe worst square costs")
-    assert (tmp_path / "out" / "query-01-a2-hidden.png").is_file()
-    for kinds in (("attention", "attention hidden"), ("hidden", "hidden"), ("attention", "attention")):
+    assert added[0][2].startswith("Occlusionthe most important square takes")
+    assert (tmp_path / "out" / "query-01-a2-occlusion.png").is_file()
+    for kinds in (("attention", "attention occlusion"), ("occlusion", "occlusion"), ("attention", "attention")):
         assert [len(texts) for texts in shown(*kinds)] == [2, 2]
 
 
@@ -123,20 +130,20 @@ def test_photos_that_go_between_two_models_are_noticed(dataset: Dataset, tmp_pat
             dataset.file(0).unlink(missing_ok=True)
             return super().run(pixels)
 
-    with pytest.raises(DataError, match="came or went"):
+    with pytest.raises(DataError, match="were added or removed"):
         explained(dataset, Taking({photo[0]: signs_of(str(photo[4])) for photo in PHOTOS}), planted(5, "second"))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_beside_a_bundle_without_attention_hides_squares_too(
+def test_a_checkpoint_beside_a_bundle_without_attention_uses_occlusion_too(
     model: CheckpointModel, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
     bundle = open_model(export(model.path, tmp_path / "bundles" / "run", check_count=2).path)
-    explain([model, bundle], drawn_birds, tmp_path / "out", ExplainOptions(queries=1, hits=1, bits=()))
+    explain([model, bundle], drawn_birds, tmp_path / "out", ExplainOptions(n_queries=1, k=1, bits=()))
     page = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
-    ours, theirs = page.sections["query-1"].groups[:2]
-    assert [figure.text[:6] for figure in ours] == ["Photo", "Attent", "Codewh", "Erased", "Hidden"]
-    assert [figure.text[:6] for figure in theirs] == ["Photo", "Hidden"]
+    ours, theirs = page.sections["query-1"].groups[::2]
+    assert [figure.text[:5] for figure in ours] == ["Photo", "Atten", "Codew", "Erase", "Occlu"]
+    assert [figure.text[:5] for figure in theirs] == ["Photo", "Occlu"]
     assert ours[-1].text == theirs[-1].text  # the same network
     pictures = [np.asarray(Image.open(tmp_path / "out" / one[-1].files[0]), int) for one in (ours, theirs)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import BundleError, ConfigError, DataError
 from milvus_fghash.explain.explain import ExplainOptions, explain
-from milvus_fghash.explain.pictures import LETTERS
+from milvus_fghash.explain.pictures import FONT_SIZE
 from tests.helpers.bundle_parts import folder_of
 from tests.helpers.planted_models import (
     PHOTOS,
@@ -30,34 +31,34 @@ from tests.helpers.planted_models import (
 def test_hits_have_their_distance_and_the_frame_of_their_class(dataset: Dataset) -> None:
     _, page = explained(dataset)
     assert captions(page, query_of(page, "robin"), 1) == [
-        ("right", "0 of 8 bitsrobin10.png"),
-        ("wrong", "1 of 8 bitswren12.png"),  # g10, g5, g9: as text
+        ("right", "0 of 8 bits✓ right class10.png"),
+        ("wrong", "1 of 8 bits✗ wrong classwren12.png"),  # g10, g5, g9: as text
         ("", "1 of 8 bits14.png"),  # of no known class
-        ("wrong", "1 of 8 bitswren13.png"),
-        ("right", "2 of 8 bitsrobin11.png"),
+        ("wrong", "1 of 8 bits✗ wrong classwren13.png"),
+        ("right", "2 of 8 bits✓ right class11.png"),
     ]
-    assert "2 of the 5 nearest are of its class" in page.sections[query_of(page, "robin")].text
+    assert "2 of the 5 nearest photos are of the query's class" in page.sections[query_of(page, "robin")].text
 
 
 def test_what_is_cut_at_the_last_distance_is_said(dataset: Dataset) -> None:
-    _, page = explained(dataset, hits=2)
-    assert "2 more photos are as near as the last one here" in page.sections[query_of(page, "robin")].text
+    _, page = explained(dataset, k=2)
+    assert "2 more photos at the distance of the last one are not shown" in page.sections[query_of(page, "robin")].text
 
 
 def test_maps_that_are_left_out_are_told_of_below_the_others(dataset: Dataset) -> None:
     _, page = explained(dataset, planted(), planted(5, "second"))
     assert page.sections["query-1"].text.count("12 of 40 <maps>.") == 2
-    _, page = explained(dataset, maps=7)
+    _, page = explained(dataset, max_maps=7)
     assert all(page.sections[name].text.count("7 of 40 <maps>.") == 1 for name in ("query-1", "query-2"))
-    _, page = explained(dataset, maps=40)
+    _, page = explained(dataset, max_maps=40)
     assert "<maps>" not in page.text
 
 
 def test_the_picture_of_the_hits_has_their_frames(dataset: Dataset, tmp_path: Path) -> None:
-    _, page = explained(dataset, hits=2)
-    name = f"{query_of(page, 'robin').replace('-', '-0')}-found.png"
+    _, page = explained(dataset, k=2)
+    name = f"{query_of(page, 'robin').replace('-', '-0')}-nearest.png"
     sheet = np.asarray(Image.open(tmp_path / "out" / name))
-    edge = sheet[8 + LETTERS + 8 + 2]  # through the upper edge of the frames, below the model's name
+    edge = sheet[8 + FONT_SIZE + 8 + 2]  # through the upper edge of the frames, below the model's name
     colours = [tuple(pixel) for pixel in edge.tolist()]
     assert [colour for colour in dict.fromkeys(colours) if colour != (255, 255, 255)] == [(26, 152, 80), (215, 48, 39)]
 
@@ -75,20 +76,22 @@ def test_the_photos_shown_are_those_that_are_meant(dataset: Dataset, tmp_path: P
 def test_a_bit_that_is_on_for_one_class_shows_its_photos(dataset: Dataset) -> None:
     # Bit 6 is on in g2 alone; bit 3 in all robins and in the photo without a class
     _, page = explained(dataset)
-    assert "Bit 3: on for robin / off for wren" in page.sections["bit-3"].text
-    assert "On in 60\xa0% of the photos, agreement 100\xa0%" in page.sections["bit-3"].text
+    text = page.sections["bit-3"].text
+    assert "On in 60% of the photos, agreement 100%" in text
+    assert text.index("On for robin") < text.index("Off for wren")
     assert [text for _, text in captions(page, "bit-3", 0)] == [
-        "robinon in 100\xa0% of them10.png",
-        "robinon in 100\xa0% of them11.png",
-        "14.png",
+        "robin100% of class on",
+        "robin100% of class on",
+        "",
     ]
     assert [text for _, text in captions(page, "bit-3", 1)] == [
-        "wrenon in 0\xa0% of them12.png",
-        "wrenon in 0\xa0% of them13.png",
+        "wren0% of class on",
+        "wren0% of class on",
     ]
-    assert "always on" in page.sections["bit-0"].text
-    assert "No photo has it off." in page.sections["bit-0"].text
-    assert [text for _, text in captions(page, "bit-6", 0)] == ["robinon in 50\xa0% of them11.png"]
+    assert re.findall(r"\d+\.png", text) == ["10.png", "11.png", "14.png", "12.png", "13.png"]
+    assert "Always on" in page.sections["bit-0"].text
+    assert "No photo has this bit off." in page.sections["bit-0"].text
+    assert [text for _, text in captions(page, "bit-6", 0)] == ["robin50% of class on"]
 
 
 def test_bits_are_chosen_and_must_exist(dataset: Dataset) -> None:
@@ -120,12 +123,12 @@ def test_every_file_of_the_page_is_there_and_nothing_is_loaded_or_run(dataset: D
 
 def test_photos_by_name_with_and_without_a_class(dataset: Dataset, tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), (1, 1, 1)).save(tmp_path / "stranger.png")
-    result, page = explained(dataset, images=(dataset.file(2), tmp_path / "stranger.png"), hits=3)
+    result, page = explained(dataset, images=(dataset.file(2), tmp_path / "stranger.png"), k=3)
     assert result.n_queries == 2
     found = captions(page, "query-1", 1)
-    assert found[0] == ("wrong", "1 of 8 bitswren12.png")  # g1 is in the gallery and does not find itself
+    assert found[0] == ("wrong", "1 of 8 bits✗ wrong classwren12.png")  # g1 is in the gallery and does not find itself
     assert {kind for kind, _ in captions(page, "query-2", 1)} == {""}
-    assert "class is not known" in page.sections["query-2"].text
+    assert "unknown class" in page.sections["query-2"].text
 
 
 def test_names_cannot_break_out(tmp_path: Path) -> None:
@@ -137,8 +140,8 @@ def test_names_cannot_break_out(tmp_path: Path) -> None:
     (folder / "0.png").rename(folder / "0<u>.png")
     dataset = Dataset(folder, ("a", "b"), ("0<u>.png", name), (evil, evil), ("", ""))
     model = Planted({0: [1.0] * 8, 1: [-1.0] * 8}, evil)
-    model.readings = {"attention": evil}
-    model.absent = [evil]
+    model.descriptions = {"attention": evil}
+    model.unavailable = [evil]
     explain([model], dataset, tmp_path / "out", dataset_name=evil)
     page = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
     assert not {"script", "u"} & set(page.tags)
@@ -169,7 +172,7 @@ def test_a_query_that_cannot_be_read_gives_its_place_to_the_next(dataset: Datase
     dataset.file(0).write_bytes(b"")
     _, page = explained(dataset, images=(dataset.file(0), dataset.file(1)))
     assert page.sections["query-1"].text.startswith("\nQuery 1: wren\n")
-    assert captions(page, "query-1", 1)[0] == ("wrong", "6 of 8 bitsrobin11.png")
+    assert captions(page, "query-1", 1)[0] == ("wrong", "6 of 8 bits✗ wrong classrobin11.png")
 
 
 @pytest.mark.parametrize(("split", "role"), [("test", "query"), ("train", "gallery")])
@@ -213,7 +216,7 @@ def test_a_page_takes_only_the_place_of_a_page(dataset: Dataset, tmp_path: Path)
 
 def test_a_gallery_of_the_query_alone(dataset: Dataset) -> None:
     _, page = explained(dataset.take([2]), images=(dataset.file(2),))
-    assert "the gallery holds no other photo" in page.sections["query-1"].text
+    assert "The gallery holds no other photo" in page.sections["query-1"].text
 
 
 def test_a_disk_that_rejects(dataset: Dataset, tmp_path: Path) -> None:
