@@ -37,7 +37,7 @@ def test_a_second_model_with_other_bits_stands_below(dataset: Dataset) -> None:
         ("right", "0 of 12 bits✓ right class11.png"),
         ("", "0 of 12 bits14.png"),
     ]
-    first, second = section.text.split("second (12 bits)")
+    first, second = section.text.split("second (12 bits)", 1)
     assert "planted (8 bits)" in first
     for text in (first, second):
         assert "1 of the 2 nearest photos are of the query's class" in text
