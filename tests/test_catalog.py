@@ -292,13 +292,13 @@ class TestSlips:
     ) -> None:
         catalog.add({"a.png": photos / "00.png"})
         for settings, said in (
-            (fg.CollectionSettings(code_hex=True), "no code_hex"),
-            (fg.CollectionSettings(columns=("price:double",)), "no column price:double"),
-            (fg.CollectionSettings(index="BIN_IVF_FLAT"), "the index BIN_FLAT"),
+            (fg.CollectionSettings(code_hex=True), "without code_hex"),
+            (fg.CollectionSettings(columns=("price:double",)), "without the column price:double"),
+            (fg.CollectionSettings(index="BIN_IVF_FLAT"), "with the index BIN_FLAT"),
         ):
             with (
                 fg.Catalog.open(file, catalog.name, bundle=bundle, settings=settings) as other,
-                pytest.raises(fg.ConfigError, match=f"was created with {said}"),
+                pytest.raises(fg.ConfigError, match=f"was created {said}"),
             ):
                 other.add({"a.png": photos / "01.png"}, columns={"a.png": {"price": 1.0}})
         assert catalog.count() == 1

@@ -105,27 +105,31 @@ def open_or_create(
     collection = HashCollection.open(client, name, manifest)
     if differing := _differing(collection, settings, columns):
         raise ConfigError(
-            f"the collection {name} was created with {' and '.join(differing)}, which cannot be changed; use its own "
+            f"the collection {name} was created {' and '.join(differing)}, which cannot be changed; use its own "
             "settings, or ingest into another collection",
             setting="collection_name",
         )
     return collection
 
 
-def _differing(collection: HashCollection, asked: CollectionSettings, columns: Sequence[Column]) -> list[str]:
+def _differing(collection: HashCollection, settings: CollectionSettings, columns: Sequence[Column]) -> list[str]:
     """Properties of a collection that differ from the settings."""
     own = {column.name: column for column in collection.columns}
-    facts = {
-        f"the index {collection.index}": asked.index not in (None, collection.index),
-        "no code_hex": asked.code_hex and not collection.has_code_hex,
-        "no embedding": asked.embedding and collection.embedding_dim is None,
-        f"{'a' if collection.has_phash else 'no'} phash": asked.phash not in (None, collection.has_phash),
-        **{
-            f"the column {own[column.name]}" if column.name in own else f"no column {column}": column
-            not in collection.columns
-            for column in columns
-        },
-        f"the partition key {collection.partition_key or '(none)'}": asked.partition_key
-        not in (None, collection.partition_key),
-    }
-    return [fact for fact, differs in facts.items() if differs]
+    differing = []
+    if settings.index not in (None, collection.index):
+        differing.append(f"with the index {collection.index}")
+    if settings.code_hex and not collection.has_code_hex:
+        differing.append("without code_hex")
+    if settings.embedding and collection.embedding_dim is None:
+        differing.append("without embeddings")
+    if settings.phash not in (None, collection.has_phash):
+        differing.append("with phash" if collection.has_phash else "without phash")
+    for column in columns:
+        if column.name not in own:
+            differing.append(f"without the column {column}")
+        elif column != own[column.name]:
+            differing.append(f"with the column {own[column.name]}")
+    if settings.partition_key not in (None, collection.partition_key):
+        key = collection.partition_key
+        differing.append(f"with the partition key {key}" if key else "without a partition key")
+    return differing

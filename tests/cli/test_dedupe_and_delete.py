@@ -200,7 +200,7 @@ def test_a_collection_made_before_is_confirmed_by_its_photos(run: Run, birds: Pa
     assert document(run(*words, "--photos", moved))["n_without_phash"] == 0
     result = run("ingest", GOLDEN, moved, "--phash")
     assert result.exit_code == 1
-    assert "was created with no phash, which cannot be changed" in result.stderr
+    assert "was created without phash, which cannot be changed" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def test_what_an_existing_collection_does_not_have_is_told(filled: Run, birds: P
     result = filled("ingest", GOLDEN, birds, "--code-hex", "--embedding", "--index", "bin_flat")
     assert result.exit_code == 1
     assert (
-        "the collection photos was created with no code_hex and no embedding, which cannot be changed" in result.stderr
+        "the collection photos was created without code_hex and without embeddings, which cannot be changed"
+        in result.stderr
     )
     result = filled("ingest", GOLDEN, birds, "--index", "bin_ivf_flat")
     assert result.exit_code == 1

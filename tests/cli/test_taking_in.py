@@ -155,9 +155,9 @@ def test_an_open_collection_keeps_its_columns(run: Run, catalog: Path, birds: Pa
     assert run("ingest", GOLDEN, catalog, *TYPED).exit_code == 0
     for data, words, said in (
         (birds, [], "no column 'price', which each photo of the collection needs"),
-        (catalog, ["--column", "brand"], "was created with no column brand:text, which cannot be changed"),
+        (catalog, ["--column", "brand"], "was created without the column brand:text, which cannot be changed"),
         (catalog, ["--column", "price:text"], "was created with the column price:double, which cannot be changed"),
-        (catalog, [*TYPED, "--partition-key", "price"], "was created with the partition key (none)"),
+        (catalog, [*TYPED, "--partition-key", "price"], "was created without a partition key"),
     ):
         result = run("ingest", GOLDEN, data, *words)
         assert result.exit_code == 1
