@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from milvus_fghash._version import __version__
-from milvus_fghash.core.packages import installed
+from milvus_fghash.core.environment import installed
 from milvus_fghash.errors import FghashError, MissingExtra, one_line
 
 if TYPE_CHECKING:

@@ -1,24 +1,24 @@
-"""Every error this project raises on purpose.
+"""The exceptions of this project.
 
-* FghashError             one line on stderr, exit code 1, no traceback
-  - ConfigError           a recipe, an option or an environment variable is wrong
-  - MissingExtra          a command needs packages that are not installed
-  - DataError             a listing, a folder or a label is wrong
-    - ImageRejected        one image cannot or may not be decoded; `reason` says why in a word
-    - TooManyDeleted      more rows would be deleted than allowed; none was
+* FghashError             base class; the command line shows one line, without a traceback, and exits with 1
+  - ConfigError           a recipe, a setting or an environment variable is invalid
+  - MissingExtra          packages of an optional extra are not installed
+  - DataError             a dataset, a folder or a label is invalid
+    - ImageRejected       one photo cannot be decoded or is not accepted; `reason` is a keyword
+    - TooManyDeleted      more rows would be deleted than allowed; none was deleted
   - CodeError             codes of the wrong length, type or padding
-  - TrainingError         training cannot go on (a checkpoint that does not fit)
+  - TrainingError         training cannot continue (a checkpoint that does not fit)
   - NotFinite             a loss or an output is not a finite number
-  - BundleError           an ONNX bundle is missing a part, was changed, or does not match
-  - StoreError            Milvus rejected, cannot be reached, or the collection does not fit the bundle
-    - StoreBusy           Milvus is gone or overloaded for now; the same call may go through later
-    - RowsTooLarge        single rows are larger than a message that Milvus takes; all others are in
-  - Inconsistent              a collection does not hold what it should
-  - Stopped               someone asked a run to stop; what is done is kept; exit code 130
-  - TooManyRejected        the work is done, but more files were rejected than allowed; exit code 3
+  - BundleError           a part of a bundle is missing, changed, or does not match
+  - StoreError            Milvus cannot be reached, rejects a request, or the collection does not fit the bundle
+    - StoreBusy           Milvus is unavailable or overloaded; the call may succeed later
+    - RowsTooLarge        single rows exceed the message size of Milvus; all others were written
+  - Inconsistent          a collection and its records disagree
+  - Stopped               a run was stopped on request; finished work is kept; exit code 130
+  - TooManyRejected       the run is complete, but more photos were rejected than allowed; exit code 3
 
-A message says what was found, what was expected, and what to do next. It names no option of the command line; where a
-setting helps, the error carries its name, and the command line adds the option.
+A message says what was found, what was expected, and what to do next. It names no command-line option: where a setting
+helps, the error carries the name of the setting, and the command line adds the option.
 """
 
 from __future__ import annotations
@@ -34,11 +34,19 @@ T = TypeVar("T")
 
 
 class FghashError(Exception):
-    """Base class of all errors raised on purpose. What grants access is masked in its text, wherever that goes.
+    """Base class of the exceptions of this project. Credentials are masked in the message.
 
     Attributes:
-        setting: name of the setting that helps, or names with blanks between, as the library calls them, such as
-            `rows_per_write`; "" where none does.
+        setting: name of the parameter that helps, such as ``"rows_per_write"``, or several separated by spaces; "" when
+            none does.
+        exit_code: exit code of the command line.
+
+    Example:
+        >>> try:
+        ...     raise ConfigError("a code of 4 bits is not supported; choose 8 to 256 bits", setting="bits")
+        ... except FghashError as error:
+        ...     print(error, "|", error.setting)
+        a code of 4 bits is not supported; choose 8 to 256 bits | bits
     """
 
     exit_code = 1
@@ -49,23 +57,24 @@ class FghashError(Exception):
 
 
 class ConfigError(FghashError):
-    """A recipe, an option or an environment variable is wrong."""
+    """A recipe, a setting or an environment variable is invalid."""
 
 
 class MissingExtra(FghashError):  # noqa: N818 - reads as what it is
-    """A command needs packages of an optional part that is not installed."""
+    """Packages of an optional extra are not installed; the message has the ``pip install`` command."""
 
 
 class DataError(FghashError):
-    """A listing, a folder or a label is wrong."""
+    """A dataset, a folder, a file or a label is invalid."""
 
 
 class ImageRejected(DataError):  # noqa: N818
-    """One image cannot or may not be decoded.
+    """One photo cannot be decoded, or is not accepted.
 
     Attributes:
-        reason: one word for reports: `missing`, `empty`, `too-large`, `format`, `extra`, `pointer`,
-            `truncated`, `bomb`, `broken`.
+        reason: keyword for reports: `missing`, `empty`, `too-large` (bytes), `bomb` (pixels), `format`, `extra` (the
+            format needs an extra that is not installed), `pointer` (of Git LFS), `truncated`, `broken`, `name` (an
+            invalid path); `timeout` and `unreachable`, which may be temporary.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -74,7 +83,7 @@ class ImageRejected(DataError):  # noqa: N818
 
 
 class TooManyDeleted(DataError):  # noqa: N818
-    """More rows would be deleted than allowed; none was."""
+    """More rows would be deleted than allowed; none was deleted."""
 
 
 class CodeError(FghashError):
@@ -82,7 +91,7 @@ class CodeError(FghashError):
 
 
 class TrainingError(FghashError):
-    """Training cannot go on."""
+    """Training cannot continue, for example because a checkpoint does not fit the recipe."""
 
 
 class NotFinite(FghashError):  # noqa: N818
@@ -90,22 +99,22 @@ class NotFinite(FghashError):  # noqa: N818
 
 
 class BundleError(FghashError):
-    """An ONNX bundle is missing a part, was changed, or does not match."""
+    """A part of an ONNX bundle is missing, was changed, or does not match."""
 
 
 class StoreError(FghashError):
-    """Milvus rejected, cannot be reached, or the collection does not fit the bundle."""
+    """Milvus cannot be reached, rejects a request, or the collection does not fit the bundle."""
 
 
 class StoreBusy(StoreError):  # noqa: N818
-    """Milvus cannot be reached or is overloaded just now; the same call may go through later."""
+    """Milvus is unavailable or overloaded; the same call may succeed later."""
 
 
 class RowsTooLarge(StoreError):  # noqa: N818
-    """Single rows are larger than a message that Milvus takes; all others of the call are in.
+    """Single rows exceed the message size of Milvus; all other rows of the call were written.
 
     Attributes:
-        ids: of these rows.
+        ids: ids of these rows.
     """
 
     def __init__(self, message: str, ids: Iterable[str]) -> None:
@@ -114,23 +123,23 @@ class RowsTooLarge(StoreError):  # noqa: N818
 
 
 class Inconsistent(FghashError):  # noqa: N818
-    """A collection does not hold what it should."""
+    """A collection does not hold what the journal or the photos say it should."""
 
 
 class Stopped(FghashError):  # noqa: N818
-    """A run was asked to stop; what it had begun is finished, and the same call goes on from there."""
+    """A run was stopped on request. Finished work is kept; the same call resumes."""
 
     exit_code = 130  # 128 + SIGINT, as shells report it
 
 
 class TooManyRejected(FghashError):  # noqa: N818
-    """The work is done, but more files were rejected than allowed."""
+    """The run is complete, but more photos were rejected than allowed."""
 
     exit_code = 3
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name, with the blank behind it; nothing where no known one is like it.
+    """A hint for an unknown name, with a trailing space; "" when no known name is similar.
 
     >>> suggestion("epohcs", ["epochs", "rounds"])
     'Did you mean epochs? '
@@ -142,11 +151,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The second half of an error about an unknown name: a guess and the known names.
+    """The second half of an error about an unknown name: a suggestion and the known names.
 
     >>> nearest("epohcs", ["epochs", "rounds"])
     'Did you mean epochs? Known: epochs, rounds.'
-    >>> nearest("epochs", ["epochs_per_round", "rounds"])  # a part of a known name is a guess too
+    >>> nearest("epochs", ["epochs_per_round", "rounds"])  # part of a known name
     'Did you mean epochs_per_round? Known: epochs_per_round, rounds.'
     """
     known = sorted(known)
@@ -155,7 +164,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def optional_extra(extra: str) -> Iterator[None]:
-    """Wrap imports that need ``pip install 'milvus-fghash[extra]'``; our own missing modules stay bugs."""
+    """Report a missing package as `MissingExtra`; a missing module of this project stays an error."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -168,7 +177,7 @@ def optional_extra(extra: str) -> Iterator[None]:
 
 
 def one_line(error: object) -> str:
-    r"""The text of an error, or of what a server says, without its line breaks and without what grants access.
+    r"""The text of an error or of a server's response in one line, without credentials.
 
     >>> one_line(ValueError("no such\n  file"))
     'no such file'
@@ -177,14 +186,14 @@ def one_line(error: object) -> str:
 
 
 def check_not_string(values: Sequence[T], what: str) -> Sequence[T]:
-    """The values as they are, unless they are one text, which Python would read letter by letter.
+    """Return the values, unless they are a single string, which would be iterated by character.
 
     >>> check_not_string(["a17"], "ids")
     ['a17']
 
     Raises:
-        ConfigError: for a text.
+        ConfigError: for a single string.
     """
     if isinstance(values, str | bytes):
-        raise ConfigError(f"{what} must be a sequence, got the single text {values!r}; put it into a list")
+        raise ConfigError(f"{what} must be a sequence, got the single string {values!r}; put it into a list")
     return values

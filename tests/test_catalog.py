@@ -191,7 +191,7 @@ class TestAdd:
         assert catalog.delete(["SKU-2"]).deleted == 1
 
     def test_labels_of_unknown_photos_are_an_error(self, catalog: fg.Catalog, photos: Path) -> None:
-        with pytest.raises(fg.ConfigError, match=r"'b\.png' is none of the photos"):
+        with pytest.raises(fg.ConfigError, match=r"'b\.png' is not one of the photos"):
             catalog.add({"a.png": photos / "00.png"}, labels={"b.png": "robin"})
 
     def test_typed_columns_of_a_new_collection(self, file: Path, bundle: Path, new_name: str, photos: Path) -> None:

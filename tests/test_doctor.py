@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from milvus_fghash.core.packages import installed
+from milvus_fghash.core.environment import installed
 from milvus_fghash.doctor import Finding, examine, extras, is_broken
 from milvus_fghash.milvus.connection import ConnectionConfig
 

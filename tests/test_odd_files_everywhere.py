@@ -132,7 +132,7 @@ DEEP_TOML = f"{'.'.join(['key'] * 900)} = 1"
 )
 def test_what_nests_deep_is_one_error(tmp_path: Path, name: str, text: str, read: Callable[[Path], Any]) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(FghashError, match="nested too deep"):
+    with pytest.raises(FghashError, match="nested too deeply"):
         read(tmp_path / name)
 
 
@@ -140,8 +140,8 @@ def test_settings_of_the_command_are_bounded(run: Run, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text(DEEP_TOML)
     (tmp_path / "zero.toml").symlink_to("/dev/zero")
     for name, said in (
-        ("settings.toml", "it is nested too deep"),
-        ("zero.toml", "it has more than 1,048,576 bytes"),
+        ("settings.toml", "it is nested too deeply"),
+        ("zero.toml", "it has more than the allowed 1,048,576 bytes"),
     ):
         result = run("inspect", "--config", name)
         assert result.exit_code == 1
@@ -157,4 +157,4 @@ def test_inspect_says_of_a_bundle_what_is_the_matter(run: Run, tmp_path: Path) -
     (bundle / "bundle.json").write_text(f'{{"format_version": 1, "training": {DEEP_JSON}}}')
     result = run("inspect", "bundle")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: bundle/bundle.json is no valid JSON: it is nested too deep")
+    assert result.stderr.startswith("Error: bundle/bundle.json is no valid JSON: it is nested too deeply")

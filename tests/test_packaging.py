@@ -26,7 +26,7 @@ EXTRAS = {
     "parquet": {"pyarrow"},
     "heif": {"pi-heif", "Pillow"},
     "http": {"fsspec", "aiohttp", "yarl"},
-    "s3": {"s3fs"},
+    "s3": {"s3fs", "aiobotocore", "boto3"},
     "gcs": {"gcsfs"},
     "ray": {"ray[data]", "pyarrow"},
     "all": {"milvus-fghash[cpu,lite,train,tensorboard,plot,parquet,heif,http,s3]"},

@@ -1,4 +1,7 @@
-"""A result appears whole under its name, or not at all; an old one stays until then."""
+"""Atomic writes: a file or folder appears complete under its name or not at all; the old one stays until then.
+
+Kept although libraries such as `atomicwrites` exist: they replace single files, and bundles are folders.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from milvus_fghash.errors import DataError
 
 
 def write_atomic(path: Path, raw: bytes) -> Path:
-    """Write a file under another name beside ``path``, then rename it. Folders are made as needed.
+    """Write a file under a temporary name next to ``path``, then rename it. Parent folders are created.
 
     Raises:
-        DataError: when the disk rejects; nothing is left behind.
+        DataError: when it cannot be written; no temporary file remains.
     """
     path = Path(path)
     try:
@@ -30,10 +33,10 @@ def write_atomic(path: Path, raw: bytes) -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` for a file or a folder to be made; when all went well it takes ``path``'s place.
+    """A temporary path next to ``path`` for a new file or folder, which replaces ``path`` unless the block raises.
 
     Raises:
-        OSError: when the disk rejects; nothing is left behind.
+        OSError: when it cannot be written; no temporary file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -47,7 +50,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _flush(made: Path) -> None:
-    """To the disk, so that a power cut after the rename finds the content too."""
+    """Sync to the disk, so that the content survives a power failure after the rename."""
     for file in (made, *made.rglob("*")):
         if file.is_file():
             with open(file, "rb") as handle:
@@ -55,7 +58,7 @@ def _flush(made: Path) -> None:
 
 
 def _open_to_others(made: Path) -> None:
-    """Permissions as of any new file: some libraries write files that only their owner may read."""
+    """Set the permissions of any new file: some libraries write files that only their owner may read."""
     mask = os.umask(0)
     os.umask(mask)
     for file in (made, *made.rglob("*")):
@@ -64,9 +67,9 @@ def _open_to_others(made: Path) -> None:
 
 
 def _move_into_place(complete: Path, path: Path) -> None:
-    """Rename; a folder cannot replace one that is not empty, so an old folder steps aside first.
+    """Rename. An old folder is renamed first, as a folder cannot replace one that is not empty.
 
-    A file never takes a folder's place: whoever names a folder of photos for a report would lose them.
+    A file never replaces a folder: a folder of photos given as the path of a report must not be lost.
     """
     if path.is_dir() and not complete.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

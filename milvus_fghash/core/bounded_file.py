@@ -1,7 +1,7 @@
-"""Files that others made are read within bounds: what never ends, or fills the memory, is rejected before it is read.
+"""Reading untrusted files within limits: endless or huge files are rejected before they are read.
 
-A FIFO waits for ever, a link to `/dev/zero` has no end, and a file of many GB fills the memory. All errors are
-`OSError`, whose `strerror` says in a sentence what is there and what is expected, as after any failing `open`.
+A FIFO blocks forever, a link to `/dev/zero` has no end, and a file of many GB exhausts the memory. All errors are
+`OSError`, whose `strerror` says what was found and what was expected, as after any failing `open`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 MAX_SETTINGS_BYTES: Final = 1 << 20
-"""At most for what people write by hand: settings, recipes, a token."""
+"""Limit for files written by hand: settings, recipes, a token."""
 MAX_RECORD_BYTES: Final = 1 << 28
-"""At most for what one run notes for another: markers, records, manifests."""
+"""Limit for files that one run writes for another: markers, records, manifests."""
 MAX_LIST_BYTES: Final = (1 << 31) - 1
-"""At most for lists of a whole catalog: ids, groups, rows. Protobuf, and so an ONNX file, cannot be larger either."""
+"""Limit for lists of a whole catalog (ids, groups, rows) and for ONNX files: Protobuf's own limit."""
 
 _STEP: Final = 1 << 20
 _KINDS: Final = (
@@ -35,15 +35,14 @@ def read_bounded(path: Path, max_bytes: int, *, regular: bool = True, links: boo
     """The content of a file of at most ``most`` bytes.
 
     Args:
-        regular: reject pipes and devices. False is for a file that a person names: it may be `/dev/stdin` or a pipe of
-            the shell, and is bounded all the same.
-        links: follow a link that stands in the file's place; those in the path before it always are.
+        regular: reject pipes and devices. False for a file named by a person, which may be `/dev/stdin` or a pipe.
+        links: follow a symbolic link at ``path``; links among its parent folders are always followed.
 
     Raises:
-        OSError: when it cannot be read, is of another kind, or is larger.
+        OSError: when it cannot be read, is not a regular file, or is larger.
     """
     with open_regular(path, links=links, max_bytes=max_bytes) if regular else open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size  # 0 of a pipe or a device
+        size = os.fstat(file.fileno()).st_size  # 0 for a pipe or a device
         if size > max_bytes:
             raise _too_large(path, max_bytes)
         parts, length = [file.read(size)], size
@@ -56,7 +55,7 @@ def read_bounded(path: Path, max_bytes: int, *, regular: bool = True, links: boo
 
 
 def open_regular(path: Path, *, links: bool = True, max_bytes: int | None = None) -> BufferedReader:
-    """A regular file, opened to be read. It is looked at before and after, so that nothing else is ever waited for.
+    """Open a regular file for reading. It is checked before and after opening, so that no pipe can block.
 
     Raises:
         OSError: when it cannot be opened, is of another kind, or has more than ``most`` bytes.
@@ -73,7 +72,7 @@ def open_regular(path: Path, *, links: bool = True, max_bytes: int | None = None
 
 
 def check_regular(path: Path, *, links: bool = True, max_bytes: int | None = None) -> None:
-    """Pass a regular file; for libraries that open a file by its path.
+    """Check that a file is regular; for libraries that open a file by its path.
 
     Raises:
         OSError: when it is gone, is of another kind, or has more than ``most`` bytes.
@@ -84,7 +83,7 @@ def check_regular(path: Path, *, links: bool = True, max_bytes: int | None = Non
 def _check(status: os.stat_result, path: Path, max_bytes: int | None) -> None:
     mode = status.st_mode
     if not stat.S_ISREG(mode):
-        kind = next((name for matches, name in _KINDS if matches(mode)), "of an unknown kind")
+        kind = next((name for matches, name in _KINDS if matches(mode)), "a file of unknown kind")
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         raise OSError(number, f"it is {kind}; expected a regular file", str(path))
     if max_bytes is not None and status.st_size > max_bytes:
@@ -92,4 +91,4 @@ def _check(status: os.stat_result, path: Path, max_bytes: int | None) -> None:
 
 
 def _too_large(path: Path, max_bytes: int) -> OSError:
-    return OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes, which is the most that is read", str(path))
+    return OSError(errno.EFBIG, f"it has more than the allowed {max_bytes:,} bytes", str(path))

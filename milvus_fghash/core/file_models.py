@@ -1,4 +1,4 @@
-"""Frozen pydantic models read from files: unknown keys are rejected with the nearest known one; JSON in and out."""
+"""Immutable pydantic models of files, as JSON: unknown keys are rejected, with the nearest known key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from milvus_fghash.errors import ConfigError, DataError, nearest
 
 
 class Frozen(BaseModel):
-    """Base of every model that is read from a file: immutable, and nothing unknown."""
+    """Base of every model that is read from a file: immutable, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Frozen)
 
 
 def read_model(model: type[M], values: Mapping[str, Any], where: str) -> M:
-    """Build ``model``; every fault becomes one line that names the place and the nearest known key.
+    """Validate ``values``; the error names each faulty key, and for an unknown one the nearest known key.
 
     Raises:
         ConfigError: for an unknown key, a wrong type or a value out of range.
@@ -38,13 +38,13 @@ def read_model(model: type[M], values: Mapping[str, Any], where: str) -> M:
 
 
 def read_json(path: Path, model: type[F], next_step: str) -> F | None:
-    """A file that `write_json` wrote; None where there is none.
+    """A model written by `write_json`; None when the file does not exist.
 
     Args:
-        next_step: the end of the message.
+        next_step: appended to the message.
 
     Raises:
-        DataError: when it cannot be read or understood.
+        DataError: when it cannot be read or is invalid.
     """
     try:
         return read_model(model, parse_json(read_bounded(path, MAX_RECORD_BYTES)), str(path))
@@ -57,7 +57,7 @@ def read_json(path: Path, model: type[F], next_step: str) -> F | None:
 
 
 def write_json(path: Path, model: Frozen) -> None:
-    """Write it whole; raises DataError when the disk rejects."""
+    """Write a model atomically; raises DataError when that fails."""
     write_atomic(path, (json.dumps(model.model_dump(by_alias=True), indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -72,13 +72,13 @@ def _explain(model: type[BaseModel], fault: Any) -> str:
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] in ("model_type", "dict_type"):
         return f"{place}: expected a table of keys (got {fault['input']!r})"
-    if isinstance(fault["input"], Mapping):  # what is wrong is how its values go together, which the message says
+    if isinstance(fault["input"], Mapping):  # its values contradict each other, as the message says
         return f"{place}: {message}"
     return f"{place}: {message} (got {fault['input']!r})" if place else message
 
 
 def _known_keys(model: type[BaseModel], tables: Iterable[Any]) -> list[str]:
-    """Of a table in a model; none of what is no table of its own keys."""
+    """The keys of a nested table of a model; none where it has free keys."""
     for table in tables:
         annotation = model.model_fields[str(table)].annotation
         candidates = [annotation, *get_args(annotation)]

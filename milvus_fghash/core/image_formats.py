@@ -1,4 +1,4 @@
-"""Which formats of images there are, by their names and their first bytes, and what opens each."""
+"""Image formats, recognised by their first bytes, and the libraries that open them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from milvus_fghash.core.tiff_layouts import layout_of
 from milvus_fghash.errors import ImageRejected
 
 FORMATS: Final = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""Image formats that can be allowed, by Pillow's names; HEIF is that of .heic too."""
+"""Formats that can be allowed, by Pillow's names; HEIF includes .heic."""
 
 SUFFIXES: Final = frozenset(
     {
@@ -22,13 +22,13 @@ SUFFIXES: Final = frozenset(
         *(".mpo", ".apng", ".png", ".tif", ".tiff", ".webp"),
     }
 )
-"""File name endings, in lower case, of those formats; also of those that only an extra can open."""
+"""Suffixes of these formats in lower case, including formats that need an extra."""
 
 EXTRA: Final = "heif"
-"""Part of this package that brings what opens HEIC and AVIF."""
+"""Extra of this package for HEIC and AVIF."""
 
 _CONTAINER: Final = frozenset({"AVIF", "HEIF"})
-"""Formats that are told apart by the brands in their first box."""
+"""Formats recognised by the brands in their first box."""
 _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -36,20 +36,20 @@ _HEIF_BRANDS: Final = frozenset(
 _TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LONGEST_BRANDS: Final = 256
 _PADDING: Final = 63
-"""Pixels that a coded side may have more than the picture: it is a multiple of a block, and cropped."""
+"""Pixels by which a coded side may exceed the picture: it is a multiple of the block size, and cropped."""
 
 
 def open_image(data: bytes, name: str, formats: Sequence[str], max_pixels: int) -> Image.Image:
-    """An image whose header is read, not its pixels.
+    """Open an image; only its header is read.
 
     Args:
-        formats: of `FORMATS`; no decoder of another one sees the bytes.
-        max_pixels: width x height that may be decoded.
+        formats: allowed ones of `FORMATS`; no other decoder receives the bytes.
+        max_pixels: largest allowed width x height.
 
     Raises:
-        ImageRejected: `bomb`, `pointer` (of Git LFS), `extra` (what opens the format is not installed), `format` (no
-            image, or of a kind that is not taken), `broken`.
-        Exception: whatever else Pillow raises on damaged bytes.
+        ImageRejected: `bomb`, `pointer` (of Git LFS), `extra` (the format needs an extra), `format` (not an image of an
+            allowed format), `broken`.
+        Exception: anything that Pillow raises on damaged bytes.
     """
     if is_pointer(data):
         raise ImageRejected("pointer", pointer_message(name))
@@ -72,19 +72,19 @@ def _open(data: bytes, name: str, formats: Sequence[str], allowed: Sequence[str]
         layout = layout_of(data) if "TIFF" in formats and data.startswith(_TIFF_STARTS) else ""
         raise ImageRejected(
             "format",
-            f"{name} is a TIFF of a layout that is not read ({layout}); save it as RGB of 8 bits"
+            f"{name} is a TIFF with an unsupported layout ({layout}); save it as 8-bit RGB"
             if layout
-            else f"{name} is no image, or none of the allowed formats ({', '.join(allowed)})",
+            else f"{name} is not an image of the allowed formats ({', '.join(allowed)})",
         ) from None
 
 
 def _open_heif(data: bytes, name: str) -> Image.Image:
-    """The primary image of a HEIC file. libheif turns it upright, and Pillow is not made to know the format."""
+    """The primary image of a HEIC file. libheif turns it upright; the format is not registered with Pillow."""
     try:
         heif: Any = importlib.import_module("pi_heif")
     except ImportError:
         raise _lacking(name, "HEIC") from None
-    heif.options.DECODE_THREADS = 1  # many photos are decoded side by side; and stacks count as memory of a worker
+    heif.options.DECODE_THREADS = 1  # photos are decoded in parallel, and thread stacks count as memory of a worker
     heif.options.THUMBNAILS = heif.options.DEPTH_IMAGES = heif.options.AUX_IMAGES = False
     image: Image.Image = heif.HeifImageFile(io.BytesIO(data))
     return image
@@ -104,10 +104,7 @@ def _open_avif(data: bytes, name: str) -> Image.Image:
 
 
 def use_one_thread() -> None:
-    """Have each AVIF decoded by one thread: for a process of many that decode, whose threads' stacks count as memory.
-
-    HEIC always is.
-    """
+    """Decode each AVIF in one thread: in worker processes, thread stacks count as memory. HEIC always is."""
     try:
         avif: Any = importlib.import_module("PIL.AvifImagePlugin")
     except ImportError:
@@ -117,7 +114,7 @@ def use_one_thread() -> None:
 
 def _lacking(name: str, kind: str) -> ImageRejected:
     return ImageRejected(
-        "extra", f"{name} is a photo in the format {kind}; to open it: pip install 'milvus-fghash[{EXTRA}]'"
+        "extra", f"{name} is a photo in {kind} format; to open it: pip install 'milvus-fghash[{EXTRA}]'"
     )
 
 
@@ -137,7 +134,7 @@ def _container(data: bytes) -> str:
 
 
 def _reject_hidden_size(data: bytes, name: str, max_pixels: int) -> None:
-    """A container says the size of each image in it, and the one that is shown may be a small part of a giant one."""
+    """Check the size of each image in a container: a small picture may be cropped from a huge one."""
     for start, end in _boxes(data, b"meta"):
         at = data.find(b"ispe", start, end)
         while at >= 0:
@@ -148,11 +145,11 @@ def _reject_hidden_size(data: bytes, name: str, max_pixels: int) -> None:
 
 
 def _boxes(data: bytes, kind: bytes) -> Iterator[tuple[int, int]]:
-    """First and last place of the outermost boxes of a kind."""
+    """Start and end of the outermost boxes of a kind."""
     at = 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4])
-        if size == 1:  # a longer number follows
+        if size == 1:  # a 64-bit size follows
             size = int.from_bytes(data[at + 8 : at + 16])
         end = at + size if size else len(data)
         if end < at + 8:

@@ -1,6 +1,6 @@
-"""Photo file -> RGB pixels, written once for training, the export check, evaluation and serving.
+"""Photo file -> RGB pixels, for training, the export check, evaluation and serving alike.
 
-`open_rgb` decides what a file means (`RULES` names the decisions), `prepare` what a network sees of it.
+`open_rgb` decodes a file by the `RULES`, `prepare` resizes and crops it for the network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RULES: Final[dict[str, str]] = {
     "scale": f"JPEG at 1/2, 1/4 or 1/8 by libjpeg, where {MARGIN} x `resize` are left; placed as with all pixels",
     "resize": "Pillow, antialiased; shorter side to `resize`, the longer side rounded down; then the centre crop",
 }
-"""What was decided about odd images. Part of every bundle."""
+"""How unusual images are decoded. Part of every bundle, hence the fixed texts."""
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSED = {
@@ -51,29 +51,29 @@ _TRANSPOSED = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-"""Where `Image.info` may say how an image is to be turned."""
+"""Keys of `Image.info` that may hold an orientation."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WIDEST = 8
-"""Aspect ratio above which only the crop is resized. Below, the pixels are torchvision's bit for bit."""
+"""Aspect ratio above which only the crop is resized. Below, the pixels equal torchvision's bit for bit."""
 
 MAX_SIDE: Final = 2**31
-"""Of no image that can be opened."""
+"""Longer than any side of an image that can be opened."""
 
 _CUT_OFF = re.compile("truncated|unexpected end of file", re.IGNORECASE)
-"""What Pillow and libheif say of an image whose end is missing."""
+"""In messages of Pillow and libheif about truncated images."""
 
 _one_at_a_time = threading.Lock()
 
 
 class Limits(BaseModel):
-    """What is read at all; everything beyond is rejected before it is decoded."""
+    """Limits of photos; files beyond them are rejected before they are decoded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_pixels: Annotated[int, Field(gt=0, le=178_000_000)] = 100_000_000
     """Width x height in the file's header. Pillow itself rejects above 178,956,970."""
     max_bytes: Annotated[int, Field(gt=0)] = 100_000_000
-    """Size of the file."""
+    """Size of the file in bytes."""
     formats: tuple[str, ...] = FORMATS
 
     @field_validator("formats")
@@ -102,7 +102,7 @@ class Preprocessing(BaseModel):
     resize_mode: Literal["shorter_side", "stretch"] = "shorter_side"
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     scale: Literal["reduced", "whole"] = "reduced"
-    """Whether large JPEGs are decoded at a reduced scale, by the rule "scale"."""
+    """Whether large JPEG files are decoded at a reduced scale, see the rule "scale"."""
 
     @model_validator(mode="after")
     def _crop_must_fit(self) -> Self:
@@ -112,7 +112,7 @@ class Preprocessing(BaseModel):
 
     @property
     def min_decoded_side(self) -> int:
-        """Length of the shorter side that decoding at a reduced scale leaves at least."""
+        """Shortest allowed side after decoding at a reduced scale, in pixels."""
         return MARGIN * self.resize if self.scale == "reduced" else MAX_SIDE
 
 
@@ -131,14 +131,14 @@ def open_rgb(
     """Decode a file, or its bytes, to an upright image of mode RGB by the `RULES`.
 
     Args:
-        preprocessing: what `prepare` will make of it: a large JPEG is then smaller than its file says, by the rule
-            "scale". None gives every pixel.
+        preprocessing: that of the later `prepare`, by which a large JPEG may be decoded at a reduced scale. None:
+            decode every pixel.
 
     Raises:
         ImageRejected: `missing` (no such file), `empty` (zero bytes), `too-large` (more than ``max_bytes``), `bomb`
-            (more than ``max_pixels``), `format` (no image, or of a kind that is not taken), `extra` (of a kind for
-            which an extra is not installed), `pointer` (of Git LFS), `truncated` (cut off), `broken` (anything else:
-            damaged data, a folder, a file that may not be read).
+            (more than ``max_pixels``), `format` (not an image of an allowed format), `extra` (the format needs an
+            extra), `pointer` (of Git LFS), `truncated`, `broken` (anything else: damaged data, a folder, a file
+            without permission).
     """
     name = "the image" if isinstance(source, bytes) else _shown(source)
     data = _read(source, name, limits.max_bytes)
@@ -148,14 +148,14 @@ def open_rgb(
         raise
     except Image.DecompressionBombError as error:
         raise ImageRejected("bomb", f"{name} is rejected: {error}") from None
-    except Exception as error:  # Pillow's decoders let through whatever hostile bytes provoke, even SyntaxError
+    except Exception as error:  # on hostile bytes, Pillow's decoders raise anything, even SyntaxError
         detail = one_line(error) or type(error).__name__
         reason = "truncated" if _CUT_OFF.search(detail) else "broken"
         raise ImageRejected(reason, f"{name} cannot be decoded: {detail}. Is it complete?") from None
 
 
 def read_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """The bytes of a photo file, for those who want more of them than pixels; `open_rgb` takes them.
+    """The bytes of a photo file, for callers that need more than its pixels; `open_rgb` accepts them.
 
     Raises:
         ImageRejected: `missing`, `empty`, `too-large` or `broken`, as `open_rgb`.
@@ -164,13 +164,15 @@ def read_file(path: Path, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def upright_rgb(image: Image.Image, name: str = "the image") -> Image.Image:
-    """An image that is open in Pillow, by the `RULES`: upright, of mode RGB.
+    """An open Pillow image, converted by the `RULES`: upright, of mode RGB.
 
     Raises:
-        ImageRejected: `format`, when its pixels are of a mode that is not taken.
+        ImageRejected: `format`, for an unsupported pixel mode.
     """
     rgb = to_rgb(image, name)
-    orientation = _orientation(image)  # now: PNG may keep its EXIF behind the pixels, and Pillow turns a TIFF itself
+    orientation = _orientation(
+        image
+    )  # after loading: PNG may have its EXIF after the pixels, and Pillow turns a TIFF itself
     if orientation not in _TRANSPOSED:
         return rgb
     upright = rgb.transpose(_TRANSPOSED[orientation])
@@ -204,7 +206,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
 
 
 def _shown(path: Path) -> str:
-    """A path fit for a message, whatever bytes the file name holds."""
+    """A path for messages, also with bytes that are not UTF-8."""
     return str(path).encode(errors="backslashreplace").decode()
 
 
@@ -243,16 +245,16 @@ def _decode(data: bytes, name: str, limits: Limits, preprocessing: Preprocessing
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Our own caps decide, not Pillow's DecompressionBombWarning. The lock is there because filters are global."""
+    """Suppress DecompressionBombWarning: `Limits` apply. The lock is needed because filters are global."""
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; 1 (upright) where the EXIF block is absent or damaged, for the pixels can still be good."""
+    """1 to 8; 1 (upright) where the EXIF block is missing or damaged, as the pixels may still be good."""
     try:
         with _without_warnings():
             return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # as for the decoders: hostile bytes provoke anything
+    except Exception:  # like the decoders, the parser may raise anything on hostile bytes
         return 1

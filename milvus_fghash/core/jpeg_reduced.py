@@ -1,4 +1,4 @@
-"""JPEG at a reduced scale: libjpeg leaves out detail that would be resized away, and with it most of the work."""
+"""Decoding JPEG at a reduced scale: libjpeg skips detail that resizing would remove, and with it most of the work."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Final, NamedTuple
 from PIL import Image
 
 MARGIN: Final = 2
-"""The shorter side that is left is at least so many times as long as the side it is resized to.
+"""The shorter side after decoding is at least this many times the side that it is resized to.
 
-With 3, about half as many bits of the codes differ from those of all pixels, and photos of 2000 x 1500 gain nothing
-(`benchmarks/reduced_scale.py`). With 2 there are as many as saving a photo again at quality 80 changes.
+With 3, half as many code bits differ from those of full-scale decoding, but photos of 2000 x 1500 are not decoded
+faster (`benchmarks/reduced_scale.py`). With 2, as many bits differ as after saving a photo again at quality 80.
 """
 
 _KEY = "picture"
-"""Of `Image.info`, which Pillow hands on as an image is converted and turned."""
+"""Key in `Image.info`, which Pillow preserves when an image is converted or transposed."""
 _COSINE = {0xC0, 0xC1, 0xC2}
-"""Frames of baseline, extended and progressive JPEG. Lossless ones (0xC3) have no scale to be reduced."""
+"""Frame markers of baseline, extended and progressive JPEG. Lossless JPEG (0xC3) has no reduced scale."""
 
 
 class Picture(NamedTuple):
-    """What the pixels of a decoded image stand for."""
+    """How the pixels of a decoded image relate to those in its file."""
 
     size: tuple[int, int]
-    """Width and height that the file says."""
+    """Width and height in the file."""
     pixels: tuple[int, int]
     """Width and height as decoded."""
     box: tuple[float, float, float, float]
-    """Left, top, right and bottom of the picture among the pixels. Where the scale does not divide a side, the last
-    pixel stands for less than the others, and the picture ends inside it."""
+    """Left, top, right and bottom of the picture in decoded pixels. Where the scale does not divide a side, the picture
+    ends inside the last pixel."""
 
     def turned(self, orientation: int) -> Picture:
-        """After its image was turned upright from an EXIF orientation, 1 to 8."""
+        """The same after turning the image upright from an EXIF orientation, 1 to 8."""
         (left, top, right, bottom), (across, down), size = self.box, self.pixels, self.size
         if orientation >= 5:
             left, top, right, bottom, across, down, size = top, left, bottom, right, down, across, size[::-1]
@@ -43,7 +43,7 @@ class Picture(NamedTuple):
 
 
 def picture_of(image: Image.Image) -> Picture:
-    """Of an image that `reduce` has seen, or any other; one that was cropped or resized since is any other."""
+    """The `Picture` of an image; after a crop or a resize, that of an ordinary image."""
     picture = image.info.get(_KEY)
     if isinstance(picture, Picture) and picture.pixels == image.size:
         return picture
@@ -51,26 +51,26 @@ def picture_of(image: Image.Image) -> Picture:
 
 
 def turn_picture(image: Image.Image, orientation: int) -> None:
-    """Note in an image that was turned upright from an EXIF orientation what became of the picture."""
+    """Update the `Picture` of an image that was turned upright from an EXIF orientation."""
     picture = image.info.get(_KEY)
     if isinstance(picture, Picture):
         image.info[_KEY] = picture.turned(orientation)
 
 
-def reduce(image: Image.Image, data: bytes, least: int) -> None:
-    """Have a JPEG decoded at 1/2, 1/4 or 1/8, so that its shorter side keeps at least ``least`` pixels.
+def reduce(image: Image.Image, data: bytes, min_side: int) -> None:
+    """Make Pillow decode a JPEG at 1/2, 1/4 or 1/8, so that its shorter side keeps at least ``min_side`` pixels.
 
-    What is too small for that, a lossless JPEG and every other format are left as they are.
+    Smaller images, lossless JPEG and other formats are left unchanged.
 
     Args:
-        image: open, not loaded yet. Its size changes, and `picture_of` knows what it was.
-        data: the bytes it is read from.
-        least: pixels.
+        image: open, not loaded yet. Its size changes; `picture_of` has the original one.
+        data: the bytes of its file.
+        min_side: in pixels.
     """
     if image.format in {"JPEG", "MPO"} and _frame(data) in _COSINE:
         width, height = image.size
         for scale in (8, 4, 2):
-            if min(width, height) >= scale * least:
+            if min(width, height) >= scale * min_side:
                 drawn = image.draft(None, (width // scale, height // scale))
                 if drawn:
                     image.info[_KEY] = Picture((width, height), image.size, drawn[1])
@@ -78,11 +78,11 @@ def reduce(image: Image.Image, data: bytes, least: int) -> None:
 
 
 def _frame(data: bytes) -> int | None:
-    """The marker that says how a JPEG is coded; None where the file is not of the plain form of segments."""
+    """The frame marker of a JPEG; None where the file is not a plain sequence of segments."""
     place = 2
     while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
         marker = data[place + 1]
-        if marker == 0xFF:  # filling
+        if marker == 0xFF:  # fill byte
             place += 1
             continue
         if marker < 0xC0 or 0xD0 <= marker <= 0xDA:

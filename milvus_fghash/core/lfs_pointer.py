@@ -9,7 +9,7 @@ from milvus_fghash.errors import FghashError
 
 _START: Final = b"version https://git-lfs.github.com/spec/"
 MAX_POINTER_BYTES: Final = 1024
-"""Bytes of a pointer, as the specification of Git LFS has it."""
+"""Largest pointer by the specification of Git LFS."""
 
 
 def is_pointer(data: bytes) -> bool:
@@ -22,18 +22,18 @@ def is_pointer(data: bytes) -> bool:
 
 
 def pointer_message(name: str) -> str:
-    """The error about a file that is one."""
+    """The error message for a file that is a pointer."""
     return f"{name} is a Git LFS pointer, not the file itself; run git lfs pull in its repository"
 
 
 def reject_pointer(path: Path, kind: type[FghashError]) -> None:
-    """Reject a file that is a pointer. One that cannot be read is left to whoever reads it.
+    """Reject a file that is a pointer. An unreadable file passes; the caller reports it.
 
     Raises:
         FghashError: of this kind.
     """
     try:
-        if not path.is_file():  # of a pipe, what is read here would be missing there
+        if not path.is_file():  # reading would consume the content of a pipe
             return
         with open(path, "rb") as file:
             start = file.read(MAX_POINTER_BYTES)

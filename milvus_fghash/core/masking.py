@@ -1,7 +1,7 @@
-"""What grants access, and how it is kept out of everything that leaves: messages, logs, reports, journals, records.
+"""Masking of credentials in all output: messages, logs, reports, journals, records.
 
-Whatever is told passes `masked`: the text of each `FghashError` as it is made, what libraries raise (`one_line`), and
-each line on stderr. Secrets that are known are masked wherever they stand, others where they look like one: in URLs.
+All text passes `masked`: that of each `FghashError` when it is created, that of errors of libraries (`one_line`), and
+each line on stderr. Known secrets are masked everywhere, others where a pattern such as a URL reveals them.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MASK: Final = "***"
 MIN_PASSWORD_LENGTH: Final = 4
-"""A password of fewer characters is not masked by itself: that would blot out ordinary words."""
+"""A shorter password is not masked on its own: ordinary words would be masked too."""
 MIN_SETTING_LENGTH: Final = 8
-"""The same for settings and parameters that may be none."""
+"""The same for settings and parameters, which may not be secrets."""
 MIN_USER_LENGTH: Final = 16
-"""The same for a user: those of AWS are keys."""
+"""The same for a user name, which for AWS is a key."""
 PUBLIC: Final = frozenset({"Milvus"})
-"""The password that every new Milvus has; masked by itself it would blot out the name of the program."""
+"""The default password of Milvus; masking it would mask the name of the program."""
 ENVIRONMENT: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN")
 
 _KEYED: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "local", "unix"})
-"""Protocols whose URLs have no query: a question mark is a letter of a name there."""
+"""Protocols whose URLs have no query: a question mark is part of the name."""
 _IN_URL: Final = r"[^\s'\"<>]"
 _USER: Final = re.compile(
-    # A password that stands there unencoded may hold a slash; then no port follows the colon.
+    # An unencoded password may contain a slash; then no port follows the colon.
     rf"(?<=://)(?:[^\s/?#@'\"<>\[]*:(?!\d{{0,5}}(?:[/?#\s'\")\]>,;]|$)){_IN_URL}*?@)?(?:[^\s/?#'\"<>]*@)?"
 )
 _QUERY: Final = re.compile(
-    # A digest that stands for a query (`places.name_of`) is none.
+    # Except for a digest that replaces a query (`location.name_of`).
     rf"(?i)(\b(?!(?:{'|'.join(sorted(_KEYED))})://)[a-z][a-z0-9+.-]*://[^\s'\"<>?#]*)[?#](?![0-9a-f]{{16}}(?![\w=&%.+-])){_IN_URL}*[^\s'\"<>).,:;\]}}]"
 )
 _NAMED: Final = re.compile(
@@ -48,46 +48,46 @@ _SECRET_SETTING: Final = re.compile(
 
 
 class Secrets:
-    """Texts that are never to be shown. Threads may share it."""
+    """Secrets of this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._texts: tuple[str, ...] = ()
 
     def add(self, *texts: str) -> None:
-        """Mask them from now on, as they are."""
+        """Mask these texts from now on."""
         if new := set(texts).difference(self._texts, {""}):
             self._texts = tuple(sorted({*self._texts, *new}, key=len, reverse=True))
 
     def add_token(self, token: str) -> None:
-        """A token, and the password in it when it reads ``user:password``; as gRPC and HTTP send them, too."""
+        """Add a token, the password in ``user:password``, and both as gRPC and HTTP encode them."""
         self.add(*_with_password(token))
 
     def add_url(self, url: str) -> None:
-        """What in a URL grants access: user and password, and the values of its query."""
+        """Add the credentials of a URL: user, password, and values of its query."""
         self.add(*secrets_in(url))
 
     def add_settings(self, settings: Mapping[str, object]) -> None:
-        """Values of settings that are called after secrets, be they nested, as fsspec's are."""
+        """Add the values of settings whose names suggest a secret, also in nested settings, as those of fsspec."""
         self.add(*_of_settings(settings))
 
     def clear(self) -> None:
-        """Forget all: another command begins."""
+        """Remove all, before another command."""
         self._texts = ()
 
     def mask(self, text: str) -> str:
-        """The text with each of them replaced by three stars."""
+        """The text with each secret replaced by three asterisks."""
         return _replaced(text, self._texts)
 
 
 KNOWN_SECRETS: Final = Secrets()
-"""Those of this process."""
+"""The secrets of this process."""
 
 
 def masked(text: str, *urls: str) -> str:
-    """The text without what grants access.
+    """The text without credentials.
 
     Args:
-        urls: which the text may be about: what is secret in them is masked wherever it stands, too.
+        urls: URLs that the text may be about; their credentials are masked too.
 
     >>> masked("cannot read http://me:secret@host/a.jpg?sig=0f3a: denied")
     'cannot read http://***@host/a.jpg?***: denied'
@@ -102,7 +102,7 @@ def masked(text: str, *urls: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """A URL fit to be shown and kept: no user, no password, no query and no fragment; keys of object stores stay.
+    """A URL without user, password, query and fragment; keys of object stores are kept.
 
     >>> without_secrets("https://me:secret@host/a%20b.jpg?X-Amz-Signature=0f3a")
     'https://host/a%20b.jpg'
@@ -112,7 +112,7 @@ def without_secrets(url: str) -> str:
 
 
 def secrets_in(url: str) -> set[str]:
-    """What in a URL grants access, as it is written there, decoded, and encoded.
+    """The credentials in a URL: as written, decoded, and encoded.
 
     >>> sorted(secrets_in("http://me:s3cret%21@host/a?id=long-signature"))
     ['bWU6czNjcmV0IQ==', 'bWU6czNjcmV0JTIx', 'long-signature', 'me:s3cret!', 'me:s3cret%21', 's3cret!', 's3cret%21']
@@ -143,7 +143,7 @@ def _with_password(token: str) -> set[str]:
 
 
 def _of_environment() -> Iterator[str]:
-    """Credentials for stores, which their libraries read by themselves."""
+    """Credentials of object stores in environment variables."""
     yield from (os.environ[name] for name in ENVIRONMENT if len(os.environ.get(name, "")) >= MIN_SETTING_LENGTH)
     for name, value in os.environ.items():
         if name.startswith("FSSPEC_"):
@@ -158,7 +158,7 @@ def _of_settings(settings: Mapping[str, object]) -> Iterator[str]:
             yield from _of_settings(value)
         elif isinstance(value, str) and len(value) >= MIN_SETTING_LENGTH and _SECRET_SETTING.search(name):
             yield value
-            yield value.rpartition(" ")[2]  # of a header, behind Bearer
+            yield value.rpartition(" ")[2]  # of a header, after Bearer
 
 
 def _replaced(text: str, secrets: Iterable[str]) -> str:

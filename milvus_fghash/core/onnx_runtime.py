@@ -1,4 +1,4 @@
-"""Which ONNX Runtime is installed, and how to get one. Whoever runs a graph imports it through here."""
+"""Loading ONNX Runtime, and how to install it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-from milvus_fghash.core.packages import installed
+from milvus_fghash.core.environment import installed
 from milvus_fghash.errors import MissingExtra
 
 DISTRIBUTIONS = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
-"""Extra -> its ONNX Runtime. Only one of the two may be installed: they write to the same folder."""
+"""Extra -> its distribution of ONNX Runtime. Only one may be installed: both write to the same folder."""
 
 
 def load_runtime() -> Any:
     """The onnxruntime module; warns when both distributions of it are installed.
 
     Raises:
-        MissingExtra: when none is.
+        MissingExtra: when none is installed.
     """
     if len(_installed()) == 2:
         warnings.warn(
@@ -36,11 +36,11 @@ def load_runtime() -> Any:
 
 
 def how_to_install(extra: str) -> str:
-    """The command line that installs the ONNX Runtime of ``extra``; what is there of the two has to go first."""
+    """The shell command that installs the ONNX Runtime of ``extra``; installed distributions are removed first."""
     first = f"pip uninstall -y {' '.join(_installed())} && " if _installed() else ""
     return f"{first}pip install 'milvus-fghash[{extra}]'"
 
 
 def _installed() -> list[str]:
-    """Those of the two that are there."""
+    """The installed distributions of ONNX Runtime."""
     return [distribution for distribution in DISTRIBUTIONS.values() if installed(distribution)]

@@ -1,11 +1,10 @@
-"""Perceptual hash of a photo: 64 bits that hardly change when it is saved again, resized or brightened, and do when its
-colours are others.
+"""Perceptual hash of a photo: 64 bits that are robust to saving, resizing and brightening, and sensitive to colour.
 
-34 bits are the DCT hash ("pHash") of the field: of the photo in 32 x 32 grey pixels the lowest frequencies, each a bit
-that says whether it lies above their median. It is blind to colour, and products often differ in nothing else. So 30
-bits are thermometer codes of colour, likewise of low frequencies: how red, how green and how blue the photo is on the
-whole, and in its middle against its edges. The library `imagehash` has hashes of either kind, but brings SciPy and
-PyWavelets (150 MB) into every installation for a few products of small matrices; hence these lines.
+34 bits are a DCT hash ("pHash"): the lowest frequencies of the photo in 32 x 32 grey pixels, each a bit that tells
+whether it exceeds their median. Such a hash ignores colour, often the only difference between products. So 30 bits are
+thermometer codes of colour: how red, green and blue the photo is overall, and in its centre relative to its edges.
+
+Kept although `imagehash` exists: it would add SciPy and PyWavelets (150 MB) to every installation.
 """
 
 from __future__ import annotations
@@ -19,18 +18,16 @@ from PIL import Image
 from milvus_fghash.core.jpeg_reduced import picture_of
 
 SIDE: Final = 32
-"""Of the picture whose frequencies are looked at, in pixels."""
+"""Side of the picture that is transformed, in pixels."""
 BITS: Final = 64
 MIN_CONTRAST: Final = 2.0
-"""Standard deviation, in grey levels, of a picture that shows nothing: noise would decide its bits."""
+"""Standard deviation in grey levels below which a picture is blank: its bits would be noise."""
 NEUTRAL_CHROMA: Final = 2.0
-"""Chroma, of 255, that counts for little: a grey photo has some from its compression."""
+"""Chroma, of 255, up to which pixels have little weight: compression gives grey photos some."""
 MAX_COPY_DISTANCE: Final = 3
-"""Bits in which the hashes of two photos may differ for these to be taken for one picture: docs/duplicates.md has how
-many copies and how many other pairs that are."""
+"""Largest distance in bits at which two photos count as copies; docs/duplicates.md has the error rates."""
 NO_HASH: Final = 0
-"""The hash of a photo that has none, or of which it is not known. No photo has it by chance: of three shares of colour
-that add up to 0, one is not negative."""
+"""Stands for a missing hash. No photo has it: of three colour shares that add up to 0, one is not negative."""
 
 Pixels = NDArray[np.float64]
 
@@ -41,28 +38,27 @@ _OF_LIGHT: Final = sorted(
     ((down, across) for down in range(_LOWEST) for across in range(_LOWEST)),
     key=lambda at: (sum(at), max(at), at),
 )[1:35]
-"""Frequencies, the lowest first; without the mean, which says how bright a copy is."""
+"""Frequencies, the lowest first; without the mean, which is the brightness."""
 _LUMA: Final = np.array([0.299, 0.587, 0.114])
 _CHROMA: Final = np.array([[-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]]).T
 """Cb and Cr of JPEG, from RGB."""
 _PRIMARIES: Final[Pixels] = np.stack([turn(np.radians([105, 225, 345])) for turn in (np.cos, np.sin)])
-"""(2, 3): red, green and blue in the plane of Cb and Cr, give or take the degrees that make them equally far apart."""
+"""(2, 3): red, green and blue in the plane of Cb and Cr, moved slightly to be equally far apart."""
 _SHARES: Final = np.array([-0.7, -0.42, -0.09, 0.09, 0.42, 0.7])
-"""Thresholds of a colour in the whole picture. A hue that turns crosses one each 10 degrees."""
+"""Thresholds of a colour in the whole picture. A rotating hue crosses one every 10 degrees."""
 _SHIFTS: Final = np.array([-0.06, 0.06])
-"""Thresholds of a colour in the middle of the picture against its edges."""
+"""Thresholds of a colour in the centre of the picture relative to its edges."""
 _MASK: Final = 2**BITS - 1
 _PLACES: Final = 1 << np.arange(BITS - 1, -1, -1, dtype=np.uint64)
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """Of the whole picture, before any crop, as a signed number of 64 bits; `NO_HASH` where the picture is flat.
+    """The hash of the whole picture, before any crop, as a signed 64-bit integer; `NO_HASH` for a blank picture.
 
     Args:
-        image: RGB and upright, as `images.open_rgb` gives it, at a reduced scale or not.
+        image: upright RGB, as `images.open_rgb` returns it, at a reduced scale or not.
     """
-    # HAMMING in two steps takes a quarter of the time of LANCZOS, and a photo that is decoded at another scale stays as
-    # near to itself.
+    # HAMMING in two steps takes a quarter of the time of LANCZOS, and is as robust to decoding at another scale.
     small = image.resize((SIDE, SIDE), Image.Resampling.HAMMING, box=picture_of(image).box, reducing_gap=2.5)
     pixels = np.asarray(small, np.float64)
     light = pixels @ _LUMA
@@ -74,16 +70,16 @@ def perceptual_hash(image: Image.Image) -> int:
 
 
 def _light_bits(light: Pixels) -> NDArray[np.bool_]:
-    frequencies = np.round(_COSINES @ light @ _COSINES.T)  # rounded, so that those that are 0 are no noise
+    frequencies = np.round(_COSINES @ light @ _COSINES.T)  # rounded, so that zeros are not noise
     lowest = frequencies[tuple(np.transpose(_OF_LIGHT))]
     return np.asarray(lowest > np.median(lowest))
 
 
 def _colour_bits(chroma: Pixels) -> NDArray[np.bool_]:
-    """Of (32, 32, 2) Cb and Cr.
+    """Bits of colour, from (32, 32, 2) Cb and Cr.
 
-    Pixels count as much as they are coloured, and all is relative to how much that is: a small shirt on white has the
-    bits of a large one, and a copy of more contrast those of its original.
+    Pixels are weighted by their chroma, and the sums are relative to the total: a small shirt on white has the bits of
+    a large one, and a copy with more contrast those of its original.
     """
     strength = np.hypot(chroma[..., 0], chroma[..., 1])
     in_all = float((strength * (strength + NEUTRAL_CHROMA)).sum()) or 1.0
@@ -95,7 +91,7 @@ def _colour_bits(chroma: Pixels) -> NDArray[np.bool_]:
 
 
 def phash_distance(one: int, other: int) -> int | None:
-    """Number of bits in which two perceptual hashes differ; None where one of them is not known.
+    """Number of bits in which two perceptual hashes differ; None where one is missing.
 
     >>> phash_distance(-1, 1), phash_distance(5, 4), phash_distance(NO_HASH, 5)
     (63, 1, None)
@@ -106,7 +102,7 @@ def phash_distance(one: int, other: int) -> int | None:
 
 
 def phash_to_hex(value: int) -> str:
-    """16 hexadecimal digits, as other programs write it; "" of `NO_HASH`.
+    """16 hexadecimal digits, as other programs write it; "" for `NO_HASH`.
 
     >>> phash_to_hex(-1), phash_to_hex(255), phash_to_hex(NO_HASH)
     ('ffffffffffffffff', '00000000000000ff', '')
@@ -115,6 +111,6 @@ def phash_to_hex(value: int) -> str:
 
 
 def phash_from_hex(text: str) -> int:
-    """Turns `phash_to_hex` round."""
+    """The inverse of `phash_to_hex`."""
     value = int(text or "0", 16)
     return value - 2**BITS if value >= 2 ** (BITS - 1) else value

@@ -1,4 +1,4 @@
-"""Pixels of any mode of Pillow -> RGB, as a person would see them."""
+"""Pixels of any Pillow mode -> RGB, as a person would see them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from milvus_fghash.core.tiff_layouts import check_layout, highest_value, is_sign
 from milvus_fghash.errors import ImageRejected
 
 _STEPS: Final = {"L;2": 85, "L;4": 17}
-"""Layouts of grey PNGs: how far apart their values are once Pillow has stretched them to 8 bits."""
+"""Layouts of grey PNG files -> step between values after Pillow has scaled them to 8 bits."""
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
     """An image of mode RGB: alpha on white, more than 8 bits reduced.
 
     Args:
-        image: open; it is loaded.
+        image: open; the function loads it.
 
     Raises:
-        ImageRejected: `format`, when its pixels are of a kind that is not taken.
-        Exception: whatever else Pillow raises on damaged bytes.
+        ImageRejected: `format`, for an unsupported kind of pixels.
+        Exception: anything that Pillow raises on damaged bytes.
     """
     check_layout(image, name)
     transparent = _transparent(image)
@@ -40,7 +40,7 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         image = image.copy()
         image.info["transparency"] = transparent
     if image.mode == "La":
-        image = image.convert("LA")  # which alone Pillow can make of it
+        image = image.convert("LA")  # the only conversion Pillow has
     if image.has_transparency_data:
         with_alpha = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha).convert("RGB")
@@ -48,10 +48,10 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _transparent(image: Image.Image) -> int | tuple[int, ...] | None:
-    """The transparent colour of a PNG as its pixels will be, where Pillow keeps it as the file has it.
+    """The transparent colour of a PNG, scaled like its pixels; Pillow keeps the value of the file.
 
     Args:
-        image: not loaded yet, as only then it tells how its pixels are laid out.
+        image: not loaded yet; loading removes the pixel layout.
     """
     value = image.info.get("transparency")
     if not isinstance(image, PngImageFile) or not image.tile:

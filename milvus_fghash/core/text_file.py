@@ -1,4 +1,4 @@
-"""Text that others wrote: UTF-8 with or without a byte order mark, and what TOML and JSON make of it."""
+"""Untrusted text files: UTF-8 with or without a byte order mark, and TOML and JSON of limited depth."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from milvus_fghash.core.lfs_pointer import reject_pointer
 from milvus_fghash.errors import ConfigError, FghashError
 
 ENCODING: Final = "utf-8-sig"
-"""UTF-8; the byte order mark that editors and spreadsheets of Windows put before it is no part of the text."""
+"""UTF-8; the byte order mark that programs on Windows write is skipped."""
 MAX_DEPTH: Final = 64
-"""Tables and lists inside each other, in TOML and JSON. What this project writes has less than ten, and code that walks
-through them ends where Python's stack does."""
+"""Nesting of tables and lists in TOML and JSON. This project writes fewer than ten levels, and recursive code would
+overflow Python's stack on deep ones."""
 
 
 @contextmanager
 def open_text(
     path: Path, what: str, error: type[FghashError] = ConfigError, newline: str | None = None
 ) -> Iterator[TextIO]:
-    """A text file to read from, a regular one.
+    """Open a text file, which must be a regular one.
 
     Args:
-        what: what kind of file it is, for messages: "the recipe".
-        error: what is raised.
+        what: the kind of file, for messages, such as "the recipe".
+        error: the exception to raise.
         newline: as in `open`.
 
     Raises:
-        FghashError: of the kind ``error``, when the file cannot be read or is no UTF-8.
+        FghashError: of the type ``error``, when the file cannot be read or is not UTF-8.
     """
     with _explained(path, what, error), io.TextIOWrapper(open_regular(path), ENCODING, newline=newline) as stream:
         yield stream
@@ -42,11 +42,11 @@ def open_text(
 def read_text(
     path: Path, what: str, error: type[FghashError] = ConfigError, *, max_bytes: int = MAX_SETTINGS_BYTES
 ) -> str:
-    """The whole of a text file that a person names, with every line break as a single line feed. It may be a pipe.
+    """The text of a file named by a person, with line breaks as line feeds. It may be a pipe.
 
     Args:
         max_bytes: largest file that is read.
-        what, error: as of `open_text`, which tells the errors, too.
+        what, error: as in `open_text`, also for the exceptions.
     """
     with _explained(path, what, error):
         raw = io.BytesIO(read_bounded(path, max_bytes, regular=False))
@@ -61,34 +61,34 @@ def _explained(path: Path, what: str, error: type[FghashError]) -> Iterator[None
     except OSError as fault:
         raise error(f"cannot read {what} {path}: {fault.strerror}") from None
     except UnicodeDecodeError:
-        raise error(f"cannot read {what} {path}: it is no UTF-8 text; save it as UTF-8") from None
+        raise error(f"cannot read {what} {path}: it is not UTF-8 text; save it as UTF-8") from None
     except ValueError as fault:
-        if "\0" not in str(path) and not isinstance(fault, UnicodeEncodeError):  # no file can be called that
+        if "\0" not in str(path) and not isinstance(fault, UnicodeEncodeError):  # else an impossible file name
             raise
         raise error(f"cannot read {what} {str(path)!r}: {fault}") from None
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """What a TOML text says.
+    """Parse TOML.
 
     Raises:
-        ValueError: when it is none, or one that is nested deeper than ``MAX_DEPTH``.
+        ValueError: when it is malformed, or nested deeper than ``MAX_DEPTH``.
     """
     values: dict[str, Any] = _shallow(lambda: tomllib.loads(text))
     return values
 
 
 def parse_json(raw: str | bytes, **options: Any) -> Any:
-    """What a JSON text says; bytes may begin with a byte order mark. The options are those of `json.loads`.
+    """Parse JSON; bytes may begin with a byte order mark. The options are those of `json.loads`.
 
     Raises:
-        ValueError: when it is none, or one that is nested deeper than ``MAX_DEPTH``.
+        ValueError: when it is malformed, or nested deeper than ``MAX_DEPTH``.
     """
     return _shallow(lambda: json.loads(raw, **options))
 
 
 def _shallow(parse: Callable[[], Any]) -> Any:
-    too_deep = f"it is nested too deep; at most {MAX_DEPTH} tables and lists may lie inside each other"
+    too_deep = f"it is nested too deeply; at most {MAX_DEPTH} levels of tables and lists are allowed"
     try:
         values = parse()
     except RecursionError:
@@ -102,6 +102,6 @@ def _shallow(parse: Callable[[], Any]) -> Any:
 
 
 def _inside(value: Any) -> list[Any]:
-    """The tables and lists in a table or a list."""
+    """The tables and lists directly in a table or a list."""
     values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return [inner for inner in values if isinstance(inner, Mapping | list)]

@@ -1,4 +1,4 @@
-"""TIFF: which layouts of pixels Pillow reads as they are meant, and what is made good or rejected of the others."""
+"""TIFF pixel layouts: which ones Pillow reads correctly, and which of the others are corrected or rejected."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _INTERPRETATIONS: Final = {
     34892: "linear raw",
 }
 _FAX: Final = {"tiff_ccitt", "group3", "group4", "tiff_raw_16"}
-"""Compressions of fax machines, whose white is zero unless the file says otherwise."""
+"""Compressions of fax machines, in which white is zero unless the file says otherwise."""
 _UNSIGNED, _SIGNED = 1, 2
 _ASSOCIATED = 1
-"""Alpha that the colours are multiplied by."""
+"""Premultiplied alpha."""
 
-# Pillow decodes these, but its table lacks the rows; there is no other way to add one.
+# Pillow decodes these, but its table lacks the entries; there is no other way to add them.
 for _order in (II, MM):
     for _photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO):
         OPEN_INFO.setdefault((_order, _photometric, (_UNSIGNED,), 1, (12,), ()), ("I;16", "I;12"))
@@ -42,7 +42,7 @@ OPEN_INFO.setdefault((MM, _WHITE_IS_ZERO, (_UNSIGNED,), 1, (16,), ()), ("I;16B",
 
 
 def check_layout(image: Image.Image, name: str) -> None:
-    """Reject a TIFF that Pillow would decode to other pixels than were meant; every other image passes.
+    """Reject a TIFF that Pillow would decode to wrong pixels; every other image passes.
 
     Args:
         image: open, whether loaded or not.
@@ -61,19 +61,19 @@ def check_layout(image: Image.Image, name: str) -> None:
     if tags.get(_PLANES) == 2 and not _planes_are_read(image):
         raise ImageRejected(
             "format",
-            f"{name} is a TIFF whose samples stand in planes ({described(tags)}), which are not read; save it with "
+            f"{name} is a TIFF with planar samples ({described(tags)}), which is not supported; save it with "
             "interleaved samples",
         )
     if photometric == _YCBCR and compression == "raw" and tags.get(_SUBSAMPLING, (1, 1)) != (1, 1):
         raise ImageRejected(
-            "format", f"{name} is an uncompressed TIFF of subsampled YCbCr, which is not read; save it as RGB"
+            "format", f"{name} is an uncompressed TIFF of subsampled YCbCr, which is not supported; save it as RGB"
         )
 
 
 def _planes_are_read(image: TiffImageFile) -> bool:
-    """Whether Pillow reads samples in planes (of one sample: whatever that means) rightly.
+    """Whether Pillow reads planar samples correctly.
 
-    Uncompressed ones it takes for bytes of the colour and no more; alpha of grey and of palettes it loses.
+    It reads uncompressed ones as 8-bit colour without further samples, and loses the alpha of grey and palettes.
     """
     if image.mode in {"LA", "La", "PA"}:
         return False
@@ -87,25 +87,25 @@ def _planes_are_read(image: TiffImageFile) -> bool:
 
 
 def white_is_zero(image: Image.Image) -> bool:
-    """Whether 0 stands for white in the pixels as Pillow gives them; of 8 bits and less, it has turned them itself."""
+    """Whether 0 is white in pixels decoded by Pillow, which inverts those of up to 8 bits itself."""
     return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def highest_value(image: Image.Image) -> int:
-    """What stands for the brightest grey in pixels of more than 8 bits."""
+    """The value of the brightest grey in pixels of more than 8 bits."""
     twelve = isinstance(image, TiffImageFile) and image.tag_v2.get(_BITS) == (12,)
     return 0xFFF if twelve else 0xFFFF
 
 
 def is_signed(image: Image.Image) -> bool:
-    """Whether bytes from 128 on stand for numbers below 0, which Pillow does not know of."""
+    """Whether bytes are signed, which Pillow ignores."""
     return isinstance(image, TiffImageFile) and image.mode == "L" and _SIGNED in image.tag_v2.get(_FORMAT, ())
 
 
 def with_its_palette(image: Image.Image) -> Image.Image:
-    """An image whose palette has values of 8 bits in place of 16, as some programs write it, with its colours.
+    """The image with correct colours if its palette has 8-bit values in 16-bit fields, as some programs write it.
 
-    libtiff, and with it most viewers, knows such palettes too. Other images are given back as they are.
+    libtiff, and so most viewers, corrects such palettes too. Other images are returned unchanged.
 
     Args:
         image: loaded.
@@ -121,19 +121,19 @@ def with_its_palette(image: Image.Image) -> Image.Image:
 
 
 def layout_of(data: bytes) -> str:
-    """What the pixels of a TIFF are, in words; "" when even that cannot be read."""
+    """The pixel layout of a TIFF in words; "" when it cannot be read."""
     try:
         tags = ImageFileDirectory_v2(data[: 16 if data[2] == 43 else 8])  # 43: BigTIFF, with a longer header
         file = io.BytesIO(data)
         file.seek(tags.next)
         tags.load(file)
         return described(tags) if _BITS in tags else ""
-    except Exception:  # as for the decoders: hostile bytes provoke anything
+    except Exception:  # like the decoders, the parser may raise anything on hostile bytes
         return ""
 
 
 def described(tags: Any) -> str:
-    """The layout that tags tell, such as "RGB of 16, 16, 16 bits"."""
+    """The layout given by tags, such as "RGB of 16, 16, 16 bits"."""
     photometric = tags.get(_PHOTOMETRIC)
     meaning = _INTERPRETATIONS.get(photometric, f"photometric interpretation {photometric}")
     bits = ", ".join(str(bits) for bits in tags.get(_BITS, (1,))[:8])

@@ -1,7 +1,7 @@
-r"""Text from outside (labels, paths, cells of a list), made safe to be shown: on a terminal, in HTML, in a spreadsheet.
+r"""Untrusted text (labels, paths, cells of a list) made safe to show on a terminal, in HTML or in a spreadsheet.
 
-Whatever would act there instead of being read is written as an escape such as `\x1b`: control characters, marks that
-turn the direction of what follows (U+202E), bytes that are no UTF-8. JSON has escapes of its own and stays exact.
+Control characters, marks that change the direction of the text (U+202E) and bytes that are not UTF-8 are written as
+escapes such as `\x1b`. JSON has its own escapes and stays exact.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
-"""First characters of a cell that a spreadsheet computes, those of full width and the mark itself included."""
+"""First characters of cells that a spreadsheet evaluates, also full-width ones, and the apostrophe itself."""
 
 
 def printable(value: object) -> str:
-    r"""A value as text, in which what would move the cursor or cannot be encoded is written as an escape.
+    r"""A value as text, with escapes for characters that are not printable or cannot be encoded.
 
     >>> printable("robin\x1b[2J.jpg")
     'robin\\x1b[2J.jpg'
@@ -31,7 +31,7 @@ def printable(value: object) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`printable`, in which line breaks stay."""
+    """`printable`, but with line breaks kept."""
     return "\n".join(map(printable, text.split("\n")))
 
 

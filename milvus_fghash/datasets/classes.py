@@ -11,7 +11,7 @@ from milvus_fghash.datasets.sources.location import Url
 from milvus_fghash.errors import DataError
 
 SPLITS = ("train", "test", "val", "valid", "validation")
-"""Folders that are splits, whatever their capitals."""
+"""Folder names that are splits, in any case."""
 
 Folders = tuple[str, ...]
 """Names of the folders above a photo, from the top."""
@@ -19,10 +19,10 @@ Folders = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Classes:
-    """What the folders say of the photos.
+    """Classes and splits read from the folders of the photos.
 
     Attributes:
-        labels, splits: (n,) "" where there is none.
+        labels, splits: (n,) "" for a photo without.
         source, warnings: as in `ReadReport`.
     """
 
@@ -35,16 +35,16 @@ class Classes:
 def read_classes(root: Path | Url, paths: Sequence[str], level: ClassLevel = "auto") -> Classes:
     """Class and split of each photo.
 
-    Where all folders at the top are `SPLITS`, they are the splits; likewise below folders that all photos share. Of the
-    folders below the splits, or of all where there are none, ``level`` says which is the class: "top", "leaf" (the one
-    that the photo lies in), or a number from 1 (the top). "auto" takes the leaf where all photos in folders lie equally
-    deep, and otherwise the first level at which their folders differ. A photo in no such folder has the label "".
+    Where all top folders are named as in `SPLITS`, they are the splits; so too below folders that all photos share. Of
+    the folders below the splits, or of all without splits, ``level`` selects the class: "top", "leaf" (the innermost),
+    or a number from 1 (the top). "auto" takes the innermost where all photos in folders lie equally deep, and otherwise
+    the first level at which the folders differ. A photo without such a folder has the label "".
 
     Args:
-        paths: POSIX, without ``.`` and empty parts.
+        paths: POSIX paths, without ``.`` and empty components.
 
     Raises:
-        DataError: when there are splits and other folders beside each other, or no photo lies as deep as ``level``.
+        DataError: when splits and other folders lie side by side, or no photo lies as deep as ``level``.
     """
     parents = [path.rpartition("/")[0] for path in paths]
     folders: dict[str, Folders] = {parent: tuple(parent.split("/")) if parent else () for parent in set(parents)}
@@ -58,15 +58,15 @@ def read_classes(root: Path | Url, paths: Sequence[str], level: ClassLevel = "au
 
 
 def _above_classes(root: Path | Url, folders: Collection[Folders]) -> int:
-    """How many folders stand above the classes: the split and what is shared above it; 0 without splits."""
+    """How many folders lie above the classes: the split and the shared ones above it; 0 without splits."""
     for level in range(min(map(len, folders), default=0)):
         names = {above[level] for above in folders}
         splits = {name for name in names if name.lower() in SPLITS}
         others = sorted(names - splits)
         if len(splits) > 1 and others:
             raise DataError(
-                f"{root} holds the splits {', '.join(sorted(splits))} and beside them {', '.join(others[:3])}; "
-                "expected splits alone or class folders alone: move the others away, or exclude them"
+                f"{root} holds the splits {', '.join(sorted(splits))} next to {', '.join(others[:3])}; expected either "
+                "splits or class folders: move the others away, or exclude them"
             )
         if splits and not others and (level == 0 or any(len(above) > level + 1 for above in folders)):
             return level + 1
@@ -78,7 +78,7 @@ def _above_classes(root: Path | Url, folders: Collection[Folders]) -> int:
 def _labels(
     root: Path | Url, folders: dict[str, Folders], level: ClassLevel
 ) -> tuple[dict[str, str], str, tuple[str, ...]]:
-    """Key -> class, where it is read from, and what is doubtful."""
+    """Folder -> class; where the classes come from; warnings."""
     inner = {names for names in folders.values() if names}
     depths = {len(names) for names in inner}
     if not depths:
@@ -87,18 +87,19 @@ def _labels(
     warnings: list[str] = []
     if isinstance(level, int) and level > deepest:
         raise DataError(
-            f"no photo in {root} lies {level} class folders deep, the deepest {deepest}; give a smaller level"
+            f"no photo in {root} lies {level} class folders deep, the deepest {deepest}; choose a smaller level",
+            setting="class_level",
         )
     if level == "auto" and least < deepest:
         shared = next((at for at in range(least - 1) if len({names[at] for names in inner}) > 1), least - 1)
         level = shared + 1
         warnings.append(
-            f"photos lie {least} to {deepest} folders deep, so the class is folder {level} from the top, and those "
-            "below it say nothing; choose the class level where that is wrong"
+            f"photos lie {least} to {deepest} folders deep, so folder {level} from the top is the class, and deeper "
+            "ones are ignored; choose the class level if that is wrong"
         )
     if level in ("auto", "leaf"):
         labels = {key: names[-1] if names else "" for key, names in folders.items()}
-        warnings += _doubts_of_leaves(inner) if level == "auto" else []
+        warnings += _repeated_leaf_names(inner) if level == "auto" else []
         innermost = (
             f"from the innermost folder, at level {deepest}" if least == deepest else "from the innermost folder"
         )
@@ -110,8 +111,8 @@ def _labels(
     return labels, "from the top folder" if number == 1 else f"from the folder at level {number}", tuple(warnings)
 
 
-def _doubts_of_leaves(folders: Collection[Folders]) -> list[str]:
-    """Leaves of one name below several folders become one class, which may be wrong."""
+def _repeated_leaf_names(folders: Collection[Folders]) -> list[str]:
+    """A warning where folders of the same name below several folders become one class."""
     parents: dict[str, set[Folders]] = {}
     for names in folders:
         parents.setdefault(names[-1], set()).add(names[:-1])
@@ -119,8 +120,9 @@ def _doubts_of_leaves(folders: Collection[Folders]) -> list[str]:
     if not several:
         return []
     first = sorted("/".join((*above, several[0])) for above in parents[several[0]])[:2]
+    subject = "innermost folder shares its name" if len(several) == 1 else "innermost folders share their names"
     return [
-        f"{len(several):,} innermost {'folder has a name' if len(several) == 1 else 'folders have names'} that other "
-        f"folders have too ({' and '.join(first)}): their photos are one class; choose the class level where that is "
-        "wrong"
+        f"{len(several):,} {subject} "
+        f"with other folders ({' and '.join(first)}): folders of one name are one class; choose the class level if "
+        "that is wrong"
     ]

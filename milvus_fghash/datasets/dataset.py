@@ -1,6 +1,6 @@
-"""The one table of photos: id, path, label, split, and what else a list says of them.
+"""`Dataset`, the table of photos: id, path, label, split, and the further columns of a list.
 
-Every reader makes one; nothing downstream knows the layout.
+Every reader returns one; nothing downstream knows the layout of the files.
 """
 
 from __future__ import annotations
@@ -26,14 +26,34 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Photos of one data set, in a fixed order.
+    """The photos of one data set, in a fixed order. `read_dataset` returns one; no photo is opened for it.
+
+    Of use to most callers are ``ids``, ``paths``, ``labels``, ``splits``, ``classes``, `split` and `take`; the other
+    attributes tell ingest where the photos are and how far the dataset can be trusted.
 
     Attributes:
-        root: folder the paths are relative to, or the archive or archives; of no meaning where there is a ``url``.
-        ids: (n,) the data set's own ids, or the relative paths; unique.
-        paths: (n,) POSIX paths relative to ``root``.
-        labels: (n,) class names; "" where a photo has none.
-        splits: (n,) "train", "test", or any other name; "" where there is none.
+        root: the folder that ``paths`` are relative to, or the archive; meaningless where ``url`` is set.
+        ids: (n,) unique ids: those of the data set, or the relative paths.
+        paths: (n,) POSIX paths relative to ``root``, or URLs without secrets.
+        labels: (n,) class names; "" for a photo without a class.
+        splits: (n,) "train", "test", or any other name; "" for a photo in no split.
+        scanned: whether the photos were found by scanning ``root``, so that any image file there belongs to them.
+        sources: (n,) where each photo is read from; () when all of them are files below ``root``.
+        url: the URL that the dataset was read from; None for local files.
+        extra_columns: further columns of a CSV or Parquet list, such as prices.
+        unlisted: folders and archives whose content could not be determined; "" stands for ``root`` itself.
+        listed_folders: remote folders that were listed one request each; a login page may have answered for one.
+        read_report: where the classes come from, warnings, and which files were left out.
+        location: the path or URL that was passed to the reader; a list has its folder as ``root``.
+        selected_splits: the splits that `split` selected, separated by commas; "" for all photos.
+
+    Raises:
+        DataError: when there is no photo, columns differ in length, or two photos have the same id.
+
+    Example:
+        >>> birds = Dataset(Path("birds"), ("1", "2"), ("a.jpg", "b.jpg"), ("jay", "wren"), ("train", "test"))
+        >>> len(birds), birds.classes, birds.split("test").paths
+        (2, ('jay', 'wren'), ('b.jpg',))
     """
 
     root: Path
@@ -42,23 +62,14 @@ class Dataset:
     labels: tuple[str, ...]
     splits: tuple[str, ...]
     scanned: bool = False
-    """Whether they were found by looking for pictures below ``root``, so that a new one there would be a photo too."""
     sources: tuple[Source, ...] = ()
-    """(n,) where they are, when they are not all files below ``root``."""
     url: Url | None = None
-    """Where the listing comes from, when that is not here."""
     extra_columns: ExtraColumns = field(default_factory=ExtraColumns)
-    """What a list says of them beyond that."""
     unlisted: tuple[str, ...] = ()
-    """Paths of folders and archives below ``root`` of which nobody can tell what is in them; "" stands for all."""
     listed_folders: tuple[str, ...] = field(default=(), compare=False)
-    """Paths of folders elsewhere that were listed one by one; what answers for such a one may be no listing of it."""
     read_report: ReadReport = field(default_factory=ReadReport, compare=False)
-    """Where the classes come from, and what was left out."""
     location: Path | Url | None = field(default=None, compare=False)
-    """What was read, as it was given: a list or a folder of archives has another ``root``."""
     selected_splits: str = field(default="", compare=False)
-    """The split, or splits between commas, that these photos are all of; "" where all of what was read are here."""
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -68,12 +79,12 @@ class Dataset:
         sizes = {len(self.ids), len(self.paths), len(self.labels), len(self.splits)}
         sizes |= {len(column) for column in self.extra_columns.values.values()}
         if len(sizes) != 1:
-            raise DataError(f"the columns of the listing of {self.origin} differ in length: {sorted(sizes)}")
+            raise DataError(f"the columns of {self.origin} differ in length: {sorted(sizes)}")
         if self.sources and len(self.sources) != len(self.ids):
-            raise DataError(f"the listing of {self.origin} has {len(self.ids)} photos and {len(self.sources)} places")
+            raise DataError(f"{self.origin} has {len(self.ids)} photos and {len(self.sources)} sources")
         if len(set(self.ids)) != len(self.ids):
             twice = Counter(self.ids).most_common(1)[0][0]
-            raise DataError(f"id {twice!r} stands twice in the listing of {self.origin}; ids must be unique")
+            raise DataError(f"id {twice!r} occurs twice in {self.origin}; ids must be unique")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -85,104 +96,112 @@ class Dataset:
 
     @property
     def origin(self) -> Path | Url:
-        """Where the listing comes from, as messages name it."""
+        """Where the dataset comes from, as messages show it."""
         return self.location or self.url or self.root
 
     @property
     def folder(self) -> Path:
-        """The folder the paths are relative to.
+        """The local folder that ``paths`` are relative to.
 
         Raises:
-            DataError: when the photos are not all files below it.
+            DataError: when not all photos are files below it.
         """
         if self.sources:
             raise DataError(
-                f"the photos of {self.origin} are not files in a folder here, which this asks for; copy or unpack them"
+                f"the photos of {self.origin} are not local files, which this operation needs; copy or unpack them"
             )
         return self.root
 
     def covers(self, path: str) -> bool:
-        """Whether a photo of this path would be in the listing if it were there."""
+        """Whether the dataset would hold a photo of this path if it existed."""
         return not any(path == folder or not folder or path.startswith(f"{folder}/") for folder in self.unlisted)
 
     def with_untrusted_folders(self, gone: Iterable[str], read: Iterable[str]) -> Dataset:
-        """With the folders among the `unknown` whose listing cannot be trusted.
+        """A copy whose ``unlisted`` includes the folders whose listing cannot be trusted.
 
-        Those are folders still there where photos were that are not listed any more, and nothing listed below them
-        could be read, now or before: a page for logging in may have answered, with links of its own.
+        A folder is not trusted when photos of it are no longer listed and none of the photos listed below it could be
+        read: a login page with links of its own may have answered.
 
         Args:
-            gone: paths of the photos that are not listed any more.
+            gone: paths of the photos that are no longer listed.
             read: paths of the listed photos that could be read.
         """
-        doubtful = (parent_folders(gone) & set(self.listed_folders)) - parent_folders(read)
-        folders = sorted(doubtful | set(self.unlisted))
-        outermost = [folder for folder in folders if not doubtful & parent_folders([folder])]
+        untrusted = (parent_folders(gone) & set(self.listed_folders)) - parent_folders(read)
+        folders = sorted(untrusted | set(self.unlisted))
+        outermost = [folder for folder in folders if not untrusted & parent_folders([folder])]
         return replace(self, unlisted=tuple(outermost))
 
     @property
     def unlisted_message(self) -> str:
-        """Where the listing does not know what is there, for messages."""
+        """Which folders could not be listed, for messages."""
         some = ", ".join(folder or str(self.origin) for folder in self.unlisted[:3])
         more = f" and {len(self.unlisted) - 3:,} more" if len(self.unlisted) > 3 else ""
-        return f"{some}{more} could not be listed, or came back empty or with nothing that can be read"
+        return f"{some}{more} could not be listed, or returned nothing that can be read"
 
     def file(self, row: int) -> Path:
-        """Full path of one photo; raises as `folder`."""
+        """Full path of one photo.
+
+        Raises:
+            DataError: when not all photos are local files.
+        """
         return self.folder / self.paths[row]
 
     def source(self, row: int) -> Source:
-        """Where one photo is, be it a file or not."""
+        """Where one photo is read from."""
         return self.sources[row] if self.sources else self.file(row)
 
     def check_paths(self) -> None:
-        """`check_path` of each.
+        """Apply `check_path` to every photo.
 
         Raises:
-            DataError: for the first.
+            DataError: for the first path that is rejected.
         """
         for row in range(len(self)):
             self.check_path(row, str(self.origin))
 
     def check_path(self, row: int, where: str) -> None:
-        """Reject a name that others may stumble over: no UTF-8, or a path that leads away on another system.
+        """Reject a path that is not UTF-8 or that would leave the folder on another operating system.
 
-        Where there are `places`, their reader has done so: a photo of such a name is barred, and URLs are no paths.
+        With ``sources``, the reader has done this already: such a photo is an `InvalidSource`, and URLs are no paths.
 
         Raises:
-            DataError: begins with ``where``.
+            DataError: with ``where`` at its beginning.
         """
         if not self.sources:
             relative_path(self.paths[row], where)
 
     def keep_apart(self, out: Path) -> None:
-        """For what writes files: they must not replace a photo, nor be taken for photos.
+        """Check that an output path neither replaces a photo nor would be read as one.
 
         Raises:
-            ConfigError: when ``out`` is the list of the photos, their archive or folder, one of them, or stands where
-                new ones are looked for.
+            ConfigError: when ``out`` is the list, archive or folder of the photos, one of the photos, or lies in a
+                folder that is scanned for photos.
         """
         if isinstance(self.location, Path) and self.location.is_file() and out.resolve() == self.location.resolve():
-            raise ConfigError(
-                f"{out} is the list of the photos, or their archive; give another file for what is written"
-            )
+            raise ConfigError(f"{out} is the list or the archive of the photos; choose another file for the output")
         if self.url:
             return
-        place, root = out.resolve(), self.root.resolve()
-        if place == root:
-            raise ConfigError(f"{out} is the folder of the photos; give another one for what is written")
-        if not place.is_relative_to(root):
+        target, root = out.resolve(), self.root.resolve()
+        if target == root:
+            raise ConfigError(f"{out} is the folder of the photos; choose another one for the output")
+        if not target.is_relative_to(root):
             return
-        inside = place.relative_to(root)
-        if inside.as_posix() in self.paths:
-            raise ConfigError(f"{out} is one of the photos; give another file for what is written")
-        if self.scanned and not any(part.startswith(".") for part in inside.parts):
+        below = target.relative_to(root)
+        if below.as_posix() in self.paths:
+            raise ConfigError(f"{out} is one of the photos; choose another file for the output")
+        if self.scanned and not any(part.startswith(".") for part in below.parts):
             raise ConfigError(
-                f"{out} lies among the photos of {self.origin}; give a place beside them for what is written"
+                f"{out} lies among the photos of {self.origin}; choose a path outside of them for the output"
             )
 
     def split(self, name: str) -> Dataset:
-        """The photos of one split, or of several between commas.
+        """The photos of one split, or of several.
+
+        Args:
+            name: the split, such as ``"train"``, or several separated by commas.
+
+        Returns:
+            A dataset of these photos, in the same order.
 
         Raises:
             DataError: when no photo belongs to one of them.
@@ -193,14 +212,21 @@ class Dataset:
             hint = (
                 nearest(one, known)
                 if known
-                else "It has no splits; expected folders such as train/ and test/, or a column split"
+                else "It has no splits; expected folders such as train/ and test/, or a column 'split'"
             )
             raise DataError(f"no photo belongs to the split {one!r} in {self.origin}. {hint}")
         part = self.take([row for row, split in enumerate(self.splits) if split in names])
         return replace(part, selected_splits=",".join(sorted(names)))
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Dataset:
-        """Some of the photos, in the order of ``rows``."""
+        """Some of the photos.
+
+        Args:
+            rows: positions of the photos, from 0.
+
+        Returns:
+            A dataset of these photos, in the order of ``rows``.
+        """
 
         def pick(column: tuple[T, ...]) -> tuple[T, ...]:
             return tuple(column[row] for row in rows)
@@ -216,14 +242,20 @@ class Dataset:
         )
 
     def as_columns(self, columns: Sequence[Column]) -> Dataset:
-        """The photos as a collection with these columns takes them, see `ExtraColumns.as_columns`."""
+        """A copy whose extra columns are typed for a collection with ``columns``, see `ExtraColumns.as_columns`."""
         return replace(self, extra_columns=self.extra_columns.as_columns(columns))
 
     def label_numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:
-        """(n,) position of each photo's class in ``classes``.
+        """The class of each photo as a number.
+
+        Args:
+            classes: class names.
+
+        Returns:
+            (n,) position of each photo's class in ``classes``.
 
         Raises:
-            DataError: when a class is not among them.
+            DataError: when a photo has another class.
         """
         number = {name: position for position, name in enumerate(classes)}
         try:
@@ -235,7 +267,7 @@ class Dataset:
 
 
 def split_names(text: str) -> list[str]:
-    """Names between commas, each once, in a fixed order.
+    """Split names separated by commas, sorted, each once.
 
     >>> split_names("val, train,val")
     ['train', 'val']
@@ -244,11 +276,11 @@ def split_names(text: str) -> list[str]:
 
 
 def split_by_class(dataset: Dataset, test_fraction: float, seed: int) -> Dataset:
-    """Draw a train/test split, class by class; it replaces the splits the listing has.
+    """Draw a train/test split, class by class; it replaces the splits of the dataset.
 
-    Each class gives ``test_fraction`` of its photos, rounded, but keeps at least one on either side (a class of one
-    photo stays in training). Which ones, a hash of seed and id decides: the order of the listing does not matter, and
-    a photo that is added moves at most one other photo of its class.
+    Each class gives ``test_fraction`` of its photos, rounded, but at least one photo to either side (a class of one
+    photo stays in training). A hash of seed and id selects them: the order of the photos does not matter, and an added
+    photo moves at most one other photo of its class.
 
     Raises:
         DataError: when ``test_fraction`` is not between 0 and 1.
@@ -268,7 +300,7 @@ def split_by_class(dataset: Dataset, test_fraction: float, seed: int) -> Dataset
 
 
 def summary(dataset: Dataset) -> str:
-    """One line: how many photos, classes and splits there are, and where the class is read from."""
+    """One line: the numbers of photos, classes and splits, and where the classes come from."""
     labels, splits = Counter(dataset.labels), Counter(dataset.splits)
     nameless, no_split = labels.pop("", 0), splits.pop("", 0)
     classes = f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}" if labels else "no classes"
@@ -284,7 +316,7 @@ def summary(dataset: Dataset) -> str:
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:
-    """The same as values that JSON can hold."""
+    """`summary` as values for JSON."""
     return {
         "photos": len(dataset),
         "classes": len({label for label in dataset.labels if label}),

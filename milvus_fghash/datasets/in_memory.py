@@ -1,4 +1,4 @@
-"""Photos that a program holds, in the forms it may hold them in, and a listing of a few of them."""
+"""Photos passed in memory, in all accepted types, and a dataset of a few of them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from milvus_fghash.errors import CodeError, ConfigError, DataError, FghashError,
 
 T = TypeVar("T")
 ImageLike = Path | str | Url | PhotoLocation | bytes | Image.Image | NDArray[np.uint8]
-"""A file, a URL, a place, the bytes of one, a Pillow image, or (h, w, 3) RGB pixels.
+"""A path, a URL, a `PhotoLocation`, the bytes of a file, a Pillow image, or (h, w, 3) RGB pixels.
 
-Files follow all `RULES`; of an image or pixels, all of them are used, which may change a few bits of a large photo.
+Files are decoded by all `RULES`. Images and pixels are used at full scale, while large JPEG files are decoded at a
+reduced one, which may change a few bits of their codes.
 """
 
 
 def source_of(image: ImageLike) -> Path | PhotoLocation | bytes | Image.Image:
-    """Where a photo is, or the photo itself; of pixels, a Pillow image.
+    """The source of a photo, or the photo itself; pixels become a Pillow image.
 
     Raises:
-        CodeError: when an array is no RGB image, or the value is none of `ImageLike`.
+        CodeError: when an array is not an RGB image, or the value is not an `ImageLike`.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -52,7 +53,7 @@ def source_of(image: ImageLike) -> Path | PhotoLocation | bytes | Image.Image:
         try:
             return PhotoLocation(url, name_of(url))
         except ValueError as error:  # brackets, ports
-            raise DataError(f"{without_secrets(url)} is no URL: {error}") from None
+            raise DataError(f"{without_secrets(url)} is not a valid URL: {error}") from None
     if isinstance(image, Path | PhotoLocation | bytes | Image.Image):
         return image
     raise CodeError(
@@ -66,16 +67,16 @@ def dataset_in_memory(
     columns: Mapping[str, Mapping[str, object]],
     url: Url,
 ) -> Dataset:
-    """A listing in the order of ``photos``. One that is none is listed too; it is rejected when it is read.
+    """A dataset in the order of ``photos``. Values that are no photos are included, and rejected when they are read.
 
     Args:
         photos: path -> photo.
-        labels: path -> class name, where there is one.
-        columns: path -> name -> value, of what else is known.
-        url: what stands for the place of these photos.
+        labels: path -> class name, for photos that have one.
+        columns: path -> name -> value of further columns.
+        url: the namespace of these photos in the journal.
 
     Raises:
-        ConfigError: for a path in ``labels`` or ``columns`` that is none of the photos, or photos without paths.
+        ConfigError: for a path in ``labels`` or ``columns`` that is not in ``photos``, or photos without paths.
         DataError: when there is no photo.
     """
     if not isinstance(photos, Mapping):
@@ -84,20 +85,20 @@ def dataset_in_memory(
     for named in (labels, columns):
         for path in named:
             if path not in photos:
-                raise ConfigError(f"{path!r} is none of the photos. {nearest(path, photos)}")
+                raise ConfigError(f"{path!r} is not one of the photos. {nearest(path, photos)}")
     if not photos:
-        raise DataError("there is no photo to add; give at least one, as path -> photo")
-    for path, told in columns.items():
-        if not isinstance(told, Mapping):
-            raise DataError(f"the columns of {path!r} must be given as name -> value, got {type(told).__name__}")
-        for name, value in told.items():
+        raise DataError("there are no photos to add; give at least one, as path -> photo")
+    for path, values_of in columns.items():
+        if not isinstance(values_of, Mapping):
+            raise DataError(f"the columns of {path!r} must be given as name -> value, got {type(values_of).__name__}")
+        for name, value in values_of.items():
             try:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError, RecursionError) as error:
                 raise DataError(f"{path!r}, column {name!r}: {error}; give texts, numbers, or lists of these") from None
     for path, label in labels.items():
         if not isinstance(label, str):
-            raise DataError(f"the label of {path!r} must be a text, got {type(label).__name__}")
+            raise DataError(f"the label of {path!r} must be a string, got {type(label).__name__}")
     paths = tuple(photos)
     names = list(dict.fromkeys(name for path in paths for name in columns.get(path, {})))
     values: dict[str, tuple[Any, ...]] = {
@@ -116,7 +117,7 @@ def dataset_in_memory(
 
 
 def _by_text(values: Mapping[Any, T]) -> dict[str, T]:
-    """Paths as texts with slashes."""
+    """Paths as strings with slashes."""
     return {key.as_posix() if isinstance(key, PurePath) else str(key): value for key, value in values.items()}
 
 
@@ -125,7 +126,7 @@ def _held(path: str, image: ImageLike) -> Source:
         found = source_of(image)
         if isinstance(found, Image.Image):
             file = io.BytesIO()
-            upright_rgb(found).save(file, "PNG", compress_level=1)  # without loss, and read back by the same road
+            upright_rgb(found).save(file, "PNG", compress_level=1)  # lossless, and decoded like a file
             found = file.getvalue()
     except ImageRejected as error:
         return InvalidSource(path, "", error.reason, str(error))

@@ -1,4 +1,4 @@
-"""Paths written in lists: relative, inside the data set, and of files that are there."""
+"""Paths from lists: they must be relative, stay below the root, and name existing files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def relative_path(path: str, where: str) -> str:
-    r"""The path in its shortest POSIX form, if it stays below the folder it is relative to.
+    r"""The normalised POSIX path, if it stays below the folder it is relative to.
 
     >>> relative_path("./birds//wren.jpg", "photos.csv, line 2")
     'birds/wren.jpg'
 
     Raises:
-        DataError: for an empty or absolute path, a drive letter, a ``..``, a NUL, or a name that is no UTF-8 (Milvus
-            stores text as UTF-8). ``where`` says in the message where the path stands.
+        DataError: for an empty or absolute path, a drive letter, a ``..``, a NUL, or a name that is not UTF-8 (Milvus
+            stores text as UTF-8). ``where`` is the position of the path, for the message.
     """
     try:
         path.encode()
@@ -34,7 +34,7 @@ def relative_path(path: str, where: str) -> str:
 
 
 def parent_folders(paths: Iterable[str]) -> set[str]:
-    """All folders that some POSIX paths lie in; "" is the one that they are relative to.
+    """All parent folders of POSIX paths; "" is the root.
 
     >>> sorted(parent_folders(["birds/jay/0.png", "a.png"]))
     ['', 'birds', 'birds/jay']
@@ -47,14 +47,14 @@ def parent_folders(paths: Iterable[str]) -> set[str]:
 
 
 class FolderBoundary:
-    """Whether files lie below a folder, with all links followed."""
+    """Whether files lie below a folder once all links are resolved."""
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root)
         self._folders: dict[str, bool] = {}
 
     def __contains__(self, path: str) -> bool:
-        """Of a POSIX path relative to the folder; each folder in between is looked up once."""
+        """For a POSIX path relative to the folder; each folder in between is resolved once."""
         parent = path.rpartition("/")[0]
         if parent not in self._folders:
             self._folders[parent] = self._holds(parent)
@@ -63,21 +63,21 @@ class FolderBoundary:
     def _holds(self, path: str) -> bool:
         try:
             real = os.path.realpath(f"{self.root}/{path}")
-        except ValueError:  # no file can be called that, so none leads away
+        except ValueError:  # an impossible name is not a link
             return True
         return os.path.commonpath([self.root, real]) == self.root
 
 
 def check_files_exist(root: Path, paths: Iterable[tuple[str, str]], hint: str) -> None:
-    """See that all photos of a list are there, reading each folder once.
+    """Check that all photos of a list exist, reading each folder once.
 
     Args:
         root: folder the paths are relative to.
-        paths: (path, where it stands) pairs.
-        hint: the end of the message: what to do.
+        paths: (path, position in the list) pairs.
+        hint: the next step, at the end of the message.
 
     Raises:
-        DataError: for the first one that is not.
+        DataError: for the first missing one.
     """
     names: dict[str, set[str]] = {}
     for path, where in paths:

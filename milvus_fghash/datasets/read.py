@@ -1,4 +1,4 @@
-"""Data sets on disk -> `Dataset`. One reader for each layout; nothing downstream knows it."""
+"""`read_dataset`, and the table of layouts with the reader of each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from milvus_fghash.core.masking import KNOWN_SECRETS
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.layouts import aircraft, cifar, cub, dogs, flowers, folder, food101, nabirds, vegfru
 from milvus_fghash.datasets.selection import DEFAULT_SELECTION, PhotoFilter, Selection
-from milvus_fghash.datasets.sources import archives, remote_folder, remote_table
+from milvus_fghash.datasets.sources import archives, remote_folder
 from milvus_fghash.datasets.sources.location import Url, parse_location
 from milvus_fghash.datasets.tables import table
 from milvus_fghash.errors import ConfigError, DataError, nearest
@@ -30,32 +30,38 @@ __all__ = [
 ]
 
 
-PhotoLocation = TypeVar("PhotoLocation", Path, Url)
+Root = TypeVar("Root", Path, Url)
 
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """What a reader reads."""
+    """A layout and its reader.
+
+    Attributes:
+        title: name of the data set or of the layout.
+        layout: the files that the folder must hold.
+        source: who published the data set or the layout.
+        read: reads a local folder or file.
+        marks: files and folders by which `detect` recognises the layout; empty where it does not.
+        read_url: reads a URL; None for layouts that are read from local folders only.
+    """
 
     title: str
     layout: str
-    """What has to lie in the folder (or file) given."""
     source: str
-    """Where the data or the layout comes from."""
     read: Callable[[Path, Selection], Dataset]
     marks: frozenset[str] = frozenset()
-    """Files and folders that tell `detect` the layout; without any, it never does."""
     read_url: Callable[[Url, Selection], Dataset] | None = None
-    """Reads it behind a URL; None: it is read in a folder here only."""
 
 
-def _listed(read: Callable[[PhotoLocation], Dataset]) -> Callable[[PhotoLocation, Selection], Dataset]:
-    """A reader of lists, which say the classes; of a selection only the globs count that were asked for."""
+def _list_reader(read: Callable[[Root], Dataset]) -> Callable[[Root, Selection], Dataset]:
+    """A reader of lists, which name the classes themselves: of a selection, only `exclude` applies."""
 
-    def read_selected(root: PhotoLocation, selection: Selection) -> Dataset:
+    def read_selected(root: Root, selection: Selection) -> Dataset:
         if selection.class_level != "auto":
             raise ConfigError(
-                f"the lists in {root} say the classes; a class level is for folders and archives of photos"
+                f"the lists in {root} name the classes; a class level applies to folders and archives of photos",
+                setting="class_level",
             )
         dataset = read(root)
         if not selection.exclude:
@@ -71,143 +77,132 @@ def _listed(read: Callable[[PhotoLocation], Dataset]) -> Callable[[PhotoLocation
 
 _CUB_MARKS = frozenset({"images.txt", "train_test_split.txt"})
 
-DATASETS = {
+DATASETS: Final[dict[str, DatasetCard]] = {
     "cub": DatasetCard(
         "CUB-200-2011 birds",
         "images.txt, image_class_labels.txt, classes.txt, train_test_split.txt, images/CLASS/*.jpg",
         "Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011",
-        _listed(cub.read),
+        _list_reader(cub.read),
         _CUB_MARKS,
     ),
     "nabirds": DatasetCard(
         "NABirds",
         "as cub, and hierarchy.txt",
         "Van Horn et al., Building a Bird Recognition App and Large Scale Dataset With Citizen Scientists, CVPR 2015",
-        _listed(nabirds.read),
+        _list_reader(nabirds.read),
         _CUB_MARKS | {"hierarchy.txt"},
     ),
     "aircraft": DatasetCard(
         "FGVC-Aircraft variants",
         "data/variants.txt, data/images_variant_trainval.txt, data/images_variant_test.txt, data/images/*.jpg",
         "Maji et al., Fine-Grained Visual Classification of Aircraft, 2013",
-        _listed(aircraft.read),
+        _list_reader(aircraft.read),
         frozenset({"data/variants.txt", "data/images_variant_trainval.txt"}),
     ),
     "vegfru": DatasetCard(
         "VegFru vegetables and fruits",
         "vegfru_list/vegfru_train.txt, also _val and _test, veg200_images/CLASS/*.jpg, fru92_images/CLASS/*.jpg",
         "Hou et al., VegFru: A Domain-Specific Dataset for Fine-grained Visual Categorization, ICCV 2017",
-        _listed(vegfru.read),
+        _list_reader(vegfru.read),
         frozenset({"vegfru_list/vegfru_train.txt"}),
     ),
     "food101": DatasetCard(
         "Food-101 dishes",
         "meta/classes.txt, meta/train.txt, meta/test.txt, images/CLASS/ID.jpg",
         "Bossard et al., Food-101: Mining Discriminative Components with Random Forests, ECCV 2014",
-        _listed(food101.read),
+        _list_reader(food101.read),
         frozenset({"meta/train.txt", "images"}),
     ),
     "dogs": DatasetCard(
         "Stanford Dogs",
         "train_list.mat, test_list.mat, Images/CLASS/*.jpg",
         "Khosla et al., Novel Dataset for Fine-Grained Image Categorization: Stanford Dogs, 2011",
-        _listed(dogs.read),
+        _list_reader(dogs.read),
         frozenset({"train_list.mat", "test_list.mat"}),
     ),
     "flowers102": DatasetCard(
         "Oxford Flowers-102",
         "imagelabels.mat, setid.mat, jpg/image_*.jpg",
         "Nilsback & Zisserman, Automated Flower Classification over a Large Number of Classes, 2008",
-        _listed(flowers.read),
+        _list_reader(flowers.read),
         frozenset({"imagelabels.mat", "setid.mat"}),
     ),
     "cifar10": DatasetCard(
         "CIFAR-10",
         "batches.meta.txt, data_batch_1.bin to _5.bin, test_batch.bin; writes the photos to png/",
         "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
-        _listed(cifar.read),
+        _list_reader(cifar.read),
         frozenset({"batches.meta.txt", "test_batch.bin"}),
     ),
     "folder": DatasetCard(
         "A folder of photos",
-        "CLASS/*.jpg, or train/CLASS/*.jpg and test/ or val/ beside it, or photos without classes; folders may stand "
-        "above the classes",
-        "your own photos, ImageNet, and whatever torchvision's ImageFolder reads",
+        "CLASS/*.jpg, or train/CLASS/*.jpg with test/ or val/, or photos without classes; further folders may lie "
+        "above the class folders",
+        "your own photos, ImageNet, and everything that torchvision's ImageFolder reads",
         folder.read,
         read_url=remote_folder.read,
     ),
     "archive": DatasetCard(
-        "Tars and zips of photos, read where they lie",
-        "one .tar or .zip as folder is; or a folder of them, or shard-{000..099}.tar: KEY.jpg, KEY.cls, KEY.json",
-        "your own photos, WebDataset, and what img2dataset writes",
+        "Tar and zip archives of photos, read without unpacking",
+        "one .tar or .zip with the layout folder; or a folder of archives, or shard-{000..099}.tar: KEY.jpg, KEY.cls, "
+        "KEY.json",
+        "your own photos, WebDataset, and the output of img2dataset",
         archives.read,
         read_url=archives.read,
     ),
     "table": DatasetCard(
         "A CSV or Parquet file that lists photos",
-        "columns path (relative to the file's folder, or a URL), optionally id, label, split, and what else Milvus "
-        "should know",
+        "columns path (relative to the file's folder, or a URL), optionally id, label, split, and further columns for "
+        "Milvus",
         "your own list",
-        _listed(table.read),
-        read_url=_listed(remote_table.read),
+        _list_reader(table.read),
+        read_url=_list_reader(table.read_url),
     ),
 }
+"""Layout name -> its card. The keys are what `read_dataset` takes as ``layout``."""
 
 
 def read(layout: str, root: Path | Url, selection: Selection = DEFAULT_SELECTION) -> Dataset:
-    """List the photos below ``root`` (for `table` and `archive`: in the file ``root``).
-
-    Args:
-        selection: what is left out, and where the classes are read from. Lists say their photos and classes themselves:
-            they take no class level.
-
-    Raises:
-        ConfigError: for a class level where lists say the classes.
-        DataError: when there is no such data set, or ``root`` does not hold its layout.
-        MissingExtra: for a URL or a Parquet file, without the packages it needs.
-    """
+    """List the photos in ``root``, a folder, file or URL with this layout; raises as `read_dataset`."""
     if layout not in DATASETS:
-        raise DataError(f"no data set named {layout!r}. {nearest(layout, DATASETS)}")
+        raise DataError(f"there is no layout {layout!r}. {nearest(layout, DATASETS)}", setting="layout")
     card = DATASETS[layout]
     if isinstance(root, Path):
         _check_reachable(root)
         dataset = replace(card.read(root, selection), location=root)
         if dataset.read_report.classes:
             return dataset
-        return replace(dataset, read_report=replace(dataset.read_report, classes=f"as the lists of {layout} say"))
+        return replace(dataset, read_report=replace(dataset.read_report, classes=f"from the lists of {layout}"))
     KNOWN_SECRETS.add_url(root.full)
     if card.read_url is None:
         able = ", ".join(name for name, card in DATASETS.items() if card.read_url)
-        raise DataError(f"the layout {layout} is read in a folder here only; behind a URL: {able}")
+        raise DataError(f"the layout {layout} is read from a local folder only; from a URL: {able}", setting="layout")
     return replace(card.read_url(root, selection), location=root)
 
 
 def _check_reachable(root: Path) -> None:
-    """Reject what cannot even be asked whether it is there: no file can be called that, or a folder above is closed.
+    """Reject a path that cannot be looked up: an impossible name, or a parent folder without permission.
 
-    What is not there is for the readers to say, which know what they expected.
-
-    Raises:
-        DataError: says why.
+    A missing path is left to the readers, which know what they expected.
     """
     try:
         os.stat(root)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
-        if "{" not in str(root):  # braces stand for names that are shorter
+        if "{" not in str(root):  # braces expand to shorter names
             raise DataError(f"cannot read {root}: {error.strerror}") from None
     except ValueError as error:
         raise DataError(f"cannot read {str(root)!r}: {error}") from None
 
 
 def detect(root: Path | Url) -> str:
-    """The data set whose layout ``root`` has; `folder` when it looks like no other.
+    """The layout of ``root``; `folder` when no other one matches.
 
-    A layout that asks for all that another does and more, as NABirds does of CUB's, wins over it.
+    A layout that needs all files of another and more, as NABirds does of CUB-200-2011, takes precedence.
 
     Raises:
-        DataError: when ``root`` looks like several, or cannot be looked at.
+        DataError: when several layouts match, or ``root`` cannot be accessed.
     """
     if isinstance(root, Path):
         _check_reachable(root)
@@ -225,7 +220,7 @@ def detect(root: Path | Url) -> str:
     }
     names = [name for name, marks in fitting.items() if not any(marks < more for more in fitting.values())]
     if len(names) > 1:
-        raise DataError(f"{root} looks like {' and like '.join(names)}; name the data set that is meant")
+        raise DataError(f"{root} matches the layouts {' and '.join(names)}; choose one of them", setting="layout")
     if not names and archives.holds_only_archives(root):
         return "archive"
     return names[0] if names else "folder"
@@ -238,21 +233,25 @@ def read_dataset(
     split: str | None = None,
     selection: Selection = DEFAULT_SELECTION,
 ) -> Dataset:
-    """List photos: a folder, an archive, a CSV or Parquet list, a URL of one of these, or the layout of a data set.
+    """List the photos of a folder, an archive, a CSV or Parquet list, or a published data set, local or behind a URL.
 
     Args:
-        photos: where they are.
-        dataset: the layout, a key of `DATASETS`. Default: what ``photos`` looks like.
-        split: take this part only, such as ``train``, or several parts between commas. Default: all.
-        selection: what is left out, whether links are followed, and which folders are the classes.
+        photos: path or URL.
+        layout: a key of `DATASETS`. Default: detected from the files.
+        split: only the photos of this split, such as ``"train"``, or of several separated by commas. Default: all.
+        selection: which files are left out, whether links are followed, and which folders are the classes.
 
     Returns:
-        Ids, paths, labels and splits of the photos; none of them is opened.
+        Ids, paths, labels and splits of the photos. No photo is opened.
 
     Raises:
-        ConfigError: for a class level where lists say the classes.
-        DataError: when there are no photos, or the layout or the split is not there.
-        MissingExtra: for a URL or a Parquet file, without the packages it needs.
+        ConfigError: for a class level where lists name the classes.
+        DataError: when there are no photos, the files do not have the layout, or the split does not exist.
+        MissingExtra: when a URL or a Parquet file needs a package that is not installed.
+
+    Example:
+        >>> read_dataset("birds", split="train")  # doctest: +SKIP
+        >>> read_dataset("s3://bucket/birds", selection=Selection(class_level="top"))  # doctest: +SKIP
     """
     if not isinstance(photos, str | Path | Url):
         raise DataError(f"photos must be a path or a URL, got {type(photos).__name__}")

@@ -1,4 +1,4 @@
-"""What a reader found: where the classes come from, what was left out, what a person should know of it."""
+"""What a reader reports about a dataset: where the classes come from, warnings, and which files were left out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from typing import Final
 
 LINKED: Final = "linked folder"
-"""What `LeftOut` calls a link to a folder that was not followed."""
+"""Key in `LeftOut.counts` for links to folders that were not followed."""
 KINDS_SHOWN: Final = 8
-"""Kinds of what was left out that are named; the others are added up."""
+"""Kinds of left-out files that a message names; the others are added up."""
 MAX_SUFFIX_LENGTH: Final = 10
 _ARCHIVES: Final = frozenset({".tar", ".zip"})
 MAX_EXAMPLE_LENGTH: Final = 120
@@ -18,20 +18,20 @@ MAX_EXAMPLE_LENGTH: Final = 120
 
 @dataclass
 class LeftOut:
-    """Files and folders that are no photos of the data set, by what they are.
+    """Files and folders that are not part of the dataset, by kind.
 
     Attributes:
-        counts: what -> how many. A folder counts once, whatever it holds.
-        first: what -> the path of the first one.
+        counts: kind, such as ".heic" or "hidden" -> number. A folder counts once, whatever it holds.
+        first: kind -> path of the first one.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
 
-    def add(self, what: str, path: str) -> None:
+    def add(self, kind: str, path: str) -> None:
         """Count one."""
-        self.counts[what] += 1
-        self.first.setdefault(what, path)
+        self.counts[kind] += 1
+        self.first.setdefault(kind, path)
 
     def add_file(self, path: str) -> None:
         """Count a file by its suffix."""
@@ -39,7 +39,7 @@ class LeftOut:
         self.add(suffix if 1 < len(suffix) <= MAX_SUFFIX_LENGTH else "other file", path)
 
     def __str__(self) -> str:
-        """As a list: '3 .heic (a.heic, ...), 1 linked folder (robin)'; "" when there is nothing."""
+        """For messages: '3 .heic (a.heic, ...), 1 linked folder (robin)'; "" when nothing was left out."""
         shown = [f"{count:,} {what} ({self._example(what)})" for what, count in self.counts.most_common(KINDS_SHOWN)]
         if rest := self.counts.total() - sum(count for _, count in self.counts.most_common(KINDS_SHOWN)):
             shown.append(f"{rest:,} of other kinds")
@@ -47,12 +47,12 @@ class LeftOut:
 
     @property
     def hint(self) -> str:
-        """How to take some of it in after all; "" where nothing is known."""
+        """How to include some of them; "" where there is no way."""
         hints = []
         if LINKED in self.counts:
             hints.append("follow links to read linked folders")
         if self.counts.keys() & _ARCHIVES:
-            hints.append("name the layout archive to read archives")
+            hints.append("choose the layout archive to read archives")
         return "; ".join(hints)
 
     def _example(self, what: str) -> str:
@@ -63,12 +63,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What is to be said of a listing before work begins.
+    """How a dataset was read.
 
     Attributes:
-        classes: where the class of a photo is read from, or why there is none; stands in brackets.
-        warnings: what is doubtful about the classes, a sentence each.
-        left_out: what lies beside the photos.
+        classes: where the classes come from, or why there are none, such as "from the folder of each photo".
+        warnings: sentences about classes that may be wrong.
+        left_out: files and folders that are not part of the dataset.
     """
 
     classes: str = ""

@@ -1,4 +1,4 @@
-"""Which of the files below a folder, in an archive or in a bucket are photos of the data set."""
+"""Which files of a folder, an archive or a bucket are photos of the data set."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from milvus_fghash.datasets.read_report import LeftOut
 from milvus_fghash.errors import ConfigError, check_not_string
 
 ClassLevel = Literal["auto", "top", "leaf"] | int
-"""Which of the folders above a photo is its class, see `classes`."""
+"""Which folder above a photo is its class, see `classes.read_classes`."""
 SYSTEM_NAMES: Final = (
     "@eaDir", "@tmp", "@Recycle", "@Recently-Snapshot", "@__thumb", "#recycle", "#snapshot",  # NAS
     "__MACOSX", "Temporary Items", "Network Trash Folder",  # macOS
     "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information",  # Windows
     "lost+found", "*.lrdata",  # Linux; previews of Lightroom
 )  # fmt: skip
-"""Names of files and folders that systems and programs make; what lies there is never a photo of the data set."""
+"""Names of files and folders that operating systems and programs create; nothing there is a photo of the data set."""
 HIDDEN: Final = "hidden"
-"""What `LeftOut` calls a name with a leading dot."""
+"""Key in `LeftOut.counts` for names with a leading dot."""
 MAX_PATH_LENGTH: Final = 4096
-"""Letters of a path that is looked into; a longer one, which only an archive can hold, is rejected later."""
+"""Characters of a path that is filtered; a longer one, possible in archives only, is rejected later."""
 
 
 _LEVELS: Final[dict[str, ClassLevel]] = {"auto": "auto", "top": "top", "leaf": "leaf"}
@@ -32,18 +32,22 @@ _LEVELS: Final[dict[str, ClassLevel]] = {"auto": "auto", "top": "top", "leaf": "
 
 @dataclass(frozen=True)
 class Selection:
-    """What is read below a place, and how.
+    """Which files of a folder, an archive or a bucket are read, and which folders are the classes.
 
     Attributes:
-        class_level: which of the folders above a photo is its class: "top", "leaf" (the innermost), a number from 1
-            (the top), or "auto".
-        exclude: globs, beside those of `SYSTEM_NAMES`, of what is left out. One without a slash is for the name of a
-            file or folder anywhere; one with a slash for a path below the place, with ``**`` for any folders. Capitals
-            do not matter. What lies in a folder that is left out is left out too.
-        follow_links: whether links to folders are followed. Circles are cut.
+        class_level: which folder above a photo is its class: "top", "leaf" (the innermost), a number from 1 (the top),
+            or "auto": the innermost where all photos lie equally deep, else the first level at which folders differ.
+        exclude: globs of files and folders to leave out, in addition to those of operating systems and hidden names.
+            A glob without a slash matches names at any depth; one with a slash matches paths below the root, with
+            ``**`` for any folders. Case does not matter. Everything in an excluded folder is left out.
+        follow_links: whether links to folders are followed. A link that leads back to a parent folder is not.
 
     Raises:
-        ConfigError: for a level or a glob that cannot be.
+        ConfigError: for an invalid level or glob.
+
+    Example:
+        >>> Selection(class_level="leaf", exclude=("*_thumb.*", "train/old")).class_level
+        'leaf'
     """
 
     class_level: ClassLevel = "auto"
@@ -54,17 +58,21 @@ class Selection:
         check_not_string(self.exclude, "exclude")
         level = self.class_level
         if level not in _LEVELS and (not isinstance(level, int) or isinstance(level, bool) or level < 1):
-            raise ConfigError(f"the class level {level!r} must be auto, top, leaf, or a number from 1")
+            raise ConfigError(
+                f"the class level {level!r} must be auto, top, leaf, or a number from 1", setting="class_level"
+            )
         for glob in self.exclude:
             if not (names := _parts(glob)) or ".." in names:
-                raise ConfigError(f"{glob!r} leaves nothing out; expected a glob such as @eaDir or */previews")
+                raise ConfigError(
+                    f"{glob!r} matches nothing; expected a glob such as @eaDir or */previews", setting="exclude"
+                )
 
 
 DEFAULT_SELECTION: Final = Selection()
 
 
 def class_level(text: str) -> ClassLevel:
-    """A level as it is written; what cannot be one is rejected by `Selection`.
+    """A class level from text.
 
     >>> class_level("leaf"), class_level("2")
     ('leaf', 2)
@@ -73,19 +81,19 @@ def class_level(text: str) -> ClassLevel:
         return int(text)
     if text in _LEVELS:
         return _LEVELS[text]
-    raise ConfigError(f"the class level {text!r} must be auto, top, leaf, or a number from 1")
+    raise ConfigError(f"the class level {text!r} must be auto, top, leaf, or a number from 1", setting="class_level")
 
 
 @dataclass
 class PhotoFilter:
-    """Parts photos from what is left out, and counts that."""
+    """Accepts photos, and counts what it leaves out."""
 
     selection: Selection = field(default_factory=Selection)
     system_names: bool = True
-    """Whether hidden names and those of `SYSTEM_NAMES` are left out too."""
+    """Whether hidden names and those of `SYSTEM_NAMES` are left out."""
     left_out: LeftOut = field(default_factory=LeftOut)
     _folders: dict[str, bool] = field(default_factory=dict)
-    """Folder -> whether what lies in it is taken."""
+    """Folder -> whether files in it are accepted."""
 
     def __post_init__(self) -> None:
         parts = [
@@ -97,11 +105,11 @@ class PhotoFilter:
         self._any_name = re.compile("|".join(fnmatch.translate(pattern) for _, pattern in self._of_names))
 
     def accepts(self, path: str, *, is_photo: bool) -> bool:
-        """Whether a file is taken; if not, it is counted by what leaves it out, or by its suffix.
+        """Whether a file is accepted; if not, it is counted under the rule that excludes it, or its suffix.
 
         Args:
-            path: POSIX, relative to the place that is read; ``.`` and empty parts of it do not matter.
-            is_photo: whether it would be one by its name. Other files count only where no rule leaves them out.
+            path: POSIX path relative to the root; ``.`` and empty components do not matter.
+            is_photo: whether its name is that of a photo. Other files are counted unless a rule excludes them.
         """
         if len(path) > MAX_PATH_LENGTH:
             return is_photo
@@ -117,14 +125,14 @@ class PhotoFilter:
         return is_photo
 
     def enters(self, folder: str) -> bool:
-        """Whether a folder is entered, when the one it lies in is; if not, it is counted."""
+        """Whether a folder in an accepted folder is accepted; if not, it is counted."""
         if why := self._why(folder.rpartition("/")[2], folder):
             self.left_out.add(why, folder)
         self._folders[folder] = not why
         return not why
 
     def _is_open(self, folder: str) -> bool:
-        """`enters` of a folder and of all above it, each asked once."""
+        """`enters` for a folder and all above it, each evaluated once."""
         if folder not in self._folders:
             above = itertools.accumulate(folder.split("/"), "{}/{}".format)
             self._folders[folder] = all(
@@ -133,8 +141,8 @@ class PhotoFilter:
         return self._folders[folder]
 
     def _why(self, name: str, path: str) -> str:
-        """What leaves out a file or folder by its own name or path; "" when it is taken."""
-        if name in ("", ".", ".."):  # of what leads out, others tell
+        """The rule that excludes a file or folder; "" when none does."""
+        if name in ("", ".", ".."):  # paths that leave the root are rejected elsewhere
             return ""
         if self.system_names and name.startswith("."):
             return HIDDEN

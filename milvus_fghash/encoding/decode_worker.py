@@ -112,8 +112,8 @@ class Inbox:
             return source
         limits = self.setup.limits
         begun = start_read(source, limits.max_bytes, FETCHING * self.setup.timeout)
-        if begun.coming:
-            begun.coming.add_done_callback(lambda _: self._wake.send_bytes(b"."))
+        if begun.future:
+            begun.future.add_done_callback(lambda _: self._wake.send_bytes(b"."))
             if not self._fetches:  # now that all is loaded which that takes
                 self._fetches = True
                 bound_memory(memory_for(limits) + MEMORY_FETCHING + self.setup.slots * limits.max_bytes)
@@ -121,7 +121,7 @@ class Inbox:
 
 
 def _is_here(source: Path | PendingRead) -> bool:
-    return isinstance(source, Path) or source.coming is None or source.coming.done()
+    return isinstance(source, Path) or source.future is None or source.future.done()
 
 
 def serve(pipe: Connection, pixels: int, setup: Setup) -> None:

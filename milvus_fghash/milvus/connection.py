@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import grpc
 
+from milvus_fghash.core.environment import state_folder
 from milvus_fghash.core.masking import KNOWN_SECRETS
-from milvus_fghash.core.state_folder import state_folder
 from milvus_fghash.errors import ConfigError, StoreBusy, StoreError
 from milvus_fghash.milvus.errors import LITE_GONE, is_unimplemented, milvus_call
 from milvus_fghash.milvus.lite import (

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.core.packages import installed
+from milvus_fghash.core.environment import installed
 from milvus_fghash.errors import MissingExtra, StoreError, optional_extra
 
 LITE_FIX: Final = "pip install 'milvus-lite>=2.4.10,<3' 'setuptools<82'"

@@ -14,8 +14,8 @@ from typing import Any, Self
 from milvus_fghash._version import __version__
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
+from milvus_fghash.core.environment import versions_of
 from milvus_fghash.core.masking import masked
-from milvus_fghash.core.packages import versions_of
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import FghashError, Stopped

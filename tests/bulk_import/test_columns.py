@@ -160,7 +160,7 @@ def test_what_no_collection_can_have_is_rejected_before_any_work(
 
 def test_a_value_of_another_type_is_told_with_its_line(catalog: Catalog) -> None:
     catalog.cells[20]["price"] = "cheap"
-    with pytest.raises(DataError, match=r"catalog.csv, line 22, column 'price': 'cheap' is no double"):
+    with pytest.raises(DataError, match=r"catalog.csv, line 22, column 'price': 'cheap' is not of type double"):
         catalog.build()
     assert not catalog.shards.path.exists()
 

@@ -143,8 +143,8 @@ def test_a_manifest_that_is_not_allowed_is_rejected(bundle: Path, changes: dict[
         (b"{}", "format_version"),
         (b'{"flip_rate": NaN}', "NaN is no JSON number"),
         (b'{"flip_rate": 1e999}', "1e999 is no JSON number"),
-        (b'{"training": ' + b"[" * 900 + b"]" * 900 + b"}", "nested too deep"),
-        (b'{"training": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}", "nested too deep"),
+        (b'{"training": ' + b"[" * 900 + b"]" * 900 + b"}", "nested too deeply"),
+        (b'{"training": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}", "nested too deeply"),
         (b'{"bits": 12, "bits": 24}', "a key stands twice"),
     ],
 )

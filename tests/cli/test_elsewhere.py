@@ -82,7 +82,7 @@ def test_what_reads_files_says_so_of_urls_and_archives(run: Run, birds: Path) ->
         assert "secret" not in result.stderr
     result = run("explain", GOLDEN, "--data", pack(birds))
     assert result.exit_code == 1
-    assert "not files in a folder here" in result.stderr
+    assert "not local files" in result.stderr
 
 
 def test_a_file_url_is_a_path(run: Run, birds: Path) -> None:

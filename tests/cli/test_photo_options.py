@@ -101,7 +101,7 @@ def test_photos_classes_and_what_is_left_out_are_told_at_the_start(
         assert f"1 {part}" in left_out
     assert left_out.endswith("follow links to read linked folders (--follow-links)")
     mixed = run(*words(deep), "--follow-links", *([] if "train" in words(deep) else ["--max-errors", "99"])).stderr
-    assert "photos lie 1 to 2 folders deep, so the class is folder 1 from the top" in mixed
+    assert "photos lie 1 to 2 folders deep, so folder 1 from the top is the class" in mixed
     assert "(--class-level)" in mixed
 
 
@@ -140,7 +140,7 @@ def test_several_splits(run: Run, birds: Path) -> None:
     [
         (("--class-level", "0"), 2, "must be auto, top, leaf, or a number from 1"),
         (("--class-level", "leaves"), 2, "must be auto, top, leaf, or a number from 1"),
-        (("--exclude", "../x"), 2, "leaves nothing out"),
+        (("--exclude", "../x"), 2, "matches nothing"),
         (("--class-level", "2"), 1, "lies 2 class folders deep, the deepest 1"),
         (("--exclude", "*.jpg"), 1, "left out: 36 *.jpg ("),
         (("--layout", "table"), 1, "expected a file ending in"),

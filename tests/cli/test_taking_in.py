@@ -131,8 +131,8 @@ def test_columns_of_a_list_can_be_filtered_by(run: Run, catalog: Path, tmp_path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--column", "brand:double"], "catalog.csv, line 2, column 'brand': there is no value"),
-        (["--column", "price:int64"], "catalog.csv, line 2, column 'price': '0.0' is no int64"),
+        (["--column", "brand:double"], "catalog.csv, line 2, column 'brand': the value is missing"),
+        (["--column", "price:int64"], "catalog.csv, line 2, column 'price': '0.0' is not of type int64"),
         (["--column", "prize"], "no column 'prize'. Did you mean price?"),
         (["--column", "label"], "invalid column name 'label'"),
         (["--partition-key", "brand"], "the partition key 'brand' must be one of the typed columns"),
@@ -154,7 +154,7 @@ def test_columns_that_cannot_be_are_one_line_and_leave_nothing(
 def test_an_open_collection_keeps_its_columns(run: Run, catalog: Path, birds: Path) -> None:
     assert run("ingest", GOLDEN, catalog, *TYPED).exit_code == 0
     for data, words, said in (
-        (birds, [], "no column 'price', which each photo of the collection needs"),
+        (birds, [], "no column 'price', which the collection requires"),
         (catalog, ["--column", "brand"], "was created without the column brand:text, which cannot be changed"),
         (catalog, ["--column", "price:text"], "was created with the column price:double, which cannot be changed"),
         (catalog, [*TYPED, "--partition-key", "price"], "was created without a partition key"),

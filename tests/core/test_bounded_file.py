@@ -41,10 +41,10 @@ def test_a_link_is_followed_or_not(tmp_path: Path) -> None:
 def test_a_file_of_just_the_size_is_read(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"0123456789")
     assert read_bounded(tmp_path / "x", 10) == b"0123456789"
-    with pytest.raises(OSError, match="it has more than 9 bytes"):
+    with pytest.raises(OSError, match="it has more than the allowed 9 bytes"):
         read_bounded(tmp_path / "x", 9)
     giant(tmp_path / "x")
-    with pytest.raises(OSError, match=r"it has more than 1,000,000 bytes"):
+    with pytest.raises(OSError, match=r"it has more than the allowed 1,000,000 bytes"):
         read_bounded(tmp_path / "x", 1_000_000)
 
 
@@ -56,7 +56,7 @@ def test_a_pipe_that_a_person_names_is_read_and_bounded(tmp_path: Path) -> None:
         if content is not None:
             assert read_bounded(tmp_path / f"{most}", most, regular=False) == content
         else:
-            with pytest.raises(OSError, match="more than 9 bytes"):
+            with pytest.raises(OSError, match="more than the allowed 9 bytes"):
                 read_bounded(tmp_path / f"{most}", most, regular=False)
         writer.join()
     with pytest.raises(OSError, match="more than 1,000,000 bytes"):

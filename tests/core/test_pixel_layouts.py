@@ -134,7 +134,7 @@ def test_samples_in_planes_are_read_rightly_or_not_at_all(
     if read == "both" or (read == "packed" and packed):
         assert (pixels_of(planes) == pixels_of(tiff(held, **layout, packed=packed, order=order))).all()
     else:
-        with pytest.raises(ImageRejected, match="samples stand in planes") as caught:
+        with pytest.raises(ImageRejected, match="planar samples") as caught:
             open_rgb(planes)
         assert caught.value.reason == "format"
 

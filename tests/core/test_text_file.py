@@ -1,4 +1,4 @@
-"""Text files of others: a byte order mark is no part of what they say, and what is nested too deep is one sentence."""
+"""Text files of others: a byte order mark is skipped, and nesting that is too deep gives one sentence."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_a_text_is_read_without_the_mark_and_with_one_kind_of_line_break(tmp_pat
     ("content", "said"),
     [
         (None, "No such file"),
-        ("ä".encode("latin-1"), "it is no UTF-8 text; save it as UTF-8"),
-        ("a".encode("utf-16"), "it is no UTF-8 text"),
+        ("ä".encode("latin-1"), "it is not UTF-8 text; save it as UTF-8"),
+        ("a".encode("utf-16"), "it is not UTF-8 text"),
     ],
 )
 def test_a_text_that_cannot_be_read_is_one_line(content: bytes | None, said: str, tmp_path: Path) -> None:
@@ -82,15 +82,15 @@ def nested_lists(depth: int) -> str:
 def test_what_code_could_not_walk_through_is_rejected(parse: Callable[[str], Any], text: Callable[[int], str]) -> None:
     parse(text(MAX_DEPTH))
     for depth in (MAX_DEPTH + 1, 200 if parse is parse_toml else 900):
-        with pytest.raises(ValueError, match="nested too deep"):
+        with pytest.raises(ValueError, match="nested too deeply"):
             parse(text(depth))
 
 
 def test_what_is_nested_too_deep_is_a_value_error() -> None:
     for raw in ("[" * DEEP, b"[" * DEEP):
-        with pytest.raises(ValueError, match="nested too deep"):
+        with pytest.raises(ValueError, match="nested too deeply"):
             parse_json(raw)
-    with pytest.raises(ValueError, match="nested too deep"):
+    with pytest.raises(ValueError, match="nested too deeply"):
         parse_toml("a = " + "[" * DEEP)
 
 
@@ -164,7 +164,7 @@ def test_a_file_that_is_nested_too_deep_is_one_line(
     file = tmp_path / "bundle.json"
     file.write_text("[" * DEEP)
     file.with_suffix(".toml").write_text("a = " + "[" * DEEP)
-    with pytest.raises(kind, match="nested too deep"):
+    with pytest.raises(kind, match="nested too deeply"):
         read_it(file)
 
 
@@ -173,4 +173,4 @@ def test_what_is_nested_too_deep_elsewhere(run: Run) -> None:
     with pytest.raises(ConfigError, match=r"training\.rounds"):
         load_recipe("frozen-lsh", ["training.rounds=" + "[" * DEEP])  # no TOML, so a text
     Path("settings.toml").write_text("a = " + "[" * DEEP)
-    assert "nested too deep" in run("doctor", "--config", "settings.toml").stderr
+    assert "nested too deeply" in run("doctor", "--config", "settings.toml").stderr

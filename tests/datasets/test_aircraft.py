@@ -22,9 +22,9 @@ def test_aircraft(tmp_path: Path) -> None:
     ("file", "text", "said"),
     [
         ("images_variant_trainval", "1025794\n", "images_variant_trainval.txt, line 1: expected"),
-        ("images_variant_test", "\n1514522 Boeing 707\n", "_test.txt, line 2: variant 'Boeing 707' does not stand in"),
+        ("images_variant_test", "\n1514522 Boeing 707\n", "_test.txt, line 2: variant 'Boeing 707' is not in"),
         ("images_variant_test", "9999999 707-320\n", "images_variant_test.txt, line 1: there is no file"),
-        ("images_variant_test", "1025794 707-320\n", "_test.txt, line 1: id '1025794' stands twice, first in "),
+        ("images_variant_test", "1025794 707-320\n", "_test.txt, line 1: id '1025794' occurs twice, first in "),
         ("images_variant_test", "../../a 707-320\n", "images_variant_test.txt, line 1: the path '../../a.jpg'"),
         ("images_variant_test", "/1514522 707-320\n", "images_variant_test.txt, line 1: the path '/1514522.jpg'"),
     ],

@@ -64,7 +64,7 @@ def test_a_photo_that_was_removed(tmp_path: Path) -> None:
     (tmp_path / "png/test_batch/00001.png").unlink()
     said = fault("cifar10", tmp_path)
     assert "test_batch.bin, photo 1: there is no file" in said
-    assert said.endswith(f"remove the folder {tmp_path / 'png'}, and it is made again")
+    assert said.endswith(f"remove the folder {tmp_path / 'png'}, and it is created again")
 
 
 def test_pickles_are_not_read(tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ def test_the_class_is_the_folder_that_was_asked_for(
 
 def test_levels_that_are_mixed_and_names_that_come_twice_are_doubted_unless_a_level_was_asked_for() -> None:
     (mixed,) = read_classes(ROOT, MIXED).warnings
-    assert mixed.startswith("photos lie 1 to 3 folders deep, so the class is folder 1 from the top")
+    assert mixed.startswith("photos lie 1 to 3 folders deep, so folder 1 from the top is the class")
     years = ("2023/robin/1.jpg", "2024/robin/2.jpg", "2024/jay/3.jpg")
     (twice,) = read_classes(ROOT, years).warnings
-    assert twice.startswith("1 innermost folder has a name that other folders have too (2023/robin and 2024/robin)")
+    assert twice.startswith("1 innermost folder shares its name with other folders (2023/robin and 2024/robin)")
     assert read_classes(ROOT, FRUIT).warnings == ()  # one class in two splits is no doubt
     for level in ("top", "leaf", 1):
         assert read_classes(ROOT, MIXED, class_level(str(level))).warnings == ()
@@ -84,6 +84,6 @@ def test_lists_say_the_classes_themselves(tmp_path: Path) -> None:
     labelled, other = (read("table", tmp_path / name) for name in ("a.csv", "b.csv"))
     assert summary(labelled).endswith("; 1 class (from the column 'label'), 1 photo without; no splits")
     assert f"no classes ({tmp_path}/b.csv has no column 'label', only 'path', 'class')" in summary(other)
-    with pytest.raises(ConfigError, match=r"the lists in .*a\.csv say the classes"):
+    with pytest.raises(ConfigError, match=r"the lists in .*a\.csv name the classes"):
         read("table", tmp_path / "a.csv", Selection("leaf"))
     assert read("table", tmp_path / "a.csv", Selection(exclude=("2.*",))).paths == ("x/1.jpg",)

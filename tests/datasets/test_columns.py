@@ -55,28 +55,28 @@ def test_values_worked_by_hand(kind: ColumnType, cell: object, value: object) ->
 @pytest.mark.parametrize(
     ("kind", "cell", "said"),
     [
-        ("int64", "abc", "'abc' is no int64; expected a whole number"),
-        ("int64", "9223372036854775808", "'9223372036854775808' is no int64"),
-        ("int64", -(2**63) - 1, "is no int64"),
-        ("int64", "9" * 5000, "... is no int64"),
-        ("int64", "3.0", "is no int64"),
-        ("int64", 3.0, "is no int64"),
-        ("int64", True, "is no int64"),
-        ("int64", "1_000", "is no int64"),
-        ("int64", "٣", "is no int64"),
-        ("int64", None, "there is no value, and a column of type int64 needs one"),
-        ("double", "nan", "'nan' is no double; expected a finite number"),
-        ("double", "1e999", "is no double"),
-        ("double", "1,5", "is no double"),
-        ("double", math.inf, "is no double"),
-        ("double", False, "is no double"),
-        ("double", None, "there is no value"),
-        ("double", math.nan, "there is no value"),
-        ("bool", "yes", "'yes' is no bool; expected true or false, 1 or 0"),
-        ("bool", 1, "is no bool"),
-        ("bool", None, "there is no value"),
+        ("int64", "abc", "'abc' is not of type int64; expected a whole number"),
+        ("int64", "9223372036854775808", "'9223372036854775808' is not of type int64"),
+        ("int64", -(2**63) - 1, "is not of type int64"),
+        ("int64", "9" * 5000, "... is not of type int64"),
+        ("int64", "3.0", "is not of type int64"),
+        ("int64", 3.0, "is not of type int64"),
+        ("int64", True, "is not of type int64"),
+        ("int64", "1_000", "is not of type int64"),
+        ("int64", "٣", "is not of type int64"),
+        ("int64", None, "the value is missing, and a column of type int64 needs one"),
+        ("double", "nan", "'nan' is not of type double; expected a finite number"),
+        ("double", "1e999", "is not of type double"),
+        ("double", "1,5", "is not of type double"),
+        ("double", math.inf, "is not of type double"),
+        ("double", False, "is not of type double"),
+        ("double", None, "the value is missing"),
+        ("double", math.nan, "the value is missing"),
+        ("bool", "yes", "'yes' is not of type bool; expected true or false, 1 or 0"),
+        ("bool", 1, "is not of type bool"),
+        ("bool", None, "the value is missing"),
         ("text", "é" * 32_768, "expected a text of at most 65,535 bytes"),
-        ("text", ["a"], "is no text"),
+        ("text", ["a"], "is not of type text"),
     ],
 )
 def test_what_is_no_value_is_said(kind: ColumnType, cell: object, said: str) -> None:
@@ -101,7 +101,7 @@ def test_only_64_bits_are_an_int64(whole: int) -> None:
         if fits:
             assert Column("x", "int64").value(cell) == whole
         else:
-            with pytest.raises(ValueError, match="no int64"):
+            with pytest.raises(ValueError, match="not of type int64"):
                 Column("x", "int64").value(cell)
 
 
@@ -128,11 +128,11 @@ def test_columns_are_typed_and_the_rest_stays_for_meta() -> None:
 
 
 def test_a_cell_that_does_not_fit_is_named_with_its_line_and_column() -> None:
-    with pytest.raises(DataError, match=r"^catalog.csv, line 3, column 'price': there is no value"):
+    with pytest.raises(DataError, match=r"^catalog.csv, line 3, column 'price': the value is missing"):
         CELLS.as_columns([Column("price", "double")])
-    with pytest.raises(DataError, match=r"^catalog.csv, line 5, column 'price': '3' is no bool"):
+    with pytest.raises(DataError, match=r"^catalog.csv, line 5, column 'price': '3' is not of type bool"):
         CELLS.take([2, 0]).as_columns([Column("price", "bool")])
-    with pytest.raises(DataError, match="no column 'colour', which each photo of the collection needs"):
+    with pytest.raises(DataError, match="no column 'colour', which the collection requires"):
         CELLS.as_columns([Column("colour", "text")])
     with pytest.raises(DataError, match="the listing, photo 2, column 'n'"):
         ExtraColumns({"n": (1, None)}).as_columns([Column("n", "int64")])
@@ -145,11 +145,11 @@ def test_a_column_has_the_type_asked_for_or_that_of_its_cells() -> None:
     asked: list[tuple[tuple[Any, ...], str]] = [
         (("prise",), "no column 'prise'. Did you mean price"),
         (("price", "dubble"), "cannot have the type 'dubble'. Did you mean double"),
-        (("tags",), "no texts, numbers or truth values"),
+        (("tags",), "not texts, numbers or booleans"),
     ]
     for words, said in asked:
         with pytest.raises(ConfigError) as caught:
             CELLS.column(*words)
         assert said in str(caught.value)
-    with pytest.raises(ConfigError, match="There is none beyond"):
+    with pytest.raises(ConfigError, match="It has only"):
         ExtraColumns().column("price")

@@ -44,7 +44,7 @@ def test_label_that_is_not_known() -> None:
 
 
 def test_ids_must_be_unique() -> None:
-    with pytest.raises(DataError, match="id 'b' stands twice"):
+    with pytest.raises(DataError, match="id 'b' occurs twice"):
         Dataset(Path("photos"), ("a", "b", "b"), ("1", "2", "3"), ("", "", ""), ("", "", ""))
 
 

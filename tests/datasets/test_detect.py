@@ -48,7 +48,7 @@ def test_the_layout_that_asks_for_more_wins(tmp_path: Path) -> None:
 
 def test_a_folder_of_two_layouts_is_not_guessed(tmp_path: Path) -> None:
     plant(tmp_path, {**DOGS, **FLOWERS})
-    with pytest.raises(DataError, match="looks like dogs and like flowers102; name the data set"):
+    with pytest.raises(DataError, match="matches the layouts dogs and flowers102; choose one"):
         detect(tmp_path)
     assert read("dogs", tmp_path).classes == ("n01-pug", "n02-corgi")
 

@@ -25,12 +25,12 @@ def test_dogs(tmp_path: Path) -> None:
         (mat(file_list=["n01_3.jpg"], labels=[1]), "test_list.mat, entry 1: expected CLASS/PHOTO, got 'n01_3.jpg'"),
         (mat(file_list=["n01-pug/../a.jpg"], labels=[1]), "test_list.mat, entry 1: the path 'n01-pug/../a.jpg'"),
         (mat(file_list=["n01-pug/n01_3.jpg"], labels=[3]), "class 'n01-pug' has the number 3 here and 1 before"),
-        (mat(file_list=["n01-pug/n01_5.jpg"], labels=[1]), "test_list.mat, entry 1: id 'n01-pug/n01_5.jpg' stands tw"),
+        (mat(file_list=["n01-pug/n01_5.jpg"], labels=[1]), "test_list.mat, entry 1: id 'n01-pug/n01_5.jpg' occurs tw"),
         (mat(file_list=["n01-pug/n01_3.jpg"], labels=[1, 1]), "test_list.mat: 1 names in file_list, but 2 numbers in"),
-        (mat(labels=[1]), "test_list.mat cannot be read as a MATLAB file: it holds no file_list"),
-        (mat(file_list=[1], labels=[1]), "file_list is no cell array of texts"),
-        (mat(file_list=["n01-pug/n01_3.jpg"], labels=["1"]), "labels is no array of whole numbers"),
-        (b"", "test_list.mat cannot be read as a MATLAB file: it is none of version 5 to 7"),
+        (mat(labels=[1]), "test_list.mat cannot be read as a MATLAB file: there is no variable file_list"),
+        (mat(file_list=[1], labels=[1]), "file_list is not a cell array of texts"),
+        (mat(file_list=["n01-pug/n01_3.jpg"], labels=["1"]), "labels is not an array of whole numbers"),
+        (b"", "test_list.mat cannot be read as a MATLAB file: expected a MAT-file of version 5 to 7"),
     ],
 )
 def test_faults_name_file_and_entry(test_list: bytes, said: str, tmp_path: Path) -> None:

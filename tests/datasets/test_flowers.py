@@ -23,8 +23,8 @@ def test_flowers(tmp_path: Path) -> None:
     [
         ("setid", mat(trnid=[3, 5], valid=[1], tstid=[4]), "setid.mat, trnid, entry 2: photo 5 is none of the 4 in"),
         ("setid", mat(trnid=[3], valid=[0], tstid=[4]), "setid.mat, valid, entry 1: photo 0 is none of the 4 in"),
-        ("setid", mat(trnid=[3], valid=[1], tstid=[3]), "setid.mat, tstid, entry 1: id '3' stands twice, first in "),
-        ("setid", mat(trnid=[3], tstid=[4]), "setid.mat cannot be read as a MATLAB file: it holds no valid"),
+        ("setid", mat(trnid=[3], valid=[1], tstid=[3]), "setid.mat, tstid, entry 1: id '3' occurs twice, first in "),
+        ("setid", mat(trnid=[3], tstid=[4]), "setid.mat cannot be read as a MATLAB file: there is no variable valid"),
         ("imagelabels", mat(labels=[77, 0, 2, 102]), "imagelabels.mat: classes are numbered from 1, got 0"),
     ],
 )

@@ -52,13 +52,15 @@ def test_what_was_written_comes_back(
 
 @pytest.mark.parametrize("value", [0.5, float("nan"), float("inf")])
 def test_numbers_must_be_whole(value: float, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="labels is no array of whole numbers"):
+    with pytest.raises(DataError, match="labels is not an array of whole numbers"):
         read_numbers(written(tmp_path, mat(labels=[value])), "labels")
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     for raw in (b"", b"text" * 100, mat()[:124] + b"\x00\x02IM" + bytes(500)):  # the last one is version 7.3
-        with pytest.raises(DataError, match=r"list.mat cannot be read as a MATLAB file: it is none of version 5 to 7"):
+        with pytest.raises(
+            DataError, match=r"list.mat cannot be read as a MATLAB file: expected a MAT-file of version 5 to 7"
+        ):
             read_numbers(written(tmp_path, raw), "labels")
     with pytest.raises(DataError, match=r"cannot read .*: it is a folder; expected a regular file"):
         read_numbers(tmp_path, "labels")
@@ -66,10 +68,10 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 
 def test_an_array_shorter_than_it_says(tmp_path: Path) -> None:
     raw = mat(labels=[1, 2, 3]).replace(struct.pack("<ii", 1, 3), struct.pack("<ii", 1, 4))
-    with pytest.raises(DataError, match="labels is no array"):
+    with pytest.raises(DataError, match="labels is not an array"):
         read_numbers(written(tmp_path, raw), "labels")
     raw = mat(names=["ab", "cde"]).replace(struct.pack("<ii", 2, 1), struct.pack("<ii", 3, 1))
-    with pytest.raises(DataError, match="names is no cell array"):
+    with pytest.raises(DataError, match="names is not a cell array"):
         read_texts(written(tmp_path, raw), "names")
 
 
@@ -93,12 +95,12 @@ def test_a_file_that_was_cut(cut: int, tmp_path: Path) -> None:
 )
 def test_cells_that_are_no_texts(old: bytes, new: bytes, tmp_path: Path) -> None:
     before, _, after = mat(names=["ab", "cde"]).rpartition(old)
-    with pytest.raises(DataError, match="names is no cell array of texts"):
+    with pytest.raises(DataError, match="names is not a cell array of texts"):
         read_texts(written(tmp_path, before + new + after), "names")
 
 
 def test_a_small_file_does_not_unfold_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("milvus_fghash.datasets.layouts.matlab._MOST", 1_000)
+    monkeypatch.setattr("milvus_fghash.datasets.layouts.matlab._MAX_ELEMENT_BYTES", 1_000)
     bomb = zlib.compress(bytes(1_001))
     raw = mat() + struct.pack("<II", 15, len(bomb)) + bomb
     with pytest.raises(DataError, match="damaged or larger than 1,000 bytes"):

@@ -27,7 +27,7 @@ def test_cub(tmp_path: Path) -> None:
     ("file", "text", "said"),
     [
         ("images", "1 001.Wren/a.jpg\n2\n", "images.txt, line 2: expected"),
-        ("images", "1 001.Wren/a.jpg\n1 002.Jay/a.jpg\n", "images.txt, line 2: 1 stands here again"),
+        ("images", "1 001.Wren/a.jpg\n1 002.Jay/a.jpg\n", "images.txt, line 2: 1 occurs a second time"),
         ("images", "1 ../secret.jpg\n", "images.txt, line 1: the path '../secret.jpg'"),
         ("images", "1 001.Wren/none.jpg\n", "images.txt, line 1: there is no file"),
         ("images", "1 001.Wrong/a.jpg\n", "images.txt, line 1: there is no file"),
@@ -64,7 +64,7 @@ def test_food101(tmp_path: Path) -> None:
         ("train", "pie/1\n\ncake/1\n", "train.txt, line 3: class 'cake'"),
         ("test", "pie/9\n", "test.txt, line 1: there is no file"),
         ("test", "/pie/1\n", "test.txt, line 1: the path '/pie/1'"),
-        ("test", "pie/1\n", "test.txt, line 1: id 'pie/1' stands twice, first in "),
+        ("test", "pie/1\n", "test.txt, line 1: id 'pie/1' occurs twice, first in "),
     ],
 )
 def test_food101_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_food101_faults_name_file_and_line(file: str, text: str, said: str, tmp_
 def test_lists_that_are_no_text(tmp_path: Path) -> None:
     plant(tmp_path, FOOD)
     (tmp_path / "meta/train.txt").write_bytes(b"pie/caf\xe9\n")
-    assert "no UTF-8 text" in fault("food101", tmp_path)
+    assert "not UTF-8 text" in fault("food101", tmp_path)
     (tmp_path / "meta/train.txt").unlink()
     (tmp_path / "meta/train.txt").mkdir()
     assert "cannot read" in fault("food101", tmp_path)
@@ -128,7 +128,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 def test_splits_beside_other_folders_are_rejected(tmp_path: Path) -> None:
     plant(tmp_path, dict.fromkeys(["train/jay/a.jpg", "test/jay/a.jpg", "extra/jay/a.jpg"], ""))
-    assert "beside them extra" in fault("folder", tmp_path)
+    assert "next to extra" in fault("folder", tmp_path)
 
 
 def test_flat_folder_of_one_photo(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_folders_without_photos(tmp_path: Path) -> None:
     assert "no photos found" in fault("folder", tmp_path)
     (tmp_path / "a.txt").touch()
     assert "no photos found" in fault("folder", tmp_path)
-    assert "is no folder" in fault("folder", tmp_path / "none")
-    assert "is no folder" in fault("folder", tmp_path / "a.txt")
+    assert "is not a folder" in fault("folder", tmp_path / "none")
+    assert "is not a folder" in fault("folder", tmp_path / "a.txt")
 
 
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_quotes_line_ends_and_byte_order_mark_of_a_spreadsheet(tmp_path: Path) -
         ("path\n../a.jpg\n", "photos.csv, line 2: the path '../a.jpg'"),
         ("path,label\n,jay\n", "photos.csv, line 2 has no path"),
         ('path\n"a.jpg\n', "photos.csv, line 2: unexpected end"),
-        ("path\na.jpg\na.jpg\n", "id 'a.jpg' stands twice"),
+        ("path\na.jpg\na.jpg\n", "id 'a.jpg' occurs twice"),
         ("path\n", "no photos found"),
     ],
 )
@@ -137,7 +137,7 @@ def test_messages_name_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     parquet(tmp_path, {"id": ["x", "x"], "path": ["a.jpg", "b.jpg"]})
     csv(tmp_path, FULL)
     monkeypatch.chdir(tmp_path)
-    assert fault(Path("photos.parquet")).startswith("id 'x' stands twice in the listing of photos.parquet;")
+    assert fault(Path("photos.parquet")).startswith("id 'x' occurs twice in photos.parquet;")
     dataset = read("table", Path("photos.csv"))
     assert str(dataset.origin) == "photos.csv"
     assert summary(dataset).startswith("2 photos in photos.csv; 2 classes (")
@@ -165,7 +165,7 @@ def test_own_ids_are_kept_as_texts(tmp_path: Path) -> None:
     dataset = read("table", parquet(tmp_path, columns))
     assert dataset.ids == ("1001", "b.jpg")
     assert (dataset.extra_columns.known(0), dataset.extra_columns.known(1)) == ({"id": "1001"}, {})
-    with pytest.raises(ConfigError, match=r"no column 'ids'\. There is none beyond path, id, label and split"):
+    with pytest.raises(ConfigError, match=r"no column 'ids'\. It has only path, id, label and split"):
         dataset.extra_columns.column("ids")
 
 
@@ -232,13 +232,13 @@ def test_further_columns_of_csv_are_texts_and_empty_ones_are_missing(tmp_path: P
     ]
     assert dataset.extra_columns.column("price") == Column("price", "text")
     assert dataset.take([1]).extra_columns.known(0) == {"brand": "'é'", "note": "x y"}
-    with pytest.raises(DataError, match=r"photos.csv, line 3, column 'price': there is no value"):
+    with pytest.raises(DataError, match=r"photos.csv, line 3, column 'price': the value is missing"):
         dataset.as_columns([Column("price", "double")])
 
 
 def test_a_line_number_counts_blank_lines_and_breaks_inside_quotes(tmp_path: Path) -> None:
     dataset = read("table", csv(tmp_path, 'path,price,note\na.jpg,1,"two\nlines"\n\nb.jpg,x,\n'))
-    with pytest.raises(DataError, match=r"photos.csv, line 5, column 'price': 'x' is no int64"):
+    with pytest.raises(DataError, match=r"photos.csv, line 5, column 'price': 'x' is not of type int64"):
         dataset.as_columns([Column("price", "int64")])
 
 
@@ -279,7 +279,7 @@ def test_columns_of_parquet_keep_their_types(tmp_path: Path) -> None:
     kinds = {"stock": "int64", "price": "double", "sold": "bool", "brand": "text", "taken": "text", "cost": "double"}
     for name, kind in kinds.items():
         assert cells.column(name).type == kind
-    with pytest.raises(DataError, match=r"photos.parquet, row 2, column 'stock': there is no value"):
+    with pytest.raises(DataError, match=r"photos.parquet, row 2, column 'stock': the value is missing"):
         cells.as_columns([Column("stock", "int64")])
 
 

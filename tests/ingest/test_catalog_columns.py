@@ -120,7 +120,10 @@ def test_a_changed_value_is_written_again_and_only_that(fixture: str, request: p
 
 @pytest.mark.parametrize(
     ("price", "said"),
-    [("", "line 22, column 'price': there is no value"), ("cheap", "line 22, column 'price': 'cheap' is no double")],
+    [
+        ("", "line 22, column 'price': the value is missing"),
+        ("cheap", "line 22, column 'price': 'cheap' is not of type double"),
+    ],
 )
 def test_a_value_that_does_not_fit_stops_all_before_anything_is_written(priced: Shop, price: str, said: str) -> None:
     priced.lines[20]["price"] = price
@@ -131,7 +134,7 @@ def test_a_value_that_does_not_fit_stops_all_before_anything_is_written(priced: 
 
 
 def test_a_listing_without_the_column_is_rejected(priced: Shop) -> None:
-    with pytest.raises(DataError, match="no column 'price', which each photo of the collection needs"):
+    with pytest.raises(DataError, match="no column 'price', which the collection requires"):
         priced.catalog.ingest()  # a folder
     for line in priced.lines:
         line["cost"] = line.pop("price")

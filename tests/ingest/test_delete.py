@@ -165,7 +165,7 @@ def test_ids_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "ids.txt"
     file.write_bytes("\ufeff3\r\n\n 5 \nä\x85b\n".encode())
     assert read_ids(file) == ["3", " 5 ", "ä\x85b"]
-    for content, said in ((b"\n \n", "no id in"), (b"\xff\n", "no UTF-8 text")):
+    for content, said in ((b"\n \n", "no id in"), (b"\xff\n", "not UTF-8 text")):
         file.write_bytes(content)
         with pytest.raises(ConfigError, match=said):
             read_ids(file)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 
 from milvus_fghash.bundle.bundle import read_bundle
-from milvus_fghash.core.state_folder import state_folder
+from milvus_fghash.core.environment import state_folder
 from milvus_fghash.errors import DataError, StoreError
 from milvus_fghash.milvus import lite
 from milvus_fghash.milvus.collection import HashCollection

@@ -125,7 +125,7 @@ def test_by_bits_that_is_no_table_is_rejected(tmp_path: Path, table: str) -> Non
     ("content", "said"),
     [
         (b"[method", "is not valid TOML"),
-        (b"\xff\xfe", "is no UTF-8 text"),
+        (b"\xff\xfe", "is not UTF-8 text"),
         (b"", "mine.toml is a setting"),
         (b"method = 3", "method"),
     ],

@@ -19,7 +19,7 @@ from milvus_fghash.bulk_import.shards.folder import Marker, ShardFolder, sha256_
 from milvus_fghash.bulk_import.shards.parquet import to_table, write_table
 from milvus_fghash.bulk_import.shards.plan import ShardTask
 from milvus_fghash.core.atomic_io import atomic_path
-from milvus_fghash.core.packages import versions_of
+from milvus_fghash.core.environment import versions_of
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import Source
 from milvus_fghash.encoding.decode_options import DecodeOptions

@@ -15,7 +15,7 @@ _LISTS = {"train": "images_variant_trainval.txt", "test": "images_variant_test.t
 
 
 def read(root: Path) -> Dataset:
-    """The variants, the finest of the annotated levels, from ``data/`` -> listing, the training photos first.
+    """The variants, the finest of the annotated levels, from ``data/`` -> dataset, the training photos first.
 
     Ids are the names of the photos (``0787226``), labels the names of ``variants.txt``. The photos keep the line of
     copyright at their lower edge, 20 pixels high.
@@ -31,5 +31,5 @@ def _entries(data: Path) -> Iterator[Entry]:
     for split, file in _LISTS.items():
         for key, (variant, where) in read_pairs(data / file).items():
             if variant not in variants:
-                raise DataError(f"{where}: variant {variant!r} does not stand in {data / 'variants.txt'}")
+                raise DataError(f"{where}: variant {variant!r} is not in {data / 'variants.txt'}")
             yield Entry(key, "data/images/" + relative_path(f"{key}.jpg", where), variant, split, where)

@@ -22,7 +22,7 @@ from milvus_fghash.datasets.layouts.text_lists import read_lines
 from milvus_fghash.errors import DataError
 
 _PHOTOS = "png"
-"""Folder that is made beside the batches."""
+"""Folder that is created next to the batches."""
 
 _SPLITS = {**{f"data_batch_{number}": "train" for number in range(1, 6)}, "test_batch": "test"}
 _PLANES = (3, 32, 32)
@@ -33,10 +33,10 @@ _Records = NDArray[np.uint8]
 
 
 def read(root: Path) -> Dataset:
-    """``batches.meta.txt``, ``data_batch_1.bin`` to ``_5.bin`` and ``test_batch.bin`` -> listing.
+    """``batches.meta.txt``, ``data_batch_1.bin`` to ``_5.bin`` and ``test_batch.bin`` -> dataset.
 
-    All else here works with photos in files, so the first reading writes each photo as ``png/BATCH/NUMBER.png``,
-    without loss: 60,000 files, in about a minute. The folder appears when all are written; later readings use it.
+    All other code works with photos in files, so the first call writes each photo as ``png/BATCH/NUMBER.png``, without
+    loss: 60,000 files, in about a minute. The folder appears when all are written; later calls use it.
     Ids are ``BATCH/NUMBER``, labels the names of ``batches.meta.txt``.
 
     Raises:
@@ -53,7 +53,7 @@ def read(root: Path) -> Dataset:
     entries = list(_entries(root, names, batches))
     if not (root / _PHOTOS).exists():
         _unpack(root, batches)
-    return dataset_of(root, entries, f"remove the folder {root / _PHOTOS}, and it is made again")
+    return dataset_of(root, entries, f"remove the folder {root / _PHOTOS}, and it is created again")
 
 
 def _records(file: Path) -> _Records:
@@ -73,25 +73,25 @@ def _records(file: Path) -> _Records:
 
 def _entries(root: Path, names: list[str], batches: Mapping[str, _Records]) -> Iterator[Entry]:
     for batch, records in batches.items():
-        for place, number in enumerate(records[:, 0].tolist(), start=1):
-            where = f"{root / batch}.bin, photo {place}"
+        for position, number in enumerate(records[:, 0].tolist(), start=1):
+            where = f"{root / batch}.bin, photo {position}"
             if number >= len(names):
                 raise DataError(f"{where}: class {number}, but batches.meta.txt names {len(names)}, counted from 0")
-            key = f"{batch}/{place:05}"
+            key = f"{batch}/{position:05}"
             yield Entry(key, f"{_PHOTOS}/{key}.png", names[number], _SPLITS[batch], where, str(number))
 
 
 def _unpack(root: Path, batches: Mapping[str, _Records]) -> None:
-    """Nothing waits for the disk here: the files can be made again, and 60,000 waits take minutes."""
+    """Without fsync: the files can be created again, and 60,000 calls take minutes."""
     try:
         with tempfile.TemporaryDirectory(prefix=f".{_PHOTOS}-", dir=root) as working:
             made = Path(working) / _PHOTOS
             for batch, records in batches.items():
                 (made / batch).mkdir(parents=True)
-                for place, record in enumerate(records, start=1):
+                for position, record in enumerate(records, start=1):
                     pixels = np.ascontiguousarray(record[1:].reshape(_PLANES).transpose(1, 2, 0))
-                    Image.fromarray(pixels).save(made / batch / f"{place:05}.png")
+                    Image.fromarray(pixels).save(made / batch / f"{position:05}.png")
             os.rename(made, root / _PHOTOS)
     except OSError as error:
-        if not (root / _PHOTOS).is_dir():  # it is there when another process was faster
+        if not (root / _PHOTOS).is_dir():  # it exists when another process was faster
             raise DataError(f"cannot write the photos to {root / _PHOTOS}: {error.strerror}") from error

@@ -15,7 +15,7 @@ _SPLITS = {"1": "train", "0": "test"}
 
 
 def read(root: Path) -> Dataset:
-    """``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``train_test_split.txt`` -> listing.
+    """``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``train_test_split.txt`` -> dataset.
 
     Ids are those of ``images.txt``, labels the names of ``classes.txt``.
 

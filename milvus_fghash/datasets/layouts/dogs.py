@@ -15,7 +15,7 @@ _SPLITS = ("train", "test")
 
 
 def read(root: Path) -> Dataset:
-    """``train_list.mat`` and ``test_list.mat``, unpacked beside ``Images/`` -> listing, the training photos first.
+    """``train_list.mat`` and ``test_list.mat``, unpacked beside ``Images/`` -> dataset, the training photos first.
 
     Ids are the names in the lists (``n02085620-Chihuahua/n02085620_5927.jpg``), labels the class folders; the numbers
     in ``labels`` have to agree with them.
@@ -32,8 +32,8 @@ def _entries(root: Path) -> Iterator[Entry]:
         names, numbers = read_texts(file, "file_list"), read_numbers(file, "labels")
         if len(names) != len(numbers):
             raise DataError(f"{file}: {len(names)} names in file_list, but {len(numbers)} numbers in labels")
-        for place, (name, number) in enumerate(zip(names, numbers, strict=True), start=1):
-            where = f"{file}, entry {place}"
+        for position, (name, number) in enumerate(zip(names, numbers, strict=True), start=1):
+            where = f"{file}, entry {position}"
             key = relative_path(name, where)
             label, slash, _ = key.partition("/")
             if not slash:

@@ -1,4 +1,4 @@
-"""What the official lists of a data set say of its photos -> a listing of photos that are there."""
+"""Entries of the official lists of a data set -> a dataset whose photos all exist."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from milvus_fghash.errors import DataError
 
 
 class Entry(NamedTuple):
-    """One photo, as a list names it."""
+    """One photo of a list."""
 
     id: str
     path: str
-    """POSIX path relative to the data set's folder, as `paths.inside` gives it."""
+    """POSIX path relative to the data set's folder, as `paths.relative_path` returns it."""
     label: str
     split: str
     where: str
-    """Where it stands, such as "FILE, line N", for messages."""
+    """Its position, such as "FILE, line N", for messages."""
     number: str = ""
-    """The number of its class, where the list gives one beside the name."""
+    """The number of its class, for lists that have one next to the name."""
 
 
 def dataset_of(root: Path, entries: Iterable[Entry], hint: str = "was the data set unpacked completely?") -> Dataset:
-    """A listing in the order of the entries.
+    """A dataset in the order of the entries.
 
     Args:
         root: folder the paths are relative to.
         entries: may be empty; `Dataset` rejects that.
-        hint: the end of the message when a photo is missing: what to do.
+        hint: the next step, at the end of the message about a missing photo.
 
     Raises:
-        DataError: for the first id that stands twice, class name with two numbers or number with two names (two
-            classes would count as one, or one as two), or photo that is not there; with its place.
+        DataError: for the first id that occurs twice, class name with two numbers or number with two names (two
+            classes would count as one, or one as two), or missing photo; with its position.
     """
     entries = list(entries)
     first_of: dict[str, str] = {}
@@ -43,7 +43,7 @@ def dataset_of(root: Path, entries: Iterable[Entry], hint: str = "was the data s
     name_of: dict[str, str] = {}
     for entry in entries:
         if entry.id in first_of:
-            raise DataError(f"{entry.where}: id {entry.id!r} stands twice, first in {first_of[entry.id]}")
+            raise DataError(f"{entry.where}: id {entry.id!r} occurs twice, first in {first_of[entry.id]}")
         first_of[entry.id] = entry.where
         number = number_of.setdefault(entry.label, entry.number)
         if number != entry.number:

@@ -14,14 +14,14 @@ _SPLITS = {"trnid": "train", "valid": "val", "tstid": "test"}
 
 
 def read(root: Path) -> Dataset:
-    """``imagelabels.mat`` and ``setid.mat``, beside ``jpg/`` -> listing, the training photos first.
+    """``imagelabels.mat`` and ``setid.mat``, beside ``jpg/`` -> dataset, the training photos first.
 
     Ids are the numbers of the photos (1 is ``jpg/image_00001.jpg``); labels are the numbers of the classes, 001 to
     102, as no name comes with the data. The splits stay as published: 1,020 photos to train, 1,020 in `val`, and
     6,149 to test.
 
     Raises:
-        DataError: when a file is missing, or a number has no photo or no label; with its place.
+        DataError: when a file is missing, or a number has no photo or no label; with its position.
     """
     return dataset_of(root, _entries(root))
 
@@ -31,8 +31,8 @@ def _entries(root: Path) -> Iterator[Entry]:
     if labels and min(labels) < 1:
         raise DataError(f"{root / 'imagelabels.mat'}: classes are numbered from 1, got {min(labels)}")
     for variable, split in _SPLITS.items():
-        for place, number in enumerate(read_numbers(root / "setid.mat", variable), start=1):
-            where = f"{root / 'setid.mat'}, {variable}, entry {place}"
+        for position, number in enumerate(read_numbers(root / "setid.mat", variable), start=1):
+            where = f"{root / 'setid.mat'}, {variable}, entry {position}"
             if not 1 <= number <= len(labels):
                 raise DataError(f"{where}: photo {number} is none of the {len(labels)} in imagelabels.mat")
             yield Entry(str(number), f"jpg/image_{number:05}.jpg", f"{labels[number - 1]:03}", split, where)

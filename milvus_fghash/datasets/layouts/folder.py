@@ -15,23 +15,22 @@ from milvus_fghash.datasets.selection import DEFAULT_SELECTION, PhotoFilter, Sel
 from milvus_fghash.errors import DataError
 
 Chain = tuple[tuple[int, int], "Chain"] | None
-"""Device and number of a folder, and those of the folders above it."""
+"""Device and inode of a folder, and those of the folders above it."""
 
 
 def read(root: Path, selection: Selection = DEFAULT_SELECTION) -> Dataset:
     """All files below ``root`` with the suffix of an image format, sorted by path.
 
-    Class and split are those that `read_classes` gives. Hidden files and folders, those of `SYSTEM_NAMES` and of the
-    selection are left out, links to folders too unless they are to be followed; the listing's `survey` counts them. A
-    file that is no image despite its name is listed, and a folder whose path is too long to be listed: both
-    are rejected when they are opened. So are files whose names cannot stand in a listing, where nobody asks for
-    `Dataset.check_paths` before. Ids are the paths.
+    `read_classes` determines class and split. Hidden names, those of `SYSTEM_NAMES` and of the selection are left out,
+    and links to folders unless they are followed; `Dataset.read_report` counts them. A file that is no image despite
+    its name is in the dataset, and so is a folder whose path is too long to be listed: both are rejected when they are
+    opened. So are files with invalid names, unless `Dataset.check_paths` rejects them first. Ids are the paths.
 
     Raises:
-        DataError: when ``root`` is no folder, holds no photos, or holds both splits and other folders with photos.
+        DataError: when ``root`` is not a folder, holds no photos, or holds both splits and other folders with photos.
     """
     if not root.is_dir():
-        raise DataError(f"{root} is no folder; expected a folder of photos")
+        raise DataError(f"{root} is not a folder; expected a folder of photos")
     photo_filter = PhotoFilter(selection)
     paths = sorted(files_below(root, photo_filter, tuple(SUFFIXES)))
     classes = read_classes(root, paths, selection.class_level)
@@ -42,9 +41,9 @@ def read(root: Path, selection: Selection = DEFAULT_SELECTION) -> Dataset:
 
 
 def files_below(root: Path, photo_filter: PhotoFilter, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Paths below ``root`` that end in one of the suffixes and go through the photo_filter; others are counted there.
+    """Paths below ``root`` that end in one of the suffixes and pass the filter, which counts the others.
 
-    Folders wait in a list: they may lie deeper in each other than Python recurses.
+    Not recursive: folders may be nested deeper than Python recurses.
 
     Raises:
         DataError: when a folder cannot be listed.
@@ -68,7 +67,7 @@ def files_below(root: Path, photo_filter: PhotoFilter, suffixes: tuple[str, ...]
                         elif below := _chain(root / path, chain):
                             waiting.append((path, below))
                         else:
-                            photo_filter.left_out.add("link in a circle", path)
+                            photo_filter.left_out.add("circular link", path)
                     elif is_link and not os.path.splitext(entry.name)[1] and not os.path.exists(root / path):
                         photo_filter.left_out.add("broken link", path)
                     elif photo_filter.accepts(path, is_photo=entry.name.lower().endswith(suffixes)):
@@ -76,14 +75,14 @@ def files_below(root: Path, photo_filter: PhotoFilter, suffixes: tuple[str, ...]
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG or not above:
                 raise DataError(f"cannot list the folder {root / above}: {error.strerror}") from None
-            yield above  # nothing below it can be opened, and that must not stop the others
+            yield above  # nothing below it can be opened; the other photos are read all the same
 
 
 def _chain(folder: Path, above: Chain) -> Chain:
-    """A folder and those above it; None when it is one of them."""
+    """A folder and those above it; None when it is itself one of them."""
     try:
         status = os.stat(folder)
-    except OSError:  # which the listing of it tells
+    except OSError:  # reported when the folder is listed
         return (0, 0), above
     key, one = (status.st_dev, status.st_ino), above
     while one:
@@ -97,5 +96,5 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether a link leads to a folder."""
     try:
         return entry.is_dir()
-    except OSError:  # in a circle
+    except OSError:  # circular
         return False

@@ -13,7 +13,7 @@ from milvus_fghash.errors import DataError
 
 
 def read(root: Path) -> Dataset:
-    """``meta/classes.txt``, ``meta/train.txt`` and ``meta/test.txt`` -> listing, the training photos first.
+    """``meta/classes.txt``, ``meta/train.txt`` and ``meta/test.txt`` -> dataset, the training photos first.
 
     Ids are the lines of the lists (``apple_pie/1005649``), labels the names of ``classes.txt``. ``labels.txt``, the
     same names for people to read, is not needed.
@@ -33,5 +33,5 @@ def _entries(meta: Path) -> Iterator[Entry]:
             if not slash:
                 raise DataError(f"{where}: expected CLASS/ID, got {line!r}")
             if label not in classes:
-                raise DataError(f"{where}: class {label!r} does not stand in {meta / 'classes.txt'}")
+                raise DataError(f"{where}: class {label!r} is not in {meta / 'classes.txt'}")
             yield Entry(key, f"images/{key}.jpg", label, split, where)

@@ -1,6 +1,7 @@
 """Numbers and texts in MATLAB files of version 5 to 7, the form of some official lists.
 
-SciPy reads more of the format, but there a wrong byte can end the process; here it is an error like any other.
+Kept although `scipy.io.loadmat` reads more of the format: on a damaged file its compiled reader can crash the whole
+process, and here the fault is a `DataError` like any other.
 
 A file is a header and then elements: a tag with type and size, and content, which may be elements again. A matrix is
 an element of at least three: flags with its class, shape, and name. (MathWorks, MAT-File Format, level 5.)
@@ -29,8 +30,8 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELLS, _CHARACTERS, _NUMERIC = 1, 4, range(6, 16)
 """Classes of matrices."""
 _HEADER = 128
-_MOST = 100_000_000
-"""Bytes that a compressed element may unfold to."""
+_MAX_ELEMENT_BYTES = 100_000_000
+"""Largest size of a decompressed element."""
 _ORDERS = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}
 """Version 1.0 and byte order, at the end of the header."""
 
@@ -48,9 +49,9 @@ def read_numbers(path: Path, name: str) -> list[int]:
     """The whole numbers of the array ``name``, column by column.
 
     Raises:
-        DataError: when the file is missing or damaged, or ``name`` is no such array.
+        DataError: when the file is missing or damaged, or ``name`` is not such an array.
     """
-    with _faults_explained(path):
+    with _explain_errors(path):
         matrix, order = _find(path, name)
         if matrix.kind in _NUMERIC and len(matrix.parts) == 1 and matrix.parts[0][0] in _NUMBERS:
             kind, content = matrix.parts[0]
@@ -58,26 +59,26 @@ def read_numbers(path: Path, name: str) -> list[int]:
             whole = np.isfinite(values).all() and (values == np.floor(values)).all()
             if whole and len(values) == math.prod(matrix.shape):
                 return [int(value) for value in values.tolist()]
-        raise ValueError(f"{name} is no array of whole numbers")
+        raise ValueError(f"{name} is not an array of whole numbers")
 
 
 def read_texts(path: Path, name: str) -> list[str]:
     """The texts of the cell array ``name``, column by column.
 
     Raises:
-        DataError: when the file is missing or damaged, or ``name`` is no such array.
+        DataError: when the file is missing or damaged, or ``name`` is not such an array.
     """
-    with _faults_explained(path):
+    with _explain_errors(path):
         matrix, order = _find(path, name)
         if matrix.kind == _CELLS and len(matrix.parts) == math.prod(matrix.shape):
             texts = [text for part in matrix.parts if (text := _text(part, order)) is not None]
             if len(texts) == len(matrix.parts):
                 return texts
-        raise ValueError(f"{name} is no cell array of texts")
+        raise ValueError(f"{name} is not a cell array of texts")
 
 
 @contextmanager
-def _faults_explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -94,15 +95,15 @@ def _find(path: Path, name: str) -> tuple[_Matrix, str]:
     raw = read_bounded(path, MAX_RECORD_BYTES)
     order = _ORDERS.get(raw[_HEADER - 4 : _HEADER])
     if order is None:
-        raise ValueError("it is none of version 5 to 7")
+        raise ValueError("expected a MAT-file of version 5 to 7")
     for kind, content in _elements(raw[_HEADER:], order):
         if kind == _COMPRESSED:
-            kind, content = next(_elements(_unfolded(content), order))
+            kind, content = next(_elements(_decompressed(content), order))
         if kind == _MATRIX:
             matrix = _matrix(content, order)
             if matrix.name == name:
                 return matrix, order
-    raise ValueError(f"it holds no {name}")
+    raise ValueError(f"there is no variable {name}")
 
 
 def _elements(raw: bytes, order: str) -> Iterator[_Element]:
@@ -122,11 +123,11 @@ def _elements(raw: bytes, order: str) -> Iterator[_Element]:
             at += -(start + size) % 8
 
 
-def _unfolded(content: bytes) -> bytes:
-    unfolding = zlib.decompressobj()
-    raw = unfolding.decompress(content, _MOST)
-    if not raw or not unfolding.eof:
-        raise ValueError(f"a compressed part is damaged or larger than {_MOST:,} bytes")
+def _decompressed(content: bytes) -> bytes:
+    decompressor = zlib.decompressobj()
+    raw = decompressor.decompress(content, _MAX_ELEMENT_BYTES)
+    if not raw or not decompressor.eof:
+        raise ValueError(f"a compressed element is damaged or larger than {_MAX_ELEMENT_BYTES:,} bytes")
     return raw
 
 

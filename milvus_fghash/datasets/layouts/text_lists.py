@@ -1,4 +1,4 @@
-"""Text files of official data sets -> lines that know where they stand."""
+"""Text files of published data sets -> lines with their positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """(line, "FILE, line N") pairs of all lines that are not blank.
 
     Raises:
-        DataError: when the file is missing, cannot be read or is no UTF-8 text.
+        DataError: when the file is missing, cannot be read or is not UTF-8 text.
     """
     if not path.exists():
         raise DataError(f"there is no {path}; is {path.parent} the folder of the data set?")
@@ -27,7 +27,7 @@ def read_pairs(path: Path) -> dict[str, tuple[str, str]]:
     """``KEY VALUE`` lines -> {key: (value, "FILE, line N")}; the value may hold spaces.
 
     Raises:
-        DataError: as `read_lines`, and when a line has no value or a key stands twice.
+        DataError: as `read_lines`, and when a line has no value or a key occurs twice.
     """
     pairs: dict[str, tuple[str, str]] = {}
     for line, where in read_lines(path):
@@ -35,6 +35,6 @@ def read_pairs(path: Path) -> dict[str, tuple[str, str]]:
         if not value:
             raise DataError(f"{where}: expected a number, a space and a value, got {line!r}")
         if key in pairs:
-            raise DataError(f"{where}: {key} stands here again; each may stand once")
+            raise DataError(f"{where}: {key} occurs a second time")
         pairs[key] = (value.strip(), where)
     return pairs

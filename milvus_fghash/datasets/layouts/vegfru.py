@@ -15,7 +15,7 @@ _SPLITS = ("train", "val", "test")
 
 
 def read(root: Path) -> Dataset:
-    """``vegfru_list/vegfru_train.txt``, ``vegfru_val.txt`` and ``vegfru_test.txt`` -> listing.
+    """``vegfru_list/vegfru_train.txt``, ``vegfru_val.txt`` and ``vegfru_test.txt`` -> dataset.
 
     A line is ``veg200_images/CLASS/PHOTO NUMBER`` (or ``fru92_images``). Ids are the paths, labels the class folders;
     the numbers have to agree with them. The papers train on `train`, search in it, and leave `val` out.

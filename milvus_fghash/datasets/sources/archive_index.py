@@ -1,4 +1,4 @@
-"""The members of an archive, here or behind a URL. A remote one is gone through once; what was found is kept."""
+"""The members of an archive, local or behind a URL. The index of a remote archive is cached."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import BinaryIO, Final
 
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, open_regular, read_bounded
+from milvus_fghash.core.environment import state_folder
 from milvus_fghash.core.image_formats import SUFFIXES
 from milvus_fghash.core.lfs_pointer import MAX_POINTER_BYTES, is_pointer, pointer_message
-from milvus_fghash.core.state_folder import state_folder
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.datasets.sources import tar_index, zip_index
 from milvus_fghash.datasets.sources.archive_member import Member
 from milvus_fghash.datasets.sources.location import PhotoLocation, Url
 from milvus_fghash.errors import DataError
 
-FORMAT: Final = 3
-"""Of what is kept. What was kept in another one is not looked at: the archive is gone through again."""
-BLOCK: Final = 8 << 20
-"""Bytes that are fetched at once while a remote archive is gone through."""
+CACHE_FORMAT: Final = 3
+"""Version of the cache. With another one, the archive is indexed again."""
+BLOCK_BYTES: Final = 8 << 20
+"""Bytes per request while a remote archive is indexed."""
 
 
 def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
-    """Members, and the version of the archive; "" when none can be known.
+    """The members and the revision of the archive; "" when it is unknown.
 
     Raises:
-        DataError: when it cannot be read, or is no archive.
+        DataError: when it cannot be read, or is not an archive.
         MissingExtra: for a URL, without the packages it needs.
     """
     if isinstance(archive, Path):
@@ -44,18 +44,18 @@ def members_of(archive: Path | Url) -> tuple[Iterable[Member], str]:
             raise DataError(f"cannot read {archive}: {error.strerror}") from None
     from milvus_fghash.datasets.sources.fetch import opened, request_revisions
 
-    (version,) = request_revisions([PhotoLocation(archive.full, str(archive))])()
-    memory = None
-    with suppress(DataError):  # there is no home folder to remember it in
-        memory = _file_of(archive, version)
-    if version and memory and (known := _remembered(memory)) is not None:
-        return known, version
-    with opened(archive, BLOCK) as remote:
+    (revision,) = request_revisions([PhotoLocation(archive.full, str(archive))])()
+    cache = None
+    with suppress(DataError):  # no home folder for the cache
+        cache = _cache_file(archive, revision)
+    if revision and cache and (known := _read_cache(cache)) is not None:
+        return known, revision
+    with opened(archive, BLOCK_BYTES) as remote:
         members = list(_index(remote, str(archive)))
-    if version and memory:
-        with suppress(DataError):  # a full disk costs only time
-            write_atomic(memory, json.dumps([_facts(member) for member in members]).encode())
-    return members, version
+    if revision and cache:
+        with suppress(DataError):  # a full disk: the archive is indexed again next time
+            write_atomic(cache, json.dumps([_to_json(member) for member in members]).encode())
+    return members, revision
 
 
 def _index(file: BinaryIO, shown: str) -> Iterable[Member]:
@@ -65,19 +65,19 @@ def _index(file: BinaryIO, shown: str) -> Iterable[Member]:
     return zip_index.index(file, shown) if start.startswith(b"PK") else tar_index.index(file, shown)
 
 
-def _file_of(archive: Url, version: str) -> Path:
-    """Where its members are kept, by all that decides what is found; the URL's secrets are not in the name."""
-    rules = f"{FORMAT} {' '.join(sorted(SUFFIXES))}"
-    digest = hashlib.blake2b(f"{archive} {version} {rules}".encode(), digest_size=16).hexdigest()
+def _cache_file(archive: Url, revision: str) -> Path:
+    """The cache file, named by everything that the index depends on; the secrets of the URL are not part of it."""
+    rules = f"{CACHE_FORMAT} {' '.join(sorted(SUFFIXES))}"
+    digest = hashlib.blake2b(f"{archive} {revision} {rules}".encode(), digest_size=16).hexdigest()
     return state_folder() / "archives" / f"{digest}.json"
 
 
-def _facts(member: Member) -> tuple[dict[str, object], tuple[int, ...] | None]:
+def _to_json(member: Member) -> tuple[dict[str, object], tuple[int, ...] | None]:
     facts = asdict(member)
     return facts, facts.pop("zipped")
 
 
-def _remembered(file: Path) -> list[Member] | None:
+def _read_cache(file: Path) -> list[Member] | None:
     try:
         rows = parse_json(read_bounded(file, MAX_LIST_BYTES))
         return [Member(**row, zipped=zipped and tuple(zipped)) for row, zipped in rows]

@@ -1,4 +1,4 @@
-"""What lies in an archive: each member once, with its place and size. Nothing is unpacked, and no link is followed."""
+"""Members of archives: name, offset and size. Nothing is unpacked, and no link is followed."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation
 from milvus_fghash.errors import DataError
 
 NESTED: Final = (".tar", ".zip", ".tgz", ".tar.gz")
-"""Endings of archives."""
+"""Suffixes of archives."""
 LABELS: Final = (".cls", ".json")
-"""Endings of the members that may say the class of their sample."""
+"""Suffixes of members that may hold the class of their sample."""
 MAX_LABEL_BYTES: Final = 1 << 16
-"""Bytes of such a one."""
+"""Largest member of this kind."""
 MAX_NAME_LENGTH: Final = 1024
-"""Letters of a member's name."""
+"""Characters of a member's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A photo in an archive, what says its class, or what is neither.
+    """A member of an archive: a photo, a label, or another file.
 
     Attributes:
-        name: as it stands there, with slashes between folders.
+        name: as in the archive, with slashes between folders.
         start, size, zipped: as in `PhotoLocation`.
-        version: what tells it from another content at the same place, as far as the archive says.
-        reason, message: why it cannot be had, as in `InvalidSource`; "" when it can.
-        text: content of what says the class.
-        passed_over: what it is called when it is counted, where it is neither; a suffix is not said here.
+        revision: identifies its content, from what the archive says of it.
+        reason, message: why it cannot be read, as in `InvalidSource`; "" when it can.
+        text: content of a label.
+        skipped_as: the kind of another file, for counting; "" to count it by its suffix.
     """
 
     name: str
@@ -40,19 +40,19 @@ class Member:
     reason: str = ""
     message: str = ""
     text: str | None = None
-    passed_over: str | None = None
+    skipped_as: str | None = None
 
-    def place(self, archive: str, shown: str, version: str) -> PhotoLocation | InvalidSource:
-        """Where it is: ``version`` is the archive's, and what is not known of the archive is not known of it."""
-        version = version and f"{version} {self.start} {self.size} {self.revision}"
-        called = f"{self.name} in {shown}" if self.name else shown
+    def source(self, archive: str, shown: str, revision: str) -> PhotoLocation | InvalidSource:
+        """Its source, given the archive and its revision; without a revision of the archive, the member has none."""
+        revision = revision and f"{revision} {self.start} {self.size} {self.revision}"
+        name = f"{self.name} in {shown}" if self.name else shown
         if self.reason:
-            return InvalidSource(called, version, self.reason, f"{called} {self.message}")
-        return PhotoLocation(archive, called, version, self.start, self.size, self.zipped)
+            return InvalidSource(name, revision, self.reason, f"{name} {self.message}")
+        return PhotoLocation(archive, name, revision, self.start, self.size, self.zipped)
 
 
 def kind_of(name: str) -> str:
-    """What a member is by its name: `photo`, `label`, `nested`, or "" for what is left alone.
+    """The kind of a member by its name: `photo`, `label`, `nested`, or "" for other files.
 
     >>> kind_of("birds/0001.JPG"), kind_of("birds/0001.cls"), kind_of("more.tar"), kind_of("birds/notes.txt")
     ('photo', 'label', 'nested', '')
@@ -65,21 +65,21 @@ def kind_of(name: str) -> str:
     return "label" if lower.endswith(LABELS) else ""
 
 
-def barred(name: str, reason: str, message: str) -> Member:
-    """A member that cannot be had. ``message`` goes on after its name."""
+def invalid_member(name: str, reason: str, message: str) -> Member:
+    """A member that cannot be read. ``message`` follows its name in the error."""
     return Member(name[:MAX_NAME_LENGTH], reason=reason, message=message)
 
 
-def nested(name: str) -> Member:
-    """An archive as a member."""
-    return barred(name, "format", "is an archive inside an archive, which is not opened; unpack it")
+def nested_archive(name: str) -> Member:
+    """A member that is an archive itself."""
+    return invalid_member(name, "format", "is an archive inside an archive, which is not read; unpack it")
 
 
 class BoundedReader:
-    """A file of which no more is read at once than ``most`` bytes: what archives say of sizes may be a lie.
+    """A file from which at most ``max_read`` bytes are read at once: sizes in the headers of archives may be wrong.
 
     Raises:
-        InvalidHeader: when more is asked for, or a place behind the end.
+        InvalidHeader: when more is requested, or an offset beyond the end.
         DataError: when the file cannot be read.
     """
 
@@ -95,7 +95,7 @@ class BoundedReader:
             raise InvalidHeader(f"{self._shown} has a header of {size:,} bytes; expected at most {self._max_read:,}")
         try:
             return self._file.read(min(size, left))
-        except Exception as error:  # of file systems, which have trees of their own
+        except Exception as error:  # each file system has its own hierarchy
             raise _unreadable(self._shown, error) from None
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -113,13 +113,13 @@ class BoundedReader:
         return True
 
     def close(self) -> None:
-        """The file belongs to who opened it."""
+        """The caller closes the file."""
 
 
-class InvalidHeader(Exception):  # noqa: N818 - reads as what it is
-    """A header asks for more than any archive needs."""
+class InvalidHeader(Exception):  # noqa: N818
+    """A header of an archive has an impossible size or offset."""
 
 
 def _unreadable(shown: str, error: Exception) -> DataError:
     why = type(error).__name__
-    return DataError(f"{shown} cannot be read in parts, as an archive has to be ({why}); download it first")
+    return DataError(f"{shown} cannot be read in parts, which an archive requires ({why}); download it first")

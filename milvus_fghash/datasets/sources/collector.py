@@ -1,4 +1,4 @@
-"""Photos found elsewhere than in a folder here, gathered into a listing that is as a folder's would be."""
+"""Photos of archives and remote folders, collected into a dataset like that of a local folder."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from milvus_fghash.datasets.sources.location import InvalidSource, Source, Url
 from milvus_fghash.errors import DataError
 
 MAX_NAME_LENGTH: Final = 200
-"""Letters of a name that cannot be a path."""
+"""Characters shown of an invalid name."""
 
-_SAMPLES = "from KEY.cls, or the field label of KEY.json, beside each photo"
+_SAMPLES = "from KEY.cls, or the field label of KEY.json, next to each photo"
 
 
 @dataclass
 class PhotoCollector:
-    """Grows by `add`; `dataset` gives them in the order of their paths."""
+    """Photos in the order in which `add` received them; `dataset` sorts them by path."""
 
     root: Path | Url
     photo_filter: PhotoFilter
-    """What they went through."""
+    """The filter that the photos passed."""
     _rows: list[tuple[str, Source, str, str]] = field(default_factory=list)
 
-    def add(self, path: str, place: Source, folder: str = "", sample: str = "") -> None:
+    def add(self, path: str, source: Source, folder: str = "", sample: str = "") -> None:
         """One photo.
 
         Args:
-            path: relative to the root. One that leads out of it, or is no text, bars the photo.
-            folder: the path that says class and split, where it is another one.
-            sample: what the photo shares with the file that says its class.
+            path: relative to the root. If it leaves the root, or is not UTF-8, the photo becomes an `InvalidSource`.
+            folder: the path that determines class and split, if different.
+            sample: the key that the photo shares with the file that holds its class.
         """
         try:
             path = relative_path(path, str(self.root))
             folder = relative_path(folder, str(self.root)) if folder else path
         except DataError as error:
             path = path.encode(errors="backslashreplace").decode()[:MAX_NAME_LENGTH]
-            version = "" if isinstance(place, Path) else place.revision
-            self._rows.append((path, InvalidSource(path, version, "name", str(error)), "", ""))
+            revision = "" if isinstance(source, Path) else source.revision
+            self._rows.append((path, InvalidSource(path, revision, "name", str(error)), "", ""))
         else:
-            self._rows.append((path, place, folder, sample))
+            self._rows.append((path, source, folder, sample))
 
     def dataset(
         self,
@@ -57,37 +57,37 @@ class PhotoCollector:
         unlisted: Sequence[str] = (),
         listed_folders: Sequence[str] = (),
     ) -> Dataset:
-        """All of them. Of several of one path each has an id of its own, and the first one counts.
+        """The dataset. Photos of the same path get ids of their own; the first keeps the path as its id.
 
         Args:
-            label_of: sample -> class, where the folder does not say it.
+            label_of: sample -> class; for other photos, the folder determines it.
             unlisted, listed_folders: as in `Dataset`.
 
         Raises:
-            DataError: when there is none, or their folders contradict each other.
+            DataError: when there are no photos, or their folders contradict each other.
         """
         self._rows.sort(key=lambda row: row[0])
         paths = tuple(row[0] for row in self._rows)
         classes = read_classes(self.root, [row[2] for row in self._rows], self.photo_filter.selection.class_level)
-        said = tuple(label_of.get(row[3], label) for row, label in zip(self._rows, classes.labels, strict=True))
-        unsaid = any(row[3] not in label_of for row in self._rows)
-        source = f"{_SAMPLES}{f'; else {classes.source}' if unsaid else ''}" if label_of else classes.source
-        read_report = ReadReport(source, classes.warnings if unsaid else (), self.photo_filter.left_out)
+        labels = tuple(label_of.get(row[3], label) for row, label in zip(self._rows, classes.labels, strict=True))
+        from_folders = any(row[3] not in label_of for row in self._rows)
+        class_source = f"{_SAMPLES}{f'; else {classes.source}' if from_folders else ''}" if label_of else classes.source
+        read_report = ReadReport(class_source, classes.warnings if from_folders else (), self.photo_filter.left_out)
         times: Counter[str] = Counter()
         ids = []
         for path in paths:
             times[path] += 1
             ids.append(path if times[path] == 1 else f"{path} #{times[path]}")
-        places = tuple(row[1] for row in self._rows)
+        sources = tuple(row[1] for row in self._rows)
         root, url = (Path(), self.root) if isinstance(self.root, Url) else (self.root, None)
         return Dataset(
             root,
             tuple(ids),
             paths,
-            said,
+            labels,
             classes.splits,
             scanned,
-            places,
+            sources,
             url,
             unlisted=tuple(unlisted),
             listed_folders=tuple(listed_folders),

@@ -1,4 +1,7 @@
-"""The file systems of fsspec: one for each protocol, set up by the user's own settings, and what they raise."""
+"""fsspec's file systems: one for each protocol, configured by the user's own settings; their errors as messages.
+
+S3 is read by s3fs. docs/sources.md says why not by obstore.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,22 @@ from milvus_fghash.datasets.sources.location import protocol_of, url_problem
 from milvus_fghash.errors import ConfigError, DataError, ImageRejected, MissingExtra, one_line, optional_extra
 
 FileSystem = Any
-"""One of fsspec's, which tells no types of what its file systems do in the background."""
+"""A file system of fsspec, which has no types for its asynchronous methods."""
 
 EXTRAS: Final = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-"""Protocol -> part of this package that brings it. What other protocols need, fsspec itself says."""
+"""Protocol -> extra of this package that installs it. For other protocols, fsspec names the package."""
 
 
 def filesystem(where: str) -> tuple[FileSystem, str]:
-    """The fsspec file system for a URL, and what the URL is called there. Nothing is connected.
+    """The fsspec file system for a URL, and the path of the URL in it. Most file systems connect later.
 
-    Options and credentials come from fsspec's own configuration and from the environment. A chain of file systems
-    (``::``) is not followed.
+    Options and credentials come from fsspec's configuration and the environment. Chained URLs (``::``) are not
+    resolved.
 
     Raises:
-        MissingExtra: when packages for it are not installed.
-        ConfigError: when the configuration or a variable of the environment cannot be read.
-        DataError: when there is no such protocol, the URL is malformed, or the server of a file system that connects
-            at once, as that of FTP does, is not there.
+        MissingExtra: when packages for the protocol are not installed.
+        ConfigError: when the configuration or an environment variable cannot be read.
+        DataError: for an unknown protocol, a malformed URL, or a server, such as that of FTP, that cannot be reached.
     """
     protocol = protocol_of(where)
     if problem := url_problem(where):
@@ -42,8 +44,7 @@ def filesystem(where: str) -> tuple[FileSystem, str]:
         raise MissingExtra(f"{protocol}:// needs packages that are not installed: {hint}") from error
     except ValueError:
         raise DataError(
-            f"nothing can be read from {without_secrets(where)}: expected s3://, gs://, https:// or another protocol "
-            "that fsspec knows"
+            f"cannot read {without_secrets(where)}: expected s3://, gs://, https:// or another protocol of fsspec"
         ) from None
     options: dict[str, Any] = {}
     if protocol in {"http", "https"}:
@@ -53,14 +54,14 @@ def filesystem(where: str) -> tuple[FileSystem, str]:
     try:
         path = str(kind._strip_protocol(where))
         return fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(where), **options), path
-    except Exception as error:  # some connect, each with errors of its own
-        raise DataError(f"{fetch_error(without_secrets(where), error, where)}") from None
+    except Exception as error:  # some connect at once; each has its own errors
+        raise DataError(str(fetch_error(without_secrets(where), error, where))) from None
 
 
 def has_bulk_find(files: FileSystem) -> bool:
-    """Whether a file system has a way of its own to find all below a folder.
+    """Whether a file system lists all files below a folder itself.
 
-    fsspec's way for the others passes over folders that it cannot list.
+    fsspec's generic implementation silently skips folders that cannot be listed.
     """
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
@@ -70,22 +71,26 @@ def has_bulk_find(files: FileSystem) -> bool:
 
 
 def fetch_error(shown: str, error: BaseException, where: str = "") -> ImageRejected:
-    """What happened on the way to a place, as a rejection that tells nothing secret of the URL ``where``."""
+    """An error while fetching, as a rejection without the secrets of the URL ``where``.
+
+    Args:
+        shown: the name of what was fetched, for the message.
+    """
     match error:
         case ImageRejected():
             return error
         case FileNotFoundError():
             return ImageRejected("missing", f"{shown} does not exist")
         case TimeoutError():
-            return ImageRejected("timeout", f"{shown} did not come in time")
+            return ImageRejected("timeout", f"{shown} did not arrive in time")
     text = masked(one_line(error) or type(error).__name__, where)[:200]
     if isinstance(error, TypeError | AttributeError) and (names := _variables(protocol_of(where))):
-        text += f"; is what {' and '.join(names)} says right?"
+        text += f"; check {' and '.join(names)}"
     return ImageRejected("unreachable", f"{shown} cannot be fetched: {text}")
 
 
 def _variables(protocol: str) -> list[str]:
-    """Names of the environment's variables that set up the file system of a protocol."""
+    """Names of the environment variables that configure the file system of a protocol."""
     alike = {name for name, extra in EXTRAS.items() if extra == EXTRAS.get(protocol)} | {protocol}
     return sorted(
         name for name in os.environ if name.startswith("FSSPEC_") and name.split("_")[1].lower() in alike - {""}
@@ -93,7 +98,7 @@ def _variables(protocol: str) -> list[str]:
 
 
 def _check_variables(protocol: str) -> None:
-    """fsspec only warns of a malformed variable, and goes on without the credentials that stand in it."""
+    """Reject a malformed variable. fsspec only warns, and continues without the credentials in it."""
     for name in _variables(protocol):
         if name.count("_") > 1:
             continue
@@ -102,7 +107,7 @@ def _check_variables(protocol: str) -> None:
         except ValueError:
             good = False
         if not good:  # the value is not shown: it may hold a password
-            raise ConfigError(f'the environment variable {name} is no JSON object; expected such as {{"anon": true}}')
+            raise ConfigError(f'the environment variable {name} is not a JSON object such as {{"anon": true}}')
 
 
 def _import_fsspec() -> Any:
@@ -110,9 +115,9 @@ def _import_fsspec() -> Any:
         import fsspec.config
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # it reads its files as it is imported
+    except Exception as error:  # fsspec reads its settings on import
         raise ConfigError(
-            f"fsspec cannot read its settings (in ~/.config/fsspec, or where FSSPEC_CONFIG_DIR says): {one_line(error)}"
+            f"fsspec cannot read its settings in ~/.config/fsspec or FSSPEC_CONFIG_DIR: {one_line(error)}"
         ) from None
     KNOWN_SECRETS.add_settings(fsspec.config.conf)
     return fsspec

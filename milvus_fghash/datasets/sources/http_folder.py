@@ -1,4 +1,4 @@
-"""The pages of a web server that list what lies in its folders, told from all else that a server answers."""
+"""Folder listings of web servers, distinguished from login pages, error pages and other responses."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from milvus_fghash.datasets.sources.fetch import Page, pages
 from milvus_fghash.datasets.sources.location import MAX_URL_BYTES
 from milvus_fghash.errors import ImageRejected
 
-_KINDS: Final = frozenset({"text/html", "application/xhtml+xml", ""})
+_MEDIA_TYPES: Final = frozenset({"text/html", "application/xhtml+xml", ""})
 _LISTING: Final = re.compile(r"(?i)index of|directory listing|listing directory|parent directory|files within")
-"""What web servers write on the page of a folder, be it empty: nginx, Apache, lighttpd, IIS, Python, Express."""
-_NOT_WRITTEN: Final = frozenset(
+"""Text on listings, even of empty folders, by nginx, Apache, lighttpd, IIS, Python and Express."""
+_NON_TEXT_INPUTS: Final = frozenset(
     {"search", "hidden", "submit", "button", "reset", "image", "checkbox", "radio", "file", "range", "color"}
 )
-"""Types of inputs that a form asks for no text with; a listing may have one for searching."""
+"""Types of form inputs that are allowed on a listing; it may have one for searching."""
 _UP: Final = frozenset({"..", "../", "./.."})
 _PORTS: Final = {"http": 80, "https": 443}
 
 
 def with_slash(url: str) -> str:
-    """The URL of a folder's page: web servers give it only where a slash ends the path.
+    """The URL of a folder's listing, which web servers send only when the path ends in a slash.
 
     >>> with_slash("https://host/birds?key=1")
     'https://host/birds/?key=1'
@@ -34,45 +34,45 @@ def with_slash(url: str) -> str:
     return parts._replace(path=parts.path.rstrip("/") + "/", fragment="").geturl()
 
 
-def listings(urls: Sequence[str]) -> list[dict[str, str] | ImageRejected]:
-    """What lies below each of the folders, by the page behind its URL: relative path, of a folder with a slash -> URL.
+def list_folders(urls: Sequence[str]) -> list[dict[str, str] | ImageRejected]:
+    """The entries of each folder: relative path, with a slash at the end for a folder -> URL.
 
-    A page is the listing of its folder when it comes from where it was asked for and links what lies below, or says
-    that it lists a folder. One with a form to write in must say so, or link the folder above. Of any other, such as a
-    login page or an empty one, the reason is given.
+    A page is the listing of its folder when it comes from the requested URL and links to entries below it, or states
+    that it is a listing. A page with a text form must state so, or link to the parent folder. For any other page, such
+    as a login page or an empty one, the reason is returned.
 
     Raises:
-        MissingExtra, ConfigError, DataError: as `fetching.filesystem`.
+        MissingExtra, ConfigError, DataError: as `file_systems.filesystem`.
     """
     answers = zip(pages(urls), urls, strict=True)
     return [page if isinstance(page, ImageRejected) else _listing(page, url) for page, url in answers]
 
 
-def _listing(page: Page, asked: str) -> dict[str, str] | ImageRejected:
-    shown = without_secrets(asked)
-    if not _is_same(urlsplit(page.url), urlsplit(asked)):
-        return _no_listing(f"{shown} leads elsewhere, to {without_secrets(page.url)}")
-    if page.kind not in _KINDS:
-        return _no_listing(f"{shown} gives {page.kind}; expected a page of links to what lies below it")
+def _listing(page: Page, requested: str) -> dict[str, str] | ImageRejected:
+    shown = without_secrets(requested)
+    if not _is_same(urlsplit(page.url), urlsplit(requested)):
+        return _no_listing(f"{shown} redirects to {without_secrets(page.url)}")
+    if page.media_type not in _MEDIA_TYPES:
+        return _no_listing(f"{shown} returns {page.media_type}; expected a page that links to the files of the folder")
     parser = _Anchors()
     parser.feed(page.text)
     parser.close()
     if parser.asks_for_password:
-        return _no_listing(f"{shown} gives a page that asks for a password")
-    below = dict(filter(None, (_below(link, asked) for link in parser.links)))
-    says_so = bool(_UP.intersection(parser.links) or _LISTING.search("".join(parser.texts)))
-    if parser.asks_for_text and not says_so:
-        return _no_listing(f"{shown} gives a page with a form to write in, which is no listing of a folder")
-    if not below and not says_so:
-        what = "a page without links to what lies below it" if page.text.strip() else "an empty page"
-        return _no_listing(f"{shown} gives {what}, which is no listing of a folder")
+        return _no_listing(f"{shown} returns a page that asks for a password")
+    below = dict(filter(None, (_below(link, requested) for link in parser.links)))
+    is_declared = bool(_UP.intersection(parser.links) or _LISTING.search("".join(parser.texts)))
+    if parser.asks_for_text and not is_declared:
+        return _no_listing(f"{shown} returns a page with a form, not the listing of a folder")
+    if not below and not is_declared:
+        what = "a page without links to files of the folder" if page.text.strip() else "an empty page"
+        return _no_listing(f"{shown} returns {what}, not the listing of a folder")
     return below
 
 
-def _below(link: str, asked: str) -> tuple[str, str] | None:
-    """Path and URL of what a link on the page ``asked`` leads to, if that lies below it."""
+def _below(link: str, requested: str) -> tuple[str, str] | None:
+    """Relative path and URL of the target of a link on the page ``requested``, if it lies below that."""
     try:
-        base, parts = urlsplit(asked), urlsplit(urljoin(asked, link.strip()))
+        base, parts = urlsplit(requested), urlsplit(urljoin(requested, link.strip()))
         if parts.scheme not in _PORTS or _host(parts) != _host(base) or parts.query:
             return None
     except ValueError:
@@ -84,13 +84,13 @@ def _below(link: str, asked: str) -> tuple[str, str] | None:
 
 
 def _is_same(one: SplitResult, other: SplitResult) -> bool:
-    """Whether a page came from where it was asked for; a slash more or less, or https for http, is no difference."""
+    """Whether a page came from the requested URL; a trailing slash, or https for http, makes no difference."""
     return _host(one) == _host(other) and unquote(one.path).rstrip("/") == unquote(other.path).rstrip("/")
 
 
 def _host(parts: SplitResult) -> tuple[str, int | None]:
-    usual = _PORTS.get(parts.scheme)
-    return (parts.hostname or "").lower(), None if parts.port in (None, usual) else parts.port
+    default = _PORTS.get(parts.scheme)
+    return (parts.hostname or "").lower(), None if parts.port in (None, default) else parts.port
 
 
 def _no_listing(message: str) -> ImageRejected:
@@ -98,7 +98,7 @@ def _no_listing(message: str) -> ImageRejected:
 
 
 class _Anchors(HTMLParser):
-    """The links of a page and its text, both in its order, and what its forms ask for."""
+    """The links and the text of a page, and the inputs of its forms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class _Anchors(HTMLParser):
         self.asks_for_password = False
         self.asks_for_text = False
         self._forms = 0
-        """Those that are open."""
+        """Number of open ones."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
@@ -116,8 +116,8 @@ class _Anchors(HTMLParser):
         self._forms += tag == "form"
         kind = (values.get("type") or "text").strip().lower()
         self.asks_for_password |= tag == "input" and kind == "password"
-        is_written = tag == "textarea" or (tag == "input" and kind not in _NOT_WRITTEN)
-        self.asks_for_text |= is_written and self._forms > 0
+        is_text_input = tag == "textarea" or (tag == "input" and kind not in _NON_TEXT_INPUTS)
+        self.asks_for_text |= is_text_input and self._forms > 0
 
     def handle_endtag(self, tag: str) -> None:
         self._forms -= tag == "form"

@@ -1,4 +1,7 @@
-"""Requests whose URLs are asked for byte for byte: whoever signed a URL signed how it is written."""
+"""HTTP requests that send URLs byte for byte: the signature of a signed URL covers its exact spelling.
+
+aiohttp itself either requotes a whole URL, which breaks its signature, or sends illegal characters such as spaces.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ import aiohttp
 from yarl import URL
 
 _LEGAL: Final = string.ascii_letters + string.digits + "-._~:/?#[]@!$&'()*+,;=%"
-"""What a URL may hold (RFC 3986)."""
+"""Characters of a URL (RFC 3986)."""
 _BARE_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 async def new_session(**options: Any) -> aiohttp.ClientSession:
-    """A session for fsspec (its ``get_client``), whose redirects too are followed as they are written."""
+    """A session for fsspec (its ``get_client``) that also follows redirects to their exact URLs."""
     return aiohttp.ClientSession(**{"requote_redirect_url": False, "request_class": _ExactRequest, **options})
 
 
 def as_sent(url: URL) -> URL:
-    """A URL with what no request can hold, such as spaces and umlauts, encoded, and all else as it is written.
+    """A URL in which only characters that no request can hold, such as spaces and umlauts, are encoded.
 
     >>> as_sent(URL("http://host/o%27bird é.jpg?sig=a%2Fb", encoded=True)).raw_path_qs
     '/o%27bird%20%C3%A9.jpg?sig=a%2Fb'
@@ -34,7 +37,7 @@ def as_sent(url: URL) -> URL:
 
 
 class _ExactRequest(aiohttp.ClientRequest):
-    """Sees the URL of each request, those that redirects lead to among them."""
+    """Applies `as_sent` to the URL of each request, redirects included."""
 
     def __init__(self, method: str, url: URL, **options: Any) -> None:
         super().__init__(method, as_sent(url), **options)

@@ -1,4 +1,4 @@
-"""Where photos are that are no files of their own here: behind a URL, or in an archive. Nothing is opened here."""
+"""Where photos are read from: local files, URLs, archives, memory. Nothing is opened in this module."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from milvus_fghash.datasets.paths import relative_path
 from milvus_fghash.errors import DataError
 
 LIST_PROTOCOLS: Final = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
-"""Protocols that a list may name. None of them leads to a file here, whoever wrote the list."""
+"""Protocols allowed in lists. None of them reads a local file, whoever wrote the list."""
 MAX_URL_BYTES: Final = 4096
-"""Bytes of a URL."""
+"""Longest URL in a list."""
 FETCH_TIMEOUT_SECONDS: Final = 24.0
-"""For the bytes of one photo to come, where no other time is given."""
+"""Default time for fetching one photo."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _SIGNATURES = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
-"""Parameters, in lower case, that make a URL a signed one of AWS, Google, CloudFront or Azure."""
+"""Query parameters, in lower case, that mark signed URLs of AWS, Google, CloudFront and Azure."""
 _SIGNING = re.compile(
     r"(x-amz-|x-goog-).*|expires|signature|policy|key-pair-id|awsaccesskeyid|googleaccessid"
     r"|s[ivrtpe]|sig|spr|sip|sk[a-z]+"
 )
-"""Parameters that such a URL carries beside it, others each time."""
+"""Query parameters of a signed URL that differ each time it is signed."""
 
 
 def protocol_of(text: str) -> str:
-    """The protocol of a URL, in lower case; "" for what is none, such as a path.
+    """The protocol of a URL, in lower case; "" for anything else, such as a path.
 
     >>> protocol_of("S3://photos/birds"), protocol_of("photos/birds")
     ('s3', '')
@@ -41,10 +41,10 @@ def protocol_of(text: str) -> str:
 
 
 def name_of(url: str) -> str:
-    """What a photo behind a URL is called in ids and in the column `path`: the URL `without_secrets`.
+    """The name of a photo behind a URL, in ids and in the column `path`: the URL `without_secrets`.
 
-    Where a query tells photos apart, a digest of it stands for it. Parameters that only sign the URL are not in it, so
-    that a photo keeps its id when it is signed again.
+    A query that distinguishes photos is replaced by its digest. Parameters that only sign the URL are not part of it,
+    so a photo keeps its id when the URL is signed again.
 
     >>> name_of("https://host/photo?id=7&X-Amz-Signature=0f3a") == name_of("https://host/photo?id=7&X-Amz-Signature=b1")
     True
@@ -54,23 +54,22 @@ def name_of(url: str) -> str:
         return shown
     query = [(name.lower(), value) for name, value in parse_qsl(urlsplit(url).query, True)]
     signed = any(name in _SIGNATURES for name, _ in query)
-    telling = sorted(pair for pair in query if not (signed and _SIGNING.fullmatch(pair[0])))
-    if not telling:
+    distinguishing = sorted(pair for pair in query if not (signed and _SIGNING.fullmatch(pair[0])))
+    if not distinguishing:
         return shown
-    return f"{shown}?{hashlib.blake2b(repr(telling).encode(), digest_size=8).hexdigest()}"
+    return f"{shown}?{hashlib.blake2b(repr(distinguishing).encode(), digest_size=8).hexdigest()}"
 
 
 def url_problem(url: str) -> str:
-    """What is wrong with a URL, as a sentence that shows nothing secret of it; "" for a good one.
+    """What is wrong with a URL, as a message without its secrets; "" for a valid one.
 
     >>> url_problem("s3://KEY:SECRET@birds/a.jpg")
-    's3://birds/a.jpg: credentials cannot stand in an s3:// URL; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY'
+    's3://birds/a.jpg: an s3:// URL cannot contain credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY'
     """
     shown, protocol = without_secrets(url), protocol_of(url)
     if protocol in {"s3", "s3a"} and shown != url:
         return (
-            f"{shown}: credentials cannot stand in an {protocol}:// URL; set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY"
+            f"{shown}: an {protocol}:// URL cannot contain credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if protocol in {"http", "https"}:
         try:
@@ -79,16 +78,23 @@ def url_problem(url: str) -> str:
         except ValueError:
             good = False
         if not good:
-            return f"{shown} is no URL: expected {protocol}://HOST[:PORT]/PATH"
+            return f"{shown} is not a valid URL: expected {protocol}://HOST[:PORT]/PATH"
     return ""
 
 
 @dataclass(frozen=True)
 class Url:
-    """Where a listing comes from, when that is no file and no folder here. Shown without what grants access.
+    """A URL of photos, of an archive or of a list. `str` and `repr` show it without secrets.
+
+    Attributes:
+        full: the URL as given, with user, password and query.
 
     Raises:
-        DataError: for a malformed URL, and one that holds what it must not.
+        DataError: for a malformed URL, or credentials in an ``s3://`` URL.
+
+    Example:
+        >>> str(Url("https://me:secret@host/birds/list.csv?token=0f3a"))
+        'https://host/birds/list.csv'
     """
 
     full: str = field(repr=False)
@@ -102,33 +108,33 @@ class Url:
 
     @property
     def protocol(self) -> str:
-        """In lower case, such as s3."""
+        """The protocol in lower case, such as ``"s3"``."""
         return protocol_of(self.full)
 
     @property
     def name(self) -> str:
-        """The last part of the path, such as photos.csv."""
+        """The last component of the path, such as ``"photos.csv"``."""
         return unquote(str(self).rstrip("/").rpartition("/")[2])
 
     @property
     def suffix(self) -> str:
-        """Of the name, in lower case: .csv."""
+        """The suffix of the name in lower case, such as ``".csv"``."""
         return Path(self.name).suffix.lower()
 
     @property
     def parent(self) -> Url:
-        """What the paths in a list at this URL are relative to; a signature of the list is not taken along."""
+        """The parent folder, without the query: the paths of a list are relative to it."""
         start, _, rest = self.full.partition("://")
         path = re.split("[?#]", rest)[0] if self.protocol in {"http", "https"} else rest
         return Url(f"{start}://{path.rpartition('/')[0] or path}")
 
     def __truediv__(self, path: str) -> Url:
-        """What lies at a relative path below it."""
+        """The URL of a relative path below this one."""
         return Url(f"{self.full.rstrip('/')}/{quote(path) if self.protocol in {'http', 'https'} else path}")
 
 
 def parse_location(photos: str | Path | Url) -> Path | Url:
-    """A path or a URL as people write it; ``file://`` is a path.
+    """A path or a URL from text; ``file://`` is a path.
 
     >>> [type(parse_location(text)).__name__ for text in ("photos", "file:///photos", "s3://bucket/birds")]
     ['PosixPath', 'PosixPath', 'Url']
@@ -143,15 +149,15 @@ def parse_location(photos: str | Path | Url) -> Path | Url:
 
 @dataclass(frozen=True, slots=True)
 class PhotoLocation:
-    """Bytes of a photo: an object behind a URL or a part of one, or a part of a local file.
+    """The bytes of a photo: an object behind a URL or a part of it, or a part of a local file.
 
     Attributes:
-        where: the URL with all that grants access, or the absolute path of the local file.
-        shown: how it is called in messages.
-        version: what can be known of the content without reading it; "" when that is nothing.
-        start: first byte of the part.
-        size: bytes of the part; None: to the end.
-        zipped: where the part is the member of a zip, its header included: method (0 or 8), packed bytes, CRC-32.
+        address: the URL with its credentials, or the absolute path of the local file.
+        display_name: name for messages, without secrets.
+        revision: identifies the content without reading it, such as an ETag with the size; "" when unknown.
+        start: offset of the first byte.
+        size: number of bytes; None: up to the end.
+        zipped: for the member of a zip, header included: method (0 or 8), compressed bytes, CRC-32.
     """
 
     address: str = field(repr=False)
@@ -163,17 +169,16 @@ class PhotoLocation:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is behind a URL."""
+        """Whether it is read from a URL."""
         return bool(protocol_of(self.address))
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidSource:
-    """A photo that is listed and cannot be had, as is known before it is looked for.
+    """A photo of the dataset that cannot be read, as its reader knows already.
 
     Attributes:
-        shown: how it is called.
-        version: as in `PhotoLocation`.
+        display_name, revision: as in `PhotoLocation`.
         reason: as in `ImageRejected`.
         message: one sentence.
     """
@@ -186,12 +191,11 @@ class InvalidSource:
 
 @dataclass(frozen=True, slots=True)
 class InMemory:
-    """A photo that the program holds.
+    """A photo passed in memory.
 
     Attributes:
-        data: of its file.
-        shown: how it is called.
-        version: as in `PhotoLocation`; nothing is known without reading it.
+        data: the bytes of its file.
+        display_name, revision: as in `PhotoLocation`; the revision is unknown.
     """
 
     data: bytes = field(repr=False)
@@ -200,25 +204,25 @@ class InMemory:
 
 
 Source = Path | PhotoLocation | InvalidSource | InMemory
-"""Where a photo is."""
+"""What a photo is read from."""
 
 
 def located(text: str, root: Path | Url, where: str) -> tuple[str, Source]:
-    """Path and place of a photo as a list names it: a path relative to ``root``, or a URL.
+    """Path and source of a photo that a list names by a path relative to ``root``, or by a URL.
 
     Args:
-        where: where it stands in the list, for messages.
+        where: position in the list, for messages.
 
     Raises:
-        DataError: for a URL that a list may not name, and a path as `inside` rejects it.
+        DataError: for a URL that lists must not contain, and for a path as `inside` rejects it.
     """
     if not (protocol := protocol_of(text)):
         path = relative_path(text, where)
-        place = root / path
-        return path, place if isinstance(place, Path) else PhotoLocation(place.full, name_of(place.full))
+        file = root / path
+        return path, file if isinstance(file, Path) else PhotoLocation(file.full, name_of(file.full))
     if protocol not in LIST_PROTOCOLS:
         raise DataError(
-            f"{where}: a list cannot name {protocol}:// URLs; expected one of {', '.join(sorted(LIST_PROTOCOLS))}"
+            f"{where}: a list cannot contain {protocol}:// URLs; expected one of {', '.join(sorted(LIST_PROTOCOLS))}"
         )
     if problem := url_problem(text):
         raise DataError(f"{where}: {problem}")

@@ -1,4 +1,4 @@
-"""The bytes of a `PhotoLocation`: of a file here, or fetched; whole, a part, or a member of a zip."""
+"""Reading photos that are not local files: from URLs, archives and memory."""
 
 from __future__ import annotations
 
@@ -17,41 +17,44 @@ from milvus_fghash.datasets.sources.location import FETCH_TIMEOUT_SECONDS, InMem
 from milvus_fghash.errors import ImageRejected
 
 ZIP_HEADER_BYTES: Final = 30
-"""Bytes of a member's header in a zip, before its name."""
+"""Size of the header of a zip member, before its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingRead:
-    """Bytes that are on their way.
+    """A photo whose bytes are being fetched.
 
     Attributes:
-        shown: how their place is called.
-        read: waits for them; raises as `read_source`.
-        coming: done when they are here; None when nothing has to be waited for.
+        display_name: as in `PhotoLocation`.
+        read: waits for the bytes; raises as `read_source`.
+        future: done when the bytes have arrived; None for a local file.
     """
 
     display_name: str
     read: Callable[[int], bytes]
-    coming: Future[bytes] | None = None
+    future: Future[bytes] | None = None
 
 
-def start_read(place: PhotoLocation, max_bytes: int, seconds: float = FETCH_TIMEOUT_SECONDS) -> PendingRead:
-    """Start to read. What is behind a URL comes while the caller does something else.
+def start_read(location: PhotoLocation, max_bytes: int, seconds: float = FETCH_TIMEOUT_SECONDS) -> PendingRead:
+    """Start to read. A URL is fetched in the background.
 
     Args:
-        seconds: after which bytes that are not there are given up. A file here knows no such limit.
+        max_bytes: as in `read_source`.
+        seconds: timeout for a URL; a local file has none.
 
     Raises:
         MissingExtra: when the packages for the URL are not installed.
     """
-    packed = (
-        max_bytes + ZIP_HEADER_BYTES + 2 * 0xFFFF if place.zipped else max_bytes
-    )  # name and extra field have 64 KB each
-    wanted = packed + 1 if place.size is None else min(place.size, packed + 1)
-    if place.is_remote:
-        coming = fetch(place, wanted, seconds)
-        return PendingRead(place.display_name, lambda max_bytes: _checked(place, coming.result(), max_bytes), coming)
-    return PendingRead(place.display_name, lambda max_bytes: _checked(place, _from_file(place, wanted), max_bytes))
+    header = ZIP_HEADER_BYTES + 2 * 0xFFFF if location.zipped else 0  # name and extra field have up to 64 KB each
+    wanted = header + max_bytes + 1 if location.size is None else min(location.size, header + max_bytes + 1)
+    if location.is_remote:
+        future = fetch(location, wanted, seconds)
+        return PendingRead(
+            location.display_name, lambda max_bytes: _checked(location, future.result(), max_bytes), future
+        )
+    return PendingRead(
+        location.display_name, lambda max_bytes: _checked(location, _from_file(location, wanted), max_bytes)
+    )
 
 
 def read_source(
@@ -59,15 +62,15 @@ def read_source(
     max_bytes: int,
     seconds: float = FETCH_TIMEOUT_SECONDS,
 ) -> bytes:
-    """The bytes of a photo that is no file of its own, decompressed.
+    """The bytes of a photo that is not a local file, decompressed.
 
     Args:
-        max_bytes: a larger photo is rejected. Of one in memory, the decoder says how many are too many.
-        seconds: as in `begin`.
+        max_bytes: a larger photo is rejected. For one in memory, the decoder checks the size.
+        seconds: timeout for a URL.
 
     Raises:
         ImageRejected: `missing`, `empty`, `too-large`, `truncated`, `broken`; `timeout` and `unreachable`, which may
-            go away by themselves; of an `InvalidSource`, its own reason.
+            be temporary; for an `InvalidSource`, its own reason.
         MissingExtra: when the packages for a URL are not installed.
     """
     match source:
@@ -81,63 +84,66 @@ def read_source(
             return source.read(max_bytes)
 
 
-def image_source(place: Path | Url) -> Path | bytes:
-    """A photo as `images.open_rgb` takes it: the file, or what is behind the URL.
+def image_source(photo: Path | Url) -> Path | bytes:
+    """The input of `images.open_rgb` for a path or a URL: the path, or the bytes behind the URL.
 
     Raises:
         ImageRejected, MissingExtra: as `read_source`.
     """
-    if isinstance(place, Path):
-        return place
-    return read_source(PhotoLocation(place.full, str(place)), DEFAULT_LIMITS.max_bytes)
+    if isinstance(photo, Path):
+        return photo
+    return read_source(PhotoLocation(photo.full, str(photo)), DEFAULT_LIMITS.max_bytes)
 
 
-def _from_file(place: PhotoLocation, wanted: int) -> bytes:
+def _from_file(location: PhotoLocation, wanted: int) -> bytes:
     try:
-        with open_regular(Path(place.address)) as file:
+        with open_regular(Path(location.address)) as file:
             status = os.fstat(file.fileno())
-            if not place.revision.startswith(f"{status.st_size} {status.st_mtime_ns} "):
+            if not location.revision.startswith(f"{status.st_size} {status.st_mtime_ns} "):
                 raise ImageRejected(
-                    "broken", f"{place.display_name} cannot be read: its archive has changed since; run it again"
+                    "broken",
+                    f"{location.display_name} cannot be read: its archive has changed meanwhile; run the command again",
                 )
-            file.seek(place.start)
+            file.seek(location.start)
             return file.read(wanted)
     except FileNotFoundError:
-        raise ImageRejected("missing", f"{place.display_name} is gone: its archive does not exist any more") from None
+        raise ImageRejected("missing", f"{location.display_name} is missing: its archive no longer exists") from None
     except OSError as error:
-        raise ImageRejected("broken", f"{place.display_name} cannot be read: {error.strerror}") from None
+        raise ImageRejected("broken", f"{location.display_name} cannot be read: {error.strerror}") from None
 
 
-def _checked(place: PhotoLocation, raw: bytes, max_bytes: int) -> bytes:
-    data = _unzipped(place, raw, max_bytes) if place.zipped else raw
-    if not data and not place.size:
-        raise ImageRejected("empty", f"{place.display_name} has zero bytes")
+def _checked(location: PhotoLocation, raw: bytes, max_bytes: int) -> bytes:
+    data = _unzipped(location, raw, max_bytes) if location.zipped else raw
+    if not data and not location.size:
+        raise ImageRejected("empty", f"{location.display_name} has zero bytes")
     if len(data) > max_bytes:
-        raise ImageRejected("too-large", f"{place.display_name} has more than the allowed {max_bytes:,} bytes")
-    if place.size is not None and not place.zipped and len(data) < place.size:
-        raise _cut_off(place)
+        raise ImageRejected("too-large", f"{location.display_name} has more than the allowed {max_bytes:,} bytes")
+    if location.size is not None and not location.zipped and len(data) < location.size:
+        raise _cut_off(location)
     return data
 
 
-def _unzipped(place: PhotoLocation, raw: bytes, max_bytes: int) -> bytes:
-    """What a zip's member holds, at the most one byte more than is allowed: no bomb gets larger."""
-    assert place.zipped
-    method, packed, checksum = place.zipped
+def _unzipped(location: PhotoLocation, raw: bytes, max_bytes: int) -> bytes:
+    """The content of a zip member, at most one byte more than allowed, so that no zip bomb expands."""
+    assert location.zipped
+    method, compressed_size, checksum = location.zipped
     name, extra = (int.from_bytes(raw[at : at + 2], "little") for at in (26, 28))
     start = ZIP_HEADER_BYTES + name + extra
     if raw[:4] != b"PK\x03\x04":
-        raise ImageRejected("broken", f"{place.display_name} has no header of a zip's member; was the archive changed?")
-    body = raw[start : start + packed]
+        raise ImageRejected("broken", f"{location.display_name} has no zip header; has the archive changed?")
+    body = raw[start : start + compressed_size]
     try:
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, max_bytes + 1) if method else body
     except zlib.error as error:
-        raise ImageRejected("broken", f"{place.display_name} cannot be unpacked: {error}") from None
-    if len(data) <= max_bytes and len(body) < packed:
-        raise _cut_off(place)
+        raise ImageRejected("broken", f"{location.display_name} cannot be decompressed: {error}") from None
+    if len(data) <= max_bytes and len(body) < compressed_size:
+        raise _cut_off(location)
     if len(data) <= max_bytes and zlib.crc32(data) != checksum:
-        raise ImageRejected("broken", f"{place.display_name} is damaged: its checksum is another than the archive says")
+        raise ImageRejected(
+            "broken", f"{location.display_name} is damaged: its checksum differs from that in the archive"
+        )
     return data
 
 
-def _cut_off(place: PhotoLocation) -> ImageRejected:
-    return ImageRejected("truncated", f"{place.display_name} is cut off; is its archive complete?")
+def _cut_off(location: PhotoLocation) -> ImageRejected:
+    return ImageRejected("truncated", f"{location.display_name} is truncated; is its archive complete?")

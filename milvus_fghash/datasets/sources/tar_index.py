@@ -1,4 +1,4 @@
-"""A tar -> its members. Python's `tarfile` reads the headers; nothing they say is believed unseen."""
+"""A tar -> its members. Python's `tarfile` reads the headers; their offsets and sizes are checked."""
 
 from __future__ import annotations
 
@@ -12,64 +12,64 @@ from milvus_fghash.datasets.sources.archive_member import (
     BoundedReader,
     InvalidHeader,
     Member,
-    barred,
+    invalid_member,
     kind_of,
-    nested,
+    nested_archive,
 )
 from milvus_fghash.errors import DataError
 
 MAX_HEADER_BYTES: Final = 1 << 20
-"""Bytes of one header, long names and all."""
+"""Largest header of a member, with its long names."""
 MAX_PADDING_BYTES: Final = 1 << 20
-"""Bytes that may follow the end of an archive."""
+"""Largest padding after the end of an archive."""
 
 _BLOCK = 512
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def index(file: BinaryIO, shown: str) -> Iterator[Member]:
-    """Photos and labels of a tar, in its order, and what cannot be had, each with its reason.
+    """Photos and labels of a tar, in file order, and invalid members with their reasons.
 
-    Of a tar that is cut off or damaged, the members before that, and one that is called after the archive and says so.
+    A truncated or damaged tar yields the members before the fault, and then a member without a name that reports it.
 
     Raises:
-        DataError: when it is no tar, or a compressed one.
+        DataError: when it is not a tar, or a compressed one.
     """
     reader = BoundedReader(file, shown, MAX_HEADER_BYTES)
     start = reader.read(_BLOCK)
     for magic, method in _COMPRESSED.items():
         if start.startswith(magic):
             raise DataError(
-                f"{shown} is compressed by {method}, so single photos cannot be read out of it; decompress it first "
+                f"{shown} is compressed by {method}, so single photos cannot be read from it; decompress it first "
                 "(photos are compressed already)"
             )
     reader.seek(0)
     try:
         archive: Any = tarfile.TarFile(fileobj=cast(IO[bytes], reader), encoding="utf-8")
     except (tarfile.TarError, InvalidHeader, ValueError, RecursionError):
-        raise DataError(f"{shown} is no tar that can be read: its first header is damaged") from None
+        raise DataError(f"{shown} cannot be read as a tar: its first header is damaged") from None
     last = -1
     while True:
         try:
             info = archive.next()
         except (tarfile.TarError, InvalidHeader, ValueError, RecursionError, OverflowError):
-            yield barred("", "truncated", "is cut off or damaged; what comes behind is not known")
+            yield invalid_member("", "truncated", "is truncated or damaged; the members after it are unknown")
             return
-        archive.members = []  # it would keep them all
+        archive.members = []  # TarFile would keep them all
         if info is None:
             break
         if info.offset <= last or info.size < 0:
-            yield barred("", "broken", "has a header that leads backwards; what comes behind is not known")
+            yield invalid_member("", "broken", "has a header that points backwards; the members after it are unknown")
             return
         last = info.offset
         yield from _member(info, reader)
     reader.seek(min(archive.offset, reader.size))
     end = reader.read(_BLOCK)
     if end != bytes(_BLOCK):
-        yield barred("", "truncated", "is cut off or damaged; what comes behind is not known")
+        yield invalid_member("", "truncated", "is truncated or damaged; the members after it are unknown")
     elif reader.size - archive.offset > MAX_PADDING_BYTES:
-        yield barred(
-            "", "truncated", f"goes on for {reader.size - archive.offset:,} bytes behind its end; they are not read"
+        yield invalid_member(
+            "", "truncated", f"goes on for {reader.size - archive.offset:,} bytes after its end, which are not read"
         )
 
 
@@ -78,12 +78,12 @@ def _member(info: tarfile.TarInfo, file: BoundedReader) -> Iterator[Member]:
     if info.isdir():
         return
     if not kind:
-        yield Member(name, passed_over="link" if info.issym() or info.islnk() else "")
+        yield Member(name, skipped_as="link" if info.issym() or info.islnk() else "")
     elif not info.isreg() or info.sparse is not None:
-        what = "a link" if info.islnk() or info.issym() else "no plain file"
-        yield barred(name, "format", f"is {what} in the archive, and only plain files are read")
+        what = "a link" if info.islnk() or info.issym() else "not a regular file"
+        yield invalid_member(name, "format", f"is {what} in the archive; only regular files are read")
     elif kind == "nested":
-        yield nested(name)
+        yield nested_archive(name)
     elif kind == "photo":
         yield Member(name, info.offset_data, info.size, revision=f"{info.mtime:.0f}")
     elif info.size <= MAX_LABEL_BYTES:

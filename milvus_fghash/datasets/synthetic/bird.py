@@ -1,4 +1,4 @@
-"""One parametric bird: what it looks like follows from its kind, how it sits from chance.
+"""A parametric drawing of a bird: its kind determines its looks, chance its pose.
 
 The bird faces right in its own coordinates: x right, y down, the body about 1 long, (0, 0) in its middle.
 """
@@ -28,7 +28,7 @@ _WING = np.array([*_WING_UPPER, (-0.58, 0.17), (-0.34, 0.17), (-0.10, 0.15), (0.
 
 @dataclass(frozen=True)
 class Kind:
-    """What tells one class from another: five small parts. All else varies within each class."""
+    """The five small parts that distinguish the classes. Everything else varies within each class."""
 
     cap: str
     """A key of `CAPS`."""
@@ -55,7 +55,7 @@ class Kind:
 
 
 def draw_bird(kind: Kind, size: int, rng: np.random.Generator) -> Image.Image:
-    """A bird on its perch, with a twig or leaf before it at times: (size, size) RGBA on nothing, antialiased."""
+    """A bird on its perch, sometimes behind a twig or leaf: (size, size) RGBA, transparent around it, antialiased."""
     side = size * _OVERSAMPLING
     layer = Image.new("RGBA", (side, side))
     pen = _Pen(ImageDraw.Draw(layer), *_random_pose(side, rng))

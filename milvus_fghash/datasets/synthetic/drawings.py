@@ -1,4 +1,4 @@
-"""A small fine-grained picture set that anyone can have: birds that differ in small parts, drawn by Pillow."""
+"""A small fine-grained data set of generated drawings: birds that differ in small parts, drawn by Pillow."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def kinds(classes: int) -> list[Kind]:
         DataError: for fewer than 2 or more than 48 classes.
     """
     if not 2 <= classes <= MAX_CLASSES:
-        raise DataError(f"{classes} classes cannot be drawn; choose 2 to {MAX_CLASSES}")
+        raise DataError(f"cannot draw {classes} classes; choose 2 to {MAX_CLASSES}")
     every = [
-        # Tail and bill follow from the other parts in the first twelve, so that all five vary there
+        # in the first twelve, tail and bill depend on the other parts, so that all five parts vary
         Kind(
             cap,
             barred,
@@ -67,8 +67,8 @@ def draw_birds(
 ) -> Dataset:
     """Draw train/CLASS/*.jpg and test/CLASS/*.jpg below ``folder`` and list them.
 
-    Equal arguments give equal pictures. Every picture has a seed of its own (seed, split, class, number), so no
-    picture is in both splits. The folder appears when all is drawn.
+    Equal arguments give equal pictures. Every picture has its own seed (seed, split, class, number), so none is in both
+    splits. The folder appears when all pictures are drawn.
 
     Raises:
         DataError: when ``folder`` exists and is not empty, cannot be written, or a number is out of range.
@@ -85,8 +85,8 @@ def draw_splits(folder: Path, splits: Mapping[str, tuple[Sequence[int], int]], s
     """Draw SPLIT/CLASS/*.jpg below ``folder`` and list them, as `draw_birds` does for two splits of all classes.
 
     Args:
-        splits: split -> numbers of its kinds among the 48, and pictures of each. A picture's seed has the place of its
-            split in it, so the same kind looks otherwise in each.
+        splits: split -> numbers of its kinds among the 48, and pictures per kind. The seed of a picture includes the
+            position of its split, so that the pictures of a kind differ between splits.
 
     Raises:
         DataError: as `draw_birds`.

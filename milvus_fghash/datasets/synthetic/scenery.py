@@ -1,4 +1,4 @@
-"""What lies behind a drawn bird, and the light on the whole picture. Nothing here depends on the bird's kind."""
+"""Background and light of a drawing. Both are independent of the kind of the bird."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 _SKY = np.array([(150, 190, 232), (206, 218, 230), (236, 214, 186)])
 _LEAVES = np.array([(70, 106, 50), (112, 136, 64), (52, 74, 44), (146, 130, 78), (118, 98, 72)])
 _SPOTS = np.array([(205, 36, 38), (24, 22, 24), (244, 206, 46), (240, 238, 228), (96, 132, 170)])
-"""Berries, holes, blossoms: the colours of the birds' parts, so that a colour alone tells no kind."""
+"""Berries, holes, blossoms in the colours of the birds' parts, so that a colour alone does not reveal the kind."""
 
 
 def draw_background(size: int, rng: np.random.Generator) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What a list says of its photos beyond path, id, label and split: cells as they were read, and columns of one type."""
+"""Further columns of a list of photos, beyond path, id, label and split: cells as read, and typed columns."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from milvus_fghash.errors import ConfigError, DataError, nearest
 ColumnType = Literal["text", "int64", "double", "bool"]
 TYPES: Final[tuple[ColumnType, ...]] = get_args(ColumnType)
 MAX_TEXT: Final = 65_535
-"""Longest text of a column in bytes of UTF-8: what Milvus takes."""
+"""Longest text of a column in bytes of UTF-8; the limit of Milvus."""
 MAX_EXACT_INTEGER: Final = 2**53
-"""Beyond it, doubles leave out whole numbers, and what is written may stand for another one."""
+"""Doubles represent all integers up to this one exactly."""
 OWN_ID: Final = "id"
-"""Column of the ids that a list gives its photos, such as article numbers, and their key in `meta`. No other cells can
-have that name."""
+"""Column of the list's own ids, such as article numbers, and their key in `meta`. The name is reserved."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -29,7 +28,7 @@ _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True)
 class Column:
-    """A column whose values all have one type, none missing."""
+    """A typed column without missing values."""
 
     name: str
     type: ColumnType
@@ -40,25 +39,24 @@ class Column:
     def value(self, cell: object) -> str | int | float | bool:
         """The cell as a value of the column's type.
 
-        A cell that `is_missing` is "" in a text column, as in the labels of photos. Other types have no value that
-        means nothing: 0 would be found by ``price < 10``.
+        A missing cell is "" in a text column. Other types have no neutral value: 0 would match ``price < 10``.
 
         Raises:
-            ValueError: says why there is none.
+            ValueError: when the cell has no value of the type; says why.
         """
         if is_missing(cell):
             if self.type == "text":
                 return ""
-            raise ValueError(f"there is no value, and a column of type {self.type} needs one for each photo")
+            raise ValueError(f"the value is missing, and a column of type {self.type} needs one for each photo")
         read, expected = _READERS[self.type]
         if (value := read(cell)) is None:
             shown = repr(cell) if len(repr(cell)) <= 60 else f"{repr(cell)[:60]}..."
-            raise ValueError(f"{shown} is no {self.type}; expected {expected}")
+            raise ValueError(f"{shown} is not of type {self.type}; expected {expected}")
         return value
 
 
 def is_missing(cell: object) -> bool:
-    """Whether a cell holds no value: None, an empty text, or NaN, by which many programs write that."""
+    """Whether a cell holds no value: None, an empty text, or NaN, which many programs write instead."""
     return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
 
 
@@ -84,12 +82,12 @@ def _is_exact(cell: object) -> bool:
 
 
 def is_int64(number: int) -> bool:
-    """Whether Milvus can keep a whole number."""
+    """Whether Milvus can store the integer."""
     return -(2**63) <= number < 2**63
 
 
 def own_id(meta: Mapping[str, Any]) -> str:
-    """The own id of a row, from its `meta`; "" where there is none.
+    """The list's own id of a row, from its `meta`; "" if it has none.
 
     >>> own_id({"id": "SKU-1001", "price": 9.5}), own_id({"price": 9.5})
     ('SKU-1001', '')
@@ -99,7 +97,7 @@ def own_id(meta: Mapping[str, Any]) -> str:
 
 
 def types_of(values: Mapping[str, Sequence[Any]]) -> dict[str, ColumnType]:
-    """The types of Python values by column; of a column of mixed or other values, none.
+    """Types of columns of Python values; columns of mixed or other values have none.
 
     >>> types_of({"price": (9.5, None), "tags": (["a"], None), "stock": (3, 4)})
     {'price': 'double', 'stock': 'int64'}
@@ -132,7 +130,7 @@ def _double(cell: object) -> float | None:
         return None
     try:
         return float(cell) if math.isfinite(cell) else None
-    except OverflowError:  # a whole number beyond all doubles
+    except OverflowError:  # an integer beyond all doubles
         return None
 
 
@@ -152,38 +150,38 @@ _READERS: Final[Mapping[ColumnType, tuple[Callable[[object], str | int | float |
 
 @dataclass(frozen=True)
 class ExtraColumns:
-    """The further columns of a listing; without any, those of a folder.
+    """The further columns of a dataset; empty for a folder of photos.
 
     Attributes:
-        values: name -> (n,) cells as they were read, None where one is missing.
-        types: name -> the type its cells have of themselves; a column of lists has none.
-        lines: (n,) where each photo stands in the list.
+        values: name -> (n,) cells as read, None for a missing one.
+        types: name -> type of the cells; a column of lists has none.
+        lines: (n,) position of each photo in the list.
         unit: what ``lines`` counts, such as "photos.csv, line".
-        columns: those that were asked for, see `as_columns`.
-        typed: name -> (n,) their values.
+        columns: the typed columns, see `as_columns`.
+        typed: name -> (n,) values of the typed columns.
     """
 
     values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     types: Mapping[str, ColumnType] = field(default_factory=dict, compare=False)
     lines: tuple[int, ...] = field(default=(), compare=False)
-    unit: str = field(default="the listing, photo", compare=False)
+    unit: str = field(default="the dataset, photo", compare=False)
     columns: tuple[Column, ...] = ()
     typed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def column(self, name: str, type: str = "") -> Column:
-        """One of the columns, as a type or as the one its cells have.
+        """One of the columns, with the given type or that of its cells.
 
         Raises:
-            ConfigError: when there is no such column or type, or its cells have none.
+            ConfigError: when there is no such column or type, or the cells have no type.
         """
         if name not in self.values:
             others = self.values.keys() - {OWN_ID}
-            known = nearest(name, others) if others else "There is none beyond path, id, label and split."
+            known = nearest(name, others) if others else "It has only path, id, label and split."
             raise ConfigError(f"the list of photos has no column {name!r}. {known}")
         if not type and name not in self.types:
             raise ConfigError(
-                f"the cells of the column {name!r} are no texts, numbers or truth values; leave it to `meta`, or give "
-                f"a type, as in {name}:text"
+                f"the cells of the column {name!r} are not texts, numbers or booleans; leave it in `meta`, or give a "
+                f"type, as in {name}:text"
             )
         chosen = type or self.types[name]
         for known_type in TYPES:
@@ -192,10 +190,10 @@ class ExtraColumns:
         raise ConfigError(f"the column {name!r} cannot have the type {chosen!r}. {nearest(chosen, TYPES)}")
 
     def as_columns(self, columns: Sequence[Column]) -> ExtraColumns:
-        """With ``columns``, those of a collection, as values of their types; the others stay for `meta`.
+        """A copy in which ``columns``, those of a collection, are typed; the others remain for `meta`.
 
         Raises:
-            DataError: when a column is not there, or for the first cell that is no value of its type, with its line.
+            DataError: for a missing column, or the first cell that has no value of its type, with its line.
         """
         if tuple(columns) == self.columns:
             return self
@@ -203,8 +201,8 @@ class ExtraColumns:
         for column in columns:
             if column.name not in self.values:
                 raise DataError(
-                    f"the list of photos has no column {column.name!r}, which each photo of the collection needs; add "
-                    "it to the list, or ingest into another collection"
+                    f"the list of photos has no column {column.name!r}, which the collection requires; add it to the "
+                    "list, or ingest into another collection"
                 )
             values: list[str | int | float | bool] = []
             try:
@@ -216,11 +214,11 @@ class ExtraColumns:
         return replace(self, columns=tuple(columns), typed=typed)
 
     def known(self, row: int) -> dict[str, Any]:
-        """What was read of one photo: its cells by name, without missing ones."""
+        """The cells of one photo by name, without missing ones."""
         return {name: cells[row] for name, cells in self.values.items() if cells[row] is not None}
 
     def meta(self, row: int) -> dict[str, Any]:
-        """What is `known` of one photo and stands in no typed column."""
+        """The cells of one photo that are in no typed column."""
         return {name: cell for name, cell in self.known(row).items() if name not in self.typed}
 
     def take(self, rows: Sequence[int]) -> ExtraColumns:

@@ -1,4 +1,4 @@
-"""The columns of a Parquet file, as values that JSON can hold. Needs pyarrow."""
+"""Columns of a Parquet file as values for JSON. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def columns(file: Path, as_texts: Collection[str]) -> tuple[list[str], list[list
     """Names, cells and types of the columns that JSON can hold, in the file's order.
 
     Dates and times become texts (2024-05-01 10:00:00), decimals doubles. Columns of lists or structures have no type;
-    NaN in them becomes None. What JSON has no form for, such as bytes, is not read, nor what has no name.
+    NaN in them becomes None. Columns that JSON cannot hold, such as bytes, and columns without a name are skipped.
 
     Args:
-        as_texts: columns that must have values which `str` makes texts of; they are read as they are.
+        as_texts: columns whose values the caller converts by `str`; they are read unchanged.
 
     Raises:
         DataError: when the file cannot be read, or one of ``as_texts`` holds bytes, lists or the like.
@@ -62,7 +62,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _is_json(kind: Any) -> bool:
-    """Whether JSON can hold the values of an Arrow type, once `_plain` has seen to them."""
+    """Whether JSON can hold the values of an Arrow type after `_plain`."""
     return _is_single(kind) or _is_nested_json(kind)
 
 
@@ -91,7 +91,7 @@ def _plain(column: Any) -> Any:
 
 
 def _values(column: Any) -> list[Any]:
-    """The cells; JSON has no NaN, so that of a nested column is a missing value there."""
+    """The cells; JSON has no NaN, so NaN in a nested column becomes a missing value."""
     cells: list[Any] = column.to_pylist()
     return [_without_nan(cell) for cell in cells] if types.is_nested(column.type) else cells
 
@@ -117,5 +117,5 @@ def _column_type(kind: Any) -> ColumnType | None:
 
 
 def _is_string_view(kind: Any) -> bool:
-    """The texts of newer Arrow writers, such as polars; older pyarrow has no such type."""
+    """The text type of newer Arrow writers, such as polars; older pyarrow lacks it."""
     return bool(getattr(types, "is_string_view", lambda kind: False)(kind))

@@ -1,32 +1,38 @@
-"""A CSV or Parquet file that lists photos: path, optionally id, label, split, and whatever else is known of them."""
+"""A CSV or Parquet list of photos: path, optionally id, label, split, and further columns; local or behind a URL."""
 
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from milvus_fghash.core.text_file import open_text
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.read_report import ReadReport
-from milvus_fghash.datasets.sources.location import Source, Url, located
+from milvus_fghash.datasets.sources.location import PhotoLocation, Source, Url, located
+from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.datasets.tables.columns import OWN_ID, ColumnType, ExtraColumns, is_missing, whole_numbers
 from milvus_fghash.errors import DataError, optional_extra
 
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("path", OWN_ID, "label", "split")
+MAX_LIST_BYTES: Final = 4 << 30
+"""Largest list behind a URL."""
+LIST_TIMEOUT_SECONDS: Final = 3600.0
+"""Time for it to arrive."""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """What stands in a file, before it is understood.
+    """The content of a file.
 
     Attributes:
-        rows: where each stands, and its cells in the order of ``header``.
-        unit: what is counted by where they stand, such as "line".
-        types: of the columns whose cells have one.
+        rows: position of each row, and its cells in the order of ``header``.
+        unit: what the positions count, such as "line".
+        types: types of the columns that have one.
     """
 
     header: Sequence[str]
@@ -36,14 +42,13 @@ class _Table:
 
 
 def read(file: Path, root: Path | Url | None = None) -> Dataset:
-    """The rows of ``file`` in their order; paths are relative to its folder, or to ``root``, or are URLs.
+    """The rows of ``file`` in file order; paths are relative to its folder, or to ``root``, or are URLs.
 
-    Without a column ``id``, or where its cell is missing, the path is the id; without ``label`` or ``split`` they are
-    "". Other columns become the listing's `cells`: texts of a CSV file, values of a Parquet file, whose times become
-    texts and decimals doubles. The cells of ``id`` are among them, as texts. Where all numbers of ``id``, ``label`` or
-    ``split`` in a Parquet file are whole, so are their texts: pandas writes whole numbers with a gap as doubles, 1001.0
-    for 1001. An empty text, null and NaN are a missing cell. Columns without a name, and those of Parquet that JSON
-    cannot hold, such as bytes, are passed over. Photos need not be there: a missing one is rejected when it is opened.
+    Where there is no ``id``, the path is the id; labels and splits default to "". Other columns, and ``id`` as text,
+    become `Dataset.extra_columns`: texts from CSV, values from Parquet, whose times become texts and decimals doubles.
+    Whole numbers of ``id``, ``label`` or ``split`` in Parquet lose their ".0": pandas writes integers with gaps as
+    doubles. An empty text, null and NaN are missing cells. Columns without a name, and Parquet columns that JSON cannot
+    hold, such as bytes, are skipped. A missing photo is rejected when it is opened.
 
     Raises:
         DataError: when the file cannot be read, has no column ``path``, or a row is malformed; with its line.
@@ -51,32 +56,32 @@ def read(file: Path, root: Path | Url | None = None) -> Dataset:
     """
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
-        raise DataError(f"{file} is no table this project reads; expected a file ending in {' or '.join(SUFFIXES)}")
+        raise DataError(f"{file} is not a list of photos; expected a file ending in {' or '.join(SUFFIXES)}")
     if not file.is_file():
         raise DataError(f"there is no file {file}")
     table = _read_csv(file) if suffix == ".csv" else _read_parquet(file)
     root = root or file.parent
     positions = {name: table.header.index(name) for name in table.header if name}
-    more = {name: at for name, at in positions.items() if name == OWN_ID or name not in COLUMNS}
+    extra = {name: at for name, at in positions.items() if name == OWN_ID or name not in COLUMNS}
     ids, paths, lines = [], [], []
-    places: list[Source] = []
-    cells: list[list[Any]] = [[] for _ in more]
-    told: dict[str, list[str]] = {"label": [], "split": []}
+    sources: list[Source] = []
+    cells: list[list[Any]] = [[] for _ in extra]
+    texts_of: dict[str, list[str]] = {"label": [], "split": []}
     for line, row in table.rows:
-        if not (written := _text(row[positions["path"]])):
+        if not (text := _text(row[positions["path"]])):
             raise DataError(f"{file}, {table.unit} {line} has no path")
-        path, place = located(written, root, f"{file}, {table.unit} {line}")
+        path, source = located(text, root, f"{file}, {table.unit} {line}")
         paths.append(path)
-        places.append(place)
+        sources.append(source)
         own_id = _text(row[positions[OWN_ID]]) if OWN_ID in positions else ""
         ids.append(own_id or path)
-        for name, texts in told.items():
+        for name, texts in texts_of.items():
             texts.append(_text(row[positions[name]]) if name in positions else "")
-        for column, (name, at) in zip(cells, more.items(), strict=True):
+        for column, (name, at) in zip(cells, extra.items(), strict=True):
             cell = own_id if name == OWN_ID else row[at]
             column.append(None if is_missing(cell) else cell)
         lines.append(line)
-    says = (
+    class_source = (
         "from the column 'label'"
         if "label" in positions
         else (f"{file} has no column 'label', only {', '.join(map(repr, positions))}")
@@ -85,18 +90,45 @@ def read(file: Path, root: Path | Url | None = None) -> Dataset:
         file.parent,
         tuple(ids),
         tuple(paths),
-        tuple(told["label"]),
-        tuple(told["split"]),
-        sources=tuple(places) if any(not isinstance(place, Path) for place in places) else (),
+        tuple(texts_of["label"]),
+        tuple(texts_of["split"]),
+        sources=tuple(sources) if any(not isinstance(source, Path) for source in sources) else (),
         url=root if isinstance(root, Url) else None,
         extra_columns=ExtraColumns(
-            dict(zip(more, map(tuple, cells), strict=True)),
+            dict(zip(extra, map(tuple, cells), strict=True)),
             {**table.types, OWN_ID: "text"},
             tuple(lines),
             f"{file}, {table.unit}",
         ),
-        read_report=ReadReport(says),
+        read_report=ReadReport(class_source),
         location=file,
+    )
+
+
+def read_url(url: Url) -> Dataset:
+    """The rows of a CSV or Parquet file behind a URL, as `read` returns those of a local one.
+
+    Raises:
+        DataError, MissingExtra: as `read`, and when the file cannot be fetched.
+    """
+    raw = read_source(PhotoLocation(url.full, str(url)), MAX_LIST_BYTES, LIST_TIMEOUT_SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"list{url.suffix}"
+        file.write_bytes(raw)
+
+        def with_url(text: str) -> str:
+            return text.replace(str(file), str(url))
+
+        try:
+            dataset = read(file, url.parent)
+        except DataError as error:
+            raise DataError(with_url(str(error))) from None
+    columns, report = dataset.extra_columns, dataset.read_report
+    return replace(
+        dataset,
+        location=url,
+        extra_columns=replace(columns, unit=with_url(columns.unit)),
+        read_report=replace(report, classes=with_url(report.classes)),
     )
 
 
@@ -139,7 +171,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _read_parquet(file: Path) -> _Table:
     with optional_extra("parquet"):
-        import pyarrow  # noqa: F401 - once it was imported, the next line works without it
+        import pyarrow  # noqa: F401 - the module below would also load without it once it was imported
 
         from milvus_fghash.datasets.tables import parquet
     header = parquet.header(file)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milvus_fghash.datasets.read import Selection, Url, detect, read
-from milvus_fghash.datasets.sources.archives import expanded
+from milvus_fghash.datasets.sources.archives import expand_braces
 from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation
 from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Rejected, decode
@@ -145,17 +145,17 @@ def test_a_folder_with_photos_beside_an_archive_stays_a_folder(tmp_path: Path) -
 
 
 def test_braces_that_cannot_be() -> None:
-    assert list(expanded("a{1..3}b{x,y}")) == ["a1bx", "a1by", "a2bx", "a2by", "a3bx", "a3by"]
+    assert list(expand_braces("a{1..3}b{x,y}")) == ["a1bx", "a1by", "a2bx", "a2by", "a3bx", "a3by"]
     for text in ("{3..1}", "{0..99999999999}", "{0..9999}{0..9999}"):
         with pytest.raises(DataError):
-            list(expanded(text))
+            list(expand_braces(text))
 
 
 def test_places_of_an_archive_are_no_files_for_who_needs_files(tmp_path: Path) -> None:
     (tmp_path / "photos.tar").write_bytes(tar_of(BIRDS))
     dataset = read("archive", tmp_path / "photos.tar")
     assert all(isinstance(place, PhotoLocation) for place in dataset.sources)
-    with pytest.raises(DataError, match=r"not files in a folder here.*unpack"):
+    with pytest.raises(DataError, match=r"not local files.*unpack"):
         dataset.file(0)
 
 
@@ -253,7 +253,7 @@ def test_classes_of_samples_go_before_those_of_folders_whatever_the_level(tmp_pa
     dataset = read("archive", folder, Selection("top"))
     assert dataset.labels == ("3", "jay", "jay", "", "wren")
     assert dataset.read_report.classes.startswith(
-        "from KEY.cls, or the field label of KEY.json, beside each photo; else from"
+        "from KEY.cls, or the field label of KEY.json, next to each photo; else from"
     )
     (tmp_path / "shards" / "@eaDir").mkdir()
     (tmp_path / "shards" / "@eaDir" / "x.tar").write_bytes(b"no tar")

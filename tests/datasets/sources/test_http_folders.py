@@ -1,4 +1,4 @@
-"""Which pages of web servers are listings of folders, and what becomes of folders whose page is none."""
+"""Which pages of web servers are list_folders of folders, and what becomes of folders whose page is none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from milvus_fghash.datasets.read import Url, read
-from milvus_fghash.datasets.sources.http_folder import listings
+from milvus_fghash.datasets.sources.http_folder import list_folders
 from milvus_fghash.datasets.sources.location import InvalidSource
 from milvus_fghash.errors import DataError, ImageRejected
 from tests.helpers.http_pages import LOGIN, NGINX, SIGN_IN
@@ -36,7 +36,7 @@ RELATIVE = '<a href="jay/">jay/</a> <a href="a%20b.png">a b.png</a>'
 ABSOLUTE = '<A HREF="/p/jay/">jay</A> <A HREF="/p/a%20b.png">a b.png</A>'
 
 SEARCH = '<form role="search"><input name="q"><input type="search"></form>'
-"""What some themes put on their listings."""
+"""What some themes put on their list_folders."""
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -44,16 +44,16 @@ def test_pages_as_web_servers_make_them(site: Site, name: str) -> None:
     page = PAGES[name]
     links = ABSOLUTE if name in ("iis", "serve") else RELATIVE
     site.files["/p/"], site.kinds["/p/"] = page.format(links).encode(), "text/html; charset=utf-8"
-    assert listings([f"{site.url}/p/"]) == [
+    assert list_folders([f"{site.url}/p/"]) == [
         {"jay/": f"{site.url}/p/jay/", "a b.png": f"{site.url}/p/a%20b.png"},
     ]
     for form in (SEARCH, '<input type="text" placeholder="filter" id="filter">'):
         site.files["/p/"] = page.format(links + form).encode()
-        (found,) = listings([f"{site.url}/p/"])
+        (found,) = list_folders([f"{site.url}/p/"])
         assert not isinstance(found, ImageRejected), form
         assert found.keys() == {"jay/", "a b.png"}
     site.files["/p/"] = page.format("").encode()
-    assert listings([f"{site.url}/p/"]) == [{}], "empty, and says so"
+    assert list_folders([f"{site.url}/p/"]) == [{}], "empty, and says so"
 
 
 def login_elsewhere(site: Site, page: str) -> None:
@@ -74,11 +74,11 @@ def answers(status: int) -> Callable[[Site, str], None]:
 
 
 NONE_AT_ALL = {
-    "nothing": (page_of(""), "gives an empty page, which is no listing of a folder"),
-    "a login page elsewhere": (login_elsewhere, "leads elsewhere, to http"),
-    "a login page in place": (page_of(LOGIN), "gives a page that asks for a password"),
-    "a form to write in": (page_of(SIGN_IN), "gives a page with a form to write in, which is no listing"),
-    "a form with a box": (page_of('<form><textarea></textarea></form><a href="a.png">'), "with a form to write in"),
+    "nothing": (page_of(""), "returns an empty page, not the listing of a folder"),
+    "a login page elsewhere": (login_elsewhere, "redirects to http"),
+    "a login page in place": (page_of(LOGIN), "returns a page that asks for a password"),
+    "a form to write in": (page_of(SIGN_IN), "returns a page with a form, not the listing"),
+    "a form with a box": (page_of('<form><textarea></textarea></form><a href="a.png">'), "with a form"),
     "a password in capitals": (page_of('<a href="a.png"><INPUT TYPE="Password">'), "asks for a password"),
     "another page": (
         page_of('<p>Welcome. <a href="/">Home</a> <a href="https://elsewhere/a.png">x</a>'),
@@ -86,9 +86,9 @@ NONE_AT_ALL = {
     ),
     "json": (
         page_of('{"error": "maintenance"}', "application/json"),
-        "gives application/json; expected a page of links",
+        "returns application/json; expected a page that links",
     ),
-    "403": (answers(403), "the server answered 403"),
+    "403": (answers(403), "the server responded with status 403"),
     "404": (answers(404), "does not exist"),
 }
 
@@ -150,7 +150,7 @@ def test_what_links_lead_away_or_twice_to_is_left_alone(site: Site) -> None:
 def test_pages_without_end_are_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("milvus_fghash.datasets.sources.remote_folder.MAX_FOLDERS", 30)
     site.files = {f"/{'more/' * depth}": b'<a href="more/">more</a>' for depth in range(40)}
-    with pytest.raises(DataError, match="leads to more than 30 folders"):
+    with pytest.raises(DataError, match="has more than 30 folders"):
         read("folder", Url(site.url))
 
 

@@ -144,7 +144,7 @@ def test_no_such_protocol(url: str) -> None:
 
 
 def test_layouts_that_are_read_here_only() -> None:
-    with pytest.raises(DataError, match="cub is read in a folder here only; behind a URL: folder, archive, table"):
+    with pytest.raises(DataError, match="cub is read from a local folder only; from a URL: folder, archive, table"):
         read("cub", Url("s3://b/x"))
 
 

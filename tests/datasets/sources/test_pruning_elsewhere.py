@@ -52,7 +52,7 @@ def test_a_folder_that_is_silent_or_elsewhere_keeps_its_rows(site: Site, run: Ru
         result = run(*words)
         assert counts(result) == (0, 0, 20), fault
         assert (
-            "5 photos of earlier runs may be gone or not: jay could not be listed, or came back empty" in result.stderr
+            "5 photos of earlier runs may be gone or not: jay could not be listed, or returned nothing" in result.stderr
         )
         assert result.exit_code == (3 if fault in ("empty", "login") else 0)
     for fault in ("moved", "broken"):
