@@ -59,5 +59,5 @@ def test_a_pipe_that_a_person_names_is_read_and_bounded(tmp_path: Path) -> None:
             with pytest.raises(OSError, match="more than the allowed 9 bytes"):
                 read_bounded(tmp_path / f"{most}", most, regular=False)
         writer.join()
-    with pytest.raises(OSError, match="more than 1,000,000 bytes"):
+    with pytest.raises(OSError, match="more than the allowed 1,000,000 bytes"):
         read_bounded(Path("/dev/zero"), 1_000_000, regular=False)
