@@ -134,7 +134,7 @@ def test_a_cell_that_does_not_fit_is_named_with_its_line_and_column() -> None:
         CELLS.take([2, 0]).as_columns([Column("price", "bool")])
     with pytest.raises(DataError, match="no column 'colour', which the collection requires"):
         CELLS.as_columns([Column("colour", "text")])
-    with pytest.raises(DataError, match="the listing, photo 2, column 'n'"):
+    with pytest.raises(DataError, match="the dataset, photo 2, column 'n'"):
         ExtraColumns({"n": (1, None)}).as_columns([Column("n", "int64")])
 
 
