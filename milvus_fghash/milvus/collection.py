@@ -66,7 +66,7 @@ class HashCollection:
         partition_key: the column of ``columns`` by which Milvus partitions the rows; None without one.
         upserts: whether Milvus replaces rows in one call; otherwise they are deleted and inserted.
         collection_id: number that a server gives a collection independently of its name; 0 on Milvus Lite.
-        lite: whether the collection is in a Milvus Lite file.
+        is_lite: whether the collection is in a Milvus Lite file.
         timeout: seconds that a call may take to write, read or delete rows, including retries by pymilvus.
 
     Example:
@@ -92,7 +92,7 @@ class HashCollection:
     partition_key: str | None = None
     upserts: bool = True
     collection_id: int = 0
-    lite: bool = False
+    is_lite: bool = False
     timeout: float = TIMEOUT
 
     @property
@@ -218,7 +218,7 @@ class HashCollection:
             partition_key=partition_key,
             upserts=partition_key is None or milvus.keyed_upsert,
             collection_id=described["collection_id"],
-            lite=milvus.kind == "lite",
+            is_lite=milvus.kind == "lite",
         )
         if manifest is not None:
             metadata.check(manifest, name)
@@ -269,7 +269,7 @@ class HashCollection:
         Raises:
             StoreError: if there is no such collection or alias, or Milvus fails.
         """
-        described = self._described(resolve(self.client, name) if self.lite and name != self.name else name)
+        described = self._described(resolve(self.client, name) if self.is_lite and name != self.name else name)
         metadata = read_metadata(self.name, described["description"])
         return (described["collection_id"], metadata) == (self.collection_id, self.metadata)
 
@@ -334,7 +334,7 @@ class HashCollection:
                 f"the collection {self.name} was dropped and created again since it was opened; open it again"
             )
         with milvus_call(f"cannot write to {self.name}"):
-            timeout = None if self.lite else self.timeout
+            timeout = None if self.is_lite else self.timeout
             replace_rows(self.client, self.name, self.fields, values, self.upserts, timeout)
 
     def get(self, ids: Sequence[str]) -> Rows:
@@ -413,7 +413,7 @@ class HashCollection:
         Raises:
             ConfigError: names the position, the reason, and the columns of the collection.
         """
-        check_filter(filter, self.fields, self.lite)
+        check_filter(filter, self.fields, self.is_lite)
 
     @contextmanager
     def filtered(self, filter: str) -> Iterator[None]:

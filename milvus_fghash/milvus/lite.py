@@ -109,7 +109,7 @@ def opening(path: Path) -> Iterator[None]:
         home = _home()
     except OSError as error:
         raise StoreError(f"cannot open {path}: Milvus Lite needs a temporary folder: {error.strerror}") from error
-    with _log_of_lite(path), _one_start_at_a_time(home), _environment(home):
+    with _explained_by_log(path), _one_start_at_a_time(home), _environment(home):
         try:
             yield
         except OSError as error:
@@ -180,13 +180,13 @@ def _one_start_at_a_time(home: Path) -> Iterator[None]:
 @contextmanager
 def _environment(home: Path) -> Iterator[None]:
     """Environment of the process of Milvus Lite, whose log of errors on stderr is silenced: it raises them, too."""
-    ours = {"HOME": str(home), LITE_LOG_LEVEL: os.environ.get(LITE_LOG_LEVEL) or "3"}  # fatal errors only
-    given = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    changes = {"HOME": str(home), LITE_LOG_LEVEL: os.environ.get(LITE_LOG_LEVEL) or "3"}  # fatal errors only
+    previous = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        for name, value in given.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:
@@ -194,7 +194,7 @@ def _environment(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _log_of_lite(path: Path) -> Iterator[None]:
+def _explained_by_log(path: Path) -> Iterator[None]:
     """Add the reason to the error when a file does not open: Milvus Lite only logs it."""
     logged: list[str] = []
 

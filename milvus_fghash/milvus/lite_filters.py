@@ -359,8 +359,8 @@ class LiteFilter:
     def _plain_number(self, token: Token) -> _Operand:
         if re.match(r"0[0-9a-zA-Z]", token.text) and not re.fullmatch(r"0[eE].*", token.text):
             raise self._error("Milvus Lite reads only decimal numbers without a leading 0", token.at)
-        whole = token.text.isdecimal() and len(token.text) < MAX_DIGITS
-        return self._number(int(token.text) if whole else float(token.text), token.at)
+        is_integer = token.text.isdecimal() and len(token.text) < MAX_DIGITS
+        return self._number(int(token.text) if is_integer else float(token.text), token.at)
 
     def _path(self, token: Token) -> _Operand:
         name = token.text.partition("[")[0]

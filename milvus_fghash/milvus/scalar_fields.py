@@ -26,7 +26,10 @@ FILTER_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 """Keywords of filters (Plan.g4 of Milvus) and names that Milvus reserves. Some crash Milvus Lite in a filter."""
-MAX_NAME: Final = 255
+MAX_NAME_LENGTH: Final = 255
+IDENTIFIER_RULE: Final = (
+    f"use letters, digits and underscores, not starting with a digit, at most {MAX_NAME_LENGTH} characters"
+)
 MAX_FIELDS: Final = 64
 KEY_TYPES: Final[tuple[ColumnType, ...]] = ("text", "int64")
 FIELD_TYPES: Final[Mapping[ColumnType, Any]] = {
@@ -53,14 +56,19 @@ def requested_columns(words: Sequence[str], cells: ExtraColumns) -> tuple[Column
     return tuple(columns)
 
 
+def is_identifier(name: str) -> bool:
+    """Whether Milvus accepts a name for a collection or a column."""
+    return len(name) <= MAX_NAME_LENGTH and bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name))
+
+
 def check_column_name(name: str) -> None:
     """Reject a name that a column of a collection cannot have.
 
     Raises:
         ConfigError: gives the reason.
     """
-    if len(name) > MAX_NAME or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        why = f"use letters, digits and underscores, not starting with a digit, at most {MAX_NAME} characters"
+    if not is_identifier(name):
+        why = IDENTIFIER_RULE
     elif name in RESERVED_NAMES:
         why = "the name is reserved"
     elif FILTER_WORDS.fullmatch(name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, Protocol, Self
@@ -19,7 +18,13 @@ from milvus_fghash.milvus.connection import Capabilities
 from milvus_fghash.milvus.errors import TIMEOUT, milvus_call
 from milvus_fghash.milvus.pymilvus_compat import DataType, MilvusClient
 from milvus_fghash.milvus.rows import MAX_BYTES
-from milvus_fghash.milvus.scalar_fields import PHASH, PHASH_DESCRIPTION, add_columns
+from milvus_fghash.milvus.scalar_fields import (
+    IDENTIFIER_RULE,
+    PHASH,
+    PHASH_DESCRIPTION,
+    add_columns,
+    is_identifier,
+)
 
 IndexType = Literal["BIN_FLAT", "BIN_IVF_FLAT"]
 
@@ -29,7 +34,6 @@ METRIC: Final = {"code": "HAMMING", "embedding": "COSINE"}
 """Vector field -> metric of its index."""
 VECTORS: Final = tuple(METRIC)
 MAX_NLIST: Final = 65_536
-MAX_NAME: Final = 255
 
 
 class ModelIdentity(Protocol):
@@ -125,11 +129,8 @@ def check_name(name: str) -> str:
     Raises:
         ConfigError: otherwise.
     """
-    if len(name) > MAX_NAME or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ConfigError(
-            f"invalid collection name {name!r}: use letters, digits and underscores, not starting with a digit, "
-            f"at most {MAX_NAME} characters"
-        )
+    if not is_identifier(name):
+        raise ConfigError(f"invalid collection name {name!r}: {IDENTIFIER_RULE}")
     return name
 
 
