@@ -1,4 +1,4 @@
-"""Does the ONNX file give the codes of the network? Measured on the same pixels, before a bundle is written."""
+"""Compares the codes of an ONNX file with those of the network, before a bundle is written."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NEAR_ZERO = 1e-2
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the comparison measured.
+    """Result of the comparison.
 
     Attributes:
         flip_rate: share of bits that differ.
         largest_difference: of a logit.
-        bits_compared: number of bits; every photo counts twice, alone and in a batch.
+        bits_compared: number of bits; every photo is compared twice, alone and in a batch.
     """
 
     flip_rate: float
@@ -67,13 +67,13 @@ def compare(expected: Logits, measured: Logits, max_flip_rate: float) -> Agreeme
         raise BundleError(
             f"{np.count_nonzero(clear)} of {flipped.size} bits differ between the network and its ONNX file though "
             f"the logit is not near zero (largest difference {agreement.largest_difference:.3g}, typical logit "
-            f"{scale:.3g}); nothing was written. The file computes something else; report it with what doctor shows"
+            f"{scale:.3g}); nothing was written. This is a bug: report it with the output of `milvus-fghash doctor`"
         )
     if agreement.flip_rate > max_flip_rate:
         raise BundleError(
             f"{agreement.flip_rate:.2%} of {flipped.size} bits differ between the network and its ONNX file, "
-            f"{max_flip_rate:.2%} are allowed; nothing was written. All lie near zero: logits are very small "
-            "(train longer), or allow more"
+            f"{max_flip_rate:.2%} are allowed; nothing was written. All of these logits are near zero: train longer, "
+            "or allow more"
         )
     return agreement
 
@@ -86,7 +86,7 @@ def _run_network(encoder: ExportedEncoder, pixels: Pixels) -> Logits:
 
 
 def _run_graph(session: Any, pixels: Pixels, batch: int) -> Logits:
-    """(n, n_bits), after checking that the graph's own codes are these logits packed."""
+    """(n, n_bits), after checking that the graph's codes are these logits packed."""
     runs = [session.run(None, {"images": part}) for part in _parts(pixels, batch)]
     logits, codes, *further = (np.concatenate(parts) for parts in zip(*runs, strict=True))
     if codes.dtype != np.uint8 or not np.array_equal(codes, pack(logits)):

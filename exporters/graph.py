@@ -1,4 +1,4 @@
-"""A method -> one ONNX file: pixels in, outputs and packed codes out, nothing around it."""
+"""A method -> one ONNX file: pixels in, logits and packed codes out."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from milvus_fghash.methods.erasing import attention
 OPSET: Final = 18
 IR_VERSION: Final = 10
 OLDEST_IR_VERSION: Final = 8
-"""The one that came with operators of version 18."""
+"""The version that introduced operators of version 18."""
 ALWAYS = ("logits", "codes")
 ON_REQUEST = ("embedding", "attention")
 
 
 def output_names(requested: Sequence[str]) -> tuple[str, ...]:
-    """Names of the graph's outputs, in order: logits and codes, then what was asked for.
+    """Names of the graph's outputs, in order: logits and codes, then the requested ones.
 
     Raises:
         ConfigError: when one is not known.
@@ -47,12 +47,12 @@ class ExportedEncoder(nn.Module):
 
     Input: `images` (b, h, w, 3) uint8, red, green, blue. Outputs, those that `outputs` names, in its order:
 
-    * `logits` (b, n_bits) float32: what the method gives, before thresholding
+    * `logits` (b, n_bits) float32: of the method, before thresholding
     * `codes` (b, n_bytes) uint8: packed as `milvus_fghash.core.codes.pack` does
-    * `embedding` (b, n_features) float32: what the backbone gives
+    * `embedding` (b, n_features) float32: pooled features of the backbone
     * `attention` (b, M, h', w') float32: the method's own `attentions`, each map stretched to [0, 1]
 
-    The method is copied, to the CPU and in evaluation mode; the caller's stays as it is.
+    The method is copied to the CPU, in evaluation mode; the caller's is not changed.
     """
 
     place_values: Tensor
@@ -61,7 +61,7 @@ class ExportedEncoder(nn.Module):
         super().__init__()
         self.method = copy.deepcopy(method).cpu().float().eval()
         self.bits, self.outputs = method.sizes.n_bits, outputs
-        # Remembers its last result, so that the maps stand in the graph once whatever is asked for.
+        # Cached, so that the maps are computed once in the graph, whatever its outputs.
         self.method.backbone.maps = functools.lru_cache(maxsize=1)(self.method.backbone.maps)  # type: ignore[method-assign]
         self.register_buffer("place_values", 2.0 ** torch.arange(7, -1, -1))
 
@@ -73,7 +73,7 @@ class ExportedEncoder(nn.Module):
         looks = self.method.attentions(normalised)
         # FCAENet eq. 4 for each map by itself: the mean over a single channel is that channel.
         heat = torch.unflatten(attention(looks.flatten(0, 1).unsqueeze(1)), 0, (-1, looks.shape[1]))
-        # onnxscript's optimiser takes eq. 4's tiny addend for a zero, so that a constant map would give 0 / 0.
+        # onnxscript's optimiser treats eq. 4's tiny addend as zero, so that a constant map would give 0 / 0.
         results = {
             "logits": logits,
             "codes": self._pack(logits),
@@ -93,12 +93,11 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version:
     """The encoder as an ONNX file for photos of `size` x `size` pixels and any batch size.
 
     Args:
-        ir_version: version of the file's form; runtimes reject newer ones than they know. docs/bundle-format.md says
-            which ONNX Runtime reads which.
+        ir_version: ONNX IR version; docs/bundle-format.md lists which ONNX Runtime reads which.
 
     Raises:
         BundleError: when torch cannot export it, or the result is not one valid file with standard operators only.
-        ConfigError: for a version of the form that cannot be written.
+        ConfigError: for an IR version that cannot be written.
     """
     if not OLDEST_IR_VERSION <= ir_version <= IR_VERSION:
         raise ConfigError(f"ONNX IR version {ir_version} cannot be written; choose {OLDEST_IR_VERSION} to {IR_VERSION}")
@@ -117,7 +116,7 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        if any(isinstance(one, KeyboardInterrupt) for one in _behind(error)):  # the exporter takes it for its own
+        if any(isinstance(one, KeyboardInterrupt) for one in _behind(error)):  # the exporter wraps it
             raise KeyboardInterrupt from None
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise BundleError(f"torch cannot export this method to ONNX operators of version {opset}: {reason}") from error
@@ -125,9 +124,9 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version:
     model = program.model_proto
     _forget_the_machine(model)
     made = {entry.version for entry in model.opset_import}
-    if made != {opset}:  # torch falls back to another version when it cannot convert
+    if made != {opset}:  # torch falls back to another version where it cannot convert
         raise BundleError(f"torch exports this method to ONNX operators of version {max(made)}, not {opset}")
-    model.ir_version = ir_version  # what newer ones brought is not in it, which the check below makes sure of
+    model.ir_version = ir_version  # the check below ensures that it has no newer features
     graph: bytes = model.SerializeToString(deterministic=True)
     onnx.checker.check_model(graph, full_check=True)
     check_graph(graph)
@@ -135,7 +134,7 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version:
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:
-    """An error, and those that it came of."""
+    """An error and its causes."""
     waiting: list[BaseException] = [error]
     met: set[int] = set()
     while waiting:
@@ -147,7 +146,7 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
 
 
 def _forget_the_machine(message: Any) -> None:
-    """Torch notes, at every node, the stack of calls with the paths of this machine; a bundle must not carry that."""
+    """Remove the call stacks that torch records at every node, because they contain local paths."""
     for field, value in message.ListFields():
         if field.name in ("metadata_props", "doc_string"):
             message.ClearField(field.name)
@@ -158,7 +157,7 @@ def _forget_the_machine(message: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Torch and onnxscript print progress and warn of their own internals."""
+    """Suppress the progress output and internal warnings of torch and onnxscript."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -22,7 +22,7 @@ from milvus_fghash.training.checkpoint import Checkpoint, former_name, load_chec
 
 @dataclass(frozen=True)
 class Origin:
-    """What a bundle says of a method that the network does not know; see `milvus_fghash.bundle.manifest.Description`.
+    """What a bundle records of a method besides the network; see `milvus_fghash.bundle.manifest.Description`.
 
     Attributes:
         method: its name in the table of methods.
@@ -56,20 +56,36 @@ def export(
     overwrite: bool = False,
     learned_codes: bool = True,
 ) -> Bundle:
-    """Write the bundle of a checkpoint, with the codes it learned, if any.
+    """Export a trained network as a bundle.
+
+    The ONNX file is compared with the network before anything is written.
 
     Args:
-        outputs: further outputs of the graph beside logits and codes: "embedding", "attention".
-        ir_version: version of the ONNX file's form, 8 to 10; older ONNX Runtimes want an older one.
-        check_images: folder, list or archive of photos to compare network and ONNX file on; drawings when None.
+        checkpoint: folder of a training, whose newest checkpoint is taken, or of a checkpoint.
+        out: folder of the bundle.
+        outputs: further outputs of the graph besides logits and codes: "embedding", "attention".
+        opset: version of the ONNX operators.
+        ir_version: ONNX IR version, 8 to 10; older ONNX Runtimes need an older one.
+        check_images: folder, list or archive of photos to compare network and ONNX file on. Default: drawings.
         check_count: number of photos to compare on.
-        max_flip_rate: share of bits that may differ.
-        learned_codes: keep the codes that training solved, with the ids and classes of its photos.
+        max_flip_rate: largest allowed share of bits that differ, 0 to 1.
+        overwrite: replace a bundle at ``out``.
+        learned_codes: include the codes of the training photos that the method optimised, with ids and classes.
+
+    Returns:
+        The bundle, verified.
 
     Raises:
-        BundleError: when `out` is taken or the ONNX file does not give the network's codes; nothing is written then.
-        ConfigError: for an unknown output, or a version of the form that cannot be written.
+        BundleError: when ``out`` is taken, or the ONNX file does not give the network's codes.
+        ConfigError: for an unknown output, or an IR version that cannot be written.
+        DataError: when no photo of ``check_images`` can be read.
+        MissingExtra: when a package that training or export needs is not installed.
         TrainingError: when the checkpoint cannot be read.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> fg.export("runs/birds", "bundles/birds").manifest.bits  # doctest: +SKIP
+        24
     """
     checkpoint, out = Path(checkpoint), Path(out)
     reject_taken(out, overwrite)
@@ -102,7 +118,7 @@ def export_method(
     max_flip_rate: float = 1e-3,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write the bundle of a method in memory; it stays as it is.
+    """Export a method in memory, which is not changed.
 
     Args:
         pixels: (n, size, size, 3) uint8 to compare network and ONNX file on.

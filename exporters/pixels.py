@@ -1,4 +1,4 @@
-"""Photos to compare a network with its ONNX file on: drawn birds, or the user's own."""
+"""Photos on which a network is compared with its ONNX file: generated birds, or the user's own."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ CLASSES = 8
 
 
 def check_pixels(preprocessing: Preprocessing, count: int, photos: Path | None = None) -> Pixels:
-    """(count, size, size, 3) uint8: drawings, or photos spread evenly over `photos` (fewer if it holds fewer).
+    """(count, size, size, 3) uint8 of generated birds, or of a fixed random sample of `photos` (all if it has fewer).
 
     Args:
-        photos: a folder, a list or an archive, of any layout that can be read.
+        photos: a folder, a list or an archive, of any layout.
 
     Raises:
-        DataError: when `photos` holds no photo that can be read.
+        DataError: when no photo of `photos` can be read.
     """
     if photos is not None:
         return _load(read(detect(photos), photos), preprocessing, count)
@@ -48,9 +48,9 @@ def _load(dataset: Dataset, preprocessing: Preprocessing, count: int) -> Pixels:
             source = place if isinstance(place, Path) else read_source(place, DEFAULT_LIMITS.max_bytes)
             pixels.append(load(source, preprocessing))
         except ImageRejected:
-            continue  # this is no check of the photos
+            continue  # the photos themselves are not under test
         if len(pixels) == count:
             break
     if not pixels:
-        raise DataError(f"none of the {len(dataset)} photos in {dataset.origin} can be read; give others")
+        raise DataError(f"none of the {len(dataset)} photos in {dataset.origin} can be read; use others")
     return np.stack(pixels)

@@ -137,7 +137,13 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
+    module = _MODULE_OF[name]
+    if module.startswith(("milvus_fghash.training", "milvus_fghash.exporters")):
+        from milvus_fghash.errors import optional_extra
+
+        with optional_extra("train"):
+            import_module(module)
+    value = getattr(import_module(module), name)
     globals()[name] = value  # found without this function from now on
     return value
 

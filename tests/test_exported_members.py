@@ -113,3 +113,10 @@ def test_the_import_loads_no_package() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     outside = {name.partition(".")[0] for name in done.stdout.split()} - set(sys.stdlib_module_names)
     assert outside == {"milvus_fghash"}
+
+
+def test_a_name_that_needs_torch_says_how_to_install_it() -> None:
+    probe = "import sys; sys.modules['torch'] = None; import milvus_fghash as fg; fg.train"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert "MissingExtra: this needs torch, which is not installed" in done.stderr
+    assert "pip install 'milvus-fghash[train]'" in done.stderr

@@ -157,4 +157,4 @@ def test_inspect_says_of_a_bundle_what_is_the_matter(run: Run, tmp_path: Path) -
     (bundle / "bundle.json").write_text(f'{{"format_version": 1, "training": {DEEP_JSON}}}')
     result = run("inspect", "bundle")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: bundle/bundle.json is no valid JSON: it is nested too deeply")
+    assert result.stderr.startswith("Error: bundle/bundle.json is not valid JSON: it is nested too deeply")

@@ -145,7 +145,7 @@ def test_the_table_of_extras_is_that_of_the_package_and_names_the_commands_that_
 
 
 def test_what_learned_codes_are_is_said_alike_everywhere() -> None:
-    words = "codes of the training photos made with their labels at hand: solved for each photo"
+    words = "codes optimised with the labels of the training photos: one per photo"
     for text in (README, (ROOT / "docs" / "bundle-format.md").read_text(encoding="utf-8"), evaluate.__doc__ or ""):
         assert words in " ".join(text.split())
 

@@ -1,1 +1,1 @@
-"""The bundle: an ONNX encoder, its manifest, and the learned codes of some methods."""
+"""The bundle: an ONNX encoder, its manifest and, for some methods, learned codes."""

@@ -1,6 +1,6 @@
-"""What training hands to serving: a folder with `encoder.onnx`, `bundle.json` and, for some methods, `learned.npz`.
+"""The bundle, an exported model: a folder of `encoder.onnx`, `bundle.json` and, for some methods, `learned.npz`.
 
-The format is described in docs/bundle-format.md. Nothing in a bundle names another file, so nothing can point outside.
+The format is described in docs/bundle-format.md. No file of a bundle refers to another file.
 """
 
 from __future__ import annotations
@@ -41,26 +41,43 @@ GRAPH, MANIFEST, LEARNED = "encoder.onnx", "bundle.json", "learned.npz"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read and verified. Files are verified again whenever they are read."""
+    """A bundle that was read and verified by `read_bundle`. Its files are verified again whenever they are read.
+
+    Attributes:
+        path: its folder.
+        manifest: contents of `bundle.json`: method, code length, preprocessing, fingerprint and so on.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> bundle = fg.read_bundle("bundles/birds")  # doctest: +SKIP
+        >>> bundle.manifest.method, bundle.manifest.bits  # doctest: +SKIP
+        ('kinhash', 24)
+    """
 
     path: Path
     manifest: BundleManifest
 
     def graph(self) -> bytes:
-        """The ONNX file; load it from these bytes, not from the path, so that what was verified is what runs.
+        """Read the ONNX file.
+
+        Returns:
+            Its bytes. Load the model from them, not from the path, so that the verified file is the one that runs.
 
         Raises:
-            BundleError: when it is gone, was changed, reaches outside itself, or has weights that are no numbers.
+            BundleError: when it is missing, was changed, refers to other files, or has weights that are not finite.
         """
         graph = _verified(self.path / GRAPH, self.manifest.graph_sha256)
         check_graph(graph)
         return graph
 
     def learned(self) -> LearnedCodes | None:
-        """Codes learned in training; None for methods that learn none.
+        """Read the codes of the training photos that the method optimised with their labels.
+
+        Returns:
+            Ids, labels and codes, (n, ceil(bits / 8)) uint8; None for methods without such codes.
 
         Raises:
-            BundleError: when the file is gone, was changed, or does not fit the manifest.
+            BundleError: when the file is missing, was changed, or does not fit the manifest.
         """
         info = self.manifest.learned
         if info is None:
@@ -74,21 +91,32 @@ class Bundle:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder looks like one; `read_bundle` says whether it is whole."""
+    """Whether a folder has a `bundle.json`; `read_bundle` verifies it."""
     return (path / MANIFEST).exists()
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: str | Path) -> Bundle:
     """Read and verify a bundle.
 
+    Args:
+        path: folder that `export` made.
+
+    Returns:
+        The bundle, whose files all match the checksums of its manifest.
+
     Raises:
-        BundleError: when a part is missing, was changed, was made by a newer version, or is not allowed.
+        BundleError: when a file is missing, was changed, was made by a newer version, or is not allowed in a bundle.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> fg.read_bundle("bundles/birds").manifest.bits  # doctest: +SKIP
+        24
     """
     path = Path(path)
     if not path.is_dir():
-        raise BundleError(f"{path} is no bundle: expected a folder with {GRAPH} and {MANIFEST}, as export makes it")
+        raise BundleError(f"{path} is not a bundle: expected a folder with {GRAPH} and {MANIFEST}, as export writes it")
     if not is_bundle(path) and (path / "checkpoints").exists():
-        raise BundleError(f"{path} is a training; export makes a bundle of it")
+        raise BundleError(f"{path} is a training, not a bundle; export it first")
     values = _parse_manifest(path / MANIFEST)
     version = values.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -97,7 +125,7 @@ def read_bundle(path: Path) -> Bundle:
             f"{FORMAT_VERSION}. Upgrade milvus-fghash"
         )
     if version is None:
-        raise BundleError(f"{path / MANIFEST} names no format_version; export the model again")
+        raise BundleError(f"{path / MANIFEST} has no format_version; export the model again")
     try:
         bundle = Bundle(path, read_model(BundleManifest, values, str(path / MANIFEST)))
     except ConfigError as error:
@@ -110,13 +138,12 @@ def read_bundle(path: Path) -> Bundle:
 def write_bundle(
     path: Path, graph: bytes, description: Description, learned: LearnedCodes | None = None, *, overwrite: bool = False
 ) -> Bundle:
-    """Write a bundle whole or not at all, and read it back.
+    """Write a bundle atomically, and read it back.
 
-    It is made under another name beside `path` and renamed when complete. An old bundle that is overwritten stays in
-    place until then.
+    It is written under another name beside `path` and renamed when complete. An old bundle stays in place until then.
 
     Raises:
-        BundleError: when `path` is taken, a part is not allowed, or the disk rejects.
+        BundleError: when `path` is taken, a file is not allowed in a bundle, or it cannot be written.
     """
     path = Path(path).resolve()
     reject_taken(path, overwrite)
@@ -142,10 +169,10 @@ def write_bundle(
 
 
 def reject_taken(path: Path, overwrite: bool) -> None:
-    """Reject a path where no bundle may be written; for callers with long work before `write_bundle`.
+    """Reject a path where no bundle may be written; for callers that work long before `write_bundle`.
 
     Raises:
-        BundleError: when something stands there, or with `overwrite` something that is no bundle.
+        BundleError: when it exists, or with `overwrite` when it is something else than a bundle.
     """
     if not path.exists():
         return
@@ -161,12 +188,12 @@ def _sha256(raw: bytes) -> str:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """A part. No link is followed: whoever gives the bundle must not choose among the files of who reads it."""
+    """A file of the bundle. Links are not followed: a bundle must not make its reader open other files."""
     reject_pointer(path, BundleError)
     try:
         return read_bounded(path, most, links=False)
     except FileNotFoundError as error:
-        raise BundleError(f"the bundle lacks a part: cannot read {path}: {error.strerror}") from None
+        raise BundleError(f"the bundle is incomplete: cannot read {path}: {error.strerror}") from None
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}. Get the bundle again") from None
 
@@ -184,11 +211,11 @@ def _verified(path: Path, sha256: str, most: int = MAX_LIST_BYTES) -> bytes:
 def _parse_manifest(path: Path) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(pairs) != len(dict(pairs)):
-            raise ValueError(f"a key stands twice among {[key for key, _ in pairs]}")
+            raise ValueError(f"a key occurs twice among {[key for key, _ in pairs]}")
         return dict(pairs)
 
     def reject(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON number")
+        raise ValueError(f"{constant} is not a JSON number")
 
     def finite(text: str) -> float:
         return float(text) if math.isfinite(float(text)) else reject(text)
@@ -198,7 +225,7 @@ def _parse_manifest(path: Path) -> dict[str, Any]:
             _read(path, MAX_RECORD_BYTES), object_pairs_hook=unique, parse_constant=reject, parse_float=finite
         )
     except ValueError as error:
-        raise BundleError(f"{path} is no valid JSON: {error}. Export the model again") from None
+        raise BundleError(f"{path} is not valid JSON: {error}. Export the model again") from None
     if not isinstance(values, dict):
         raise BundleError(f"{path} must hold one JSON object, got {type(values).__name__}. Export the model again")
     return values

@@ -1,7 +1,7 @@
-"""`learned.npz`: codes of the training photos, packed into a NumPy archive and taken out of one that may be hostile.
+"""`learned.npz`: codes of the training photos in a NumPy archive, which is read safely even if it is hostile.
 
-`numpy.load` unpacks whatever an archive holds and sets memory aside for whatever a header claims. Here an archive holds
-three arrays and nothing else, and what a header says must be as long as what follows it.
+`numpy.load` unpacks everything in an archive and allocates whatever a header claims. Here only three arrays are read,
+and the length that a header claims must be that of the data after it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from milvus_fghash.core.codes import Codes, check_codes
 from milvus_fghash.errors import BundleError, CodeError
 
 MAX_BYTES: Final = 1 << 30
-"""At most for the file, and for the arrays in it: those of a million photos with long ids have half of it."""
+"""Limit for the file, and for the arrays in it; a million photos with long ids take half of it."""
 ARRAYS: Final = ("ids", "labels", "codes")
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED: Final = 1
@@ -35,17 +35,17 @@ _DAMAGE: Final = (
     OverflowError,
     OSError,
 )
-"""What `zipfile` and NumPy raise on archives that nobody packed honestly; `RuntimeError` for what `zipfile` lacks."""
+"""What `zipfile` and NumPy raise on damaged archives; `RuntimeError` for features that `zipfile` does not have."""
 
 
 @dataclass(frozen=True)
 class LearnedCodes:
-    """Codes of the training photos made with their labels at hand; the graph does not give them again.
+    """Codes optimised with the labels of the training photos; the network alone does not give them.
 
     Attributes:
-        ids: (n,) the training photos' ids.
-        labels: (n,) their class names.
-        codes: (n, n_bytes) uint8.
+        ids: (n,) ids of the training photos.
+        labels: (n,) names of their classes.
+        codes: (n, ceil(bits / 8)) uint8.
         source: where the codes come from, such as "V" or "class codes".
     """
 
@@ -63,10 +63,10 @@ class LearnedCodes:
 
 
 def pack_learned(learned: LearnedCodes, bits: int) -> bytes:
-    """The archive; the same codes give the same bytes.
+    """The archive as bytes; the same codes give the same bytes.
 
     Raises:
-        CodeError: when they are no codes of ``bits`` bits.
+        CodeError: when the codes do not have ``bits`` bits.
     """
     raw = io.BytesIO()
     np.savez(
@@ -79,10 +79,10 @@ def pack_learned(learned: LearnedCodes, bits: int) -> bytes:
 
 
 def unpack_learned(raw: bytes, source: str, bits: int) -> LearnedCodes:
-    """What `pack_learned` packed.
+    """The inverse of `pack_learned`.
 
     Raises:
-        BundleError: when it is something else.
+        BundleError: when the bytes are not such an archive.
     """
     try:
         ids, labels, codes = _arrays(raw)
@@ -91,7 +91,7 @@ def unpack_learned(raw: bytes, source: str, bits: int) -> LearnedCodes:
                 raise ValueError(f"{name} must be a row of text, got {array.dtype} {array.shape}")
         learned = LearnedCodes(tuple(ids.tolist()), tuple(labels.tolist()), check_codes(codes, bits), source)
         for text in (*learned.ids, *learned.labels):
-            text.encode()  # halves of surrogate pairs can neither be shown nor stored
+            text.encode()  # lone surrogates can be neither shown nor stored
         return learned
     except (*_DAMAGE, CodeError) as error:
         raise BundleError(f"learned.npz cannot be used: {error}. Export the model again") from None
@@ -101,7 +101,7 @@ def _arrays(raw: bytes) -> list[NDArray[Any]]:
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         members = [_member(archive, f"{name}.npy") for name in ARRAYS]
         if sum(member.file_size for member in members) > MAX_BYTES:
-            raise ValueError(f"its arrays have more than {MAX_BYTES:,} bytes, which is the most that is read")
+            raise ValueError(f"its arrays have more than the {MAX_BYTES:,} bytes that are read at most")
         return [_array(member.filename, archive.read(member)) for member in members]
 
 
@@ -118,7 +118,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def _array(name: str, raw: bytes) -> NDArray[Any]:
-    """One array, after its header was held against its length: NumPy would set aside what the header claims."""
+    """One array, after checking its header against its length: NumPy would allocate what the header claims."""
     stream = io.BytesIO(raw)
     version = np.lib.format.read_magic(stream)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
@@ -128,12 +128,12 @@ def _array(name: str, raw: bytes) -> NDArray[Any]:
         raise ValueError(f"{name} has version {version} of the NumPy format; expected 1.0 or 2.0")
     try:
         shape, _, kind = read_header(stream)
-    except Exception:  # NumPy reads it with Python's own parser, in which nonsense provokes anything
+    except Exception:  # NumPy reads it with Python's parser, which may raise anything
         raise ValueError(f"{name} has a header that cannot be read") from None
     if kind.hasobject:
         raise ValueError(f"{name} holds Python objects, which are never loaded")
     claimed, there = math.prod(shape) * kind.itemsize, len(raw) - stream.tell()
     if claimed != there or not kind.itemsize:
-        raise ValueError(f"the header of {name} claims {claimed:,} bytes, and {there:,} follow it")
+        raise ValueError(f"the header of {name} claims {claimed:,} bytes, but {there:,} follow it")
     array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
     return array

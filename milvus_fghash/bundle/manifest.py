@@ -1,4 +1,4 @@
-"""`bundle.json`: what a bundle says of its model, and the fingerprint that tells one model from another."""
+"""`bundle.json`: the description of a model, and the fingerprint that identifies it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class LearnedInfo(Frozen):
-    """What the manifest says of `learned.npz`."""
+    """The manifest's description of `learned.npz`."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)  # docs/bundle-format.md is held to them
+    model_config = ConfigDict(use_attribute_docstrings=True)  # a test compares docs/bundle-format.md with them
 
     sha256: Sha256
     """SHA-256 of `learned.npz`."""
@@ -36,9 +36,9 @@ class LearnedInfo(Frozen):
 
 
 class Description(Frozen):
-    """What whoever exports a model says of it; `write_bundle` adds the rest."""
+    """Description of a model by its exporter; `write_bundle` adds the rest of the manifest."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)  # docs/bundle-format.md is held to them
+    model_config = ConfigDict(use_attribute_docstrings=True)  # a test compares docs/bundle-format.md with them
 
     method: str
     """Name of the method, such as "fcaenet"."""
@@ -49,15 +49,15 @@ class Description(Frozen):
     bits: Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
     """Length of a code, 8 to 256. A code takes `ceil(bits / 8)` bytes; spare bits of the last byte are 0."""
     preprocessing: Preprocessing
-    """From a decoded RGB photo to the pixels the graph takes."""
+    """From a decoded RGB photo to the input of the graph."""
     rules: dict[str, str]
     """How a photo file is decoded: EXIF orientation, alpha, grey, palette and so on, in words."""
     mean: tuple[Finite, Finite, Finite]
-    """Red, green, blue; taken off pixels / 255 inside the graph."""
+    """Red, green, blue; subtracted from pixels / 255 inside the graph."""
     std: tuple[Positive, Positive, Positive]
-    """Red, green, blue; what is left is divided by it inside the graph."""
+    """Red, green, blue; the difference is divided by it inside the graph."""
     outputs: tuple[Literal["logits", "codes", "embedding", "attention"], ...]
-    """Outputs of the graph, in order; "logits" and "codes" are always there."""
+    """Outputs of the graph, in order; "logits" and "codes" always come first."""
     opset: Annotated[int, Field(gt=0)]
     """Version of the ONNX operators the graph uses."""
     classes: Annotated[int, Field(ge=0)]
@@ -65,20 +65,20 @@ class Description(Frozen):
     training: dict[str, Any]
     """Record of the training: recipe, seeds, data, losses."""
     weights_licence: str
-    """Licence of the weights, with that of the initial weights they grew from."""
+    """Licence of the weights, with that of the pretrained weights they were trained from."""
     quality: dict[str, Finite]
     """Measured quality by name, such as validation mAP, 0 to 1."""
     flip_rate: Annotated[float, Field(ge=0, le=1)]
     """Share of bits that differ between the network and this graph, measured at export."""
     largest_difference: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    """Largest difference of an output between the network and this graph, measured at export."""
+    """Largest difference of a logit between the network and this graph, measured at export."""
     bits_compared: Annotated[int, Field(gt=0)]
-    """Number of bits both figures were measured on."""
+    """Number of bits that both were measured on."""
 
     @model_validator(mode="after")
     def _logits_and_codes_are_there(self) -> Self:
         if self.outputs[:2] != ("logits", "codes") or len(set(self.outputs)) != len(self.outputs):
-            raise ValueError("outputs must begin with logits, codes and name none twice")
+            raise ValueError("outputs must begin with logits, codes and have no name twice")
         return self
 
 
@@ -99,7 +99,7 @@ class BundleManifest(Description):
     @model_validator(mode="before")
     @classmethod
     def _older_ones_decode_every_pixel(cls, values: Any) -> Any:
-        """A bundle from before photos were decoded at a reduced scale says nothing of it."""
+        """Bundles made before photos were decoded at a reduced scale have no `scale`."""
         preprocessing = values.get("preprocessing") if isinstance(values, dict) else None
         if isinstance(preprocessing, dict) and "scale" not in preprocessing:
             return {**values, "preprocessing": {**preprocessing, "scale": "whole"}}
@@ -113,12 +113,12 @@ def fingerprint(
     std: tuple[float, float, float],
     bits: int,
 ) -> str:
-    """SHA-256 over all that decides a code: weights by name, preprocessing, normalisation, code length.
+    """SHA-256 over all that determines a code: weights by name, preprocessing, normalisation, code length.
 
-    A `scale` that is "whole" is left out, as it stood in no bundle before there was another.
+    A `scale` of "whole" is left out, because older bundles have no `scale`.
 
-    The order of `tensors` and the byte order of the machine do not matter. The digest runs over one line of JSON,
-    then, for each tensor in order of its name, one line of JSON and its little-endian values in C order.
+    The order of `tensors` and the byte order of the machine do not matter. The digest covers one line of JSON, then,
+    for each tensor in the order of names, one line of JSON and its little-endian values in C order.
     """
     digest = hashlib.sha256()
 
@@ -126,7 +126,7 @@ def fingerprint(
         digest.update(json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n")
 
     described = preprocessing.model_dump(mode="json")
-    if preprocessing.scale == "whole":  # as in bundles that say nothing of it
+    if preprocessing.scale == "whole":  # as in bundles without it
         del described["scale"]
     add_line({"preprocessing": described, "mean": mean, "std": std, "bits": bits})
     for name in sorted(tensors):

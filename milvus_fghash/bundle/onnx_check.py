@@ -1,10 +1,11 @@
-"""Looks into an ONNX file without the onnx package: does it need anything but itself, and are its weights numbers?
+"""Checks an ONNX file without the onnx package: it must be self-contained, and its weights finite.
 
-An ONNX file may name other files to read weights from, and operators that a loaded library brings. Both have been
-roads for attacks (CVE-2022-25882, CVE-2024-27318, CVE-2025-51480), and a bundle needs neither. Weights that are NaN or
-infinite give the same code for every photo, and need not show in the outputs: ONNX Runtime's ReLU after a convolution
-may make 0 of NaN. The file is protobuf: a message is a row of (field number, wire type, value). Only the fields below
-are followed; numbers are from onnx.proto.
+An ONNX file may read weights from other files, and use operators of a loaded library. Both have been used in attacks
+(CVE-2022-25882, CVE-2024-27318, CVE-2025-51480), and a bundle needs neither. Weights that are NaN or infinite give the
+same code for every photo, and may not show in the outputs: ONNX Runtime's ReLU after a convolution may turn NaN into 0.
+
+The onnx package is no dependency of serving, hence this parser. The file is protobuf: a message is a sequence of (field
+number, wire type, value). Only the fields below are followed; their numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -37,34 +38,34 @@ MESSAGES: dict[str, dict[int, str]] = {
     "tensor": {2: "type", 4: "number", 8: "name", 9: "raw", 10: "number", 13: "external", 14: "location"},
     "opset": {1: "domain"},
 }
-"""Message -> field number -> what stands there."""
+"""Message -> field number -> meaning."""
 
 FLOATS: Final = {1: "<f4", 10: "<f2", 11: "<f8", 16: "bfloat16", 14: "<f4", 15: "<f8"}
-"""Type of a tensor -> what its values, or the two parts of a complex value, are. Those of 8 bits are let alone."""
+"""Type of a tensor -> type of its values, or of the two parts of a complex value. Floats of 8 bits are not checked."""
 STANDARD_DOMAINS = (b"", b"ai.onnx")
 MAX_DEPTH = 64
 
 
 def check_graph(model: bytes) -> None:
-    """Pass a model that reads no other file, uses only the standard operators, and whose weights are finite.
+    """Check that a model reads no other file, uses only standard operators, and has finite weights.
 
-    Infinity alone is no damage where it is a bound (a single value) or a mask (minus infinity and zeros).
+    Infinity is allowed as a bound (a single value) and in a mask (minus infinity and zeros).
 
     Raises:
-        BundleError: otherwise, and when the bytes are no ONNX model.
+        BundleError: otherwise, and when the bytes are not an ONNX model.
     """
     try:
         kinds = _walk(memoryview(model), "model", 0)
     except (IndexError, ValueError):
-        raise BundleError("the graph is no readable ONNX file; export the model again") from None
+        raise BundleError("the graph is not a readable ONNX file; export the model again") from None
     if not {"graph", "opset"} <= kinds:
-        raise BundleError("the graph is no readable ONNX file: it has no graph or no operator set")
+        raise BundleError("the graph is not a readable ONNX file: it has no graph or no operator set")
 
 
 def _walk(message: memoryview, kind: str, depth: int) -> set[str]:
-    """Follow a message; the kinds found directly in it."""
+    """Check a message; returns the kinds of field found directly in it."""
     if depth > MAX_DEPTH:
-        raise BundleError(f"the graph nests more than {MAX_DEPTH} deep; no encoder needs that")
+        raise BundleError(f"the graph is nested more than {MAX_DEPTH} levels deep; no encoder needs that")
     values: dict[str, list[Any]] = {}
     for number, value in _fields(message):
         inner = MESSAGES[kind].get(number)
@@ -72,11 +73,11 @@ def _walk(message: memoryview, kind: str, depth: int) -> set[str]:
             continue
         values.setdefault(inner, []).append(value)
         if inner == "external" or (inner == "location" and value != 0):
-            raise BundleError("the graph keeps weights in another file; a bundle holds all in encoder.onnx")
+            raise BundleError("the graph keeps weights in another file; a bundle must hold all of them in encoder.onnx")
         if inner in ("location", "type"):
             continue
         if not isinstance(value, memoryview):
-            raise ValueError(f"{inner} is no message")
+            raise ValueError(f"{inner} is not a message")
         if inner in MESSAGES:
             _walk(value, inner, depth + 1)
         elif inner == "domain" and bytes(value) not in STANDARD_DOMAINS:
@@ -90,7 +91,7 @@ def _walk(message: memoryview, kind: str, depth: int) -> set[str]:
 
 
 def _check_finite(values: dict[str, list[Any]], kind: str | None, what: str) -> None:
-    """Values of a tensor lie in one piece, as little-endian bytes, or as numbers of which each may be a field."""
+    """Check a tensor: its values are a run of little-endian bytes, or numbers that may be a field each."""
     parts = values.get("raw") or values.get("number")
     if kind is None or not parts:
         return
@@ -108,8 +109,8 @@ def _check_finite(values: dict[str, list[Any]], kind: str | None, what: str) -> 
     mask = (odd == -np.inf).all() and finite.any() and not numbers[finite].any()
     if not (bound or mask):
         raise BundleError(
-            f"{what} of the graph: {len(odd):,} of {len(numbers):,} values are not finite, so the codes mean nothing. "
-            "Export the model again, from a checkpoint before its training went wrong"
+            f"{what} of the graph: {len(odd):,} of {len(numbers):,} values are not finite, so the codes are useless. "
+            "Export an earlier checkpoint, from before the training diverged"
         )
 
 
@@ -117,7 +118,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
-        if key >= 1 << 32:  # parsers differ in what they make of such a key
+        if key >= 1 << 32:  # parsers disagree about such a key
             raise ValueError("field number out of range")
         wire = key & 7
         if wire == 0:

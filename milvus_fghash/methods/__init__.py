@@ -1,4 +1,4 @@
-"""The table of methods. Importing it needs no torch; `load` does."""
+"""The table of methods. It is importable without torch; only `load` needs it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from milvus_fghash.errors import ConfigError, nearest, optional_extra
 
 @dataclass(frozen=True)
 class Card:
-    """What can be said of a method without importing it."""
+    """Description of a method, without importing it."""
 
     title: str
     source: str
     learns: Literal["nothing", "projection", "network", "network+codes", "network+class codes"]
-    """Methods that learn codes give a learned gallery: of each training photo, or of its class."""
+    """What is learned. "+codes": also a code for each training photo, "+class codes": one for each class."""
     labels: bool = True
-    """Whether it looks at the classes of the training photos."""
+    """Whether it uses the classes of the training photos."""
     needs: Literal["features", "maps"] = "features"
-    """Whether pooled features of a frozen backbone are enough to train it, or it works on the maps below them."""
+    """Whether it works on pooled features, which a frozen backbone gives, or on the maps below them."""
     heads: tuple[str, ...] = ("linear", "mlp")
-    """Kinds of head that it can have; none where it has projections of its own."""
+    """Kinds of head that it can have; none if it has its own projection."""
 
     @property
     def by_gradient(self) -> bool:
-        """Whether it trains a network, with a head of the recipe's choice; the others have projections of their own."""
+        """Whether it trains a network, with the recipe's head; the others have their own projections."""
         return self.learns.startswith("network")
 
 
@@ -59,15 +59,17 @@ METHODS: dict[str, Card] = {
     "dpn": Card("Deep polarised network", "Fan et al., IJCAI 2020", "network+class codes"),
     "orthohash": Card("One loss for all", "Hoe et al., NeurIPS 2021", "network+class codes"),
     "fish": Card("Fine-grained hashing with double filtering", "Chen et al., TIP 2022", "network+class codes"),
-    "kinhash": Card("A classifier's best code, near where classes look alike", "this project", "network+class codes"),
+    "kinhash": Card(
+        "Code of highest expected utility; similar classes get near codes", "this project", "network+class codes"
+    ),
 }
 
 
 def card(name: str) -> Card:
-    """The table's line for a method.
+    """The table's entry of a method.
 
     Raises:
-        ConfigError: when the table has no such method.
+        ConfigError: when there is no such method.
     """
     if name not in METHODS:
         raise ConfigError(f"no method named {name!r}. {nearest(name, METHODS)}")
@@ -75,7 +77,7 @@ def card(name: str) -> Card:
 
 
 def check_backbone(name: str, *, frozen: bool) -> None:
-    """Reject a frozen backbone to a method that learns from its maps.
+    """Reject a frozen backbone for a method that works on maps.
 
     Raises:
         ConfigError: when they do not go together.
@@ -88,10 +90,10 @@ def check_backbone(name: str, *, frozen: bool) -> None:
 
 
 def load(name: str) -> ModuleType:
-    """Import the one file of a method; it has `Config` and `Method`.
+    """Import the module of a method, which has `Config` and `Method`.
 
     Raises:
-        ConfigError: when the table has no such method.
+        ConfigError: when there is no such method.
         MissingExtra: when torch is not installed.
     """
     card(name)

@@ -72,7 +72,7 @@ class Method(baseline.Method):
         reject_standardise(head, "A2-Net")
         if head.kind != "linear":
             raise ConfigError(
-                f"head.kind = {head.kind!r} does not go with A2-Net, whose head is one matrix; use 'linear'"
+                f"head.kind = {head.kind!r} does not work with A2-Net, whose head is one matrix; use 'linear'"
             )
         super().__init__(backbone, head, sizes, config)
         n_maps = sizes.n_bits if config.n_maps == "bits" else config.n_maps

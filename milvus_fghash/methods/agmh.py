@@ -34,7 +34,7 @@ class Config(baseline.Config):
     dispersion: Annotated[float, Field(ge=0)] = 0.5
     """Weight of the pull of the descriptors to different places; 0 leaves their attention out."""
     steps: Annotated[int, Field(gt=0)] = 4
-    """How many queries the attention joins, one after the other."""
+    """How many queries the attention combines, one after the other."""
 
 
 class StepwiseAttention(nn.Module):
@@ -67,7 +67,7 @@ class StepwiseAttention(nn.Module):
 
 
 def dispersion(looks: Tensor) -> Tensor:
-    """How much M maps overlap: (b, M, places), each a distribution after a softmax -> scalar; 1 at one same place."""
+    """Overlap of M maps: (b, M, places), each a distribution after a softmax -> scalar; 1 if all are at one place."""
     shares = looks.softmax(dim=2)
     first, second = torch.triu_indices(looks.shape[1], looks.shape[1], offset=1, device=looks.device)
     return (shares[:, first] * shares[:, second]).sum(dim=2).mean()

@@ -1,4 +1,4 @@
-"""The pairwise loss and the code step of the ADSH family (Jiang & Li, AAAI 2018), without any m x N matrix.
+"""Pairwise loss and code step of the ADSH family (Jiang & Li, AAAI 2018), without any m x N matrix.
 
 The network gives u_i = tanh(logits) for the m photos of a round; every photo j of the training set has a learned
 code v_j of +1/-1. Both follow one objective,
@@ -9,7 +9,7 @@ with c bits and the *soft* similarity of the authors' code: S_ij = 1 for photos 
 is the number of similar pairs of the round over the number of dissimilar ones, so that S sums to zero. (The papers
 print S = +-1; on data of many classes that has a trivial optimum in which all codes agree.)
 
-S depends on classes alone, so sums over j need only the sums of codes per class: O(c^2) a photo instead of O(N c).
+S depends only on the classes, so sums over j need only the sums of codes per class: O(c^2) per photo, not O(N c).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def dissimilarity(round_labels: Tensor, labels: Tensor, n_classes: int) -> float
 
 @dataclass(frozen=True)
 class PairTarget:
-    """All that the loss needs to know of the learned codes during one round.
+    """What the loss needs of the learned codes during one round.
 
     Attributes:
         gram: V^T V, (c, c).
@@ -74,7 +74,7 @@ def solve_codes(
     Args:
         signs: (N, c) codes before the step.
         u: (m, c) tanh of the logits of the photos of the round.
-        rows: (m,) where these photos stand in the training set; no row twice.
+        rows: (m,) positions of these photos in the training set, all different.
         labels: (N,) class numbers.
         r: the `dissimilarity` of the round.
         n_classes: number of classes.

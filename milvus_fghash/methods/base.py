@@ -1,4 +1,4 @@
-"""The shape every method has.
+"""The interface of all methods.
 
 A method is a backbone and a head. The loop trains it in *rounds*: rows are drawn, a few epochs run over them, and the
 method solves what is not learned by gradient. The features of a frozen backbone are cached, so a method never calls its
@@ -20,7 +20,7 @@ class Backbone(nn.Module, ABC):
 
     n_features: int
     mean: tuple[float, float, float]
-    """Per channel, of RGB pixels in [0, 1]."""
+    """Mean per channel of RGB pixels in [0, 1]; ``std`` is their deviation."""
     std: tuple[float, float, float]
     stage_widths: tuple[int, int, int, int]
     """Channels of the maps of each stage; the last is ``n_features``."""
@@ -32,13 +32,13 @@ class Backbone(nn.Module, ABC):
     def stage_maps(self, images: Tensor, n_stages: int = 4) -> list[Tensor]:
         """(b, 3, h, w) normalised -> maps of the first stages, at strides 4, 8, 16 and 32; the fourth's as `maps`.
 
-        A backbone that is not cut into stages has neither this nor `copy_last_stage`; methods that need maps need both.
+        A backbone without stages has neither this nor `copy_last_stage`; methods that work on maps need both.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not cut into stages")
+        raise NotImplementedError(f"{type(self).__name__} has no stages")
 
     def copy_last_stage(self, *, stride: int = 2) -> nn.Module:
         """The last stage, for maps of the third, with weights of its own; ``stride=1`` keeps the size of its input."""
-        raise NotImplementedError(f"{type(self).__name__} is not cut into stages")
+        raise NotImplementedError(f"{type(self).__name__} has no stages")
 
     def pool(self, maps: Tensor) -> Tensor:
         """Maps of the last stage -> (b, n_features)."""
@@ -57,7 +57,7 @@ class Backbone(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a method must know before it can allocate anything."""
+    """The sizes from which a method allocates its parameters."""
 
     n_bits: int
     n_classes: int
@@ -66,50 +66,50 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's input. ``features`` holds what `embed` named, and "positive" for methods that want positives."""
+    """Input of one training step."""
 
     rows: Tensor
-    """(b,) int64, where these photos stand in the training set."""
+    """(b,) int64, positions of the photos in the training set."""
     labels: Tensor
     """(b,) int64."""
     features: dict[str, Tensor]
-    """Name -> (b, ...), as `embed` gave it; "anchor" and "positive" are (b, n_features)."""
+    """Name -> (b, ...), as `embed` returned it; "anchor" and, if the method wants it, "positive": (b, n_features)."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round of the loop, as a method sees it before and after."""
+    """One round of the loop, as a method sees it."""
 
     number: int
-    """From 0."""
+    """Counted from 0."""
     rounds: int
-    """How many there are in all."""
+    """Total number of rounds."""
     rows: Tensor
-    """(m,) int64, the photos drawn for the round; none twice."""
+    """(m,) int64, positions of the photos drawn for the round, all different."""
     labels: Tensor
-    """(n_train,) int64, of the whole training set."""
+    """(n_train,) int64, class numbers of the whole training set."""
     centre_crop_features: Callable[[], Tensor]
-    """Gives what `features` gives for the centre crops of the whole training set, in evaluation mode and without
-    gradient, (n_train, n_features); a pass over all photos unless the backbone is frozen."""
+    """Returns `features` of the centre crops of the whole training set, in evaluation mode and without gradient,
+    (n_train, n_features). It is a pass over all photos unless the backbone is frozen."""
 
 
 class HashMethod(nn.Module, ABC):
     """Images -> logits, whose signs are the code. Only `forward` is exported."""
 
     wants_positives: bool = False
-    """Whether the loop adds, for each photo, the features of another of its class under the name "positive"."""
+    """Whether the loop adds, for each photo, the features of another photo of its class, named "positive"."""
     wants_features: bool = False
     """Whether `fit` is called."""
     wants_views: bool = True
-    """Whether training sees augmented views; if not, a frozen backbone caches the centre crop alone."""
+    """Whether training uses augmented views; if not, only centre crops are cached for a frozen backbone."""
     features_key: str = "pooled"
-    """Names what `features` gives and with which options: cached features of another one are not used."""
+    """Identifies `features` and its options in the feature cache."""
     embedding_key: str = "anchor"
-    """Names what `embed` gives beside it, likewise."""
+    """Identifies `embed` and its options in the feature cache."""
     bit_scores_name: str = "logits"
-    """What `bit_scores` gives, in a word for people; of several bits."""
+    """Name of the `bit_scores` for people, in the plural."""
     learned_source: str = "V"
-    """Where `learned_codes` come from: "V" (SDH: "B"), solved for each training photo, or "class codes", one each."""
+    """Origin of `learned_codes`: "V" (SDH: "B"), solved for each training photo, or "class codes"."""
 
     backbone: Backbone
     head: nn.Module
@@ -120,7 +120,7 @@ class HashMethod(nn.Module, ABC):
         self.sizes = sizes
 
     def features(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) normalised -> (b, n_features), what the head takes; more than the backbone in some methods."""
+        """(b, 3, h, w) normalised -> (b, n_features), input of the head; some methods add to the backbone's."""
         features: Tensor = self.backbone(images)
         return features
 
@@ -130,7 +130,7 @@ class HashMethod(nn.Module, ABC):
         return logits
 
     def bit_scores(self, features: Tensor) -> Tensor:
-        """(b, n_features), of `features` -> (b, n_bits): how much speaks for each bit to be on. Only to be looked at.
+        """`features` (b, n_features) -> how strongly each bit is on, (b, n_bits). Used only for explanations.
 
         These are the logits, unless they saturate where a method is certain: such logits have no gradients, and put
         photos in no order. The logits alone decide the code; a bit score may have the opposite sign.
@@ -139,13 +139,13 @@ class HashMethod(nn.Module, ABC):
         return logits
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        """What training keeps of the photos: "anchor" (from `features`), and what the method derives from them."""
+        """What a training step needs of the photos: "anchor" (`features`), and what the method derives from them."""
         return {"anchor": self.features(images)}
 
     def attentions(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) -> (b, k, h', w') maps of where the method looks, one for each part.
+        """(b, 3, h, w) -> (b, k, h', w') attention maps, one for each part.
 
-        Of a method without attention of its own: the channel mean of the last maps (FCAENet eq. 3).
+        For a method without its own attention, the channel mean of the last maps (FCAENet eq. 3).
         """
         return self.backbone.maps(images).mean(dim=1, keepdim=True)
 
@@ -153,25 +153,29 @@ class HashMethod(nn.Module, ABC):
         """Called once before the rounds with the centre-crop features, (n_train, n_features), if ``wants_features``."""
 
     def before_round(self, at: Round) -> None:
-        """Called when the photos of a round are drawn."""
+        """Called after the photos of a round are drawn."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Named terms; the loop adds them up and logs each under its name. Empty: nothing to train."""
+        """Named terms of the loss; the loop adds them up and logs each under its name. Empty: nothing to train."""
 
     def after_round(self, at: Round) -> None:
-        """Solve for what is not learned by gradient."""
+        """Called at the end of a round, to solve what is not learned by gradient."""
 
     def learned_codes(self, labels: Tensor) -> Tensor | None:
-        """(n_train, n_bits) signs for the training photos of class numbers ``labels``, (n_train,), if there are such.
+        """Codes of the training photos that were optimised with their labels, one for each photo or for each class.
 
-        They were made with the labels at hand: by solving for each photo, or as one code for each class.
+        Args:
+            labels: (n_train,) class numbers of the training photos.
+
+        Returns:
+            (n_train, n_bits) signs; None if the method has none.
         """
         return None
 
 
 class LearnsNothing(HashMethod):
-    """A method without a loss: everything happens in `fit`."""
+    """A method without gradient training: everything is done in `fit`."""
 
     wants_features = True
     wants_views = False
@@ -181,7 +185,7 @@ class LearnsNothing(HashMethod):
 
 
 def derive_seed(*parts: int) -> int:
-    """One seed from several numbers (seed, round, epoch, row ...): the same everywhere, unlike `hash`.
+    """One seed from several numbers (seed, round, epoch, row ...), the same on every machine, unlike `hash`.
 
     >>> derive_seed(0, 1) != derive_seed(1, 0)
     True

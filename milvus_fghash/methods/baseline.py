@@ -1,16 +1,15 @@
 """The Baseline of FCAENet (Table 1): ADSH (Jiang & Li, AAAI 2018) with the complete backbone.
 
-The network learns the outputs of a sample of photos by gradient; the codes of the whole training set are solved bit by
-bit between rounds (`asymmetric.py`). The loss of a batch of B photos is (FCAENet eq. 10, ADSH eq. 4)
+The network is trained on a sample of photos by gradient; the codes of the whole training set are solved bit by bit
+between rounds (`asymmetric.py`). The loss of a batch of B photos is (FCAENet eq. 10, ADSH eq. 4)
 
     (12 / c) * [ sum_i sum_j (u_i . v_j - c S_ij)^2 + gamma * sum_i ||u_i - v_i||^2 ] / (B N) .
 
 Differs from the papers: the soft similarity of the authors' code instead of S = +-1; the factor 12 / c of the later
 fine-grained code bases, which keeps the learning rate's meaning over code lengths, and which ADSH's own code does not
-have. Codes start as random signs, where the authors' start as zeros, which teach nothing, and later ones as normal
-numbers: of each photo by itself, or one code for all photos of a class. (Classes that a network from a random start
-does not tell apart soon have one code; then it has no reason to tell them apart. With a code each from the start it
-has.)
+have. Codes start as random signs (the authors' as zeros, which carry no signal; later code bases' as normal numbers),
+one for each photo or one for each class. (Classes that an untrained network does not separate soon share a code, and
+then nothing separates them. With a code for each class from the start, something does.)
 Whether FCAENet keeps the quantisation term is not stated; every public ADSH does, and ``gamma = 0`` leaves it out.
 """
 
@@ -34,11 +33,11 @@ class Config(Frozen):
     gamma: Annotated[float, Field(ge=0)] = 200.0
     """Weight of the quantisation term; 0 leaves it out."""
     scale: Literal["12/c", "none"] = "12/c"
-    """What every term is multiplied by."""
+    """Factor of every term, for c bits."""
     start: Literal["photos", "classes"] = "photos"
-    """What has a random code of its own in the first round."""
+    """Whether each photo or each class gets a random code in the first round."""
     seed: Seed = 0
-    """Of those random codes."""
+    """Seed of those random codes."""
 
 
 class Method(HashMethod):
@@ -70,7 +69,7 @@ class Method(HashMethod):
         return self.anchor_loss(torch.tanh(self.head(batch.features["anchor"]).float()), batch)
 
     def anchor_loss(self, u: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The two ADSH terms for outputs ``u``, (b, n_bits), kept as the photos' last ones for the code step."""
+        """The two ADSH terms for ``u``, (b, n_bits), the tanh of the logits, which is kept for the code step."""
         self.u[self.place[batch.rows]] = u.detach()
         scale = self.scale(len(u))
         terms = {"pairs": scale * self.target.loss(u, batch.labels).sum()}

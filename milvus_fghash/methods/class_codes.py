@@ -1,8 +1,8 @@
-"""One code for each class: how such codes are drawn, how far apart they stand, and which class gets which.
+"""One code for each class: drawing the codes, their distances, and assigning them to classes.
 
-Codes are float32 signs (n_classes, n_bits), all different; everything random follows from a seed. A network that errs
-in fewer bits than half the minimal distance of the codes is still nearest to the right class, which is why they are
-drawn far apart; and as no network is always right, `place_by_similarity` gives classes that look alike near codes.
+Codes are float32 signs (n_classes, n_bits), all different, and determined by a seed. A code with fewer wrong bits than
+half the minimal distance is still nearest to the right class, so codes are drawn far apart; and as no network is always
+right, `place_by_similarity` gives near codes to classes that look alike.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Codebook = Literal["hadamard", "balanced", "bernoulli", "far-apart"]
 
 
 def draw_codes(kind: Codebook, n_classes: int, n_bits: int, seed: int) -> Tensor:
-    """Codes by the name of how they are drawn; `hadamard` gives balanced ones where a Hadamard matrix has too few rows.
+    """Codes of a named codebook; `hadamard` falls back to `balanced` where a Hadamard matrix has too few rows.
 
     Raises:
-        DataError: when there are more classes than such codes.
+        DataError: when there are more classes than codes in the codebook.
     """
     if kind == "hadamard" and n_bits & (n_bits - 1) == 0 and n_classes <= 2 * n_bits:
         return hadamard_codes(n_classes, n_bits)
@@ -49,7 +49,7 @@ def hadamard_codes(n_classes: int, n_bits: int) -> Tensor:
     if n_bits & (n_bits - 1) or n_classes > 2 * n_bits:
         raise DataError(
             f"no Hadamard codes of {n_bits} bits for {n_classes} classes: the length must be a power of two, "
-            f"and gives 2 x {n_bits} codes. Draw the codes in another way"
+            f"and gives 2 x {n_bits} codes. Use another codebook"
         )
     rows = torch.ones(1, 1)
     while len(rows) < n_bits:
@@ -60,8 +60,8 @@ def hadamard_codes(n_classes: int, n_bits: int) -> Tensor:
 def balanced_codes(n_classes: int, n_bits: int, seed: int, tries: int = 500) -> Tensor:
     """Random codes with n_bits // 2 bits of +1, drawn one after the other (CSQ).
 
-    Each differs from all before it in more than a quarter of the bits. Where ``tries`` draws give none that does, the
-    farthest of them is taken, so the distance falls short of that when there are many classes for the bits.
+    Each differs from all before it in more than a quarter of the bits. If none of ``tries`` draws does, the farthest of
+    them is taken, so distances are smaller when there are many classes for the bits.
 
     Raises:
         DataError: when there are more classes than balanced codes.
@@ -75,7 +75,7 @@ def balanced_codes(n_classes: int, n_bits: int, seed: int, tries: int = 500) -> 
         nearest = _distances(drawn, codes).amin(dim=1) if len(codes) else torch.full((tries,), n_bits)
         far = (nearest > n_bits / 4).nonzero()
         chosen = int(far[0] if len(far) else nearest.argmax())
-        if nearest[chosen] > 0:  # else all were there already: draw again
+        if nearest[chosen] > 0:  # else all of them are taken: draw again
             codes = torch.cat([codes, drawn[chosen : chosen + 1]])
     return codes
 
@@ -83,7 +83,7 @@ def balanced_codes(n_classes: int, n_bits: int, seed: int, tries: int = 500) -> 
 def bernoulli_codes(n_classes: int, n_bits: int, seed: int) -> Tensor:
     """Distinct codes of fair random bits (OrthoHash).
 
-    Independent draws would collide at few bits: of 200 classes at 12 bits, about five pairs would share a code.
+    Independent draws would collide for short codes: of 200 classes at 12 bits, about five pairs would share a code.
 
     Raises:
         DataError: when there are more classes than codes.
@@ -93,10 +93,10 @@ def bernoulli_codes(n_classes: int, n_bits: int, seed: int) -> Tensor:
 
 
 def far_apart_codes(n_classes: int, n_bits: int, seed: int, candidates: int = 4000) -> Tensor:
-    """From random candidates, always the one farthest from the nearest code taken so far.
+    """Farthest-first selection: always the random candidate farthest from its nearest chosen code.
 
-    Up to 12 bits every code there is a candidate. 200 classes get a minimal distance of 2, 7, 10, 17 at 12, 24, 32, 48
-    bits, where random codes have about 1, 3, 6, 11.
+    Up to 12 bits every possible code is a candidate. 200 classes get a minimal distance of 2, 7, 10, 17 at 12, 24, 32,
+    48 bits, where random codes have about 1, 3, 6, 11.
 
     Raises:
         DataError: when there are more classes than codes.
@@ -114,14 +114,14 @@ def far_apart_codes(n_classes: int, n_bits: int, seed: int, candidates: int = 40
 def place_by_similarity(codes: Tensor, similarity: Tensor, seed: int, starts: int = 4) -> Tensor:
     """Assign codes so that similar classes get near codes: raise sum_ij S_ij <b_i, b_j> over all pairs of classes.
 
-    From a random order each class in turn changes its code with the class that raises the sum most, until no change of
-    two does; the best of ``starts`` such orders is kept. No more is promised: the best of all orders is out of reach.
+    From a random order, each class in turn swaps its code with the class that raises the sum most, until no swap raises
+    it; the best of ``starts`` such local optima is kept. (A global optimum is intractable.)
 
     Args:
         codes: (n_classes, n_bits) signs.
-        similarity: S, (n_classes, n_classes); what it says of a class and itself does not matter.
-        seed: of the orders.
-        starts: how many orders. One takes 0.1 s for 200 classes and 3 s for 555.
+        similarity: S, (n_classes, n_classes); its diagonal does not matter.
+        seed: seed of the random orders.
+        starts: number of orders. One takes 0.1 s for 200 classes and 3 s for 555.
 
     Returns:
         The same codes, (n_classes, n_bits), row k for class k.
@@ -137,7 +137,7 @@ def place_by_similarity(codes: Tensor, similarity: Tensor, seed: int, starts: in
 
 
 def exchange_gains(s: Doubles, g: Doubles, i: int) -> Doubles:
-    """Half of what sum_jk S_jk G_jk gains when class i changes its code with each other one; (n,), 0 for i itself.
+    """Half of the gain of sum_jk S_jk G_jk when class i swaps its code with each other class; (n,), 0 for i itself.
 
     Args:
         s: (n, n) similarities, symmetric with a diagonal of 0.
@@ -160,7 +160,7 @@ def class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
 def class_similarity(means: Tensor) -> Tensor:
     """Cosines of class means (n_classes, n_features) after each feature is standardised over the classes.
 
-    Without that, what all photos have in common makes every two classes alike.
+    Otherwise what all photos have in common would make all classes similar.
     """
     centred = means - means.mean(dim=0)
     deviation = centred.std(dim=0, correction=0)
@@ -169,7 +169,7 @@ def class_similarity(means: Tensor) -> Tensor:
 
 
 class ClassCodes(HashMethod):
-    """A method that teaches the network one given code for each class; these are the learned codes of its photos."""
+    """A method that trains the network towards one fixed code for each class, which are also its learned codes."""
 
     learned_source = "class codes"
 
@@ -193,12 +193,12 @@ class ClassCodes(HashMethod):
 
 def _check_enough(n_classes: int, n_bits: int, n_codes: int) -> None:
     if n_classes > n_codes:
-        raise DataError(f"{n_bits} bits give {n_codes} such codes, too few for {n_classes} classes. Take more bits")
+        raise DataError(f"{n_bits} bits give {n_codes} such codes, too few for {n_classes} classes. Use more bits")
 
 
 def _distinct(n: int, n_bits: int, random: torch.Generator) -> Tensor:
-    """n different random codes, or all there are; (n, n_bits)."""
-    if n_bits <= 16:  # drawing until every code has come would take long
+    """n different random codes, or all possible ones; (n, n_bits)."""
+    if n_bits <= 16:  # drawing until every code has occurred would take long
         numbers = torch.randperm(2**n_bits, generator=random)[:n]
         return (numbers[:, None] >> torch.arange(n_bits) & 1) * 2.0 - 1
     codes = torch.empty(0, n_bits)
@@ -209,7 +209,7 @@ def _distinct(n: int, n_bits: int, random: torch.Generator) -> Tensor:
 
 
 def _exchange(signs: Doubles, s: Doubles, random: np.random.Generator) -> NDArray[np.int64]:
-    """An order of the codes, found from a random one, that no change of two betters."""
+    """An order of the codes, from a random start, that no swap of two improves."""
     order = random.permutation(len(signs))
     g = signs[order] @ signs[order].T
     np.fill_diagonal(g, 0)
@@ -219,7 +219,7 @@ def _exchange(signs: Doubles, s: Doubles, random: np.random.Generator) -> NDArra
         for i in random.permutation(len(signs)).tolist():
             gains = exchange_gains(s, g, i)
             j = int(gains.argmax())
-            if gains[j] > 1e-9 * np.abs(s).max():  # else rounding could go on for ever
+            if gains[j] > 1e-9 * np.abs(s).max():  # else rounding could loop forever
                 g[[i, j]] = g[[j, i]]
                 g[:, [i, j]] = g[:, [j, i]]
                 order[[i, j]] = order[[j, i]]

@@ -1,6 +1,6 @@
-"""Photos classified twice, as they are and without their hottest pixels, as FISH has it (Chen et al., IEEE TIP 2022).
+"""Classification of photos with and without their hottest pixels, as in FISH (Chen et al., IEEE TIP 2022).
 
-How much is erased is that of a public re-run, and an option.
+How much is erased follows a public re-implementation, and is an option.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class ClassifiedConfig(Frozen):
     erasing: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the erased photo's term; 0 leaves erasing out."""
     hottest: Fraction = 0.9
-    """Pixels are erased from t times the hottest one on, t between this and 1."""
+    """Pixels of at least t times the maximum are erased, t between this and 1."""
 
 
 def chance(images: Tensor) -> Tensor:
-    """A number in [0, 1) per photo, (b, 1, 1, 1), as good as random but a function of its pixels.
+    """A pseudo-random number in [0, 1) per photo, (b, 1, 1, 1), a function of its pixels.
 
-    So what is erased of a view does not depend on when it is computed, and can be cached. Sums of integers are exact in
-    any order.
+    So the erased part of a view does not depend on when it is computed, and can be cached. Sums of integers are exact
+    in any order.
     """
     return (images * 4096).round().long().sum(dim=(1, 2, 3), keepdim=True) % 1009 / 1009
 
@@ -37,8 +37,8 @@ def chance(images: Tensor) -> Tensor:
 def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
     """Photos, (b, 3, H, W), with the pixels set to 0 where the resized channel sum reaches t times its maximum.
 
-    The maximum is that of the resized sum, so at least one pixel goes; of a constant map, all. Where the maximum is
-    negative, which maps after a ReLU never are, its magnitude counts: the hottest pixels go there too.
+    The maximum is that of the resized sum, so at least one pixel is erased; of a constant map, all. If the maximum is
+    negative, which it never is after a ReLU, its magnitude counts.
     """
     heat = F.interpolate(maps.float().sum(dim=1, keepdim=True), size=images.shape[2:], mode="bilinear")
     highest = heat.amax(dim=(2, 3), keepdim=True)
@@ -47,7 +47,7 @@ def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
 
 
 class ClassifiedMethod(HashMethod):
-    """A method that learns to classify photos, also without their hottest pixels."""
+    """A method trained to classify photos, with and without their hottest pixels."""
 
     def __init__(self, backbone: Backbone, sizes: Sizes, options: ClassifiedConfig) -> None:
         super().__init__(backbone, sizes)
@@ -56,7 +56,7 @@ class ClassifiedMethod(HashMethod):
             self.embedding_key = f"anchor+erased-{self.hottest}"
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Maps of the last stage -> (b, n_features), what the head takes."""
+        """Maps of the last stage -> (b, n_features), input of the head."""
         return self.backbone.pool(maps)
 
     def features(self, images: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class ClassifiedMethod(HashMethod):
         return features
 
     def classified(self, classes: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of the photos, (b, n_classes), and the cross entropies "classes" and "erased" of both views."""
+        """Class logits, (b, n_classes), and the cross entropies "classes" and "erased" of both views."""
         names = [name for name in ("anchor", "erased") if name in batch.features]
         # One pass: with batch norm, both must be normalised by the same statistics.
         logits = classes(torch.cat([batch.features[name] for name in names])).float().chunk(len(names))

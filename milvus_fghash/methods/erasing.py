@@ -12,16 +12,16 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor
 
 EPSILON = 1e-8
-"""The paper's is not stated."""
+"""Not stated in the paper."""
 
 BoxAt = Literal["corner", "centre"]
-"""What of a box lies on its hot pixel: the top-left corner, or the middle (of an even side, right and below of it)."""
+"""Which point of a box lies on its hot pixel: the top-left corner, or the middle (the lower right of an even one)."""
 
 
 def attention(maps: Tensor) -> Tensor:
     """Eq. 3-4: channel mean of the last feature maps, stretched to [0, 1] per photo; (b, k, h, w) -> (b, h, w).
 
-    A constant map has no hot place and gives zeros.
+    A constant map gives zeros.
     """
     return _stretch(maps.mean(dim=1))
 

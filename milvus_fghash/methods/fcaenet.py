@@ -5,9 +5,9 @@ towards u_e of the photo with its hottest region erased (SREM, `erasing.py`). Al
 only the anchor meets the learned codes, and gradients flow through all three, as eq. 10 and 14-15 are read. Encoding
 and the code step are the Baseline's (eq. 10-17).
 
-Not in the paper's text, so options here: the weights alpha and beta, which stand on gamma's scale and are divided by
-B N like the other terms (eq. 9 names a normaliser without showing it), what of a box lies on its hot pixel, whether
-photos are normalised before they are erased or after, and whether the distance is the plain squared one or that of
+Not in the paper's text, so options here: the weights alpha and beta, which have gamma's scale and are divided by B N
+like the other terms (eq. 9 names a normaliser without showing it), which point of a box lies on its hot pixel, whether
+photos are normalised before or after they are erased, and whether the distance is the plain squared one or that of
 vectors scaled to one length. Plain distances can be lowered by shrinking all outputs; scaled ones not. Boxes scale with
 the input size, their number does not.
 """
@@ -41,9 +41,9 @@ class Config(baseline.Config):
     box_size: Annotated[int, Field(gt=0)] = 32
     """s in the paper: side of a box, in pixels of a 224-pixel photo; other input sizes scale it."""
     box_at: BoxAt = "corner"
-    """What of a box lies on its hot pixel."""
+    """Which point of a box lies on its hot pixel."""
     erased_to: Literal["mean", "black"] = "mean"
-    """Colour of what is erased: eq. 5's 0 after normalising the photo, which is the mean colour, or before, black."""
+    """Colour of the erased region: eq. 5's 0 in the normalised photo is the mean colour, before normalising black."""
 
 
 def pair_distance(first: Tensor, second: Tensor, distance: Distance) -> Tensor:

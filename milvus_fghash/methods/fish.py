@@ -6,9 +6,9 @@ from the labels alone, one per class, before training (`class_codes`); the netwo
 
     CE(class logits) + CE(class logits of the photo without its hottest pixels) + MSE(bit logits, code of the class) .
 
-Its constants are those of a public re-run, and options here but for mu and the number of sweeps. Differs from it: codes
-are solved for classes, not photos; they are kept apart where two classes would share one, and the best of a few starts
-are taken; how much of a photo is erased follows from its pixels (`chance`).
+Its constants are those of a public re-implementation; all but mu and the number of sweeps are options. Differs from it:
+codes are solved for classes, not photos; they are kept distinct where two classes would share one, and the best of a
+few starts is taken; how much of a photo is erased follows from its pixels (`chance`).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from milvus_fghash.recipes.schema import Fraction, HeadChoice, Seed
 
 PULL = 1e-4
 """mu below: weight of the codes against the labels when the class vectors are solved."""
-UNSURE = 12
-"""How many bits of a class may turn to keep its code apart: 4096 choices, of which others take a handful."""
+MAX_FLIPPED_BITS = 12
+"""Bits of a class that may flip to keep its code distinct: 4096 choices, of which other classes take a few."""
 
 
 class Config(ClassifiedConfig):
     background: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """What the spatial filter leaves of places that are not hotter than their photo's mean; 1 leaves the filter out."""
+    """Factor of the places that are not hotter than their photo's mean; 1 leaves the spatial filter out."""
     others: Fraction = 0.7
-    """What the class filter leaves of every logit but the largest."""
+    """Factor of every class logit but the largest."""
     starts: Annotated[int, Field(gt=0)] = 10
     """Random starts of the class codes, of which the one with the largest least distance is kept; 1 as published."""
     seed: Seed = 0
@@ -77,15 +77,15 @@ def best_rotation(signs: Tensor, vectors: Tensor) -> Tensor:
 def distinct_signs(vectors: Tensor) -> Tensor:
     """Signs of (n_classes, c) vectors, no two rows the same.
 
-    A row whose code is taken gets the free one that turns the least: the smallest sum of |entries| over turned bits.
+    A row whose code is taken gets the free one with the smallest sum of |entries| over the flipped bits.
 
     Raises:
         DataError: when there are more classes than codes.
     """
     if len(vectors) > 2 ** vectors.shape[1]:
-        raise DataError(f"{vectors.shape[1]} bits give too few codes for {len(vectors)} classes. Take more bits")
+        raise DataError(f"{vectors.shape[1]} bits give too few codes for {len(vectors)} classes. Use more bits")
     signs = torch.where(vectors >= 0, 1.0, -1.0).to(vectors.dtype)
-    n_turning = min(UNSURE, signs.shape[1])
+    n_turning = min(MAX_FLIPPED_BITS, signs.shape[1])
     turned = (torch.arange(2**n_turning)[:, None] >> torch.arange(n_turning) & 1).to(vectors.dtype)
     taken: set[tuple[float, ...]] = set()
     for row, vector in zip(signs, vectors, strict=True):

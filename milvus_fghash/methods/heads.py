@@ -11,7 +11,7 @@ from milvus_fghash.recipes.schema import HeadChoice
 
 
 class Standardise(nn.Module):
-    """(x - mean) / deviation with buffers, so that it saves and exports like a layer; the identity until `fit`."""
+    """(x - mean) / deviation, in buffers that are saved and exported like weights; the identity until `fit`."""
 
     mean: Tensor
     scale: Tensor
@@ -22,7 +22,7 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(n_features))
 
     def fit(self, features: Tensor) -> None:
-        """Take mean and deviation of (n, n_features); features that never vary are left unscaled."""
+        """Take mean and deviation of (n, n_features); constant features are not scaled."""
         self.mean.copy_(features.mean(dim=0))
         deviation = features.std(dim=0, correction=0)
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
@@ -34,8 +34,8 @@ class Standardise(nn.Module):
 class HashHead(nn.Sequential):
     """`linear`: one linear layer, the papers' form. `mlp`: dropout, linear, batch norm, ReLU, linear.
 
-    With ``norm_logits`` each bit goes through batch norm last, so that it halves the photos; still one affine map when
-    it encodes.
+    With ``norm_logits`` each bit is batch-normalised last, so that it splits the photos in half; for encoding the head
+    remains one affine map.
     """
 
     def __init__(self, choice: HeadChoice, n_features: int, n_bits: int, *, norm_logits: bool = False) -> None:
@@ -54,7 +54,7 @@ class HashHead(nn.Sequential):
         super().__init__(layers)
 
     def fit(self, features: Tensor) -> None:
-        """Set what is measured on the training set's centre-crop features, (n, n_features), before training."""
+        """Take mean and deviation from the training set's centre-crop features, (n, n_features), before training."""
         for layer in self:
             if isinstance(layer, Standardise):
                 layer.fit(features)

@@ -84,7 +84,7 @@ class Config(ClassifiedConfig):
     temperature: Annotated[float, Field(gt=0)] | None = None
     """T; None: `default_temperature`. Towards 0 every photo gets the code of its most likely class."""
     seed: Seed = 0
-    """Of the codes, and of their placing."""
+    """Seed of the codes and of their assignment."""
 
 
 def default_temperature(n_classes: int, n_bits: int) -> float:

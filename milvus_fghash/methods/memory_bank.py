@@ -1,10 +1,10 @@
 """Pairs of a batch with all photos of its round, by the last outputs of each.
 
-A batch of a set with many classes holds hardly two photos of one class, so the pairwise methods (DPSH, DSH, HashNet,
-DaSH) compare its photos with a memory. The remembered outputs are constants: the gradient flows to the batch alone.
-Three kinds of pair are left out: with a photo that was not drawn for the round, whose outputs may be of long ago (of
-those that were, the outputs are of their last pass, which for the first pass of a round is in an earlier one); with one
-that has not been seen yet; and of a photo with itself, which is similar by nature and says nothing of its class.
+With many classes a batch hardly holds two photos of one class, so the pairwise methods (DPSH, DSH, HashNet, DaSH)
+compare its photos with a memory. The remembered outputs are constants: gradients flow only to the batch. Three kinds of
+pair are left out: with a photo that was not drawn for the round, whose outputs may be outdated (outputs of drawn photos
+are of their last pass, which in the first pass of a round is in an earlier round); with one not seen yet; and of a
+photo with itself, which carries no information about its class.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 class MemoryBank(nn.Module):
-    """The last outputs of every training photo, as buffers: a resumed training remembers what the first part saw."""
+    """The last outputs of every training photo, as buffers, so that they are kept in checkpoints."""
 
     outputs: Tensor
     """(n_train, n_bits)"""
@@ -88,7 +88,7 @@ class PairwiseMethod(HashMethod):
     def pairs(self, batch: Batch, outputs: Tensor) -> Pairs:
         """Keep a batch's outputs, (b, n_bits), and pair it with the photos of the round.
 
-        They are kept first, so that photos of one batch meet each other as they are now.
+        They are kept first, so that photos of one batch are compared by their present outputs.
         """
         self.bank.keep(batch.rows, outputs)
         return Pairs(

@@ -1,4 +1,4 @@
-"""The parts network of ExchNet and A2-Net, and its pieces for SEMICON: attention, then the last stage for each part.
+"""The parts network of ExchNet and A2-Net, also used by SEMICON: attention, then the last stage for each part.
 
     A   = attention(E)   none negative, (M, h, w)         E: maps of the third stage, (k, h, w)
     F_j = local(A_j * E),  f_j: F_j pooled                local: a copy of the last stage, shared by the M parts
@@ -7,7 +7,7 @@
 The attention sub-net is ExchNet's: residual bottlenecks with 1 x 1 convolutions between them, 1024 -> 256 -> 64
 channels under ResNet-50, then one map for each part; random start. Other backbones keep these ratios down to 16
 channels: a sixteenth of MobileNetV2's 96 would leave six. The papers' global branch is one more copy of the last stage.
-As the backbone's own would then have no use, that is the branch here; it starts from the same weights.
+As the backbone's own would then be unused, it is the branch here; it starts from the same weights.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ class Attention(nn.Sequential):
 
 
 class LocalBranch(nn.Module):
-    """What the last stage makes of the third stage's maps under each attention map; one set of weights for all."""
+    """The last stage, applied to the third stage's maps under each attention map; one set of weights for all."""
 
     def __init__(self, last_stage: nn.Module) -> None:
-        """``last_stage``: a copy of the backbone's, or what a method made of one."""
+        """``last_stage``: a copy of the backbone's, possibly changed by the method."""
         super().__init__()
         self.last_stage = last_stage
 
@@ -95,7 +95,7 @@ class LocalBranch(nn.Module):
 
 @dataclass(frozen=True)
 class Parts:
-    """What the parts network gives for b photos."""
+    """Result of the parts network for b photos."""
 
     attention: Tensor
     """A, (b, M, h, w)."""
@@ -135,13 +135,13 @@ class PartsNetwork(nn.Module):
 
 
 def reject_standardise(head: HeadChoice, method: str) -> None:
-    """Parts of an untrained attention tell nothing of the scale that features have later.
+    """Reject a standardised head: the features of an untrained attention do not have their later scale.
 
     Raises:
-        ConfigError: when the recipe wants a standardised head.
+        ConfigError: when the recipe has a standardised head.
     """
     if head.standardise:
         raise ConfigError(
-            f"head.standardise = true does not go with {method}: it would take mean and deviation of its parts before "
-            "they are learned. Set head.standardise = false"
+            f"head.standardise = true does not work with {method}: mean and deviation of its parts would be "
+            "taken before they are trained. Set head.standardise = false"
         )

@@ -1,4 +1,4 @@
-"""What the methods on unchanged features share: centring, an affine map with buffers, principal axes."""
+"""Shared by the methods on fixed features: centring, an affine map in buffers, principal axes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from milvus_fghash.errors import DataError
 
 
 class Centred(nn.Module):
-    """x -> x - mean with a buffer, so that it saves and exports like a layer.
+    """x -> x - mean, in a buffer that is saved and exported like a weight.
 
-    With ``normalise``, each x but zero is first scaled to length 1.
+    With ``normalise``, each nonzero x is first scaled to length 1.
     """
 
     mean: Tensor
@@ -27,10 +27,10 @@ class Centred(nn.Module):
         return F.normalize(features) if self.normalise else features
 
     def fit(self, features: Tensor) -> Tensor:
-        """Take the mean of the training set's (n, n_features); gives them scaled and centred, in float64.
+        """Take the mean of the training set's (n, n_features); returns them scaled and centred, in float64.
 
         Raises:
-            DataError: when all are equal, so that nothing can be learned from them.
+            DataError: when all are equal.
         """
         features = self.scaled(features.double())
         if (features == features[0]).all():

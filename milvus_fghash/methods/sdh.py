@@ -10,7 +10,7 @@ Starting from random codes, each of W, P and B (bit by bit) is set in turn to it
 Differs from the paper: P is solved once more after the last codes. Not stated there, so decided here: Phi's columns are
 centred (the authors' code has a constant column), and those of the options below that say so. A code is the sign of
 (x's row of Phi) P, for training photos as for others: that the method's published results, which are low, encode both
-sides is inferred. B itself, which was made with the labels at hand, is the learned gallery if ``keep_codes`` says so.
+sides is inferred. B itself, which was optimised with the labels, is the learned gallery with ``keep_codes``.
 The recipe's head is not used.
 """
 

@@ -1,8 +1,8 @@
-"""Recipes by name. A shipped recipe is written SETTING-METHOD, such as frozen-fcaenet, and made of two files.
+"""Recipes by name. A shipped recipe is named SETTING-METHOD, such as frozen-fcaenet, and composed of two files.
 
-`recipes/methods/METHOD.toml` says how the method is trained where it was published; `recipes/settings/SETTING.toml`
-says on what, and what differs there: for all methods, for a family of them (`[family.NAME]`), for one (`[only.NAME]`).
-What a setting says wins, at every code length. Any other recipe is one TOML file with all of it.
+`recipes/methods/METHOD.toml` is how the method was trained where it was published; `recipes/settings/SETTING.toml`
+holds the backbone and photos, and what differs with them: for all methods, for a family of them (`[family.NAME]`), for
+one (`[only.NAME]`). The setting takes precedence, at every code length. A user's recipe is a single TOML file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from milvus_fghash.recipes.schema import Recipe, merge, with_current_keys
 
 FOLDER = resources.files("milvus_fghash.recipes")
 OVERRIDES = ("family", "only")
-"""Tables of a setting that count for some methods alone."""
+"""Tables of a setting that apply to some methods only."""
 
 
 def method_names() -> list[str]:
-    """Methods that have a file, sorted."""
+    """Methods that have a recipe, sorted."""
     return _names("methods")
 
 
@@ -34,7 +34,16 @@ def setting_names() -> list[str]:
 
 
 def recipe_names() -> list[str]:
-    """Shipped recipes: every setting with every method."""
+    """Names of the shipped recipes: every setting with every method.
+
+    Returns:
+        Names of the form SETTING-METHOD, sorted by setting.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> "frozen-kinhash" in fg.recipe_names()
+        True
+    """
     return [f"{setting}-{method}" for setting in setting_names() for method in method_names()]
 
 
@@ -48,12 +57,12 @@ def recipe_parts(name: str) -> tuple[str, str] | None:
 
 
 def descriptions(kind: Literal["settings", "methods"]) -> dict[str, str]:
-    """Name -> description, as the shipped files have it."""
+    """Name -> description in the shipped file."""
     return {name: _parse(*_shipped(kind, name))["description"] for name in _names(kind)}
 
 
 def setting_text(name: str) -> str:
-    """A shipped setting's file, to be changed and given as a file of one's own."""
+    """Text of a shipped setting, to edit and use as a file."""
     return _shipped("settings", name)[0]
 
 
@@ -62,14 +71,18 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
 
     Args:
         recipe: a shipped name (see `recipe_names`), a ``.toml`` file, or a recipe that was read before.
-        changes: such as ``training.rounds=3``. A change counts at every code length, also where a ``by_bits`` table
-            says otherwise.
+        changes: KEY=VALUE each, such as ``training.rounds=3``. A change applies at every code length, also where a
+            ``by_bits`` table of the recipe differs.
+
+    Returns:
+        The changed recipe.
 
     Raises:
-        ConfigError: when there is no such recipe, it is not valid TOML, or a key or value is wrong.
+        ConfigError: when the recipe does not exist, is not valid TOML, or a key or value is wrong.
 
     Example:
-        >>> load_recipe("frozen-itq", ["training.seed=7"]).training.seed
+        >>> import milvus_fghash as fg
+        >>> fg.load_recipe("frozen-itq", ["training.seed=7"]).training.seed
         7
     """
     check_not_string(changes, "changes")
@@ -80,8 +93,8 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
         values = _parse(*_file_text(Path(name_or_path)))
         if "method" not in values or any(table in values for table in OVERRIDES):
             raise ConfigError(
-                f"{name_or_path} is a setting, for `compare` and `ablate`: a recipe has a [method] with a name, and no "
-                "[family] or [only]"
+                f"{name_or_path} is a setting, for comparisons: a recipe has a [method] with a name, and neither "
+                "[family] nor [only]"
             )
         return _read(values, changes, name_or_path)
     if parts := recipe_parts(name_or_path):
@@ -99,20 +112,24 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
 
 
 def with_weights(changes: Sequence[str], weights: str | Path | None) -> tuple[str, ...]:
-    """Changes of a recipe, and the weights of its backbone among them, unless these are None."""
-    # TOML has no surrogate pairs, which JSON in ASCII is full of.
+    """Changes of a recipe, with the weights of its backbone unless these are None."""
+    # TOML has no surrogate pairs, which ASCII JSON needs.
     more = () if weights is None else (f"backbone.weights={json.dumps(str(weights), ensure_ascii=False)}",)
     return (*check_not_string(changes, "changes"), *more)
 
 
 def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
-    """One method in one setting: a shipped setting's name, or a .toml file that holds what a setting does.
+    """The recipe of one method in one setting.
 
-    A file that is a whole recipe will do for its own method.
+    Args:
+        setting: a shipped setting's name, or a ``.toml`` file of the same form. A complete recipe also works, for its
+            own method.
+        method: a method's name.
+        changes: as in `load_recipe`.
 
     Raises:
-        ConfigError: when there is no such setting or method, a key or value is wrong, or the file is another method's
-            recipe, whose rates would not suit.
+        ConfigError: when the setting or method does not exist, a key or value is wrong, or the file is a recipe of
+            another method, whose learning rates do not suit this one.
     """
     _check_method(method)
     if Path(setting).suffix == ".toml":
@@ -121,7 +138,7 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
         place = _shipped("settings", setting)
     elif parts := recipe_parts(setting):
         raise ConfigError(
-            f"{setting} is a recipe; a setting is asked for: {parts[0]}, with the method {parts[1]}",
+            f"{setting} is a recipe; expected a setting: give {parts[0]}, with the method {parts[1]}",
             setting="methods method",
         )
     else:
@@ -131,8 +148,8 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
     base, above = _parse(*_shipped("methods", method)), _parse(*place)
     if isinstance(of := above.get("method"), Mapping) and of.get("name", method) != method:
         raise ConfigError(
-            f"{place[1]} is a recipe of {of['name']}, and its rates do not suit {method}; give a setting: one of "
-            f"{', '.join(setting_names())}, or a .toml file without [method]"
+            f"{place[1]} is a recipe of {of['name']}, whose learning rates do not suit {method}; give a setting: "
+            f"one of {', '.join(setting_names())}, or a .toml file without [method]"
         )
     for table in OVERRIDES:
         if not isinstance(above.get(table, {}), Mapping):
@@ -152,7 +169,10 @@ def compose(setting: str, method: str, changes: Iterable[str] = ()) -> Recipe:
     recipe = _read(base, changes, f"recipe {setting}-{method}")
     if (other := recipe.method.name) != method:
         _check_method(other)
-        raise ConfigError(f"method.name={other!r} does not go with {method}, whose rates would not suit; name {other}")
+        raise ConfigError(
+            f"method.name={other!r} does not fit the recipe of {method}, whose learning rates do not suit it; use a "
+            f"recipe of {other}"
+        )
     return recipe
 
 
@@ -162,25 +182,25 @@ def _check_method(name: str) -> None:
 
 
 def comments(name: str) -> str:
-    """What the files of a shipped recipe say in comments: commands, sources, what is not stated there."""
+    """Comments in the files of a shipped recipe: commands, sources, what the sources do not state."""
     parts = recipe_parts(name)
     if parts is None:
         return ""
     setting, method = parts
     place, own = _shipped("settings", setting)[0].replace("METHOD", method), _shipped("methods", method)[0]
     names = {"family": parse_toml(own)["family"], "only": method}
-    told = [
+    lines = [
         line
         for text in (place, own)
-        for table, lines in _comments_by_table(text)
+        for table, found in _comments_by_table(text)
         if table[0] not in OVERRIDES or table[1] == names[table[0]]
-        for line in lines
+        for line in found
     ]
-    return "".join(f"{line}\n" for line in told)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _comments_by_table(text: str) -> Iterator[tuple[list[str], list[str]]]:
-    """(keys of the table, comments), of what stands right before a table's header, or anywhere in it."""
+    """(keys of the table, its comments): those right before its header, and those in it."""
     table, waiting = [""], list[str]()
     for line in [*text.splitlines(), ""]:
         if line.startswith("#"):
@@ -236,11 +256,11 @@ def _read(values: Mapping[str, Any], changes: Iterable[str], where: str) -> Reci
 
 
 def _parse_change(change: str) -> dict[str, Any]:
-    """``training.rounds=3`` -> {"training": {"rounds": 3}}; a value that is no TOML is taken as text."""
+    """``training.rounds=3`` -> {"training": {"rounds": 3}}; a value that is not TOML is text."""
     key, equals, text = change.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(
-            f"a change of a recipe is KEY=VALUE such as training.rounds=3, got {change!r}", setting="changes"
+            f"a change of a recipe must be KEY=VALUE, such as training.rounds=3; got {change!r}", setting="changes"
         )
     try:
         value = parse_toml(f"value = {text}")["value"]
@@ -252,9 +272,9 @@ def _parse_change(change: str) -> dict[str, Any]:
 
 
 def _override(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """What the change says counts at every code length, so a ``by_bits`` table of ``values`` must not undo it.
+    """``values`` with a change at every code length, which no ``by_bits`` table of ``values`` may undo.
 
-    Such a table loses what the change says and repeats nothing, so it holds only what differs at its length.
+    Such a table loses the keys of the change, so that it holds only what differs at its length.
     """
     everywhere = {key: value for key, value in change.items() if key != "by_bits"}
     tables = values.get("by_bits")
@@ -267,7 +287,7 @@ def _override(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str,
 
 
 def _less(table: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """``table`` without the keys of ``said``, table by table, and without the tables that this empties."""
+    """``table`` without the keys of ``said``, table by table, and without tables that become empty."""
     left = {}
     for key, value in table.items():
         if key not in said:

@@ -1,7 +1,7 @@
-"""A recipe as frozen models. Unknown keys are rejected with the nearest known one; `recipes.loader` reads the files.
+"""The recipe, as frozen models: method, backbone, head, schedule. `recipes.loader` reads the files.
 
-A recipe says how to train: method, backbone, head, schedule. It holds no path: photos and local weights come by
-option or ``--set``. ``[by_bits.48.training]`` changes what differs at one code length.
+A shipped recipe holds no path: photos and weights are given to each training. ``[by_bits.48.training]`` holds what
+differs at one code length. Unknown keys are rejected with the nearest known one.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ FORMER_KEYS: Final = {
 
 
 class MethodChoice(Frozen):
-    """Which method, and its own options (checked against the method's `Config` when it is loaded)."""
+    """The method and its options, which are checked against the method's `Config` when it is loaded."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class DataChoice(Frozen):
-    """How the photos are read; the folder itself is given on the command line."""
+    """How the photos are read; the photos themselves are given to each training."""
 
     layout: str = "auto"
-    """A layout by name; `auto` takes what the folder looks like."""
+    """Name of a layout; `auto` detects it from the folder."""
     train_split: str = "train"
     validation: Fraction = 0.0
-    """Part of the training set, drawn by class, that is held out to measure mAP after each round."""
+    """Fraction of the training set, drawn class by class, that is held out to measure mAP after each round."""
 
 
 class BackboneChoice(Frozen):
@@ -51,23 +51,23 @@ class BackboneChoice(Frozen):
     weights: str = "imagenet"
     """`imagenet` or `imagenet-v2` (official torchvision weights), `none`, or a safetensors or state-dict file."""
     frozen: bool = False
-    """Cache the backbone's features of a few views once and train the head alone."""
+    """Compute the backbone's features of a few views once, and train only the head."""
     views: Annotated[int, Field(ge=0)] = 4
     """Augmented views cached per training photo, besides the centre crop, when frozen."""
 
 
 class HeadChoice(Frozen):
-    """What maps features to outputs. `linear` is the papers' form."""
+    """Maps features to logits. `linear` is the form in the papers."""
 
     kind: Literal["linear", "mlp"] = "linear"
     hidden: Annotated[int, Field(gt=0)] = 1024
     dropout: Fraction = 0.5
     standardise: bool = False
-    """Scale each feature by the training set's mean and deviation first; wanted with a frozen backbone."""
+    """Standardise each feature by the training set's mean and deviation first; useful with a frozen backbone."""
 
 
 class Augmentation(Frozen):
-    """Random square crop of the given area and aspect, resized to the input size, then a flip."""
+    """A random crop of the given area and aspect ratio, resized to the input size, then a random flip."""
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -83,18 +83,18 @@ class Augmentation(Frozen):
 
 
 class TrainingPlan(Frozen):
-    """The loop in rounds: draw rows, train some epochs on them, solve the codes, repeat."""
+    """The training loop: in each round draw photos, train some epochs on them, then solve the codes."""
 
     rounds: Annotated[int, Field(gt=0)] = 40
     epochs_per_round: Annotated[int, Field(gt=0)] = 20
     samples_per_round: Annotated[int, Field(ge=0)] = 2000
-    """Photos drawn for a round, without replacement; 0 means all."""
+    """Photos drawn for a round, without replacement; 0: all."""
     batch_size: Annotated[int, Field(gt=1)] = 64
     gradient_steps: Annotated[int, Field(gt=0)] = 1
-    """Batches whose gradients are averaged for one step of the optimiser."""
+    """Batches whose gradients are averaged for one optimiser step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Literal["steps", "cosine"] = "steps"
-    """How the learning rate falls: by ``drop_at``, or from pass to pass along a cosine towards 0."""
+    """How the learning rate decreases: at ``drop_at``, or from epoch to epoch along a cosine towards 0."""
     drop_at: tuple[int, ...] = (20, 30)
     """Rounds after which the learning rate is divided by 10; not used by `cosine`."""
     backbone_factor: Annotated[float, Field(gt=0)] = 1.0
@@ -112,12 +112,30 @@ class TrainingPlan(Frozen):
     @model_validator(mode="after")
     def _nesterov_is_a_momentum(self) -> Self:
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov is a kind of momentum; set training.nesterov=false beside training.momentum=0")
+            raise ValueError("nesterov needs a momentum; with training.momentum=0 set training.nesterov=false")
         return self
 
 
 class Recipe(Frozen):
-    """Everything that decides a training but the photos, the code length and the place of the weights."""
+    """How a network is trained: everything but the photos, the code length and local weights.
+
+    Attributes:
+        description: one line for people.
+        method: name of the method and its options.
+        data: layout, training split and validation fraction of the photos.
+        backbone: network below the hash head, its weights, and whether it is frozen.
+        head: kind and size of the hash head.
+        preprocessing: from a photo to the input of the network.
+        augmentation: random crops and flips in training.
+        training: rounds, batch size, learning rate, seed, precision and so on.
+        by_bits: code length -> the tables of this recipe that differ at it.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> recipe = fg.load_recipe("frozen-kinhash")
+        >>> recipe.backbone.name, recipe.training.rounds
+        ('mobilenet_v2', 25)
+    """
 
     description: str = ""
     method: MethodChoice
@@ -128,7 +146,6 @@ class Recipe(Frozen):
     augmentation: Augmentation = Augmentation()
     training: TrainingPlan = TrainingPlan()
     by_bits: dict[int, dict[str, Any]] = Field(default_factory=dict)
-    """Code length -> tables of this recipe that differ there."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,7 +159,17 @@ class Recipe(Frozen):
         return self
 
     def at(self, bits: int) -> Recipe:
-        """The recipe for one code length, with its ``by_bits`` table merged in."""
+        """The recipe for one code length.
+
+        Args:
+            bits: code length.
+
+        Returns:
+            This recipe with its ``by_bits`` table for ``bits`` merged in.
+
+        Raises:
+            ConfigError: when the merged tables do not make a valid recipe.
+        """
         values = self.model_dump(exclude={"by_bits"})
         return read_model(Recipe, merge(values, self.by_bits.get(bits, {})), f"by_bits.{bits}")
 
@@ -183,7 +210,7 @@ def merge(base: Mapping[Any, Any], change: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(place, old, new) of each value that is not the same in two documents."""
+    """(key, old, new) of each value that differs between two documents."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             inner = f"{place}.{key}" if place else str(key)

@@ -1,1 +1,1 @@
-"""How codes are learned: backbones, batches, the loop, checkpoints. Needs the extra `train`."""
+"""Training: backbones, batches, the loop, checkpoints. Needs the extra `train`."""

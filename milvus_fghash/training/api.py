@@ -1,4 +1,4 @@
-"""Training by name: a recipe, a place where photos are, a folder for the checkpoints."""
+"""`train`, the public entry: a recipe, photos, and a folder for the checkpoints."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def train(
     """Train a hashing network.
 
     Args:
-        recipe: a shipped name such as ``frozen-kinhash`` (see `recipe_names`), a ``.toml`` file, or what `load_recipe`
-            gave.
-        photos: a folder, a list (CSV, Parquet) or a data set with labels; its files must lie on this machine.
-        out: folder for the checkpoints and the log; it may not hold another training.
+        recipe: a shipped name such as ``frozen-kinhash`` (see `recipe_names`), a ``.toml`` file, or a recipe of
+            `load_recipe`.
+        photos: a folder, a list (CSV, Parquet) or a `Dataset`, with labels; the files must be on this machine.
+        out: folder for the checkpoints and curves; it must not hold another training.
         bits: length of a code, 8 to 256.
-        dataset: layout of the photos, a key of `DATASETS`. Default: the recipe's, else what they look like.
-        weights: ``imagenet``, ``imagenet-v2`` (torchvision's, downloaded once), ``none``, or a file of weights.
+        layout: layout of the photos, a key of `DATASETS`. Default: the recipe's, else detected.
+        weights: ``imagenet`` or ``imagenet-v2`` (torchvision's, downloaded once), ``none``, or a file of weights.
             Default: the recipe's.
-        changes: of the recipe, such as ``training.rounds=3``.
-        seed: of the training and of what the method draws. Default: the recipe's.
-        resume: go on from the last finished round in ``out``; without one, start.
-        device: ``cpu``, ``cuda``, ``cuda:1`` and so on. Default: ``cuda`` if there is one.
+        changes: changes of the recipe, KEY=VALUE each, such as ``training.rounds=3``.
+        seed: seed of the training and of the method's random choices. Default: the recipe's.
+        resume: continue from the last finished round in ``out``; start if there is none.
+        device: ``cpu``, ``cuda``, ``cuda:1`` and so on. Default: ``cuda`` if available.
         feature_cache: folder for the features of a frozen backbone, shared between trainings. Default: in ``out``.
-        watcher: callbacks for each step and each round.
+        watcher: callbacks for steps, rounds and messages.
 
     Returns:
-        Folder of the last checkpoint, for `export`.
+        Folder of the last checkpoint, to pass to `export`.
 
     Raises:
-        ConfigError: when the recipe cannot be read or does not fit the photos, or ``out`` is taken.
+        ConfigError: when the recipe cannot be read or does not fit the photos, or ``out`` holds a training.
         DataError: when photos cannot be used.
         NotFinite: when a loss is not finite.
         TrainingError: when a checkpoint cannot be used.
@@ -70,7 +70,7 @@ def train(
         named = loaded.data.layout if loaded.data.layout != "auto" else None
         photos = read_dataset(parse_location(photos), layout or named)
         photos.check_paths()
-    assert photos.folder  # which raises where they are not all files here
+    assert photos.folder  # raises unless all are local files
     return run(
         loaded,
         bits,

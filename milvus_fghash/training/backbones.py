@@ -1,7 +1,7 @@
-"""Networks below the hash head: torchvision's by name, cut at their strides, and a tiny one of our own.
+"""Backbones: torchvision networks by name, divided into stages, and a tiny network of this project.
 
-A backbone gives its stages at strides 4, 8, 16 and 32, pooled features of the last, and copies of the last stage for
-methods with attention branches.
+A backbone has stages at strides 4, 8, 16 and 32, pooled features of the last, and copies of the last stage for methods
+with attention branches.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from milvus_fghash.training.weights import IMAGENET, Normalisation, Weights, loa
 
 @dataclass(frozen=True)
 class BackboneCard:
-    """How one network is cut.
+    """How a network is divided into stages.
 
     Attributes:
         widths: channels of the maps of each stage.
-        layers: names of the modules that make up the backbone, in order.
-        cuts: how many of the layers the first, the first two, the first three stages hold.
-        neck: name of a module applied after pooling, or "".
+        layers: returns the modules that make up the backbone, in order.
+        cuts: number of layers in the first stage, in the first two, and in the first three.
+        neck: returns the module applied after pooling.
     """
 
     widths: tuple[int, int, int, int]
@@ -52,7 +52,7 @@ BACKBONES: dict[str, BackboneCard] = {
     "mobilenet_v3_small": BackboneCard((16, 24, 48, 576), _features, (2, 4, 9)),
     "mobilenet_v3_large": BackboneCard((24, 40, 112, 960), _features, (4, 7, 13)),
     "efficientnet_b0": BackboneCard((24, 40, 112, 1280), _features, (3, 4, 6)),
-    # Its last layer norm stands before the classifier, after pooling.
+    # Its last layer norm comes after pooling, before the classifier.
     "convnext_tiny": BackboneCard(
         (96, 192, 384, 768), _features, (2, 4, 6), lambda network: network.get_submodule("classifier.0")
     ),
@@ -62,7 +62,7 @@ BACKBONES: dict[str, BackboneCard] = {
 
 
 class StagedBackbone(Backbone):
-    """A network cut into four stages, with what is needed to feed it."""
+    """A network in four stages, with the normalisation of its input and the licence of its weights."""
 
     def __init__(self, name: str, network: nn.Module, normalisation: Normalisation, licence: str) -> None:
         super().__init__()
@@ -89,12 +89,12 @@ class StagedBackbone(Backbone):
         return self.stage_maps(images)[-1]
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Average over the places of the last stage's maps, (b, n_features)."""
+        """Spatial average of the last stage's maps, (b, n_features)."""
         pooled: Tensor = self.neck(maps.mean(dim=(2, 3), keepdim=True))
         return pooled.flatten(1)
 
     def copy_last_stage(self, *, stride: int = 2) -> nn.Module:
-        """A copy of the last stage with weights of its own; with ``stride=1`` it keeps the size of its input."""
+        """A copy of the last stage with its own weights; with ``stride=1`` it keeps the size of its input."""
         if stride not in (1, 2):
             raise ValueError(f"the last stage has stride 1 or 2, got {stride}")
         stage = copy.deepcopy(self.stages[3])
@@ -110,13 +110,13 @@ def build_backbone(name: str, weights: str = "imagenet") -> StagedBackbone:
     """A backbone by name, with `imagenet` or `imagenet-v2` (official torchvision weights), a file's, or no weights.
 
     Raises:
-        ConfigError: when there is no such backbone, or its weights cannot be had or do not fit.
+        ConfigError: when there is no such backbone, or its weights are not available or do not fit.
     """
     if name not in BACKBONES:
         raise ConfigError(f"no backbone named {name!r}. {nearest(name, BACKBONES)}")
     network = _Tiny() if name == "tiny" else _torchvision(name)
     if weights == "none":
-        return StagedBackbone(name, network, IMAGENET, "none: trained from a random start")
+        return StagedBackbone(name, network, IMAGENET, "none: trained from scratch")
     loaded = load_weights(name, weights)
     _fill(network, loaded, name)
     return StagedBackbone(name, network, loaded.normalisation, loaded.licence)
@@ -130,7 +130,7 @@ def _torchvision(name: str) -> nn.Module:
 
 
 def _fill(network: nn.Module, weights: Weights, name: str) -> None:
-    """Load tensors of the whole network; those of its own classifier may be absent or of another shape."""
+    """Load the weights of a network; those of its classifier may be missing or have another shape."""
     expected = network.state_dict()
     ignored = tuple(key for key in expected if key.startswith(("fc.", "classifier.")))
     if name == "convnext_tiny":
@@ -148,7 +148,7 @@ def _fill(network: nn.Module, weights: Weights, name: str) -> None:
 
 
 def _unstrided(conv: nn.Conv2d) -> nn.Module:
-    """The same convolution with stride 1 whose output is as large as its input."""
+    """The same convolution with stride 1 and an output as large as its input."""
     side = conv.kernel_size[0]
     twin = nn.Conv2d(conv.in_channels, conv.out_channels, side, groups=conv.groups, bias=conv.bias is not None)
     twin.load_state_dict(conv.state_dict())
@@ -157,7 +157,7 @@ def _unstrided(conv: nn.Conv2d) -> nn.Module:
 
 
 class _Tiny(nn.Module):
-    """Nine convolutions, 0.4 M weights: learns from scratch on a laptop's processor in a minute."""
+    """Nine convolutions, 0.4 M weights: trained from scratch on a laptop's processor in a minute."""
 
     def __init__(self) -> None:
         super().__init__()

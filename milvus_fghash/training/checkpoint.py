@@ -1,7 +1,7 @@
 """A training on disk: `checkpoints/round-0007/` with model.safetensors, optimizer.safetensors and checkpoint.json.
 
-A checkpoint explains itself: recipe, code length, classes, ids of the training photos, history. It appears whole or
-not at all, and the one before it goes only when the new one stands.
+A checkpoint is self-contained: recipe, code length, classes, ids of the training photos, history. It is written
+atomically, and the previous one is removed only afterwards.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FORMER_NAMES: Final = {"backbone.": "trunk.", "head.code_utility": "head.worth"}
 
 
 class RoundRecord(Frozen):
-    """What one round gave."""
+    """Result of one round."""
 
     round: int
     learning_rate: float
@@ -55,7 +55,7 @@ class CheckpointRecord(Frozen):
 
     format: int
     lineage: str
-    """Random name of this training; codes of different trainings cannot be compared."""
+    """Random id of this training; codes of different trainings are not comparable."""
     bits: int
     recipe: Recipe
     rounds_done: int
@@ -81,7 +81,7 @@ class Checkpoint:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The training in plain values, for a bundle."""
+        """The training as plain values, for a bundle."""
         last = self.state.history[-1] if self.state.history else None
         return {
             "recipe": self.state.recipe.model_dump(mode="json", exclude={"by_bits"}),
@@ -107,7 +107,7 @@ def build_method(choice: MethodChoice, head: HeadChoice, backbone: Backbone, siz
 
 
 def save_checkpoint(folder: Path, state: CheckpointRecord, method: nn.Module, momenta: dict[str, Tensor]) -> Path:
-    """Write the checkpoint of a round below ``folder``; remove those before it, and what a kill left half written."""
+    """Write the checkpoint of a round below ``folder``; remove older and incomplete ones."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"round-{state.rounds_done:04d}"
     with atomic_path(path) as temporary:
@@ -133,7 +133,7 @@ def read_state(path: Path) -> CheckpointRecord:
     """checkpoint.json of a checkpoint.
 
     Raises:
-        TrainingError: when it is no checkpoint of this format.
+        TrainingError: when it is not a checkpoint of this format.
     """
     reject_pointer(path / "checkpoint.json", TrainingError)
     try:
@@ -150,12 +150,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """The newest checkpoint of a training's folder (or a checkpoint's own folder), ready to encode.
 
     Raises:
-        TrainingError: when there is none, or its parts do not fit each other.
+        TrainingError: when there is none, or its files do not belong together.
     """
     found = find_checkpoint(path)
     if found is None:
-        found_instead = "it is a bundle already; " if is_bundle(path) else ""
-        raise TrainingError(f"no checkpoint in {path}; {found_instead}expected a folder that train made")
+        found_instead = "it is already a bundle; " if is_bundle(path) else ""
+        raise TrainingError(f"no checkpoint in {path}; {found_instead}expected a folder that train wrote")
     state = read_state(found)
     backbone = build_backbone(state.recipe.backbone.name, "none")
     backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
@@ -169,7 +169,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def restore(method: nn.Module, path: Path) -> dict[str, Tensor]:
-    """Load a checkpoint's weights into ``method``; gives the optimiser's momenta by parameter name."""
+    """Load a checkpoint's weights into ``method``; returns the optimiser's momenta by parameter name."""
     for file in ("model.safetensors", "optimizer.safetensors"):
         reject_pointer(path / file, TrainingError)
     try:
@@ -181,7 +181,7 @@ def restore(method: nn.Module, path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    check_regular(file)  # of a pipe, it would wait for ever
+    check_regular(file)  # reading a pipe would block forever
     tensors: dict[str, Tensor] = load_file(file)
     return {_renamed(name, {former: now for now, former in FORMER_NAMES.items()}): tensors[name] for name in tensors}
 
@@ -207,7 +207,7 @@ def _plain(tensors: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def versions() -> dict[str, str]:
-    """Of this project, torch and torchvision."""
+    """Versions of this project, torch and torchvision."""
     import torchvision
 
     from milvus_fghash._version import __version__

@@ -1,7 +1,7 @@
-"""What is random: the seed of it all, and which photos a step sees.
+"""Randomness: the seed, the photos of a round, and the batches of an epoch.
 
-Every draw depends on the seed and its place (round, epoch) alone, so a resumed training draws the same photos without
-any stored state.
+Every draw depends only on the seed, the round and the epoch, so a resumed training draws the same photos without any
+stored state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from milvus_fghash.recipes.schema import Recipe, TrainingPlan
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """A recipe with one seed for all that is random: the training, and what the method draws by itself."""
+    """A recipe with one seed for all that is random: the training, and the method's own draws."""
     method = recipe.method
     if "seed" in load(method.name).Config.model_fields:
         method = method.model_copy(update={"options": {**method.options, "seed": seed}})
@@ -28,14 +28,14 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
 
 @dataclass(frozen=True)
 class Step:
-    """One batch to be loaded: rows of the training set and a seed for the views of each."""
+    """One batch to load: rows of the training set, and a seed for the views of each."""
 
     rows: Tensor
     """(b,) int64."""
     positives: Tensor | None
-    """(b,) int64, another photo of each one's class."""
+    """(b,) int64, for each row another photo of its class."""
     seeds: Tensor
-    """(b,) int64; decides the random crop of the photo, and with 1 added that of its positive."""
+    """(b,) int64, determine the random crops of the photos; plus 1, those of their positives."""
 
     def views(self) -> list[tuple[int, int]]:
         """(row, seed) of each photo, then of each positive."""
@@ -46,7 +46,7 @@ class Step:
 
 
 def round_rows(n: int, plan: TrainingPlan, number: int) -> Tensor:
-    """The photos of one round: all of them, or a sample without replacement."""
+    """The photos of one round: all, or a sample without replacement."""
     order = torch.randperm(n, generator=generator(plan.seed, number))
     return order[: plan.samples_per_round or n]
 
@@ -61,21 +61,21 @@ def epoch_steps(
         labels: (n,) class numbers of the training set.
         plan: batch size and seed.
         number: the round.
-        epoch: the pass within the round.
-        positives: whether another photo of the class is drawn for each.
+        epoch: the epoch within the round.
+        positives: whether to draw another photo of its class for each.
     """
     random = generator(plan.seed, number, epoch)
     rows = rows[torch.randperm(len(rows), generator=random)]
     seeds = torch.randint(2**62, (len(rows),), generator=random)
     others = draw_positives(rows, labels, random) if positives else None
     batches = list(torch.split(torch.arange(len(rows)), plan.batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm cannot take a single photo
+    if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm fails for a single photo
         batches[-2:] = [torch.cat(batches[-2:])]
     return [Step(rows[i], None if others is None else others[i], seeds[i]) for i in batches]
 
 
 def draw_positives(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
-    """For each of ``rows`` another of them of its class; if it has none there, another of the whole training set.
+    """For each of ``rows`` another of its class among them; if there is none, one of the whole training set.
 
     The only photo of a class is its own positive.
     """
@@ -88,13 +88,13 @@ def draw_positives(rows: Tensor, labels: Tensor, random: torch.Generator) -> Ten
 
 
 def _another(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
-    """A member of each one's group, uniformly among the others; itself in a group of one."""
+    """For each row another member of its group, uniformly drawn; itself in a group of one."""
     order = labels.argsort(stable=True)
     size = torch.bincount(labels)
     start = size.cumsum(0) - size
     size, start = size[labels[order]], start[labels[order]]
     place = torch.arange(len(rows)) - start
-    # A step of 1 .. size - 1 around the circle of the group never ends where it began.
+    # A step of 1 to size - 1 around the group, as a circle, never ends at its start.
     step = 1 + (torch.rand(len(rows), generator=random, dtype=torch.float64) * (size - 1)).long()
     drawn = torch.empty_like(rows)
     drawn[order] = rows[order[start + (place + step) % size]]
@@ -102,8 +102,8 @@ def _another(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
 
 
 def learning_rate(plan: TrainingPlan, number: int, epoch: int) -> float:
-    """The plan's rate in one pass of one round: divided by 10 for each of ``drop_at`` that lies behind, or on a cosine
-    from the full rate in the first pass towards 0 after the last."""
+    """The learning rate of one epoch of one round: divided by 10 for each of ``drop_at`` that has passed, or on a
+    cosine from the full rate in the first epoch towards 0 after the last."""
     if plan.schedule == "steps":
         return float(plan.learning_rate * 0.1 ** sum(number >= drop for drop in plan.drop_at))
     done = (number * plan.epochs_per_round + epoch) / (plan.rounds * plan.epochs_per_round)

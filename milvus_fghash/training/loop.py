@@ -22,7 +22,7 @@ TERMS_EVERY = 50
 
 @dataclass
 class TrainingProgress:
-    """Where a training stands; the loop tells it after every batch."""
+    """Progress of a training, reported after every batch."""
 
     round: int
     rounds: int
@@ -35,7 +35,7 @@ class TrainingProgress:
 
 @dataclass
 class Optimisation:
-    """What a round changes beside the method itself."""
+    """State of the optimisation besides the method."""
 
     optimiser: torch.optim.SGD
     scaler: torch.amp.GradScaler
@@ -43,7 +43,7 @@ class Optimisation:
 
     @staticmethod
     def of(method: HashMethod, plan: TrainingPlan, frozen: bool, device: torch.device) -> Optimisation:
-        """SGD over all weights, or over those outside a frozen backbone."""
+        """SGD over all weights, or all but those of a frozen backbone."""
         of_backbone = set(method.backbone.parameters())
         groups = [{"params": [weight for weight in method.parameters() if weight not in of_backbone], "factor": 1.0}]
         if not frozen:
@@ -54,8 +54,8 @@ class Optimisation:
             momentum=plan.momentum,
             weight_decay=plan.weight_decay,
             nesterov=plan.nesterov,
-            # One pass over the weights: with a frozen backbone, two thirds of the time of a step on the CPU. It takes
-            # gradients for laid out as their weights, which those of channels-last convolutions are not.
+            # One pass over the weights, which with a frozen backbone saves two thirds of a step on the CPU. It requires
+            # gradients with the memory layout of their weights, which channels-last convolutions do not give.
             fused=frozen,
         )
         return Optimisation(optimiser, torch.amp.GradScaler(device.type, enabled=plan.precision == "float16"), frozen)
@@ -71,7 +71,7 @@ class Optimisation:
         }
 
     def restore(self, method: HashMethod, momenta: dict[str, Tensor]) -> None:
-        """Put back what `momenta` gave."""
+        """The inverse of `momenta`."""
         parameters = dict(method.named_parameters())
         for name, buffer in momenta.items():
             self.optimiser.state[parameters[name]]["momentum_buffer"] = buffer.to(parameters[name].device)
@@ -86,21 +86,21 @@ def train_round(
     optimisation: Optimisation,
     report: Callable[[TrainingProgress], object],
 ) -> TrainingProgress:
-    """Run one round: draw photos, pass over them, solve what is not learned by gradient.
+    """Run one round: draw photos, train on them, solve what is not learned by gradient.
 
     Args:
-        method: in place.
+        method: trained in place.
         source: features of the photos of each step.
         labels: (n,) class numbers of the training set, on the method's device.
         plan: the schedule.
-        number: which round, from 0.
-        optimisation: optimiser and loss scale, in place.
+        number: the round, from 0.
+        optimisation: optimiser and loss scale, changed in place.
         report: called after each batch.
 
     Raises:
         NotFinite: when a loss is not finite.
     """
-    # Everything random (dropout too) follows from the seed and the round, so a resumed training goes on bit for bit.
+    # All randomness (dropout too) follows from the seed and the round, so a resumed training is the same bit for bit.
     torch.manual_seed(derive_seed(plan.seed, number))
     rows = round_rows(len(labels), plan, number)
     method.train()
@@ -122,7 +122,7 @@ def train_round(
         for place, batch in enumerate(source.batches(steps, labels)):
             terms = method.loss(batch)
             averaged = min(plan.gradient_steps, len(steps) - place // plan.gradient_steps * plan.gradient_steps)
-            total = torch.stack(list(terms.values())).sum() / averaged  # the last group of an epoch may be smaller
+            total = torch.stack(list(terms.values())).sum() / averaged  # the last group of an epoch can be smaller
             optimisation.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
             if (place + 1) % plan.gradient_steps == 0 or place + 1 == len(steps):
                 optimisation.scaler.step(optimisation.optimiser)

@@ -1,4 +1,4 @@
-"""Weights of a backbone: official ones from torchvision, or a local safetensors or state-dict file."""
+"""Weights of a backbone: torchvision's, or a local safetensors or state-dict file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, where they come from, how their network wants its input, and under which licence they are."""
+    """Tensors by name, their source, the normalisation of the network's input, and their licence."""
 
     tensors: dict[str, Tensor]
     source: str
@@ -46,10 +46,10 @@ class Weights:
 
 
 def load_weights(backbone: str, weights: str) -> Weights:
-    """`imagenet`, `imagenet-v2`, or the path of a file.
+    """Load `imagenet`, `imagenet-v2`, or the file at a path.
 
-    A file's normalisation and licence are read from its safetensors metadata (`mean`, `std` as "r,g,b"; `licence` or
-    `source`); a file without them is taken to want ImageNet's normalisation.
+    Normalisation and licence of a file are read from its safetensors metadata (`mean`, `std` as "r,g,b"; `licence` or
+    `source`); without them ImageNet's normalisation is assumed.
 
     Raises:
         ConfigError: when the weights cannot be downloaded or read.
@@ -66,7 +66,7 @@ def load_weights(backbone: str, weights: str) -> Weights:
 
 
 def by_content(recipe: Recipe) -> Recipe:
-    """A recipe as checkpoints, bundles and records tell it: a weights file by its content, without its path.
+    """A recipe as checkpoints, bundles and records store it: a weights file by its digest instead of its path.
 
     Raises:
         ConfigError: when the file cannot be read.
@@ -84,14 +84,14 @@ def by_content(recipe: Recipe) -> Recipe:
 
 
 def decisive(recipe: Recipe) -> Recipe:
-    """A recipe with one value for what changes no figure: its description, and how many processes decode."""
+    """A recipe without what changes no result: its description, and the number of decoding processes."""
     training = recipe.training.model_copy(update={"workers": 0})
     return recipe.model_copy(update={"description": "", "training": training})
 
 
 @cache
 def _digest(weights: str, size: int, mtime_ns: int) -> str:
-    """Size and time are there to tell apart what was in the file when."""
+    """Size and time are part of the cache's key, so that a changed file is read again."""
     with open_regular(Path(weights)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -122,7 +122,7 @@ def _safetensors(path: Path) -> Weights:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path} is no readable safetensors file: {error}") from None
+        raise ConfigError(f"{path} is not a readable safetensors file: {error}") from None
     normalisation = IMAGENET
     if "mean" in metadata and "std" in metadata:
         normalisation = Normalisation(_triple(path, metadata["mean"]), _triple(path, metadata["std"]))
@@ -132,18 +132,18 @@ def _safetensors(path: Path) -> Weights:
 
 def _state_dict(path: Path) -> Weights:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of odd pickles, which the error below explains better
+        with warnings.catch_warnings(action="ignore"):  # about odd pickles, which the error below explains better
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"{path} is no state dict of plain tensors ({reason}). Files that need unpickling of code are never "
-            "loaded; save the state_dict alone, or use safetensors"
+            f"{path} is not a state dict of plain tensors ({reason}). Files with pickled code are never "
+            "loaded; save only the state_dict, or use safetensors"
         ) from None
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ConfigError(f"{path} holds no state dict (names and tensors)")
+        raise ConfigError(f"{path} does not hold a state dict (names and tensors)")
     tensors = {str(key).removeprefix("module."): value for key, value in loaded.items()}
     return Weights(tensors, str(path), IMAGENET, "unknown")
 

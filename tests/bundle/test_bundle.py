@@ -114,7 +114,7 @@ def test_a_newer_version_asks_for_an_upgrade(bundle: Path) -> None:
         ({"mean": [0.5, 0.5]}, "mean"),
         ({"std": [0.2, 0.0, 0.2]}, "std"),
         ({"outputs": ["codes", "logits"]}, "outputs must begin with logits, codes"),
-        ({"outputs": ["logits", "codes", "codes"]}, "name none twice"),
+        ({"outputs": ["logits", "codes", "codes"]}, "have no name twice"),
         ({"graph_sha256": "../encoder.onnx"}, "graph_sha256"),
         ({"graph": "../../etc/passwd"}, "unknown key 'graph'"),
         (
@@ -135,17 +135,17 @@ def test_a_manifest_that_is_not_allowed_is_rejected(bundle: Path, changes: dict[
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "no valid JSON"),
-        (b"{", "no valid JSON"),
-        (b"\xff\xfe\x00", "no valid JSON"),
-        (b"[" * 100_000, "no valid JSON"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
         (b"[]", "one JSON object"),
         (b"{}", "format_version"),
-        (b'{"flip_rate": NaN}', "NaN is no JSON number"),
-        (b'{"flip_rate": 1e999}', "1e999 is no JSON number"),
+        (b'{"flip_rate": NaN}', "NaN is not a JSON number"),
+        (b'{"flip_rate": 1e999}', "1e999 is not a JSON number"),
         (b'{"training": ' + b"[" * 900 + b"]" * 900 + b"}", "nested too deeply"),
         (b'{"training": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}", "nested too deeply"),
-        (b'{"bits": 12, "bits": 24}', "a key stands twice"),
+        (b'{"bits": 12, "bits": 24}', "a key occurs twice"),
     ],
 )
 def test_a_manifest_that_is_no_json_is_rejected(bundle: Path, text: bytes, message: str) -> None:
@@ -211,7 +211,7 @@ def test_a_graph_with_operators_of_others_is_rejected(bundle: Path) -> None:
 
 
 def test_a_bundle_of_other_files_is_rejected_when_written(golden: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no readable ONNX file"):
+    with pytest.raises(BundleError, match="not a readable ONNX file"):
         write_bundle(tmp_path / "b", b"not onnx", description(golden))
     assert list(tmp_path.iterdir()) == []
 
@@ -274,7 +274,7 @@ def test_a_bundle_is_overwritten_only_when_allowed(golden: Bundle, bundle: Path)
 
 def test_a_training_is_told_to_be_exported(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(BundleError, match=r"run is a training; export makes a bundle of it"):
+    with pytest.raises(BundleError, match=r"run is a training, not a bundle; export it first"):
         read_bundle(tmp_path / "run")
 
 

@@ -67,13 +67,13 @@ def twice() -> bytes:
         (lambda: npy([1, 2]), "not a zip file"),
         (
             lambda: with_ids(header("{'descr': '<U1', 'fortran_order': False, 'shape': (1500000000000,)}")),
-            "claims 6,000,000,000,000 bytes, and 0 follow it",
+            "claims 6,000,000,000,000 bytes, but 0 follow it",
         ),
         (
             lambda: with_ids(header("{'descr': '<U0', 'fortran_order': False, 'shape': (1500000000000,)}")),
             "claims 0 bytes",
         ),
-        (lambda: in_headers(22, 24, struct.pack("<I", 1 << 31)), "its arrays have more than 1,073,741,824 bytes"),
+        (lambda: in_headers(22, 24, struct.pack("<I", 1 << 31)), "its arrays have more than the 1,073,741,824 bytes"),
         (lambda: with_ids(header("-" * 9000 + "1")), "ids.npy"),
         (lambda: with_ids(header("(" * 9000)), "ids.npy"),
         (lambda: with_ids(npy(["\ud800", "y"])), "surrogates not allowed"),

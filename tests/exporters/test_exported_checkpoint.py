@@ -142,5 +142,5 @@ def test_a_taken_name_or_no_checkpoint_is_rejected_before_any_work(tmp_path: Pat
 
 
 def test_a_bundle_is_not_exported_again(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"no checkpoint in .*; it is a bundle already"):
+    with pytest.raises(TrainingError, match=r"no checkpoint in .*; it is already a bundle"):
         export(GOLDEN, tmp_path / "b")

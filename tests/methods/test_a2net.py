@@ -156,7 +156,7 @@ def test_bits_can_have_a_map_each() -> None:
 
 @pytest.mark.parametrize("head", [HeadChoice(kind="mlp"), HeadChoice(standardise=True)])
 def test_other_heads_are_rejected(head: HeadChoice) -> None:
-    with pytest.raises(ConfigError, match=r"does not go with A2-Net"):
+    with pytest.raises(ConfigError, match=r"does not work with A2-Net"):
         made(a2net, head=head)
 
 

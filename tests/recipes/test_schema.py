@@ -53,7 +53,7 @@ def test_what_does_not_fit_names_the_place_and_the_nearest_key(change: str, said
 
 @pytest.mark.parametrize("change", ["training.rounds", "=3", "training..rounds=3", ".rounds=3", ""])
 def test_a_change_that_is_none(change: str) -> None:
-    with pytest.raises(ConfigError, match="a change of a recipe is KEY=VALUE"):
+    with pytest.raises(ConfigError, match="a change of a recipe must be KEY=VALUE"):
         load_recipe("frozen-lsh", [change])
 
 
@@ -254,7 +254,7 @@ def test_a_setting_or_method_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_recipe_where_a_setting_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"cub-a2net-pp is a recipe; .* asked for: cub, with the method a2net-pp"):
+    with pytest.raises(ConfigError, match=r"cub-a2net-pp is a recipe; expected a setting: give cub, with the method a2net-pp"):
         compose("cub-a2net-pp", "lsh")
 
 
@@ -264,13 +264,13 @@ def test_a_whole_recipe_is_a_setting_for_its_own_method_alone(tmp_path: Path) ->
     place = written(tmp_path, text)
     recipe = compose(place, "fcaenet")
     assert (recipe.method.options["alpha"], recipe.training.learning_rate) == (3, 0.5)
-    with pytest.raises(ConfigError, match=r"mine.toml is a recipe of fcaenet, and its rates do not suit dpsh"):
+    with pytest.raises(ConfigError, match=r"mine.toml is a recipe of fcaenet, whose learning rates do not suit dpsh"):
         compose(place, "dpsh")
 
 
 @pytest.mark.parametrize("text", ["[training]\nrounds = 3", "[method]\nname='lsh'\n[only.lsh.training]\nrounds = 3"])
 def test_a_setting_where_a_recipe_is_asked_for(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"mine.toml is a setting, for `compare` and `ablate`"):
+    with pytest.raises(ConfigError, match=r"mine.toml is a setting, for comparisons"):
         load_recipe(written(tmp_path, text))
 
 
