@@ -254,7 +254,9 @@ def test_a_setting_or_method_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_recipe_where_a_setting_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"cub-a2net-pp is a recipe; expected a setting: give cub, with the method a2net-pp"):
+    with pytest.raises(
+        ConfigError, match=r"cub-a2net-pp is a recipe; expected a setting: give cub, with the method a2net-pp"
+    ):
         compose("cub-a2net-pp", "lsh")
 
 
