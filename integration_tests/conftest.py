@@ -18,6 +18,13 @@ from pymilvus import MilvusClient
 
 from integration_tests.milvus_server import milvus_server
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
+from tests.helpers.milvus_polls import frequent_polls
+
+
+@pytest.fixture(scope="session", autouse=True)
+def milvus_polls() -> Iterator[None]:
+    with frequent_polls():
+        yield
 
 
 @pytest.fixture(scope="session")

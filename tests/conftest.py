@@ -25,12 +25,19 @@ from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
 from tests.helpers.commands import Run, release_databases
 from tests.helpers.decoders import FAILING, Processes, greys, watch
+from tests.helpers.milvus_polls import frequent_polls
 from tests.helpers.small_bundle import write_small_bundle
 from tests.helpers.small_catalog import Catalog, draw_photos
 
 if TYPE_CHECKING:
     from tests.helpers.http_server import Site
     from tests.helpers.s3_server import Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def milvus_polls() -> Iterator[None]:
+    with frequent_polls():
+        yield
 
 
 @pytest.fixture
