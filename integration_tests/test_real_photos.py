@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from milvus_fghash.cli import main
 from milvus_fghash.datasets.layouts import cub
+from tests.helpers.commands import release_databases
 
-PROGRAM = str(Path(sys.executable).with_name("milvus-fghash"))
 CLASSES, TRAIN, TEST = 8, 10, 6
 
 pytestmark = pytest.mark.photos
@@ -43,8 +43,8 @@ def slice_of_birds(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def run(*words: str) -> Any:
-    done = subprocess.run([PROGRAM, *words, "--json"], capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(main, [*words, "--json"])
+    assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
 
 
@@ -66,5 +66,6 @@ def test_learned_codes_find_birds_better_than_random_planes(
         assert stored["rows_in_collection"] == CLASSES * TRAIN
         record = run("evaluate", str(tmp_path / f"{method}-bundle"), "--data", str(slice_of_birds), *database)
         quality[method] = record["encoded"]["map_exact"]
+    release_databases(tmp_path)
     assert quality["lsh"] > 0.2  # chance is 1/8: pretrained features alone tell some birds apart
     assert min(quality["baseline"], quality["fcaenet"]) > 1.3 * quality["lsh"]

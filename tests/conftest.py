@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import settings
 from pymilvus import MilvusClient
 
 from milvus_fghash.cli import main
@@ -32,6 +33,10 @@ from tests.helpers.small_catalog import Catalog, draw_photos
 if TYPE_CHECKING:
     from tests.helpers.http_server import Site
     from tests.helpers.s3_server import Store
+
+
+settings.register_profile("tests", deadline=None)  # a busy machine takes longer than 200 ms for an example
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,27 +1,34 @@
 """Every method learns, and the test that says so can fail: with the loss's sign flipped or the labels shuffled it does.
 
-Photos that training never saw ask; the gallery is encoded by the network. Methods that learn from labels are judged by
-mAP; those that learn from features alone by how many of the nearest neighbours among the features they keep.
+Queries are photos that training never saw; the gallery is encoded by the network. Methods that learn from labels are
+judged by mAP; those that learn from features alone by how many of the nearest neighbours among the features they keep.
+
+Labels are learned from discs of four colours on mixed backgrounds. Features of a random network follow the
+backgrounds; a few dozen steps teach it the discs. The same tests on drawn birds take minutes and are marked `slow`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 import milvus_fghash.methods as table
 from milvus_fghash.core.codes import hamming, pack
 from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.read import read
 from milvus_fghash.datasets.synthetic.drawings import draw_birds
 from milvus_fghash.errors import NotFinite
 from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.methods.base import Batch, HashMethod
 from milvus_fghash.recipes.loader import load_recipe
+from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.photos import Loader, Photos
 from milvus_fghash.training.run import train
@@ -30,7 +37,33 @@ from milvus_fghash.training.sources import centre_crop_features
 pytestmark = pytest.mark.full
 
 BITS, CLASSES, NEIGHBOURS = 16, 4, 10
-FLOORS = {
+LEARNED_FROM_DISCS = {
+    "sdh": 0.40,
+    "dpsh": 0.45,
+    "dsh": 0.45,
+    "hashnet": 0.42,
+    "fph": 0.45,
+    "dash": 0.45,
+    "adsh": 0.50,
+    "exchnet": 0.48,
+    "baseline": 0.45,
+    "fcaenet": 0.45,
+    "a2net": 0.45,
+    "a2net-pp": 0.45,
+    "semicon": 0.45,
+    "agmh": 0.60,
+    "csq": 0.76,
+    "dpn": 0.45,
+    "orthohash": 0.76,
+    "fish": 0.42,
+    "kinhash": 0.38,
+}
+"""mAP of the encoded gallery, nearer to the broken versions than to the training: other seeds reach less, some by 0.4.
+
+By chance it is 0.25; codes of random planes give 0.36, shuffled labels at most 0.41. A loss that is turned round gives
+0.37 at most, but for those that then learn another code for each class: agmh 0.48, orthohash 0.62, csq 0.64.
+"""
+LEARNED_FROM_BIRDS = {
     "sdh": 0.40,
     "dpsh": 0.45,
     "dsh": 0.40,
@@ -52,6 +85,11 @@ FLOORS = {
     "kinhash": 0.50,
 }
 """mAP of the encoded gallery. By chance it is 0.25; codes of random planes give 0.28."""
+CHANGES = {
+    **dict.fromkeys(("fcaenet", "csq", "orthohash"), ("training.rounds=10",)),
+    **dict.fromkeys(("fish", "kinhash"), ("training.learning_rate=0.01",)),
+}
+"""Trainings on discs that differ from the others."""
 RECALL = {"lsh": 0.28, "sh": 0.37, "itq": 0.37}
 """Share of the ten nearest training photos by feature that are among the ten nearest by code; 0.1 by chance.
 
@@ -72,57 +110,104 @@ class FirstBitAlone(nn.Module):
         return outputs[:, :1].expand_as(outputs)
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """Photos to learn from, how they are trained on, and the mAP that a method must reach."""
+
+    photos: Dataset
+    size: int
+    floors: Mapping[str, float]
+    shorter: bool
+
+    def recipe(self, name: str) -> Recipe:
+        """The demo's, shortened."""
+        shorter = ("training.rounds=6", *CHANGES.get(name, ())) if self.shorter else ()
+        size = (f"preprocessing.size={self.size}", f"preprocessing.resize={self.size}")
+        return load_recipe(f"demo-{name}", [*size, *shorter])
+
+
+def draw_discs(folder: Path, train_per_class: int, test_per_class: int, size: int) -> Dataset:
+    """Discs of a colour per class, somewhere on a mixture of nine colours."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train_per_class), ("test", test_per_class)):
+        for number, colour in enumerate(((200, 60, 60), (60, 170, 60), (70, 70, 210), (200, 190, 50))):
+            (folder / split / f"class{number}").mkdir(parents=True)
+            for photo in range(count):
+                patches = Image.fromarray(rng.integers(0, 256, (3, 3, 3), np.uint8))
+                image = patches.resize((size, size), Image.Resampling.BICUBIC)
+                radius = size * rng.uniform(0.18, 0.26)
+                x, y = rng.uniform(radius, size - radius, 2)
+                shade = tuple(int(np.clip(value + rng.normal(0, 15), 0, 255)) for value in colour)
+                ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill=shade)
+                image.save(folder / split / f"class{number}" / f"{photo}.png")
+    return read("folder", folder)
+
+
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("lesson")
-    return draw_birds(folder, classes=CLASSES, train_per_class=24, test_per_class=10, size=48)
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+    photos = draw_discs(tmp_path_factory.mktemp("discs"), train_per_class=12, test_per_class=10, size=32)
+    return Lesson(photos, 32, LEARNED_FROM_DISCS, shorter=True)
 
 
-def taught(name: str, photos: Dataset, folder: Path) -> HashMethod:
-    recipe = load_recipe(f"demo-{name}", ["preprocessing.size=48", "preprocessing.resize=48"])
-    return load_checkpoint(train(recipe, BITS, photos, folder, device="cpu")).method
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+    folder = tmp_path_factory.mktemp("birds")
+    photos = draw_birds(folder, classes=CLASSES, train_per_class=24, test_per_class=10, size=48)
+    return Lesson(photos, 48, LEARNED_FROM_BIRDS, shorter=False)
+
+
+@pytest.fixture(scope="module", params=["discs", pytest.param("birds", marks=pytest.mark.slow)])
+def lesson(request: pytest.FixtureRequest) -> Lesson:
+    found: Lesson = request.getfixturevalue(request.param)
+    return found
+
+
+def taught(name: str, lesson: Lesson, folder: Path, photos: Dataset | None = None) -> HashMethod:
+    """Trained on the lesson's training photos, or on others."""
+    photos = lesson.photos.split("train") if photos is None else photos
+    return load_checkpoint(train(lesson.recipe(name), BITS, photos, folder, device="cpu")).method
 
 
 @torch.no_grad()
-def features_of(method: HashMethod, name: str, photos: Dataset) -> Tensor:
-    recipe = load_recipe(f"demo-{name}", ["preprocessing.size=48", "preprocessing.resize=48"])
-    views = Photos(photos, recipe.preprocessing, recipe.augmentation)
+def features_of(method: HashMethod, name: str, lesson: Lesson, split: str) -> Tensor:
+    recipe = lesson.recipe(name)
+    views = Photos(lesson.photos.split(split), recipe.preprocessing, recipe.augmentation)
     return centre_crop_features(method, Loader(views, 0), torch.device("cpu"))
 
 
 @torch.no_grad()
-def quality(method: HashMethod, name: str, photos: Dataset) -> float:
-    asking, answering = photos.split("test"), photos.split("train")
-    codes = [pack(method.head(features_of(method, name, part)).numpy()) for part in (asking, answering)]
-    labels = [part.label_numbers(photos.classes) for part in (asking, answering)]
+def quality(method: HashMethod, name: str, lesson: Lesson) -> float:
+    codes = [pack(method.head(features_of(method, name, lesson, split)).numpy()) for split in ("test", "train")]
+    classes = lesson.photos.classes
+    labels = [lesson.photos.split(split).label_numbers(classes) for split in ("test", "train")]
     return mean_average_precision(distance_histogram(codes[0], labels[0], codes[1], labels[1], BITS))
 
 
 @torch.no_grad()
-def recall(method: HashMethod, name: str, photos: Dataset) -> float:
-    asking, answering = (features_of(method, name, photos.split(split)) for split in ("test", "train"))
-    near = torch.cdist(asking, answering).argsort(dim=1)[:, :NEIGHBOURS].numpy()
-    distances = hamming(pack(method.head(asking).numpy()), pack(method.head(answering).numpy()))
+def recall(method: HashMethod, name: str, lesson: Lesson) -> float:
+    queries, gallery = (features_of(method, name, lesson, split) for split in ("test", "train"))
+    near = torch.cdist(queries, gallery).argsort(dim=1)[:, :NEIGHBOURS].numpy()
+    distances = hamming(pack(method.head(queries).numpy()), pack(method.head(gallery).numpy()))
     found = distances.argsort(axis=1, kind="stable")[:, :NEIGHBOURS]
     return float(np.mean([len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(near, found, strict=True)]))
 
 
-@pytest.mark.parametrize("name", FLOORS)
-def test_labels_are_learned(name: str, birds: Dataset, tmp_path: Path) -> None:
-    assert quality(taught(name, birds.split("train"), tmp_path / "run"), name, birds) >= FLOORS[name]
+@pytest.mark.parametrize("name", LEARNED_FROM_DISCS)
+def test_labels_are_learned(name: str, lesson: Lesson, tmp_path: Path) -> None:
+    assert quality(taught(name, lesson, tmp_path / "run"), name, lesson) >= lesson.floors[name]
 
 
-@pytest.mark.parametrize("name", FLOORS)
-def test_nothing_is_learned_from_shuffled_labels(name: str, birds: Dataset, tmp_path: Path) -> None:
-    lesson = birds.split("train")
-    order = np.random.default_rng(0).permutation(len(lesson))
-    shuffled = replace(lesson, labels=tuple(lesson.labels[row] for row in order))
-    assert quality(taught(name, shuffled, tmp_path / "run"), name, birds) < FLOORS[name]
+@pytest.mark.parametrize("name", LEARNED_FROM_DISCS)
+def test_nothing_is_learned_from_shuffled_labels(name: str, lesson: Lesson, tmp_path: Path) -> None:
+    photos = lesson.photos.split("train")
+    order = np.random.default_rng(0).permutation(len(photos))
+    shuffled = replace(photos, labels=tuple(photos.labels[row] for row in order))
+    assert quality(taught(name, lesson, tmp_path / "run", shuffled), name, lesson) < lesson.floors[name]
 
 
-@pytest.mark.parametrize("name", [name for name in FLOORS if table.card(name).by_gradient])
-def test_nothing_is_learned_when_the_loss_is_turned_round(
-    name: str, birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", [name for name in LEARNED_FROM_DISCS if table.card(name).by_gradient])
+def test_less_is_learned_when_the_loss_is_turned_round(
+    name: str, lesson: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = table.load(name)
     loss = module.Method.loss
@@ -132,26 +217,26 @@ def test_nothing_is_learned_when_the_loss_is_turned_round(
 
     monkeypatch.setattr(module.Method, "loss", turned)
     try:
-        method = taught(name, birds.split("train"), tmp_path / "run")
+        method = taught(name, lesson, tmp_path / "run")
     except NotFinite:
         return  # climbing without end, the loss left the range of numbers
-    assert quality(method, name, birds) < FLOORS[name]
+    assert quality(method, name, lesson) < lesson.floors[name]
 
 
 @pytest.mark.parametrize("name", RECALL)
-def test_neighbours_are_kept(name: str, birds: Dataset, tmp_path: Path) -> None:
-    assert recall(taught(name, birds.split("train"), tmp_path / "run"), name, birds) >= RECALL[name]
+def test_neighbours_are_kept(name: str, birds: Lesson, tmp_path: Path) -> None:
+    assert recall(taught(name, birds, tmp_path / "run"), name, birds) >= RECALL[name]
 
 
-def test_neighbours_are_lost_when_all_planes_are_one(birds: Dataset, tmp_path: Path) -> None:
-    method = taught("lsh", birds.split("train"), tmp_path / "run")
+def test_neighbours_are_lost_when_all_planes_are_one(birds: Lesson, tmp_path: Path) -> None:
+    method = taught("lsh", birds, tmp_path / "run")
     method.head = FirstBitAlone(method.head)
     assert recall(method, "lsh", birds) < RECALL["lsh"]
 
 
 @pytest.mark.parametrize("name", ["sh", "itq"])
 def test_neighbours_are_lost_on_random_axes(
-    name: str, birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, birds: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def random_axes(centred: Tensor, count: int) -> Tensor:
         square = torch.randn(centred.shape[1], centred.shape[1], generator=torch.Generator().manual_seed(0))
@@ -159,9 +244,10 @@ def test_neighbours_are_lost_on_random_axes(
         return axes
 
     monkeypatch.setattr(table.load(name), "principal_axes", random_axes)
-    assert recall(taught(name, birds.split("train"), tmp_path / "run"), name, birds) < RECALL[name]
+    assert recall(taught(name, birds, tmp_path / "run"), name, birds) < RECALL[name]
 
 
-def test_every_method_is_judged() -> None:
-    assert FLOORS.keys() | RECALL.keys() == table.METHODS.keys()
-    assert not FLOORS.keys() & RECALL.keys()
+@pytest.mark.parametrize("floors", [LEARNED_FROM_DISCS, LEARNED_FROM_BIRDS], ids=["discs", "birds"])
+def test_every_method_is_judged(floors: Mapping[str, float]) -> None:
+    assert floors.keys() | RECALL.keys() == table.METHODS.keys()
+    assert not floors.keys() & RECALL.keys()

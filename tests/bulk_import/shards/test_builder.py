@@ -101,7 +101,7 @@ def write(table, path):
 making.write_table, making.WRITERS = write, 1
 SmallShards(Encoder.open(Path({str(bundle)!r})), Path({str(shards.photos)!r}), Path({str(shards.path)!r})).build()
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == -9
     done = [name for name in shards.names() if shards.folder.marker(name)]
     assert done == shards.names()[:1]
