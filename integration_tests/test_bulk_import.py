@@ -201,7 +201,7 @@ def test_the_example_of_the_page_runs(
 
 def an_import(road: Path, collection: HashCollection, jobs: Jobs, place: Callable[[Path], str] = in_place) -> ImportRun:
     folder, told = ShardFolder(road / "shards"), (threading.Event(), print, lambda done, total: None)
-    return ImportRun(folder, folder.whole(), collection, jobs, place, ImportOptions(), *told)
+    return ImportRun(folder, folder.check_all(), collection, jobs, place, ImportOptions(), *told)
 
 
 def test_lost_answers_and_failures_leave_each_row_once(
@@ -211,7 +211,7 @@ def test_lost_answers_and_failures_leave_each_row_once(
     parts = urlsplit(server_target.uri)
     if probe(collection.client).bulk_import != "grpc":
         pytest.skip("this server imports by REST, which tests/bulk covers")
-    monkeypatch.setattr(importing, "UNANSWERED", 3.0)
+    monkeypatch.setattr(importing, "LOST_ANSWER_SECONDS", 3.0)
     with (
         losing_proxy(str(parts.hostname), int(parts.port or 0)) as (proxy, uri),
         closing(connect(ConnectionConfig(uri, server_target.token))) as client,

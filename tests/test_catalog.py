@@ -306,7 +306,7 @@ class TestSlips:
     def test_an_embedding_that_the_bundle_does_not_give(self, file: Path, bundle: Path, photos: Path) -> None:
         settings = fg.CollectionSettings(embedding=True)
         with fg.Catalog.open(file, "never_made", bundle=bundle, settings=settings) as other:
-            with pytest.raises(fg.ConfigError, match="gives no embedding"):
+            with pytest.raises(fg.ConfigError, match="has no embedding"):
                 other.ingest(photos)
             with pytest.raises(fg.StoreError, match="there is no"):
                 other.count()

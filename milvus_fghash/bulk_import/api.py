@@ -1,4 +1,4 @@
-"""Shards by name: photos -> a folder of shards -> a collection on a Milvus server."""
+"""Bulk import: photos -> a folder of shards -> a collection on a Milvus server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from milvus_fghash.bulk_import.destination import collection_for
 from milvus_fghash.bulk_import.jobs.job import Jobs
 from milvus_fghash.bulk_import.run import ImportOptions, ImportResult, ImportRun
-from milvus_fghash.bulk_import.shards.builder import Engine, ShardOptions, ShardsResult, here
+from milvus_fghash.bulk_import.shards.builder import Engine, ShardOptions, ShardsResult, local_engine
 from milvus_fghash.bulk_import.shards.builder import build_shards as run_build
 from milvus_fghash.bulk_import.shards.folder import ShardFolder
 from milvus_fghash.bulk_import.shards.ray_engine import RayOptions, RayPool
@@ -63,39 +63,39 @@ def build_shards(
     notify: Notify = lambda message: None,
     progress: Progress = lambda done, total: None,
 ) -> ShardsResult:
-    """Encode photos into a folder of Parquet files that Milvus imports; a second call makes only those missing.
+    """Encode photos into a folder of Parquet files for Milvus' bulk import; a second call builds the missing ones.
 
-    The same photos, model and options give the same files. It can be interrupted at any moment, and the same call goes
-    on. A photo that cannot be read is counted and reported; all others get in.
+    The same photos, model and options give the same files. After an interruption, the same call continues. Photos that
+    cannot be read are counted and reported.
 
     Args:
-        bundle: the bundle that encodes.
-        photos: a folder, an archive, a list (CSV, Parquet), a URL of one of these, or a listing.
+        bundle: folder of the bundle.
+        photos: a folder, an archive, a list (CSV, Parquet), a URL of one of these, or a dataset.
         out: folder for the shards; it holds those of one set of photos and one model.
-        split: take this part of the photos only. Default: all.
+        split: use only this part of the photos. Default: all.
         dataset: layout of the photos, a key of `DATASETS`. Default: what they look like.
-        selection: what is left out, whether links are followed, and which folders are the classes.
+        selection: which photos are excluded, whether links are followed, and which folders are the classes.
         namespace: part of every id: lets folders with the same file names share a collection.
         options: photos per shard, columns, pruning and so on.
-        ray: make the shards on Ray, whose machines must see bundle, photos and shards under the same paths. Default: in
-            this process.
+        ray: build the shards on Ray, whose machines must see bundle, photos and shards under the same paths. Default:
+            in this process.
         provider: where ONNX Runtime computes, such as ``cpu`` or ``cuda``. Default: cuda if it works.
-        threads: that compute on a CPU. 0: one for each core, and one in each actor of Ray.
-        encode_timeout: seconds after which a batch of photos is ended, for a graph may compute for ever.
+        threads: CPU threads. 0: one per core, and one in each actor of Ray.
+        encode_timeout: seconds after which the computation of a batch is ended: a graph can compute forever.
         report: file for one line of JSON for each rejected photo.
-        stop: when it is set, the shard under way is given up, and the call ends with `Stopped`.
-        notify: called with each message that a person should read.
-        progress: called with the number of photos done, and of all.
+        stop: when it is set, the current shard is abandoned, and the call ends with `Stopped`.
+        notify: called with each message for the user.
+        progress: called with the number of photos done, and the total.
 
     Returns:
-        How many shards there are and were made, and how many photos are in none.
+        The numbers of shards, rows and rejected photos.
 
     Raises:
-        ConfigError: when the folder holds other shards, another process works on it, an option is wrong, or Ray cannot
-            be reached.
+        ConfigError: when the folder has other shards, another process uses it, an option is invalid, or Ray cannot be
+            reached.
         BundleError: when the bundle is damaged.
-        DataError: when there are no photos, or shards or report cannot be written.
-        MissingExtra: when packages for Parquet or Ray are not installed.
+        DataError: when there are no photos, or the shards or the report cannot be written.
+        MissingExtra: when the packages for Parquet or Ray are not installed.
         Stopped: see ``stop``.
 
     Example:
@@ -111,16 +111,16 @@ def build_shards(
         dataset = dataset.split(split)
     encoder = Encoder.open(
         Path(bundle),
-        provider="cpu" if ray else provider,  # where actors encode, this process only looks into the bundle
+        provider="cpu" if ray else provider,  # the actors encode; this process only reads the bundle
         threads=threads,
         for_many=ray is None,
         encode_timeout=encode_timeout,
     )
-    engine: Engine = here
+    engine: Engine = local_engine
     if ray:
         engine = RayPool(encoder.bundle.path, ray, provider, threads or 1, encode_timeout).engine()
     if report is not None:
-        write_atomic(report, b"")  # a report that cannot be written is known before the work, not after it
+        write_atomic(report, b"")  # rejects a report that cannot be written before any work
     try:
         result = run_build(
             encoder,
@@ -132,7 +132,7 @@ def build_shards(
             stop=stop,
             progress=progress,
         )
-    finally:  # an interrupted run tells what it did, too
+    finally:  # an interrupted run reports, too
         if report is not None:
             write_report(report, folder.rejected())
     for line in advice(result.reasons):
@@ -156,35 +156,35 @@ def import_shards(
     stage: Notify = lambda what: None,
     progress: Progress = lambda done, total: None,
 ) -> ImportResult:
-    """Import shards into a Milvus server by its bulk import, each row once, and verify them.
+    """Import shards with the bulk import of a Milvus server, each row once, and verify them.
 
-    Milvus does not replace rows: a shard is sent only where none of its ids is in the collection. What was interrupted
-    or failed goes on with the same call. The collection is created when there is none.
+    A bulk import does not replace rows, so a shard is sent only when none of its ids is in the collection. After an
+    interruption or a failure, the same call continues. A missing collection is created.
 
     Args:
-        shards: what `build_shards` made.
+        shards: folder that `build_shards` wrote.
         uri: a Milvus server (``http://host:19530``), or a `Target` for TLS, a database and so on.
-        collection: its name, or an alias.
+        collection: name of the collection, or an alias.
         token: ``user:password`` or an API key.
-        bucket: copy the shards there first: Milvus' own bucket, as ``s3://BUCKET/FOLDER``. Default: Milvus reads them
-            where they lie.
+        bucket: first copy the shards to the bucket of Milvus, such as ``s3://BUCKET/FOLDER``. Default: Milvus reads
+            them in place.
         index: ``"BIN_FLAT"`` or ``"BIN_IVF_FLAT"``. Default: that of the collection; of a new one, BIN_FLAT.
         nlist: number of clusters of BIN_IVF_FLAT.
-        consistency: level of reads of a new collection that name none.
-        options: jobs at the same time, how long to wait, rows to compare.
-        stop: when it is set, the call ends with `Stopped`; jobs under way go on in Milvus.
-        notify: called with each message that a person should read.
-        stage: called with what begins now, in a few words.
-        progress: called with the number of shards checked, and of all; then with that of rows imported, and of all.
+        consistency: default consistency level of a new collection.
+        options: parallel jobs, time limits, number of compared rows.
+        stop: when it is set, the call ends with `Stopped`; running jobs continue in Milvus.
+        notify: called with each message for the user.
+        stage: called with the name of each stage.
+        progress: called with the number of shards checked, and the total; then with the number of rows imported.
 
     Returns:
-        How many shards and rows are in.
+        The numbers of imported shards and rows.
 
     Raises:
-        ConfigError: when the collection has other columns, or an option is wrong.
+        ConfigError: when the collection has other columns, or an option is invalid.
         DataError: when a shard is damaged.
-        Inconsistent: when shards are missing, or rows are not in the collection as they are in their shard.
-        StoreError: for Milvus Lite, when ids of a shard are in the collection already, or Milvus rejects.
+        Inconsistent: when shards are missing, or rows of the collection differ from those of their shard.
+        StoreError: for Milvus Lite, when ids of a shard are already in the collection, or Milvus rejects a call.
         Stopped: see ``stop``.
 
     Example:
@@ -193,45 +193,45 @@ def import_shards(
     """
     if isinstance(uri, ConnectionConfig) and token is not None:
         raise ConfigError("the token is given twice; leave it to the connection settings")
-    target = uri if isinstance(uri, ConnectionConfig) else ConnectionConfig(uri, token)
-    _reject_lite(target)
-    folder, place = ShardFolder(Path(shards)), Bucket(bucket).put if bucket else in_place
+    config = uri if isinstance(uri, ConnectionConfig) else ConnectionConfig(uri, token)
+    _reject_lite(config)
+    folder, publish = ShardFolder(Path(shards)), Bucket(bucket).put if bucket else in_place
     if not folder.path.is_dir():
         raise Inconsistent(f"there is no folder {folder.path}; build the shards first")
     stop = stop or threading.Event()
 
-    def looked(done: int, total: int) -> None:
+    def on_checked(done: int, total: int) -> None:
         if stop.is_set():
-            raise Stopped("stopped; nothing was sent, and the same command starts again")
+            raise Stopped("stopped; nothing was sent, and the same call starts again")
         progress(done, total)
 
     with folder.held():
         stage("comparing checksums")
-        markers = folder.whole(looked)
+        markers = folder.check_all(on_checked)
         manifest = folder.manifest()
-        assert manifest is not None  # or `whole` has raised
-        stage("sending what is missing")
-        with closing(connect(target)) as client:
-            jobs = import_jobs(target, client, collection)
+        assert manifest is not None  # or `check_all` has raised
+        stage("importing")
+        with closing(connect(config)) as client:
+            jobs = import_jobs(config, client, collection)
             made = collection_for(
                 manifest, client, collection, index=index, nlist=nlist, consistency=consistency, notify=notify
             )
-            return ImportRun(folder, markers, made, jobs, place, options, stop, notify, progress).result()
+            return ImportRun(folder, markers, made, jobs, publish, options, stop, notify, progress).result()
 
 
-def _reject_lite(target: ConnectionConfig) -> None:
-    """Raises StoreError for a file of Milvus Lite."""
-    if target.is_lite:
+def _reject_lite(config: ConnectionConfig) -> None:
+    """Raise `StoreError` for a file of Milvus Lite."""
+    if config.is_lite:
         raise StoreError("Milvus Lite has no bulk import; name a server, or ingest the photos", setting="uri")
 
 
-def import_jobs(target: ConnectionConfig, client: MilvusClient, collection: str) -> Jobs:
-    """The way this server takes imports; raises StoreError when it does not say what it is."""
-    able = probe(client)
-    if able.bulk_import == "grpc":
+def import_jobs(config: ConnectionConfig, client: MilvusClient, collection: str) -> Jobs:
+    """The import jobs of this server, by REST or gRPC; raises `StoreError` when its version is not known."""
+    capabilities = probe(client)
+    if capabilities.bulk_import == "grpc":
         from milvus_fghash.bulk_import.jobs.grpc import GrpcJobs
 
         return GrpcJobs(client, collection)
     from milvus_fghash.bulk_import.jobs.rest import RestJobs
 
-    return RestJobs(target, collection, keyed=able.import_keys)
+    return RestJobs(config, collection, keyed=capabilities.import_keys)

@@ -1,4 +1,4 @@
-"""The collection that shards are imported into: made for them, or one of the same columns."""
+"""The collection that shards are imported into."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def collection_for(
     consistency: Consistency = "Bounded",
     notify: Notify = lambda line: None,
 ) -> HashCollection:
-    """Open the collection, or create it for the shards if there is none. An index that was dropped is built again.
+    """Open the collection, or create it for the shards. A dropped index is built again.
 
     Args:
-        index: None takes that of the collection as it is; a new one gets BIN_FLAT.
-        nlist, consistency: of a new one, as in `HashCollection.create`.
+        index: None: that of an existing collection, BIN_FLAT for a new one.
+        nlist, consistency: of a new collection, as in `HashCollection.create`.
         notify: called with a line when an index was built again.
 
     Raises:
         ConfigError: when the collection has other columns, another partition key or another index.
-        StoreError: as `HashCollection.open` and `HashCollection.create`.
+        StoreError: like `HashCollection.open` and `HashCollection.create`.
     """
     if exists(client, check_name(name)):
         build_missing(client, name, manifest.model, index=index or "BIN_FLAT", nlist=nlist, notify=notify)
@@ -58,16 +58,17 @@ def collection_for(
             embedding_dim=manifest.embedding_dim,
             notify=notify,
         )
-    there = _facts(made.columns, made.has_code_hex, made.embedding_dim, made.has_phash, made.partition_key) | {
+    present = _facts(made.columns, made.has_code_hex, made.embedding_dim, made.has_phash, made.partition_key) | {
         "the index": made.index
     }
-    wanted = _facts(
+    needed = _facts(
         manifest.collection_columns, manifest.code_hex, manifest.embedding_dim, manifest.phash, manifest.partition_key
     ) | {"the index": index or made.index}
-    if unlike := [f"{what} {there[what]}, not {wanted[what]}" for what in wanted if there[what] != wanted[what]]:
+    differences = [f"{what} {present[what]}, not {needed[what]}" for what in needed if present[what] != needed[what]]
+    if differences:
         raise ConfigError(
-            f"the collection {made.name} was not made for these shards: it has {' and '.join(unlike)}; import them "
-            "into another one",
+            f"the collection {made.name} was not made for these shards: it has {' and '.join(differences)}; import "
+            "them into another collection",
             setting="collection_name",
         )
     return made

@@ -1,8 +1,8 @@
-"""What a collection was asked to take in, one small file for each shard, beside the shards.
+"""Record of imports into a collection: one small file per shard, beside the shards.
 
-FOLDER/imports/UID/NAME.json   UID tells the collection from others and from dropped ones of its name
+FOLDER/imports/UID/NAME.json   one folder per collection, named after its unique id
 
-A shard is written down as asked for before the server is asked: who is killed in between knows that there may be a job.
+A request is recorded before it is sent: after a kill in between, it is known that there may be a job.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from milvus_fghash.core.file_models import Frozen, read_json, write_json
 
 
 class Import(Frozen):
-    """How far a shard is."""
+    """State of the import of a shard."""
 
     state: Literal["asked", "failed", "in"]
-    """Asked for, with an end that is not known yet; failed; or in, and verified."""
+    """Requested, with an unknown result; failed; or imported and verified."""
     attempt: int = 1
-    """Counted up after each failure: Milvus remembers the key of a failed import."""
+    """Incremented after each failure: Milvus remembers the key of a failed import."""
     job: str = ""
-    """Id of the job on the server; "" while no answer has come."""
+    """Id of the job on the server; "" before its answer."""
 
 
 class ImportLog:
-    """Of one collection."""
+    """The imports into one collection."""
 
     def __init__(self, folder: ShardFolder, collection_uid: str) -> None:
         self._folder, self._collection_uid = folder.path / "imports" / (collection_uid or "unnamed"), collection_uid
 
     def get(self, shard: str) -> Import | None:
-        """None for a shard that was never asked for; raises DataError when it cannot be read."""
+        """None for a shard that was never requested; raises DataError when the file cannot be read."""
         return read_json(self._folder / f"{shard}.json", Import, NEWER)
 
     def put(self, shard: str, entry: Import) -> None:
-        """Write it down; raises DataError when the disk rejects."""
+        """Record an import; raises DataError when the file cannot be written."""
         write_json(self._folder / f"{shard}.json", entry)
 
     def key(self, shard: str, attempt: int) -> str:
-        """The same for every request for this import into this collection, and for no other."""
+        """Idempotency key of this attempt to import this shard into this collection."""
         return f"milvus-fghash {self._collection_uid} {shard} {attempt}"

@@ -1,7 +1,7 @@
-"""A folder of shards into a collection, by Milvus' own bulk import: each row once, or a clear stop.
+"""Imports a folder of shards into a collection with the bulk import of Milvus: each row once, or an error.
 
-Milvus imports rows beside those that are there, whatever their ids. So a shard is sent only when none of its ids is in
-the collection and no job for it is under way; no job is asked for again before it is known what became of the first.
+Milvus imports rows beside existing ones with the same ids. So a shard is sent only when none of its ids is in the
+collection and no job for it is running; no job is requested again before the result of the first one is known.
 """
 
 from __future__ import annotations
@@ -29,54 +29,68 @@ from milvus_fghash.milvus.rows import Rows
 
 T = TypeVar("T")
 IDS_PER_COUNT: Final = 10_000
-"""Ids that are counted in one call: on a Milvus with the level Strong, each call takes 0.2 s whatever it counts."""
-LONGEST_PAUSE: Final = 5.0
-"""Seconds between two looks at the jobs under way."""
-UNANSWERED: Final = 10.0
-"""Seconds in which a job shows up in the server's list when the answer to the request for it was lost."""
+"""Ids that are counted in one call: with consistency level Strong, each call takes 0.2 s whatever it counts."""
+MAX_POLL_SECONDS: Final = 5.0
+"""Longest time between two requests for the state of the jobs."""
+LOST_ANSWER_SECONDS: Final = 10.0
+"""Time in which a job appears in the server's list after the answer to its request was lost."""
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How shards are imported."""
+    """How shards are imported.
+
+    Attributes:
+        at_once: import jobs that run at the same time.
+        deadline: seconds without any progress after which the run ends; jobs continue in the server.
+        sample: rows that are read back and compared with the shards.
+        retry: how long to wait for a Milvus that is unavailable or overloaded.
+
+    Example:
+        >>> ImportOptions(at_once=4).sample
+        100
+    """
 
     at_once: int = 8
-    """Jobs under way at the same time."""
     deadline: float = 3600.0
-    """Seconds without any progress after which the run ends; jobs go on in the server."""
     sample: int = 100
-    """Rows that are read back and compared with the shards."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import did."""
+    """What an import did.
+
+    Attributes:
+        collection: name of the collection, also where an alias was given.
+        shards: shards with rows.
+        imported: shards that this run imported; the others were imported before.
+        rows: rows of all shards.
+        compared: rows that were read back, all equal to those of their shards.
+        seconds: duration of the run.
+        rows_in_collection: rows after the run.
+    """
 
     collection: str
-    """Its name, also where an alias was given."""
     shards: int
     imported: int
-    """Shards that came in by this run; the others were in before."""
     rows: int
-    """Of all shards."""
     compared: int
-    """Rows that were read back, all as in their shards."""
     seconds: float
     rows_in_collection: int
 
 
 @dataclass
 class ImportRun:
-    """`result` does it all, once."""
+    """One import; call `result` once."""
 
     folder: ShardFolder
     markers: dict[str, Marker]
-    """Shard -> marker, of those that have rows."""
+    """Shard -> marker, of the shards with rows."""
     collection: HashCollection
     jobs: Jobs
-    place: Callable[[Path], str]
-    """Makes a file reachable for Milvus; its name there."""
+    publish: Callable[[Path], str]
+    """Makes a file readable for Milvus, and returns its name there."""
     options: ImportOptions
     stop: threading.Event
     notify: Notify
@@ -89,20 +103,20 @@ class ImportRun:
         self.log = ImportLog(self.folder, self.collection.uid)
 
     def result(self) -> ImportResult:
-        """Import what is not in yet, and verify it.
+        """Import the missing shards, and verify them.
 
         Raises:
-            StoreError: when ids of a shard are in the collection already, or the server rejects or cannot import one;
-                `StoreBusy` when it did not come back, or made no progress.
-            Inconsistent: when rows are not in the collection as they are in the shard.
+            StoreError: when ids of a shard are already in the collection, or the server rejects a shard; `StoreBusy`
+                when it stays unavailable or makes no progress.
+            Inconsistent: when rows of the collection differ from those of the shard.
             Stopped: when ``stop`` was set.
         """
         started = time.monotonic()
         left = [name for name in self.markers if not self._is_in(name)]
         to_send: list[str] = []
         if left:
-            self._wait(self._begun(left))
-            self.failed.clear()  # what failed in an earlier run is tried again
+            self._wait(self._started(left))
+            self.failed.clear()  # failures of earlier runs are tried again
             settled = self._settle(left)
             to_send = [name for name in left if name not in settled]
             self._wait({}, to_send)
@@ -112,14 +126,14 @@ class ImportRun:
         if self.failed:
             name, reason = next(iter(self.failed.items()))
             raise StoreError(
-                f"{len(self.failed)} of {len(self.markers)} shards could not be imported, the others are in. {name}: "
-                f"{reason}. Repair that, and the same command imports them"
+                f"{len(self.failed)} of {len(self.markers)} shards could not be imported, all others were. {name}: "
+                f"{reason}. Fix the cause, and import them again"
             )
-        rows, there = sum(marker.rows for marker in self.markers.values()), self._with_retry(self.collection.count)
-        if there < rows:
-            self.notify(f"{rows:,} rows were imported into {self.collection.name}, and {there:,} are there now")
+        rows, present = sum(marker.rows for marker in self.markers.values()), self._with_retry(self.collection.count)
+        if present < rows:
+            self.notify(f"{rows:,} rows were imported into {self.collection.name}, which has {present:,} now")
         seconds = time.monotonic() - started
-        return ImportResult(self.collection.name, len(self.markers), len(to_send), rows, compared, seconds, there)
+        return ImportResult(self.collection.name, len(self.markers), len(to_send), rows, compared, seconds, present)
 
     def _is_in(self, name: str) -> bool:
         entry = self.log.get(name)
@@ -128,23 +142,23 @@ class ImportRun:
         self._percent[name] = 100
         return True
 
-    def _begun(self, names: Iterable[str]) -> dict[str, str]:
-        """Jobs for these shards that an earlier run asked for and that have not ended, by shard."""
+    def _started(self, names: Iterable[str]) -> dict[str, str]:
+        """Running jobs for these shards that an earlier run requested, by shard."""
         names = list(names)
-        begun: dict[str, str] = {}
+        started: dict[str, str] = {}
         for job in self._with_retry(lambda: list(self.jobs.under_way())):
-            begun |= {name: job.id for name in names if name in job.files}
+            started |= {name: job.id for name in names if name in job.files}
         for name in names:
             entry = self.log.get(name)
             if entry and entry.state == "asked" and entry.job:
-                begun.setdefault(name, entry.job)
-        return begun
+                started.setdefault(name, entry.job)
+        return started
 
     def _settle(self, names: list[str]) -> set[str]:
-        """Those of the shards that are in, though nobody wrote it down; the others have no row in the collection.
+        """The shards that are imported although it was not recorded; the others have no row in the collection.
 
         Raises:
-            StoreError: when a part of a shard's ids is there.
+            StoreError: when a part of a shard's ids is in the collection.
         """
         if self._is_empty():
             return set()
@@ -159,44 +173,43 @@ class ImportRun:
                 raise StoreError(
                     f"{there:,} rows with ids of {self.folder.data(name)} ({rows:,} rows) are in "
                     f"{self.collection.name} already, and Milvus would import them a second time; nothing was sent. "
-                    "Import into another collection, or ingest the photos themselves, which brings them up to date",
+                    "Import into another collection, or update the rows with an ingest of the photos",
                     setting="collection_name",
                 )
         return settled
 
-    def _wait(self, begun: dict[str, str], to_send: Iterable[str] = ()) -> None:
-        """Send shards, at the most ``at_once`` at a time, until all jobs have ended."""
-        waiting, under_way = list(reversed(list(to_send))), dict(begun)
-        pause, moved = 0.1, time.monotonic()
-        while waiting or under_way:
-            while waiting and len(under_way) < self.options.at_once and not self.stop.is_set():
+    def _wait(self, running: dict[str, str], to_send: Iterable[str] = ()) -> None:
+        """Send shards, at most ``at_once`` at a time, until all jobs have ended."""
+        waiting, running = list(reversed(list(to_send))), dict(running)
+        pause, last_progress = 0.1, time.monotonic()
+        while waiting or running:
+            while waiting and len(running) < self.options.at_once and not self.stop.is_set():
                 name = waiting.pop()
-                under_way[name] = self._send(name)
+                running[name] = self._send(name)
             before = dict(self._percent)
-            for name, job in list(under_way.items()):
+            for name, job in list(running.items()):
                 if self._has_ended(name, job):
-                    del under_way[name]
+                    del running[name]
             self._report_progress()
             if self.stop.is_set():
-                raise Stopped(
-                    f"stopped; Milvus goes on with {len(under_way)} shards, and the same command goes on from there"
-                )
-            if before != self._percent or not under_way:
-                pause, moved = 0.1, time.monotonic()
-            elif time.monotonic() - moved > self.options.deadline:
+                raise Stopped(f"stopped; Milvus continues with {len(running)} shards. Import again to wait for them")
+            if before != self._percent or not running:
+                pause, last_progress = 0.1, time.monotonic()
+            elif time.monotonic() - last_progress > self.options.deadline:
                 raise StoreBusy(
-                    f"Milvus made no progress with {len(under_way)} shards for {self.options.deadline:.0f} s, "
-                    f"{next(iter(under_way))} among them; the same command goes on waiting"
+                    f"Milvus made no progress with {len(running)} shards for {self.options.deadline:.0f} s, such as "
+                    f"{next(iter(running))}; import again to wait for them"
                 )
             else:
                 self.stop.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pause = min(2 * pause, MAX_POLL_SECONDS)
 
     def _send(self, name: str) -> str:
-        """Ask for the import of a shard; the id of its job."""
+        """Request the import of a shard, and return the id of its job."""
         last = self.log.get(name)
         attempt = 1 if last is None else last.attempt + (last.state == "failed")
-        file, key = self._with_retry(functools.partial(self.place, self.folder.data(name))), self.log.key(name, attempt)
+        file = self._with_retry(functools.partial(self.publish, self.folder.data(name)))
+        key = self.log.key(name, attempt)
         self.log.put(name, Import(state="asked", attempt=attempt))
         job = self._with_retry(functools.partial(self._create, name, file, key))
         self.log.put(name, Import(state="asked", attempt=attempt, job=job))
@@ -207,7 +220,7 @@ class ImportRun:
         """The id of a new job, or of one whose answer was lost.
 
         Raises:
-            StoreBusy: when asking again is safe.
+            StoreBusy: when the request can be repeated.
             StoreError: when it is not known whether there is a job.
         """
         job = self.jobs.create(file, key)
@@ -215,7 +228,7 @@ class ImportRun:
             return job
         if self.jobs.keyed:
             raise StoreBusy(f"Milvus gave no answer to the import of {file}")
-        end = time.monotonic() + UNANSWERED
+        end = time.monotonic() + LOST_ANSWER_SECONDS
         while not self.stop.is_set():
             found = self._with_retry(lambda: list(self.jobs.under_way()))
             if mine := [job.id for job in found if name in job.files]:
@@ -224,12 +237,12 @@ class ImportRun:
                 break
             self.stop.wait(1)
         raise StoreError(
-            f"Milvus gave no answer to the import of {file}, so there may be a job or none; the same command finds out"
+            f"Milvus gave no answer to the import of {file}, so there may be a job or none; import again to find out"
         )
 
     def _has_ended(self, name: str, job: str) -> bool:
         found: Job | None = self._with_retry(functools.partial(self.jobs.get, job))
-        if found is None:  # of a job that ended long ago; another key is needed for another one
+        if found is None:  # the job ended long ago; a new one needs another key
             found = Job(job, "failed", 0, f"the server no longer knows the job {job}", "")
         self._percent[name] = 100 if found.state == "completed" else found.percent
         if found.state == "failed":
@@ -239,7 +252,7 @@ class ImportRun:
         return found.state != "under way"
 
     def _verify(self, names: list[str]) -> int:
-        """Every row of these shards once, and a sample as in the shard; the size of the sample."""
+        """Check that every row of these shards is there once, and compare a sample; its size."""
         share = -(-self.options.sample // max(1, len(names)))
         compared = 0
         for name in names:
@@ -247,7 +260,7 @@ class ImportRun:
             if there != rows:
                 raise Inconsistent(
                     f"{self.collection.name} has {there:,} rows with ids of {self.folder.data(name)}, which has "
-                    f"{rows:,}; see what `verify` says"
+                    f"{rows:,} rows; verify the collection"
                 )
             compared += self._compare(name, min(share, rows))
             entry = self.log.get(name) or Import(state="in")
@@ -260,26 +273,26 @@ class ImportRun:
         wanted = read_rows(self.folder.data(name), places, of.bits, of.column_names, of.has_phash)
         found = self._with_retry(functools.partial(self.collection.get, wanted.ids))
         stored = _contents(found)
-        unlike = [
+        differing = [
             path
             for path, (key, one) in zip(wanted.paths, _contents(wanted).items(), strict=True)
             if stored.get(key) != one
         ]
-        if unlike:
+        if differing:
             raise Inconsistent(
-                f"{len(unlike)} of {sample} rows are not in {self.collection.name} as they are in "
-                f"{self.folder.data(name)}, {unlike[0]} among them"
+                f"{len(differing)} of {sample} rows of {self.collection.name} differ from {self.folder.data(name)}, "
+                f"such as {differing[0]}"
             )
         return sample
 
     def _count(self, name: str) -> int:
-        """Rows of the collection with ids of a shard; of an id that stands twice, both."""
+        """Rows of the collection with ids of a shard, duplicates included."""
         batches = read_ids(self.folder.data(name), IDS_PER_COUNT)
         client, collection = self.collection.client, self.collection.name
         return sum(count_rows(client, collection, id_is_one_of(ids)) for ids in batches)
 
     def _is_empty(self) -> bool:
-        """Written rows are counted by a query; imported ones that are not loaded yet by the statistics alone."""
+        """A query counts written rows; only the statistics count imported rows that are not loaded yet."""
 
         def flushed() -> int:
             with milvus_call(f"cannot ask for the rows of {self.collection.name}"):
@@ -289,7 +302,7 @@ class ImportRun:
         return not self._with_retry(flushed) and not self._with_retry(self.collection.count)
 
     def _refresh(self) -> None:
-        """Make imported rows visible; an old Milvus takes its time, about ten seconds."""
+        """Make imported rows visible; an old Milvus takes about ten seconds."""
 
         def refresh() -> None:
             with milvus_call(f"cannot load {self.collection.name}"):

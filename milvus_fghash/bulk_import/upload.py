@@ -1,4 +1,4 @@
-"""Where Milvus reads shards from: a bucket they are copied to, or the folder they lie in."""
+"""How Milvus reads shards: from a bucket to which they are copied, or from their folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from milvus_fghash.errors import ConfigError, MissingExtra, StoreError, one_line
 
 
 class Bucket:
-    """A place of Milvus' own storage, by URL: s3://BUCKET/FOLDER, gs://..., file:///FOLDER of a standalone Milvus."""
+    """A folder in the storage of Milvus, by URL: s3://BUCKET/FOLDER, gs://..., file:///FOLDER for a standalone one."""
 
     def __init__(self, url: str) -> None:
-        """Raises ConfigError for a URL that cannot be, MissingExtra when a package for it is not installed."""
+        """Raises ConfigError for an invalid URL, MissingExtra when a package for it is not installed."""
         scheme, found, _ = url.partition("://")
         if not found:
             raise ConfigError(f"the bucket must be a URL such as s3://milvus-bucket/shards, got {url!r}")
@@ -30,30 +30,30 @@ class Bucket:
                 f"the bucket {url} needs packages that are not installed ({error}). Install them with: "
                 f"pip install 'milvus-fghash[{extra}]'"
             ) from None
-        except Exception as error:  # of a malformed URL, or of a storage that connects at once
+        except Exception as error:  # for a malformed URL, or by a storage that connects immediately
             raise ConfigError(f"cannot use the bucket {url}: {one_line(error)}") from None
         self.url = url
         self._local = scheme in ("file", "local")
 
     def put(self, path: Path) -> str:
-        """Copy a file there; its name for Milvus, which is relative to the bucket.
+        """Copy a file into the bucket, and return its name for Milvus, which is relative to the bucket.
 
         Raises:
-            StoreError: when the bucket rejects.
+            StoreError: when the file cannot be copied.
         """
-        there = f"{self._root.rstrip('/')}/{path.name}"
+        target = f"{self._root.rstrip('/')}/{path.name}"
         try:
-            if self._local:  # elsewhere there are no folders, and a bucket of a misspelt name would be made
+            if self._local:  # other storages have no folders, and a bucket with a misspelt name would be created
                 self._files.makedirs(self._root, exist_ok=True)
-            self._files.put_file(str(path), there)
-            size = self._files.info(there)["size"]
-        except Exception as error:  # each storage has errors of its own
+            self._files.put_file(str(path), target)
+            size = self._files.info(target)["size"]
+        except Exception as error:  # each storage has its own errors
             raise StoreError(f"cannot copy {path} to {self.url}: {one_line(error)[:300]}") from error
         if size != path.stat().st_size:
-            raise StoreError(f"{there} has {size:,} bytes after copying {path} of {path.stat().st_size:,}")
-        return there if self._local else there.lstrip("/").partition("/")[2]
+            raise StoreError(f"{target} has {size:,} bytes after copying {path} of {path.stat().st_size:,}")
+        return target if self._local else target.lstrip("/").partition("/")[2]
 
 
 def in_place(path: Path) -> str:
-    """The name of a file that Milvus reads where it lies."""
+    """The name of a file that Milvus reads in place."""
     return str(path.resolve())

@@ -112,7 +112,7 @@ def verify(
 
 
 def _next_step(found: Verification, repaired: bool, folder: Path) -> str:
-    if found.of_others == sum(one.count for one in found.findings.values()):
+    if found.in_other_datasets == sum(one.count for one in found.findings.values()):
         return "all of these rows belong to photos that are not in DATA: verify those photos, with --repair"
     if not repaired:
         return "--repair rewrites the inconsistent rows"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Self
 
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.datasets.dataset import Dataset
+from milvus_fghash.datasets.paths import FolderBoundary
+from milvus_fghash.datasets.sources.location import InvalidSource, Source
 from milvus_fghash.errors import ConfigError
 
 DEFAULT_WORKERS: Final = min(8, os.cpu_count() or 1) if os.name == "posix" else 0
@@ -14,6 +19,8 @@ DEFAULT_WORKERS: Final = min(8, os.cpu_count() or 1) if os.name == "posix" else 
 DECODE_TIMEOUT: Final = 30.0
 """Seconds for one photo, unless another number is given."""
 MAX_DECODE_TIMEOUT: Final = 86_400.0
+OUTSIDE: Final = "outside"
+"""Reason of a photo outside the folder, to which a link leads."""
 MAX_PHOTOS_WITHOUT_WORKERS: Final = 64
 """So many photos are decoded in this process before worker processes have started."""
 
@@ -56,6 +63,19 @@ class DecodeOptions:
     def worker_count(self) -> int:
         """Processes that decode; 0: none."""
         return DEFAULT_WORKERS if self.workers is None else self.workers
+
+    def sources_of(self, dataset: Dataset) -> Callable[[int], Source]:
+        """Row -> source of its photo; an invalid one where a link leads out of the folder and is not followed."""
+        boundary = FolderBoundary(dataset.root)
+
+        def source(row: int) -> Source:
+            found, path = dataset.source(row), dataset.paths[row]
+            if self.follow_links or not isinstance(found, Path) or path in boundary:
+                return found
+            message = f"{path} is a link that leads out of the folder of the photos; follow links to read it"
+            return InvalidSource(path, "", OUTSIDE, message)
+
+        return source
 
     def for_photos(self, count: int) -> Self:
         """Where no number of workers was given: without any for a few photos, which must be trusted not to crash."""

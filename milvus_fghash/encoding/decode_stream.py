@@ -38,14 +38,14 @@ def _decode_ahead(sources: Iterable[Source], pool: DecoderPool) -> Generator[Pho
     done: dict[int, Photo | RejectedSource] = {}
     with closing(pool):
         for row in itertools.count():
-            for next_row, source in itertools.islice(numbered, row + pool.most * AHEAD - requested):
+            for next_row, source in itertools.islice(numbered, row + pool.max_workers * AHEAD - requested):
                 pool.add(next_row, source)
                 requested += 1
             if row == requested:
                 return
-            done |= {one.row: one for one in pool.step(patient=row not in done)}
+            done |= {one.row: one for one in pool.step(wait_for_result=row not in done)}
             while row not in done:
-                done |= {one.row: one for one in pool.step(patient=True)}
+                done |= {one.row: one for one in pool.step(wait_for_result=True)}
             yield done.pop(row)
 
 

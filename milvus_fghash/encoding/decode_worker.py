@@ -2,10 +2,10 @@
 
     python -m milvus_fghash.encoding.decode_worker PIPE PIXELS SETUP
 
-PIPE (a socket) and PIXELS (a file) are descriptors it was born with, SETUP is JSON. Paths and places come through the
-socket; what is behind URLs is fetched while other photos are decoded. The pixels of the n-th photo go into place n
-modulo ``slots`` of the file, the rest of the answer through the socket: as JSON and no pickle, for a process that a
-hostile photo has damaged must not be able to say more than nonsense.
+PIPE (a socket) and PIXELS (a file) are inherited descriptors, SETUP is JSON. The socket receives paths and locations;
+photos behind URLs are fetched while others are decoded. The pixels of photo n go into slot n modulo ``slots`` of the
+file, the rest of the answer into the socket. Answers are JSON, not pickles: a process that a hostile photo has taken
+over must not be able to run code in its parent.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from milvus_fghash.datasets.sources.reader import PendingRead, start_read
 from milvus_fghash.encoding.decode_result import Rejected, decode_one
 
 READY: Final = b"ready"
-"""Said once, before the first answer."""
+"""Sent once, before the first answer."""
 BYTES_PER_PIXEL: Final = 32
-"""Memory for each pixel that `Limits` allows. Pillow takes up to 25, for a transparent WebP that is turned."""
-MEMORY: Final = 100_000_000
+"""Memory for each pixel that `Limits` allows. Pillow needs up to 25, for a rotated transparent WebP."""
+BASE_MEMORY: Final = 100_000_000
 """Bytes beside those of the photo; Pillow loads its decoders when it needs them."""
 
-MEMORY_FETCHING: Final = 500_000_000
-"""More of it, once something is behind a URL: threads and their stacks, connections."""
-FETCHING: Final = 0.8
-"""Part of the time for one photo its bytes may take: a server that hangs costs the photo, a decoder the process."""
+FETCH_MEMORY: Final = 500_000_000
+"""Additional bytes once a photo is behind a URL: threads with their stacks, connections."""
+FETCH_SHARE: Final = 0.8
+"""Share of the time for one photo in which it must be fetched: a server that hangs must not end the worker."""
 
-_PATH, _PLACE = b"f", b"p"
-_LOOK_UP = 5.0
-"""Seconds between two looks for the parent, by whom the socket is not always closed: others may have a copy of it."""
+_PATH, _LOCATION = b"f", b"p"
+_POLL_SECONDS = 5.0
+"""Time between two checks for the parent, whose death need not close the socket: others may have a copy of it."""
 
 
 class Setup(BaseModel):
-    """What a worker is told at its start."""
+    """The settings of a worker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,25 +58,25 @@ class Setup(BaseModel):
     slots: int
     """Photos that fit into the file of pixels."""
     timeout: float
-    """Seconds for one photo. The parent keeps to it; the worker ends itself after twice as long, if nobody looks."""
+    """Seconds for one photo. The parent enforces it; the worker ends itself after twice as long."""
     parent: int
     """Process id."""
 
 
 def memory_for(limits: Limits) -> int:
-    """Bytes a worker may take beyond what it takes when it is ready; 3.5 GB with the default limits."""
-    return MEMORY + BYTES_PER_PIXEL * limits.max_pixels + 2 * limits.max_bytes
+    """Bytes that a worker may use beyond those it has when it is ready; 3.5 GB with the default limits."""
+    return BASE_MEMORY + BYTES_PER_PIXEL * limits.max_pixels + 2 * limits.max_bytes
 
 
 def source_to_bytes(source: Path | PhotoLocation) -> bytes:
-    """Any path, also one that is no UTF-8 and one that no file can have, or a place; turned round by the next."""
+    """A path, be it valid or not, or a location; the inverse of `source_from_bytes`."""
     if isinstance(source, Path):
         return _PATH + str(source).encode("utf-8", "surrogatepass")
-    return _PLACE + json.dumps(astuple(source), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return _LOCATION + json.dumps(astuple(source), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def source_from_bytes(raw: bytes) -> Path | PhotoLocation:
-    """Turns `source_to_bytes` round."""
+    """The inverse of `source_to_bytes`."""
     text = raw[1:].decode("utf-8", "surrogatepass")
     if raw[:1] == _PATH:
         return Path(text)
@@ -85,39 +85,39 @@ def source_from_bytes(raw: bytes) -> Path | PhotoLocation:
 
 
 class Inbox:
-    """What a worker has been asked for, in order. What is behind URLs is on its way as soon as it is asked for.
+    """The photos that a worker has to decode, in order. Those behind URLs are fetched as soon as they are received.
 
-    Without a thread of its own, whose stack would count as memory.
+    It has no thread of its own, whose stack would count as memory.
     """
 
     def __init__(self, pipe: Connection, setup: Setup) -> None:
         self.pipe, self.setup = pipe, setup
-        self._asked: deque[Path | PendingRead] = deque()
+        self._queue: deque[Path | PendingRead] = deque()
         self._woken, self._wake = Pipe(duplex=False)
         self._fetches = False
 
     def next(self) -> Path | PendingRead | None:
-        """The next photo, when its bytes are here; None when the other side is gone."""
+        """The next photo, once its bytes are here; None when the parent is gone."""
         while os.getppid() == self.setup.parent:
             while self.pipe.poll():
-                self._asked.append(self._begun(source_from_bytes(self.pipe.recv_bytes())))
-            if self._asked and _is_here(self._asked[0]):
-                return self._asked.popleft()
-            if self._woken in wait([self.pipe, self._woken], _LOOK_UP):
+                self._queue.append(self._start(source_from_bytes(self.pipe.recv_bytes())))
+            if self._queue and _is_here(self._queue[0]):
+                return self._queue.popleft()
+            if self._woken in wait([self.pipe, self._woken], _POLL_SECONDS):
                 self._woken.recv_bytes()
         return None
 
-    def _begun(self, source: Path | PhotoLocation) -> Path | PendingRead:
+    def _start(self, source: Path | PhotoLocation) -> Path | PendingRead:
         if isinstance(source, Path):
             return source
         limits = self.setup.limits
-        begun = start_read(source, limits.max_bytes, FETCHING * self.setup.timeout)
-        if begun.future:
-            begun.future.add_done_callback(lambda _: self._wake.send_bytes(b"."))
-            if not self._fetches:  # now that all is loaded which that takes
+        pending = start_read(source, limits.max_bytes, FETCH_SHARE * self.setup.timeout)
+        if pending.future:
+            pending.future.add_done_callback(lambda _: self._wake.send_bytes(b"."))
+            if not self._fetches:  # now, when all modules it needs are loaded
                 self._fetches = True
-                bound_memory(memory_for(limits) + MEMORY_FETCHING + self.setup.slots * limits.max_bytes)
-        return begun
+                bound_memory(memory_for(limits) + FETCH_MEMORY + self.setup.slots * limits.max_bytes)
+        return pending
 
 
 def _is_here(source: Path | PendingRead) -> bool:
@@ -125,12 +125,12 @@ def _is_here(source: Path | PendingRead) -> bool:
 
 
 def serve(pipe: Connection, pixels: int, setup: Setup) -> None:
-    """Places in, answers out, until the other side is gone."""
+    """Answer until the parent is gone."""
     inbox = Inbox(pipe, setup)
     for number in itertools.count():
         if (source := inbox.next()) is None:
             return
-        signal.setitimer(signal.ITIMER_REAL, 2 * setup.timeout)  # its signal ends a process in C code, too
+        signal.setitimer(signal.ITIMER_REAL, 2 * setup.timeout)  # its signal also ends a process inside C code
         result = decode_one(number, source, setup.preprocessing, setup.limits)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(result, Rejected):
@@ -138,15 +138,15 @@ def serve(pipe: Connection, pixels: int, setup: Setup) -> None:
         else:
             raw = result.pixels.tobytes()
             if os.pwrite(pixels, raw, number % setup.slots * len(raw)) != len(raw):
-                raise OSError("no room for the pixels")
+                raise OSError("no space left for the pixels")
             answer = [result.content_sha, result.phash]
         pipe.send_bytes(json.dumps(answer).encode())
 
 
 def bound_memory(more: int) -> None:
-    """Let this process take ``more`` bytes than it has now, and let it be the first to go where memory is short.
+    """Limit this process to ``more`` bytes than it has now, and make it the first victim when memory runs out.
 
-    On Linux only: other systems do not keep to such a limit, or count otherwise.
+    On Linux only: other systems do not enforce such a limit, or count memory differently.
     """
     import resource  # not on Windows, where photos are decoded without workers
 
@@ -161,22 +161,22 @@ def bound_memory(more: int) -> None:
 
 
 def silence() -> None:
-    """Nothing more goes to stderr: codecs write there what they think of a photo, in words that it may choose."""
+    """Discard stderr: codecs write messages there whose text a photo can choose."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
 
 
 def main(pipe: str, pixels: str, setup: str) -> None:
-    """Run as a process, see above."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the parent decides
+    """Entry point of the process, see above."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent decides
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    told = Setup.model_validate_json(setup)
+    settings = Setup.model_validate_json(setup)
     use_one_thread()
-    bound_memory(memory_for(told.limits))
+    bound_memory(memory_for(settings.limits))
     silence()
     with suppress(EOFError, ConnectionError), Connection(int(pipe)) as ours:
         ours.send_bytes(READY)
-        serve(ours, int(pixels), told)
+        serve(ours, int(pixels), settings)
 
 
 if __name__ == "__main__":

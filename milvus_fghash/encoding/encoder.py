@@ -1,4 +1,4 @@
-"""A bundle at work: photos or pixels -> codes."""
+"""The encoder of a bundle: photos or pixels -> codes."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 STORED: Final = ("logits", "embedding")
-"""Outputs that codes are made of, or that Milvus keeps: each value must be a number."""
-NAMED: Final = 5
-"""Photos that one message names."""
+"""Outputs from which codes are computed or that Milvus stores: all values must be finite."""
+MAX_NAMED_PHOTOS: Final = 5
+"""Rejected photos that one message names."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What became of a list of files.
+    """The codes of a list of photos, as `Encoder.encode_files` returns them.
 
     Attributes:
-        codes: (n_kept, n_bytes).
-        rows: (n_kept,) int64, positions of the kept files in the list.
-        content_shas: (n_kept,) SHA-256 of the kept files, hexadecimal.
-        rejected: the others.
-        phashes: (n_kept,) perceptual hashes of the kept photos.
+        codes: (n_kept, n_bytes) uint8.
+        rows: (n_kept,) int64, positions of the encoded photos in the list.
+        content_shas: (n_kept,) SHA-256 of the encoded files, hexadecimal.
+        rejected: the other photos, each with its position ``row`` in the list.
+        phashes: (n_kept,) perceptual hashes of the encoded photos.
     """
 
     codes: Codes
@@ -59,7 +59,7 @@ class Encoded:
 
 @dataclass
 class EncodedColumns:
-    """Encoded photos, column by column, as they grow group by group.
+    """Columns of encoded photos, to which groups are appended.
 
     Attributes:
         rows: positions of the photos among those that were decoded.
@@ -68,7 +68,7 @@ class EncodedColumns:
     """
 
     _outputs: list[tuple[NDArray[Any], ...]]
-    """Of each group; the first is of none, and says the widths."""
+    """Of each group; the first group is empty and gives the widths."""
     rows: list[int] = field(default_factory=list)
     content_shas: list[str] = field(default_factory=list)
     phashes: list[int] = field(default_factory=list)
@@ -91,19 +91,28 @@ class EncodedColumns:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Photos -> codes with ONNX Runtime. Also fits where pymilvus.model wants an embedding function.
+    """Photos -> codes with ONNX Runtime; also an embedding function for pymilvus. Make one with `open`.
 
-    Not to be sent to another process: open it there.
+    Open one in each process: it cannot be sent to another.
+
+    Attributes:
+        bundle: the bundle that encodes.
+        session: the session of ONNX Runtime.
+        batch_size: photos that are computed together. More cost memory and are slower on a CPU.
+        streams: batches that are computed at the same time.
+        encode_timeout: seconds after which the computation of a batch is ended.
+
+    Example:
+        >>> import milvus_fghash as fg
+        >>> encoder = fg.Encoder.open("bundles/birds")  # doctest: +SKIP
+        >>> encoder.encode_documents(["robin.jpg", "wren.jpg"])  # doctest: +SKIP
     """
 
     bundle: Bundle
     session: InferenceSession
     batch_size: int = 4
-    """Photos computed together. More costs memory and loses speed on a CPU."""
     streams: int = 1
-    """Batches computed side by side in `encode_batches`."""
     encode_timeout: float = ENCODE_TIMEOUT
-    """Seconds after which a batch is ended."""
 
     @classmethod
     def open(
@@ -116,19 +125,25 @@ class Encoder:
         for_many: bool = False,
         encode_timeout: float = ENCODE_TIMEOUT,
     ) -> Encoder:
-        """Read, verify and load a bundle, and encode two pictures to try it; `open_session` explains ``provider``.
+        """Read, verify and load a bundle, and encode two images to test it.
 
         Args:
-            threads: that compute on a CPU; 0: one for each core.
-            batch_size: photos computed together; by default 4 on a CPU, 64 elsewhere.
-            for_many: for a catalog: each thread computes photos of its own, which is faster for many than if all
-                share in every photo, and slower for a single one.
-            encode_timeout: seconds after which a batch is ended, for a graph may compute for ever.
+            bundle_path: folder of the bundle.
+            provider: such as ``cpu``, ``cuda`` or ``CUDAExecutionProvider``. Default: CUDA where it works, else CPU.
+            threads: CPU threads. 0: one per core.
+            batch_size: photos that are computed together. Default: 4 on a CPU, 64 elsewhere.
+            for_many: let each thread compute photos of its own, which is faster for many photos and slower for a single
+                one.
+            encode_timeout: seconds after which the computation of a batch is ended: a graph can compute forever.
+
+        Returns:
+            The encoder.
 
         Raises:
-            BundleError: as `read_bundle` and `open_session`, and when the graph gives no numbers, or the same for every
-                picture.
-            ConfigError, MissingExtra: as `open_session`.
+            BundleError: when the bundle is damaged, its graph cannot be loaded, or its outputs are not finite or the
+                same for every image.
+            ConfigError: when the provider is unknown or does not start, or the time limit is out of range.
+            MissingExtra: when ONNX Runtime is not installed.
         """
         check_timeout(encode_timeout)
         bundle = read_bundle(Path(bundle_path))
@@ -136,29 +151,32 @@ class Encoder:
         if session.get_providers()[0] == "CPUExecutionProvider":
             size, streams = batch_size or 4, (threads or os.cpu_count() or 1) if for_many else 1
         else:
-            size, streams = batch_size or 64, 2 if for_many else 1  # one is brought there as one computes
+            size, streams = (
+                batch_size or 64,
+                2 if for_many else 1,
+            )  # one is copied while the other is computed
         encoder = cls(bundle, session, size, streams, encode_timeout)
-        encoder._try_out()
+        encoder._self_test()
         return encoder
 
     @property
     def bits(self) -> int:
-        """Length of a code."""
+        """Length of a code in bits."""
         return self.bundle.manifest.bits
 
     @property
     def dim(self) -> int:
-        """Bits a code takes in Milvus: the length rounded up to whole bytes."""
+        """Dimension of the vector in Milvus: the bits, rounded up to whole bytes."""
         return 8 * code_bytes(self.bits)
 
     @property
     def provider(self) -> str:
-        """Where ONNX Runtime computes, such as CPUExecutionProvider."""
+        """The provider on which ONNX Runtime computes, such as ``CPUExecutionProvider``."""
         return str(self.session.get_providers()[0])
 
     @property
     def embedding_dim(self) -> int | None:
-        """Length of the bundle's embedding; None when it has none."""
+        """Length of the bundle's embedding; None when the bundle has none."""
         shapes = {one.name: one.shape for one in self.session.get_outputs()}
         return int(shapes["embedding"][1]) if "embedding" in shapes else None
 
@@ -169,46 +187,67 @@ class Encoder:
         return EncodedColumns([(codes, *(np.zeros((0, widths[name]), np.float32) for name in more))])
 
     def check_embedding(self) -> None:
-        """Reject a bundle that gives no embedding, for who is to keep it.
+        """Reject a bundle without an embedding.
 
         Raises:
-            ConfigError: when it gives none.
+            ConfigError: when the bundle has none.
         """
         if self.embedding_dim is None:
-            raise ConfigError(f"the bundle {self.bundle.path} gives no embedding; export it again with one")
+            raise ConfigError(f"the bundle {self.bundle.path} has no embedding; export it again with one")
 
     def encode_pixels(self, images: NDArray[np.uint8]) -> Codes:
-        """(n, size, size, 3) RGB as `images.prepare` makes it -> (n, n_bytes); raises as `run`."""
+        """Encode prepared pixels.
+
+        Args:
+            images: (n, size, size, 3) uint8 RGB.
+
+        Returns:
+            (n, n_bytes) uint8.
+
+        Raises:
+            CodeError, BundleError: like `run`.
+        """
         return cast(Codes, self.run(images)[0])
 
     def run(self, images: NDArray[np.uint8], *more: str) -> tuple[NDArray[Any], ...]:
-        """(n, size, size, 3) RGB -> the codes, and further outputs by name such as "logits" or "embedding".
+        """Encode prepared pixels, and return further outputs.
+
+        Args:
+            images: (n, size, size, 3) uint8 RGB.
+            more: names of further outputs, such as ``logits`` or ``embedding``.
+
+        Returns:
+            The codes, (n, n_bytes) uint8, and the further outputs, (n, width) float32.
 
         Raises:
-            CodeError: when type or shape of the images are not those the graph takes.
-            BundleError: when the graph fails, needs more than its time, or gives something that is no code: outputs
-                that are not finite, or codes that are not the signs of the logits.
+            CodeError: when the images have another type or shape.
+            BundleError: when the graph fails, exceeds the time limit, or returns invalid values: outputs that are not
+                finite, or codes that are not the signs of the logits.
         """
-        with closing(self._side_by_side([images], lambda images: images, more, ahead=1)) as computed:
+        with closing(self._run_groups([images], lambda images: images, more, ahead=1)) as computed:
             return next(computed)[1]
 
     def encode_batches(
         self, groups: Iterable[Sequence[Photo]], *more: str, ahead: int | None = None
     ) -> Generator[tuple[Sequence[Photo], tuple[NDArray[Any], ...]], None, None]:
-        """Groups of photos beside what `run` makes of each, in order, ``streams`` of them computed side by side.
+        """Encode groups of photos, ``streams`` of them at the same time.
 
         Args:
-            more: further outputs, as in `run`.
-            ahead: groups that are asked for before the first of them is given; by default one more than streams, so
-                that none of these waits while the next group is decoded.
+            groups: decoded photos.
+            more: names of further outputs, as in `run`.
+            ahead: groups that are read before the first one is returned. Default: one more than streams, so that none
+                of these waits while the next group is decoded.
+
+        Returns:
+            An iterator over the groups, in order, each with what `run` returns for it.
         """
         ahead = self.streams + 1 if ahead is None else ahead
-        return self._side_by_side(groups, lambda group: np.stack([photo.pixels for photo in group]), more, ahead)
+        return self._run_groups(groups, lambda group: np.stack([photo.pixels for photo in group]), more, ahead)
 
-    def _side_by_side(
+    def _run_groups(
         self, groups: Iterable[T], pixels: Callable[[T], NDArray[np.uint8]], more: Sequence[str], ahead: int
     ) -> Generator[tuple[T, tuple[NDArray[Any], ...]], None, None]:
-        """Computes in threads: this one stays free to hear Ctrl-C. Whoever stops early ends what is under way."""
+        """Compute in threads, so that this one can react to Ctrl-C. A caller that stops early ends running batches."""
         runs = GraphRuns(self.session, self.bundle.path, self.encode_timeout)
         waiting: deque[tuple[T, Future[tuple[NDArray[Any], ...]]]] = deque()
         pool = ThreadPoolExecutor(self.streams, "encode")
@@ -225,13 +264,13 @@ class Encoder:
             pool.shutdown(cancel_futures=True)
 
     def _compute(self, runs: GraphRuns, images: NDArray[np.uint8], more: Sequence[str]) -> tuple[NDArray[Any], ...]:
-        """What `run` gives, in the calling thread."""
+        """`run` in the calling thread."""
         side = self.bundle.manifest.preprocessing.size
         if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3):
             raise CodeError(
                 f"images must be uint8 of shape (n, {side}, {side}, 3), got {images.dtype} of shape {images.shape}"
             )
-        if not len(images):  # graphs need not take an empty batch: compute one photo and give none of it
+        if not len(images):  # a graph need not accept an empty batch: compute one photo and return no row of it
             return tuple(column[:0] for column in self._compute(runs, np.zeros((1, side, side, 3), np.uint8), more))
         starts = range(0, len(images), self.batch_size)
         parts = [self._compute_batch(runs, images[start : start + self.batch_size], more) for start in starts]
@@ -243,30 +282,32 @@ class Encoder:
             if name in outputs and not np.isfinite(outputs[name]).all():
                 odd = np.count_nonzero(~np.isfinite(outputs[name]))
                 raise BundleError(
-                    f"{self.bundle.path} gives {name} that are not finite ({odd} of {outputs[name].size} values), so "
-                    "the codes mean nothing; export the model again, from a checkpoint before its training went wrong"
+                    f"{self.bundle.path} returns {name} that are not finite ({odd} of {outputs[name].size} values), so "
+                    "its codes are invalid; export the model again, from a checkpoint before its training went wrong"
                 )
         try:
             codes = check_codes(outputs["codes"], self.bits)
         except CodeError as error:
-            raise BundleError(f"{self.bundle.path} gives no codes: {error}; export the model again") from error
+            raise BundleError(f"{self.bundle.path} returns invalid codes: {error}; export the model again") from error
         if len(codes) != len(images):
-            raise BundleError(f"{self.bundle.path} gives {len(codes)} codes for {len(images)} images")
+            raise BundleError(
+                f"{self.bundle.path} returns {len(codes)} codes for {len(images)} images; export the model again"
+            )
         if not np.array_equal(codes, pack(outputs["logits"])):
             raise BundleError(
                 f"the codes of {self.bundle.path} are not the signs of its logits; export the model again"
             )
         return [codes, *(outputs[name] for name in more)]
 
-    def _try_out(self) -> None:
-        """Two pictures that have nothing in common must not give the same outputs, to the last digit."""
+    def _self_test(self) -> None:
+        """An image and its negative must not have identical outputs."""
         side = self.bundle.manifest.preprocessing.size
         picture = np.random.default_rng(0).integers(0, 200, (side, side, 3), np.uint8)
         _, logits = self.run(np.stack([picture, 255 - picture]), "logits")
         if np.array_equal(logits[0], logits[1]):
             raise BundleError(
-                f"{self.bundle.path} gives the same outputs for any photo, so the codes mean nothing; export the model "
-                "again, from a checkpoint before its training went wrong"
+                f"{self.bundle.path} returns the same outputs for any photo, so its codes are invalid; export the "
+                "model again, from a checkpoint before its training went wrong"
             )
 
     def encode_sources(
@@ -279,13 +320,18 @@ class Encoder:
         together: int | None = None,
         ahead: int | None = None,
     ) -> Generator[tuple[Sequence[Photo], tuple[NDArray[Any], ...]], None, None]:
-        """`encode_batches` of photos that are decoded meanwhile, as by `decode`.
+        """Decode photos and encode them with `encode_batches`, both at the same time.
 
         Args:
-            reject: called with each that cannot be decoded.
-            wanted: asked of each that is; what is not wanted is not encoded.
-            together: photos of a batch; by default ``batch_size``.
+            sources: files, locations and images in memory.
             more, ahead: as in `encode_batches`.
+            reject: called with each photo that cannot be decoded.
+            wanted: whether a decoded photo is to be encoded.
+            options: how the photos are decoded.
+            together: photos of a group. Default: ``batch_size``.
+
+        Returns:
+            As `encode_batches`.
         """
         preprocessing = self.bundle.manifest.preprocessing
         with closing(decode(sources, preprocessing, options)) as decoded:
@@ -301,20 +347,26 @@ class Encoder:
         *,
         progress: Progress = lambda done, total: None,
     ) -> Encoded:
-        """Files and places -> codes; those that cannot be decoded are listed, not raised.
+        """Encode a list of photos; those that cannot be decoded are reported, not raised.
 
         Args:
-            workers: processes that decode, as in `decode`; by default none for a few files (`workers_for`).
-            timeout: seconds for one photo, where there are workers.
-            progress: called with the number of photos done, and of all.
+            paths: files and locations.
+            options: how the photos are decoded. By default, a few photos are decoded in this process.
+            progress: called with the number of photos done, and the total.
+
+        Returns:
+            The codes of all photos that could be decoded, and the rejected ones.
 
         Raises:
             ConfigError: when no worker starts.
-            CodeError, BundleError: as `run`.
+            BundleError: when the graph fails or exceeds the time limit.
+
+        Example:
+            >>> encoder.encode_files(sorted(Path("photos").iterdir())).codes.shape  # doctest: +SKIP
         """
+        options = options.for_photos(len(paths))
         rejected: list[RejectedSource] = []
         columns = self.empty_columns()
-        options = options.for_photos(len(paths))
         with closing(self.encode_sources(paths, reject=rejected.append, options=options)) as encoded:
             for photos, outputs in encoded:
                 columns.add(photos, outputs)
@@ -328,23 +380,36 @@ class Encoder:
         )
 
     def encode_image(self, image: ImageLike, limits: Limits = DEFAULT_LIMITS) -> Codes:
-        """One photo -> (1, n_bytes).
+        """Encode one photo.
+
+        Args:
+            image: file, URL, bytes of a file, Pillow image, or (h, w, 3) uint8 RGB pixels.
+            limits: of the bytes and pixels of the photo.
+
+        Returns:
+            (1, n_bytes) uint8.
 
         Raises:
-            ImageRejected: when it cannot be decoded.
-            CodeError: when an array is no RGB image.
+            ImageRejected: when the photo cannot be decoded.
+            CodeError: when an array is not an RGB image.
+            BundleError: when the graph fails or exceeds the time limit.
         """
         return self.encode_pixels(self._pixels(image, limits)[None])
 
     def encode_documents(self, images: Sequence[ImageLike]) -> list[bytes]:
-        """One code for each photo, as Milvus takes them in a BINARY_VECTOR field.
+        """Encode photos as values of a BINARY_VECTOR field; `encode_files` skips photos that cannot be decoded.
 
-        `encode_files` goes on without those that cannot be decoded.
+        Args:
+            images: as in `encode_image`.
+
+        Returns:
+            One code of n_bytes per photo.
 
         Raises:
-            ImageRejected: when photos cannot be decoded; all of them are named, after all others were encoded.
-            ConfigError: for a single text in place of a sequence.
-            CodeError: when an array is no RGB image.
+            ImageRejected: when photos cannot be decoded, after all others were encoded.
+            ConfigError: for a single text instead of a sequence.
+            CodeError: when an array is not an RGB image.
+            BundleError: when the graph fails or exceeds the time limit.
         """
         codes: list[bytes] = []
         rejected: list[tuple[int, ImageRejected]] = []
@@ -354,8 +419,8 @@ class Encoder:
             except ImageRejected as error:
                 rejected.append((number, error))
         if rejected:
-            named = "; ".join(f"number {number}: {error}" for number, error in rejected[:NAMED])
-            more = f"; and {len(rejected) - NAMED:,} more" if len(rejected) > NAMED else ""
+            named = "; ".join(f"number {number}: {error}" for number, error in rejected[:MAX_NAMED_PHOTOS])
+            more = f"; and {len(rejected) - MAX_NAMED_PHOTOS:,} more" if len(rejected) > MAX_NAMED_PHOTOS else ""
             raise ImageRejected(
                 rejected[0][1].reason,
                 f"{len(rejected):,} of {len(images):,} photos cannot be encoded ({named}{more}); leave them out",
@@ -363,7 +428,7 @@ class Encoder:
         return codes
 
     def encode_queries(self, images: Sequence[ImageLike]) -> list[bytes]:
-        """The same as `encode_documents`: photos in a catalogue and queries are encoded alike."""
+        """Same as `encode_documents`: stored photos and queries are encoded alike."""
         return self.encode_documents(images)
 
     def __call__(self, images: Sequence[ImageLike]) -> list[bytes]:

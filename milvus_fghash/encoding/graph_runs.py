@@ -1,7 +1,7 @@
-"""Runs of a graph that come to an end: by themselves, when their time is over, or when nobody waits for them any more.
+"""Runs of an ONNX graph with a time limit, which can be ended from outside.
 
-A graph can compute for ever, and ONNX Runtime hears neither Ctrl-C nor Python's exceptions while it does. It looks at a
-flag of the run before each operator.
+A graph can compute forever, and ONNX Runtime ignores Ctrl-C and Python's exceptions while it does. It checks a flag of
+the run before each operator.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, RunOptions
 
 ENCODE_TIMEOUT: Final = 300.0
-"""Seconds for one batch, unless another number is asked for."""
-LONGEST_TIMEOUT: Final = 86_400.0
+"""Seconds for one batch, unless another number is given."""
+MAX_ENCODE_TIMEOUT: Final = 86_400.0
 
 
 def check_timeout(seconds: float) -> float:
-    """``seconds``, if they are a time limit that can be.
+    """Return ``seconds`` if they are a valid time limit.
 
     Raises:
         ConfigError: otherwise.
     """
-    if not 0 < seconds <= LONGEST_TIMEOUT:
+    if not 0 < seconds <= MAX_ENCODE_TIMEOUT:
         raise ConfigError(
-            f"the time limit of encoding must be above 0 and at most {LONGEST_TIMEOUT:.0f} seconds, got {seconds}"
+            f"the time limit of encoding must be above 0 and at most {MAX_ENCODE_TIMEOUT:.0f} seconds, got {seconds}",
+            setting="encode_timeout",
         )
     return seconds
 
 
 class GraphRuns:
-    """Runs of one session that belong together. Threads may share it; `end` ends them all."""
+    """The runs of one session. Threads may share it; `end` ends all runs."""
 
     def __init__(self, session: InferenceSession, bundle: Path, timeout: float) -> None:
         self._session, self._bundle, self._timeout = session, bundle, timeout
@@ -48,16 +49,16 @@ class GraphRuns:
         """Outputs by name.
 
         Raises:
-            BundleError: when the graph fails, needs more than its time, or was ended.
+            BundleError: when the graph fails, exceeds the time limit, or was ended.
         """
         from onnxruntime import RunOptions
 
         options = RunOptions()
         options.log_severity_level = 4  # what matters is raised
-        over = threading.Event()
+        timed_out = threading.Event()
 
         def end() -> None:
-            over.set()
+            timed_out.set()
             options.terminate = True
 
         with self._lock:
@@ -68,11 +69,12 @@ class GraphRuns:
         clock.start()
         try:
             values = cast(list[NDArray[Any]], self._session.run(outputs, {"images": images}, options))
-        except Exception as error:  # ONNX Runtime has no exception class of its own above its many
-            if over.is_set():
+        except Exception as error:  # the exceptions of ONNX Runtime have no common class
+            if timed_out.is_set():
                 raise BundleError(
-                    f"{self._bundle} did not encode a batch of {len(images)} in {self._timeout:g} seconds, and was "
-                    "ended; allow more time if the model is that slow, else export it again"
+                    f"{self._bundle} did not encode a batch of {len(images)} in {self._timeout:g} seconds; allow more "
+                    "time if the model is that slow, otherwise export it again",
+                    setting="encode_timeout",
                 ) from None
             raise BundleError(f"ONNX Runtime cannot run {self._bundle}: {one_line(error)}") from error
         finally:
@@ -83,7 +85,7 @@ class GraphRuns:
         return dict(zip(outputs, values, strict=True))
 
     def end(self) -> None:
-        """End those under way before their next operator, and any that begins later; does not wait for it."""
+        """End all runs, also later ones, before their next operator; does not wait for them."""
         with self._lock:
             self._ended = True
             for options in self._under_way:

@@ -1,4 +1,4 @@
-"""ONNX Runtime at work: where it computes, and whether a graph is the encoder its bundle says."""
+"""Sessions of ONNX Runtime: choice of the provider, and a check of the graph's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}  # TF32 would flip bits near zero
 DEFAULT_ORDER = ("CUDAExecutionProvider", "CPUExecutionProvider")
-"""What is taken first when no provider is asked for; others change the numbers or need a setup of their own."""
+"""Order of preference when no provider is given; others change the numbers or need a configuration of their own."""
 
 
 def open_session(bundle: Bundle, provider: str | None = None, threads: int = 0) -> InferenceSession:
     """Load the verified bytes of a bundle's graph.
 
     Args:
-        provider: such as "cpu", "cuda" or CUDAExecutionProvider; None takes CUDA where it works, else the CPU.
-        threads: that share in one batch; 0 lets ONNX Runtime choose.
+        provider: such as "cpu", "cuda" or CUDAExecutionProvider. None: CUDA where it works, otherwise the CPU.
+        threads: CPU threads that compute one batch together; 0 lets ONNX Runtime choose.
 
     Raises:
         BundleError: when the graph cannot be loaded, or its inputs and outputs are not those of an encoder.
@@ -33,23 +33,26 @@ def open_session(bundle: Bundle, provider: str | None = None, threads: int = 0) 
     chosen = choose_provider(provider, runtime.get_available_providers())
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the decoding threads need the cores
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the decoders need the cores
     options.log_severity_level = 4  # what matters is raised
     wanted = [(name, OPTIONS.get(name, {})) for name in dict.fromkeys((chosen, "CPUExecutionProvider"))]
     try:
         session: InferenceSession = runtime.InferenceSession(bundle.graph(), options, providers=wanted)
     except BundleError:
         raise
-    except Exception as error:  # ONNX Runtime has no exception class of its own above its many
+    except Exception as error:  # the exceptions of ONNX Runtime have no common class
         raise BundleError(f"ONNX Runtime cannot load the graph of {bundle.path}: {one_line(error)}") from error
     if provider is not None and session.get_providers()[0] != chosen:
-        raise ConfigError(f"{chosen} does not start on this machine; is the GPU driver installed? Or use provider cpu")
+        raise ConfigError(
+            f"{chosen} does not start on this machine; is the GPU driver installed? Or use the provider cpu",
+            setting="provider",
+        )
     _check_interface(session, bundle)
     return session
 
 
 def choose_provider(asked: str | None, available: list[str]) -> str:
-    """The full name of a provider, upper or lower case, with or without its ending.
+    """The full name of a provider that is given in any case, with or without `ExecutionProvider`.
 
     >>> choose_provider("cpu", ["CPUExecutionProvider"])
     'CPUExecutionProvider'
@@ -70,7 +73,7 @@ def choose_provider(asked: str | None, available: list[str]) -> str:
 
 
 def _check_interface(session: InferenceSession, bundle: Bundle) -> None:
-    """Names, types and shapes; sizes that the graph leaves open are checked on what comes out."""
+    """Check names, types and shapes; sizes that the graph leaves open are checked on its outputs."""
     manifest = bundle.manifest
     side = manifest.preprocessing.size
     given = {one.name: (one.type, one.shape) for one in (*session.get_inputs(), *session.get_outputs())}

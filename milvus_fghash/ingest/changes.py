@@ -1,46 +1,45 @@
-"""Which photos of a listing are new or changed since Milvus acknowledged them, and which are gone."""
+"""Changes of a dataset since Milvus acknowledged its rows: photos that are new, changed or gone."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.sources.location import protocol_of
+from milvus_fghash.datasets.sources.location import PhotoLocation, protocol_of
+from milvus_fghash.encoding.decode_options import OUTSIDE
 from milvus_fghash.errors import DataError
-from milvus_fghash.ingest.remote_revisions import versions_in_parts
 from milvus_fghash.milvus.rows import photo_id
 from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 
-LOOKED_UP: Final = 1000
-"""Photos of the listing that are looked up in the journal at once."""
-OUTSIDE: Final = "outside"
-"""Reason of a photo that a link brings in from outside the folder."""
-PASSING: Final = ("timeout", "crash", "unreachable", "extra", OUTSIDE)
-"""Reasons for which a photo is tried again though it is the same: the next time a machine may be less busy, an extra be
-installed, or links be followed."""
+LOOKUP_SIZE: Final = 1000
+"""Photos that are looked up in the journal together."""
+TRANSIENT: Final = ("timeout", "crash", "unreachable", "extra", OUTSIDE)
+"""Reasons for which an unchanged photo is tried again: the machine may be less busy next time, an extra may be
+installed, or links may be followed."""
 UNKNOWN: Final = "-"
-"""In a stamp, in place of a version that nobody tells: such a photo is read again, and compared by its content."""
-MOVED: Final = 0.5
-"""Part of its photos that a folder which is no more must share with a listing to be taken for the same, moved."""
+"""Revision of a photo, in a stamp, where it is not known: the photo is read again and compared by its content."""
+MOVED_SHARE: Final = 0.5
+"""Least share of its photos that a vanished folder must have in common with a dataset to count as moved there."""
 
 
 @dataclass(frozen=True)
 class PendingPhoto:
-    """A photo of the listing that has to be looked into.
+    """A photo that has to be read.
 
     Attributes:
-        row: its place in the listing.
+        row: its position in the dataset.
         id: primary key of its row in Milvus.
-        stamp: version of the photo (of a file, size and time) before it is read, and a digest of what the listing says
-            of it; "" when there is no file.
-        deleted_sha: content whose row was deleted on purpose, and that is not taken in again; "" when none was.
-        stored_sha: content of its row, where that has the same label and meta; "" when there is none.
+        stamp: revision of the photo (of a file, size and time) before it is read, and a digest of its values in the
+            dataset; "" when there is no file.
+        deleted_sha: content whose row was deleted and is not ingested again; "" when none was deleted.
+        stored_sha: content of its row, where that row has the same label and meta; "" when there is none.
     """
 
     row: int
@@ -52,44 +51,44 @@ class PendingPhoto:
 
 @dataclass
 class Changes:
-    """A listing beside the journal of its collection.
+    """A dataset compared with the journal of its collection.
 
     Raises:
-        DataError: when the listing has a column of a name that `meta` keeps.
+        DataError: when the dataset has a column with a reserved name.
     """
 
     dataset: Dataset
     namespace: str
     journal: Journal
     retry_rejected: bool = False
-    """Whether to try again what was rejected or deleted, though it is the same."""
+    """Whether to try rejected and deleted photos again although they are unchanged."""
     stop: threading.Event = field(default_factory=threading.Event)
     unchanged: int = 0
-    """Photos so far that have a row, and are the same."""
+    """Photos so far that have a row and are unchanged."""
     skipped: int = 0
-    """Photos so far that need no look: unchanged ones, and those rejected or deleted before, or listed again."""
+    """Photos so far that need not be read: unchanged, rejected or deleted before, or repeated in the dataset."""
     replacing: int = 0
-    """Changed photos so far that another place has too, under the same name: each undoes the row of the other."""
+    """Changed photos so far that another source has under the same name: each replaces the row of the other."""
     unknown: int = 0
-    """Photos with a row that lie where the listing does not know what is there; counted by `gone`."""
+    """Photos with a row in folders that could not be listed; counted by `gone`."""
     cut_short: bool = False
-    """Whether ``stop`` came before the end of the listing."""
+    """Whether ``stop`` was set before the end of the dataset."""
     source: int = field(init=False)
-    """The listing's number in the journal."""
+    """Number of the dataset in the journal."""
     _rivals: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         if "namespace" in self.dataset.extra_columns.values:
             raise DataError(
-                "the list of photos has a column 'namespace', a name that `meta` keeps for the namespace; rename it"
+                "the list of photos has a column 'namespace', which is reserved for the namespace in `meta`; rename it"
             )
         self.source = self.journal.add_source(json.dumps(self.described))
-        self._rivals = [number for number, other in self._alike() if _is_there(other)]
+        self._rivals = [number for number, other in self._alike() if _exists(other)]
         self.journal.begin_scan()
 
     @property
     def described(self) -> dict[str, str]:
-        """The source of the photos, as journal and records have it."""
+        """The source of the photos, as the journal and run records store it."""
         origin = self.dataset.origin
         photos = str(origin.resolve() if isinstance(origin, Path) else origin)
         return {"photos": photos, "part": self.dataset.selected_splits, "namespace": self.namespace}
@@ -100,15 +99,15 @@ class Changes:
         A photo that the dataset has more than once is yielded once; each repetition is yielded as a journal entry that
         rejects it.
         """
-        for rows, versions in versions_in_parts(self.dataset, LOOKED_UP):
+        for rows, revisions in _with_revisions(self.dataset):
             ids = [self.id(row) for row in rows]
             lookup, shared = self.journal.mark_seen(self.source, ids), self._shared(ids)
-            for row, key, twice, version in zip(rows, ids, lookup.repeated, versions, strict=True):
+            for row, key, repeated, revision in zip(rows, ids, lookup.repeated, revisions, strict=True):
                 if self.stop.is_set():
                     self.cut_short = True
                     return
-                stamp, entry = self._stamp(row, version), lookup.entries.get(key)
-                if twice:
+                stamp, entry = self._stamp(row, revision), lookup.entries.get(key)
+                if repeated:
                     yield self._duplicate(row, key, stamp)
                 elif entry is None or not self._is_done(entry, stamp):
                     self.replacing += key in shared
@@ -118,7 +117,7 @@ class Changes:
                         key,
                         stamp,
                         deleted_sha=entry.content_sha if entry and was_deleted else "",
-                        stored_sha=entry.content_sha if entry and _tells_the_same(entry, stamp) else "",
+                        stored_sha=entry.content_sha if entry and _has_same_facts(entry, stamp) else "",
                     )
                     continue
                 else:
@@ -126,17 +125,18 @@ class Changes:
                 self.skipped += 1
 
     def relabelled(self) -> str:
-        """What to say of rows that a changed class rule gives another class or split; "" when there are none.
+        """A message about rows that a changed class rule gives another class or split; "" when there are none.
 
-        The rule is noted. Photos are compared only when it is another one than was noted, or none was.
+        The rule is stored in the journal. Photos are compared only when it differs from the stored one, or none was
+        stored.
         """
         rule = self.dataset.read_report.classes
         before = self.journal.replace_class_rule(self.source, rule)
-        if before == rule or (before is None and self.dataset.extra_columns.lines):  # lists always said the classes
+        if before == rule or (before is None and self.dataset.extra_columns.lines):  # lists always gave them
             return ""
         count = 0
-        for start in range(0, len(self.dataset), LOOKED_UP):
-            row_of = {self.id(row): row for row in range(start, min(start + LOOKED_UP, len(self.dataset)))}
+        for start in range(0, len(self.dataset), LOOKUP_SIZE):
+            row_of = {self.id(row): row for row in range(start, min(start + LOOKUP_SIZE, len(self.dataset)))}
             for key, entry in self.journal.get(list(row_of)).items():
                 has_row = entry.content_sha and not entry.reason
                 count += bool(has_row and entry.stamp and _facts_of(entry.stamp) != self._facts(row_of[key]))
@@ -155,7 +155,7 @@ class Changes:
         return photo_id(self.namespace, self.dataset.paths[row])
 
     def meta(self, row: int) -> dict[str, Any]:
-        """What goes into the column `meta`."""
+        """The value of the column `meta`."""
         return {**self.dataset.extra_columns.meta(row), **self._own_meta(row)}
 
     def _own_meta(self, row: int) -> dict[str, str]:
@@ -184,7 +184,7 @@ class Changes:
         return [key for key in lost if key in acknowledged]
 
     def _alike(self, *, same_part: bool = False) -> Iterator[tuple[int, str]]:
-        """Numbers and places of the sources that lie elsewhere and share our namespace."""
+        """Numbers and locations of the other sources with our namespace."""
         mine = self.described
         for number, other in self.journal.sources().items():
             same = other["namespace"] == mine["namespace"] and (other["part"] == mine["part"] or not same_part)
@@ -192,35 +192,35 @@ class Changes:
                 yield number, other["photos"]
 
     def _shared(self, ids: list[str]) -> set[str]:
-        """Those of the ids that a place which is still there has too."""
+        """The ids that another existing source has, too."""
         return self.journal.members_of_any(self._rivals, ids) if self._rivals else set()
 
     def _adopt(self) -> None:
-        """A folder that was moved: what the old place had is missed in the new one."""
+        """After a folder was moved: photos of the old location count as vanished from the new one."""
         for number, place in self._alike(same_part=True):
-            if not _is_there(place) and self.journal.seen_fraction(number) >= MOVED:
+            if not _exists(place) and self.journal.seen_fraction(number) >= MOVED_SHARE:
                 self.journal.move_members(number, self.source)
 
     def _is_done(self, entry: JournalEntry, stamp: str) -> bool:
         if entry.stamp != stamp or not stamp or stamp.startswith(UNKNOWN):
             return False
-        return not entry.reason or not (self.retry_rejected or entry.reason in PASSING)
+        return not entry.reason or not (self.retry_rejected or entry.reason in TRANSIENT)
 
-    def _stamp(self, row: int, version: str) -> str:
+    def _stamp(self, row: int, revision: str) -> str:
         if isinstance(place := self.dataset.source(row), Path):
             try:
                 status = place.stat()
-            except (OSError, ValueError):  # decoding tells what is the matter with it
+            except (OSError, ValueError):  # decoding reports the cause
                 return ""
-            version = f"{status.st_size} {status.st_mtime_ns}"
-        return f"{version or UNKNOWN} {self._facts(row)}"
+            revision = f"{status.st_size} {status.st_mtime_ns}"
+        return f"{revision or UNKNOWN} {self._facts(row)}"
 
     def _facts(self, row: int) -> str:
-        """A digest of what the listing says of a photo."""
-        told = self.dataset.extra_columns.known(
+        """A digest of a photo's values in the dataset."""
+        values = self.dataset.extra_columns.known(
             row
-        )  # as it was read: whether it becomes columns or `meta` is no change
-        facts = json.dumps([self.dataset.labels[row], self._own_meta(row), *([told] if told else [])]).encode()
+        )  # as read: moving a value between columns and `meta` is not a change
+        facts = json.dumps([self.dataset.labels[row], self._own_meta(row), *([values] if values else [])]).encode()
         return hashlib.blake2b(facts, digest_size=8).hexdigest()
 
     def _duplicate(self, row: int, key: str, stamp: str) -> JournalEntry:
@@ -228,19 +228,53 @@ class Changes:
         path = self.dataset.paths[row]
         key = f"{key} {self.dataset.ids[row]}"
         self.journal.mark_seen(self.source, [key])
-        message = f"{path} stands in the list more than once; its first line counts"
+        message = f"{path} occurs in the list more than once; the first line is used"
         return JournalEntry(key, path, stamp, reason="twice", message=message)
 
 
-def _is_there(photos: str) -> bool:
-    """Whether the place of a source still exists; of one behind a URL that is taken for granted."""
+def _exists(photos: str) -> bool:
+    """Whether the location of a source still exists; of a URL this is assumed."""
     return bool(protocol_of(photos)) or Path(photos).exists()
 
 
-def _tells_the_same(entry: JournalEntry, stamp: str) -> bool:
-    """Whether a photo with a row has the same label and meta as then."""
+def _has_same_facts(entry: JournalEntry, stamp: str) -> bool:
+    """Whether the row of a photo has the same label and meta."""
     return not entry.reason and bool(stamp) and _facts_of(entry.stamp) == _facts_of(stamp)
 
 
 def _facts_of(stamp: str) -> str:
     return stamp.rpartition(" ")[2]
+
+
+def _with_revisions(dataset: Dataset) -> Iterator[tuple[range, list[str]]]:
+    """Rows of a dataset, `LOOKUP_SIZE` at a time, with their revisions; "" for files and where none is known.
+
+    Remote revisions of the next rows are requested while the caller works on these.
+    """
+    parts = [range(start, min(start + LOOKUP_SIZE, len(dataset))) for start in range(0, len(dataset), LOOKUP_SIZE)]
+    request = _request_revisions(dataset, parts[0])
+    for rows, following in itertools.zip_longest(parts, parts[1:]):
+        revisions = request()
+        if following:
+            request = _request_revisions(dataset, following)
+        yield rows, revisions
+
+
+def _request_revisions(dataset: Dataset, rows: range) -> Callable[[], list[str]]:
+    """Request what is not known yet; the returned function waits for the answers."""
+    sources = [dataset.source(row) for row in rows] if dataset.sources else []
+    revisions = ["" if isinstance(one, Path) else one.revision for one in sources] or [""] * len(rows)
+    remote = {at: one for at, one in enumerate(sources) if isinstance(one, PhotoLocation) and one.is_remote}
+    unknown = {at: one for at, one in remote.items() if not one.revision and one.size is None}
+    if not unknown:
+        return lambda: revisions
+    from milvus_fghash.datasets.sources.fetch import request_revisions
+
+    answers = request_revisions(list(unknown.values()))
+
+    def wait() -> list[str]:
+        for at, revision in zip(unknown, answers(), strict=True):
+            revisions[at] = revision
+        return revisions
+
+    return wait

@@ -1,4 +1,4 @@
-"""An ingest under way: photos decoded, encoded, and handed over to be written, a batch at a time."""
+"""The pipeline of an ingest: photos are decoded, encoded and passed to the writer in batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from milvus_fghash.encoding.encoder import EncodedColumns, Encoder
 from milvus_fghash.errors import DataError, FghashError, Stopped
 from milvus_fghash.ingest.changes import Changes, PendingPhoto
 from milvus_fghash.ingest.options import IngestResult, RunContext
-from milvus_fghash.ingest.symlinks import places
 from milvus_fghash.ingest.writer import Batch, Writer
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.rows import Rows, why_not_storable
@@ -29,26 +28,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BatchSizing:
-    """How many photos are encoded together and ahead, so that with those that wait they are one batch at the most."""
+    """How many photos are encoded at the same time, so that with the waiting ones they make at most one batch."""
 
-    together: int
-    """Photos computed together."""
-    ahead: int
-    """So many such groups are under way."""
-    enough: int
-    """Encoded photos that are handed over to be written."""
+    group_size: int
+    """Photos that are computed together."""
+    groups_ahead: int
+    """Groups that are decoded or computed before the first one is returned."""
+    flush_at: int
+    """Number of encoded photos that are passed to the writer."""
 
     @classmethod
     def of(cls, rows_per_write: int, batch_size: int, streams: int) -> Self:
         """For batches of at most ``rows_per_write`` rows, and an encoder's ``batch_size`` and ``streams``."""
-        together = min(batch_size, max(1, rows_per_write // 2))
-        ahead = max(1, min(streams + 1, rows_per_write // together - 1))
-        return cls(together, ahead, max(1, rows_per_write - ahead * together + 1))
+        group_size = min(batch_size, max(1, rows_per_write // 2))
+        groups_ahead = max(1, min(streams + 1, rows_per_write // group_size - 1))
+        return cls(group_size, groups_ahead, max(1, rows_per_write - groups_ahead * group_size + 1))
 
 
 @dataclass
 class IngestRun:
-    """`result` does it all, once."""
+    """One ingest; call `result` once."""
 
     encoder: Encoder
     collection: HashCollection
@@ -81,7 +80,7 @@ class IngestRun:
         with self.writer:
             try:
                 self._encode_all()
-            except BaseException:  # no waiting for Milvus now; what was rejected is known, and costs nothing to keep
+            except BaseException:  # no longer wait for Milvus; only record the rejected photos
                 self.context.stop.set()
                 self._clear_encoded()
                 with suppress(FghashError):
@@ -89,7 +88,7 @@ class IngestRun:
                 raise
             self._hand_over()
         if self.changes.cut_short:
-            raise Stopped(f"stopped; {self.writer.stored:,} more photos are in, and the same command goes on")
+            raise Stopped(f"stopped after {self.writer.stored:,} photos were written; run it again to continue")
         vanished, pruned = self._prune()
         seconds = time.monotonic() - started
         reasons = self.changes.journal.reasons()
@@ -110,19 +109,19 @@ class IngestRun:
         )
 
     def _warn(self, rows: int, reasons: Mapping[str, int]) -> None:
-        """Tell what a person should look into."""
+        """Report what needs attention."""
         for line in advice(reasons):
             self.context.notify(line)
         acknowledged = self.changes.journal.count_acknowledged()
         if acknowledged > rows:
             self.context.notify(
-                f"Milvus acknowledged {acknowledged:,} rows of {self.collection.name} and has {rows:,}; "
-                "verify tells which are missing, and repairing writes them again"
+                f"Milvus acknowledged {acknowledged:,} rows of {self.collection.name} and has {rows:,}; verify names "
+                "the missing ones, and repair writes them again"
             )
         if self.changes.replacing:
             self.context.notify(
-                f"{self.changes.replacing:,} photos took the rows of others of the same names, from another place; to "
-                "keep both, give one place a namespace of its own"
+                f"{self.changes.replacing:,} photos replaced the rows of photos with the same names from another "
+                "source; to keep both, give one source its own namespace"
             )
 
     def _with_retry(self, call: Callable[[], T]) -> T:
@@ -130,7 +129,7 @@ class IngestRun:
 
     def _encode_all(self) -> None:
         options, encoder = self.options, self.encoder
-        pace = BatchSizing.of(options.rows_per_write, encoder.batch_size, encoder.streams)
+        sizing = BatchSizing.of(options.rows_per_write, encoder.batch_size, encoder.streams)
         with closing(
             encoder.encode_sources(
                 self._files(),
@@ -138,28 +137,28 @@ class IngestRun:
                 reject=self._reject,
                 wanted=self._is_wanted,
                 options=options,
-                together=pace.together,
-                ahead=pace.ahead,
+                together=sizing.group_size,
+                ahead=sizing.groups_ahead,
             )
         ) as encoded:
             for photos, outputs in encoded:
                 self.pending += [self.decoding.pop(photo.row) for photo in photos]
                 self.encoded.add(photos, outputs)
-                if len(self.pending) >= pace.enough:
+                if len(self.pending) >= sizing.flush_at:
                     self._hand_over()
                 self._report_progress()
         self._report_progress()
 
     def _files(self) -> Iterator[Source]:
         """Photos to decode, looked up in the journal while others are decoded."""
-        place = places(self.dataset, self.options.follow_links)
+        source_of = self.options.sources_of(self.dataset)
         for todo in self.changes.todo():
             if isinstance(todo, JournalEntry):
                 self._set_aside(todo)
                 continue
             self.decoding[self.decoded] = todo
             self.decoded += 1
-            yield place(todo.row)
+            yield source_of(todo.row)
 
     def _report_progress(self) -> None:
         self.context.progress(self.changes.skipped + self.decoded - len(self.decoding), len(self.dataset))
@@ -171,14 +170,14 @@ class IngestRun:
 
     def _set_aside(self, entry: JournalEntry) -> None:
         self.aside.append(entry)
-        if len(self.aside) >= self.options.rows_per_write:  # there may be no good photo for long
+        if len(self.aside) >= self.options.rows_per_write:  # even when no photo is accepted for long
             self._hand_over()
             self._report_progress()
 
     def _is_wanted(self, photo: Photo) -> bool:
-        """Whether a photo goes in: its row is of another content, or was not deleted on purpose; all of it fits.
+        """Whether a photo gets a row: its content is new, was not deleted by the user, and fits the collection.
 
-        One that does not must not stop the others.
+        A photo that does not fit is rejected and must not stop the others.
         """
         todo = self.decoding[photo.row]
         row = todo.row
@@ -227,28 +226,28 @@ class IngestRun:
         )
 
     def _prune(self) -> tuple[int, int]:
-        """How many photos of earlier runs are gone, and how many of their rows were deleted."""
-        changes, there = self.changes, len(self.dataset)
+        """Numbers of vanished photos and of their rows that were deleted."""
+        changes, present = self.changes, len(self.dataset)
         gone = changes.gone()
         if changes.unknown:
             self.context.notify(
-                f"{changes.unknown:,} photos of earlier runs may be gone or not: {self.dataset.unlisted_message}. "
-                "Their rows stay; to have them pruned, repair or remove the folder, or delete them by their ids"
+                f"{changes.unknown:,} photos of earlier runs may have vanished: {self.dataset.unlisted_message}. Their "
+                "rows are kept; to prune them, repair or remove the folder, or delete them by id"
             )
         if not gone or not self.options.prune:
             return len(gone), 0
-        if len(gone) > self.options.prune_at_most * (len(gone) + there):
+        if len(gone) > self.options.prune_at_most * (len(gone) + present):
             raise DataError(
-                f"{len(gone):,} photos of earlier runs are gone and {there:,} are there, so nothing was pruned (all "
-                "others are in): is the whole disk there? If they are to go, allow more",
+                f"{len(gone):,} photos of earlier runs have vanished and {present:,} are present, so no row was pruned "
+                "(the photos were ingested). Is a disk not mounted? To delete the rows, allow a larger fraction",
                 setting="prune_at_most",
             )
         pruned = 0
         for start in range(0, len(gone), self.options.rows_per_write):
             part = gone[start : start + self.options.rows_per_write]
             kept = changes.journal.members_of_others(changes.source, part)
-            nobodys = [key for key in part if key not in kept]
-            self._with_retry(functools.partial(self.collection.delete, nobodys))
+            unused = [key for key in part if key not in kept]
+            self._with_retry(functools.partial(self.collection.delete, unused))
             changes.journal.remove_members(changes.source, part)
-            pruned += len(nobodys)
+            pruned += len(unused)
         return len(gone), pruned

@@ -1,4 +1,4 @@
-"""Whether a collection holds what its photos say: listing, journal and Milvus beside each other."""
+"""Verification and repair: compares photos, journal and collection."""
 
 from __future__ import annotations
 
@@ -21,89 +21,97 @@ from milvus_fghash.milvus.rows import by_field
 from milvus_fghash.search.search import SearchParams, search_codes
 from milvus_fghash.state.journal import DELETED, Journal, JournalEntry
 
-SHOWN: Final = 5
-"""Examples of a finding that are given."""
-FLIPPED_AT_MOST: Final = 1 / 16
-"""Part of its bits in which the code of a photo may differ when it is encoded again: on another device or with another
-version of ONNX Runtime outputs near zero fall to the other side."""
+MAX_EXAMPLES: Final = 5
+"""Examples in a finding."""
+MAX_FLIPPED_BITS: Final = 1 / 16
+"""Fraction of the bits of a code that may differ when its photo is encoded again: on another device or with another
+version of ONNX Runtime, outputs near zero can change their sign."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is not as it should be, and of how many photos."""
+    """One kind of inconsistency.
+
+    Attributes:
+        count: number of photos, or of rows.
+        examples: paths of a few, or ids where no path is known.
+        ids: primary keys of all.
+        own_ids: the ids of the examples in the list of photos; "" where there is none.
+    """
 
     count: int = 0
     examples: tuple[str, ...] = ()
-    """Paths, or ids where no path is known."""
     ids: tuple[str, ...] = field(default=(), repr=False)
     own_ids: tuple[str, ...] = ()
-    """Of the examples, those that the list of photos gave them; "" where there is none."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared, and what was found."""
+    """The comparison of photos, journal and collection.
+
+    Attributes:
+        photos: photos of the dataset.
+        acknowledged: photos with a row according to the journal, of all datasets in the collection.
+        rows: rows of the collection; duplicate rows are counted twice.
+        new_or_changed: photos of the dataset that an ingest would read.
+        unacknowledged: those of them that have a row nevertheless, because the acknowledgement or the journal was lost.
+        rejected: photos of the dataset that were rejected.
+        deleted: photos of the dataset whose rows were deleted by the user.
+        vanished: photos with a row that the dataset no longer has.
+        missing: acknowledged photos without a row.
+        extra: rows of the namespace that neither the journal nor the dataset has, or that were deleted.
+        duplicates: ids with more than one row.
+        outdated: rows of another content than the acknowledged one.
+        sampled: photos that were encoded again and searched for.
+        miscoded: sampled photos whose row has another code.
+        not_found: sampled photos that a search for the code of their row does not return at distance 0.
+        flipped_bits: fraction of the bits of the sampled photos that differ between row and new code.
+        in_other_datasets: number of missing and outdated photos of other datasets, to be repaired with those.
+    """
 
     photos: int
-    """In the listing."""
     acknowledged: int
-    """Photos of all listings of this collection that the journal has with a row."""
     rows: int
-    """In the collection, rows that stand twice counted twice."""
     new_or_changed: int
-    """Photos of the listing that an ingest would take in or try again."""
     unacknowledged: int
-    """Of these, how many have a row all the same: its acknowledgement was lost, or the journal."""
     rejected: int
-    """Photos of the listing that were rejected."""
     deleted: int
-    """Photos of the listing whose row was deleted on purpose."""
     vanished: int
-    """Photos with a row that the listing no longer has."""
     missing: Finding
-    """Acknowledged, but there is no row."""
     extra: Finding
-    """Rows of the namespace that neither the journal nor the listing knows, or that were to be deleted."""
     duplicates: Finding
-    """Ids that stand in the collection more than once."""
-    unlike: Finding
-    """Rows made of another content than the one that was acknowledged."""
+    outdated: Finding
     sampled: int
-    """Photos that were encoded again and searched for."""
     miscoded: Finding
-    """Sampled photos whose row has another code."""
     not_found: Finding
-    """Sampled photos that a search for the code of their row does not find at distance 0."""
     flipped_bits: float
-    """Part of the sampled photos' bits that differ between their rows and today."""
-    of_others: int
-    """Of the missing and unlike ones, how many are not in this listing: to be repaired where theirs is verified."""
+    in_other_datasets: int
 
     @property
     def findings(self) -> dict[str, Finding]:
-        """Those that can be wrong, by name."""
-        names = ("missing", "extra", "duplicates", "unlike", "miscoded", "not_found")
+        """The kinds of inconsistency, by name."""
+        names = ("missing", "extra", "duplicates", "outdated", "miscoded", "not_found")
         return {name: getattr(self, name) for name in names}
 
     @property
     def is_consistent(self) -> bool:
-        """Whether nothing is wrong. New, rejected and vanished photos are not."""
+        """Whether no inconsistency was found. New, rejected and vanished photos are none."""
         return not any(one.count for one in self.findings.values())
 
 
 def verify(
     encoder: Encoder, collection: HashCollection, changes: Changes, sample: int = 100, seed: int = 0
 ) -> Verification:
-    """Compare a listing, the journal and the collection. Nothing is written to Milvus.
+    """Compare a dataset, the journal and the collection. Nothing is written to Milvus.
 
-    Memory grows with what is new, changed or wrong; the journal's own temporary tables lie on the disk.
+    Memory grows with the number of new, changed and inconsistent photos; the journal's temporary tables are on disk.
 
     Args:
-        changes: of the listing, not yet gone through.
-        sample: photos of the listing that are encoded again, as far as they have a row, drawn with ``seed``.
+        changes: of the dataset, not yet iterated.
+        sample: photos that are encoded again where they have a row, drawn with ``seed``.
 
     Raises:
-        StoreError: when another model filled the collection, or Milvus rejects.
+        StoreError: when another model filled the collection, or Milvus rejects a call.
         DataError: when the journal cannot be read.
     """
     collection.check_model(encoder.bundle.manifest)
@@ -112,9 +120,9 @@ def verify(
     dataset = changes.dataset
     extra, distinct, unacknowledged = _read_rows(collection, changes)
     rows = collection.count()
-    missing, unlike = _of_entries(journal.without_row()), _of_entries(journal.with_other_content())
-    wrong = [*missing.ids, *unlike.ids]
-    looked_at = _look(encoder, dataset, collection, _drawn(changes, set(wrong), sample, seed))
+    missing, outdated = _of_entries(journal.without_row()), _of_entries(journal.with_other_content())
+    wrong = [*missing.ids, *outdated.ids]
+    sampled = _check_sample(encoder, dataset, collection, _draw_sample(changes, set(wrong), sample, seed))
     reasons = journal.reasons()
     deleted = reasons.pop(DELETED, 0)
     found = Verification(
@@ -129,12 +137,12 @@ def verify(
         missing=missing,
         extra=extra,
         duplicates=_duplicates(collection) if rows != distinct else Finding(),
-        unlike=unlike,
-        sampled=looked_at.n_photos,
-        miscoded=looked_at.miscoded,
-        not_found=looked_at.not_found,
-        flipped_bits=looked_at.flipped / max(1, looked_at.n_photos * collection.bits),
-        of_others=len(wrong) - len(journal.seen(wrong)),
+        outdated=outdated,
+        sampled=sampled.n_photos,
+        miscoded=sampled.miscoded,
+        not_found=sampled.not_found,
+        flipped_bits=sampled.flipped / max(1, sampled.n_photos * collection.bits),
+        in_other_datasets=len(wrong) - len(journal.seen(wrong)),
     )
     named: dict[str, Any] = {
         name: _with_own_ids(one, collection, changes) for name, one in found.findings.items() if one.count
@@ -143,38 +151,38 @@ def verify(
 
 
 def repair(collection: HashCollection, journal: Journal, found: Verification, *, delete_extra: bool = False) -> None:
-    """Make the next ingest of the same listing write what is missing or wrong of it; rows that stand twice become one.
+    """Make the next ingest of the same dataset rewrite its inconsistent rows, and remove duplicate rows.
 
     Args:
         journal: as `verify` left it.
-        delete_extra: delete the rows that nobody knows.
+        delete_extra: delete the extra rows.
 
     Raises:
-        StoreError: when Milvus rejects.
+        StoreError: when Milvus rejects a call.
     """
     for start in range(0, len(found.duplicates.ids), MAX_IDS_PER_CALL):
         _write_once(collection, found.duplicates.ids[start : start + MAX_IDS_PER_CALL])
     if delete_extra:
         collection.delete(found.extra.ids)
-    for one in (found.missing, found.unlike, found.miscoded, found.not_found):
+    for one in (found.missing, found.outdated, found.miscoded, found.not_found):
         journal.forget(sorted(journal.seen(one.ids)))
 
 
 def _write_once(collection: HashCollection, ids: Sequence[str]) -> None:
-    """Upsert rows as they are, with all their columns: Milvus then has each once."""
+    """Upsert rows unchanged, with all their columns, after which Milvus has each once."""
     with milvus_call(f"cannot repair {collection.name}"):
         rows = collection.client.query(
             collection.name, id_is_one_of(ids), ["*"], consistency_level="Strong", timeout=TIMEOUT
         )
-        once = {row["id"]: {**row, "code": row["code"][0]} for row in rows}  # a query gives a code as a list of one
+        once = {row["id"]: {**row, "code": row["code"][0]} for row in rows}  # a query returns a code as a list of one
         collection.write(by_field(list(once.values())))
 
 
 def _read_rows(collection: HashCollection, changes: Changes) -> tuple[Finding, int, int]:
-    """Note every row in the journal's temporary table.
+    """Record every row in a temporary table of the journal.
 
     Returns:
-        Rows that nobody knows, how many different ids there are, and how many of the listing's are not acknowledged.
+        The extra rows, the number of distinct ids, and the number of rows of the dataset that are not acknowledged.
     """
     journal = changes.journal
     paths: dict[str, str] = {}
@@ -196,14 +204,14 @@ def _of_entries(entries: Iterable[JournalEntry]) -> Finding:
 
 
 def _finding(paths: Mapping[str, str]) -> Finding:
-    """Of ids and their paths."""
+    """The finding of these ids; ``paths`` has the path of each."""
     ids = sorted(paths, key=lambda key: (paths[key], key))
-    return Finding(len(paths), tuple(paths[key] for key in ids[:SHOWN]), tuple(ids))
+    return Finding(len(paths), tuple(paths[key] for key in ids[:MAX_EXAMPLES]), tuple(ids))
 
 
 def _with_own_ids(found: Finding, collection: HashCollection, changes: Changes) -> Finding:
-    """As their rows say, or where there is none, the listing."""
-    shown, paths = found.ids[:SHOWN], changes.dataset.paths
+    """Add own ids, from the rows, or from the dataset where there is no row."""
+    shown, paths = found.ids[:MAX_EXAMPLES], changes.dataset.paths
     rows = collection.get(shown)
     known = {key: own_id(meta) for key, meta in zip(rows.ids, rows.metas, strict=True)}
     listed = changes.dataset.extra_columns.values.get(OWN_ID)
@@ -214,43 +222,45 @@ def _with_own_ids(found: Finding, collection: HashCollection, changes: Changes) 
 
 
 def _duplicates(collection: HashCollection) -> Finding:
-    """Milvus reads an id that stands twice once, but counts it twice."""
+    """Milvus returns duplicate rows once, but counts them twice."""
     paths: dict[str, str] = {}
     for rows in collection.scan():
         path_of = dict(zip(rows.ids, rows.paths, strict=True))
-        for key in _twice(collection, rows.ids):
+        for key in _duplicated(collection, rows.ids):
             paths[key] = path_of[key]
     return _finding(paths)
 
 
-def _twice(collection: HashCollection, ids: Sequence[str]) -> list[str]:
-    """Those of the ids that stand more than once, by halving."""
+def _duplicated(collection: HashCollection, ids: Sequence[str]) -> list[str]:
+    """The ids with more than one row, by bisection."""
     if count_rows(collection.client, collection.name, id_is_one_of(ids)) == len(ids):
         return []
     if len(ids) == 1:
         return list(ids)
     middle = len(ids) // 2
-    return _twice(collection, ids[:middle]) + _twice(collection, ids[middle:])
+    return _duplicated(collection, ids[:middle]) + _duplicated(collection, ids[middle:])
 
 
-def _drawn(changes: Changes, without: set[str], sample: int, seed: int) -> dict[int, str]:
-    """Rows of the listing and their ids, in order."""
+def _draw_sample(changes: Changes, without: set[str], sample: int, seed: int) -> dict[int, str]:
+    """Positions in the dataset and ids of a random sample, in order."""
     rows = sorted(random.Random(seed).sample(range(len(changes.dataset)), min(sample, len(changes.dataset))))
     return {row: key for row in rows if (key := changes.id(row)) not in without}
 
 
 @dataclass(frozen=True)
-class _Looked:
+class _SampleResult:
     n_photos: int
     miscoded: Finding
     not_found: Finding
     flipped: int
 
 
-def _look(encoder: Encoder, dataset: Dataset, collection: HashCollection, ids: Mapping[int, str]) -> _Looked:
+def _check_sample(
+    encoder: Encoder, dataset: Dataset, collection: HashCollection, ids: Mapping[int, str]
+) -> _SampleResult:
     """Encode photos again, and search for the codes of their rows.
 
-    Photos without a row, and files that are another than the one their row was made of, are left out.
+    Photos without a row, and photos whose content has changed since, are left out.
     """
     stored = collection.get(list(ids.values()))
     code_of = dict(zip(stored.ids, stored.codes, strict=True))
@@ -263,17 +273,17 @@ def _look(encoder: Encoder, dataset: Dataset, collection: HashCollection, ids: M
         if sha_of[ids[rows[at]]] == sha
     ]
     if not same:
-        return _Looked(0, Finding(), Finding(), 0)
+        return _SampleResult(0, Finding(), Finding(), 0)
     keys = [key for _, key in same]
     path_of = {ids[row]: dataset.paths[row] for row in rows}
     of_rows = np.stack([code_of[key] for key in keys])
     differing = differing_bits(encoded.codes[[place for place, _ in same]], of_rows)
-    miscoded = [key for key, bits in zip(keys, differing, strict=True) if bits > FLIPPED_AT_MOST * collection.bits]
-    # All in one call: each finds those of the sample that have its code, itself among them.
-    wanted = SearchParams(len(keys), id_is_one_of(keys), max_distance=0, consistency="Strong")
-    answers = search_codes(collection, of_rows, wanted)
+    miscoded = [key for key, bits in zip(keys, differing, strict=True) if bits > MAX_FLIPPED_BITS * collection.bits]
+    # One call for all: each query finds the sampled photos with its code, which must include itself.
+    params = SearchParams(len(keys), id_is_one_of(keys), max_distance=0, consistency="Strong")
+    answers = search_codes(collection, of_rows, params)
     found = [any(hit.id == key for hit in answer.hits) for key, answer in zip(keys, answers, strict=True)]
-    return _Looked(
+    return _SampleResult(
         len(keys),
         _finding({key: path_of[key] for key in miscoded}),
         _finding({key: path_of[key] for key, itself in zip(keys, found, strict=True) if not itself}),

@@ -1,7 +1,7 @@
-"""Rows into Milvus in threads of their own, while the next photos are decoded and encoded; then into the journal.
+"""Writes batches of rows to Milvus, then to the journal, in threads, while the next photos are decoded and encoded.
 
-Two batches are under way at once: one is made ready to be sent, or written down, while Milvus is at the other. No photo
-stands in two batches of a run, so that it does not matter which is in first.
+Two batches are written at the same time: one is prepared, or recorded in the journal, while Milvus processes the other.
+No photo is in two batches of a run, so their order does not matter.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from milvus_fghash.milvus.retry import RetryPolicy
 from milvus_fghash.milvus.rows import FieldValues, Rows
 from milvus_fghash.state.journal import Journal, JournalEntry
 
-HANDED_OVER: Final = 2
-"""Batches that may be with the writer at once. With the one that is being filled, three are lost to a kill at the most,
-which is to say encoded again."""
+MAX_BATCHES: Final = 2
+"""Batches that the writer holds at once. With the one that is being filled, a kill loses at most three batches, which
+are encoded again."""
 
 TOO_LARGE: Final = "row-too-large"
-"""Reason of a photo with more text beside it than Milvus takes in a message."""
+"""Reason of a photo whose row is larger than a message to Milvus may be."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows, and what is written down when they are in.
+    """Rows, and the journal entries that record them once they are written.
 
     Attributes:
         embeddings: (n, dim), where the collection has them.
@@ -48,10 +48,10 @@ class Batch:
 
 @dataclass
 class Writer:
-    """Takes batches. Use it in a ``with`` block, whose end waits for what was handed over.
+    """Writes batches. Use it in a ``with`` block, whose end waits for all of them.
 
-    What goes wrong in a thread is raised by one of the next calls of `put`, or by the end of the block. No batch is
-    begun after it, and none goes on to wait for Milvus.
+    An error in a thread is raised by one of the next calls of `put`, or by the end of the block. After it no further
+    batch is written, and no batch waits for Milvus any longer.
     """
 
     collection: HashCollection
@@ -59,47 +59,47 @@ class Writer:
     retry: RetryPolicy
     notify: Notify
     stop: threading.Event
-    """Ends waiting for Milvus. It is also set here, when something goes wrong."""
+    """Ends waiting for Milvus. It is also set here, on an error."""
     stored: int = 0
-    """Rows that are in, and in the journal."""
+    """Rows that Milvus acknowledged and the journal has."""
     _error: BaseException | None = None
-    """What went wrong first."""
-    _told: str = ""
+    """The first one."""
+    _last_message: str = ""
     _threads: ThreadPoolExecutor = field(init=False)
-    _under_way: deque[Future[None]] = field(default_factory=deque)
+    _running: deque[Future[None]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Writer:
-        self._threads = ThreadPoolExecutor(HANDED_OVER, "write")
+        self._threads = ThreadPoolExecutor(MAX_BATCHES, "write")
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         try:
             self._wait_until(0)
         except Exception:
-            if error is None:  # an error that ended the block is the one to tell
+            if error is None:  # the error that ended the block is the one to raise
                 raise
         finally:
             self._threads.shutdown()
 
     def put(self, batch: Batch) -> None:
-        """Hand over a batch; waits while `HANDED_OVER` are with the writer.
+        """Write a batch in a thread; waits while there are `MAX_BATCHES`.
 
         Raises:
-            StoreError: when Milvus rejected an earlier one, or did not come back in time.
+            StoreError: when Milvus rejected an earlier batch, or stayed unavailable for too long.
             DataError: when the journal cannot be written.
         """
         rows = batch.rows
         values = None if rows is None else self.collection.field_values(rows, batch.embeddings)
-        self._wait_until(HANDED_OVER - 1)
-        self._under_way.append(self._threads.submit(self._write, values, batch))
+        self._wait_until(MAX_BATCHES - 1)
+        self._running.append(self._threads.submit(self._write, values, batch))
 
     def _wait_until(self, left: int) -> None:
-        while len(self._under_way) > left:
-            self._under_way.popleft().result()
+        while len(self._running) > left:
+            self._running.popleft().result()
 
     def _write(self, values: FieldValues | None, batch: Batch) -> None:
-        """Into Milvus, and what is in into the journal, also when another batch has failed meanwhile."""
+        """Write to Milvus, then record in the journal what was written, also after another batch failed."""
         rejected: frozenset[str] = frozenset()
         try:
             if values is not None:
@@ -119,14 +119,14 @@ class Writer:
             self.stored += (0 if values is None else len(values["id"])) - len(rejected)
 
     def _notify_once(self, line: str) -> None:
-        """Two batches that wait for the same Milvus have the same to say."""
+        """Two batches that wait for the same Milvus have the same message."""
         with self._lock:
-            if line != self._told:
-                self._told = line
+            if line != self._last_message:
+                self._last_message = line
                 self.notify(line)
 
 
 def _rejected(entry: JournalEntry) -> JournalEntry:
-    """Of a photo whose row Milvus does not take."""
-    message = f"the row of {entry.path} is larger than a message that this Milvus takes; keep fewer or shorter columns"
+    """The entry of a photo whose row is too large."""
+    message = f"the row of {entry.path} is larger than a message to this Milvus may be; keep fewer or shorter columns"
     return replace(entry, content_sha="", reason=TOO_LARGE, message=message)

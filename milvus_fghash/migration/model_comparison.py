@@ -14,7 +14,7 @@ import numpy as np
 from milvus_fghash.core.codes import Codes
 from milvus_fghash.errors import StoreError
 from milvus_fghash.evaluation.metrics import Histogram, average_precisions, distance_histogram, precision_at
-from milvus_fghash.ingest.verify import SHOWN
+from milvus_fghash.ingest.verify import MAX_EXAMPLES
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL
 from milvus_fghash.milvus.rows import Rows, read_meta
@@ -115,7 +115,7 @@ def compare_rows(
             key, meta = row["id"], read_meta(row["meta"])
             if key not in sha_of:
                 namespaces[str(meta.get("namespace", ""))] += 1
-                examples = sorted([*examples, row["path"]])[:SHOWN]
+                examples = sorted([*examples, row["path"]])[:MAX_EXAMPLES]
                 continue
             changed += sha_of[key] != row["content_sha"]
             if row["label"] and sample and meta.get("split", "") == (split or meta.get("split", "")):

@@ -83,7 +83,7 @@ def test_a_list_is_not_written_over(shards: SmallShards, bundle: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"shard_rows": 0}, "a shard takes one photo at least, got 0"),
+        ({"shard_rows": 0}, "a shard has at least one photo, got 0"),
         ({"columns": "price"}, "columns must be a sequence"),
     ],
 )
@@ -93,7 +93,7 @@ def test_options_that_cannot_be(options: dict[str, object], said: str) -> None:
 
 
 def test_a_bundle_without_embedding_is_rejected_before_anything_is_written(shards: SmallShards, bundle: Path) -> None:
-    with pytest.raises(fg.ConfigError, match="gives no embedding; export it again with one"):
+    with pytest.raises(fg.ConfigError, match="has no embedding; export it again with one"):
         fg.build_shards(bundle, shards.photos, out=shards.path, options=fg.ShardOptions(embedding=True))
     assert not shards.path.exists()
 

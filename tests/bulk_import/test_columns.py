@@ -70,7 +70,7 @@ class Catalog:
         return Rows.concatenate(
             [
                 read_rows(self.shards.folder.data(name), range(marker.rows), 12, NAMES)
-                for name, marker in self.shards.folder.whole().items()
+                for name, marker in self.shards.folder.check_all().items()
             ],
             2,
         )
@@ -126,10 +126,10 @@ def test_a_changed_value_makes_its_own_shard_anew(catalog: Catalog, column: str,
 @pytest.mark.parametrize(
     ("words", "key", "said"),
     [
-        (COLUMNS[:3], None, "holds shards whose typed columns is"),
-        ((*COLUMNS[:3], "note"), None, "holds shards whose typed columns is"),
-        (("price:text", *COLUMNS[1:]), None, "holds shards whose typed columns is"),
-        (COLUMNS, "brand", "holds shards whose partition key is None, not 'brand'"),
+        (COLUMNS[:3], None, "has shards whose typed columns is"),
+        ((*COLUMNS[:3], "note"), None, "has shards whose typed columns is"),
+        (("price:text", *COLUMNS[1:]), None, "has shards whose typed columns is"),
+        (COLUMNS, "brand", "has shards whose partition key is None, not 'brand'"),
     ],
 )
 def test_shards_of_other_columns_are_not_mixed_in(
@@ -193,7 +193,7 @@ def test_a_value_that_is_not_as_in_the_shard_is_seen(bench: ImportBench, column:
         return size
 
     bench.server.imports = imports
-    with pytest.raises(Inconsistent, match="1 of 14 rows are not in"):
+    with pytest.raises(Inconsistent, match="1 of 14 rows of"):
         bench.run(sample=40)
 
 
@@ -258,7 +258,7 @@ def test_shards_keep_perceptual_hashes_and_folders_made_without_go_on_without(
     rows = Rows.concatenate(
         [
             read_rows(catalog.shards.folder.data(name), range(marker.rows), 12, phash=True)
-            for name, marker in catalog.shards.folder.whole().items()
+            for name, marker in catalog.shards.folder.check_all().items()
         ],
         2,
     )
@@ -268,5 +268,5 @@ def test_shards_keep_perceptual_hashes_and_folders_made_without_go_on_without(
     assert collection_for(catalog.manifest, lite, f"{new_name}_b").has_phash
     with pytest.raises(ConfigError, match=r"the column of perceptual hashes \(none\), not phash"):
         collection_for(catalog.manifest, lite, new_name)
-    with pytest.raises(ConfigError, match="holds shards whose columns"):
+    with pytest.raises(ConfigError, match="has shards whose columns"):
         catalog.build(phash=False)

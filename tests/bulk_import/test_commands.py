@@ -69,7 +69,7 @@ def test_columns_and_the_partition_key_go_into_the_shards(run: Run, birds: Path,
     assert (manifest["typed_columns"], manifest["partition_key"]) == ({"brand": "text", "price": "double"}, "brand")
     result = run(*words)
     assert result.exit_code == 1
-    assert "holds shards whose partition key is 'brand', not None; give another folder" in result.stderr
+    assert "has shards whose partition key is 'brand', not None; choose another folder" in result.stderr
 
 
 @pytest.mark.parametrize(

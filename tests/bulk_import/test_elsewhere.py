@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from milvus_fghash.bulk_import.shards.builder import ShardsResult, build_shards, here
+from milvus_fghash.bulk_import.shards.builder import ShardsResult, build_shards, local_engine
 from milvus_fghash.bulk_import.shards.folder import Marker
 from milvus_fghash.bulk_import.shards.parquet import read_rows
 from milvus_fghash.bulk_import.shards.plan import ShardTask
@@ -31,7 +31,7 @@ def site() -> Iterator[Site]:
 
 def in_other_processes(maker: ShardWriter, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
     """What Ray does with tasks, here."""
-    return here(maker, (pickle.loads(pickle.dumps(task)) for task in tasks), tick)
+    return local_engine(maker, (pickle.loads(pickle.dumps(task)) for task in tasks), tick)
 
 
 def build(shards: SmallShards, place: Path | Url, layout: str) -> ShardsResult:
@@ -40,7 +40,7 @@ def build(shards: SmallShards, place: Path | Url, layout: str) -> ShardsResult:
 
 
 def rows_of(shards: SmallShards) -> list[tuple[str, bytes]]:
-    sizes = {name: marker.rows for name, marker in shards.folder.whole().items()}
+    sizes = {name: marker.rows for name, marker in shards.folder.check_all().items()}
     parts = [read_rows(shards.folder.data(name), range(sizes[name]), 12) for name in shards.names()]
     return [(key, code.tobytes()) for rows in parts for key, code in zip(rows.ids, rows.codes, strict=True)]
 

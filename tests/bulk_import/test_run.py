@@ -32,7 +32,7 @@ def bench(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[ImportBench]:  # fmt: skip
     shards.build()
-    monkeypatch.setattr(importing, "UNANSWERED", 0.2)
+    monkeypatch.setattr(importing, "LOST_ANSWER_SECONDS", 0.2)
     collection = HashCollection.create(lite, new_name, shards.encoder.bundle.manifest)
     with import_server(ImportServer(keyed=request.param)) as server:
         made = ImportBench(shards, collection, server)
@@ -88,7 +88,7 @@ def test_a_kill_makes_no_doubles(bench: ImportBench, when: str, monkeypatch: pyt
     with pytest.raises(Killed):
         bench.run()
     monkeypatch.undo()
-    monkeypatch.setattr(importing, "UNANSWERED", 0.2)
+    monkeypatch.setattr(importing, "LOST_ANSWER_SECONDS", 0.2)
     bench.run()
     bench.check_whole()
     assert len(bench.server.created()) == 3
@@ -109,7 +109,7 @@ def test_a_job_whose_id_was_never_written_down_is_found(bench: ImportBench, mean
 
 def test_a_job_that_the_server_forgot_before_it_was_done_is_asked_for_again(bench: ImportBench) -> None:
     bench.server.steps = 10**9
-    with pytest.raises(StoreBusy, match="the same command goes on waiting"):
+    with pytest.raises(StoreBusy, match="import again to wait for them"):
         bench.run(deadline=0.0)
     bench.server.jobs.clear()
     bench.server.steps = 1
@@ -119,7 +119,7 @@ def test_a_job_that_the_server_forgot_before_it_was_done_is_asked_for_again(benc
 
 def test_a_failed_shard_costs_itself_and_goes_in_later(bench: ImportBench) -> None:
     bench.server.fails["shard-00001"] = "file is truncated"
-    said = r"1 of 3 shards could not be imported, the others are in. shard-00001-\w+: file is truncated"
+    said = r"1 of 3 shards could not be imported, all others were. shard-00001-\w+: file is truncated"
     for _ in range(2):
         with pytest.raises(StoreError, match=said):
             bench.run()
@@ -186,7 +186,7 @@ def test_at_most_so_many_jobs_are_under_way(bench: ImportBench) -> None:
 
 def test_a_run_that_is_asked_to_stop_sends_no_more(bench: ImportBench) -> None:
     bench.stop.set()
-    with pytest.raises(Stopped, match="the same command goes on from there"):
+    with pytest.raises(Stopped, match="Import again to wait for them"):
         bench.run()
     assert bench.server.created() == []
     bench.stop.clear()
@@ -198,7 +198,7 @@ def test_rows_that_were_deleted_since_are_told(bench: ImportBench) -> None:
     bench.run()
     bench.collection.delete(read_rows(bench.shards.folder.data(bench.shards.names()[0]), [0], 12).ids)
     assert bench.run().rows_in_collection == 39
-    assert bench.said == [f"40 rows were imported into {bench.collection.name}, and 39 are there now"]
+    assert bench.said == [f"40 rows were imported into {bench.collection.name}, which has 39 now"]
 
 
 def test_the_log_is_of_one_collection(shards: SmallShards) -> None:

@@ -47,7 +47,7 @@ def test_an_embedding_that_the_bundle_does_not_have_is_no_wish_to_forget(
     monkeypatch.setattr(Encoder, "embedding_dim", None)
     result = run("ingest", GOLDEN, birds, "--embedding")
     assert result.exit_code == 1
-    assert "gives no embedding; export it again with one" in result.stderr
+    assert "has no embedding; export it again with one" in result.stderr
 
 
 def test_what_an_existing_collection_does_not_have_is_told(filled: Run, birds: Path) -> None:

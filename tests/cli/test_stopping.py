@@ -82,12 +82,12 @@ def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
     assert (process.returncode, out) == (130, "")
     assert err.startswith(f"{N} photos in photos; no classes (no photo lies in a class folder); no splits\n")
     assert f"\n{STOPPING}\n" in err
-    assert err.splitlines()[-1].startswith("Error: stopped; ")  # on a slow machine, a line of progress is between
+    assert err.splitlines()[-1].startswith("Error: stopped after ")  # on a slow machine, a line of progress is between
     with ingest(tmp_path) as process:
         told = json.loads(process.communicate(timeout=120)[0])
     assert told["unchanged"] > 0
     assert told["stored"] + told["unchanged"] == told["rows_in_collection"] == N
-    assert f"stopped; {told['unchanged']:,} more photos are in" in err
+    assert f"stopped after {told['unchanged']:,} photos were written" in err
     outcomes = [json.loads(file.read_text())["outcome"] for file in sorted(folder.glob("runs/*.json"))]
     assert outcomes == ["stopped", "done"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from milvus_fghash.encoding import decode_pool
 from milvus_fghash.encoding.decode_options import DecodeOptions
-from milvus_fghash.encoding.decode_pool import AHEAD, STARTS, DecoderPool
+from milvus_fghash.encoding.decode_pool import AHEAD, MAX_FAILED_STARTS, DecoderPool
 from milvus_fghash.encoding.decode_result import shown
 from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
 from milvus_fghash.errors import ConfigError
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.full
 def finished(pool: DecoderPool, count: int) -> dict[int, Photo | Rejected]:
     done: dict[int, Photo | Rejected] = {}
     while len(done) < count:
-        done |= {one.row: one for one in pool.step(patient=True)}
+        done |= {one.row: one for one in pool.step(wait_for_result=True)}
     return done
 
 
@@ -86,7 +86,7 @@ def test_the_second_try_is_made_alone(pictures: list[Path], monkeypatch: pytest.
 
     def watched(pool: DecoderPool, worker: decode_pool._Worker, task: decode_pool._Task) -> None:
         given_to.setdefault(worker.process.pid, []).append(Path(shown(task.source)).name)
-        assert not worker.tasks or worker.tasks[0].deaths == 0
+        assert not worker.tasks or worker.tasks[0].crashes == 0
         give(pool, worker, task)
 
     monkeypatch.setattr(DecoderPool, "_give", watched)
@@ -148,7 +148,7 @@ def test_the_longest_paths_do_not_fill_the_socket(pictures: list[Path], started:
         os.kill(started[0].pid, signal.SIGSTOP)
         for row in range(1, AHEAD + 1):
             pool.add(row, Path("x" * 4096))
-        pool.step(patient=False)
+        pool.step(wait_for_result=False)
         os.kill(started[0].pid, signal.SIGCONT)
         assert len(finished(pool, AHEAD)) == AHEAD
 
@@ -169,9 +169,9 @@ def test_an_answer_that_comes_at_the_last_moment_counts(pictures: list[Path], mo
         pool.add(2, pictures[2])
         with monkeypatch.context() as patch:  # the answer comes when the pool has just listened
             patch.setattr(decode_pool, "wait", lambda pipes, seconds: [])
-            assert pool.step(patient=False) == []
+            assert pool.step(wait_for_result=False) == []
             time.sleep(1.2)
-            assert pool.step(patient=False) == []
+            assert pool.step(wait_for_result=False) == []
         assert isinstance(finished(pool, 1)[2], Photo)
 
 
@@ -181,7 +181,7 @@ def test_a_worker_ends_itself_when_nobody_looks(tmp_path: Path, started: Process
         pool.add(0, tmp_path / "a.png")
         finished(pool, 1)
         pool.add(1, tmp_path / "hang.png")
-        pool.step(patient=False)
+        pool.step(wait_for_result=False)
         until(lambda: started[0].poll() is not None)
         assert started[0].returncode == -signal.SIGALRM
         assert isinstance(late := finished(pool, 1)[1], Rejected)
@@ -194,9 +194,9 @@ def test_workers_that_cannot_start_are_one_error(
     pictures: list[Path], started: Processes, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     monkeypatch.setattr(decode_pool, "WORKER", ("-c", program))
-    with pytest.raises(ConfigError, match=rf"{STARTS} of them ended, the last with exit code \d; decode without them"):
+    with pytest.raises(ConfigError, match=rf"{MAX_FAILED_STARTS} of them ended, the last one with exit code \d; "):
         next(decode(pictures, SMALL, DecodeOptions(workers=1)))
-    assert len(started) == STARTS
+    assert len(started) == MAX_FAILED_STARTS
 
 
 def test_a_python_that_is_not_there_is_one_error(pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

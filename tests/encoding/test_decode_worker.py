@@ -15,7 +15,13 @@ from milvus_fghash.core.images import DEFAULT_LIMITS, Limits, Preprocessing
 from milvus_fghash.datasets.sources.location import PhotoLocation
 from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
-from milvus_fghash.encoding.decode_worker import BYTES_PER_PIXEL, MEMORY, memory_for, source_from_bytes, source_to_bytes
+from milvus_fghash.encoding.decode_worker import (
+    BASE_MEMORY,
+    BYTES_PER_PIXEL,
+    memory_for,
+    source_from_bytes,
+    source_to_bytes,
+)
 from tests.helpers.decoders import SMALL, Processes, summary
 from tests.helpers.image_bytes import encode, noise, turned_by
 
@@ -56,7 +62,7 @@ def test_a_photo_at_the_limit_is_not_short_of_memory(raw: bytes, tmp_path: Path)
 
 
 def test_memory_worked_by_hand() -> None:
-    assert memory_for(Limits(max_pixels=1000, max_bytes=7)) == MEMORY + 1000 * BYTES_PER_PIXEL + 14
+    assert memory_for(Limits(max_pixels=1000, max_bytes=7)) == BASE_MEMORY + 1000 * BYTES_PER_PIXEL + 14
     assert memory_for(DEFAULT_LIMITS) == 3_500_000_000
 
 

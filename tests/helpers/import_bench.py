@@ -33,7 +33,7 @@ class ImportBench:
         asked = ImportOptions(**{"retry": RetryPolicy(2, 0.01, 0.02), **options})
         folder = self.shards.folder
         jobs = RestJobs(ConnectionConfig(self.server.url), self.collection.name, keyed=self.server.keyed)
-        markers = folder.whole()
+        markers = folder.check_all()
         run = ImportRun(
             folder,
             markers,
@@ -49,7 +49,7 @@ class ImportBench:
 
     def insert(self, file: str) -> int:
         """As Milvus imports: rows beside those that are there."""
-        size = self.shards.folder.whole()[Path(file).stem].rows
+        size = self.shards.folder.check_all()[Path(file).stem].rows
         rows = read_rows(Path(file), range(size), self.collection.bits, self.collection.column_names)
         self.collection.client.insert(self.collection.name, records_of(self.collection, rows))
         return size

@@ -119,7 +119,7 @@ def test_brackets_in_texts_are_letters(ten: HashCollection) -> None:
 
 @pytest.mark.parametrize("expression", ["", "  "])
 def test_an_empty_filter_does_not_mean_everything(ten: HashCollection, expression: str) -> None:
-    with pytest.raises(ConfigError, match="fits every row"):
+    with pytest.raises(ConfigError, match="matches every row"):
         delete_where(ten, expression, yes=True)
     assert left(ten) == "0123456789"
 
@@ -157,7 +157,7 @@ def test_odd_ids_that_are_there_can_go(ten: HashCollection) -> None:
 
 
 def test_an_id_too_long_for_the_column(ten: HashCollection) -> None:
-    with pytest.raises(StoreError, match="at most 64 fit"):
+    with pytest.raises(StoreError, match="the maximum is 64"):
         delete_ids(ten, ["x" * 65], yes=True)
 
 

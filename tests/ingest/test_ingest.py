@@ -131,7 +131,7 @@ def test_a_link_that_leads_out_of_the_folder_is_rejected_unless_it_is_followed(
     (catalog.photos / "twin.png").symlink_to("00.png")
     result = catalog.ingest(report=tmp_path / "rejected.jsonl")
     assert (result.stored, result.reasons) == (len(list(catalog.photos.iterdir())) - 1, {"outside": 1})
-    assert "following links takes it in" in (tmp_path / "rejected.jsonl").read_text()
+    assert "follow links to read it" in (tmp_path / "rejected.jsonl").read_text()
     followed = catalog.ingest(IngestOptions(rows_per_write=8, workers=0, follow_links=True))
     assert (followed.stored, followed.rejected) == (1, 0)
     assert "link.png" in catalog.contents()

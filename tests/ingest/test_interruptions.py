@@ -64,7 +64,7 @@ def test_stopping_finishes_what_was_begun_and_the_next_run_does_the_rest(catalog
         if done >= 12:
             stop.set()
 
-    with pytest.raises(Stopped, match="more photos are in, and the same command goes on"):
+    with pytest.raises(Stopped, match=r"stopped after \d+ photos were written; run it again to continue"):
         catalog.ingest(stop=stop, progress=look)
     first = catalog.collection.count()
     assert 12 <= first < N
@@ -153,13 +153,13 @@ def test_two_batches_that_wait_for_the_same_milvus_say_so_once(catalog: Catalog)
 
 @given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 128))
 def test_what_waits_and_what_is_encoded_is_one_batch_at_the_most(rows_per_write: int, size: int, streams: int) -> None:
-    pace = BatchSizing.of(rows_per_write, size, streams)
-    assert 1 <= pace.together <= size
-    assert 1 <= pace.ahead <= streams + 1
-    assert pace.enough >= 1
-    assert pace.enough - 1 + pace.ahead * pace.together <= rows_per_write
-    assert rows_per_write < 2 * size or pace.together == size  # large batches slow nobody down
-    assert rows_per_write < (streams + 2) * size or pace.ahead == streams + 1
+    sizing = BatchSizing.of(rows_per_write, size, streams)
+    assert 1 <= sizing.group_size <= size
+    assert 1 <= sizing.groups_ahead <= streams + 1
+    assert sizing.flush_at >= 1
+    assert sizing.flush_at - 1 + sizing.groups_ahead * sizing.group_size <= rows_per_write
+    assert rows_per_write < 2 * size or sizing.group_size == size  # large batches slow nobody down
+    assert rows_per_write < (streams + 2) * size or sizing.groups_ahead == streams + 1
 
 
 @pytest.mark.parametrize(("rows_per_write", "streams"), [(2, 3), (4, 1), (4, 3), (8, 1), (8, 3)])

@@ -86,7 +86,7 @@ def test_two_folders_with_the_same_names_are_told_of(catalog: Catalog, tmp_path:
         told: list[str] = []
         catalog.photos = place
         catalog.ingest(notify=told.append)
-        assert [line[:48] for line in told] == ["1 photos took the rows of others of the same nam"] * wanted
+        assert [line[:48] for line in told] == ["1 photos replaced the rows of photos with the sa"] * wanted
 
 
 def test_rows_that_milvus_lost_are_told_of(catalog: Catalog) -> None:
@@ -95,7 +95,7 @@ def test_rows_that_milvus_lost_are_told_of(catalog: Catalog) -> None:
     told: list[str] = []
     catalog.ingest(notify=told.append)
     assert told[0].startswith(
-        f"Milvus acknowledged 40 rows of {catalog.collection.name} and has 39; verify tells which"
+        f"Milvus acknowledged 40 rows of {catalog.collection.name} and has 39; verify names the missing"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_disk_that_is_not_there_prunes_nothing(catalog: Catalog) -> None:
     catalog.ingest()
     for number in range(N - 5):
         (catalog.photos / f"{number:02}.png").unlink()
-    with pytest.raises(DataError, match="35 photos of earlier runs are gone and 5 are there, so nothing was pruned"):
+    with pytest.raises(DataError, match="35 photos of earlier runs have vanished and 5 are present, so no row was"):
         catalog.ingest(IngestOptions(prune=True))
     assert catalog.collection.count() == N
     assert catalog.ingest(IngestOptions(prune=True, prune_at_most=1)).rows_in_collection == 5

@@ -90,12 +90,12 @@ def test_what_is_wrong_with_other_photos_is_left_to_them(catalog: Catalog, tmp_p
     others, catalog.photos = catalog.photos, mine
     found = catalog.verify(and_mend=True, delete_extra=True)
     assert {name: one.count for name, one in found.findings.items() if one.count} == {
-        "missing": 1, "duplicates": 1, "unlike": 1
+        "missing": 1, "duplicates": 1, "outdated": 1
     }  # fmt: skip
-    assert found.of_others == 2
+    assert found.in_other_datasets == 2
     catalog.ingest()
     assert {name: one.count for name, one in catalog.verify().findings.items() if one.count} == {
-        "missing": 1, "unlike": 1
+        "missing": 1, "outdated": 1
     }  # fmt: skip
     catalog.photos = others
     catalog.verify(and_mend=True)
@@ -174,7 +174,7 @@ def test_a_row_that_was_to_be_deleted_is_extra(catalog: Catalog) -> None:
 def test_a_row_of_another_content_is_unlike(catalog: Catalog) -> None:
     catalog.ingest()
     catalog.collection.client.upsert(catalog.collection.name, [row(catalog, "05.png", content_sha="0" * 64)])
-    assert wrong(catalog.verify(and_mend=True)) == {"unlike": (1, ("05.png",))}
+    assert wrong(catalog.verify(and_mend=True)) == {"outdated": (1, ("05.png",))}
     catalog.ingest()
     assert catalog.verify().is_consistent
 

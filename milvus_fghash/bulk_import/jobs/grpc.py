@@ -28,7 +28,7 @@ class GrpcJobs:
     def create(self, file: str, key: str) -> str | None:
         try:
             with milvus_call(f"cannot import {file}"):
-                # Given by its place, the timeout does not make pymilvus ask again, which could import twice.
+                # As a positional argument the timeout does not make pymilvus repeat the call, which could import twice.
                 return str(
                     self._handler.do_bulk_insert(
                         self._collection, "", [file], TIMEOUT, retry_times=0, **self._of_database
@@ -55,7 +55,7 @@ class GrpcJobs:
 
 
 def _answered(error: BaseException | None) -> bool:
-    """Whether it was the server that said no, rather than the way to it."""
+    """Whether the server returned the error, and not the connection to it."""
     return isinstance(error, MilvusException) and not isinstance(error.code, grpc.StatusCode)
 
 

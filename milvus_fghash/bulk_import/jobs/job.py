@@ -1,4 +1,4 @@
-"""Import jobs of a Milvus server, whichever way it takes them."""
+"""Interface to the import jobs of a Milvus server."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class Job:
-    """An import under way, or one that ended."""
+    """A running or finished import."""
 
     id: str
     state: Literal["under way", "completed", "failed"]
     percent: int
     reason: str
-    """Why it failed, in the server's words."""
+    """Why it failed, as the server says."""
     files: str
-    """A text that holds the names of its files."""
+    """A text that contains the names of its files."""
 
 
 class Jobs(Protocol):
-    """Import jobs into one collection. Calls raise `StoreBusy` where the same call may go through later."""
+    """Import jobs for one collection. Calls raise `StoreBusy` when the same call may succeed later."""
 
     keyed: bool
-    """Whether asking again under the same key gives the same job."""
+    """Whether a repeated request with the same key returns the same job."""
 
     def create(self, file: str, key: str) -> str | None:
-        """Ask for the import of a file; the id of the job.
+        """Request the import of a file, and return the id of the job.
 
         None when no answer came, so that there may be a job or none.
 
         Raises:
-            StoreError: when the server rejects.
+            StoreError: when the server rejects the request.
         """
         ...
 
     def get(self, job: str) -> Job | None:
-        """What became of a job; None when the server knows none of that id (any more).
+        """The state of a job; None when the server does not know the id (any more).
 
         Raises:
-            StoreError: when the server does not say.
+            StoreError: when the server returns an error.
         """
         ...
 
     def under_way(self) -> Iterator[Job]:
-        """Those that have not ended.
+        """The running jobs.
 
         Raises:
-            StoreError: when the server does not say.
+            StoreError: when the server returns an error.
         """
         ...

@@ -4,8 +4,8 @@ POST /v2/vectordb/jobs/import/create    {dbName, collectionName, files: [[file]]
 POST /v2/vectordb/jobs/import/describe  {dbName, jobId} -> {state, progress, reason, details: [{fileName, reason}]}
 POST /v2/vectordb/jobs/import/list      {dbName, collectionName} -> {records: [{jobId, state}]}
 
-What comes back is {"code": 0, "data": ...}, or another code and a message. States are Pending, Importing, Completed and
-Failed; later versions know others in between. An `Idempotency-Key` (2.6.24, 3.0.2) makes asking twice one job.
+Answers are {"code": 0, "data": ...}, or another code and a message. States are Pending, Importing, Completed and
+Failed; later versions have more. With an `Idempotency-Key` (2.6.24, 3.0.2), a repeated request creates no second job.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from milvus_fghash.milvus.connection import ConnectionConfig
 from milvus_fghash.milvus.proxies import http_proxy
 
 TIMEOUT: Final = 60.0
-LONGEST: Final = 300
-"""Letters of an answer that are shown."""
+MAX_MESSAGE_CHARS: Final = 300
+"""Characters of an answer that are shown."""
 BUSY_CODES: Final = frozenset({1, 2, 4, 8, 12, 10_001, 1807})
 """Not ready, unavailable, too many requests, rate limit, no resources, timeout, limiter of HTTP (Milvus' merr)."""
 BUSY_WORDS: Final = re.compile(r"reached the limit|try again later|rate limit", re.IGNORECASE)
@@ -40,12 +40,12 @@ ENDED: Final = {"Completed": "completed", "Failed": "failed"}
 class RestJobs:
     """`Jobs` of a server with REST."""
 
-    def __init__(self, target: ConnectionConfig, collection: str, *, keyed: bool) -> None:
+    def __init__(self, config: ConnectionConfig, collection: str, *, keyed: bool) -> None:
         self.keyed = keyed
-        self._target, self._collection = target, collection
-        self._opener = _opener(target)
-        secure = target.secure or target.uri.startswith("https")
-        self._url = re.sub(r"^\w+", "https" if secure else "http", target.uri).rstrip("/")
+        self._config, self._collection = config, collection
+        self._opener = _opener(config)
+        secure = config.secure or config.uri.startswith("https")
+        self._url = re.sub(r"^\w+", "https" if secure else "http", config.uri).rstrip("/")
 
     def create(self, file: str, key: str) -> str | None:
         doing = f"cannot import {file}"
@@ -82,10 +82,10 @@ class RestJobs:
     def _post(self, doing: str, action: str, body: Mapping[str, Any], more: Mapping[str, str] | None = None) -> Any:
         """The ``data`` of an answer."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", **(more or {})}
-        if self._target.token:
-            headers["Authorization"] = f"Bearer {self._target.token}"
-        if self._target.db_name:
-            body = {"dbName": self._target.db_name, **body}
+        if self._config.token:
+            headers["Authorization"] = f"Bearer {self._config.token}"
+        if self._config.db_name:
+            body = {"dbName": self._config.db_name, **body}
         url = f"{self._url}/v2/vectordb/jobs/import/{action}"
         request = Request(url, json.dumps(body).encode(), headers, method="POST")
         try:
@@ -96,38 +96,38 @@ class RestJobs:
                 raw, status = error.read(), error.code
         except (OSError, HTTPException) as error:
             proxy = http_proxy(urlsplit(url).scheme, urlsplit(url).hostname or "")
-            raise _NoAnswer(f"{doing}: {self._target.uri} does not answer: {error}{proxy and '. '}{proxy}") from None
+            raise _NoAnswer(f"{doing}: {self._config.uri} does not answer: {error}{proxy and '. '}{proxy}") from None
         return _data(doing, status, raw)
 
 
 class _NoAnswer(StoreBusy):
-    """The request went out, or may have; nothing came back."""
+    """The request was sent, or may have been; no answer came."""
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """A token is for the server it was given for."""
+    """A token must not be sent to another server."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
-def _opener(target: ConnectionConfig) -> OpenerDirector:
-    context = ssl.create_default_context(cafile=target.server_pem_path or target.ca_pem_path)
-    if target.client_pem_path:
-        context.load_cert_chain(target.client_pem_path, target.client_key_path)
+def _opener(config: ConnectionConfig) -> OpenerDirector:
+    context = ssl.create_default_context(cafile=config.server_pem_path or config.ca_pem_path)
+    if config.client_pem_path:
+        context.load_cert_chain(config.client_pem_path, config.client_key_path)
     return build_opener(HTTPSHandler(context=context), _NoRedirects)
 
 
 def _data(doing: str, status: int, raw: bytes) -> Any:
-    """The ``data`` of an answer, or what it says instead as an error."""
+    """The ``data`` of an answer; raises the error that it contains."""
     try:
         answer = parse_json(raw)
         code, message, data = answer.get("code", status), answer.get("message", ""), answer.get("data")
     except (ValueError, AttributeError):
         code, message, data = status, raw.decode("utf-8", "replace"), None
-    message = one_line(message)[:LONGEST]
+    message = one_line(message)[:MAX_MESSAGE_CHARS]
     if status >= 500 or status == 429:
-        # A server, or what stands before it, that fails half-way may have done what was asked.
+        # A server or a proxy that fails may have executed the request.
         raise (_NoAnswer if status >= 500 else StoreBusy)(f"{doing}: the server answers {status} ({message})")
     if code in REJECTED_TOKEN or status in (401, 403):
         raise StoreError(

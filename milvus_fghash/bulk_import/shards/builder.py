@@ -1,4 +1,4 @@
-"""A listing into a folder of shards. What is there already is left alone."""
+"""Builds the shards of a dataset that are missing in a folder."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from milvus_fghash.milvus.scalar_fields import check_columns, requested_columns
 from milvus_fghash.milvus.schema import CollectionMetadata
 from milvus_fghash.state.journal import Journal
 
-SHARD_ROWS: Final = 100_000
+DEFAULT_SHARD_ROWS: Final = 100_000
 Engine = Callable[[ShardWriter, Iterable[ShardTask], Tick], Iterator[Marker]]
-"""Makes shards somewhere, and gives the marker of each as it is done, in any order."""
+"""Builds shards, and yields the marker of each finished one, in any order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class ShardOptions(DecodeOptions):
         50000
     """
 
-    shard_rows: int = SHARD_ROWS
+    shard_rows: int = DEFAULT_SHARD_ROWS
     code_hex: bool = False
     embedding: bool = False
     phash: bool = True
@@ -71,31 +71,38 @@ class ShardOptions(DecodeOptions):
 
 @dataclass(frozen=True)
 class ShardsResult:
-    """What came of it."""
+    """What a build of shards did.
+
+    Attributes:
+        photos: photos of the dataset.
+        rows: rows of all shards.
+        shards: planned shards.
+        made: shards that this run built; the others existed.
+        rejected: photos that are in no shard.
+        reasons: reason -> number of rejected photos.
+        outdated: shards in the folder that are no longer planned, because photos were changed, added or removed.
+        pruned: how many of these were deleted.
+        seconds: duration of the run.
+        images_per_second: photos of the shards that this run built, per second.
+    """
 
     photos: int
     rows: int
-    """In all shards."""
     shards: int
     made: int
-    """How many shards this run made; the others were there."""
     rejected: int
     reasons: dict[str, int]
-    """Reason -> number of rejected photos."""
     outdated: int
-    """Shards in the folder that are not planned any more: photos have changed, come or gone."""
     pruned: int
-    """How many of these were deleted."""
     seconds: float
     images_per_second: float
-    """Photos of the shards that this run made, per second."""
 
 
-USUAL: Final = ShardOptions()
+DEFAULT_SHARD_OPTIONS: Final = ShardOptions()
 
 
-def here(maker: ShardWriter, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
-    """The engine that makes shards in this process, one after the other."""
+def local_engine(maker: ShardWriter, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
+    """The engine that builds shards in this process, one after the other."""
     return write_behind(maker, (maker.encode(task, tick) for task in tasks))
 
 
@@ -104,27 +111,27 @@ def build_shards(
     dataset: Dataset,
     folder: ShardFolder,
     namespace: str = "",
-    options: ShardOptions = USUAL,
+    options: ShardOptions = DEFAULT_SHARD_OPTIONS,
     *,
-    engine: Engine = here,
+    engine: Engine = local_engine,
     stop: threading.Event | None = None,
     progress: Progress = lambda done, total: None,
 ) -> ShardsResult:
-    """Make the shards that are missing. `ShardFolder.rejected` has the photos that are in none.
+    """Build the missing shards. `ShardFolder.rejected` has the photos that are in none.
 
-    The same listing, model, namespace and columns, in whatever order, give the same names and the same bytes. A run
-    that was killed lost the shards under way, and the same call makes just these.
+    The same dataset, model, namespace and columns give the same names and bytes. After a kill, the same call builds the
+    shards that were not finished.
 
     Args:
-        stop: when it is set, the shard under way is given up, and the run ends with `Stopped`.
+        stop: when it is set, the current shard is abandoned, and the run ends with `Stopped`.
 
     Raises:
-        ConfigError: when the folder holds shards of other photos, columns or another model, another process works on
-            it, the bundle gives no embedding, or no collection can have these columns or this partition key.
-        DataError: when the disk rejects, or shards would be pruned though the listing does not know all that is there.
+        ConfigError: when the folder has shards of other photos, columns or another model, another process uses it, the
+            bundle has no embedding, or no collection can have these columns or this partition key.
+        DataError: when a shard cannot be written, or shards would be pruned although a folder could not be listed.
         Stopped: see ``stop``.
     """
-    photo_id(namespace, "")  # rejects a namespace that cannot be before any work
+    photo_id(namespace, "")  # rejects an invalid namespace before any work
     stop = stop or threading.Event()
     if options.embedding:
         encoder.check_embedding()
@@ -168,7 +175,7 @@ def build_shards(
 
 
 def _check_same(folder: ShardFolder, manifest: ShardsManifest) -> None:
-    """Reject a folder that holds other shards: they are not to be mixed, nor to be lost."""
+    """Reject a folder with other shards, which must be neither mixed nor lost."""
     there = folder.manifest()
     if there is None:
         return
@@ -182,7 +189,7 @@ def _check_same(folder: ShardFolder, manifest: ShardsManifest) -> None:
             return
         name = unlike[0]
         what = f"whose {name.replace('_', ' ')} is {getattr(there, name)!r}, not {getattr(manifest, name)!r}"
-    raise ConfigError(f"{folder.path} holds shards {what}; give another folder")
+    raise ConfigError(f"{folder.path} has shards {what}; choose another folder")
 
 
 def _build(
@@ -194,8 +201,8 @@ def _build(
         for one in plan.shards
         if (marker := folder.marker(one.name)) is None or (options.retry_rejected and marker.rejected)
     ]
-    looked_into = sum(len(one.places) for one in missing)
-    done = manifest.photos - looked_into
+    n_missing = sum(len(one.places) for one in missing)
+    done = manifest.photos - n_missing
 
     def tick(photos: int) -> None:
         nonlocal done
@@ -207,8 +214,8 @@ def _build(
         made = sum(1 for _ in engine(maker, (plan.task(one) for one in missing), tick))
     except Stopped:
         left, of = sum(not folder.marker(one.name) for one in plan.shards), len(plan.shards)
-        raise Stopped(f"stopped; {left} of {of} shards are missing, and the same command goes on") from None
-    finished = [_there(folder, one.name) for one in plan.shards]
+        raise Stopped(f"stopped; {left} of {of} shards are missing. Build again to continue") from None
+    finished = [_finished(folder, one.name) for one in plan.shards]
     rejected = list(folder.rejected())
     reasons = Counter(one.reason for one in rejected)
     outdated = folder.outdated({one.name for one in plan.shards})
@@ -235,12 +242,12 @@ def _build(
         outdated=len(outdated),
         pruned=len(outdated) if options.prune else 0,
         seconds=seconds,
-        images_per_second=looked_into / seconds,
+        images_per_second=n_missing / seconds,
     )
 
 
-def _there(folder: ShardFolder, name: str) -> Marker:
+def _finished(folder: ShardFolder, name: str) -> Marker:
     marker = folder.marker(name)
     if marker is None:
-        raise ConfigError(f"the shard {name} was made, and is not in {folder.path}: can all machines see that folder?")
+        raise ConfigError(f"the shard {name} was built, but is not in {folder.path}: can all machines see that folder?")
     return marker

@@ -1,11 +1,11 @@
-"""A folder of shards, and what it says of itself.
+"""A folder of shards, its manifest and its markers.
 
-FOLDER/manifest.json              the model, the columns, and which shards there are to be
+FOLDER/manifest.json              the model, the columns, and the planned shards
 FOLDER/shard-NUMBER-DIGEST.parquet   rows
 FOLDER/shard-NUMBER-DIGEST.json      its marker, written after it: checksum, number of rows, photos rejected
-FOLDER/imports/UID/...            what a collection has taken in, see `import_log`
+FOLDER/imports/UID/...            the imports into a collection, see `import_log`
 
-A shard is done when its marker is there. All files appear whole or not at all.
+A shard is finished when its marker exists. All files are written atomically.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from milvus_fghash.milvus.scalar_fields import PHASH
 from milvus_fghash.milvus.schema import CollectionMetadata
 
 NEWER: Final = ". It was changed, or made by a newer milvus-fghash"
-"""End of the message on a file that is not understood."""
+"""End of the message about an invalid file."""
 
 
 class PlannedShard(Frozen):
-    """A shard that there is to be."""
+    """A planned shard."""
 
     name: Annotated[str, Field(pattern=r"^shard-\d{5,}-[0-9a-f]{16}$")]
     photos: int
 
 
 class Marker(Frozen):
-    """That a shard is done."""
+    """The marker of a finished shard."""
 
     format: Literal[1] = 1
     sha256: Sha256
@@ -51,34 +51,34 @@ class Marker(Frozen):
     """Of the Parquet file, in bytes."""
     rows: int
     rejected: tuple[Rejected, ...] = Field(validation_alias=AliasChoices("rejected", "refused"))
-    """Called `refused` in markers written before the name changed."""
+    """`refused` in markers of former versions."""
     fingerprint: str
-    """Of the model that made the codes."""
+    """Fingerprint of the model that made the codes."""
     provider: str
-    """Where ONNX Runtime computed them."""
+    """Provider on which ONNX Runtime computed them."""
     versions: dict[str, str]
 
 
 class ShardsManifest(Frozen):
-    """What all shards of a folder have in common, and which they are."""
+    """What all shards of a folder have in common, and their names."""
 
     format: Literal[1] = 1
     model: CollectionMetadata
     namespace: str
     source: dict[str, str]
-    """The photos and the part of them, as `Changes.described` has it."""
+    """The photos and their split, as in `Changes.described`."""
     shard_rows: int
     code_hex: bool
     embedding_dim: int | None
     columns: dict[str, str]
-    """Name -> type of all columns, as Arrow has it."""
+    """Name -> Arrow type of all columns."""
     typed_columns: dict[str, ColumnType] = Field(default_factory=dict)
-    """Name -> type of those of them that the list of photos gave, as a collection has it."""
+    """Name -> type of the typed columns from the list of photos."""
     partition_key: str | None = None
-    """Of these, the one by which a collection parts the rows."""
+    """The typed column by which the collection is partitioned."""
     shards: tuple[PlannedShard, ...]
     twice: tuple[Rejected, ...]
-    """Photos that the listing has more than once."""
+    """Photos that the dataset has more than once."""
 
     @property
     def collection_columns(self) -> tuple[Column, ...]:
@@ -92,22 +92,22 @@ class ShardsManifest(Frozen):
 
     @property
     def photos(self) -> int:
-        """How many the listing has."""
+        """Number of photos in the dataset."""
         return sum(one.photos for one in self.shards) + len(self.twice)
 
 
 class ShardFolder:
-    """Reads and writes one. Relative paths are kept as they are."""
+    """Reads and writes a folder of shards."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def data(self, name: str) -> Path:
-        """The rows of a shard."""
+        """The Parquet file of a shard."""
         return self.path / f"{name}.parquet"
 
     def manifest(self) -> ShardsManifest | None:
-        """None where there is none.
+        """The manifest; None where there is none.
 
         Raises:
             DataError: when it cannot be read or understood.
@@ -115,11 +115,11 @@ class ShardFolder:
         return read_json(self.path / "manifest.json", ShardsManifest, NEWER)
 
     def put_manifest(self, manifest: ShardsManifest) -> None:
-        """Write it; raises DataError when the disk rejects."""
+        """Write the manifest; raises DataError when that fails."""
         write_json(self.path / "manifest.json", manifest)
 
     def marker(self, name: str) -> Marker | None:
-        """The marker of a shard that is done; None when it is not, or its file is gone or of another size.
+        """The marker of a finished shard; None when it is not finished, or its file is missing or has another size.
 
         Raises:
             DataError: when it cannot be read or understood.
@@ -131,23 +131,23 @@ class ShardFolder:
             return None
 
     def put_marker(self, name: str, marker: Marker) -> None:
-        """Say that a shard is done; raises DataError when the disk rejects."""
+        """Mark a shard as finished; raises DataError when that fails."""
         write_json(self.path / f"{name}.json", marker)
 
     def check(self, name: str, marker: Marker) -> None:
-        """Read the whole file of a shard.
+        """Compare the checksum of a shard.
 
         Raises:
-            DataError: when it is not what was written.
+            DataError: when its file was changed.
         """
         if sha256_of(self.data(name)) != marker.sha256:
             raise DataError(
-                f"{self.data(name)} is not what was written: its checksum is another than in {name}.json. Delete both, "
-                "and build the shards again, which makes this one"
+                f"{self.data(name)} is not what was written: its checksum differs from that in {name}.json. Delete "
+                "both files, and build the shards again, which builds this one"
             )
 
     def rejected(self) -> Iterator[Rejected]:
-        """Photos of the listing that are in no shard, as far as shards are done; raises as `marker`."""
+        """Photos that are in no shard, as far as shards are finished; raises like `marker`."""
         manifest = self.manifest()
         if manifest is None:
             return
@@ -156,12 +156,12 @@ class ShardFolder:
             if marker := self.marker(one.name):
                 yield from marker.rejected
 
-    def whole(self, progress: Progress = lambda done, total: None) -> dict[str, Marker]:
-        """Shard -> marker of all shards that have rows, when all are done and as they were written.
+    def check_all(self, progress: Progress = lambda done, total: None) -> dict[str, Marker]:
+        """Check that all shards are finished and unchanged; shard -> marker of those with rows.
 
         Raises:
             Inconsistent: when there are no shards, or some are missing.
-            DataError: when one is damaged.
+            DataError: when a shard is damaged.
         """
         manifest = self.manifest()
         if manifest is None:
@@ -171,7 +171,7 @@ class ShardFolder:
         if missing := len(names) - len(markers):
             raise Inconsistent(
                 f"{missing} of {len(names)} shards in {self.path} are missing; build them again "
-                "with the same options as before, which makes those"
+                "with the same options, which builds the missing ones"
             )
         for number, (name, marker) in enumerate(markers.items()):
             progress(number, len(names))
@@ -179,7 +179,7 @@ class ShardFolder:
         return {name: marker for name, marker in markers.items() if marker.rows}
 
     def outdated(self, planned: set[str]) -> list[str]:
-        """Names of shards that lie here and are not planned, such as those whose photos have changed since."""
+        """Names of shards in the folder that are not planned, for example because their photos have changed."""
         names = {path.stem for path in self.path.glob("shard-*-*") if path.suffix in (".parquet", ".json")}
         return sorted(names - planned)
 
@@ -190,11 +190,11 @@ class ShardFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder, and keep it for this process; others get a ConfigError meanwhile. POSIX only.
+        """Create the folder and lock it; other processes get a ConfigError meanwhile. POSIX only.
 
         Raises:
-            ConfigError: when another process has it.
-            DataError: when the disk rejects.
+            ConfigError: when another process has locked it.
+            DataError: when the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -210,21 +210,21 @@ class ShardFolder:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise ConfigError(f"another process works on the shards in {self.path}; wait for it") from None
-                except OSError:  # a file system without locks: then nobody is kept out
+                    raise ConfigError(f"another process uses the shards in {self.path}; wait for it") from None
+                except OSError:  # a file system without locks: no other process is kept out
                     pass
             yield
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file, hexadecimal.
+    """SHA-256 of a file, hexadecimal.
 
     Raises:
         DataError: when it cannot be read.
     """
     try:
         with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return hashlib.sha256(content).hexdigest()  # in one go: other threads of Python run beside it
+            return hashlib.sha256(content).hexdigest()  # in one call, during which other threads of Python run
     except ValueError:  # an empty file cannot be mapped
         return hashlib.sha256().hexdigest()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Rows as a Parquet file that Milvus' bulk import takes: the same bytes for the same rows."""
+"""Parquet files for Milvus' bulk import: the same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ with optional_extra("parquet"):  # without types of its own
     pc: Any = import_module("pyarrow.compute")
     pq: Any = import_module("pyarrow.parquet")
 
-REPEATING: Final = ("label", "meta", "code")
-"""Columns of values, or list elements, that repeat, as those of a list do: a dictionary makes them small."""
-RANDOM: Final = ("id", "content_sha", "code", "code_hex", "embedding", PHASH)
-"""Columns in which compression finds next to nothing."""
+DICTIONARY_COLUMNS: Final = ("label", "meta", "code")
+"""Columns whose values or list elements repeat, as those of typed columns do: a dictionary compresses them."""
+UNCOMPRESSED: Final = ("id", "content_sha", "code", "code_hex", "embedding", PHASH)
+"""Columns that compression hardly makes smaller."""
 _TYPES: Final[Mapping[DataType, Callable[[], Any]]] = {
     DataType.VARCHAR: pa.string,
     DataType.INT64: pa.int64,
     DataType.DOUBLE: pa.float64,
     DataType.BOOL: pa.bool_,
     DataType.JSON: pa.string,  # Milvus reads JSON from text
-    DataType.BINARY_VECTOR: lambda: _list_of(pa.uint8()),  # one number a byte; Milvus takes no other form everywhere
+    DataType.BINARY_VECTOR: lambda: _list_of(pa.uint8()),  # one number per byte, which every Milvus accepts
     DataType.FLOAT_VECTOR: lambda: _list_of(pa.float32()),
 }
 
@@ -47,16 +47,16 @@ def arrow_schema(
     columns: Sequence[Column] = (),
     phash: bool = True,
 ) -> Any:
-    """The columns of a collection (`row_schema`) as those of a file. Nothing may be null, list elements neither."""
+    """The columns of a collection (`row_schema`) as an Arrow schema. Neither values nor list elements may be null."""
     fields = row_schema(metadata, code_hex, embedding_dim, columns, phash=phash).fields
     return pa.schema([pa.field(one.name, _TYPES[one.dtype](), nullable=False) for one in fields])
 
 
 def to_table(rows: Rows, embeddings: NDArray[np.float32] | None, schema: Any) -> Any:
-    """Rows as a table.
+    """Rows as an Arrow table.
 
     Raises:
-        StoreError: when a text does not fit its column in Milvus, or an id cannot be one.
+        StoreError: when a text does not fit its column in Milvus, or an id is invalid.
     """
     texts: dict[str, Callable[[], Sequence[str]]] = {
         "id": lambda: check_ids(rows.ids),
@@ -82,15 +82,15 @@ def write_table(table: Any, path: Path) -> None:
     """Write a table as one row group.
 
     Raises:
-        OSError: when the disk rejects.
+        OSError: when the file cannot be written.
     """
     leaf = {one.name: f"{one.name}.list.element" if pa.types.is_list(one.type) else one.name for one in table.schema}
     pq.write_table(
         table,
         path,
         row_group_size=max(1, len(table)),
-        use_dictionary=[leaf[name] for name in leaf if name in REPEATING or name not in OWN_COLUMNS],
-        compression={leaf[name]: "none" if name in RANDOM else "snappy" for name in leaf},
+        use_dictionary=[leaf[name] for name in leaf if name in DICTIONARY_COLUMNS or name not in OWN_COLUMNS],
+        compression={leaf[name]: "none" if name in UNCOMPRESSED else "snappy" for name in leaf},
         write_statistics=False,  # an import reads all of it
     )
 
@@ -99,7 +99,7 @@ def read_ids(path: Path, batch: int) -> Iterator[list[str]]:
     """The ids of a shard, ``batch`` at a time.
 
     Raises:
-        DataError: when it cannot be read.
+        DataError: when the shard cannot be read.
     """
     ids = _read(path, ["id"]).column("id")
     for start in range(0, len(ids), batch):
@@ -107,14 +107,14 @@ def read_ids(path: Path, batch: int) -> Iterator[list[str]]:
 
 
 def read_paths(path: Path) -> list[str]:
-    """The paths of a shard's photos; raises as `read_ids`."""
+    """The paths of the photos of a shard; raises like `read_ids`."""
     paths: list[str] = _read(path, ["path"]).column("path").to_pylist()
     return paths
 
 
 def read_rows(path: Path, places: Sequence[int], n_bits: int, columns: Sequence[str] = (), phash: bool = False) -> Rows:
-    """Some rows of a shard with their typed columns, and with ``phash`` their perceptual hashes, by their places in it;
-    raises as `read_ids`."""
+    """Some rows of a shard, by position, with typed columns and, with ``phash``, perceptual hashes; raises like
+    `read_ids`."""
     names = ["id", "path", "label", "content_sha", "meta", "code", *columns, *([PHASH] if phash else [])]
     found = _read(path, names).take(pa.array(places, pa.int64())).to_pydict()
     return Rows(
@@ -142,7 +142,7 @@ def _list_of(element: Any) -> Any:
 
 
 def _lists(values: NDArray[Any] | None, kind: Any) -> Any:
-    """(n, width) numbers as n lists, without going through Python."""
+    """(n, width) numbers as n lists, without Python objects."""
     assert values is not None
     count, width = values.shape
     starts = np.arange(0, count * width + 1, width, dtype=np.int32)
@@ -153,18 +153,18 @@ def _texts(column: str, values: Sequence[str]) -> Any:
     texts = pa.array(values, pa.string())
     longest = pc.max(pc.binary_length(texts)).as_py() or 0
     if longest > MAX_BYTES.get(column, longest):
-        raise StoreError(f"a {column} has {longest:,} bytes; at most {MAX_BYTES[column]:,} fit")
+        raise StoreError(f"a {column} has {longest:,} bytes; the maximum is {MAX_BYTES[column]:,}")
     return texts
 
 
 def _as_json(metas: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Photos beside each other mostly have the same, which is then written out once."""
+    """`meta` as JSON. Consecutive photos mostly have equal values, which are converted once."""
     texts: list[str] = []
     last, text = None, ""
     for meta in metas:
         if meta != last:
             text = json.dumps(meta, ensure_ascii=False, allow_nan=False)
-            # Python takes 1 for equal to 1.0 and to True; a text is equal to texts only.
+            # In Python 1 equals 1.0 and True; a text equals only texts.
             last = meta if all(isinstance(value, str) for value in meta.values()) else None
         texts.append(text)
     return texts

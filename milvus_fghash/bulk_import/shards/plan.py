@@ -1,4 +1,4 @@
-"""Which photos go into which shard: it follows from the listing alone, so every run and every machine plans alike."""
+"""Assigns photos to shards. The plan depends on the dataset alone, so every run and every machine makes the same."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from milvus_fghash.state.journal import JournalEntry
 
 @dataclass(frozen=True)
 class Shard:
-    """A run of photos that is encoded and written as one.
+    """Consecutive photos that are written into one file.
 
     Attributes:
-        number: its place among the shards, from 0.
-        digest: of all that decides its rows: the model, the columns, and id, file state and labels of each photo. One
-            changed photo changes the digest of its shard, and of no other.
-        places: (n,) places of the photos in the listing.
+        number: position among the shards, from 0.
+        digest: of everything that determines its rows: the model, the columns, and id, revision and labels of each
+            photo. A changed photo changes only the digest of its shard.
+        places: (n,) positions of the photos in the dataset.
     """
 
     number: int
@@ -34,18 +34,18 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """What its files are called, without their endings."""
+        """Name of its files, without the extension."""
         return f"shard-{self.number:05}-{self.digest}"
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard with all that is needed to make it, so that another process can.
+    """A shard with everything another process needs to build it.
 
     Attributes:
         dataset: its photos.
         ids: (n,) primary keys.
-        metas: (n,) what goes into the column `meta`.
+        metas: (n,) values of the column `meta`.
     """
 
     name: str
@@ -56,14 +56,14 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """All photos of a listing in shards. Photos that are listed again are in none."""
+    """The shards of a dataset. Repetitions of a photo are in none."""
 
     changes: Changes
     shards: tuple[Shard, ...]
     twice: tuple[JournalEntry, ...]
 
     def task(self, shard: Shard) -> ShardTask:
-        """What it takes to make one of the shards."""
+        """The task to build one of the shards."""
         rows = shard.places.tolist()
         return ShardTask(
             shard.name,
@@ -74,13 +74,13 @@ class Plan:
 
 
 def plan_shards(changes: Changes, shard_rows: int, what: Mapping[str, Any]) -> Plan:
-    """Cut the photos of a listing into runs of ``shard_rows``, in its order; the last run may be shorter.
+    """Divide the photos of a dataset into runs of ``shard_rows``, in their order; the last one may be shorter.
 
-    Memory grows with the columns of the listing; of each photo, eight bytes and what `Changes` holds are kept.
+    Memory grows with the columns of the dataset, by eight bytes per photo and the state of `Changes`.
 
     Args:
-        changes: of the listing, over a journal in memory, not yet gone through.
-        what: all that decides the rows beside the photos, as JSON.
+        changes: of the dataset, with a journal in memory, not yet iterated.
+        what: everything that determines the rows beside the photos, as JSON.
 
     Raises:
         Stopped: when ``changes.stop`` is set.
@@ -88,7 +88,7 @@ def plan_shards(changes: Changes, shard_rows: int, what: Mapping[str, Any]) -> P
     twice: list[JournalEntry] = []
     shards = tuple(_runs(changes, twice, shard_rows, json.dumps(what, sort_keys=True)))
     if changes.cut_short:
-        raise Stopped("stopped; no shard was begun, and the same command starts again")
+        raise Stopped("stopped before the first shard; build again to start over")
     return Plan(changes, shards, tuple(twice))
 
 

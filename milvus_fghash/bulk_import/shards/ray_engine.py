@@ -1,7 +1,7 @@
-"""Shards made by a pool of actors on Ray: on this machine, or on a cluster that is there already.
+"""Builds shards with a pool of Ray actors, on this machine or on an existing cluster.
 
-Each item of Ray Data is one missing shard, which an actor decodes, encodes and writes by itself; a shard that fails, or
-whose actor is killed, costs only itself. All machines must see the photos and the folder under the same paths.
+Each item of Ray Data is one missing shard, which one actor decodes, encodes and writes; a failure or a killed actor
+affects only its shard. All machines must see the photos and the folder under the same paths.
 """
 
 from __future__ import annotations
@@ -29,38 +29,42 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.errors import ConfigError, DataError, FghashError, Stopped, one_line, optional_extra
 
-LOOK: Final = 0.2
-"""Seconds between two looks at whether someone asked to stop."""
+POLL_SECONDS: Final = 0.2
+"""Time between two checks whether to stop."""
 SETTINGS: Final = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
+    "RAY_USAGE_STATS_ENABLED": "0",  # no usage statistics
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns that it will behave like this one day
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns about a future change
 }
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Where Ray is, and how many actors make shards there.
+    """The Ray cluster and the number of actors that build shards.
 
     Attributes:
-        actors: how many. Default: one for each CPU but one, or as many as there are GPUs for.
-        gpus_per_actor: GPUs that an actor takes.
-        address: of a cluster. Default: Ray is started on this machine, and stopped at the end.
+        actors: number of actors. Default: one for each CPU except one, or as many as the GPUs allow.
+        gpus_per_actor: GPUs of an actor; may be a fraction.
+        address: address of a cluster. Default: Ray is started on this machine, and stopped at the end.
+
+    Example:
+        >>> RayOptions(actors=4, address="ray://head:10001").gpus_per_actor
+        0.0
     """
 
     actors: int | None = None
     gpus_per_actor: float = 0.0
     address: str | None = None
 
-    def fitting(self, there: dict[str, float]) -> int:
-        """How many actors, if the cluster has room for them.
+    def actor_count(self, resources: dict[str, float]) -> int:
+        """Number of actors for a cluster with these resources.
 
-        An actor takes one CPU. Ray Data reads with CPUs as well, and would wait for one for ever.
+        An actor uses one CPU. Ray Data reads with CPUs as well, and would wait for one forever.
 
         Raises:
-            ConfigError: when it has not.
+            ConfigError: when the cluster is too small.
         """
-        cpus, gpus = int(there.get("CPU", 0)), there.get("GPU", 0.0)
+        cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
         most = cpus - 1
         if self.gpus_per_actor:
             most = min(most, int(gpus / self.gpus_per_actor))
@@ -68,8 +72,8 @@ class RayOptions:
         if actors > most:
             what = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if self.gpus_per_actor else "")
             raise ConfigError(
-                f"Ray has {what}, which is too little for {actors} actors: at most {max(0, most)} leave "
-                "it a CPU to read with; without one it would wait for ever",
+                f"Ray has {what}, which is too little for {actors} actors: with at most {max(0, most)} actors, a CPU "
+                "is left for reading, without which Ray would wait forever",
                 setting="ray_actors",
             )
         return actors
@@ -77,24 +81,24 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class RayPool:
-    """What an actor needs to encode, and where the actors are."""
+    """A pool of actors and the settings of their encoders."""
 
     bundle: Path
-    """Each actor opens it for itself."""
+    """Each actor opens it."""
     options: RayOptions
     provider: str | None = None
     threads: int = 1
-    """Of ONNX Runtime, in each actor."""
+    """Threads of ONNX Runtime in each actor."""
     encode_timeout: float = ENCODE_TIMEOUT
-    """Seconds for a batch of photos, in each actor."""
+    """Seconds for the computation of a batch, in each actor."""
 
     def engine(self) -> Engine:
-        """What makes shards on the pool.
+        """The engine that builds shards on the pool.
 
         The engine raises:
             MissingExtra: when Ray is not installed.
             ConfigError: when the cluster cannot be reached, or is too small for the actors.
-            DataError: when shards could not be made; the others are.
+            DataError: when shards could not be built; all others were.
         """
 
         def run(maker: ShardWriter, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
@@ -102,7 +106,7 @@ class RayPool:
             if not items:
                 return
             with self._running() as ray:
-                yield from _made(self._dataset(ray, maker, items), maker.stop, tick)
+                yield from _finished(self._dataset(ray, maker, items), maker.stop, tick)
 
         return run
 
@@ -119,7 +123,7 @@ class RayPool:
             "schema": maker.schema,
             "decoding": replace(decoding, workers=1 if decoding.workers is None else decoding.workers),
         }
-        actors = self.options.fitting(ray.cluster_resources())
+        actors = self.options.actor_count(ray.cluster_resources())
         pool = ray.data.ActorPoolStrategy(size=min(actors, len(items)), max_tasks_in_flight_per_actor=1)
         rows = [{"photos": photos, "task": task} for photos, task in items]
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -134,7 +138,7 @@ class RayPool:
 
     @contextmanager
     def _running(self) -> Iterator[Any]:
-        """Ray, connected; one that was started for this is stopped."""
+        """A connection to Ray; a Ray that was started for it is stopped at the end."""
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         with optional_extra("ray"):
@@ -152,16 +156,16 @@ class RayPool:
                     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
                     cpus = (self.options.actors or os.cpu_count() or 1) + 1
                     ray.init(address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **common)
-            except Exception as error:  # Ray raises what its parts raise
-                said = one_line(error)[:300]
-                raise ConfigError(f"cannot start Ray, or connect to {address or 'it'}: {said}") from error
+            except Exception as error:  # Ray raises exceptions of many packages
+                reason = one_line(error)[:300]
+                raise ConfigError(f"cannot start Ray, or connect to {address or 'it'}: {reason}") from error
             stack.callback(ray.shutdown)
-            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of killed actors, and stdout is for the result
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray reports killed actors, and stdout is for the result
             yield ray
 
 
 class ShardActor:
-    """Makes shards in a process of its own, one at a time."""
+    """Builds shards in its own process, one at a time."""
 
     def __init__(
         self,
@@ -177,7 +181,7 @@ class ShardActor:
         self._maker = ShardWriter(encoder, ShardFolder(folder), schema, decoding, threading.Event())
 
     def __call__(self, batch: Any) -> Any:
-        """A table with one task -> the same with its marker, or with what went wrong."""
+        """A table with one task -> a table with its marker, or with an error."""
         task: ShardTask = pickle.loads(batch.column("task")[0].as_py())
         marker, error = b"", ""
         try:
@@ -188,10 +192,10 @@ class ShardActor:
         return pa.table({"photos": batch.column("photos"), "marker": [marker], "error": [error]})
 
 
-def _made(dataset: Any, stop: threading.Event, tick: Tick) -> Iterator[Marker]:
-    """The marker of each shard as it is done.
+def _finished(dataset: Any, stop: threading.Event, tick: Tick) -> Iterator[Marker]:
+    """The marker of each finished shard.
 
-    Ray waits where no signal is heard, so its rows come through a thread.
+    Ray blocks signals while it waits, so a thread reads its rows.
     """
     rows: queue.Queue[Any] = queue.Queue()
 
@@ -207,7 +211,7 @@ def _made(dataset: Any, stop: threading.Event, tick: Tick) -> Iterator[Marker]:
     failed: list[str] = []
     while True:
         try:
-            row = rows.get(timeout=LOOK)
+            row = rows.get(timeout=POLL_SECONDS)
         except queue.Empty:
             if stop.is_set():
                 raise Stopped("stopped") from None
@@ -215,11 +219,11 @@ def _made(dataset: Any, stop: threading.Event, tick: Tick) -> Iterator[Marker]:
         if row is None:
             break
         if isinstance(row, Exception):
-            raise DataError(f"Ray gave up: {one_line(row)[:300]}") from row
+            raise DataError(f"Ray failed: {one_line(row)[:300]}") from row
         tick(row["photos"])
         if row["error"]:
             failed.append(row["error"])
         else:
             yield pickle.loads(row["marker"])
     if failed:
-        raise DataError(f"{len(failed)} shards could not be made, the others are. {failed[0]}")
+        raise DataError(f"{len(failed)} shards could not be built, all others were. {failed[0]}")

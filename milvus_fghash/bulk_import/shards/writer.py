@@ -1,4 +1,4 @@
-"""One shard from its photos: decoded, encoded, written, and marked as done."""
+"""Builds one shard: its photos are decoded, encoded and written, then it is marked as finished."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Photo, Rejected, RejectedSource
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError, Stopped
-from milvus_fghash.ingest import symlinks
 from milvus_fghash.milvus.rows import Rows, why_not_storable
 
 Tick = Callable[[int], object]
-"""Called with a number of photos that are done."""
-WRITERS: Final = 2
-"""One makes a table, which Python does alone; the other writes one, which Arrow does beside it."""
+"""Called with a number of finished photos."""
+WRITER_THREADS: Final = 2
+"""One builds a table in Python, while Arrow writes another one."""
 PACKAGES: Final = ("numpy", "Pillow", "pyarrow", "onnxruntime", "onnxruntime-gpu")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A shard that is encoded, and not written yet.
+    """An encoded shard that is not written yet.
 
     Attributes:
         embeddings: (n, dim), where the shards have them.
@@ -52,22 +51,22 @@ class Ready:
 
 @dataclass(frozen=True)
 class ShardWriter:
-    """Makes shards with one open encoder."""
+    """Builds shards with one open encoder."""
 
     encoder: Encoder
     folder: ShardFolder
     schema: Any
-    """Columns of the files, as `arrow_schema` gives them."""
+    """Columns of the files, from `arrow_schema`."""
     decoding: DecodeOptions
     stop: threading.Event
-    """When it is set, the shard under way is given up."""
+    """When it is set, the current shard is abandoned."""
 
     def encode(self, task: ShardTask, tick: Tick = lambda photos: None) -> Ready:
-        """Photos -> rows; those that cannot be taken are set aside.
+        """Decode and encode the photos of a shard.
 
         Raises:
             Stopped: when ``stop`` was set.
-            CodeError, BundleError, ConfigError: as `Encoder.run` and `decode`.
+            CodeError, BundleError, ConfigError: like `Encoder.run` and `decode`.
         """
         dataset = task.dataset
         also = ("embedding",) if "embedding" in self.schema.names else ()
@@ -105,18 +104,18 @@ class ShardWriter:
         return Ready(task.name, rows, more[0] if more else None, tuple(reported))
 
     def _files(self, dataset: Dataset) -> Iterator[Source]:
-        place = symlinks.places(dataset, self.decoding.follow_links)
+        source_of = self.decoding.sources_of(dataset)
         for row in range(len(dataset)):
             if self.stop.is_set():
                 raise Stopped("stopped")
-            yield place(row)
+            yield source_of(row)
 
     def write(self, ready: Ready) -> Marker:
-        """Rows -> file, then its marker. Threads may share this.
+        """Write the file of a shard, then its marker. Threads may share this.
 
         Raises:
             StoreError: when a text does not fit its column.
-            DataError: when the disk rejects; nothing is left behind.
+            DataError: when the file cannot be written; no partial file is left.
         """
         path = self.folder.data(ready.name)
         table = to_table(ready.rows, ready.embeddings, self.schema)
@@ -139,7 +138,7 @@ class ShardWriter:
         return marker
 
     def _fits(self, task: ShardTask, photo: Photo, rejected: list[RejectedSource]) -> bool:
-        """Whether Milvus could hold its row; one that does not fit must not stop the others."""
+        """Whether Milvus can store the row of a photo; a photo that does not fit must not stop the others."""
         path = task.dataset.paths[photo.row]
         if misfit := why_not_storable(task.dataset, photo.row, task.metas[photo.row]):
             rejected.append(RejectedSource(path, *misfit, photo.row))
@@ -148,21 +147,21 @@ class ShardWriter:
 
 
 def write_behind(maker: ShardWriter, shards: Iterable[Ready]) -> Iterator[Marker]:
-    """Write shards in threads, while the next ones are made ready; the marker of each, in order.
+    """Write shards in threads while the next one is encoded; the marker of each, in order.
 
-    At the most `WRITERS` are in memory beside the one that is made ready. Those begun are finished, whatever happens.
+    At most `WRITER_THREADS` shards are in memory beside the one that is encoded. Started writes are always finished.
     """
-    with ThreadPoolExecutor(WRITERS, "shard") as pool:
-        begun: deque[Future[Marker]] = deque()
+    with ThreadPoolExecutor(WRITER_THREADS, "shard") as pool:
+        running: deque[Future[Marker]] = deque()
         for ready in shards:
-            begun.append(pool.submit(maker.write, ready))
-            if len(begun) > WRITERS:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+            running.append(pool.submit(maker.write, ready))
+            if len(running) > WRITER_THREADS:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of the programs that decide what is in a shard."""
+    """Versions of the packages that determine the content of a shard."""
     return {"milvus-fghash": __version__, **versions_of(PACKAGES)}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from milvus_fghash.bulk_import.shards import builder as building
-from milvus_fghash.bulk_import.shards.builder import ShardOptions, build_shards, here
+from milvus_fghash.bulk_import.shards.builder import ShardOptions, build_shards, local_engine
 from milvus_fghash.bulk_import.shards.folder import Marker
 from milvus_fghash.bulk_import.shards.parquet import read_rows
 from milvus_fghash.bulk_import.shards.plan import ShardTask
@@ -36,7 +36,7 @@ class Killed(BaseException):
 
 def dying(after: int) -> building.Engine:
     def engine(maker: ShardWriter, tasks: Iterable[ShardTask], tick: Tick) -> Iterator[Marker]:
-        for number, marker in enumerate(here(maker, tasks, tick)):
+        for number, marker in enumerate(local_engine(maker, tasks, tick)):
             if number == after:
                 raise Killed
             yield marker
@@ -49,7 +49,7 @@ def test_rows_are_those_of_the_encoder(shards: SmallShards) -> None:
     assert (result.photos, result.rows, result.shards, result.made, result.rejected) == (40, 40, 3, 3, 0)
     dataset = read("folder", shards.photos)
     encoded = shards.encoder.encode_files([dataset.file(row) for row in range(40)])
-    sizes = [marker.rows for marker in shards.folder.whole().values()]
+    sizes = [marker.rows for marker in shards.folder.check_all().values()]
     assert sizes == [16, 16, 8]
     found = [read_rows(shards.folder.data(n), range(size), 12) for n, size in zip(shards.names(), sizes, strict=True)]
     assert np.array_equal(np.concatenate([rows.codes for rows in found]), encoded.codes)
@@ -98,7 +98,7 @@ def write(table, path):
     real(table, path)
     if len(calls) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-making.write_table, making.WRITERS = write, 1
+making.write_table, making.WRITER_THREADS = write, 1
 SmallShards(Encoder.open(Path({str(bundle)!r})), Path({str(shards.photos)!r}), Path({str(shards.path)!r})).build()
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -141,7 +141,7 @@ def test_a_shard_without_a_good_photo_is_done_and_not_imported(shards: SmallShar
     for number in range(16):
         (shards.photos / f"{number:02}.png").write_bytes(b"x")
     assert (shards.build().rows, shards.build().made) == (24, 0)
-    assert list(shards.folder.whole()) == shards.names()[1:]
+    assert list(shards.folder.check_all()) == shards.names()[1:]
 
 
 def test_a_photo_that_is_listed_twice_is_taken_once(shards: SmallShards) -> None:
@@ -170,7 +170,7 @@ def test_other_shards_are_not_mixed_in(shards: SmallShards, said: str, change: d
 def test_another_model_or_other_photos_are_rejected(shards: SmallShards, tmp_path: Path) -> None:
     shards.build()
     other = Encoder.open(write_small_bundle(tmp_path / "other", seed=1))
-    with pytest.raises(ConfigError, match=r"holds shards of another model \(lsh, 12 bits\); give another folder"):
+    with pytest.raises(ConfigError, match=r"has shards of another model \(lsh, 12 bits\); choose another folder"):
         SmallShards(other, shards.photos, shards.path).build()
     shutil.copytree(shards.photos, tmp_path / "copy")
     with pytest.raises(ConfigError, match="whose source is"):
@@ -178,7 +178,7 @@ def test_another_model_or_other_photos_are_rejected(shards: SmallShards, tmp_pat
 
 
 def test_two_runs_at_once_are_rejected(shards: SmallShards) -> None:
-    with shards.folder.held(), pytest.raises(ConfigError, match="another process works on the shards"):
+    with shards.folder.held(), pytest.raises(ConfigError, match="another process uses the shards"):
         shards.build()
 
 
@@ -192,27 +192,27 @@ def test_a_run_that_is_asked_to_stop_says_what_is_missing(shards: SmallShards) -
             if seen > 20:  # in the middle of the second shard
                 stop.set()
 
-        return here(maker, tasks, count)
+        return local_engine(maker, tasks, count)
 
-    with pytest.raises(Stopped, match="2 of 3 shards are missing, and the same command goes on"):
+    with pytest.raises(Stopped, match=r"2 of 3 shards are missing\. Build again to continue"):
         shards.build(engine=engine, stop=stop)
     assert (shards.build().made, shards.build().rows) == (2, 40)
 
 
 def test_what_is_damaged_or_missing_is_seen(shards: SmallShards) -> None:
     with pytest.raises(Inconsistent, match="there are no shards"):
-        shards.folder.whole()
+        shards.folder.check_all()
     shards.build()
     first, second = (shards.folder.data(name) for name in shards.names()[:2])
     raw = bytearray(first.read_bytes())
     raw[100] ^= 1
     first.write_bytes(raw)
     with pytest.raises(DataError, match="is not what was written"):
-        shards.folder.whole()
+        shards.folder.check_all()
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
     with pytest.raises(Inconsistent, match="2 of 3 shards"):
-        shards.folder.whole()
+        shards.folder.check_all()
     assert shards.build().made == 2
     (shards.path / "manifest.json").write_text('{"format": 2}')
     with pytest.raises(DataError, match="made by a newer milvus-fghash"):

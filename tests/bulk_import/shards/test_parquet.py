@@ -140,7 +140,7 @@ def test_what_fits_is_counted_in_bytes(column: str, most: int) -> None:
 
     fits, over = (value(most),), (value(most + 1),)
     to_table(one_row(**{f"{column}s": fits}), None, CENTRE_CROP)
-    with pytest.raises(StoreError, match=rf"{column} .*has {most + 1:,} bytes; at most {most:,} fit"):
+    with pytest.raises(StoreError, match=rf"{column} .*has {most + 1:,} bytes; the maximum is {most:,}"):
         to_table(one_row(**{f"{column}s": over}), None, CENTRE_CROP)
 
 

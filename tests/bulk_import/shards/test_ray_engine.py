@@ -24,7 +24,7 @@ from tests.helpers.small_shards import SmallShards
 )
 def test_a_pool_leaves_a_cpu(asked: int | None, gpus_each: float, cpus: int, gpus: int, actors: int) -> None:
     pool = RayOptions(actors=asked, gpus_per_actor=gpus_each)
-    assert pool.fitting({"CPU": float(cpus), "GPU": float(gpus)}) == actors
+    assert pool.actor_count({"CPU": float(cpus), "GPU": float(gpus)}) == actors
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_a_pool_that_would_wait_for_ever_is_rejected(
 ) -> None:
     pool = RayOptions(actors=asked, gpus_per_actor=gpus_each)
     with pytest.raises(
-        ConfigError, match=rf"for {asked or 1} actors: at most {most} leave it a CPU to read with"
+        ConfigError, match=rf"for {asked or 1} actors: with at most {most} actors, a CPU is left for reading"
     ) as caught:
-        pool.fitting(there)
+        pool.actor_count(there)
     assert caught.value.setting == "ray_actors"
 
 

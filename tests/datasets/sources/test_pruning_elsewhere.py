@@ -52,7 +52,7 @@ def test_a_folder_that_is_silent_or_elsewhere_keeps_its_rows(site: Site, run: Ru
         result = run(*words)
         assert counts(result) == (0, 0, 20), fault
         assert (
-            "5 photos of earlier runs may be gone or not: jay could not be listed, or returned nothing" in result.stderr
+            "5 photos of earlier runs may have vanished: jay could not be listed, or returned nothing" in result.stderr
         )
         assert result.exit_code == (3 if fault in ("empty", "login") else 0)
     for fault in ("moved", "broken"):
@@ -92,13 +92,13 @@ def test_a_page_whose_links_lead_to_no_photo_is_not_trusted(site: Site, run: Run
         site.files |= {f"/birds/jay/{path}": page for path, page in pages.items()}
         result = run(*words)
         assert counts(result) == (0, 0, 20), fault
-        assert "5 photos of earlier runs may be gone or not: jay could not be listed" in result.stderr, fault
+        assert "5 photos of earlier runs may have vanished: jay could not be listed" in result.stderr, fault
     site.files["/birds/wren/"] = index([f"{n}.png" for n in range(6, 20)])
     assert counts(run(*words)) == (1, 1, 19), "what was rejected before says nothing; others go all the same"
     root, site.files["/birds/"] = site.files["/birds/"], SSO.replace("help/", "no/").encode()
     result = run(*words)
     assert counts(result) == (0, 0, 19)
-    assert f"19 photos of earlier runs may be gone or not: {site.url}/birds could not be listed" in result.stderr
+    assert f"19 photos of earlier runs may have vanished: {site.url}/birds could not be listed" in result.stderr
     site.files |= {"/birds/": root, "/birds/jay/": index(["new.png", "1.png"]), "/birds/jay/new.png": grey(250)}
     assert counts(run(*words, "--exclude", "wren/*.png")) == (18, 18, 2), "a listing again, and one that is left out"
 
@@ -113,7 +113,7 @@ def test_archives_behind_a_page_that_is_none_keep_their_rows(site: Site, run: Ru
     site.files["/all/jay/"] = SSO.replace("logo.jpg", "logo.zip").encode()
     result = run(*words)
     assert counts(result) == (0, 0, 20)
-    assert "5 photos of earlier runs may be gone or not: jay could not be listed" in result.stderr
+    assert "5 photos of earlier runs may have vanished: jay could not be listed" in result.stderr
 
 
 def test_the_whole_folder_elsewhere_ends_the_run(site: Site, run: Run) -> None:
