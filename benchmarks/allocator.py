@@ -1,8 +1,8 @@
-"""What keeping freed memory is worth: photos a second through a backbone on the CPU, with glibc's default and without.
+"""Effect of keeping freed memory: photos per second through a backbone on the CPU, with glibc's default and without.
 
     python benchmarks/allocator.py
 
-Each setting runs in a process of its own, in turn, several times; prints the median and the ratio.
+Each setting runs in its own process, in turn, several times; prints the median and the ratio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def photos_per_second(keep: bool, batch: int, repeats: int) -> float:
     from milvus_fghash.training.device import keep_freed_memory
 
     if keep and not keep_freed_memory():
-        raise SystemExit("this is no Linux with glibc: there is nothing to compare")
+        raise SystemExit("this benchmark needs Linux with glibc")
     backbone = build_backbone("mobilenet_v2", "none").eval().to(memory_format=torch.channels_last)
     images = torch.randn(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():

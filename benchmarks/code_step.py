@@ -1,10 +1,10 @@
-"""Loss and code step of the ADSH family, summed per class, beside the literal m x N form.
+"""Loss and code step of the ADSH family, summed per class, compared with the literal m x N form.
 
     python benchmarks/code_step.py
 
-Each measurement runs in a process of its own, so that its peak memory is its own. A round is what training does with
-codes: the loss and its gradient for `--samples` outputs in batches of 64, once, and one code step. The literal form
-makes the m x N matrix of similarities that the papers print. Prints a Markdown table; times are medians.
+Each measurement runs in its own process, for its own peak memory. A round is one loss with its gradient for `--samples`
+photos in batches of 64, and one code step. The literal form builds the m x N matrix of similarities of the papers.
+Prints a Markdown table; times are medians.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def literal(case: Case, u: Tensor, signs: Tensor, rows: Tensor, labels: Tensor) 
 def measure(case: Case, repeats: int, codes: Path) -> dict[str, float]:
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(case.photos) % case.classes
-    # In place, so that making the data does not hide the peak of what is measured.
+    # In place, so that creating the data does not hide the measured peak.
     signs = torch.empty(case.photos, case.bits).bernoulli_(generator=random).mul_(2).sub_(1)
     rows = torch.randperm(case.photos, generator=random)[: case.samples]
     u = torch.tanh(torch.randn(case.samples, case.bits, generator=random))
@@ -99,7 +99,7 @@ def main() -> None:
         return
     sizes = [("m x N", int(n)) for n in arguments.literal_photos.split(",")]
     sizes += [("per class", int(n)) for n in arguments.photos.split(",")]
-    print("| form | photos N | a round, s | more memory at the peak, MB |\n|---|---|---|---|")
+    print("| form | photos N | round, s | additional peak memory, MB |\n|---|---|---|---|")
     seconds: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for form, photos in sizes:

@@ -1,10 +1,10 @@
-"""JPEG decoders side by side: photos a second on one core, from the file's bytes to the pixels a network takes.
+"""JPEG decoders compared: photos per second on one core, from the bytes of a file to the input of a network.
 
     python benchmarks/decoders.py --data photos
 
-Every decoder is followed by the same resizing and cropping (`images.prepare`); "own resizing" rows show what a library
-would do by itself. Candidates take turns over the same photos, all in memory; the time is that of the processor, the
-median of several rounds. The pixels are compared with ours. What is not installed is named and left out.
+Every decoder is followed by the same resizing and cropping (`images.prepare`); "own resizing" rows use the library's
+own. Candidates take turns over the same photos, all in memory; times are CPU times, the median of several rounds. The
+pixels are compared with this project's. Libraries that are not installed are named and left out.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="Folder of photos, searched for *.jpg.")
     parser.add_argument("--photos", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5, help="Rounds over all photos.")
-    parser.add_argument("--enlarge", metavar="WIDTHxHEIGHT", help="Make the photos as large as this first.")
+    parser.add_argument("--enlarge", metavar="WIDTHxHEIGHT", help="Enlarge the photos to this size first.")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -134,7 +134,7 @@ def main() -> None:
             for raw in files:
                 decode(raw)
             seconds[name].append(time.process_time() - started)
-    print("| decoder | photos a second | pixels differ from ours by |")
+    print("| decoder | photos per second | mean difference of pixels |")
     print("|---|---|---|")
     for name, runs in seconds.items():
         differ = np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(views[name], reference, strict=True)])

@@ -1,4 +1,4 @@
-"""Make the bundle of the demo: train on drawn birds, export, and tell its quality on three galleries.
+"""Build the bundle of the demo: train on generated birds and export.
 
     python benchmarks/demo_bundle.py --out bundle
     cp bundle/* milvus_fghash/demo/bundle/

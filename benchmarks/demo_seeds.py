@@ -1,4 +1,4 @@
-"""The demo over several seeds, and once on shuffled labels: how sure are its figures?
+"""The demo over several seeds, and once on shuffled labels: variance of its results.
 
     python benchmarks/demo_seeds.py --seeds 3
 

@@ -1,11 +1,10 @@
-"""What decoding JPEG at a reduced scale changes and saves: bits of the codes, pixels and time, for several margins.
+"""JPEG decoding at a reduced scale: changed bits and pixels, and saved time, for several margins.
 
     python benchmarks/reduced_scale.py --bundle bundles/birds --data photos
 
-Each photo of a sample is made large twice and saved as JPEG: enlarged, as a camera with more pixels would see it (but
-without finer detail), and as a mosaic of the photos around it, which is full of the finest detail. Compared is with
-decoding every pixel; "saved again" is what another compression of the same picture changes. Times are those of the
-processor, decoding and resizing together, the median of several runs.
+Each photo of a sample is turned into two large JPEGs: enlarged, which has more pixels but no finer detail, and a mosaic
+of photos, which is full of fine detail. The reference is decoding every pixel; "saved again" is the effect of another
+compression of the same picture. Times are CPU times of decoding and resizing, the median of several runs.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from milvus_fghash.core.codes import Codes, differing_bits
 from milvus_fghash.core.images import Preprocessing, load, open_rgb
 from milvus_fghash.encoding.encoder import Encoder
 
-WHOLE = 1_000_000
-"""A margin that no photo has."""
+EVERY_PIXEL = 1_000_000
+"""A margin larger than any photo: decode every pixel."""
 
 
 def jpeg(image: Image.Image, quality: int = 90) -> bytes:
@@ -84,23 +83,23 @@ def main() -> None:
     preprocessing = encoder.bundle.manifest.preprocessing
     photos = sorted(arguments.data.rglob("*.jpg"))
     rows = np.random.default_rng(0).permutation(len(photos))[: arguments.photos]
-    print("| photos | size | decoded | flipped bits | pixels differ by | ms a photo | times as fast |")
+    print("| photos | size | decoded | flipped bits | pixels differ by | ms per photo | speed-up |")
     print("|---|---|---|---|---|---|---|")
     for kind in (enlarged, mosaic):
         for size in arguments.sizes:
             width, height = (int(side) for side in size.split("x"))
             pictures = [kind(photos, row, (width, height)) for row in rows]
             files = [jpeg(picture) for picture in pictures]
-            whole = views(files, preprocessing, WHOLE)
+            whole = views(files, preprocessing, EVERY_PIXEL)
             codes = encoder.encode_pixels(whole)
-            margins = [WHOLE, *arguments.margins]
+            margins = [EVERY_PIXEL, *arguments.margins]
             times: dict[int, list[float]] = {margin: [] for margin in margins}
             for _ in range(arguments.repeats):
                 for margin in margins:
                     times[margin].append(milliseconds(files, preprocessing, margin))
-            base = statistics.median(times[WHOLE])
+            base = statistics.median(times[EVERY_PIXEL])
             start = f"| {kind.__name__} | {size} |"
-            print(f"{start} whole | | | {base:.1f} | |", flush=True)
+            print(f"{start} every pixel | | | {base:.1f} | |", flush=True)
             for margin in arguments.margins:
                 seen = views(files, preprocessing, margin)
                 took = statistics.median(times[margin])
@@ -109,7 +108,7 @@ def main() -> None:
                 print(
                     f"{start} margin {margin} | {flipped} | {differ:.2f} | {took:.1f} | {base / took:.1f} |", flush=True
                 )
-            again = views([jpeg(picture, 80) for picture in pictures], preprocessing, WHOLE)
+            again = views([jpeg(picture, 80) for picture in pictures], preprocessing, EVERY_PIXEL)
             differ = np.abs(again.astype(int) - whole).mean()
             flipped = flips(codes, encoder.encode_pixels(again), encoder.bits)
             print(f"{start} saved again, quality 80 | {flipped} | {differ:.2f} | | |", flush=True)

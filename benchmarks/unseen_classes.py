@@ -1,13 +1,13 @@
-"""Classes that training never saw: train on some classes, retrieve among photos of the others.
+"""Retrieval of classes that are not in the training set.
 
     python benchmarks/unseen_classes.py --data CUB_100 --weights mobilenet_v2_imagenet.safetensors --out runs/unseen \
         --methods baseline,dsh,kinhash --bits 12,48 --seeds 3
 
 A seed draws the unseen classes (a fifth of all), the same for every method. Methods train on the training photos of
-the others, in a setting. Then the test photos of the unseen classes ask, and their training photos are the gallery;
-both are encoded by the network. Results are one JSON line each in OUT/results.jsonl with what was asked, so a killed
-run goes on where it stopped, and other options are other results. What a method draws by itself keeps the recipe's
-seed. Rates are the recipes' own unless `--rates` gives a factor: `--rates baseline=3,dsh=0.333`.
+the other classes. Then the test photos of the unseen classes are the queries and their training photos the gallery;
+both are encoded by the network. Each result is a JSON line in OUT/results.jsonl with its recipe, so a killed run
+continues where it stopped. The method's own random choices keep the recipe's seed. Learning rates are the recipes'
+unless `--rates` gives a factor: `--rates baseline=3,dsh=0.333`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def unseen_classes(dataset: Dataset, seed: int) -> set[str]:
     return {classes[place] for place in order[: len(classes) // 5]}
 
 
-def asked(method: str, bits: int, seed: int, factor: float, arguments: argparse.Namespace) -> Recipe:
+def recipe_of(method: str, bits: int, seed: int, factor: float, arguments: argparse.Namespace) -> Recipe:
     """The recipe of one training."""
     rate = compose(arguments.setting, method).at(bits).training.learning_rate * factor
     weights = json.dumps(str(arguments.weights), ensure_ascii=False)
@@ -75,7 +75,7 @@ def measure(dataset: Dataset, recipe: Recipe, bits: int, seed: int, arguments: a
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--dataset", default="cub")
+    parser.add_argument("--layout", default="cub")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--feature-cache", type=Path)
@@ -91,15 +91,17 @@ def main() -> None:
     dataset = data.read(arguments.layout, arguments.data)
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = arguments.out / "results.jsonl"
-    whole = results.read_bytes().rpartition(b"\n")[0] if results.exists() else b""  # a kill may leave half a line
-    results.write_bytes(whole + b"\n" if whole else b"")
-    found = {entry["asked"]: entry["map"] for entry in map(json.loads, whole.splitlines())}
+    complete = (
+        results.read_bytes().rpartition(b"\n")[0] if results.exists() else b""
+    )  # a kill may leave an incomplete line
+    results.write_bytes(complete + b"\n" if complete else b"")
+    found = {entry["asked"]: entry["map"] for entry in map(json.loads, complete.splitlines())}
     methods, lengths = arguments.methods.split(","), [int(bits) for bits in arguments.bits.split(",")]
     values = {}
     for seed in range(arguments.seeds):
         for method in methods:
             for bits in lengths:
-                recipe = asked(method, bits, seed, factors.get(method, 1.0), arguments)
+                recipe = recipe_of(method, bits, seed, factors.get(method, 1.0), arguments)
                 key = json.dumps([arguments.data.name, bits, decisive(by_content(recipe)).model_dump(mode="json")])
                 if key not in found:
                     found[key] = measure(dataset, recipe, bits, seed, arguments)

@@ -1,4 +1,4 @@
-"""A2-Net: attribute-aware codes that give the features back (Wei et al., NeurIPS 2021).
+"""A2-Net: attribute-aware codes that reconstruct the features (Wei et al., NeurIPS 2021).
 
     f = [f_1, ..., f_M, g] of `parts.py`;   v = W f,  u = tanh(v);   f^ = W^T u
 
@@ -10,8 +10,8 @@ One matrix W, without a bias, is encoder and decoder. Beside the two ADSH terms 
 The first half of the rounds has the ADSH terms alone, the second half all four. Gradients of the reconstruction reach W
 twice, and f from both sides of the difference.
 
-Follows the code of the authors' group. It exists in two forms: four maps, parts and whole scaled to length 1 each,
-W uniform in (-1, 1) (``normalise``); and one map for each bit (``n_maps = "bits"``), unscaled, torch's start of a
+Follows the code of the authors' group, which has two forms: four maps, each part and g scaled to length 1, W uniform in
+(-1, 1) (``normalise``); and one map for each bit (``n_maps = "bits"``), unscaled, with torch's initialisation of a
 linear layer. The default is four maps, unscaled. B is the nominal batch size there, the real one here.
 """
 
@@ -34,9 +34,9 @@ from milvus_fghash.recipes.schema import HeadChoice
 
 class Config(baseline.Config):
     n_maps: Annotated[int, Field(gt=0)] | Literal["bits"] = 4
-    """M: how many parts; `bits`: one for each bit. Each is one more pass through the last stage."""
+    """M: number of parts; `bits`: one for each bit. Each adds a pass through the last stage."""
     normalise: bool = False
-    """Scale each part and the whole to length 1."""
+    """Scale each part, and g, to length 1."""
     reconstruction: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the reconstruction of the features; 0 leaves it out."""
     decorrelation: Annotated[float, Field(ge=0)] = 1.0
@@ -58,7 +58,7 @@ class TiedHead(HashHead):
 
 
 def decorrelation(u: Tensor) -> Tensor:
-    """How far the bits of a batch are from independent and full: (b, c) -> scalar."""
+    """How far the bits of a batch are from uncorrelated and binary: (b, c) -> scalar."""
     b, c = u.shape
     gram = u.T @ u
     return (gram - b * torch.eye(c, device=u.device)).square().mean() / (b * c)

@@ -1,16 +1,16 @@
-"""A2-Net++: A2-Net whose features must also give the photo back (Wei et al., TPAMI 2023).
+"""A2-Net++: A2-Net whose features must also reconstruct the photo (Wei et al., TPAMI 2023).
 
     image = w * mean over pixels of (G(f) - x)^2,   w = 0.01 in the first half of the rounds and 0.1 in the second
 
-G is a small decoder of transposed convolutions that ends in a sigmoid. Only training has it: the code of a photo is
-A2-Net's.
+G is a small decoder of transposed convolutions that ends in a sigmoid. It is used only in training: the code of a photo
+is A2-Net's.
 
-Follows the published modules of the authors' group, as far as they can be read; how their script adds up the losses
-cannot. Inferred: that the image term is added, at the weights above. As read: the codes' terms (pairs, quantisation,
-decorrelation) are multiplied by 4, and decorrelation stands from the first round; a script has one map for each bit,
-which is the recipe's choice, not the default. Not taken over: a second decoder on
-f^, whose loss is computed there but not added. The target there is a photo normalised by mean and deviation, which a
-sigmoid cannot reach; here it is the photo in [0, 1], averaged down to the size of what G gives.
+Follows the published modules of the authors' group; how their script adds up the losses is not published. Inferred:
+that the image term is added, at the weights above. From the modules: the codes' terms (pairs, quantisation,
+decorrelation) are multiplied by 4, and decorrelation applies from the first round; a script has one map for each bit,
+which is the recipe's choice, not the default. Left out: a second decoder on f^, whose loss is computed there but not
+added. The target there is a photo normalised by mean and deviation, which a sigmoid cannot reach; here it is the photo
+in [0, 1], averaged down to the size of G's output.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Config(a2net.Config):
     image_second: Annotated[float, Field(ge=0)] = 0.1
     """The same in the second half."""
     image_size: Annotated[int, Field(gt=0, multiple_of=32)] = 224
-    """Side of the photos that G gives, in pixels."""
+    """Side of G's output, in pixels."""
 
 
 class ImageDecoder(nn.Sequential):
@@ -57,7 +57,7 @@ class ImageDecoder(nn.Sequential):
 
 
 def shrunk(backbone: Backbone, images: Tensor, size: int) -> Tensor:
-    """What ``backbone`` normalised to (b, 3, h, w), in [0, 1] again, averaged to (b, 3, size, size)."""
+    """Undo the backbone's normalisation of (b, 3, h, w), and average to (b, 3, size, size) in [0, 1]."""
     mean = torch.tensor(backbone.mean, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(backbone.std, device=images.device).view(1, 3, 1, 1)
     return F.adaptive_avg_pool2d(images * std + mean, size)

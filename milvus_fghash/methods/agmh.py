@@ -1,15 +1,15 @@
 """AGMH: attributes grouping and mining hashing (Lu et al., ACM MM 2023).
 
 The last stage keeps the size of its input (stride 1). M descriptors, each a 1 x 1 convolution to a quarter of its
-channels, batch norm and ReLU, are pooled; all of them together are what the head takes. A photo's code needs no more.
+channels, batch norm and ReLU, are pooled; all of them together are the input of the head. Encoding uses only these.
 
 Training makes the descriptors look at different places. Each has a stepwise interactive external attention; p_i is the
-softmax over places of its largest channel there, and beside the two ADSH terms of `baseline.py` stands
+softmax over places of its largest channel there, and a term is added to the two ADSH terms of `baseline.py`,
 
     dispersion = mean over photos and pairs i < j of  sum over places of p_i p_j .
 
 Follows the authors' code, constants too. Other backbones keep its ratios: 512 channels and 128 units to ResNet-50's
-2048. The stage is a copy of the backbone's own, which has no use here.
+2048. The stage is a copy of the backbone's own, which is unused here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """CSQ: central similarity quantization (Yuan et al., CVPR 2020).
 
-Each class has a hash centre h of +1/-1; the outputs u = tanh(z) of its photos are drawn there bit by bit, and towards
+Each class has a hash centre h of +1/-1; the outputs u = tanh(z) of its photos are pulled there bit by bit, and towards
 +1/-1. For a batch of B photos and c bits
 
     1 / (B c) * sum_i sum_k [ BCE((u_ik + 1) / 2, (h_ik + 1) / 2) + lambda (|u_ik| - 1)^2 ] .
@@ -30,9 +30,9 @@ class Config(Frozen):
     quantisation: Annotated[float, Field(ge=0)] = 1e-4
     """lambda in the paper; 0 leaves the term out. Later studies on fine-grained photos take 0.1."""
     codebook: Codebook = "hadamard"
-    """How the centres are drawn."""
+    """Codebook of the centres."""
     seed: Seed = 0
-    """Of the centres."""
+    """Seed of the centres."""
 
 
 def central_similarity(logits: Tensor, centres: Tensor) -> Tensor:

@@ -6,11 +6,11 @@ its quantisation term), while A is fixed; A by the saliency loss, while H is fix
 
     mean over pairs of max(0, J(u'_i, v_j) - J(u_i, v_j) + gap) ,
 
-where v_j are remembered outputs (`memory_bank.py`): what is salient must tell similar from dissimilar photos better
-than the whole photo does. The loop has one optimiser, so the turns follow each other step by step: in a turn of H the
-map is a constant, in a turn of A the weights of H are. Running statistics of batch norm follow both turns.
+where v_j are remembered outputs (`memory_bank.py`): the salient image must separate similar from dissimilar photos
+better than the whole photo does. The loop has one optimiser, so the turns follow each other step by step: in a turn of
+H the map is a constant, in a turn of A the weights of H are. Running statistics of batch norm follow both turns.
 
-Only the abstract was at hand. It names the two networks, the three losses and that pairs guide the attention; their
+Only the abstract was available. It names the two networks, the three losses and that pairs guide the attention; their
 forms, A's layers, the memory and the turns are inferred. The memory, which both J of the saliency loss share, is of
 those images that codes come from (``encode``). x is the normalised photo, so what is not salient fades to the
 mean colour.
@@ -58,7 +58,7 @@ class Saliency(nn.Module):
 
 
 def fixed(network: nn.Module, inputs: Tensor) -> Tensor:
-    """What a network gives, with its weights as constants: the gradient flows to ``inputs`` alone."""
+    """Output of a network with constant weights: the gradient flows only to ``inputs``."""
     outputs: Tensor = functional_call(network, {name: w.detach() for name, w in network.named_parameters()}, inputs)
     return outputs
 

@@ -1,11 +1,11 @@
 """DPN: deep polarized network (Fan et al., IJCAI 2020).
 
-Each class has a target vector t of +1/-1. The polarization loss asks each output z, without a tanh, to lie on the side
-of its target bit and at least ``margin`` from zero: for a batch of B photos and c bits
+Each class has a target vector t of +1/-1. The polarization loss pushes each logit z to the side of its target bit, to
+at least ``margin`` from zero: for a batch of B photos and c bits
 
     1 / B * sum_i sum_k max(0, margin - z_ik t_ik)  +  weight / (B c) * sum_i sum_k z_ik^2 .
 
-Once all are there, it is no longer pulled, which keeps the logits from growing. Targets are drawn at random, balanced
+Beyond the margin it is no longer pushed, which keeps logits from growing. Targets are drawn at random, balanced
 (the paper draws each bit with probability 1/2; here they also differ in more than a quarter of the bits as far as that
 can be had). Left out: the paper's variants that renew the targets while training, or leave logits near zero undecided.
 The second term is not the paper's but an option of its authors' code; ``weight = 0`` leaves it out.
@@ -28,11 +28,11 @@ class Config(Frozen):
     margin: Annotated[float, Field(gt=0)] = 1.0
     """m in the paper."""
     weight: Annotated[float, Field(ge=0)] = 0.1
-    """Of the squared logits; 0 leaves the term out."""
+    """Weight of the squared logits; 0 leaves the term out."""
     codebook: Codebook = "balanced"
-    """How the targets are drawn."""
+    """Codebook of the targets."""
     seed: Seed = 0
-    """Of the targets."""
+    """Seed of the targets."""
 
 
 def polarization(logits: Tensor, targets: Tensor, margin: float) -> Tensor:

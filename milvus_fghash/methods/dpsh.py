@@ -27,11 +27,11 @@ class Config(Frozen):
     eta: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the quantisation term; 0 leaves it out."""
     balanced: bool = False
-    """Whether all similar pairs together weigh as much as all dissimilar ones, instead of each pair as much as any."""
+    """Whether similar and dissimilar pairs have the same total weight, instead of all pairs the same weight."""
 
 
 def negative_log_likelihood(theta: Tensor, similar: Tensor) -> Tensor:
-    """Of each pair; both (b, n) -> (b, n). `softplus` stays finite for any theta."""
+    """Loss of each pair; both (b, n) -> (b, n). `softplus` stays finite for any theta."""
     return F.softplus(theta) - similar * theta
 
 

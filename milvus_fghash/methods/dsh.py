@@ -25,7 +25,7 @@ class Config(Frozen):
     margin: Annotated[float, Field(gt=0)] = 2.0
     """m per bit: dissimilar logits are pushed apart up to a squared distance of ``margin`` times the code length."""
     weight: Annotated[float, Field(ge=0)] = 0.01
-    """Of the pull of each output towards +1 or -1; 0 leaves it out."""
+    """Weight of the pull of each logit towards +1 or -1; 0 leaves it out."""
 
 
 def contrast(u: Tensor, others: Tensor, similar: Tensor, margin: float) -> Tensor:

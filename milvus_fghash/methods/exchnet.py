@@ -5,8 +5,8 @@
     H(p, q) = || sqrt p - sqrt q || / sqrt 2                              (Hellinger)
     spatial = 1 - mean over pairs of H(p_j, p_l);  channel = max(0, t - mean over pairs of H(q_j, q_l))
 
-Both are averaged over the batch and stand beside the ADSH term of `baseline.py`. In the last rounds class means
-C_yj of f_j over the whole training set take part, from the network as the round before left it: alignment,
+Both are averaged over the batch and added to the ADSH term of `baseline.py`. In the last rounds class means C_yj of f_j
+over the whole training set are used, from the network at the end of the previous round: alignment,
 ||f_j - C_yj|| over all parts and photos of the batch, divided by the photos; and each f_j is replaced by C_yj with
 probability 1/2 before the head. A code is made without exchange.
 

@@ -40,7 +40,7 @@ class Config(ClassifiedConfig):
     starts: Annotated[int, Field(gt=0)] = 10
     """Random starts of the class codes, of which the one with the largest least distance is kept; 1 as published."""
     seed: Seed = 0
-    """Of those starts."""
+    """Seed of those starts."""
 
 
 def spatial_filter(maps: Tensor, background: float) -> Tensor:

@@ -1,13 +1,13 @@
 """FPH: feature pyramid hashing (Yang et al., ICMR 2019, arXiv 1904.02325).
 
-Half of the code comes from the meaning of the photo, a *vertical pyramid*: the last stage's maps pooled whole and by
-quarters. The other half comes from its detail, a *horizontal pyramid*: the three stages below, each projected to one
-width and pooled, and merged by *consensus fusion*, a weighted mean whose weights follow from the features themselves.
-Codes are learned by a triplet ranking loss on u = tanh(logits) of anchor a, positive p and negative n,
+Half of the code is semantic, from a *vertical pyramid*: the last stage's maps pooled globally and by quarters. The
+other half is detail, from a *horizontal pyramid*: the three stages below, each projected to one width and pooled, and
+merged by *consensus fusion*, a weighted mean whose weights follow from the features themselves. Codes are learned by a
+triplet ranking loss on u = tanh(logits) of anchor a, positive p and negative n,
 
     mean over triplets of max(0, ||u_a - u_p||^2 - ||u_a - u_n||^2 + margin) / c ,  margin = c / 2 .
 
-Abstract, figures and table of the paper were at hand, not the equations: the pooling of the vertical pyramid, the
+Abstract, figures and table of the paper were available, not the equations: the pooling of the vertical pyramid, the
 projections, the form of the consensus weights and margin are inferred, and options. So are, without a choice, that
 each pyramid has half of the bits (an odd code gives its spare bit to the detail), the normaliser and the triplets: each
 photo comes with one other of its class, either is the other's positive, and every photo of another class in the batch

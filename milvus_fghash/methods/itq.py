@@ -32,7 +32,7 @@ class Config(Frozen):
     normalise: bool = False
     """Scale each photo's features to length 1 first."""
     seed: Seed = 0
-    """Of the rotation that the first iteration starts from."""
+    """Seed of the initial rotation."""
 
 
 def nearest_rotation(projected: Tensor, signs: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Method(LearnsNothing):
             raise ConfigError(
                 f"itq needs a principal axis for each of {sizes.n_bits} bits; {sizes.n_train} training photos with "
                 f"{backbone.n_features} features have {min(backbone.n_features, sizes.n_train - 1)}. "
-                "Take fewer bits, more photos, or the method sh"
+                "Use fewer bits, more photos, or the method sh"
             )
         self.config = config
         self.head: Projection = Projection(backbone.n_features, sizes.n_bits, config.normalise)

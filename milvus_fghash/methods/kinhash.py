@@ -75,7 +75,7 @@ NEVER = -1e30
 
 class Config(ClassifiedConfig):
     codebook: Codebook = "far-apart"
-    """How the codes are drawn."""
+    """Codebook of the class codes."""
     placed: bool = True
     """Whether similar classes get near codes; if not, codes are assigned in the order in which they were drawn."""
     most_weighed: Annotated[int, Field(ge=0, le=2**26)] = 3_000_000

@@ -20,7 +20,7 @@ class Config(Frozen):
     normalise: bool = False
     """Scale each photo's features to length 1 first."""
     seed: Seed = 0
-    """Of the hyperplanes."""
+    """Seed of the hyperplanes."""
 
 
 class Method(LearnsNothing):

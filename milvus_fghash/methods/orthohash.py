@@ -1,7 +1,8 @@
 """OrthoHash: one loss for all (Hoe et al., NeurIPS 2021).
 
-The logits z, batch-normalised bit by bit so that each halves the photos, are classified by their cosines with the
-fixed codes h_1 ... h_C of +1/-1 of all classes, one code for each. With scale s and margin m, a photo of class y costs
+The logits z, batch-normalised bit by bit so that each splits the photos in half, are classified by their cosines with
+the fixed codes h_1 ... h_C of +1/-1 of all classes, one code for each. With scale s and margin m, a photo of class y
+costs
 
     -log [ exp(s (cos(z, h_y) - m)) / (exp(s (cos(z, h_y) - m)) + sum_{k != y} exp(s cos(z, h_k))) ] .
 
@@ -30,9 +31,9 @@ class Config(Frozen):
     margin: Annotated[float, Field(ge=0, lt=2)] = 0.2
     """m in the paper, taken off the cosine with the photo's own class."""
     codebook: Codebook = "bernoulli"
-    """How the codes are drawn."""
+    """Codebook of the codes."""
     seed: Seed = 0
-    """Of the codes."""
+    """Seed of the codes."""
 
 
 def cosine_softmax(logits: Tensor, labels: Tensor, codes: Tensor, scale: float, margin: float) -> Tensor:

@@ -51,7 +51,7 @@ class Config(Frozen):
     keep_codes: bool = False
     """Keep B, to be searched as the learned gallery."""
     seed: Seed = 0
-    """Of the anchors and of the random codes."""
+    """Seed of the anchors and of the random codes."""
 
 
 def solve_labels(signs: Tensor, labels: Tensor, n_classes: int, ridge: float) -> Tensor:
@@ -101,7 +101,7 @@ class Kernel(Centred):
         self.register_buffer("sigma", torch.ones(()))
 
     def distances(self, features: Tensor) -> Tensor:
-        """Squared ones, (b, n_anchors)."""
+        """Squared distances, (b, n_anchors)."""
         # In this form no (b, n_anchors, n_features) differences are held. It loses the digits that all x share, and
         # there are none after centring.
         x = super().forward(features)

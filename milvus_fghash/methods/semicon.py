@@ -5,9 +5,9 @@ E are the third stage's maps, x what the stem of ExchNet's attention (`parts.py`
     a_k = ReLU(batch norm(1 x 1 convolution of x)),  then  x <- x (1 - clamp(z, -1, 1))
     with z = (p - mean p) / (std p)^e and p the softmax of a_k over places,
 
-so that what one map looks at is suppressed before the next. The a_k E go through one copy of the last stage, E through
-another; both have channel transformers. Half of the bits see E alone, a third of the rest each of the a_k E. The loss
-is that of `baseline.py`.
+so that the places one map attends to are suppressed for the next. The a_k E go through one copy of the last stage, E
+through another; both have channel transformers. Half of the bits see E alone, a third of the rest each of the a_k E.
+The loss is that of `baseline.py`.
 
 Follows the authors' code, in e = 0.15 too (0.3 in the paper). Differs from it: mean and deviation are each photo's, not
 the batch's, since a code must not depend on a photo's neighbours; queries, keys and values of a group of channels come
@@ -118,7 +118,7 @@ def with_transformers(stage: nn.Module, width: int) -> nn.Sequential:
     maps = torch.zeros(1, width, 4, 4)
     for block in blocks:
         layers.append(block)
-        maps = block.eval()(maps)  # only a pass tells a block's width
+        maps = block.eval()(maps)  # a block's width is known only from a pass
         if block in blocks[-2:]:
             layers.append(ChannelTransformer(maps.shape[1]))
     return nn.Sequential(*layers).train()

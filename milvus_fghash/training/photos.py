@@ -56,38 +56,38 @@ class Photos(torch_data.Dataset[Tensor]):
     def __getitem__(self, view: View) -> Tensor:
         row, seed = view
         if seed != CENTRE_CROP:
-            photo = self.open(row, whole=True)
+            photo = self.open(row, every_pixel=True)
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)  # manual_seed would also seed the GPU, for good
                 photo = self.random_view(photo)
             return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         return torch.from_numpy(prepare(self.open(row), self.preprocessing)).permute(2, 0, 1)
 
-    def open(self, row: int, whole: bool = False) -> Image.Image:
+    def open(self, row: int, every_pixel: bool = False) -> Image.Image:
         """A photo, decoded as evaluation and serving do it.
 
         Args:
             row: its position in the dataset.
-            whole: decode every pixel. A random view may show a small part, for which a reduced scale is too coarse.
+            every_pixel: decode at full scale, for random views: a small part at a reduced scale is too coarse.
 
         Raises:
             DataError: when it cannot be decoded.
         """
         enough = self.preprocessing.min_decoded_side
         kept = self._kept.get((row, True))
-        if kept and not whole and min(kept.size) >= 2 * enough:
+        if kept and not every_pixel and min(kept.size) >= 2 * enough:
             kept = self._kept.get((row, False))
-        kept = kept or self._kept.get((row, whole))
+        kept = kept or self._kept.get((row, every_pixel))
         if kept:
             return kept
         try:
-            photo = open_rgb(self.dataset.file(row), preprocessing=None if whole else self.preprocessing)
+            photo = open_rgb(self.dataset.file(row), preprocessing=None if every_pixel else self.preprocessing)
         except ImageRejected as error:
             raise DataError(f"photo rejected ({error.reason}): {error}") from error
         size = 3 * photo.width * photo.height
         worker = get_worker_info()
         if self._kept_bytes + size <= MAX_KEPT_BYTES // (worker.num_workers if worker else 1):
-            self._kept[row, whole or min(photo.size) < enough] = photo  # a photo this small was not reduced
+            self._kept[row, every_pixel or min(photo.size) < enough] = photo  # a photo this small was not reduced
             self._kept_bytes += size
         return photo
 
