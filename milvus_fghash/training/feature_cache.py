@@ -63,16 +63,16 @@ class FeatureCache:
 
     def fill(
         self,
-        report: Progress = lambda done, total: None,
-        checking: Progress = lambda done, total: None,
+        progress: Progress = lambda done, total: None,
+        check_progress: Progress = lambda done, total: None,
         *,
         checked: bool = False,
     ) -> Places:
         """Compute the features that are missing; returns the place of each photo's features.
 
         Args:
-            report: called with the number of views computed and their total.
-            checking: called with the number of photos decoded to check them, and their total.
+            progress: called with the number of views computed and their total.
+            check_progress: called with the number of photos decoded to check them, and their total.
             checked: the `missing` photos are known to be readable.
 
         Raises:
@@ -84,7 +84,7 @@ class FeatureCache:
         if not missing:
             return known
         if not checked:
-            check([(self.photos, missing)], self.workers, checking)
+            check([(self.photos, missing)], self.workers, check_progress)
         shards = [missing[start : start + PHOTOS_PER_SHARD] for start in range(0, len(missing), PHOTOS_PER_SHARD)]
         batches = [in_batches(self._views(rows), self.device) for rows in shards]
         computing = computed_features(
@@ -100,7 +100,7 @@ class FeatureCache:
             for part in islice(computing, len(of_shard)):
                 parts.append(part)
                 done += len(part["anchor"])
-                report(done, total)
+                progress(done, total)
             shard = self._write(rows, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
             known |= {self._stamps[row]: (shard, place) for place, row in enumerate(rows)}
         return known
@@ -113,10 +113,10 @@ class FeatureCache:
         return [row for row, stamp in enumerate(self._stamps) if stamp not in known]
 
     def read(
-        self, report: Progress = lambda done, total: None, checking: Progress = lambda done, total: None
+        self, progress: Progress = lambda done, total: None, check_progress: Progress = lambda done, total: None
     ) -> dict[str, Tensor]:
         """Name -> (1 + views, photos, n_features), the centre crop first; `fill` runs before."""
-        return self._read(self.fill(report, checking), slice(None))
+        return self._read(self.fill(progress, check_progress), slice(None))
 
     def read_centre_crops(self) -> Tensor:
         """(photos, n_features) of the centre crops, from the method's `features`; `fill` runs before."""

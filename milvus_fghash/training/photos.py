@@ -110,14 +110,14 @@ class _Faults(torch_data.Dataset[str]):
 
 
 def check(
-    parts: Sequence[tuple[Photos, Sequence[int]]], workers: int, report: Progress = lambda done, total: None
+    parts: Sequence[tuple[Photos, Sequence[int]]], workers: int, progress: Progress = lambda done, total: None
 ) -> None:
     """Decode photos once, so that all unreadable ones are known before any work is lost to one.
 
     Args:
         parts: photos below one folder, and the rows of those to check.
         workers: processes that decode.
-        report: called with the number of photos done and their total.
+        progress: called with the number of photos done and their total.
 
     Raises:
         DataError: names the first few unreadable photos.
@@ -128,7 +128,7 @@ def check(
         for faults in _faults_of(photos, rows, workers):
             found += filter(None, faults)
             done += len(faults)
-            report(done, total)
+            progress(done, total)
     if found:
         named = found[:MAX_NAMED_PHOTOS]
         if len(found) > len(named):
