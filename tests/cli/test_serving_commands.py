@@ -235,7 +235,7 @@ def test_evaluation_counts_what_it_cannot_read(run: Run, birds: Path) -> None:
     assert "query photo" in named
     assert "empty.jpg rejected (empty)" in named
     assert last.startswith("Error: 1 photos could not be read and were not evaluated, 0 are allowed")
-    assert json.loads(result.stdout)["encoded"]["refused_queries"] == 1
+    assert json.loads(result.stdout)["encoded"]["rejected_queries"] == 1
     assert run(*words, "--max-errors", "1").exit_code == 0
 
 
