@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 State = Literal["ok", "missing", "warning", "broken"]
 """`missing` parts are optional; one `broken` part makes the doctor exit with 1."""
 
-NOT_FOR_USERS = {"all", "dev"}
+NOT_FOR_USERS = {"all", "dev", "docs"}
 """Extras that only gather other packages."""
 
 

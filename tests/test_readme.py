@@ -30,9 +30,9 @@ RECIPES = sorted((ROOT / "milvus_fghash" / "recipes").rglob("*.toml"))
 PROGRAM = re.compile(r"(?:^|\s|/)milvus-fghash\s+(.+)")
 
 
-def table(first: str) -> list[list[str]]:
-    """Rows of the table whose header begins with this word, without header and rule."""
-    lines = README.splitlines()
+def table(page: str, first: str) -> list[list[str]]:
+    """Rows of the table of a page of docs/ whose header begins with this word, without header and rule."""
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first} |")) + 2
     end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
     return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines[start:end]]
@@ -68,11 +68,11 @@ def each_command(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 
 def test_the_table_of_commands_is_the_command_line() -> None:
-    assert table("command") == [[name, command.get_short_help_str(100)] for name, command in main.commands.items()]
+    assert table("commands.md", "command") == [[name, command.get_short_help_str(100)] for name, command in main.commands.items()]
 
 
 def test_the_table_of_methods_is_the_table_of_methods() -> None:
-    assert table("name") == [[name, card.title, card.source, card.learns] for name, card in METHODS.items()]
+    assert table("methods.md", "name") == [[name, card.title, card.source, card.learns] for name, card in METHODS.items()]
 
 
 @pytest.mark.parametrize(("place", "words"), sorted(set(shown_commands())))
@@ -131,8 +131,8 @@ def test_the_example_is_short() -> None:
 
 def test_the_table_of_extras_is_that_of_the_package_and_names_the_commands_that_need_them() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    rows = {name.strip("[]"): uses for name, uses in table("extra")}
-    assert set(rows) == set(extras) - {"dev"}
+    rows = {name.strip("[]"): uses for name, uses in table("install.md", "extra")}
+    assert set(rows) == set(extras) - {"dev", "docs"}
     named = {
         word: {extra for extra, uses in rows.items() if re.search(rf"(?<!--)\b{word}\b", uses)}
         for word in main.commands
@@ -146,7 +146,8 @@ def test_the_table_of_extras_is_that_of_the_package_and_names_the_commands_that_
 
 def test_what_learned_codes_are_is_said_alike_everywhere() -> None:
     words = "codes optimised with the labels of the training photos: one per photo"
-    for text in (README, (ROOT / "docs" / "bundle-format.md").read_text(encoding="utf-8"), evaluate.__doc__ or ""):
+    pages = [(ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("ties-and-galleries.md", "bundle-format.md")]
+    for text in (*pages, evaluate.__doc__ or ""):
         assert words in " ".join(text.split())
 
 
@@ -155,6 +156,30 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_readme_and_the_architecture_are_short() -> None:
+    assert len(README.splitlines()) <= 160
+    assert len((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:milvus_fghash/)?([a-z_]+(?:/[a-z_]+)*\.py)`", text))
+    assert len(named) > 20
+    homes = (ROOT, ROOT / "milvus_fghash")
+    assert [name for name in sorted(named) if not any((home / name).is_file() for home in homes)] == []
+
+
+def test_every_page_is_reachable_from_readme() -> None:
+    found, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        for target in re.findall(r"\]\(([^)#]+\.md)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http") and (other := (page.parent / target).resolve()) not in found:
+                found.add(other)
+                todo.append(other)
+    assert {page for page in PAGES if page.parent == ROOT / "docs"} <= found
 
 
 def test_readme_names_the_test_command_that_ci_runs() -> None:
