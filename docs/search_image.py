@@ -38,7 +38,8 @@ def main() -> None:
                 top = GAP + number * (step + TEXT)
                 tiles = [(unseen.file(row), unseen.labels[row], "query")]
                 tiles += [
-                    (photos.root / hit.path, hit.label, str(hit.distance)) for hit in catalog.search(tiles[0][0], k=HITS)
+                    (photos.root / hit.path, hit.label, str(hit.distance))
+                    for hit in catalog.search(tiles[0][0], k=HITS)
                 ]
                 for place, (file, label, text) in enumerate(tiles):
                     left = GAP + place * step + (2 * GAP if place else 0)

@@ -1,4 +1,4 @@
-"""What mkdocs does beside building docs/: README, CONTRIBUTING and CHANGELOG become pages, and links into code go to GitHub."""
+"""Hooks of mkdocs: README, CONTRIBUTING and CHANGELOG become pages of the site, and links to code lead to GitHub."""
 
 from __future__ import annotations
 

@@ -99,7 +99,9 @@ def test_extras_are_those_of_the_table() -> None:
     def names(requirements: list[str]) -> set[str]:
         return {requirement.partition("<")[0].partition(">")[0] for requirement in requirements}
 
-    optional = {name: names(wanted) for name, wanted in project["optional-dependencies"].items() if name not in {"dev", "docs"}}
+    optional = {
+        name: names(wanted) for name, wanted in project["optional-dependencies"].items() if name not in {"dev", "docs"}
+    }
     assert optional == EXTRAS
     assert names(project["dependencies"]) == BASE
 

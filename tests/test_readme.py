@@ -68,11 +68,15 @@ def each_command(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 
 def test_the_table_of_commands_is_the_command_line() -> None:
-    assert table("commands.md", "command") == [[name, command.get_short_help_str(100)] for name, command in main.commands.items()]
+    assert table("commands.md", "command") == [
+        [name, command.get_short_help_str(100)] for name, command in main.commands.items()
+    ]
 
 
 def test_the_table_of_methods_is_the_table_of_methods() -> None:
-    assert table("methods.md", "name") == [[name, card.title, card.source, card.learns] for name, card in METHODS.items()]
+    assert table("methods.md", "name") == [
+        [name, card.title, card.source, card.learns] for name, card in METHODS.items()
+    ]
 
 
 @pytest.mark.parametrize(("place", "words"), sorted(set(shown_commands())))
@@ -146,7 +150,9 @@ def test_the_table_of_extras_is_that_of_the_package_and_names_the_commands_that_
 
 def test_what_learned_codes_are_is_said_alike_everywhere() -> None:
     words = "codes optimised with the labels of the training photos: one per photo"
-    pages = [(ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("ties-and-galleries.md", "bundle-format.md")]
+    pages = [
+        (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("ties-and-galleries.md", "bundle-format.md")
+    ]
     for text in (*pages, evaluate.__doc__ or ""):
         assert words in " ".join(text.split())
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-
 import milvus_fghash
 
 ROOT = Path(__file__).parent.parent
-LOADED = re.compile(r"<(?:script|link|img|iframe|source|video|audio|object)\b[^>]*\b(?:src|href|data)=[\"']?(https?:|//)")
+LOADED = re.compile(
+    r"<(?:script|link|img|iframe|source|video|audio|object)\b[^>]*\b(?:src|href|data)=[\"']?(https?:|//)"
+)
 LOADED_BY_CSS = re.compile(r"(?:@import|url\()\s*[\"']?(https?:|//)")
 
 
@@ -56,8 +56,8 @@ def test_a_page_that_loads_is_seen() -> None:
 
 
 def test_the_navigation_names_every_page() -> None:
-    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    named = set(re.findall(r"[\w-]+\.md", str(nav)))
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    named = set(re.findall(r"[\w-]+\.md", nav))
     assert {page.name for page in (ROOT / "docs").glob("*.md")} <= named
 
 
