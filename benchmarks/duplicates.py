@@ -2,18 +2,17 @@
 
     python benchmarks/duplicates.py --data PHOTOS --bundle BUNDLE
 
-Of the photos found below PHOTOS, `--photos` are drawn. Half of them get one changed copy each, the kinds of change by
-turns; the other half stay alone. All go into a Milvus Lite file, and `dedupe` runs at each distance. Prints a Markdown
-table:
+Draws `--photos` of the photos below PHOTOS. Every other one gets a changed copy; the kinds of change alternate. All are
+ingested into a Milvus Lite file, and `dedupe` runs at each distance. Prints a Markdown table:
 
-    a kind      recall: copies of that kind that stand in one group with their original, of all of that kind, in percent
-    precision   pairs of rows in one group that come from one photo, of all pairs in one group, in percent; pairs of a
-                group in full, so one wrong join of large groups costs much
+    a kind      recall: percentage of the copies of this kind that are in one group with their original
+    precision   percentage of the pairs within groups that come from the same photo; all pairs of a group count, so
+                wrongly joining two large groups costs much
     groups      near groups with rows of one photo only / all near groups
-    confirmed   the same of what `--delete near` would take: copies that a perceptual hash confirms, of all copies, and
-                right ones of those taken; with how many rows would go wrongly
+    confirmed   recall and precision of what `--delete near` would delete (copies that a perceptual hash confirms), and
+                the number of rows that would be deleted wrongly
 
-`--confirm-within` names the bits in which perceptual hashes of a pair may differ.
+`--confirm-within` is the number of bits in which the perceptual hashes of a pair may differ.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def resized(share: float) -> Change:
 
 
 def cropped(share: float) -> Change:
-    """Takes ``share`` of the width and of the height away, half of it at each side."""
+    """Removes ``share`` of the width and of the height, half of it on each side."""
 
     def change(photo: Image.Image) -> Image.Image:
         x, y = round(photo.width * share / 2), round(photo.height * share / 2)
@@ -69,13 +68,13 @@ CHANGES: dict[str, tuple[Change, int]] = {
     "grey": (lambda photo: ImageOps.grayscale(photo).convert("RGB"), 92),
     "mirrored": (ImageOps.mirror, 92),
 }
-"""Kind -> what is done to the photo, and the quality of JPEG it is saved at."""
+"""Kind -> change of the photo, and JPEG quality of the copy."""
 COPY = "equal file"
 PER_CENT = 100
 
 
 def plant(photos: list[Path], folder: Path) -> dict[str, tuple[str, int]]:
-    """Write originals and copies; path -> (kind of change, or "" of an original; number of the photo)."""
+    """Write originals and copies; path -> (kind of change, "" for an original; number of the photo)."""
     kinds = [COPY, *CHANGES]
     planted = {}
     for number, source in enumerate(photos):
@@ -103,7 +102,7 @@ def measure(found: Duplicates, planted: dict[str, tuple[str, int]]) -> dict[str,
     """One column of the table."""
     pairs = {
         pair for group in found.groups for pair in combinations(sorted(one.path for one in group.members), 2)
-    }  # an exact group lies within a near one, so pairs come twice
+    }  # exact groups lie within near ones, so pairs repeat
     true = {pair for pair in pairs if planted[pair[0]][1] == planted[pair[1]][1]}
     near = [group for group in found.groups if group.kind == "near"]
     pure = sum(len({planted[one.path][1] for one in group.members}) == 1 for group in near)
@@ -116,7 +115,7 @@ def measure(found: Duplicates, planted: dict[str, tuple[str, int]]) -> dict[str,
     column["all copies"] = share(len(true), n_copies)
     column["precision"] = share(len(true), len(pairs))
     column["groups"] = f"{pure} / {len(near)}"
-    taken = {(one, stays.path) for group in found.groups for one, stays in _taken(group, found.confirmed_within)}
+    taken = {(one, stays.path) for group in found.groups for one, stays in _confirmed(group, found.confirmed_within)}
     right = sum(planted[one][1] == planted[stays][1] for one, stays in taken)
     column["confirmed copies"] = share(right, n_copies)
     column["confirmed precision"] = f"{share(right, len(taken))} ({len(taken) - right} wrong)"
@@ -124,8 +123,8 @@ def measure(found: Duplicates, planted: dict[str, tuple[str, int]]) -> dict[str,
     return column
 
 
-def _taken(group: Group, within: int) -> Iterator[tuple[str, Member]]:
-    """Path of each row that is confirmed, and the row it is a copy of."""
+def _confirmed(group: Group, within: int) -> Iterator[tuple[str, Member]]:
+    """Path of each confirmed copy, and the row that is kept."""
     path_of = {one.id: one.path for one in group.members}
     yield from ((path_of[key], stays) for key, stays in copies(group.members, within).items())
 
@@ -146,26 +145,28 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=1, help="between two distances of the table")
     parser.add_argument("--confirm-within", type=int, default=MAX_COPY_DISTANCE, help="bits of 64")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    files = sorted(path for path in given.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    drawn = np.random.default_rng(given.seed).permutation(len(files))[: given.photos]
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "photos"
+    arguments = parser.parse_args()
+    files = sorted(path for path in arguments.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    drawn = np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.photos]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "photos"
         folder.mkdir()
         planted = plant([files[number] for number in drawn], folder)
-        encoder = Encoder.open(given.bundle)
+        encoder = Encoder.open(arguments.bundle)
         manifest = encoder.bundle.manifest
-        with closing(connect(ConnectionConfig(f"{place}/d.db"))) as client:
+        with closing(connect(ConnectionConfig(f"{temporary}/d.db"))) as client:
             collection = HashCollection.create(client, "photos", manifest)
             result = ingest(encoder, read("folder", folder), collection)
             assert result.stored == len(planted)
-            largest = manifest.bits // 8 if given.largest is None else given.largest
-            distances = range(0, largest + 1, given.step)
+            largest = manifest.bits // 8 if arguments.largest is None else arguments.largest
+            distances = range(0, largest + 1, arguments.step)
             columns = {
-                str(within): measure(find_duplicates(collection, within, confirm_within=given.confirm_within), planted)
+                str(within): measure(
+                    find_duplicates(collection, within, confirm_within=arguments.confirm_within), planted
+                )
                 for within in distances
             }
-    print(f"\n{manifest.method}, {manifest.bits} bits; {len(drawn)} photos of {given.data.name}, ", end="")
+    print(f"\n{manifest.method}, {manifest.bits} bits; {len(drawn)} photos of {arguments.data.name}, ", end="")
     print(f"{len(planted) - len(drawn)} changed copies; dedupe's own distance is {default_distance(manifest.bits)}\n")
     print("\n".join(table(columns)))
 

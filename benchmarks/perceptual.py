@@ -1,11 +1,10 @@
-"""How far perceptual hashes are apart: those of a photo and its changed copies, and those of different photos.
+"""Distances of perceptual hashes: between a photo and its changed copies, and between different photos.
 
     python benchmarks/perceptual.py --data PHOTOS
 
-Prints three Markdown tables of what is confirmed when so many bits may differ: the share of copies for each kind of
-change of `benchmarks/duplicates.py`; the share of all photos whose variant in other colours is taken for a copy, which
-none should be; and the number of pairs of different files. Among those are photos that somebody took or put in twice:
-the nearest are named.
+Prints three Markdown tables by the number of bits that may differ: the share of copies that are confirmed, for each
+change of `benchmarks/duplicates.py`; the share of photos of which a recoloured variant is confirmed, which should be 0;
+and the number of pairs of different files. The nearest ones are listed: they may be photos taken or stored twice.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # the changes of the other benchmark
+sys.path.insert(0, str(Path(__file__).parent.parent))  # for the other benchmark
 
 from benchmarks.duplicates import CHANGES, PER_CENT, Change, table
 from milvus_fghash.core.codes import hamming
@@ -28,17 +27,17 @@ from milvus_fghash.core.perceptual_hash import BITS, MAX_COPY_DISTANCE, phash_di
 from milvus_fghash.core.perceptual_hash import perceptual_hash as of_image
 
 WITHIN = (0, 1, 2, 3, 4, 6, 8, 10)
-"""Bits."""
+"""Numbers of bits that may differ."""
 
 
 def swapped(photo: Image.Image) -> Image.Image:
-    """Red for blue."""
+    """Swap red and blue."""
     red, green, blue = photo.split()
     return Image.merge("RGB", (blue, green, red))
 
 
-def turned(degrees: int) -> Change:
-    """To other hues."""
+def rotated(degrees: int) -> Change:
+    """Rotate the hue."""
 
     def change(photo: Image.Image) -> Image.Image:
         hue, *others = photo.convert("HSV").split()
@@ -50,14 +49,14 @@ def turned(degrees: int) -> Change:
 
 COLOURS: dict[str, Change] = {
     "red and blue swapped": swapped,
-    "hue turned by 120 degrees": turned(120),
-    "hue turned by 180 degrees": turned(180),
+    "hue turned by 120 degrees": rotated(120),
+    "hue turned by 180 degrees": rotated(180),
 }
-"""What makes another product of a photo, and no copy."""
+"""Changes that make a photo one of another product, not a copy."""
 
 
 def hash_of(photo: Path | bytes) -> int:
-    """As ingest computes it."""
+    """The hash that ingest computes."""
     return of_image(open_rgb(photo, preprocessing=Preprocessing()))
 
 
@@ -69,7 +68,7 @@ def changed(photo: Path, change: Change, quality: int) -> bytes:
 
 
 def shares(files: list[Path], changes: dict[str, tuple[Change, int]], digits: int = 0) -> dict[str, dict[str, str]]:
-    """Of changed files, in percent, by bits that may differ and by kind."""
+    """Percentage of confirmed copies, by the number of bits that may differ and by kind of change."""
     columns: dict[str, dict[str, str]] = {str(within): {} for within in WITHIN}
     for kind, (change, quality) in changes.items():
         apart = [phash_distance(hash_of(file), hash_of(changed(file, change, quality))) for file in files]
@@ -99,17 +98,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--copies", type=int, default=150, help="photos that are changed in every way")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    files = sorted(path for path in given.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    drawn = np.random.default_rng(given.seed).permutation(len(files))[: given.copies]
+    arguments = parser.parse_args()
+    files = sorted(path for path in arguments.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    drawn = np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.copies]
     print("\n".join(table(shares([files[at] for at in drawn], CHANGES))), "\n")
     print("\n".join(table(shares(files, {kind: (change, 92) for kind, change in COLOURS.items()}, digits=1))), "\n")
     counts, near = of_pairs(files)
     columns = {str(within): {"pairs of different files": f"{counts[: within + 1].sum():,}"} for within in WITHIN}
     print("\n".join(table(columns)))
-    print(f"\nof {counts.sum():,} pairs of {len(files):,} files of {given.data.name}")
+    print(f"\nof {counts.sum():,} pairs of {len(files):,} files of {arguments.data.name}")
     for distance, one, other in near:
-        print(distance, one.relative_to(given.data), other.relative_to(given.data))
+        print(distance, one.relative_to(arguments.data), other.relative_to(arguments.data))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Photos behind a web server on this machine that lets each answer wait: how many a second are decoded.
+"""Decoded photos per second, read from a local web server that delays each response.
 
     python benchmarks/remote.py [--photos 1500] [--wait 0.05] [--repeats 3]
 
-Drawn JPEGs of 500 x 375 pixels. Beside each other: one request after the other; the pipeline's workers, each of which
-has `AHEAD` photos under way while it decodes; and the same photos as files, as if there were no network.
+Generated JPEG files of 500 x 375 pixels, read by one request after the other; by the workers of the pipeline, each of
+which fetches `AHEAD` photos while it decodes; and from local files, for comparison.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def draw(folder: Path, count: int) -> list[Path]:
 
 
 def rate(sources: Sequence[Source], workers: int) -> float:
-    """Photos a second over the second half: by then, workers have started."""
+    """Photos per second over the second half, when all workers have started."""
     half = len(sources) // 2
     with closing(decode(sources, Preprocessing(), DecodeOptions(workers=workers))) as decoded:
         assert all(isinstance(one, Photo) for one in itertools.islice(decoded, half))
@@ -75,25 +75,25 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=1500)
     parser.add_argument("--wait", type=float, default=0.05)
     parser.add_argument("--repeats", type=int, default=3)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        files = list(itertools.islice(itertools.cycle(draw(Path(folder), 100)), asked.photos))
-        command = [sys.executable, "-c", SERVER, str(asked.wait)]
+        files = list(itertools.islice(itertools.cycle(draw(Path(folder), 100)), arguments.photos))
+        command = [sys.executable, "-c", SERVER, str(arguments.wait)]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout
             url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-            places = [PhotoLocation(f"{url}/{file.name}", file.name) for file in files]
-            ways: dict[str, tuple[Sequence[Source], int]] = {"one after the other": (places[:60], 0)}
-            ways |= {f"{workers} workers": (places, workers) for workers in (1, 2, 4, 8, 16)}
-            ways[f"files, {DEFAULT_WORKERS} workers"] = (files, DEFAULT_WORKERS)
-            rates: dict[str, list[float]] = {name: [] for name in ways}
-            for _ in range(asked.repeats):
-                for name, (sources, workers) in ways.items():
+            locations = [PhotoLocation(f"{url}/{file.name}", file.name) for file in files]
+            variants: dict[str, tuple[Sequence[Source], int]] = {"one after the other": (locations[:60], 0)}
+            variants |= {f"{workers} workers": (locations, workers) for workers in (1, 2, 4, 8, 16)}
+            variants[f"files, {DEFAULT_WORKERS} workers"] = (files, DEFAULT_WORKERS)
+            rates: dict[str, list[float]] = {name: [] for name in variants}
+            for _ in range(arguments.repeats):
+                for name, (sources, workers) in variants.items():
                     rates[name].append(rate(sources, workers))
             server.terminate()
-    print(f"{asked.photos} photos, {asked.wait * 1000:.0f} ms an answer, {AHEAD} under way for each worker")
-    for name, seen in rates.items():
-        print(f"{name:>22}: {statistics.median(seen):7.1f} photos/s  ({min(seen):.1f} to {max(seen):.1f})")
+    print(f"{arguments.photos} photos, {arguments.wait * 1000:.0f} ms per response, {AHEAD} requests per worker")
+    for name, measured in rates.items():
+        print(f"{name:>22}: {statistics.median(measured):7.1f} photos/s  ({min(measured):.1f} to {max(measured):.1f})")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,14 @@ def test_what_cannot_be_had(store: Store, bucket: str) -> None:
     assert reasons == {"none.png": "missing", "empty.png": "empty", "large.png": "too-large"}
 
 
+def test_keys_that_are_no_plain_paths_stop_nothing_else(store: Store, bucket: str) -> None:
+    keys = ("birds/jay//1.png", "birds/jay/./2.png", "birds/../3.png", "birds/wren/4.png")
+    put(store, bucket, {key: grey(number) for number, key in enumerate(keys, start=1)})
+    dataset = read("folder", Url(f"s3://{bucket}/birds"))
+    assert dataset.paths[-3:] == ("jay/1.png", "jay/2.png", "wren/4.png")
+    assert summary(decode(dataset.sources, SMALL, DecodeOptions(workers=0))) == ["name", 1, 2, 4]
+
+
 def test_a_store_that_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="cannot list s3://no-such-bucket"):
         read("folder", Url("s3://no-such-bucket/birds"))
