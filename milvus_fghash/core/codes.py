@@ -1,7 +1,7 @@
-"""Codes in one place: logits -> bits -> packed bytes -> Hamming distance.
+"""Binary codes: logits -> bits -> packed bytes -> Hamming distance.
 
-Shapes used in the whole project:
-    logits   (n, n_bits)   float   what a network gives, before thresholding
+Shapes used in the project:
+    logits   (n, n_bits)   float   output of a network, before thresholding
     signs    (n, n_bits)   float   +1 / -1, codes learned together with a network (V in the papers)
     codes    (n, n_bytes)  uint8   packed, first bit is the highest bit of byte 0 (np.packbits), as Milvus stores them
 
@@ -35,7 +35,7 @@ def check_bits(n_bits: int) -> int:
 
 
 def code_bytes(n_bits: int) -> int:
-    """Bytes that hold ``n_bits``; Milvus wants whole bytes, so 12 bits take 2.
+    """Bytes that hold ``n_bits``; Milvus stores full bytes, so 12 bits take 2.
 
     >>> code_bytes(12), code_bytes(48)
     (2, 6)
@@ -70,7 +70,7 @@ def check_codes(codes: Codes, n_bits: int) -> Codes:
     """Return ``codes`` if they are C-contiguous uint8 rows of the right width with clear spare bits.
 
     Milvus itself does not check the width of a row: a short or long row shifts bits into its neighbours.
-    So everything that is written or searched goes through here.
+    So all codes that are written or searched are checked by this function.
 
     Raises:
         CodeError: otherwise.
@@ -98,13 +98,13 @@ def hamming(queries: Codes, gallery: Codes) -> NDArray[np.uint16]:
             "they come from different models"
         )
     distances = np.zeros((len(queries), len(gallery)), np.uint16)
-    for byte in range(queries.shape[1]):  # a byte at a time keeps the peak at one (n_queries, n_gallery) array
+    for byte in range(queries.shape[1]):  # byte by byte: at most one (n_queries, n_gallery) array in memory
         distances += np.bitwise_count(queries[:, None, byte] ^ gallery[None, :, byte])
     return distances
 
 
 def differing_bits(first: Codes, second: Codes) -> NDArray[np.int64]:
-    """Bits in which the codes of two sets differ, one beside the other, both (n, n_bytes) -> (n,).
+    """Row-wise distances in bits between two arrays of codes, both (n, n_bytes) -> (n,).
 
     >>> differing_bits(np.array([[0b1001], [0b1001]], np.uint8), np.array([[0b1000], [0b0110]], np.uint8))
     array([1, 4])
@@ -114,7 +114,7 @@ def differing_bits(first: Codes, second: Codes) -> NDArray[np.int64]:
 
 
 def to_hex(codes: Codes) -> list[str]:
-    """One lower-case hex string a code.
+    """One lower-case hex string per code.
 
     >>> to_hex(np.array([[144, 192]], np.uint8))
     ['90c0']
@@ -126,12 +126,12 @@ def from_hex(text: str, n_bits: int) -> Codes:
     """A hex string -> one code, (1, n_bytes).
 
     Raises:
-        CodeError: when it is no hex, or of another length than ``n_bits`` needs.
+        CodeError: when it is not hexadecimal, or has another length than ``n_bits`` needs.
     """
     try:
         raw = bytes.fromhex(text)
     except ValueError:
-        raise CodeError(f"{text!r} is no hex code; expected {2 * code_bytes(n_bits)} digits 0-9 a-f") from None
+        raise CodeError(f"{text!r} is not a hex code; expected {2 * code_bytes(n_bits)} digits 0-9 a-f") from None
     if len(raw) != code_bytes(n_bits):
         raise CodeError(f"{text!r} has {2 * len(raw)} hex digits; a {n_bits}-bit code has {2 * code_bytes(n_bits)}")
     return check_codes(np.frombuffer(raw, np.uint8)[None], n_bits)

@@ -124,8 +124,8 @@ def secrets_in(url: str) -> set[str]:
     secrets = _with_password(user) | _with_password(unquote(user)) if ":" in user else set()
     secrets |= {name for name in [user.partition(":")[0]] if len(name) >= MIN_USER_LENGTH}
     if _has_query(url):
-        asked, _, fragment = url.partition("#")
-        for pair in [*re.split("[&;]", asked.partition("?")[2]), fragment]:
+        address, _, fragment = url.partition("#")
+        for pair in [*re.split("[&;]", address.partition("?")[2]), fragment]:
             name, _, value = pair.partition("=") if "=" in pair else ("", "", pair)
             shortest = MIN_PASSWORD_LENGTH if _SECRET_SETTING.search(name) else MIN_SETTING_LENGTH
             if len(value) >= shortest:

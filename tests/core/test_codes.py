@@ -110,8 +110,8 @@ def test_hex_and_back(n_bits: int, seed: int) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("90c", "no hex code; expected 4 digits"),
-        ("90cg", "no hex code"),
+        ("90c", "not a hex code; expected 4 digits"),
+        ("90cg", "not a hex code"),
         ("", "0 hex digits; a 12-bit code has 4"),
         ("90c000", "6 hex digits"),
         ("90c1", "last 4 bits"),

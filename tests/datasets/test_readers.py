@@ -36,7 +36,7 @@ def test_cub(tmp_path: Path) -> None:
         ("train_test_split", "1 1\n2 0\n7 yes\n", "train_test_split.txt, line 3: expected 1 (train) or 0 (test)"),
         ("train_test_split", "1 1\n2 0\n", "images.txt, line 3: 7 has no line in train_test_split.txt"),
         ("images", "\n", "no photos found"),
-        ("classes", "1 Wren\n2 Wren\n", "images.txt, line 3: class 'Wren' has the number 2 here and 1 before"),
+        ("classes", "1 Wren\n2 Wren\n", "images.txt, line 3: class 'Wren' has the number 2, but 1 above"),
     ],
 )
 def test_cub_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ _SPLITS = ("train", "test")
 
 
 def read(root: Path) -> Dataset:
-    """``train_list.mat`` and ``test_list.mat``, unpacked beside ``Images/`` -> dataset, the training photos first.
+    """``train_list.mat`` and ``test_list.mat``, unpacked next to ``Images/`` -> dataset, the training photos first.
 
     Ids are the names in the lists (``n02085620-Chihuahua/n02085620_5927.jpg``), labels the class folders; the numbers
     in ``labels`` have to agree with them.

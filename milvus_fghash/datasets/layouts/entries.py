@@ -47,14 +47,10 @@ def dataset_of(root: Path, entries: Iterable[Entry], hint: str = "was the data s
         first_of[entry.id] = entry.where
         number = number_of.setdefault(entry.label, entry.number)
         if number != entry.number:
-            raise DataError(
-                f"{entry.where}: class {entry.label!r} has the number {entry.number} here and {number} before"
-            )
+            raise DataError(f"{entry.where}: class {entry.label!r} has the number {entry.number}, but {number} above")
         name = name_of.setdefault(entry.number, entry.label)
         if entry.number and name != entry.label:
-            raise DataError(
-                f"{entry.where}: the number {number} stands for {entry.label!r} here and for {name!r} before"
-            )
+            raise DataError(f"{entry.where}: the number {number} is that of {entry.label!r}, but of {name!r} above")
     check_files_exist(root, ((entry.path, entry.where) for entry in entries), hint)
     ids, paths, labels, splits = (tuple(getattr(entry, column) for entry in entries) for column in Entry._fields[:4])
     return Dataset(root, ids, paths, labels, splits)

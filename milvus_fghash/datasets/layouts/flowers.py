@@ -14,7 +14,7 @@ _SPLITS = {"trnid": "train", "valid": "val", "tstid": "test"}
 
 
 def read(root: Path) -> Dataset:
-    """``imagelabels.mat`` and ``setid.mat``, beside ``jpg/`` -> dataset, the training photos first.
+    """``imagelabels.mat`` and ``setid.mat``, next to ``jpg/`` -> dataset, the training photos first.
 
     Ids are the numbers of the photos (1 is ``jpg/image_00001.jpg``); labels are the numbers of the classes, 001 to
     102, as no name comes with the data. The splits stay as published: 1,020 photos to train, 1,020 in `val`, and

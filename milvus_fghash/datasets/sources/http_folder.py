@@ -77,10 +77,10 @@ def _below(link: str, requested: str) -> tuple[str, str] | None:
             return None
     except ValueError:
         return None
-    start, whole = unquote(base.path), unquote(parts.path)
+    start, target = unquote(base.path), unquote(parts.path)
     url = parts._replace(scheme=base.scheme, netloc=base.netloc, fragment="").geturl()
-    path = whole.removeprefix(start)
-    return (path, url) if whole.startswith(start) and path.strip("/") and len(url) <= MAX_URL_BYTES else None
+    path = target.removeprefix(start)
+    return (path, url) if target.startswith(start) and path.strip("/") and len(url) <= MAX_URL_BYTES else None
 
 
 def _is_same(one: SplitResult, other: SplitResult) -> bool:

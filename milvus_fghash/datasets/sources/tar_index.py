@@ -69,7 +69,7 @@ def index(file: BinaryIO, shown: str) -> Iterator[Member]:
         yield invalid_member("", "truncated", "is truncated or damaged; the members after it are unknown")
     elif reader.size - archive.offset > MAX_PADDING_BYTES:
         yield invalid_member(
-            "", "truncated", f"goes on for {reader.size - archive.offset:,} bytes after its end, which are not read"
+            "", "truncated", f"has {reader.size - archive.offset:,} bytes after its end, which are not read"
         )
 
 

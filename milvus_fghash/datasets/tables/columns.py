@@ -61,20 +61,20 @@ def is_missing(cell: object) -> bool:
 
 
 def whole_numbers(cells: Sequence[Any]) -> list[Any]:
-    """ExtraColumns of a column as whole numbers, where all that are not missing are whole; else as they are.
+    """Cells of a column as integers if all present ones are whole numbers; else unchanged.
 
     >>> whole_numbers([1001.0, None, 1003.0]), whole_numbers([1.0, 2.5])
     ([1001, None, 1003], [1.0, 2.5])
     """
-    whole: list[int | None] = []
+    numbers: list[int | None] = []
     for cell in cells:
         if is_missing(cell):
-            whole.append(None)
+            numbers.append(None)
         elif _is_exact(cell) and cell == int(cell):
-            whole.append(int(cell))
+            numbers.append(int(cell))
         else:
             return list(cells)
-    return whole
+    return numbers
 
 
 def _is_exact(cell: object) -> bool:

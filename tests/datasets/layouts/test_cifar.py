@@ -40,7 +40,7 @@ def test_later_readings_write_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         ("data_batch_3", batch((1, 30))[:-1], "data_batch_3.bin has 3,072 bytes, expected a multiple of 3,073"),
         ("data_batch_1", batch((2, 10), (3, 11)), "data_batch_1.bin, photo 2: class 3, but batches.meta.txt names 3"),
-        ("batches.meta", "bird\nbird\nbird\n", "photo 2: class 'bird' has the number 0 here and 2 before"),
+        ("batches.meta", "bird\nbird\nbird\n", "photo 2: class 'bird' has the number 0, but 2 above"),
     ],
 )
 def test_faults_name_file_and_photo(file: str, content: str | bytes, said: str, tmp_path: Path) -> None:

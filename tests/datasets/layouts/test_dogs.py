@@ -24,7 +24,7 @@ def test_dogs(tmp_path: Path) -> None:
         (mat(file_list=["n01-pug/n01_9.jpg"], labels=[1]), "test_list.mat, entry 1: there is no file"),
         (mat(file_list=["n01_3.jpg"], labels=[1]), "test_list.mat, entry 1: expected CLASS/PHOTO, got 'n01_3.jpg'"),
         (mat(file_list=["n01-pug/../a.jpg"], labels=[1]), "test_list.mat, entry 1: the path 'n01-pug/../a.jpg'"),
-        (mat(file_list=["n01-pug/n01_3.jpg"], labels=[3]), "class 'n01-pug' has the number 3 here and 1 before"),
+        (mat(file_list=["n01-pug/n01_3.jpg"], labels=[3]), "class 'n01-pug' has the number 3, but 1 above"),
         (mat(file_list=["n01-pug/n01_5.jpg"], labels=[1]), "test_list.mat, entry 1: id 'n01-pug/n01_5.jpg' occurs tw"),
         (mat(file_list=["n01-pug/n01_3.jpg"], labels=[1, 1]), "test_list.mat: 1 names in file_list, but 2 numbers in"),
         (mat(labels=[1]), "test_list.mat cannot be read as a MATLAB file: there is no variable file_list"),

@@ -25,9 +25,7 @@ def test_nabirds(tmp_path: Path) -> None:
 
 def test_a_leaf_and_its_parent_of_one_name_cannot_both_have_photos(tmp_path: Path) -> None:
     plant(tmp_path, NABIRDS, image_class_labels=f"{FIRST} 817\n{SECOND} 587\n")
-    assert "images.txt, line 2: class 'Oak Titmouse' has the number 587 here and 817 before" in fault(
-        "nabirds", tmp_path
-    )
+    assert "images.txt, line 2: class 'Oak Titmouse' has the number 587, but 817 above" in fault("nabirds", tmp_path)
 
 
 @pytest.mark.parametrize(

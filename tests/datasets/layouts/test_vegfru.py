@@ -32,8 +32,8 @@ def test_vegfru(tmp_path: Path) -> None:
         ("vegfru_test", "veg200_images/mint/v_9.jpg 7\n", "vegfru_test.txt, line 1: there is no file"),
         ("vegfru_test", "veg200_images/../v_3.jpg 7\n", "vegfru_test.txt, line 1: the path"),
         ("vegfru_val", "veg200_images/mint/v_1.jpg 7\n", "vegfru_val.txt, line 1: id 'veg200_images/mint/v_1.jpg'"),
-        ("vegfru_test", "veg200_images/mint/v_3.jpg 8\n", "line 1: class 'mint' has the number 8 here and 7 before"),
-        ("vegfru_test", "veg200_images/dill/v.jpg 7\n", "the number 7 stands for 'dill' here and for 'mint' before"),
+        ("vegfru_test", "veg200_images/mint/v_3.jpg 8\n", "line 1: class 'mint' has the number 8, but 7 above"),
+        ("vegfru_test", "veg200_images/dill/v.jpg 7\n", "the number 7 is that of 'dill', but of 'mint' above"),
     ],
 )
 def test_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""ExtraColumns of a list as values of one type."""
+"""Cells of a list as values of one type."""
 
 from __future__ import annotations
 
