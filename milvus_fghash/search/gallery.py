@@ -116,9 +116,8 @@ def _shown(query: Query, photos: Path) -> _ShownQuery:
 
 
 def _facts(hit: Hit) -> Iterator[str]:
-    """Own id, columns and `meta` as "name: value"; long values are cut."""
-    meta = {name: value for name, value in hit.meta.items() if name != OWN_ID or not hit.own_id}
-    values: Mapping[str, Any] = {**({"id": hit.own_id} if hit.own_id else {}), **hit.columns, **meta}
+    """Own id (which is in `meta` too), columns and `meta` as "name: value"; long values are cut."""
+    values: Mapping[str, Any] = {**({OWN_ID: hit.own_id} if hit.own_id else {}), **hit.columns, **hit.meta}
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield f"{name}: {text if len(text) <= MAX_VALUE_LENGTH else text[:MAX_VALUE_LENGTH] + '...'}"

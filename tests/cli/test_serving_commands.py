@@ -12,6 +12,7 @@ from milvus_fghash.cli.ingest import ingest
 from milvus_fghash.encoding.decode_options import DECODE_TIMEOUT
 from milvus_fghash.encoding.encoder import Encoder
 from tests.helpers.commands import GOLDEN, Run, document
+from tests.helpers.html_page import Page
 
 pytestmark = pytest.mark.full
 
@@ -206,7 +207,24 @@ def test_the_html_page_stands_alone(filled: Run, birds: Path, tmp_path: Path) ->
     photo = min(birds.glob("test/*/*.jpg"))
     words = ["--image", str(photo), "-k", "5", "--html", "hits.html", "--photos", str(birds)]
     assert filled("search", GOLDEN, *words).exit_code == 0
-    assert (tmp_path / "hits.html").read_text().count("data:image/jpeg") == 6
+    page = Page.read(tmp_path / "hits.html")
+    page.check_self_contained()
+    assert len(page.sources) == 6
+    assert "Collection photos" in page.text
+    assert " class " not in page.text, "the class of a photo is not known"
+
+
+def test_the_html_page_of_a_row_shows_its_photo_and_marks_its_class(filled: Run, birds: Path, tmp_path: Path) -> None:
+    hits = document(filled("search", "--code", "fff0", "-k", "39", "--json"))[0]["hits"]
+    words = ["--id", hits[0]["id"], "-k", "39", "--filter", "label != ''", "--html", "hits.html", "--photos", str(birds)]
+    assert filled("search", *words).exit_code == 0
+    page = Page.read(tmp_path / "hits.html")
+    right = sum(hit["label"] == hits[0]["label"] for hit in hits)
+    assert (page.kinds.count("right"), page.kinds.count("wrong")) == (right, len(hits) - right)
+    assert page.text.count("right class") == right
+    assert len(page.sources) == 1 + len(hits)
+    assert "Filter label != ''" in page.text
+    assert "--" not in page.text
 
 
 def test_a_table_says_what_may_be_missing(filled: Run) -> None:
