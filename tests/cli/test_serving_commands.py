@@ -216,8 +216,8 @@ def test_the_html_page_stands_alone(filled: Run, birds: Path, tmp_path: Path) ->
 
 def test_the_html_page_of_a_row_shows_its_photo_and_marks_its_class(filled: Run, birds: Path, tmp_path: Path) -> None:
     hits = document(filled("search", "--code", "fff0", "-k", "39", "--json"))[0]["hits"]
-    words = ["--id", hits[0]["id"], "-k", "39", "--filter", "label != ''", "--html", "hits.html", "--photos", str(birds)]
-    assert filled("search", *words).exit_code == 0
+    to_page = ("--html", "hits.html", "--photos", birds)
+    assert filled("search", "--id", hits[0]["id"], "-k", "39", "--filter", "label != ''", *to_page).exit_code == 0
     page = Page.read(tmp_path / "hits.html")
     right = sum(hit["label"] == hits[0]["label"] for hit in hits)
     assert (page.kinds.count("right"), page.kinds.count("wrong")) == (right, len(hits) - right)
