@@ -121,6 +121,19 @@ def test_every_file_of_the_page_is_there_and_nothing_is_loaded_or_run(dataset: D
     assert all(page.alts)
 
 
+def test_pictures_come_first_and_the_glossary_last(dataset: Dataset, tmp_path: Path) -> None:
+    explained(dataset, planted(heated=True))
+    html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    places = [
+        html.index(part) for part in ("<dt>Not shown</dt>", "<img", "Glossary: how to read", "Nowhere in particular")
+    ]
+    assert places == sorted(places)
+    assert "<dd>anything else (it is unknown)</dd>" in html
+    assert html.rindex("<img") < places[2]
+    assert "title=" not in html, "a hint that needs a pointer is lost on a phone"
+    assert "img-src data: 'self' file:\"" in html, "the pictures are files beside the page"
+
+
 def test_photos_by_name_with_and_without_a_class(dataset: Dataset, tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), (1, 1, 1)).save(tmp_path / "stranger.png")
     result, page = explained(dataset, images=(dataset.file(2), tmp_path / "stranger.png"), k=3)
