@@ -151,7 +151,7 @@ def test_names_cannot_break_out(tmp_path: Path) -> None:
     write_photos(folder, [(0, "a", "", ""), (1, "b", "", "")])
     (folder / "1.png").rename(folder / name)
     (folder / "0.png").rename(folder / "0<u>.png")
-    dataset = Dataset(folder, ("a", "b"), ("0<u>.png", name), (evil, evil), ("", ""))
+    dataset = Dataset(folder, ("a", "b"), ("0<u>.png", name), (evil, f"{evil}2"), ("", ""))
     model = Planted({0: [1.0] * 8, 1: [-1.0] * 8}, evil)
     model.descriptions = {"attention": evil}
     model.unavailable = [evil]
