@@ -61,7 +61,7 @@ def test_a_catalog_changes_its_model_and_goes_back(filled: Run, birds: Path, sec
 def test_a_plain_collection_gets_its_alias_with_the_new_model(filled: Run, birds: Path, second: Path) -> None:
     result = filled("reindex", second, birds, "--into", "newer")
     assert "Next: milvus-fghash promote ALIAS newer" in result.stdout
-    assert "each asks for the others: the new model's mAP less the old one's is" in result.stdout
+    assert "mAP of the new model minus the old one: " in result.stdout
     moved = document(filled("promote", "birds", "newer", "--json"))
     assert (moved["before"], moved["previous"]) == ("photos", ["photos"])
     assert document(filled("rollback", "birds", "--json"))["collection"] == "photos"
@@ -91,7 +91,7 @@ def test_photos_without_labels_are_not_compared(filled: Run, birds: Path, second
     assert done["comparison"] is None
     assert done["not_compared"] == "no row of both versions has a label"
     result = filled("reindex", second, birds, "--compare-sample", "0")
-    assert "The models could not be compared: no row" in result.stdout
+    assert "The models were not compared: no row" in result.stdout
 
 
 def test_older_versions_are_dropped_on_request(filled: Run, birds: Path, second: Path, tmp_path: Path) -> None:
