@@ -1,4 +1,4 @@
-"""A photo catalog in Milvus, as one object: its collection, the encoder of its codes, and the journal of its rows."""
+"""A photo catalog in Milvus as one object: a collection, the encoder of its codes, and the journal of its rows."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ from milvus_fghash.milvus.scalar_fields import requested_columns
 from milvus_fghash.milvus.schema import check_name
 from milvus_fghash.milvus.settings import DEFAULT_SETTINGS, CollectionSettings, open_or_create
 from milvus_fghash.search.search import SearchParams, SearchResult, search_codes, search_hex, search_id
+from milvus_fghash.state import run_record
 from milvus_fghash.state.journal import Journal
-from milvus_fghash.state.run_record import photo_sources
 
 if TYPE_CHECKING:
     from milvus_fghash.evaluation.record import Evaluation
@@ -63,11 +63,11 @@ if TYPE_CHECKING:
 __all__ = ["AddResult", "Catalog", "RepairResult"]
 
 ADDED: Final = Url("memory://added")
-"""Source of the photos that `Catalog.add` takes, as the journal names it. It never loses a photo."""
+"""Source, in the journal, of the photos that `Catalog.add` stored. They never count as vanished."""
 SAMPLE: Final = Sample()
 log = logging.getLogger("milvus_fghash")
 Photos = str | Path | Url | Dataset
-"""Where photos are: a folder, an archive, a list, a URL of one of these, or what `read_dataset` gave."""
+"""A folder, an archive, a photo list, a URL of one of these, or a `Dataset`."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class AddResult:
     """What `Catalog.add` did.
 
     Attributes:
-        ids: path -> primary key, of the photos that are in the collection now.
-        stored: rows written.
-        unchanged: photos that were in already with the same content and values.
-        rejected: photos that were not taken.
+        ids: path -> id of the row, for the photos that are in the collection now.
+        stored: number of rows written.
+        unchanged: number of photos that were stored before with the same content and values.
+        rejected: photos that were not stored, each with ``path``, ``reason`` and ``message``.
     """
 
     ids: Mapping[str, str]
@@ -92,9 +92,9 @@ class RepairResult:
     """What `Catalog.repair` found and did.
 
     Attributes:
-        before: what was inconsistent.
-        ingest: what was written again, or for the first time.
-        after: what is inconsistent still.
+        before: the result of `Catalog.verify` before the repair.
+        ingest: what was written.
+        after: the result of `Catalog.verify` after the repair.
     """
 
     before: Verification
@@ -104,10 +104,10 @@ class RepairResult:
 
 @dataclass
 class Catalog:
-    """Photos in one Milvus collection: ingest, search, delete, verify. Make one with `open`.
+    """Photos in one Milvus collection. Create it with `open`.
 
-    Everything that writes goes through the journal of the collection, which knows what Milvus acknowledged: an ingest
-    that was interrupted goes on, and what was deleted is not ingested again. One process writes at a time.
+    All writes go through the journal of the collection, which records the rows that Milvus acknowledged: an interrupted
+    `ingest` resumes, and deleted photos are not ingested again. Only one process may write at a time.
 
     Example:
         >>> import milvus_fghash as fg
@@ -119,7 +119,7 @@ class Catalog:
 
     connection: ConnectionConfig
     name: str
-    """Of the collection, or an alias of one."""
+    """Name of the collection, or an alias of it."""
     settings: CollectionSettings
     journal: Path | None
     notify: Notify
@@ -128,7 +128,7 @@ class Catalog:
     encode_timeout: float
     _bundle: Path | None
     _encoders: dict[bool, Encoder] = field(default_factory=dict, repr=False)
-    """For one photo at a time, and for many."""
+    """By `for_many`."""
     _client: MilvusClient | None = field(default=None, repr=False)
     _collection: HashCollection | None = field(default=None, repr=False)
 
@@ -147,28 +147,31 @@ class Catalog:
         encode_timeout: float = ENCODE_TIMEOUT,
         notify: Notify = log.warning,
     ) -> Self:
-        """Open a catalog. It connects when it must; nothing is created before the first `ingest` or `add`.
+        """Open a catalog. It connects on first use; the first `ingest` or `add` creates the collection.
 
         Args:
-            uri: a Milvus server (``http://host:19530``), a file of Milvus Lite (ends in ``.db``), or a `Target` for
-                TLS, a database and so on.
-            collection: its name, or an alias.
-            bundle: the bundle whose codes the collection holds, or a folder of bundles, of which the fitting one is
-                taken. All that encodes photos needs it; search by id or code, `get` and `delete` do not.
+            uri: URL of a Milvus server (``http://host:19530``), a Milvus Lite file (``.db``), or a `ConnectionConfig`
+                with TLS settings, a database and so on.
+            collection: name of the collection, or an alias of it.
+            bundle: the bundle that encodes the collection, or a folder of bundles of which the matching one is used.
+                Not needed for `get`, `count`, `delete`, `dedupe`, and for searches by id or code.
             token: ``user:password`` or an API key.
-            settings: of a new collection.
-            journal: folder of the journal. Default: beside the Milvus Lite file; for a server, below the user's state
+            settings: properties of a new collection. An existing collection that lacks a requested one is an error.
+            journal: folder of the journal. Default: next to the Milvus Lite file; for a server, below the user's state
                 folder.
-            provider: where ONNX Runtime computes, such as ``cpu`` or ``cuda``. Default: cuda if it works.
-            threads: that compute on a CPU; 0: one for each core.
-            encode_timeout: seconds after which a batch of photos is ended, for a graph may compute for ever.
-            notify: called with each message, a text, that a person should read. Default: the logger ``milvus_fghash``.
+            provider: ONNX Runtime execution provider, such as ``cpu`` or ``cuda``. Default: cuda if it works, else cpu.
+            threads: CPU threads that run the model; 0: one per core.
+            encode_timeout: seconds that the model may take per batch.
+            notify: called with each message for the user. Default: a warning of the logger ``milvus_fghash``.
+
+        Returns:
+            The catalog, also usable as a context manager that closes the connection.
 
         Raises:
-            ConfigError: when the URI, the token or the name cannot be.
+            ConfigError: when the URI, the token or the name is invalid.
         """
         if isinstance(uri, ConnectionConfig) and token is not None:
-            raise ConfigError("the token is given twice; leave it to the connection settings")
+            raise ConfigError("both `token` and a ConnectionConfig are given; put the token into the ConnectionConfig")
         made_by = bundle.bundle if isinstance(bundle, Encoder) else bundle
         return cls(
             connection=uri if isinstance(uri, ConnectionConfig) else ConnectionConfig(str(uri), token),
@@ -192,19 +195,19 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Close the connection. The catalog stays usable: the next call opens another one."""
+        """Close the connection. The catalog stays usable: the next call opens a new connection."""
         client, self._client, self._collection = self._client, None, None
         if client is not None:
             client.close()
 
-    # What it is made of
+    # Parts
 
     @property
     def collection(self) -> HashCollection:
         """The open collection.
 
         Raises:
-            StoreError: when there is none of the name, or Milvus cannot be reached.
+            StoreError: when no collection has this name, or Milvus cannot be reached.
         """
         if self._collection is None:
             self._collection = HashCollection.open(self._connect(), self.name)
@@ -212,11 +215,11 @@ class Catalog:
 
     @property
     def encoder(self) -> Encoder:
-        """The bundle at work, one photo at a time.
+        """The encoder of the bundle, for one photo at a time.
 
         Raises:
             ConfigError: when the catalog was opened without a bundle.
-            BundleError: when the bundle is damaged, or none of a folder of bundles fits.
+            BundleError: when the bundle is damaged, or no bundle of the folder matches the collection.
         """
         return self._encoder(for_many=False)
 
@@ -235,31 +238,31 @@ class Catalog:
         stop: threading.Event | None = None,
         progress: Progress | None = None,
     ) -> IngestResult:
-        """Encode photos and write them; a second call reads only what is new or changed.
+        """Encode photos and store them. A second call processes only new and changed photos.
 
-        It can be interrupted at any moment, and the same call goes on. The collection is created when there is none. A
-        photo that cannot be read is counted and reported; all others get in.
+        An interrupted call resumes when it is repeated. A photo that cannot be read is rejected and reported; all
+        others are stored.
 
         Args:
-            photos: a folder, an archive, a list (CSV, Parquet), a URL of one of these, or a listing.
-            split: take this part of the photos only. Default: all.
-            dataset: layout of the photos, a key of `DATASETS`. Default: what they look like.
-            selection: what is left out, whether links are followed, and which folders are the classes.
-            namespace: part of every id: lets folders with the same file names share a collection.
-            options: batch size, decoder processes, pruning and so on.
-            report: file for one line of JSON for each rejected photo.
-            stop: when it is set, what was begun is finished and written, and the call ends with `Stopped`.
-            progress: called with the number of photos done, and of all.
+            photos: a folder, an archive, a photo list (CSV, Parquet), a URL of one of these, or a `Dataset`.
+            split: use only this split (several: comma-separated). Default: all.
+            layout: layout of the dataset, a key of `DATASETS`. Default: detected.
+            selection: files to exclude, whether to follow links, and which folders name the classes.
+            namespace: prefix of every id, so that folders with the same file names can share a collection.
+            options: batch size, decoder processes, retries, pruning.
+            report: file for one JSON line per rejected photo.
+            stop: an event; when it is set, the batches in progress are finished and the call raises `Stopped`.
+            progress: called with the number of processed photos and the total.
 
         Returns:
-            How many photos were stored, unchanged, rejected, deleted, vanished.
+            Counts of stored, unchanged, rejected, deleted, vanished and pruned photos.
 
         Raises:
-            ConfigError: when the bundle or an option is missing or wrong, another run writes to this collection, or the
-                collection cannot give what `CollectionSettings` ask for.
+            ConfigError: when the bundle is missing, an option is invalid, the collection lacks what
+                `CollectionSettings` request, or another run writes to the collection.
             DataError: when there are no photos, or the report or the journal cannot be written.
-            StoreError: when another model filled the collection, or Milvus rejects.
-            Stopped: see ``stop``.
+            StoreError: when another model filled the collection, or Milvus rejects a call.
+            Stopped: when ``stop`` is set.
         """
         dataset = _read(photos, layout, split, selection, report)
         return self._ingest(dataset, self._context(namespace, options, selection, report, stop, progress))
@@ -273,24 +276,27 @@ class Catalog:
         namespace: str = "",
         options: IngestOptions | None = None,
     ) -> AddResult:
-        """Encode a few photos from memory and write them, also those whose rows were deleted before.
+        """Encode a few photos from memory and store them, including photos that were deleted before.
 
-        The same photo with the same label and columns under the same path adds nothing; else the row is replaced, and
-        has no label and no columns but those that are given now. A photo that cannot be read is rejected; all others
-        get in. They are decoded in this process, so a catalog of strangers' files is for `ingest`.
+        A photo that is already stored under its path is replaced, with its label and columns, unless nothing changed. A
+        photo that cannot be read is rejected; all others are stored. Photos are decoded in this process; use `ingest`
+        for untrusted files.
 
         Args:
-            photos: path -> file, URL, bytes of a file, Pillow image, or (h, w, 3) uint8 RGB pixels. The path is what
-                hits show, and with the namespace it makes the id.
-            labels: path -> class name, where there is one.
-            columns: path -> name -> value, of what else Milvus should know: typed columns of the collection, else
-                keys of `meta`.
+            photos: path -> file, URL, bytes of a file, Pillow image, or uint8 RGB array (height, width, 3). The path is
+                shown in hits and, with the namespace, determines the id.
+            labels: path -> class name.
+            columns: path -> {name: value} for typed columns of the collection; other names go into ``meta``.
             namespace: as in `ingest`.
-            options: as in `ingest`; ``workers`` and ``prune`` have no meaning here.
+            options: as in `ingest`; ``workers`` and ``prune`` have no effect.
+
+        Returns:
+            The ids of the stored photos, counts, and the rejected photos.
 
         Raises:
-            ConfigError: for a path in ``labels`` or ``columns`` that is none of the photos; otherwise as `ingest`.
-            DataError, StoreError: as `ingest`.
+            ConfigError: when ``labels`` or ``columns`` have a path that is not in ``photos``; otherwise as `ingest`.
+            DataError: as `ingest`.
+            StoreError: as `ingest`.
         """
         dataset = dataset_in_memory(photos, labels, columns, ADDED)
         alone = replace(options or DEFAULT_OPTIONS, workers=0, prune=False, retry_rejected=True)
@@ -316,33 +322,33 @@ class Catalog:
         nprobe: int | None = None,
         consistency: Consistency | None = None,
     ) -> SearchResult:
-        """The nearest photos by Hamming distance; of equal ones, ordered by id.
+        """Find the nearest photos by Hamming distance; equal distances are ordered by id.
 
         Args:
-            photo: file, URL, bytes of a file, Pillow image, or (h, w, 3) uint8 RGB pixels.
-            id: search by a row that is in the collection, instead of by a photo: its own id, such as a SKU, or its
-                primary key.
-            namespace: where an own id is looked for. Default: all.
-            code: search by a code, instead: hexadecimal digits, or the bytes that `Encoder` and `Row.code` give.
+            photo: query photo: file, URL, bytes of a file, Pillow image, or uint8 RGB array (height, width, 3).
+            id: query row instead: its own id (such as a SKU) or its id.
+            namespace: namespace in which an own id is looked up. Default: all.
+            code: query code instead: hexadecimal digits, bytes, or packed uint8 array.
             k: number of hits, 1 to 16,384.
-            filter: Milvus expression such as ``label == "robin"``.
-            max_distance: largest distance in bits, that one included.
-            complete_ties: give all rows as far away as the last hit, even beyond ``k``.
-            nprobe: clusters of BIN_IVF_FLAT to look into.
-            consistency: default: the collection's.
+            filter: Milvus filter expression, such as ``label == "robin"``.
+            max_distance: largest Hamming distance of a hit, inclusive.
+            complete_ties: return all rows at the distance of the last hit, even if that is more than ``k``.
+            nprobe: number of BIN_IVF_FLAT clusters to search.
+            consistency: consistency level of Milvus. Default: that of the collection.
 
         Returns:
-            The hits, to be iterated over, and whether some as near as the last one may be missing.
+            The hits, as a sequence; ``complete`` says whether no row at the distance of the last hit was left out.
 
         Raises:
-            ConfigError: when not exactly one of photo, id and code is given, a number is out of range, or the catalog
-                was opened without a bundle and a photo is given.
+            ConfigError: when not exactly one of photo, id and code is given, a number is out of range, or a photo is
+                given and the catalog has no bundle.
             ImageRejected: when the photo cannot be decoded.
-            CodeError: when the code is of another length than the collection's.
-            StoreError: when there is no such collection or row, another model filled the collection, or Milvus rejects.
+            CodeError: when the code has another length than those of the collection.
+            StoreError: when the collection or row does not exist, another model filled the collection, or Milvus
+                rejects a call.
         """
         if sum(one is not None for one in (photo, id, code)) != 1:
-            raise ConfigError("search by one thing: a photo, an id or a code")
+            raise ConfigError("a search needs exactly one of a photo, an id and a code")
         wanted = SearchParams(k, filter, max_distance, complete_ties, nprobe, consistency)
         collection = self.collection
         if id is not None:
@@ -355,25 +361,33 @@ class Catalog:
         return search_codes(collection, encoder.encode_image(photo), wanted)[0]
 
     def get(self, ids: Sequence[str], *, namespace: str | None = None) -> Rows:
-        """Rows by id, in that order, without those that are not there; reads what was just written.
+        """Read rows by id, in the given order, without ids that do not exist. Sees all rows written so far.
 
         Args:
-            ids: as in `delete`. The id of a row is `Hit.id`, or its own id where its list has a column ``id``; the ids
-                of a listing are another thing.
-            namespace: where own ids are looked for. Default: all.
+            ids: own ids (such as SKUs) or ids of rows (`Hit.id`). The ids of a `Dataset` are something else.
+            namespace: namespace in which own ids are looked up. Default: all.
+
+        Returns:
+            The rows, as a sequence of `Row`.
 
         Raises:
-            StoreError: when there is no such collection, several rows have an own id, or Milvus rejects.
+            StoreError: when the collection does not exist, several rows have one own id, or Milvus rejects a call.
         """
         collection = self.collection
         return collection.get(list(row_ids(collection, check_not_string(ids, "ids"), namespace).values()))
 
     def count(self, filter: str = "") -> int:
-        """Number of rows that fit a filter; of all without one. Reads what was just written.
+        """Count rows. Sees all rows written so far.
+
+        Args:
+            filter: Milvus filter expression. Default: all rows.
+
+        Returns:
+            The number of rows.
 
         Raises:
-            ConfigError: when the filter is wrong.
-            StoreError: when there is no such collection, or Milvus rejects.
+            ConfigError: when the filter is invalid.
+            StoreError: when the collection does not exist, or Milvus rejects a call.
         """
         return self.collection.count(filter)
 
@@ -385,20 +399,25 @@ class Catalog:
         filter: str | None = None,
         dry_run: bool = False,
     ) -> Deletion:
-        """Delete rows, never photo files. `ingest` does not take these photos in again until their content changes.
+        """Delete rows by id or filter. Photo files are not deleted; their content is not ingested again until it
+        changes.
 
         Args:
-            ids: own ids, such as SKUs, or primary keys. One that is not there is counted as missing.
-            namespace: where own ids are looked for. Default: all.
-            filter: Milvus expression, instead of ids.
-            dry_run: only count them.
+            ids: own ids (such as SKUs) or ids of rows. Ids that do not exist are counted as missing.
+            namespace: namespace in which own ids are looked up. Default: all.
+            filter: Milvus filter expression that selects the rows, instead of ids.
+            dry_run: only count the rows.
+
+        Returns:
+            Counts of found, missing and deleted rows.
 
         Raises:
-            ConfigError: when neither or both are given, the filter is empty, or a run writes to this collection.
-            StoreError: when there is no such collection, an id cannot be one, or Milvus rejects.
+            ConfigError: when not exactly one of ids and filter is given, the filter is empty, or a run writes to the
+                collection.
+            StoreError: when the collection does not exist, an id is invalid, or Milvus rejects a call.
         """
         if (ids is None) == (filter is None):
-            raise ConfigError("say which rows: either by ids or by a filter")
+            raise ConfigError("select the rows either by ids or by a filter")
         collection = self.collection
         with Journal.open_if_exists(self._journal_folder(collection.name), collection.uid) as journal:
             if ids is not None:
@@ -407,7 +426,10 @@ class Catalog:
             return delete_where(collection, filter, not dry_run, journal)
 
     def exists(self) -> bool:
-        """Whether there is a collection, or an alias, of the name; also False without the file of Milvus Lite.
+        """Whether the collection, or the alias, exists. Never creates a Milvus Lite file.
+
+        Returns:
+            True if it exists.
 
         Raises:
             StoreError: when Milvus cannot be reached.
@@ -418,17 +440,17 @@ class Catalog:
         return exists(self._connect(), self.name)
 
     def drop(self) -> None:
-        """Delete the collection with all its rows, and its journal. Photo files stay.
+        """Drop the collection with all its rows, and its journal. Photo files are not deleted.
 
         Raises:
-            ConfigError: when a run writes to it.
-            StoreError: when there is none of the name, an alias stands for it, or Milvus rejects.
+            ConfigError: when a run writes to the collection.
+            StoreError: when the collection does not exist, an alias points to it, or Milvus rejects a call.
         """
         client = self._connect()
         drop_with_journal(client, self.name, self._journal_folder(self.name))
         self._collection = None
 
-    # Whether all is well
+    # Checks
 
     def verify(
         self,
@@ -441,15 +463,24 @@ class Catalog:
         sample: int = 100,
         seed: int | None = None,
     ) -> Verification:
-        """Compare photos, journal and collection. Nothing is written to Milvus.
+        """Compare photos, journal and collection. Writes nothing.
 
         Args:
-            photos, split, dataset, selection, namespace: as they were given to `ingest`.
-            sample: photos that are encoded again and searched for.
-            seed: draws the sample. Default: another one each time.
+            photos: as given to `ingest`.
+            split: as given to `ingest`.
+            layout: as given to `ingest`.
+            selection: as given to `ingest`.
+            namespace: as given to `ingest`.
+            sample: number of photos to encode again and search for.
+            seed: seed of the sample. Default: random.
+
+        Returns:
+            The inconsistencies found, and counts of new, changed, rejected and vanished photos.
 
         Raises:
-            ConfigError, DataError, StoreError: as `ingest`.
+            ConfigError: as `ingest`.
+            DataError: as `ingest`.
+            StoreError: as `ingest`.
         """
         return self._verify(_read(photos, layout, split, selection), namespace, sample, _drawn(seed))
 
@@ -468,15 +499,29 @@ class Catalog:
         stop: threading.Event | None = None,
         progress: Progress | None = None,
     ) -> RepairResult:
-        """Verify, write again what is missing or wrong, take in what is new, and verify once more.
+        """Verify, rewrite inconsistent rows, ingest new and changed photos, and verify again.
 
         Args:
-            photos, split, dataset, selection, namespace, sample, seed: as in `verify`.
-            delete_extra: delete the rows that neither the photos nor the journal know.
-            options, stop, progress: as in `ingest`.
+            photos: as given to `ingest`.
+            split: as given to `ingest`.
+            layout: as given to `ingest`.
+            selection: as given to `ingest`.
+            namespace: as given to `ingest`.
+            sample: as in `verify`.
+            seed: as in `verify`.
+            delete_extra: delete rows that belong to no photo and are not in the journal.
+            options: as in `ingest`.
+            stop: as in `ingest`.
+            progress: as in `ingest`.
+
+        Returns:
+            The verification before, what was written, and the verification after.
 
         Raises:
-            ConfigError, DataError, StoreError, Stopped: as `ingest`.
+            ConfigError: as `ingest`.
+            DataError: as `ingest`.
+            StoreError: as `ingest`.
+            Stopped: when ``stop`` is set.
         """
         dataset, drawn = _read(photos, layout, split, selection), _drawn(seed)
         if self.exists():
@@ -496,19 +541,24 @@ class Catalog:
         name: str | None = None,
         progress: Progress | None = None,
     ) -> Evaluation:
-        """Measure how well the collection finds photos of the same class.
+        """Measure how well the collection retrieves photos of the same class.
 
         Args:
-            photos: of the queries, with labels.
-            query_split: part of them that is searched by. Default: ``test``.
-            dataset, selection: as in `ingest`.
-            filter: Milvus expression; only rows that fit it are the gallery.
-            name: what the record calls the photos. Default: where they are.
-            progress: called with the number of queries encoded, and of all.
+            photos: labelled photos with the queries, as in `ingest`.
+            query_split: split of the queries.
+            layout: as in `ingest`.
+            selection: as in `ingest`.
+            filter: Milvus filter expression that selects the gallery rows. Default: all rows.
+            name: name of the dataset in the result. Default: its origin.
+            progress: called with the number of encoded queries and the total.
+
+        Returns:
+            mAP, precision and recall, in ``encoded``.
 
         Raises:
-            DataError: when the split is missing, or a query has no class.
-            ConfigError, StoreError: as `search`.
+            DataError: when the split is missing, or a query has no label.
+            ConfigError: as `search`.
+            StoreError: as `search`.
         """
         dataset = _read(photos, layout, None, selection)
         return evaluate_collection(
@@ -532,23 +582,26 @@ class Catalog:
         photos: Sequence[str | Path] = (),
         progress: Progress | None = None,
     ) -> Duplicates:
-        """Groups of equal files, and of photos whose codes are near. Nothing is deleted: see `delete_duplicates`.
+        """Find groups of equal files and of photos with near codes. Deletes nothing; see `delete_duplicates`.
 
         Args:
-            max_distance: most bits in which the codes of near duplicates differ. Default: that of ``previous``, else an
-                eighth of the bits less 5.
-            previous: an earlier result; only what changed since then is searched.
-            confirm_within: most bits of 64 in which the perceptual hashes of confirmed copies differ.
-            photos: folders of the photos, to compute the hashes that the collection does not keep. Those that
-                were ingested from are looked through as well.
-            progress: called with the number of codes done, and of all.
+            max_distance: largest Hamming distance of near duplicates. Default: as in ``previous``, else bits / 8 - 5
+                (at least 0).
+            previous: an earlier result; only rows that changed since then are searched.
+            confirm_within: largest Hamming distance of the perceptual hashes (64 bits) of confirmed copies.
+            photos: folders with the photos, to compute perceptual hashes that the collection does not store. The
+                folders that were ingested from are searched too.
+            progress: called with the number of processed codes and the total.
+
+        Returns:
+            The groups.
 
         Raises:
-            ConfigError: when a distance is out of range, or ``previous`` is about another collection.
-            StoreError: when there is no such collection, or Milvus rejects.
+            ConfigError: when a distance is out of range, or ``previous`` belongs to another collection.
+            StoreError: when the collection does not exist, or Milvus rejects a call.
         """
         collection = self.collection
-        places = [*map(Path, check_not_string(photos, "photos")), *sorted(self.places_of_photos())]
+        places = [*map(Path, check_not_string(photos, "photos")), *sorted(self.photo_sources())]
         return find_duplicates(
             collection,
             max_distance,
@@ -567,21 +620,23 @@ class Catalog:
         delete_at_most: float = DELETE_AT_MOST,
         dry_run: bool = False,
     ) -> int:
-        """Delete all rows but one of each group of equal files, and confirmed copies of near groups. Photo files stay.
+        """Delete all but one row of each exact group, and the confirmed copies of near groups. Photo files are not
+        deleted.
 
         Args:
-            found: what `dedupe` gave.
+            found: result of `dedupe`.
             kinds: ``exact``, ``near``, or both.
-            keep: the row of a group that stays: the first or the last one by path.
-            delete_at_most: part of all rows above which nothing is deleted.
-            dry_run: only count them.
+            keep: row of a group that is kept: the ``first`` or ``last`` by path.
+            delete_at_most: largest fraction of all rows that may be deleted.
+            dry_run: only count the rows.
 
         Returns:
-            Number of rows that were, or would be, deleted.
+            The number of rows that were (or would be) deleted.
 
         Raises:
-            TooManyDeleted: when they are more than that part.
-            ConfigError, StoreError: as `delete`.
+            TooManyDeleted: when more than ``delete_at_most`` would be deleted; nothing is deleted then.
+            ConfigError: as `delete`.
+            StoreError: as `delete`.
         """
         check_not_string(kinds, "kinds")
         if dry_run:
@@ -590,9 +645,13 @@ class Catalog:
         with Journal.open_if_exists(self._journal_folder(collection.name), collection.uid) as journal:
             return delete_copies(collection, found, kinds, keep, delete_at_most, journal)
 
-    def places_of_photos(self) -> set[Path]:
-        """Folders and lists that were ingested from on this machine, as the records of the runs say."""
-        return photo_sources(self._journal_folder(self.collection.name))
+    def photo_sources(self) -> set[Path]:
+        """Folders and lists that were ingested from on this machine, according to the records of the runs.
+
+        Returns:
+            Their paths.
+        """
+        return run_record.photo_sources(self._journal_folder(self.collection.name))
 
     # Another model
 
@@ -612,18 +671,32 @@ class Catalog:
         stop: threading.Event | None = None,
         progress: Progress | None = None,
     ) -> Reindexed:
-        """Fill a new collection by a new model beside this one, verify it, and compare the two.
+        """Encode photos with another model into a new collection, verify it, and compare the two models.
 
-        This catalog and its collection stay as they are; `promote` makes its name stand for the new one.
+        This collection stays unchanged and searchable; `promote` switches to the new one.
 
         Args:
-            bundle: of the new model.
-            photos, split, dataset, selection, namespace, options, report, stop, progress: as in `ingest`.
-            into: name of the new collection. Default: the old one's, and the new model's fingerprint.
-            sample: which photos are verified and compared.
+            bundle: bundle of the new model.
+            photos: as in `ingest`.
+            into: name of the new collection. Default: the old name with the fingerprint of the new model.
+            split: as in `ingest`.
+            layout: as in `ingest`.
+            selection: as in `ingest`.
+            namespace: as in `ingest`.
+            options: as in `ingest`.
+            sample: numbers of photos to verify and rows to compare.
+            report: as in `ingest`.
+            stop: as in `ingest`.
+            progress: as in `ingest`.
+
+        Returns:
+            The names of both collections, the verification, the missing rows, and the comparison.
 
         Raises:
-            ConfigError, DataError, StoreError, Stopped: as `ingest`.
+            ConfigError: as `ingest`.
+            DataError: as `ingest`.
+            StoreError: as `ingest`.
+            Stopped: when ``stop`` is set.
         """
         dataset = _read(photos, layout, split, selection, report)
         encoder = bundle if isinstance(bundle, Encoder) else self._load(_path_of(bundle), for_many=True)
@@ -641,17 +714,20 @@ class Catalog:
         )
 
     def promote(self, collection: str | None = None, *, max_missing: int = 0, unverified: bool = False) -> AliasChange:
-        """Make the name of this catalog, an alias, stand for a new collection; searches meet the old or the new one.
+        """Point the name of this catalog, an alias, at a new collection. The switch is atomic.
 
         Args:
-            collection: default: the one that `reindex` made.
-            max_missing: rows of the old collection that may be missing in the new one.
-            unverified: take a collection that no `reindex` of this machine verified.
+            collection: the new collection. Default: the one that `reindex` created.
+            max_missing: largest number of rows of the old collection that may be missing in the new one.
+            unverified: accept a collection that `reindex` did not verify on this machine.
+
+        Returns:
+            The collections before and after, and the previous ones.
 
         Raises:
-            ConfigError: when the name is that of a collection, or a run writes.
-            Inconsistent: when the new collection is not verified, empty, or lacks rows.
-            StoreError: when there is no such collection, or Milvus rejects.
+            ConfigError: when the name is that of a collection, or a run writes to one of the two.
+            Inconsistent: when the new collection is unverified, empty, or lacks rows.
+            StoreError: when the new collection does not exist, or Milvus rejects a call.
         """
         client = self._connect()
         moved = versions.promote(
@@ -667,57 +743,64 @@ class Catalog:
         return moved
 
     def rollback(self) -> AliasChange:
-        """Make the name of this catalog, an alias, stand for the collection before again.
+        """Point the name of this catalog, an alias, back at the previous collection.
+
+        Returns:
+            The collections before and after, and the previous ones.
 
         Raises:
-            Inconsistent: when that collection is empty.
-            StoreError: when there is no such alias, it stood for nothing before, or Milvus rejects.
+            Inconsistent: when the previous collection is empty.
+            StoreError: when the alias or the previous collection does not exist, or Milvus rejects a call.
         """
         moved = versions.rollback(self._connect(), self.name)
         self._forget()
         return moved
 
     def drop_previous(self, keep: int, *, dry_run: bool = False) -> list[str]:
-        """Drop the collections that the name of this catalog stood for before, but the newest ``keep``; their names.
+        """Drop the previous collections of this alias, except the newest ones.
 
         Args:
-            dry_run: only name them.
+            keep: number of previous collections to keep.
+            dry_run: only return the names.
+
+        Returns:
+            The names of the collections that were (or would be) dropped.
 
         Raises:
-            ConfigError: when a run writes to one.
-            StoreError: when another alias stands for one, or Milvus rejects.
+            ConfigError: when a run writes to one of them.
+            StoreError: when another alias points to one of them, or Milvus rejects a call.
         """
         return versions.drop_older(self._connect(), self.name, keep, self._journal_folder, not dry_run)
 
     def check_bundle(self) -> None:
-        """Reject a bundle whose codes cannot be compared with those of the collection, without loading its graph.
+        """Check, without loading the model, that the bundle matches the collection.
 
         Raises:
-            BundleError: when the bundle is damaged, or none of a folder of bundles fits.
+            BundleError: when the bundle is damaged, or no bundle of the folder matches.
             ConfigError: when the catalog was opened without a bundle.
             StoreError: when another model filled the collection.
         """
         self.collection.check_model(read_bundle(self._bundle_path()).manifest)
 
-    # How
+    # Internals
 
     def _connect(self, *, may_create: bool = False) -> MilvusClient:
-        """Only what writes may make a file of Milvus Lite: a mistyped name must not look like an empty catalog."""
+        """Only writes may create a Milvus Lite file: a mistyped name must not look like an empty catalog."""
         if self._client is None:
             self._client = connect(self.connection, may_create=may_create)
         return self._client
 
     def _forget(self) -> None:
-        """The name may stand for another collection now, whose codes are another bundle's."""
+        """After a switch of the alias: forget the collection, and encoders that may not match the new one."""
         self._collection = None
         if self._bundle is not None and not is_bundle(self._bundle):
             self._encoders.clear()
 
     def _bundle_path(self) -> Path:
-        """The bundle; of a folder of bundles, the one that fits."""
+        """The bundle, or the matching one of a folder of bundles."""
         path = self._bundle
         if path is None:
-            raise ConfigError("this needs the bundle whose codes the collection holds; open the catalog with one")
+            raise ConfigError("encoding photos needs a bundle; open the catalog with `bundle=`")
         if not is_bundle(path) and path.is_dir() and self.exists():
             return bundle_for(self.collection, path)
         return path
@@ -732,14 +815,14 @@ class Catalog:
 
     @property
     def journal_folder(self) -> Path:
-        """Where the journal of the collection is kept."""
+        """Folder of the journal of the collection."""
         return self._journal_folder(self.collection.name)
 
     def _journal_folder(self, collection: str) -> Path:
         return self.journal or journal_folder(self.connection, collection)
 
     def _open_to_write(self, encoder: Encoder, columns: Sequence[Column]) -> HashCollection:
-        """The collection; a new one where there is none."""
+        """The collection, created if it does not exist."""
         wanted = self.settings
         if wanted.embedding:
             encoder.check_embedding()

@@ -58,7 +58,7 @@ def test_the_example_of_training(place: Path) -> None:
 def test_each_verb_of_a_catalog_has_an_example() -> None:
     verbs = [name for name, one in inspect.getmembers(fg.Catalog, callable) if not name.startswith("_")]
     missing = [verb for verb in verbs if f".{verb}(" not in "".join(EXAMPLES)]
-    assert missing == ["check_bundle", "close", "drop", "drop_previous", "exists", "places_of_photos"]
+    assert missing == ["check_bundle", "close", "drop", "drop_previous", "exists", "photo_sources"]
 
 
 def test_one_import_is_enough() -> None:

@@ -105,7 +105,7 @@ def dedupe(
 
     earlier = Duplicates.read(previous) if previous else None
     with connection.catalog(journal=journal) as catalog:
-        for place in [*([photos] if photos else []), *sorted(catalog.places_of_photos())]:
+        for place in [*([photos] if photos else []), *sorted(catalog.photo_sources())]:
             check_outputs(place, out, csv_file, html)
         with progress_bar("searching") as update:
             found = catalog.dedupe(
