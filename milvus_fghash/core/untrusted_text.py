@@ -6,8 +6,6 @@ escapes such as `\x1b`. JSON has its own escapes and stays exact.
 
 from __future__ import annotations
 
-import re
-from html import escape
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -33,24 +31,6 @@ def printable(value: object) -> str:
 def printable_lines(text: str) -> str:
     """`printable`, but with line breaks kept."""
     return "\n".join(map(printable, text.split("\n")))
-
-
-def html(value: object) -> str:
-    r"""`printable` for HTML, inside quotes too.
-
-    >>> html('<b title="\x1b">')
-    '&lt;b title=&quot;\\x1b&quot;&gt;'
-    """
-    return escape(printable(value))
-
-
-def html_name(value: object) -> str:
-    """`html`, free to break after the marks that join words in names.
-
-    >>> html_name("wren/001_a.jpg")
-    'wren/<wbr>001_<wbr>a.jpg'
-    """
-    return re.sub(r"(?<=[_/\-])(?=[^\W_])", "<wbr>", html(value))
 
 
 def csv_cell(value: T) -> T | str:

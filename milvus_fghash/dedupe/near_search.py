@@ -60,7 +60,7 @@ def find_duplicates(
     confirm_within: int = MAX_COPY_DISTANCE,
     photos: Sequence[Path] = (),
 ) -> Duplicates:
-    """Groups of rows with equal contents or near codes; sees all writes so far.
+    """Groups of rows with equal contents or near codes; strongly consistent.
 
     Near codes make candidates; the perceptual hashes of the photos confirm copies among them. Memory: the id, the code
     and 24 bytes per row. Rows written during the search may or may not be in the result.

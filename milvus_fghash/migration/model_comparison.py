@@ -96,7 +96,7 @@ class RowComparison:
 def compare_rows(
     old: HashCollection, new: HashCollection, sample: int = 0, split: str = "", seed: int = 0
 ) -> RowComparison:
-    """Look up each row of the old version in the new one; sees all writes so far.
+    """Look up each row of the old version in the new one; strongly consistent.
 
     Args:
         sample: number of labelled rows to draw, independently of the order in which Milvus returns them.

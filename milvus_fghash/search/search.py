@@ -203,7 +203,7 @@ def _with_ties(collection: HashCollection, code: Codes, hits: tuple[Hit, ...], p
 
 
 def ids_within(collection: HashCollection, codes: Codes, max_distance: int, k: int) -> list[list[str]]:
-    """For each code, (n, n_bytes), the ids of at most ``k`` rows within ``max_distance`` bits; sees all writes so far.
+    """For each code, (n, n_bytes), the ids of at most ``k`` rows within ``max_distance`` bits; strongly consistent.
 
     Fewer than ``k`` ids are complete: all clusters of BIN_IVF_FLAT are searched. This is one call, for at most
     `queries_per_call` codes.

@@ -57,7 +57,7 @@ def test_only_confirmed_pairs_go(empty: HashCollection) -> None:
 
 
 @pytest.mark.parametrize(("within", "left"), [(0, 4), (1, 3), (7, 3), (8, 3), (9, 2), (64, 2)])
-def test_how_near_perceptual_hashes_must_be_is_asked(empty: HashCollection, within: int, left: int) -> None:
+def test_the_distance_of_confirmed_copies_is_a_parameter(empty: HashCollection, within: int, left: int) -> None:
     empty.upsert(alike(4, FOUR))
     delete_copies(empty, find_duplicates(empty, confirm_within=within), ["near"], "last", at_most=1)
     assert len(ids(empty)) == left
@@ -98,7 +98,7 @@ def test_a_collection_of_class_codes_keeps_its_photos(empty: HashCollection) -> 
     assert empty.count() == 300
 
 
-def test_nothing_goes_when_it_is_too_much(empty: HashCollection, tmp_path: Path) -> None:
+def test_nothing_is_deleted_beyond_the_limit(empty: HashCollection, tmp_path: Path) -> None:
     empty.upsert(alike(40, (5,) * 5 + tuple(int(n) for n in np.random.default_rng(0).integers(2**60, 2**63, 35))))
     found = find_duplicates(empty)
     said = r"^4 of 40 rows of \w+ would be deleted, more than the allowed fraction 0.09"

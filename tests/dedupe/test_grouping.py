@@ -99,7 +99,7 @@ def test_worked_by_hand() -> None:
     assert Store(state, 2).search()[2:] == [("near", ["a", "b", "c", "d", "e", "i"]), ("near", ["g", "h"])]
 
 
-def test_rows_of_one_code_are_asked_for_once() -> None:
+def test_rows_of_one_code_are_searched_for_once() -> None:
     store = Store({key: (7 if key in "bdf" else 200 + ord(key) % 2, "") for key in "abcdef"}, 1)
     store.search()
     assert sorted(store.asked) == ["a", "b"]
@@ -149,7 +149,7 @@ def test_a_group_that_has_lost_a_row_falls_apart_again() -> None:
         ({"d": (0b1110_0000, "w")}, ["d"]),  # same content, another code
     ],
 )
-def test_only_what_changed_is_asked_for(change: State, asked: list[str]) -> None:
+def test_only_changes_are_searched_for(change: State, asked: list[str]) -> None:
     before = {**CHAIN, "d": (0b1111_0000, "w"), "e": (0b1111_1111, "v")}
     store = Store({**before, **change}, 1)
     assert store.search(Store(before, 1).as_earlier()) == slowly({**before, **change}, 1)

@@ -84,7 +84,7 @@ def test_members_stand_by_path_with_their_distance_from_the_first(seven: HashCol
     assert [one.content_sha for one in near.members] == ["three", "two", "one"]
 
 
-def test_the_usual_distance_follows_from_the_bits_or_is_that_of_the_earlier_result(seven: HashCollection) -> None:
+def test_the_default_distance_follows_from_the_bits_or_is_that_of_the_earlier_result(seven: HashCollection) -> None:
     assert find_duplicates(seven).max_distance == 0
     assert find_duplicates(seven, earlier=find_duplicates(seven, 2)).max_distance == 2
     for distance in (-1, 13):
@@ -163,7 +163,7 @@ def test_an_earlier_result_of_another_distance_is_rejected(seven: HashCollection
 
 
 @pytest.mark.parametrize("change", [{"b": (0x8000, "new")}, {"b": (0x4000, "two")}, {}])
-def test_a_row_of_a_group_that_changes_meanwhile_is_told(seven: HashCollection, change: Held) -> None:
+def test_a_row_that_changes_during_the_search_is_an_error(seven: HashCollection, change: Held) -> None:
     def meddle(*_counts: int) -> None:
         if change:
             seven.upsert(rows_of(change))

@@ -92,7 +92,7 @@ def rows(*facts: str) -> list[Member]:
         (["- -", "- -"], {}, {}),
     ],
 )
-def test_what_goes_is_a_copy_of_what_stays(facts: list[str], first: dict[str, str], last: dict[str, str]) -> None:
+def test_deleted_rows_are_copies_of_kept_ones(facts: list[str], first: dict[str, str], last: dict[str, str]) -> None:
     members = rows(*facts)
     wanted: dict[Keep, dict[str, str]] = {"first": first, "last": last}
     for keep, expected in wanted.items():

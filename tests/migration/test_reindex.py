@@ -140,7 +140,7 @@ def test_rows_without_a_photo_are_named_and_must_be_allowed(change: Change, alia
     assert moved.missing.count == 2
 
 
-def test_rows_of_other_namespaces_are_named_and_taken_in_by_another_run(change: Change, alias: str) -> None:
+def test_rows_of_other_namespaces_are_named_and_ingested_by_another_run(change: Change, alias: str) -> None:
     catalog = change.catalog
     catalog.ingest()
     catalog.ingest(namespace="shop")
@@ -163,7 +163,7 @@ def test_photos_that_came_meanwhile_are_caught_up_with(change: Change, alias: st
     change.promote(alias)
 
 
-def test_changed_photos_are_told_of(change: Change, alias: str) -> None:
+def test_changed_photos_are_reported(change: Change, alias: str) -> None:
     change.catalog.ingest()
     change.run()
     paint(change.catalog.photos / "05.png", "blue")
@@ -237,7 +237,7 @@ def test_a_later_run_that_is_stopped_takes_the_word_back(change: Change, alias: 
     change.promote(alias, unverified=True)
 
 
-def test_what_was_served_before_is_known_to_be_whole(change: Change, alias: str) -> None:
+def test_a_previous_collection_needs_no_verification(change: Change, alias: str) -> None:
     client, old = change.catalog.collection.client, change.catalog.collection.name
     change.catalog.ingest()
     change.run()
