@@ -243,7 +243,8 @@ def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
         result = run(*command)
     assert result.exit_code == 130
     assert "run has no checkpoint to resume from; training starts from the beginning.\n" in result.stderr
-    assert "Run the same command with --resume to continue after the last completed round.\nInterrupted.\n" in result.stderr
+    said = "Run the same command with --resume to continue after the last completed round.\nInterrupted.\n"
+    assert said in result.stderr
     result = run(*command)
     assert result.exit_code == 0
     assert "no checkpoint to resume" not in result.stderr
