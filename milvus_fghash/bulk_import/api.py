@@ -73,7 +73,7 @@ def build_shards(
         photos: a folder, an archive, a list (CSV, Parquet), a URL of one of these, or a dataset.
         out: folder for the shards; it holds those of one set of photos and one model.
         split: use only this part of the photos. Default: all.
-        dataset: layout of the photos, a key of `DATASETS`. Default: what they look like.
+        layout: layout of the photos, a key of `DATASETS`. Default: what they look like.
         selection: which photos are excluded, whether links are followed, and which folders are the classes.
         namespace: part of every id: lets folders with the same file names share a collection.
         options: photos per shard, columns, pruning and so on.

@@ -113,7 +113,14 @@ class Dataset:
         return self.root
 
     def covers(self, path: str) -> bool:
-        """Whether the dataset would hold a photo of this path if it existed."""
+        """Whether the dataset would contain a photo of this path if it existed.
+
+        Args:
+            path: as in ``paths``.
+
+        Returns:
+            False for paths in folders that could not be listed.
+        """
         return not any(path == folder or not folder or path.startswith(f"{folder}/") for folder in self.unlisted)
 
     def with_untrusted_folders(self, gone: Iterable[str], read: Iterable[str]) -> Dataset:
@@ -141,13 +148,26 @@ class Dataset:
     def file(self, row: int) -> Path:
         """Full path of one photo.
 
+        Args:
+            row: position of the photo.
+
+        Returns:
+            The path of a local file.
+
         Raises:
             DataError: when not all photos are local files.
         """
         return self.folder / self.paths[row]
 
     def source(self, row: int) -> Source:
-        """Where one photo is read from."""
+        """Source from which one photo is read.
+
+        Args:
+            row: position of the photo.
+
+        Returns:
+            A local path, or the location in an archive or behind a URL.
+        """
         return self.sources[row] if self.sources else self.file(row)
 
     def check_paths(self) -> None:
@@ -164,14 +184,21 @@ class Dataset:
 
         With ``sources``, the reader has done this already: such a photo is an `InvalidSource`, and URLs are no paths.
 
+        Args:
+            row: position of the photo.
+            where: begins the message, such as the list of the photos.
+
         Raises:
-            DataError: with ``where`` at its beginning.
+            DataError: when the path is rejected.
         """
         if not self.sources:
             relative_path(self.paths[row], where)
 
     def keep_apart(self, out: Path) -> None:
         """Check that an output path neither replaces a photo nor would be read as one.
+
+        Args:
+            out: path that will be written.
 
         Raises:
             ConfigError: when ``out`` is the list, archive or folder of the photos, one of the photos, or lies in a
@@ -242,7 +269,14 @@ class Dataset:
         )
 
     def as_columns(self, columns: Sequence[Column]) -> Dataset:
-        """A copy whose extra columns are typed for a collection with ``columns``, see `ExtraColumns.as_columns`."""
+        """A copy whose extra columns have the types of a collection.
+
+        Args:
+            columns: typed columns of the collection.
+
+        Returns:
+            The copy; see `ExtraColumns.as_columns`.
+        """
         return replace(self, extra_columns=self.extra_columns.as_columns(columns))
 
     def label_numbers(self, classes: Sequence[str]) -> NDArray[np.int64]:

@@ -65,7 +65,15 @@ class DecodeOptions:
         return DEFAULT_WORKERS if self.workers is None else self.workers
 
     def sources_of(self, dataset: Dataset) -> Callable[[int], Source]:
-        """Row -> source of its photo; an invalid one where a link leads out of the folder and is not followed."""
+        """The source of each photo of a dataset.
+
+        Args:
+            dataset: the photos.
+
+        Returns:
+            A function from the row to its source, which is an `InvalidSource` if a link leads out of the folder and
+            links are not followed.
+        """
         boundary = FolderBoundary(dataset.root)
 
         def source(row: int) -> Source:
@@ -78,7 +86,14 @@ class DecodeOptions:
         return source
 
     def for_photos(self, count: int) -> Self:
-        """Where no number of workers was given: without any for a few photos, which must be trusted not to crash."""
+        """A copy for a number of photos: a few are decoded in this process, unless ``workers`` is set.
+
+        Args:
+            count: number of photos.
+
+        Returns:
+            The copy.
+        """
         if self.workers is not None:
             return self
         return replace(self, workers=DEFAULT_WORKERS if count > MAX_PHOTOS_WITHOUT_WORKERS else 0)

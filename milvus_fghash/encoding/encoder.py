@@ -181,7 +181,14 @@ class Encoder:
         return int(shapes["embedding"][1]) if "embedding" in shapes else None
 
     def empty_columns(self, *more: str) -> EncodedColumns:
-        """Columns of no photos: of the codes, and of further outputs as in `run`."""
+        """The encoded columns of no photos.
+
+        Args:
+            more: further outputs, as in `run`.
+
+        Returns:
+            Codes and outputs of length 0.
+        """
         widths = {"logits": self.bits, "embedding": self.embedding_dim or 0}
         codes = np.zeros((0, code_bytes(self.bits)), np.uint8)
         return EncodedColumns([(codes, *(np.zeros((0, widths[name]), np.float32) for name in more))])
@@ -428,10 +435,25 @@ class Encoder:
         return codes
 
     def encode_queries(self, images: Sequence[ImageLike]) -> list[bytes]:
-        """Same as `encode_documents`: stored photos and queries are encoded alike."""
+        """Same as `encode_documents`: stored photos and queries are encoded alike.
+
+        Args:
+            images: as in `encode_documents`.
+
+        Returns:
+            One code of n_bytes per photo.
+        """
         return self.encode_documents(images)
 
     def __call__(self, images: Sequence[ImageLike]) -> list[bytes]:
+        """Same as `encode_documents`.
+
+        Args:
+            images: as in `encode_documents`.
+
+        Returns:
+            One code of n_bytes per photo.
+        """
         return self.encode_documents(images)
 
     def _pixels(self, image: ImageLike, limits: Limits) -> NDArray[np.uint8]:

@@ -132,7 +132,16 @@ class Rows:
         return map(self.__getitem__, range(len(self)))
 
     def field_values(self, code_hex: bool, embeddings: NDArray[np.float32] | None, phash: bool = False) -> FieldValues:
-        """The rows by field, as Milvus takes them. Of rows with the same id, the last one.
+        """The rows as one list of values per field, as Milvus takes them. Of rows with the same id, the last one is
+        used.
+
+        Args:
+            code_hex: include the code as hexadecimal text.
+            embeddings: (n, dim) embeddings to include, or None.
+            phash: include the perceptual hashes.
+
+        Returns:
+            Name of the field -> its values.
 
         Raises:
             StoreError: if a text does not fit its column, or an id is invalid.
@@ -171,7 +180,16 @@ class Rows:
         """Rows of encoded photos.
 
         Args:
-            places: (n,) positions of the photos in the dataset, which gives their paths, labels and typed columns.
+            dataset: the photos; gives paths, labels and typed columns.
+            places: (n,) positions of the encoded photos in the dataset.
+            ids: (n,) ids of the rows.
+            codes: (n, n_bytes) packed codes.
+            content_shas: (n,) SHA-256 of the files.
+            metas: (n,) values of ``meta``.
+            phashes: (n,) perceptual hashes.
+
+        Returns:
+            The n rows.
         """
         return Rows(
             ids=tuple(ids),
@@ -190,7 +208,16 @@ class Rows:
     def from_records(
         found: Sequence[Mapping[str, Any]], n_bits: int, columns: Sequence[str] = (), phash: bool = False
     ) -> Rows:
-        """Rows from the result of a query, with typed columns, and with ``phash`` their perceptual hashes.
+        """Rows from the result of a query.
+
+        Args:
+            found: records of Milvus.
+            n_bits: code length.
+            columns: names of the typed columns.
+            phash: whether the records contain perceptual hashes.
+
+        Returns:
+            One row per record.
 
         Raises:
             CodeError: if the length of a code is not ``n_bits``.
@@ -208,7 +235,15 @@ class Rows:
 
     @staticmethod
     def concatenate(parts: Sequence[Rows], n_bytes: int) -> Rows:
-        """Join rows. Without parts, the result has no rows, and codes of ``n_bytes``."""
+        """Join rows.
+
+        Args:
+            parts: rows with the same columns; may be empty.
+            n_bytes: bytes per code, for an empty result.
+
+        Returns:
+            All rows, in order.
+        """
         codes = np.concatenate([part.codes for part in parts]) if parts else np.zeros((0, n_bytes), np.uint8)
         return Rows(
             tuple(key for part in parts for key in part.ids),

@@ -61,6 +61,12 @@ class RayOptions:
 
         An actor uses one CPU. Ray Data reads with CPUs as well, and would wait for one forever.
 
+        Args:
+            resources: name -> amount, with ``CPU`` and ``GPU``, as Ray reports them.
+
+        Returns:
+            ``actors``, or as many as fit.
+
         Raises:
             ConfigError: when the cluster is too small.
         """
