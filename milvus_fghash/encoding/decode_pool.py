@@ -1,4 +1,8 @@
-"""The pool of decoder processes: hands out photos, collects the results, and replaces workers that hang or die."""
+"""The pool of decoder processes: hands out photos, collects the results, and replaces workers that hang or die.
+
+Kept although `concurrent.futures` has process pools: those exchange pickles, by which a process taken over by a
+hostile photo could run code in its parent; and one worker that hangs or dies breaks the whole pool.
+"""
 
 from __future__ import annotations
 
