@@ -1,9 +1,10 @@
 """Decoded photos per second, read from a local web server that delays each response.
 
-    python benchmarks/remote.py [--photos 1500] [--wait 0.05] [--repeats 3]
+    python benchmarks/remote.py [--photos 1500] [--wait 0.05] [--repeats 3] [--protocol s3]
 
 Generated JPEG files of 500 x 375 pixels, read by one request after the other; by the workers of the pipeline, each of
-which fetches `AHEAD` photos while it decodes; and from local files, for comparison.
+which fetches `AHEAD` photos while it decodes; and from local files, for comparison. With `--protocol s3`, they are
+objects of a bucket.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
+import os
 import statistics
 import subprocess
 import sys
@@ -75,14 +77,21 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=1500)
     parser.add_argument("--wait", type=float, default=0.05)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--protocol", choices=("http", "s3"), default="http")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        files = list(itertools.islice(itertools.cycle(draw(Path(folder), 100)), arguments.photos))
+        bucket = Path(folder) / "photos"
+        bucket.mkdir()
+        files = list(itertools.islice(itertools.cycle(draw(bucket, 100)), arguments.photos))
         command = [sys.executable, "-c", SERVER, str(arguments.wait)]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout
             url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-            locations = [PhotoLocation(f"{url}/{file.name}", file.name) for file in files]
+            base = f"{url}/photos"
+            if arguments.protocol == "s3":
+                os.environ.update(AWS_ENDPOINT_URL=url, AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret")
+                base = "s3://photos"
+            locations = [PhotoLocation(f"{base}/{file.name}", file.name) for file in files]
             variants: dict[str, tuple[Sequence[Source], int]] = {"one after the other": (locations[:60], 0)}
             variants |= {f"{workers} workers": (locations, workers) for workers in (1, 2, 4, 8, 16)}
             variants[f"files, {DEFAULT_WORKERS} workers"] = (files, DEFAULT_WORKERS)

@@ -36,7 +36,7 @@ reduced one, which may change a few bits of their codes.
 """
 
 
-def source_of(image: ImageLike) -> Path | PhotoLocation | bytes | Image.Image:
+def to_source(image: ImageLike) -> Path | PhotoLocation | bytes | Image.Image:
     """The source of a photo, or the photo itself; pixels become a Pillow image.
 
     Raises:
@@ -110,7 +110,7 @@ def dataset_in_memory(
         paths=paths,
         labels=tuple(labels.get(path, "") for path in paths),
         splits=("",) * len(paths),
-        sources=tuple(_held(path, photo) for path, photo in photos.items()),
+        sources=tuple(_readable_source(path, photo) for path, photo in photos.items()),
         url=url,
         extra_columns=ExtraColumns(values, types_of(values)),
     )
@@ -121,9 +121,9 @@ def _by_text(values: Mapping[Any, T]) -> dict[str, T]:
     return {key.as_posix() if isinstance(key, PurePath) else str(key): value for key, value in values.items()}
 
 
-def _held(path: str, image: ImageLike) -> Source:
+def _readable_source(path: str, image: ImageLike) -> Source:
     try:
-        found = source_of(image)
+        found = to_source(image)
         if isinstance(found, Image.Image):
             file = io.BytesIO()
             upright_rgb(found).save(file, "PNG", compress_level=1)  # lossless, and decoded like a file

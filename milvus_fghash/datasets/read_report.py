@@ -9,7 +9,7 @@ from typing import Final
 
 LINKED: Final = "linked folder"
 """Key in `LeftOut.counts` for links to folders that were not followed."""
-KINDS_SHOWN: Final = 8
+MAX_KINDS_SHOWN: Final = 8
 """Kinds of left-out files that a message names; the others are added up."""
 MAX_SUFFIX_LENGTH: Final = 10
 _ARCHIVES: Final = frozenset({".tar", ".zip"})
@@ -40,8 +40,10 @@ class LeftOut:
 
     def __str__(self) -> str:
         """For messages: '3 .heic (a.heic, ...), 1 linked folder (robin)'; "" when nothing was left out."""
-        shown = [f"{count:,} {what} ({self._example(what)})" for what, count in self.counts.most_common(KINDS_SHOWN)]
-        if rest := self.counts.total() - sum(count for _, count in self.counts.most_common(KINDS_SHOWN)):
+        shown = [
+            f"{count:,} {what} ({self._example(what)})" for what, count in self.counts.most_common(MAX_KINDS_SHOWN)
+        ]
+        if rest := self.counts.total() - sum(count for _, count in self.counts.most_common(MAX_KINDS_SHOWN)):
             shown.append(f"{rest:,} of other kinds")
         return ", ".join(shown)
 

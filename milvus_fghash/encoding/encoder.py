@@ -19,7 +19,7 @@ from milvus_fghash.bundle.bundle import Bundle, read_bundle
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes, check_codes, code_bytes, pack
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits, load, prepare, upright_rgb
-from milvus_fghash.datasets.in_memory import ImageLike, source_of
+from milvus_fghash.datasets.in_memory import ImageLike, to_source
 from milvus_fghash.datasets.sources.location import PhotoLocation, Source
 from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.encoding.decode_options import DEFAULT_DECODE_OPTIONS, DecodeOptions
@@ -458,7 +458,7 @@ class Encoder:
 
     def _pixels(self, image: ImageLike, limits: Limits) -> NDArray[np.uint8]:
         preprocessing = self.bundle.manifest.preprocessing
-        source = source_of(image)
+        source = to_source(image)
         if isinstance(source, Image.Image):
             return prepare(upright_rgb(source), preprocessing)
         if isinstance(source, PhotoLocation):

@@ -207,7 +207,7 @@ Source = Path | PhotoLocation | InvalidSource | InMemory
 """What a photo is read from."""
 
 
-def located(text: str, root: Path | Url, where: str) -> tuple[str, Source]:
+def resolve_source(text: str, root: Path | Url, where: str) -> tuple[str, Source]:
     """Path and source of a photo that a list names by a path relative to ``root``, or by a URL.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from milvus_fghash.core.text_file import open_text
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.read_report import ReadReport
-from milvus_fghash.datasets.sources.location import PhotoLocation, Source, Url, located
+from milvus_fghash.datasets.sources.location import PhotoLocation, Source, Url, resolve_source
 from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.datasets.tables.columns import OWN_ID, ColumnType, ExtraColumns, is_missing, whole_numbers
 from milvus_fghash.errors import DataError, optional_extra
@@ -70,7 +70,7 @@ def read(file: Path, root: Path | Url | None = None) -> Dataset:
     for line, row in table.rows:
         if not (text := _text(row[positions["path"]])):
             raise DataError(f"{file}, {table.unit} {line} has no path")
-        path, source = located(text, root, f"{file}, {table.unit} {line}")
+        path, source = resolve_source(text, root, f"{file}, {table.unit} {line}")
         paths.append(path)
         sources.append(source)
         own_id = _text(row[positions[OWN_ID]]) if OWN_ID in positions else ""

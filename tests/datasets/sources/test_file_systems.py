@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from milvus_fghash.datasets.read import Url, read
 from milvus_fghash.datasets.sources.file_systems import filesystem
-from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation, located, url_problem
+from milvus_fghash.datasets.sources.location import InvalidSource, PhotoLocation, resolve_source, url_problem
 from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.errors import ConfigError, DataError, ImageRejected
 from tests.helpers.commands import GOLDEN, Run
@@ -93,7 +93,7 @@ def test_one_that_connects_at_once_to_nobody(url: str, run: Run) -> None:
 )
 def test_no_url_is_one_line(url: str, run: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^list, line 2: .* is not a valid URL: expected https?://HOST"):
-        located(url, Path(), "list, line 2")
+        resolve_source(url, Path(), "list, line 2")
     (tmp_path / "list.csv").write_text(f"path\n{url}\n")
     for words in ([tmp_path / "list.csv"], [url], [url, "--layout", "archive"], [url, "--layout", "table"]):
         result = run("ingest", GOLDEN, *words)

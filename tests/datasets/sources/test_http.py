@@ -9,7 +9,7 @@ import pytest
 
 from milvus_fghash.datasets.read import Url, read
 from milvus_fghash.datasets.sources.fetch import MAX_ATTEMPTS, request_revisions
-from milvus_fghash.datasets.sources.location import PhotoLocation, located
+from milvus_fghash.datasets.sources.location import PhotoLocation, resolve_source
 from milvus_fghash.datasets.sources.reader import read_source
 from milvus_fghash.encoding.decode_options import DecodeOptions
 from milvus_fghash.encoding.decode_stream import Photo, Rejected, decode
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.full
 
 
 def places(site: Site, *paths: str) -> list[PhotoLocation]:
-    found = [located(f"{site.url}{path}", Path(), "list")[1] for path in paths]
+    found = [resolve_source(f"{site.url}{path}", Path(), "list")[1] for path in paths]
     assert all(isinstance(place, PhotoLocation) for place in found)
     return [place for place in found if isinstance(place, PhotoLocation)]
 
@@ -169,7 +169,7 @@ def test_a_page_of_links_is_a_folder(site: Site) -> None:
 def test_secrets_are_in_no_message(site: Site) -> None:
     site.status["/a.png"] = 403
     url = f"{site.url}/a.png?X-Amz-Signature=SECRET".replace("://", "://me:SECRET@")
-    _, place = located(url, Path(), "list")
+    _, place = resolve_source(url, Path(), "list")
     (one,) = decode([place], SMALL, DecodeOptions(workers=1))
     assert isinstance(one, Rejected)
     assert "SECRET" not in f"{one.path} {one.message}"

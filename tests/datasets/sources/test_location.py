@@ -14,7 +14,7 @@ from milvus_fghash.core.masking import without_secrets
 from milvus_fghash.datasets.read import Url, read
 from milvus_fghash.datasets.sources.fetch import revision_of
 from milvus_fghash.datasets.sources.file_systems import fetch_error, filesystem
-from milvus_fghash.datasets.sources.location import LIST_PROTOCOLS, PhotoLocation, located, name_of
+from milvus_fghash.datasets.sources.location import LIST_PROTOCOLS, PhotoLocation, name_of, resolve_source
 from milvus_fghash.errors import DataError, MissingExtra
 from milvus_fghash.milvus.rows import why_not_storable
 
@@ -74,10 +74,10 @@ def test_what_a_list_at_a_url_is_relative_to() -> None:
 @pytest.mark.parametrize("root", [Path("photos"), Url("https://host/lists")])
 def test_what_a_list_may_name(root: Path | Url) -> None:
     for protocol in sorted(LIST_PROTOCOLS):
-        path, place = located(f"{protocol}://host/a.jpg", root, "list")
+        path, place = resolve_source(f"{protocol}://host/a.jpg", root, "list")
         assert isinstance(place, PhotoLocation)
         assert (path, place.address, place.is_remote) == (f"{protocol}://host/a.jpg", f"{protocol}://host/a.jpg", True)
-    path, place = located("jay/a.jpg", root, "list")
+    path, place = resolve_source("jay/a.jpg", root, "list")
     there = "https://host/lists/jay/a.jpg"
     assert (path, place) == (
         "jay/a.jpg",
@@ -94,7 +94,7 @@ def test_what_a_list_may_name(root: Path | Url) -> None:
     bad += ["/etc/passwd", "../a.jpg", "", "a\0.jpg", "http://host/\n.jpg", "http://host/" + "a" * 5000, "C:\\a.jpg"]
     for text in bad:
         with pytest.raises(DataError, match=r"^list"):
-            located(text, root, "list")
+            resolve_source(text, root, "list")
 
 
 def test_a_chain_of_file_systems_is_not_followed() -> None:
