@@ -63,7 +63,7 @@ def test_without_complete_ties_the_distances_are_right_all_the_same(eight: HashC
 def test_by_hex_and_by_id(eight: HashCollection) -> None:
     assert search_hex(eight, "FFF0", SearchParams(k=1)).hits[0].id == "d"
     assert search_id(eight, "d", SearchParams(k=1)).hits[0].distance == 0
-    with pytest.raises(CodeError, match="no hex"):
+    with pytest.raises(CodeError, match="is not a hex code"):
         search_hex(eight, "zzzz")
     with pytest.raises(CodeError, match="6 hex digits"):
         search_hex(eight, "000000")
