@@ -104,7 +104,8 @@ def search(
         row_of = {}
         for key in ids if html else ():
             rows = catalog.get([key], namespace=namespace)
-            row_of[key] = rows.paths[0], rows.labels[0]
+            if len(rows):  # else deleted in the meantime
+                row_of[key] = rows.paths[0], rows.labels[0]
     if html and photos:
         from milvus_fghash.search.gallery import Query, missing_photos, write_gallery
         from milvus_fghash.search.search import photo_file
