@@ -22,9 +22,9 @@ from tests.helpers.grid_commands import compare, words
         (["--set", "training.round=1"], 1, "unknown key 'training.round'"),
         (["--device", "cuda:99"], 1, "device 'cuda:99' cannot be used"),
         (["--table-only"], 1, "has no results of this grid"),
-        (["--bits", "12,x"], 2, "expected whole numbers between commas"),
+        (["--bits", "12,x"], 2, "expected comma-separated integers"),
         (["--bits", "7,12"], 2, "a code has 8 to 256 bits, got 7"),
-        (["--methods", ","], 2, "expected names between commas"),
+        (["--methods", ","], 2, "expected comma-separated names"),
         (["--seeds", "0"], 2, "--seeds"),
         (["--jobs", "0"], 2, "--jobs"),
     ],
@@ -63,7 +63,7 @@ def test_other_figures_in_the_folder_are_not_mixed_in(run: Run, drawn_birds: Dat
 def test_a_recipe_is_no_setting(run: Run) -> None:
     result = run("compare", "cub-fcaenet", "--data", ".", "--out", "x", "--methods", "lsh")
     assert result.exit_code == 1
-    assert "asked for: cub, with the method fcaenet (--methods)" in result.stderr
+    assert "give cub, with the method fcaenet (--methods)" in result.stderr
 
 
 def one_class(folder: Path) -> Path:
@@ -123,7 +123,7 @@ def test_what_is_wrong_with_a_cell_does_not_wait_for_its_trials(run: Run, drawn_
 @pytest.mark.parametrize(
     ("change", "option"),
     [("head.kind='mlp'", "--heads"), ("training.seed=7", "--seeds"), ("method.options.seed=7", "--seeds"),
-     ("method.name='dsh'", "name dsh")],
+     ("method.name='dsh'", "use a recipe of dsh")],
 )  # fmt: skip
 def test_what_the_grid_decides_is_not_silently_left_out(
     run: Run, drawn_birds: Dataset, change: str, option: str

@@ -222,7 +222,7 @@ def test_ctrl_c_ends_all_workers_and_says_how_to_go_on(start: Start, drawn_birds
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stdout == b""
-    assert b"the same command goes on from there.\nInterrupted.\n" in stderr
+    assert b"run the same command again to continue.\nInterrupted.\n" in stderr
     assert b"Traceback" not in stderr
     assert until(lambda: gone(below), 20)
 
