@@ -90,7 +90,7 @@ def test_only_regular_files_are_read_from_folders(tmp_path: Path, what: str, mak
 def test_giants_are_not_read_whole(tmp_path: Path, what: str) -> None:
     reader = IN_A_FOLDER[what]
     giant(tmp_path / reader.name)
-    with pytest.raises(FghashError, match=r"it has more than [0-9,]+ bytes"):
+    with pytest.raises(FghashError, match=r"it has more than the allowed [0-9,]+ bytes"):
         reader.read(tmp_path / reader.name)
 
 
@@ -99,11 +99,11 @@ def test_what_a_person_names_is_bounded(tmp_path: Path, what: str) -> None:
     """It may be a pipe; but not larger than what is meant."""
     reader = NAMED[what]
     giant(tmp_path / reader.name)
-    with pytest.raises(FghashError, match=r"it has more than [0-9,]+ bytes"):
+    with pytest.raises(FghashError, match=r"it has more than the allowed [0-9,]+ bytes"):
         reader.read(tmp_path / reader.name)
     if what in ("recipe", "token"):
         endless(tmp_path / "link.toml")
-        with pytest.raises(FghashError, match=r"it has more than [0-9,]+ bytes"):
+        with pytest.raises(FghashError, match=r"it has more than the allowed [0-9,]+ bytes"):
             reader.read(tmp_path / "link.toml")
 
 

@@ -59,7 +59,7 @@ def test_what_is_wrong_in_an_archive_is_in_the_report(run: Run, birds: Path, tmp
 def test_a_report_does_not_replace_the_archive(run: Run, birds: Path) -> None:
     tar = pack(birds)
     result = run("ingest", GOLDEN, tar, "--report", tar)
-    assert (result.exit_code, "list of the photos, or their archive" in result.stderr) == (1, True)
+    assert (result.exit_code, "list or the archive of the photos" in result.stderr) == (1, True)
     assert tarfile.is_tarfile(tar)
 
 
