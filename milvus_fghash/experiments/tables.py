@@ -205,9 +205,7 @@ def _introduction(results: Results) -> str:
     text = f"mAP@all from 0 to 1, the exact expectation over tied distances; {seeds}."
     if record := next(iter(results.cells.values()), None):
         text += f" {record.n_queries:,} queries, {record.n_gallery:,} photos in the gallery."
-    if changes := [
-        change for change in spec.changes if not change.startswith(("backbone.weights=", "backbone.weights="))
-    ]:
+    if changes := [change for change in spec.changes if not change.startswith(("backbone.weights=", "trunk.weights="))]:
         text += f" Changed in every recipe: {', '.join(f'`{change}`' for change in changes)}."
     return text
 

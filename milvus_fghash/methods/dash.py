@@ -99,8 +99,8 @@ class Method(PairwiseMethod):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         guided = "guided" in batch.features
         features = torch.cat([batch.features["photo"], batch.features["guided" if guided else "salient"]])
-        outputs = fixed(self.head, features).float() if guided else self.head(features).float()
-        u, u_salient = outputs.chunk(2)
+        logits = fixed(self.head, features).float() if guided else self.head(features).float()
+        u, u_salient = logits.chunk(2)
         pairs = self.pairs(batch, u_salient if self.config.encode == "salient" else u)
         margin = self.config.margin * self.sizes.n_bits
         of_photo, of_salient = (dsh.contrast(x, pairs.outputs, pairs.similar, margin) for x in (u, u_salient))
@@ -109,5 +109,5 @@ class Method(PairwiseMethod):
             return {"saliency": pairs.mean(hinges)}
         terms = {"pairs": pairs.mean((of_photo + of_salient) / 2)}
         if self.config.weight:
-            terms["quantisation"] = self.config.weight * (outputs.abs() - 1).abs().mean()
+            terms["quantisation"] = self.config.weight * (logits.abs() - 1).abs().mean()
         return terms

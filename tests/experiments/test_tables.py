@@ -102,7 +102,7 @@ def test_groups_are_tables_of_their_own() -> None:
 
 
 def test_what_was_changed_in_every_recipe_is_told() -> None:
-    changes = ("training.rounds=3", "backbone.weights='local'")
+    changes = ("training.rounds=3", "backbone.weights='local'", "trunk.weights='local'")
     assert "Changed in every recipe: `training.rounds=3`.\n" in tables.markdown(
         Results(GridSpec("demo", (LSH,), (12,), 1, changes=changes)), "Comparison"
     )
