@@ -82,7 +82,7 @@ def export(
         MissingExtra: when a package that training or export needs is not installed.
         TrainingError: when the checkpoint cannot be read.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> fg.export("runs/birds", "bundles/birds").manifest.bits  # doctest: +SKIP
         24

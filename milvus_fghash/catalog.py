@@ -109,7 +109,7 @@ class Catalog:
     All writes go through the journal of the collection, which records the rows that Milvus acknowledged: an interrupted
     `ingest` resumes, and deleted photos are not ingested again. Only one process may write at a time.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> with fg.Catalog.open("birds.db", "photos", bundle="bundles/birds") as catalog:  # doctest: +SKIP
         ...     catalog.ingest("photos", split="train")

@@ -41,7 +41,7 @@ class FghashError(Exception):
             none does.
         exit_code: exit code of the command line.
 
-    Example:
+    Examples:
         >>> try:
         ...     raise ConfigError("a code of 4 bits is not supported; choose 8 to 256 bits", setting="bits")
         ... except FghashError as error:

@@ -98,7 +98,7 @@ def build_shards(
         MissingExtra: when the packages for Parquet or Ray are not installed.
         Stopped: see ``stop``.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> fg.build_shards("bundles/birds", "photos", out="shards").rows  # doctest: +SKIP
     """
@@ -187,7 +187,7 @@ def import_shards(
         StoreError: for Milvus Lite, when ids of a shard are already in the collection, or Milvus rejects a call.
         Stopped: see ``stop``.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> fg.import_shards("shards", "http://localhost:19530", "photos").rows  # doctest: +SKIP
     """

@@ -46,7 +46,7 @@ class ImportOptions:
         sample: rows that are read back and compared with the shards.
         retry: how long to wait for a Milvus that is unavailable or overloaded.
 
-    Example:
+    Examples:
         >>> ImportOptions(at_once=4).sample
         100
     """

@@ -47,7 +47,7 @@ class Bundle:
         path: its folder.
         manifest: contents of `bundle.json`: method, code length, preprocessing, fingerprint and so on.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> bundle = fg.read_bundle("bundles/birds")  # doctest: +SKIP
         >>> bundle.manifest.method, bundle.manifest.bits  # doctest: +SKIP
@@ -107,7 +107,7 @@ def read_bundle(path: str | Path) -> Bundle:
     Raises:
         BundleError: when a file is missing, was changed, was made by a newer version, or is not allowed in a bundle.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> fg.read_bundle("bundles/birds").manifest.bits  # doctest: +SKIP
         24

@@ -50,7 +50,7 @@ class Dataset:
     Raises:
         DataError: when there is no photo, columns differ in length, or two photos have the same id.
 
-    Example:
+    Examples:
         >>> birds = Dataset(Path("birds"), ("1", "2"), ("a.jpg", "b.jpg"), ("jay", "wren"), ("train", "test"))
         >>> len(birds), birds.classes, birds.split("test").paths
         (2, ('jay', 'wren'), ('b.jpg',))

@@ -249,7 +249,7 @@ def read_dataset(
         DataError: when there are no photos, the files do not have the layout, or the split does not exist.
         MissingExtra: when a URL or a Parquet file needs a package that is not installed.
 
-    Example:
+    Examples:
         >>> read_dataset("birds", split="train")  # doctest: +SKIP
         >>> read_dataset("s3://bucket/birds", selection=Selection(class_level="top"))  # doctest: +SKIP
     """

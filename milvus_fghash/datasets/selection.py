@@ -45,7 +45,7 @@ class Selection:
     Raises:
         ConfigError: for an invalid level or glob.
 
-    Example:
+    Examples:
         >>> Selection(class_level="leaf", exclude=("*_thumb.*", "train/old")).class_level
         'leaf'
     """

@@ -106,7 +106,7 @@ class Duplicates(Frozen):
         groups: exact ones first, then ordered by their first member.
         rows: id -> fingerprint of every row, for the next search.
 
-    Example:
+    Examples:
         >>> found = Duplicates.read(Path("groups.json"))  # doctest: +SKIP
         >>> [member.path for member in found.groups[0].members]  # doctest: +SKIP
         ['a.jpg', 'copy_of_a.jpg']

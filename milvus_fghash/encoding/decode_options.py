@@ -39,7 +39,7 @@ class DecodeOptions:
     Raises:
         ConfigError: when workers or the time limit are out of range.
 
-    Example:
+    Examples:
         >>> DecodeOptions(workers=2, decode_timeout=5).workers
         2
     """

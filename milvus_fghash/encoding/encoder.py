@@ -102,7 +102,7 @@ class Encoder:
         streams: batches that are computed at the same time.
         encode_timeout: seconds after which the computation of a batch is ended.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> encoder = fg.Encoder.open("bundles/birds")  # doctest: +SKIP
         >>> encoder.encode_documents(["robin.jpg", "wren.jpg"])  # doctest: +SKIP
@@ -368,7 +368,7 @@ class Encoder:
             ConfigError: when no worker starts.
             BundleError: when the graph fails or exceeds the time limit.
 
-        Example:
+        Examples:
             >>> encoder.encode_files(sorted(Path("photos").iterdir())).codes.shape  # doctest: +SKIP
         """
         options = options.for_photos(len(paths))

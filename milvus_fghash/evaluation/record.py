@@ -136,7 +136,7 @@ class Evaluation(Frozen):
         learned: figures with the learned codes of the gallery; None where there are none.
         learned_absent: why there is no learned gallery; None if there is one.
 
-    Example:
+    Examples:
         >>> evaluation = catalog.evaluate("photos")  # doctest: +SKIP
         >>> evaluation.encoded.map_exact  # doctest: +SKIP
         0.83

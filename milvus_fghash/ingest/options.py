@@ -29,7 +29,7 @@ class IngestOptions(DecodeOptions):
     Raises:
         ConfigError: when a number is out of range.
 
-    Example:
+    Examples:
         >>> IngestOptions(workers=2, prune=True).prune_at_most
         0.5
     """

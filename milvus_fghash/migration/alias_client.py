@@ -31,7 +31,7 @@ class AliasClient:
         threads: threads of ONNX Runtime; 0 lets it choose.
         encode_timeout: seconds that one run of the graph may take.
 
-    Example:
+    Examples:
         >>> birds = AliasClient(client, "birds", Path("bundles"))  # doctest: +SKIP
         >>> search_file(*birds.current(), Path("robin.jpg"))  # doctest: +SKIP
     """

@@ -40,7 +40,7 @@ class AliasChange:
         previous: earlier collections of the alias, the newest first; `rollback` returns to the first one.
         missing: rows of ``before`` that ``collection`` lacks; None if they were not compared.
 
-    Example:
+    Examples:
         >>> AliasChange("birds", "birds_2", "birds_1", 100, 100, ("birds_1",)).collection
         'birds_2'
     """

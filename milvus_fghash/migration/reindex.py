@@ -42,7 +42,7 @@ class Sample:
         split: draw the compared rows only from this split; "" draws from all rows.
         seed: seed of both samples.
 
-    Example:
+    Examples:
         >>> Sample(verified=20, split="test").compared
         5000
     """

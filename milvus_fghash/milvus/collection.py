@@ -69,7 +69,7 @@ class HashCollection:
         is_lite: whether the collection is in a Milvus Lite file.
         timeout: seconds that a call may take to write, read or delete rows, including retries by pymilvus.
 
-    Example:
+    Examples:
         ::
 
             client = pymilvus.MilvusClient("http://localhost:19530")

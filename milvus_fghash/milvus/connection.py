@@ -53,7 +53,7 @@ class ConnectionConfig:
         ConfigError: if the URI or token is malformed, a certificate file does not exist, or a database is given for
             Milvus Lite.
 
-    Example:
+    Examples:
         >>> ConnectionConfig("http://localhost:19530", token="user:password")
         ConnectionConfig(uri='http://localhost:19530', db_name=None, secure=False, server_pem_path=None, ...
         >>> ConnectionConfig("birds.db").is_lite

@@ -37,7 +37,7 @@ def all_of(filters: Sequence[str]) -> str:
     Raises:
         ConfigError: if a filter has unmatched brackets, an unterminated string or invalid characters.
 
-    Example:
+    Examples:
         >>> all_of(['label == "x" or label == "y"', "", "price < 7"])
         '(label == "x" or label == "y") and (price < 7)'
         >>> all_of(["price > 1) or (price > 0", "price < 7"])

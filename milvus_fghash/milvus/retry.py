@@ -28,7 +28,7 @@ class RetryPolicy:
         first_pause: seconds before the first retry.
         max_pause: longest pause in seconds.
 
-    Example:
+    Examples:
         >>> RetryPolicy(seconds=60).call(lambda: "a result", threading.Event())
         'a result'
     """

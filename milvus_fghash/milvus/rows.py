@@ -48,7 +48,7 @@ class Row:
         meta: further facts, such as the split and untyped columns of the dataset.
         columns: name -> value of the typed columns.
 
-    Example:
+    Examples:
         ::
 
             for row in collection.get(["280d18b3cc8954798444bf0caeeae4cc"]):
@@ -86,7 +86,7 @@ class Rows:
     Raises:
         StoreError: if the columns differ in length.
 
-    Example:
+    Examples:
         ::
 
             codes = encoder.encode_files([Path("a.jpg"), Path("b.jpg")]).codes

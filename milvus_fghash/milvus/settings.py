@@ -37,7 +37,7 @@ class CollectionSettings:
     Raises:
         ConfigError: if ``columns`` is a single string.
 
-    Example:
+    Examples:
         >>> CollectionSettings(columns=["price:double", "brand"], partition_key="brand").index is None
         True
     """

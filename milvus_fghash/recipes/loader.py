@@ -39,7 +39,7 @@ def recipe_names() -> list[str]:
     Returns:
         Names of the form SETTING-METHOD, sorted by setting.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> "frozen-kinhash" in fg.recipe_names()
         True
@@ -80,7 +80,7 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
     Raises:
         ConfigError: when the recipe does not exist, is not valid TOML, or a key or value is wrong.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> fg.load_recipe("frozen-itq", ["training.seed=7"]).training.seed
         7

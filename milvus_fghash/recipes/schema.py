@@ -130,7 +130,7 @@ class Recipe(Frozen):
         training: rounds, batch size, learning rate, seed, precision and so on.
         by_bits: code length -> the tables of this recipe that differ at it.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> recipe = fg.load_recipe("frozen-kinhash")
         >>> recipe.backbone.name, recipe.training.rounds

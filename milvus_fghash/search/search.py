@@ -58,7 +58,7 @@ class SearchResult:
         complete: every row nearer than the last hit, or as near, is among the hits. False if that is not certain.
         note: why hits may be missing, or "" where `complete` says enough.
 
-    Example:
+    Examples:
         >>> result = SearchResult(hits=(), complete=True)
         >>> len(result), [hit.path for hit in result]
         (0, [])
@@ -100,7 +100,7 @@ class SearchParams:
     Raises:
         ConfigError: when a number is out of range.
 
-    Example:
+    Examples:
         >>> SearchParams(k=5, max_distance=4).k
         5
     """

@@ -59,7 +59,7 @@ def train(
         TrainingError: when a checkpoint cannot be used.
         MissingExtra: when a package of training is not installed.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> fg.train("frozen-kinhash", "photos", out="runs/birds", bits=24, weights="imagenet")  # doctest: +SKIP
     """

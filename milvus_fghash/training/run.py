@@ -61,7 +61,7 @@ class Watcher:
         stage: called with a few words when a new stage of the work begins.
         notify: called with messages for the user.
 
-    Example:
+    Examples:
         >>> import milvus_fghash as fg
         >>> watcher = fg.Watcher(round=lambda record, rounds: print(record.round, "of", rounds, record.terms))
         >>> fg.train("frozen-kinhash", "photos", out="runs/birds", watcher=watcher)  # doctest: +SKIP

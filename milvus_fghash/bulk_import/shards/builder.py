@@ -48,7 +48,7 @@ class ShardOptions(DecodeOptions):
     Raises:
         ConfigError: when a number is out of range, or ``columns`` is a single text.
 
-    Example:
+    Examples:
         >>> ShardOptions(shard_rows=50_000, columns=["price:double"]).shard_rows
         50000
     """

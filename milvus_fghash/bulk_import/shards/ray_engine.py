@@ -47,7 +47,7 @@ class RayOptions:
         gpus_per_actor: GPUs of an actor; may be a fraction.
         address: address of a cluster. Default: Ray is started on this machine, and stopped at the end.
 
-    Example:
+    Examples:
         >>> RayOptions(actors=4, address="ray://head:10001").gpus_per_actor
         0.0
     """

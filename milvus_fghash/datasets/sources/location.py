@@ -92,7 +92,7 @@ class Url:
     Raises:
         DataError: for a malformed URL, or credentials in an ``s3://`` URL.
 
-    Example:
+    Examples:
         >>> str(Url("https://me:secret@host/birds/list.csv?token=0f3a"))
         'https://host/birds/list.csv'
     """
