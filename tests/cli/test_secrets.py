@@ -79,7 +79,7 @@ def check(result: Result, folder: Path, given: set[Path]) -> None:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("milvus_fghash.datasets.sources.fetch._WAIT", 0)
+    monkeypatch.setattr("milvus_fghash.datasets.sources.fetch._RETRY_DELAY_SECONDS", 0)
 
 
 @pytest.fixture
