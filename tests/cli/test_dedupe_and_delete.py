@@ -265,7 +265,7 @@ def test_delete_by_filter(filled: Run, birds: Path) -> None:
         (["--yes"], 2, "select the rows either by"),
         (["--id", "7", "--filter", 'label == "x"'], 2, "select the rows either by"),
         (["--filter", "label =="], 1, "at its end: expected a column or a value"),
-        (["--filter", ""], 1, "fits every row"),
+        (["--filter", ""], 1, "matches every row"),
         (["--filter", "label == 'x')"], 1, "no open bracket matches"),
         (["--ids-file", "empty.txt"], 1, "there is no id in empty.txt"),
         (["--id", "7", "--collection-name", "fotos"], 1, "Did you mean photos?"),
