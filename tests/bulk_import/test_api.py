@@ -70,11 +70,11 @@ def test_a_list_is_not_written_over(shards: SmallShards, bundle: Path, tmp_path:
     catalog = list_of(shards.photos, tmp_path / "list.csv", {})
     before = catalog.read_bytes()
     out, report = (catalog, None) if file == "out" else (shards.path, catalog)
-    with pytest.raises(fg.ConfigError, match="is the list of the photos"):
+    with pytest.raises(fg.ConfigError, match="is the list or the archive of the photos"):
         fg.build_shards(bundle, catalog, out=out, report=report)
     with (
         fg.Catalog.open(tmp_path / "x.db", bundle=bundle) as opened,
-        pytest.raises(fg.ConfigError, match="is the list of the photos"),
+        pytest.raises(fg.ConfigError, match="is the list or the archive of the photos"),
     ):
         opened.ingest(catalog, report=catalog)
     assert catalog.read_bytes() == before

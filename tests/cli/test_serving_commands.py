@@ -33,7 +33,7 @@ def test_a_report_replaces_no_photo_and_no_list(run: Run, birds: Path, tmp_path:
         (birds, birds, "is the folder of the photos"),
         (birds, min(birds.rglob("*.jpg")), "is one of the photos"),
         (birds, birds / "train" / "new.jsonl", "lies among the photos"),
-        (tmp_path / "list.csv", tmp_path / "list.csv", "is the list of the photos"),
+        (tmp_path / "list.csv", tmp_path / "list.csv", "is the list or the archive of the photos"),
         (tmp_path / "list.csv", tmp_path / "other", "cannot write"),
     ):
         result = run("ingest", GOLDEN, source, "--report", report)
