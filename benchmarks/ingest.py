@@ -70,7 +70,7 @@ class Bench:
     usual_session: InferenceSession
     """As ONNX Runtime opens it by default."""
     codes: dict[str, Codes] = field(default_factory=dict)
-    """Way -> codes of all photos, in the order of the listing."""
+    """Way -> codes of all photos, in the order of the dataset."""
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -164,7 +164,7 @@ def plain(bench: Bench, batch: int) -> float:
 
 
 def encoding_alone(bench: Bench, pixels: NDArray[np.uint8]) -> float:
-    """Seconds for as many photos as the listing has, in the pipeline's batches."""
+    """Seconds for as many photos as the dataset has, in the pipeline's batches."""
     size = bench.encoder.batch_size
     ready = [Photo(row, one, "") for row, one in enumerate(pixels)]
     groups = [ready[start : start + size] for start in range(0, len(ready), size)]
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, help="Training that the bundle comes from; none: no row by torch.")
     parser.add_argument("--out", type=Path, required=True, help="Folder for the journals.")
-    parser.add_argument("--photos", type=int, default=0, help="Take so many, spread over the listing; 0: all.")
+    parser.add_argument("--photos", type=int, default=0, help="Number of photos, spread over the dataset; 0: all.")
     parser.add_argument("--enlarge", help="Width and height, such as 2000x1500, of JPEGs to make of them before.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--uri", help="A server that may be written to; by default one is started.")

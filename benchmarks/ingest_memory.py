@@ -33,7 +33,7 @@ def draw(folder: Path, count: int) -> Path:
 
 
 def peak(bundle: Path, photos: Path, uri: str, folder: Path) -> float:
-    """Megabytes at the most of one ingest."""
+    """Peak memory of one ingest, in megabytes."""
     command = [sys.executable, "-c", "from milvus_fghash.cli import main; main()", "ingest", str(bundle), str(photos)]
     process = subprocess.Popen(
         [*command, "--uri", uri, "--journal", str(folder / "journal")], stdout=subprocess.DEVNULL

@@ -1,12 +1,12 @@
-"""How near writing shards comes to a bare write of the same table by pyarrow.
+"""Compares writing shards with a bare write of the same table by pyarrow.
 
     python benchmarks/parquet_sink.py
 
 Ready rows of the real schema with 64-bit codes are written as shards, checksums, flushes to the disk and markers
 included, in turn with two bare ways, `--repeats` times; figures are medians.
 
-    bare       pyarrow.parquet.write_table of the whole table, made of the same rows before the clock runs
-    from rows  the same, the making of the table included
+    bare       pyarrow.parquet.write_table of one table, built from the same rows before the measurement
+    from rows  the same, with building the table
 """
 
 from __future__ import annotations

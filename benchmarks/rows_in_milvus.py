@@ -1,4 +1,4 @@
-"""What a row costs in a Milvus server: bytes in memory and on disk, and the time of a search for each million rows.
+"""Measures the cost of a row in a Milvus server: bytes in memory and on disk, and the time of a search.
 
     python benchmarks/rows_in_milvus.py --rows 200000,1000000
 

@@ -1,9 +1,9 @@
-"""What a catalog of any size costs: machines, hours, bytes in Milvus, seconds a search. Arithmetic, nothing is run.
+"""Calculates the cost of a catalog of any size: machines, hours, bytes in Milvus, seconds per search. Nothing is run.
 
     python benchmarks/scaling.py --photos 1e6,1e8,1e10
 
-The figures of one unit are defaults measured on two cores (docs/scaling.md names the commands); give your own. What
-they cannot tell, a GPU for instance, is given by an option too.
+The defaults were measured on two cores (docs/scaling.md names the commands); options replace them, also for hardware
+that was not measured, such as a GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Figures:
-    """Measured on one unit of each thing."""
+    """Measurements of one unit each."""
 
     encode: float = 128.0
     """Photos a second that one core computes (MobileNetV2, 224 pixels)."""
@@ -27,7 +27,7 @@ class Figures:
     upsert: float = 13_100.0
     """Rows a second that one client writes, of a million, one server beside it on two cores."""
     bulk: float = 100_000.0
-    """Rows a second that a server's own import takes in."""
+    """Rows per second that a server's bulk import accepts."""
     parquet_bytes: float = 118.0
     """Of a row in a shard."""
     disk_bytes: float = 250.0
@@ -39,12 +39,12 @@ class Figures:
     scan: float = 2.5e8
     """Codes of 64 bits a second that BIN_FLAT compares on one core."""
     share: float = 1 / 16
-    """Part of the rows that BIN_IVF_FLAT compares with (nprobe / nlist)."""
+    """Fraction of the rows that BIN_IVF_FLAT compares with (nprobe / nlist)."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What is there to work with."""
+    """The available machines."""
 
     encoders: int
     """Machines that encode."""

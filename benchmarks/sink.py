@@ -1,4 +1,4 @@
-"""How much of the speed of the bare Milvus call is left with checks, texts and the journal around it.
+"""Compares the writer of an ingest (checks, conversion, journal) with the bare Milvus call.
 
     python benchmarks/sink.py --out DIR --rows 1000000
 

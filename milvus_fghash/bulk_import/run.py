@@ -249,7 +249,7 @@ class ImportRun:
             entry = self.log.get(name) or Import(state="failed", job=job)
             self.log.put(name, entry.model_copy(update={"state": "failed"}))
             self.failed[name] = found.reason or "the server gives no reason"
-        return found.state != "under way"
+        return found.state != "running"
 
     def _verify(self, names: list[str]) -> int:
         """Check that every row of these shards is there once, and compare a sample; its size."""

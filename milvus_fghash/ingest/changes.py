@@ -83,7 +83,7 @@ class Changes:
                 "the list of photos has a column 'namespace', which is reserved for the namespace in `meta`; rename it"
             )
         self.source = self.journal.add_source(json.dumps(self.described))
-        self._rivals = [number for number, other in self._alike() if _exists(other)]
+        self._rivals = [number for number, other in self._other_sources() if _exists(other)]
         self.journal.begin_scan()
 
     @property
@@ -163,11 +163,11 @@ class Changes:
         return {name: value for name, value in known.items() if value}
 
     def gone(self) -> list[str]:
-        """Ids with a row whose photos the listing no longer has; ask when all of it has been seen.
+        """Ids with a row whose photos the dataset no longer has; valid after all of `todo`.
 
-        Those are not among them that lie where the listing does not know what is there (`Dataset.unlisted`), or cannot
-        be trusted (`Dataset.doubting`). A photo that is gone and has no row is forgotten, unless its row was deleted on
-        purpose.
+        Photos in folders that could not be listed (`Dataset.unlisted`) or whose listing cannot be trusted
+        (`Dataset.with_untrusted_folders`) are left out. A vanished photo without a row is removed from the journal,
+        unless its row was deleted by the user.
         """
         self._adopt()
         lost = self.journal.unseen_members(self.source)
@@ -183,7 +183,7 @@ class Changes:
         self.journal.remove_members(self.source, [key for key in lost if key not in acknowledged])
         return [key for key in lost if key in acknowledged]
 
-    def _alike(self, *, same_part: bool = False) -> Iterator[tuple[int, str]]:
+    def _other_sources(self, *, same_part: bool = False) -> Iterator[tuple[int, str]]:
         """Numbers and locations of the other sources with our namespace."""
         mine = self.described
         for number, other in self.journal.sources().items():
@@ -197,7 +197,7 @@ class Changes:
 
     def _adopt(self) -> None:
         """After a folder was moved: photos of the old location count as vanished from the new one."""
-        for number, place in self._alike(same_part=True):
+        for number, place in self._other_sources(same_part=True):
             if not _exists(place) and self.journal.seen_fraction(number) >= MOVED_SHARE:
                 self.journal.move_members(number, self.source)
 

@@ -51,7 +51,7 @@ class GrpcJobs:
     def under_way(self) -> Iterator[Job]:
         with milvus_call(f"cannot list the imports into {self._collection}"):
             found = self._handler.list_bulk_insert_tasks(0, self._collection, timeout=TIMEOUT, **self._of_database)
-        yield from (job for job in map(_job, found) if job.state == "under way")
+        yield from (job for job in map(_job, found) if job.state == "running")
 
 
 def _answered(error: BaseException | None) -> bool:
@@ -63,7 +63,7 @@ def _job(found: Any) -> Job:
     infos = found.infos
     return Job(
         id=str(found.task_id),
-        state=ENDED.get(found.state_name, "under way"),  # type: ignore[arg-type]
+        state=ENDED.get(found.state_name, "running"),  # type: ignore[arg-type]
         percent=int(infos.get("progress_percent", 0)),
         reason=infos.get("failed_reason", ""),
         files=infos.get("files", ""),

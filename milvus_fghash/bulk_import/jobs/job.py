@@ -12,7 +12,7 @@ class Job:
     """A running or finished import."""
 
     id: str
-    state: Literal["under way", "completed", "failed"]
+    state: Literal["running", "completed", "failed"]
     percent: int
     reason: str
     """Why it failed, as the server says."""

@@ -67,7 +67,7 @@ class RestJobs:
         details = found.get("details") or []
         return Job(
             id=job,
-            state=ENDED.get(found["state"], "under way"),  # type: ignore[arg-type]
+            state=ENDED.get(found["state"], "running"),  # type: ignore[arg-type]
             percent=int(found.get("progress") or 0),
             reason=found.get("reason") or "; ".join(filter(None, (one.get("reason") for one in details))),
             files=" ".join(str(one.get("fileName", "")) for one in details),
@@ -76,7 +76,7 @@ class RestJobs:
     def under_way(self) -> Iterator[Job]:
         doing = f"cannot list the imports into {self._collection}"
         for record in self._post(doing, "list", {"collectionName": self._collection}).get("records") or []:
-            if record["state"] not in ENDED and (job := self.get(str(record["jobId"]))) and job.state == "under way":
+            if record["state"] not in ENDED and (job := self.get(str(record["jobId"]))) and job.state == "running":
                 yield job
 
     def _post(self, doing: str, action: str, body: Mapping[str, Any], more: Mapping[str, str] | None = None) -> Any:

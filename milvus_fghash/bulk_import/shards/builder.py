@@ -138,12 +138,11 @@ def build_shards(
     embedding_dim = encoder.embedding_dim if options.embedding else None
     if options.columns:
         dataset = dataset.as_columns(requested_columns(options.columns, dataset.extra_columns))
-    metadata = CollectionMetadata.of(encoder.bundle.manifest).model_copy(
-        update={"collection_uid": ""}
-    )  # tells collections from each other
+    # shards belong to no collection, so they have no unique id
+    metadata = CollectionMetadata.of(encoder.bundle.manifest).model_copy(update={"collection_uid": ""})
     typed = sorted(dataset.extra_columns.columns, key=lambda column: column.name)
-    there = folder.manifest()
-    phash = options.phash and (there is None or there.phash)
+    existing = folder.manifest()
+    phash = options.phash and (existing is None or existing.phash)
     schema = arrow_schema(metadata, options.code_hex, embedding_dim, typed, phash)
     check_columns(None, typed, options.partition_key, len(schema) - len(typed))
     columns = {field.name: str(field.type) for field in schema}

@@ -30,7 +30,7 @@ def test_a_job_from_beginning_to_end(server: ImportServer, jobs: RestJobs) -> No
     assert job
     assert [one.id for one in jobs.under_way()] == [job]
     found = jobs.get(job)
-    while found and found.state == "under way":
+    while found and found.state == "running":
         found = jobs.get(job)
     assert found
     assert (found.percent, found.state) == (100, "completed")
