@@ -15,11 +15,14 @@ from milvus_fghash.bulk_import.import_log import Import, ImportLog
 from milvus_fghash.bulk_import.jobs.rest import RestJobs
 from milvus_fghash.bulk_import.run import ImportRun
 from milvus_fghash.bulk_import.shards.parquet import read_rows
+from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import Inconsistent, Stopped, StoreBusy, StoreError
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig
 from tests.helpers.import_bench import ImportBench
 from tests.helpers.import_server import ENDED, ImportServer, import_server
+from tests.helpers.small_bundle import write_small_bundle
+from tests.helpers.small_catalog import draw_photos
 from tests.helpers.small_rows import records_of
 from tests.helpers.small_shards import SmallShards
 
@@ -38,6 +41,21 @@ def bench(
         made = ImportBench(shards, collection, server)
         server.imports = made.insert
         yield made
+
+
+def test_rows_of_a_collection_with_embeddings_are_compared(lite: MilvusClient, new_name: str, tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path / "bundle", outputs=("logits", "codes", "embedding"))
+    shards = SmallShards(Encoder.open(bundle), draw_photos(tmp_path / "photos"), tmp_path / "shards")
+    shards.build(embedding=True)
+    collection = HashCollection.create(lite, new_name, shards.encoder.bundle.manifest, embedding_dim=3)
+
+    def imports(file: str) -> int:
+        size = shards.folder.check_all()[Path(file).stem].rows
+        rows = read_rows(Path(file), range(size), collection.bits)
+        return collection.upsert(rows, np.ones((size, 3), np.float32))
+
+    with import_server(ImportServer(keyed=True, imports=imports)) as server:
+        assert ImportBench(shards, collection, server).run(sample=1000).compared == 40
 
 
 def test_all_rows_are_in_once_and_a_second_run_adds_none(bench: ImportBench) -> None:

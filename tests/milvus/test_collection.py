@@ -103,3 +103,13 @@ def test_what_is_taken_is_found_and_deleted(small: HashCollection, key: str) -> 
     assert small.get([key]).ids == (key,)
     assert small.delete([key]) == 1
     assert small.count() == 1
+
+
+def test_of_rows_with_the_same_id_the_last_one_is_written(small: HashCollection) -> None:
+    rows = replace(rows_of(3, 12), ids=("a", "b", "a"), labels=("first", "other", "last"))
+    embeddings = np.arange(9, dtype=np.float32).reshape(3, 3)
+    assert small.upsert(rows, embeddings) == 2
+    found = small.get(["a", "b"])
+    assert (found.ids, found.labels) == (("a", "b"), ("last", "other"))
+    assert found.codes.tolist() == rows.codes[[2, 1]].tolist()
+    assert small.count() == 2
