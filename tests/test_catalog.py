@@ -177,7 +177,7 @@ class TestAdd:
         for wrong in ({"columns": {"b.png": {"day": {1, 2}}}}, {"labels": {"b.png": 7}}):
             with pytest.raises(fg.DataError, match=r"b\.png"):
                 catalog.add({"b.png": photos / "01.png"}, **wrong)
-        with pytest.raises(fg.DataError, match="no photo to add"):
+        with pytest.raises(fg.DataError, match="no photos to add"):
             catalog.add({})
 
     def test_own_ids_are_taken_where_rows_are_named(self, catalog: fg.Catalog, photos: Path) -> None:
@@ -230,7 +230,9 @@ class TestDuplicates:
         assert catalog.count() == 2
 
 
-@pytest.mark.parametrize("wrong", [{"prune_at_most": 10}, {"rows_per_write": 0}, {"prune_at_most": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"prune_at_most": 10}, {"rows_per_write": 0}, {"prune_at_most": -0.1}, {"workers": -1}]
+)
 def test_options_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(fg.ConfigError):
         fg.IngestOptions(**wrong)  # type: ignore[arg-type]
