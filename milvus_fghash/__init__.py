@@ -1,7 +1,7 @@
 """Fine-grained deep hashing for Milvus: train, export, ingest and search photos by binary codes.
 
-Everything public is here: ``import milvus_fghash as fg``. A name is loaded when it is first used (PEP 562), so that the
-import costs nothing, and searching needs no torch.
+All public names are here: ``import milvus_fghash as fg``. Each is loaded on first use (PEP 562), so the import is cheap and
+searching needs no torch.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ _MODULES: Final = {
     "milvus_fghash.training.api": ("train",),
     "milvus_fghash.training.run": ("Watcher",),
 }
-"""Module -> the public names it holds; those above tell type checkers the same, and a test compares the two."""
+"""Module -> its public names. The imports above are for type checkers; a test compares the two."""
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_MODULE_OF)]

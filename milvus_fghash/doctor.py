@@ -1,4 +1,4 @@
-"""What is installed, what can encode, and which Milvus answers. Nothing is created or changed by looking."""
+"""Checks of the installation and of the connection to Milvus. They create and change nothing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,21 @@ if TYPE_CHECKING:
     from milvus_fghash.milvus.connection import ConnectionConfig
 
 State = Literal["ok", "missing", "warning", "broken"]
-"""`missing` parts are optional; one `broken` part makes the doctor exit with 1."""
+"""`missing` parts are optional; a `broken` part makes the command exit with 1."""
 
 NOT_FOR_USERS = {"all", "dev", "docs"}
-"""Extras that only gather other packages."""
+"""Extras for development, or that only combine others."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report."""
+    """One line of the report.
+
+    Attributes:
+        part: what was checked.
+        state: result of the check.
+        detail: versions, or how to repair it.
+    """
 
     part: str
     state: State
@@ -38,7 +44,12 @@ class Finding:
 
 
 def examine(target: ConnectionConfig, asked_for: bool) -> list[Finding]:
-    """Look at everything. ``asked_for``: someone named this Milvus, so it must answer."""
+    """Run all checks.
+
+    Args:
+        target: connection settings of Milvus.
+        asked_for: whether the user named this Milvus, which must answer then.
+    """
     return [
         Finding("milvus-fghash", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
         *_packages(),
@@ -50,7 +61,7 @@ def examine(target: ConnectionConfig, asked_for: bool) -> list[Finding]:
 
 
 def extras() -> dict[str, list[str]]:
-    """Extra -> its packages, as the installed project's own metadata say; "" holds the base packages."""
+    """Extra -> its packages, from the metadata of the installed project; "" has the base packages."""
     found: dict[str, list[str]] = {}
     for requirement in metadata.requires("milvus-fghash") or []:
         name = re.match(r"[\w.-]+", requirement)
@@ -94,12 +105,12 @@ def _encoding() -> Finding:
 
 
 def _torch() -> Iterator[Finding]:
-    """As it was built; importing it takes more time than all the rest here."""
+    """The build of torch, without importing it, which would take longer than all other checks."""
     if not installed("torch"):
         return
     try:
         version, cuda = _torch_build()
-    except Exception as error:  # a file of others that lacks, or is not what it was
+    except Exception as error:  # a missing or damaged file of torch
         said = one_line(f"{type(error).__name__}: {error}")
         yield Finding("training", "warning", f"the installation of torch is damaged ({said}); install it again")
         return
@@ -107,8 +118,8 @@ def _torch() -> Iterator[Finding]:
 
 
 def _torch_build() -> tuple[str, str | None]:
-    """Version of torch with its build, and the CUDA that it was built for; raises what goes wrong."""
-    found = importlib.util.find_spec("torch")  # looks for it, and imports nothing
+    """Version of torch, and the CUDA version that it was built for; raises any error of its files."""
+    found = importlib.util.find_spec("torch")  # imports nothing
     if found is None or not found.origin:
         raise ImportError("its folder is missing")
     facts = runpy.run_path(str(Path(found.origin).with_name("version.py")))
@@ -116,7 +127,7 @@ def _torch_build() -> tuple[str, str | None]:
 
 
 def _milvus_lite() -> Finding:
-    """Opened for a try in a folder of its own: that it is installed does not mean that it works."""
+    """Open a database in a temporary folder: an installed Milvus Lite may still not work."""
     from milvus_fghash.milvus.connection import ConnectionConfig
 
     if not installed("milvus-lite"):
@@ -134,9 +145,9 @@ def _configured_milvus(target: ConnectionConfig, asked_for: bool) -> Finding:
 
     part = f"Milvus at {target.uri}"
     try:
-        if target.is_lite and not target.file.exists():  # opening it would make it
+        if target.is_lite and not target.file.exists():  # opening would create it
             check_file(target.uri)
-            return Finding(part, "ok", "no such file yet; the first ingest makes it")
+            return Finding(part, "ok", "no such file yet; the first ingest creates it")
     except FghashError as error:
         return Finding(part, "broken" if asked_for else "warning", str(error))
     found = _milvus(part, target)
@@ -160,5 +171,5 @@ def _milvus(part: str, target: ConnectionConfig) -> Finding:
 
 
 def is_broken(findings: list[Finding]) -> bool:
-    """Whether something that is needed does not work."""
+    """Whether a required part does not work."""
     return any(finding.state == "broken" for finding in findings)

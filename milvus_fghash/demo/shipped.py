@@ -1,4 +1,4 @@
-"""Search drawn birds with the shipped bundle: draw, ingest, search, find copies, evaluate. Needs no torch.
+"""The demo with the built-in bundle: draw birds, ingest, search, find copies, evaluate. Needs no torch.
 
 `benchmarks/demo_bundle.py` made the bundle, from the photos of `TRAINED`.
 """
@@ -25,37 +25,37 @@ if TYPE_CHECKING:
     from milvus_fghash.evaluation.record import EvaluationRecord
 
 SIZE: Final = 96
-"""Pixels a side of a drawing."""
+"""Width and height of a drawing, in pixels."""
 KNOWN: Final = range(12)
-"""The kinds that the bundle was trained on."""
+"""The classes that the bundle was trained on."""
 NEW: Final = range(24, 32)
-"""Those that it was not trained on: other combinations of the same parts."""
+"""Classes that it was not trained on: other combinations of the same parts."""
 TRAINED: Final = {"train": (KNOWN, 60)}
-"""What `benchmarks/demo_bundle.py` draws, with `TRAINING_SEED`; all of them are trained on."""
+"""Training drawings of `benchmarks/demo_bundle.py`, with `TRAINING_SEED`."""
 TRAINING_SEED: Final = 0
 CATALOG: Final = {"train": ([*KNOWN, *NEW], 20), "test": (KNOWN, 8), "val": (NEW, 8)}
-"""What is drawn here: the catalog, and queries of known and of new classes."""
+"""Drawings of the demo: the catalog, and queries of known and of new classes."""
 QUERIES_SHOWN: Final = 4
-"""Of known classes, and of new ones, on the page."""
+"""Number of queries on the page, of known classes and of new classes each."""
 HITS: Final = 7
 COPIES: Final = 5
-"""Planted exact copies, and as many that were saved again."""
+"""Number of planted exact copies, and of planted copies that were saved again."""
 COPY: Final = "copy-"
 AGAIN: Final = "again-"
-"""What their names begin with."""
+"""Prefixes of their file names."""
 
 
 @dataclass(frozen=True)
 class ShippedDemo:
-    """What came of it.
+    """Result of the demo.
 
     Attributes:
-        records: gallery (`trained photos`, `new photos`, `new classes`) -> how well it is searched.
-        exact: planted equal files that were found, of `COPIES`.
-        again: planted photos, saved again, that were found, of `COPIES`.
-        mistaken: other photos that were taken for copies.
-        page: the hits of some queries, as HTML.
-        folder: all that was made.
+        records: gallery (`trained photos`, `new photos`, `new classes`) -> its evaluation.
+        exact: number of planted exact copies that were found, of `COPIES`.
+        again: number of planted, saved-again copies that were found, of `COPIES`.
+        mistaken: number of other photos that were reported as copies.
+        page: HTML page with the hits of some queries.
+        folder: folder of all output.
         seconds: step -> seconds.
     """
 
@@ -76,13 +76,13 @@ def shipped_bundle() -> Path:
 def run_shipped(
     out: Path, seed: int = 0, *, bundle: Path | None = None, notify: Notify = lambda message: None
 ) -> ShippedDemo:
-    """Run it below ``out``, which must be new or empty.
+    """Run the demo in ``out``, which must be new or empty.
 
     Args:
-        out: folder for all that is made.
-        seed: of the drawings. None of them is one that the bundle was trained on.
-        bundle: another one of the same training, instead of the shipped one.
-        notify: called with a message for each step.
+        out: folder for all output.
+        seed: seed of the drawings. None of them was used for the training of the bundle.
+        bundle: another bundle of the same classes, instead of the built-in one.
+        notify: called with a message after each step.
 
     Raises:
         DataError: when ``out`` is not empty.
@@ -124,7 +124,7 @@ def run_shipped(
 
 
 def plant_copies(drawings: Dataset) -> None:
-    """Beside some drawings of the catalog, an equal file, or the same picture saved again at another quality."""
+    """Add copies of some drawings: equal files, and files saved again at another quality."""
     photos = [drawings.file(row) for row, split in enumerate(drawings.splits) if split == "train"]
     step = len(photos) // (2 * COPIES)
     for number in range(COPIES):
@@ -136,7 +136,7 @@ def plant_copies(drawings: Dataset) -> None:
 
 
 def _copies(catalog: Catalog) -> tuple[int, int, int]:
-    """Planted copies that are found: exact ones, those saved again, and how many others are taken for copies."""
+    """Numbers of exact copies found, of saved-again copies found, and of other photos reported as copies."""
     found = catalog.dedupe()
     path_of = {one.id: one.path for group in found.groups for one in group.members}
     names = [PurePosixPath(path_of[key]).name for key in redundant_rows(found.groups, ["exact", "near"], "first")]

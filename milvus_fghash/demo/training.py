@@ -1,6 +1,6 @@
-"""The whole road on drawings: draw, train two methods, export, ingest into Milvus Lite, search, evaluate, show.
+"""The demo with training: draw birds, train two methods, export, ingest into Milvus Lite, search, evaluate.
 
-Packages of training are imported inside functions: this file is checked before they are missed.
+Packages for training are imported inside functions, because the command checks for them first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HITS: Final = 7
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo made, and how well both methods retrieve drawings they have not seen."""
+    """Output of the demo, and how well both methods retrieve new drawings."""
 
     records: dict[str, EvaluationRecord]
     """Method -> its encoded gallery's record."""
@@ -46,14 +46,14 @@ class DemoResult:
 def run_demo(
     out: Path, seed: int = 0, *, shuffle_labels: bool = False, notify: Notify = lambda line: None
 ) -> DemoResult:
-    """Run the whole road below ``out``, which must be new or empty.
+    """Run the demo in ``out``, which must be new or empty.
 
-    Both methods start from the same backbone with random weights. FCAENet trains it; LSH takes it as it is.
+    Both methods start from the same backbone with random weights. FCAENet trains it; LSH uses it unchanged.
 
     Args:
-        out: folder for everything the demo makes.
-        seed: of drawings, weights and training.
-        shuffle_labels: train on labels dealt out anew, as a check that quality comes from the labels.
+        out: folder for all output.
+        seed: seed of drawings, weights and training.
+        shuffle_labels: train on shuffled labels, to check that the quality comes from the labels.
         notify: called with a line for each step.
 
     Raises:
@@ -109,7 +109,7 @@ def _learn(method: str, dataset: Dataset, out: Path, seed: int, notify: Notify) 
 def _serve(
     bundles: dict[str, Path], dataset: Dataset, out: Path, shuffled: bool, notify: Notify
 ) -> tuple[dict[str, EvaluationRecord], EvaluationRecord | None, Path]:
-    """Ingest the training drawings, search by unseen ones, and evaluate what stands in Milvus."""
+    """Ingest the training drawings, search with new ones, and evaluate the collection."""
     from contextlib import closing
 
     from milvus_fghash.encoding.encoder import Encoder
@@ -164,7 +164,7 @@ def _write_page(page: Path, encoder: Encoder, collection: HashCollection, datase
 
 
 def _shuffled(dataset: Dataset, seed: int) -> Dataset:
-    """The same drawings with their labels dealt out anew among the training drawings."""
+    """The same drawings with the labels of the training drawings shuffled."""
     from dataclasses import replace
 
     import numpy as np
