@@ -1,7 +1,7 @@
 """Fine-grained deep hashing for Milvus: train, export, ingest and search photos by binary codes.
 
-All public names are here: ``import milvus_fghash as fg``. Each is loaded on first use (PEP 562), so the import is cheap and
-searching needs no torch.
+All public names are here: ``import milvus_fghash as fg``. Each is loaded on first use (PEP 562), so the import is cheap
+and searching needs no torch.
 """
 
 from __future__ import annotations
