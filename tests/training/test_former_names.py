@@ -16,6 +16,8 @@ from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
 from milvus_fghash.training.run import train
 
+pytestmark = pytest.mark.full
+
 QUICK = ("preprocessing.size=32", "preprocessing.resize=32", "training.rounds=1", "training.epochs_per_round=1")
 
 
