@@ -23,15 +23,16 @@ def test_ingest_counts_and_a_second_run_adds_nothing(run: Run, birds: Path) -> N
     assert [(one["outcome"], one["counts"]["stored"]) for one in runs] == [("done", 36), ("done", 0)]
 
 
-def test_vanished_photos_are_counted_and_pruned_on_request(filled: Run, birds: Path) -> None:
+def test_vanished_photos_are_counted_and_pruned_on_request(run: Run, birds: Path) -> None:
+    assert run("ingest", GOLDEN, birds).exit_code == 0  # in this folder: the journal names the source of the photos
     gone = sorted(birds.rglob("*.jpg"))[:3]
     for file in gone:
         file.unlink()
-    told = document(filled("ingest", GOLDEN, birds, "--json"))
+    told = document(run("ingest", GOLDEN, birds, "--json"))
     assert (told["vanished"], told["pruned"], told["rows_in_collection"]) == (3, 0, 36)
-    told = document(filled("ingest", GOLDEN, birds, "--prune", "--json"))
+    told = document(run("ingest", GOLDEN, birds, "--prune", "--json"))
     assert (told["vanished"], told["pruned"], told["rows_in_collection"]) == (3, 3, 33)
-    assert document(filled("ingest", GOLDEN, birds, "--json"))["vanished"] == 0
+    assert document(run("ingest", GOLDEN, birds, "--json"))["vanished"] == 0
 
 
 def test_a_part_that_is_not_asked_for_has_not_vanished(run: Run, birds: Path) -> None:
