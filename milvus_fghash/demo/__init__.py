@@ -1,1 +1,1 @@
-"""Two demonstrations on drawn birds: searching with the shipped bundle, and the whole road with training."""
+"""Two demos on generated bird drawings: with the built-in bundle, and with training."""
