@@ -40,7 +40,7 @@ def faulty(tmp_path: Path, fault: Fault) -> Path:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_no_numbers_are_rejected_when_read(tmp_path: Path, value: float) -> None:
     bundle = faulty(tmp_path, lambda model: set_weights(model, value))
-    with pytest.raises(BundleError, match=r"'directions'.*36 of 36 values are not finite.*Export the model again"):
+    with pytest.raises(BundleError, match=r"'directions'.*36 of 36 values are not finite.*Export an earlier"):
         read_bundle(bundle)
 
 
