@@ -250,8 +250,9 @@ def read_dataset(
         MissingExtra: when a URL or a Parquet file needs a package that is not installed.
 
     Examples:
-        >>> read_dataset("birds", split="train")  # doctest: +SKIP
-        >>> read_dataset("s3://bucket/birds", selection=Selection(class_level="top"))  # doctest: +SKIP
+        >>> import milvus_fghash as fg
+        >>> fg.read_dataset("birds", split="train")  # doctest: +SKIP
+        >>> fg.read_dataset("s3://bucket/birds", selection=fg.Selection(class_level="top"))  # doctest: +SKIP
     """
     if not isinstance(photos, str | Path | Url):
         raise DataError(f"photos must be a path or a URL, got {type(photos).__name__}")

@@ -107,7 +107,9 @@ class Duplicates(Frozen):
         rows: id -> fingerprint of every row, for the next search.
 
     Examples:
-        >>> found = Duplicates.read(Path("groups.json"))  # doctest: +SKIP
+        >>> from pathlib import Path
+        >>> import milvus_fghash as fg
+        >>> found = fg.Duplicates.read(Path("groups.json"))  # doctest: +SKIP
         >>> [member.path for member in found.groups[0].members]  # doctest: +SKIP
         ['a.jpg', 'copy_of_a.jpg']
     """

@@ -369,6 +369,9 @@ class Encoder:
             BundleError: when the graph fails or exceeds the time limit.
 
         Examples:
+            >>> from pathlib import Path
+            >>> import milvus_fghash as fg
+            >>> encoder = fg.Encoder.open("bundles/birds")  # doctest: +SKIP
             >>> encoder.encode_files(sorted(Path("photos").iterdir())).codes.shape  # doctest: +SKIP
         """
         options = options.for_photos(len(paths))

@@ -137,8 +137,9 @@ class Evaluation(Frozen):
         learned_absent: why there is no learned gallery; None if there is one.
 
     Examples:
-        >>> evaluation = catalog.evaluate("photos")  # doctest: +SKIP
-        >>> evaluation.encoded.map_exact  # doctest: +SKIP
+        >>> import milvus_fghash as fg
+        >>> with fg.Catalog.open("birds.db", "photos", bundle="bundles/birds") as catalog:  # doctest: +SKIP
+        ...     print(catalog.evaluate("photos").encoded.map_exact)
         0.83
     """
 

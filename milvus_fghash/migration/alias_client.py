@@ -32,8 +32,11 @@ class AliasClient:
         encode_timeout: seconds that one run of the graph may take.
 
     Examples:
-        >>> birds = AliasClient(client, "birds", Path("bundles"))  # doctest: +SKIP
-        >>> search_file(*birds.current(), Path("robin.jpg"))  # doctest: +SKIP
+        >>> from pathlib import Path
+        >>> import milvus_fghash as fg
+        >>> from pymilvus import MilvusClient
+        >>> birds = fg.AliasClient(MilvusClient("birds.db"), "birds", Path("bundles"))  # doctest: +SKIP
+        >>> collection, encoder = birds.current()  # doctest: +SKIP
     """
 
     client: MilvusClient
