@@ -108,7 +108,7 @@ def _official(backbone: str, weights: str) -> Weights:
     except (URLError, HTTPException, OSError, RuntimeError) as error:
         raise ConfigError(
             f"cannot download the official weights of {backbone} ({error}). On a machine with internet fetch "
-            f"{entry.url} and give that file as the weights, or 'none'",
+            f"{entry.url} and give that file as the weights, or 'none' to train the backbone from scratch",
             setting="weights",
         ) from error
     return Weights(tensors, f"torchvision {entry}", IMAGENET, OFFICIAL_LICENCE)
