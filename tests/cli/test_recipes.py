@@ -85,9 +85,9 @@ def test_the_commands_above_a_printed_recipe_name_its_method(run: Run) -> None:
 @pytest.mark.parametrize(
     ("said", "methods"),
     [
-        ("with 10, take a tenth", {"adsh", "baseline", "fcaenet"}),  # in a family's table
-        ("short codes want more of it", {"orthohash"}),  # before a method's first table
-        ("all photos end in one code.", {"adsh", "baseline", "fcaenet", "dpsh"}),
+        ("with 10, use a tenth", {"adsh", "baseline", "fcaenet"}),  # in a family's table
+        ("weight decay sets how fast it changes", {"orthohash"}),  # before a method's first table
+        ("all photos end up with one code.", {"adsh", "baseline", "fcaenet", "dpsh"}),
         ("The same budget for every method", {"adsh", "baseline", "fcaenet", "dpsh", "orthohash", "kinhash", "lsh"}),
     ],
 )
