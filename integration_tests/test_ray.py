@@ -85,4 +85,7 @@ def test_a_killed_actor_costs_nothing_but_time(tmp_path: Path) -> None:
     assert "Traceback" not in err
     ours = (f"{SHARDS * PHOTOS} photos in many.csv; ", "encoding: ")
     assert all(" ray log level " in line or "(raylet)" in line or line.startswith(ours) for line in err.splitlines())
-    assert list(actors_of(mark)) == []
+    deadline = time.monotonic() + 20  # Ray ends its workers a moment after the program
+    while (remaining := list(actors_of(mark))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert remaining == []
