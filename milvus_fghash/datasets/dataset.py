@@ -106,11 +106,19 @@ class Dataset:
         Raises:
             DataError: when not all photos are files below it.
         """
+        self.check_local()
+        return self.root
+
+    def check_local(self) -> None:
+        """Require that every photo is a local file below one folder.
+
+        Raises:
+            DataError: when photos are in an archive or behind URLs.
+        """
         if self.sources:
             raise DataError(
                 f"the photos of {self.origin} are not local files, which this operation needs; copy or unpack them"
             )
-        return self.root
 
     def covers(self, path: str) -> bool:
         """Whether the dataset would contain a photo of this path if it existed.

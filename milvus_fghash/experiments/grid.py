@@ -12,13 +12,13 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 
 from milvus_fghash.core.atomic_io import write_atomic
-from milvus_fghash.core.callbacks import Notify
+from milvus_fghash.core.callbacks import Notify, StageProgress
 from milvus_fghash.core.file_models import read_model
 from milvus_fghash.experiments.cells import GridContext, Phase, Split, Task
 from milvus_fghash.experiments.learning_rates import best_factor, rate_factors, trial_rate
@@ -34,9 +34,6 @@ from milvus_fghash.training.weights import by_content, decisive
 TRIALS, CELLS = "trials.jsonl", "cells.jsonl"
 KEEP_MARKER = "kept"
 """File in the folder of a training that `Grid.run` must not remove."""
-
-StageProgress = Callable[[int, int, str], None]
-"""Called with the number of items done, the total, and what the items are."""
 
 
 @dataclass(frozen=True)

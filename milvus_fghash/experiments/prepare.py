@@ -6,12 +6,13 @@ This runs in the grid's own process, so that no worker computes the features aga
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from milvus_fghash.core.callbacks import StageProgress
 from milvus_fghash.experiments.cells import GridContext, Task
 from milvus_fghash.methods.base import Sizes
 from milvus_fghash.recipes.schema import Recipe
@@ -23,7 +24,7 @@ from milvus_fghash.training.photos import Photos, check
 from milvus_fghash.training.run import check_classes
 
 
-def prepare(tasks: Sequence[Task], context: GridContext, progress: Callable[[int, int, str], None]) -> None:
+def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress) -> None:
     """Build each kind of method that the tasks need, read every photo; with a frozen backbone, fill the feature cache.
 
     Raises:

@@ -70,7 +70,7 @@ def train(
         named = loaded.data.layout if loaded.data.layout != "auto" else None
         photos = read_dataset(parse_location(photos), layout or named)
         photos.check_paths()
-    assert photos.folder  # raises unless all are local files
+    photos.check_local()
     return run(
         loaded,
         bits,

@@ -57,7 +57,7 @@ class PhotoOptions:
         """
         dataset = self._read(data, recipe)
         dataset.check_paths()
-        assert dataset.folder  # the property raises if there is none
+        dataset.check_local()
         return dataset
 
     def _read(self, data: Path | Url, recipe: Recipe | None = None) -> Dataset:
