@@ -225,3 +225,72 @@ def test_bad_input_is_one_sentence() -> None:
         metrics.distance_histogram(codes, labels, codes, labels, 12)
     with pytest.raises(DataError, match="at least 1"):
         metrics.precision_at(histogram_of((1, 1)), 0)
+
+
+def reached_by_sorting(
+    queries: Codes, gallery: Codes, order: NDArray[np.int64], k: int, own: dict[int, int]
+) -> list[bool]:
+    """One stable sort per query of (distance, place in the order)."""
+    found = set()
+    for query, code in enumerate(queries):
+        others = [row for row in range(len(gallery)) if own.get(query) != row]
+        found |= set(sorted(others, key=lambda row: (np.bitwise_count(code ^ gallery[row]).sum(), order[row]))[:k])
+    return [row in found for row in range(len(gallery))]
+
+
+@pytest.mark.parametrize("n_bits", [8, 16])
+@pytest.mark.parametrize("k", [1, 4, 30, 31, 50])
+@pytest.mark.parametrize("block", [1, 100, 4_000_000])
+def test_reached_codes_are_those_of_plain_sorting(
+    n_bits: int, k: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "PAIRS_PER_BLOCK", block)
+    queries, _, gallery, _ = random_problem(9, 6, 30, n_bits, 2)
+    gallery[10:20] = gallery[0]
+    gallery[3], own = queries[2], np.array([-1, -1, 3, -1, 12, -1])
+    orders = [np.random.default_rng(seed).permutation(30) for seed in range(3)]
+    leave_out: dict[int, int] = {2: 3, 4: 12}
+    for own_rows, excluded in ((None, {}), (own, leave_out)):
+        found = metrics.reached_rows(queries, gallery, n_bits, orders, own_rows, k=k)
+        assert found.tolist() == [reached_by_sorting(queries, gallery, order, k, excluded) for order in orders]
+
+
+def test_reach_is_the_mean_over_all_orders() -> None:
+    # of five equal codes and one other, k = 2: the first query reaches two of the five, whatever the order; the second
+    # one the other code and one of the same two
+    gallery = np.array([[0]] * 5 + [[255]], np.uint8)
+    assert metrics.reach(gallery[:1], gallery, 8, k=2) == pytest.approx(2 / 6)
+    assert metrics.reach(gallery[[0, 5]], gallery, 8, k=2) == pytest.approx(3 / 6)
+    # overlapping ties: all orders of six codes, three queries
+    queries, gallery = np.array([[0], [3], [12]], np.uint8), np.array([[1], [2], [4], [8], [3], [15]], np.uint8)
+    orders = [np.array(order) for order in itertools.permutations(range(6))]
+    exact = np.mean([reached_by_sorting(queries, gallery, order, 1, {}) for order in orders])
+    assert 1 / 6 < exact < 1
+    estimate = metrics.reach(queries, gallery, 8, k=1, n_orders=2000)
+    assert estimate == pytest.approx(exact, abs=4 * 0.5 / np.sqrt(2000 * 6))
+
+
+def test_one_code_a_class_reaches_ten_photos_of_each() -> None:
+    classes = np.arange(90) // 30
+    codes = np.array([[1], [30], [224]], np.uint8)
+    assert metrics.reach(codes[np.arange(3)], codes[classes], 8) == pytest.approx(1 / 3)
+
+
+def test_leave_one_out_is_a_gallery_without_the_query() -> None:
+    codes, labels, _, _ = random_problem(11, 40, 1, n_bits=8, n_classes=4)
+    own = np.arange(40)
+    histogram = metrics.distance_histogram(codes, labels, codes, labels, 8, own)
+    published = metrics.sorted_mean_average_precision(codes, labels, codes, labels, 8, own)
+    alone = []
+    for row in range(40):
+        others = np.delete(own, row)
+        one = metrics.distance_histogram(codes[[row]], labels[[row]], codes[others], labels[others], 8)
+        assert (one.counts == histogram.counts[row]).all()
+        assert (one.hits == histogram.hits[row]).all()
+        alone.append(
+            metrics.sorted_mean_average_precision(codes[[row]], labels[[row]], codes[others], labels[others], 8)
+        )
+    assert published == pytest.approx(np.mean(alone), abs=1e-12)
+    partly = metrics.distance_histogram(codes[:2], labels[:2], codes, labels, 8, np.array([-1, 1]))
+    assert partly.counts.sum(axis=1).tolist() == [40, 39]
+    assert (partly.counts[1] == histogram.counts[1]).all()
