@@ -27,7 +27,7 @@ from milvus_fghash.recipes.loader import compose
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.feature_cache import dataset_features
-from milvus_fghash.training.run import train
+from milvus_fghash.training.run import run_training
 from milvus_fghash.training.sources import encode
 from milvus_fghash.training.weights import by_content, decisive
 
@@ -57,7 +57,7 @@ def measure(dataset: Dataset, recipe: Recipe, bits: int, seed: int, arguments: a
     folder = arguments.out / "training"
     shutil.rmtree(folder, ignore_errors=True)
     cache = arguments.feature_cache or arguments.out / "features"
-    network = load_checkpoint(train(recipe, bits, dataset.take(seen), folder, feature_cache=cache)).method
+    network = load_checkpoint(run_training(recipe, bits, dataset.take(seen), folder, feature_cache=cache)).method
     codes, labels = {}, {}
     for split in ("test", "train"):
         of_split = dataset.split(split)

@@ -92,7 +92,7 @@ def run_demo(
 def _learn(method: str, dataset: Dataset, out: Path, seed: int, notify: Notify) -> Path:
     from milvus_fghash.exporters.onnx_bundle import export
     from milvus_fghash.training.draws import with_seed
-    from milvus_fghash.training.run import Watcher, train
+    from milvus_fghash.training.run import Watcher, run_training
 
     recipe = with_seed(load_recipe(f"demo-{method}"), seed)
     watcher = Watcher(
@@ -100,7 +100,7 @@ def _learn(method: str, dataset: Dataset, out: Path, seed: int, notify: Notify) 
             f"{method}: round {record.round} of {rounds}, {record.images_per_second:.0f} drawings/s"
         )
     )
-    checkpoint = train(recipe, BITS, dataset, out / "trainings" / method, device="cpu", watcher=watcher)
+    checkpoint = run_training(recipe, BITS, dataset, out / "trainings" / method, device="cpu", watcher=watcher)
     bundle = export(checkpoint, out / "bundles" / method)
     notify(f"{method}: exported to {bundle.path}")
     return bundle.path

@@ -26,7 +26,7 @@ from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
 from milvus_fghash.training.device import device_named
 from milvus_fghash.training.feature_cache import dataset_features
-from milvus_fghash.training.run import train
+from milvus_fghash.training.run import run_training
 from milvus_fghash.training.sources import encode
 
 PRECISION_AT = (1, 10, 100)
@@ -145,7 +145,7 @@ def run_cell(task: Task, context: GridContext) -> Record:
     folder = context.training(task)
     _claim_folder(folder, task.identity)
     try:
-        train(
+        run_training(
             task.recipe,
             task.bits,
             split.gallery,

@@ -10,8 +10,7 @@ from milvus_fghash.datasets.read import Dataset, parse_location, read_dataset
 from milvus_fghash.recipes.loader import load_recipe, with_weights
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.draws import with_seed
-from milvus_fghash.training.run import Watcher
-from milvus_fghash.training.run import train as run
+from milvus_fghash.training.run import Watcher, run_training
 
 SILENT: Final = Watcher()
 
@@ -71,7 +70,7 @@ def train(
         photos = read_dataset(parse_location(photos), layout or named)
         photos.check_paths()
     photos.check_local()
-    return run(
+    return run_training(
         loaded,
         bits,
         photos,

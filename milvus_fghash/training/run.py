@@ -75,7 +75,7 @@ class Watcher:
     notify: Notify = lambda message: None
 
 
-def train(
+def run_training(
     recipe: Recipe,
     bits: int,
     dataset: Dataset,

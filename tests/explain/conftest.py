@@ -13,7 +13,7 @@ from milvus_fghash.explain.checkpoint_model import CheckpointModel
 from milvus_fghash.explain.explain import open_model
 from milvus_fghash.explain.model import Pixels
 from milvus_fghash.recipes.loader import load_recipe
-from milvus_fghash.training.run import train
+from milvus_fghash.training.run import run_training
 from tests.helpers.planted_models import PHOTOS, write_photos
 from tests.helpers.quick_training import BITS, QUICK, Make
 
@@ -30,7 +30,7 @@ def make(drawn_birds: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Make
     def make(name: str, *changes: str, setting: str = "frozen") -> CheckpointModel:
         recipe = load_recipe(f"{setting}-{name}", [*QUICK, *changes])
         out = tmp_path_factory.mktemp(name) / "run"
-        train(recipe, BITS, drawn_birds, out, device="cpu")
+        run_training(recipe, BITS, drawn_birds, out, device="cpu")
         model = open_model(out, device="cpu")
         assert isinstance(model, CheckpointModel)
         return model

@@ -21,7 +21,7 @@ from milvus_fghash.methods.base import Sizes
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.backbones import build_backbone
 from milvus_fghash.training.checkpoint import Checkpoint, RoundRecord, build_method, load_checkpoint
-from milvus_fghash.training.run import Watcher, train
+from milvus_fghash.training.run import Watcher, run_training
 
 pytestmark = pytest.mark.full
 
@@ -40,7 +40,7 @@ def kill(record: RoundRecord, rounds: int) -> None:
 
 def trained(name: str, photos: Dataset, folder: Path, *, resume: bool = False, watcher: Watcher | None = None) -> Path:
     recipe = load_recipe(f"demo-{name}", QUICK)
-    return train(recipe, BITS, photos, folder, resume=resume, device="cpu", watcher=watcher or Watcher())
+    return run_training(recipe, BITS, photos, folder, resume=resume, device="cpu", watcher=watcher or Watcher())
 
 
 @pytest.fixture(scope="module", params=table.METHODS)

@@ -31,7 +31,7 @@ from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
 from milvus_fghash.training.photos import Loader, Photos
-from milvus_fghash.training.run import train
+from milvus_fghash.training.run import run_training
 from milvus_fghash.training.sources import centre_crop_features
 
 pytestmark = pytest.mark.full
@@ -165,7 +165,7 @@ def lesson(request: pytest.FixtureRequest) -> Lesson:
 def taught(name: str, lesson: Lesson, folder: Path, photos: Dataset | None = None) -> HashMethod:
     """Trained on the lesson's training photos, or on others."""
     photos = lesson.photos.split("train") if photos is None else photos
-    return load_checkpoint(train(lesson.recipe(name), BITS, photos, folder, device="cpu")).method
+    return load_checkpoint(run_training(lesson.recipe(name), BITS, photos, folder, device="cpu")).method
 
 
 @torch.no_grad()

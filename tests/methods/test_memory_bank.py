@@ -11,7 +11,7 @@ from milvus_fghash.methods.base import Round
 from milvus_fghash.methods.memory_bank import MemoryBank, Pairs
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.checkpoint import load_checkpoint
-from milvus_fghash.training.run import train
+from milvus_fghash.training.run import run_training
 from tests.helpers.pair_loops import batch_of
 from tests.helpers.small_method import BITS, LABELS, ROWS, N, made
 
@@ -89,7 +89,7 @@ def test_a_resumed_training_goes_on_bit_for_bit(name: str, drawn_birds: Dataset,
 
     def trained(folder: str, rounds: int, resume: bool = False) -> dict[str, torch.Tensor]:
         recipe = load_recipe(f"demo-{name}", [*quick, f"training.rounds={rounds}"])
-        path = train(recipe, 12, drawn_birds, tmp_path / folder, resume=resume, device="cpu")
+        path = run_training(recipe, 12, drawn_birds, tmp_path / folder, resume=resume, device="cpu")
         return load_checkpoint(path).method.state_dict()
 
     whole = trained("whole", 2)

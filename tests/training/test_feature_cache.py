@@ -23,7 +23,7 @@ from milvus_fghash.training.backbones import build_backbone
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos
-from milvus_fghash.training.run import Watcher, train
+from milvus_fghash.training.run import Watcher, run_training
 
 CPU = torch.device("cpu")
 CHANGES = ("preprocessing.size=32", "preprocessing.resize=32", "backbone.frozen=true", "backbone.views=2",
@@ -172,14 +172,14 @@ def test_training_computes_features_once_for_all_seeds(drawn_birds: Dataset, tmp
         watcher = Watcher(features=lambda done, total: calls.append(total))
         plan = recipe(f"training.seed={seed}", "backbone.weights='none'")
         out = tmp_path / str(seed)
-        train(plan, 12, drawn_birds, out, feature_cache=tmp_path / "cache", watcher=watcher)
+        run_training(plan, 12, drawn_birds, out, feature_cache=tmp_path / "cache", watcher=watcher)
     # the two backbones start from different random weights, so each has features of its own: (1 + 2 views) x 24 photos
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert set(calls) == {72}
     calls.clear()
     root = drawn_birds.root
     respelled = replace(drawn_birds, root=root / ".." / root.name)
-    train(recipe("backbone.weights='none'"), 24, respelled, tmp_path / "24", feature_cache=tmp_path / "cache",
+    run_training(recipe("backbone.weights='none'"), 24, respelled, tmp_path / "24", feature_cache=tmp_path / "cache",
           watcher=watcher)  # fmt: skip
     assert not calls
 

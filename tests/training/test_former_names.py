@@ -14,7 +14,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint
-from milvus_fghash.training.run import train
+from milvus_fghash.training.run import run_training
 
 pytestmark = pytest.mark.full
 
@@ -52,17 +52,17 @@ def test_a_checkpoint_of_before_gives_the_same_codes_and_goes_on(
     method: str, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
     recipe = load_recipe(f"demo-{method}", QUICK)
-    folder = train(recipe, 12, drawn_birds, tmp_path / "run", device="cpu")
+    folder = run_training(recipe, 12, drawn_birds, tmp_path / "run", device="cpu")
     now = load_checkpoint(folder)
     more = load_recipe(recipe, ["training.rounds=2"])
     before = load_checkpoint(as_before(folder))
     assert before.state == now.state
     assert torch.equal(logits(before), logits(now))
-    assert len(load_checkpoint(train(more, 12, drawn_birds, tmp_path / "run", resume=True)).state.history) == 2
+    assert len(load_checkpoint(run_training(more, 12, drawn_birds, tmp_path / "run", resume=True)).state.history) == 2
 
 
 def test_the_fingerprint_of_a_network_is_over_the_names_of_before(drawn_birds: Dataset, tmp_path: Path) -> None:
-    folder = train(load_recipe("demo-kinhash", QUICK), 12, drawn_birds, tmp_path / "run", device="cpu")
+    folder = run_training(load_recipe("demo-kinhash", QUICK), 12, drawn_birds, tmp_path / "run", device="cpu")
     bundle = export(as_before(folder), tmp_path / "bundle", check_count=2)
     tensors = {name: value.numpy() for name, value in load_file(folder / "model.safetensors").items()}
     manifest = bundle.manifest

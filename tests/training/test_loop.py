@@ -11,7 +11,7 @@ from milvus_fghash.errors import NotFinite
 from milvus_fghash.training import loop
 from milvus_fghash.training.backbones import StagedBackbone
 from milvus_fghash.training.device import reproducible
-from milvus_fghash.training.run import Watcher, train
+from milvus_fghash.training.run import Watcher, run_training
 from tests.helpers.demo_recipe import FROZEN, recipe, weights
 
 pytestmark = pytest.mark.full
@@ -32,7 +32,7 @@ def test_mixed_precision_and_its_friends_train(
 
     monkeypatch.setattr(StagedBackbone, "stage_maps", watched)
     changes = (f"training.precision='{precision}'", "training.channels_last=true", "training.gradient_steps=2")
-    run = train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
+    run = run_training(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert all(torch.isfinite(value).all() for value in weights(run).values() if value.is_floating_point())
     assert seen == {(getattr(torch, precision), True)}
 
@@ -41,7 +41,7 @@ def test_the_backbone_learns_at_a_rate_of_its_own(drawn_birds: Dataset, tmp_path
     rates = ("training.rounds=1", "training.weight_decay=0", "training.momentum=0", "training.epochs_per_round=1",
              "training.batch_size=24", "method.options.alpha=0", "method.options.beta=0")  # fmt: skip
     still, moving, whole = (
-        weights(train(recipe("fcaenet", *rates, f"training.backbone_factor={factor}"), 12, drawn_birds,
+        weights(run_training(recipe("fcaenet", *rates, f"training.backbone_factor={factor}"), 12, drawn_birds,
                       tmp_path / str(factor), device="cpu"))
         for factor in (1e-9, 0.25, 1)
     )  # fmt: skip
@@ -59,14 +59,14 @@ def test_gradients_of_small_batches_add_up(drawn_birds: Dataset, tmp_path: Path)
     whole = recipe("fcaenet", *common, "training.batch_size=24")
     # 24 photos in batches of 12 and groups of 3: the only group has two batches, and is averaged over two
     halves = recipe("fcaenet", *common, "training.batch_size=12", "training.gradient_steps=3")
-    first = weights(train(whole, 12, drawn_birds, tmp_path / "whole", device="cpu"))
-    second = weights(train(halves, 12, drawn_birds, tmp_path / "halves", device="cpu"))
+    first = weights(run_training(whole, 12, drawn_birds, tmp_path / "whole", device="cpu"))
+    second = weights(run_training(halves, 12, drawn_birds, tmp_path / "halves", device="cpu"))
     torch.testing.assert_close(first["head.bits.weight"], second["head.bits.weight"])
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(drawn_birds: Dataset, tmp_path: Path) -> None:
     with pytest.raises(NotFinite, match=r"not finite in round 1, epoch 1.*learning_rate"):
-        train(recipe("fcaenet", "method.options.gamma=1e39"), 12, drawn_birds, tmp_path / "run", device="cpu")
+        run_training(recipe("fcaenet", "method.options.gamma=1e39"), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert not list((tmp_path / "run" / "checkpoints").glob("*"))
 
 
@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice(drawn_birds: Dataset, tmp_p
 def test_the_advice_is_not_what_is_so_already(precision: str, drawn_birds: Dataset, tmp_path: Path) -> None:
     changes = ("method.options.gamma=1e39", f"training.precision='{precision}'", "training.learning_rate=0.25")
     with pytest.raises(NotFinite, match=r"Lower training.learning_rate, which is 0.25") as caught:
-        train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
+        run_training(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert ("use training.precision = 'float32'" in str(caught.value)) == (precision != "float32")
 
 
@@ -82,11 +82,12 @@ def test_progress_tells_of_the_loss_within_a_pass(
     drawn_birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "TERMS_EVERY", 2)
-    told: list[dict[str, float]] = []
+    terms: list[dict[str, float]] = []
+    watcher = Watcher(step=lambda progress: terms.append(progress.terms))
     plan = recipe("fcaenet", *FROZEN, "training.rounds=1", "training.epochs_per_round=1")
-    train(plan, 12, drawn_birds, tmp_path / "run", device="cpu", watcher=Watcher(step=lambda at: told.append(at.terms)))
-    assert [bool(terms) for terms in told] == [False, True, True, True, True]  # 24 photos in batches of 6; the end
-    assert told[1] != told[3]
+    run_training(plan, 12, drawn_birds, tmp_path / "run", device="cpu", watcher=watcher)
+    assert [bool(one) for one in terms] == [False, True, True, True, True]  # 24 photos in batches of 6; the end
+    assert terms[1] != terms[3]
 
 
 @pytest.mark.parametrize("warn_only", [False, True])

@@ -21,7 +21,7 @@ from milvus_fghash.methods import METHODS
 from milvus_fghash.training import loop
 from milvus_fghash.training.backbones import _Tiny
 from milvus_fghash.training.checkpoint import load_checkpoint
-from milvus_fghash.training.run import NO_CURVES, Watcher, train
+from milvus_fghash.training.run import NO_CURVES, Watcher, run_training
 from milvus_fghash.training.weights import by_content
 from tests.helpers.commands import Run
 from tests.helpers.demo_recipe import FROZEN, QUICK, recipe, weights
@@ -38,13 +38,15 @@ def test_a_training_stopped_and_resumed_is_the_same_bit_for_bit(
     drawn_birds: Dataset, tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
     plan = recipe("fcaenet", *changes)
-    one_go = train(plan, 12, drawn_birds, tmp_path / "one go", device="cpu")
-    train(recipe("fcaenet", *changes, "training.rounds=1"), 12, drawn_birds, tmp_path / "two", device="cpu")
-    resumed = train(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")
+    one_go = run_training(plan, 12, drawn_birds, tmp_path / "one go", device="cpu")
+    run_training(recipe("fcaenet", *changes, "training.rounds=1"), 12, drawn_birds, tmp_path / "two", device="cpu")
+    resumed = run_training(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")
     assert same(weights(one_go), weights(resumed))
     assert [record.round for record in load_checkpoint(resumed).state.history] == [1, 2, 3]
     # resuming what is finished changes nothing
-    assert same(weights(train(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")), weights(one_go))
+    assert same(
+        weights(run_training(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")), weights(one_go)
+    )
 
 
 def test_a_killed_training_resumes_bit_for_bit(drawn_birds: Dataset, tmp_path: Path) -> None:
@@ -70,10 +72,10 @@ def test_a_killed_training_resumes_bit_for_bit(drawn_birds: Dataset, tmp_path: P
 
 
 def test_one_seed_gives_one_result_and_another_seed_another(drawn_birds: Dataset, tmp_path: Path) -> None:
-    results = [
-        weights(train(recipe("fcaenet", f"training.seed={seed}"), 12, drawn_birds, tmp_path / name, device="cpu"))
-        for name, seed in (("a", 0), ("b", 0), ("c", 1))
-    ]
+    results = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        plan = recipe("fcaenet", f"training.seed={seed}")
+        results.append(weights(run_training(plan, 12, drawn_birds, tmp_path / name, device="cpu")))
     assert same(results[0], results[1])
     assert not same(results[0], results[2])
 
@@ -82,7 +84,7 @@ def test_the_callers_random_state_is_left_alone(drawn_birds: Dataset, tmp_path: 
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    train(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, tmp_path / "run", device="cpu")
+    run_training(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert torch.equal(torch.rand(1), expected)
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -107,7 +109,7 @@ def test_off_a_terminal_each_stage_and_each_round_is_a_line(
 def test_validation_is_held_out_of_the_training_photos(drawn_birds: Dataset, tmp_path: Path) -> None:
     seen = []
     watcher = Watcher(round=lambda record, rounds: seen.append(record.validation_map))
-    run = train(recipe("fcaenet", "data.validation=0.34"), 12, drawn_birds, tmp_path / "run", watcher=watcher)
+    run = run_training(recipe("fcaenet", "data.validation=0.34"), 12, drawn_birds, tmp_path / "run", watcher=watcher)
     state = load_checkpoint(run).state
     assert len(state.train_ids) == 16  # of 4 classes x 6 photos, 2 a class are held out
     assert len(seen) == 3
@@ -117,7 +119,7 @@ def test_validation_is_held_out_of_the_training_photos(drawn_birds: Dataset, tmp
 
 
 def test_the_checkpoint_explains_itself_and_only_the_newest_stays(drawn_birds: Dataset, tmp_path: Path) -> None:
-    run = train(recipe("fcaenet", *FROZEN), 12, drawn_birds, tmp_path / "run", device="cpu")
+    run = run_training(recipe("fcaenet", *FROZEN), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["round-0003"]
     values = json.loads((run / "checkpoint.json").read_text())
     assert values["bits"] == 12
@@ -134,7 +136,7 @@ def test_without_tensorboard_training_says_once_that_no_curves_are_written(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     messages: list[str] = []
-    train(recipe(), 12, drawn_birds, tmp_path / "run", device="cpu", watcher=Watcher(notify=messages.append))
+    run_training(recipe(), 12, drawn_birds, tmp_path / "run", device="cpu", watcher=Watcher(notify=messages.append))
     assert len(load_checkpoint(tmp_path / "run").state.history) == 3
     assert messages == [NO_CURVES]
     assert not (tmp_path / "run" / "tensorboard").exists()
@@ -143,7 +145,7 @@ def test_without_tensorboard_training_says_once_that_no_curves_are_written(
 @pytest.mark.parametrize("name", [name for name, card in METHODS.items() if card.needs == "maps"])
 def test_a_method_on_maps_is_rejected_a_frozen_backbone(name: str, drawn_birds: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"{name} learns from maps.*backbone\.frozen = false"):
-        train(recipe(name, "backbone.frozen=true"), 12, drawn_birds, tmp_path / "run", device="cpu")
+        run_training(recipe(name, "backbone.frozen=true"), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -151,23 +153,23 @@ def test_one_class_is_rejected_but_not_by_lsh(drawn_birds: Dataset, tmp_path: Pa
     rows = [row for row, label in enumerate(drawn_birds.labels) if label == drawn_birds.classes[0]]
     alone = drawn_birds.take(rows)
     with pytest.raises(DataError, match="all of one class"):
-        train(recipe(), 12, alone, tmp_path / "run")
-    train(recipe("lsh"), 12, alone, tmp_path / "lsh")
+        run_training(recipe(), 12, alone, tmp_path / "run")
+    run_training(recipe("lsh"), 12, alone, tmp_path / "lsh")
 
 
 def test_a_place_that_cannot_be_written_is_known_before_the_work(drawn_birds: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot create the folder"):
-        train(recipe(), 12, drawn_birds, tmp_path / "file" / "run")
+        run_training(recipe(), 12, drawn_birds, tmp_path / "file" / "run")
     with pytest.raises(ConfigError, match="cannot create the folder"):
-        train(recipe(), 12, drawn_birds, tmp_path / "run", feature_cache=tmp_path / "file")
+        run_training(recipe(), 12, drawn_birds, tmp_path / "run", feature_cache=tmp_path / "file")
 
 
 def test_a_folder_in_use_is_not_overwritten(drawn_birds: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    train(recipe("lsh"), 12, drawn_birds, out)
+    run_training(recipe("lsh"), 12, drawn_birds, out)
     with pytest.raises(ConfigError, match="resume it"):
-        train(recipe("lsh"), 12, drawn_birds, out)
+        run_training(recipe("lsh"), 12, drawn_birds, out)
 
 
 @pytest.mark.parametrize(
@@ -179,19 +181,19 @@ def test_a_folder_in_use_is_not_overwritten(drawn_birds: Dataset, tmp_path: Path
 )
 def test_a_training_goes_on_only_as_it_began(drawn_birds: Dataset, tmp_path: Path, change: str, message: str) -> None:
     out = tmp_path / "run"
-    train(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, out)
+    run_training(recipe("fcaenet", "training.rounds=1"), 12, drawn_birds, out)
     with pytest.raises(ConfigError, match=message):
-        train(recipe("fcaenet", change), 12, drawn_birds, out, resume=True)
+        run_training(recipe("fcaenet", change), 12, drawn_birds, out, resume=True)
     with pytest.raises(ConfigError, match="started with bits = 12, and now it is 24"):
-        train(recipe("fcaenet"), 24, drawn_birds, out, resume=True)
+        run_training(recipe("fcaenet"), 24, drawn_birds, out, resume=True)
     fewer = drawn_birds.take(range(len(drawn_birds) - 1))
     kept = [row for row in range(len(fewer)) if fewer.splits[row] == "train"][1:]
     with pytest.raises(ConfigError, match="other training photos"):
-        train(recipe("fcaenet"), 12, fewer.take(kept), out, resume=True)
+        run_training(recipe("fcaenet"), 12, fewer.take(kept), out, resume=True)
     merged = replace(drawn_birds, labels=tuple(label.partition("-")[0] for label in drawn_birds.labels))
     said = r"started with other classes for \d+ of these photos: 4 classes then, 3 now \(from the folder of each"
     with pytest.raises(ConfigError, match=said):
-        train(recipe("fcaenet"), 12, merged, out, resume=True)
+        run_training(recipe("fcaenet"), 12, merged, out, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -206,24 +208,24 @@ def test_misspelt_names_are_answered_with_the_nearest(
     drawn_birds: Dataset, tmp_path: Path, changes: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises((ConfigError, DataError), match=message):
-        train(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run")
+        run_training(recipe("fcaenet", *changes), 12, drawn_birds, tmp_path / "run")
 
 
 def test_no_path_of_the_machine_is_told(drawn_birds: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(_Tiny().state_dict(), file, {"licence": "CC0-1.0"})
     plan = recipe("lsh", f"backbone.weights='{file}'")
-    run = train(plan, 12, drawn_birds, tmp_path / "run")
+    run = run_training(plan, 12, drawn_birds, tmp_path / "run")
     loaded = load_checkpoint(run)
     assert loaded.record["weights"] == f"file {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
     assert loaded.state.weights_licence == "CC0-1.0"
     assert str(tmp_path) not in (run / "checkpoint.json").read_text()
-    assert train(plan, 12, drawn_birds, tmp_path / "run", resume=True) == run
+    assert run_training(plan, 12, drawn_birds, tmp_path / "run", resume=True) == run
     torch.manual_seed(1)
     save_file(_Tiny().state_dict(), tmp_path / "others.safetensors")
     others = recipe("lsh", f"backbone.weights='{tmp_path / 'others.safetensors'}'")
     with pytest.raises(ConfigError, match=r"started with backbone\.weights = file"):
-        train(others, 12, drawn_birds, tmp_path / "run", resume=True)
+        run_training(others, 12, drawn_birds, tmp_path / "run", resume=True)
 
 
 def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
@@ -264,16 +266,16 @@ def test_a_weights_file_is_known_by_what_is_in_it_now(drawn_birds: Dataset, tmp_
 
 def test_a_training_goes_on_under_another_description(drawn_birds: Dataset, tmp_path: Path) -> None:
     plan = recipe("lsh")
-    run = train(plan, 12, drawn_birds, tmp_path / "run")
+    run = run_training(plan, 12, drawn_birds, tmp_path / "run")
     reworded = plan.model_copy(update={"description": "said in another way"})
-    assert train(reworded, 12, drawn_birds, tmp_path / "run", resume=True) == run
+    assert run_training(reworded, 12, drawn_birds, tmp_path / "run", resume=True) == run
 
 
 def test_what_a_kill_left_half_written_goes_with_the_next_round(drawn_birds: Dataset, tmp_path: Path) -> None:
     left = tmp_path / "run" / "checkpoints" / ".round-0001.5a"
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
-    train(recipe("fcaenet", *FROZEN), 12, drawn_birds, tmp_path / "run", device="cpu")
+    run_training(recipe("fcaenet", *FROZEN), 12, drawn_birds, tmp_path / "run", device="cpu")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["round-0003"]
 
 
@@ -281,7 +283,7 @@ def test_where_each_class_has_one_photo_none_can_be_held_out(drawn_birds: Datase
     photos = drawn_birds.split("train")
     one_each = photos.take([photos.labels.index(label) for label in photos.classes])
     with pytest.raises(DataError, match=r"only one training photo.*data.validation=0"):
-        train(recipe("fcaenet", "data.validation=0.5"), 12, one_each, tmp_path / "run", device="cpu")
+        run_training(recipe("fcaenet", "data.validation=0.5"), 12, one_each, tmp_path / "run", device="cpu")
 
 
 def test_the_seed_of_the_command_is_the_methods_too(run: Run, drawn_birds: Dataset) -> None:
@@ -298,7 +300,7 @@ def test_the_seed_of_the_command_is_the_methods_too(run: Run, drawn_birds: Datas
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(drawn_birds: Dataset, tmp_path: Path) -> None:
-    run = train(recipe("lsh"), 12, drawn_birds, tmp_path / "run")
+    run = run_training(recipe("lsh"), 12, drawn_birds, tmp_path / "run")
     (run / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="cannot be used"):
         load_checkpoint(run)
