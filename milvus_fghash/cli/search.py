@@ -115,10 +115,7 @@ def search(
             path, label = row_of.get(query, ("", "")) if kind == "id" else ("", "")
             photo = photo_of.get(query) if kind == "image" else photo_file(photos, path)
             queries.append(Query(query, answer, photo, label))
-        metadata = collection.metadata
-        write_gallery(
-            html, queries, photos, collection=collection.name, method=metadata.method, bits=metadata.bits, filter=filter
-        )
+        write_gallery(html, queries, photos, collection=collection, filter=filter)
         if line := missing_photos(photos, (hit.path for _, _, answer in found for hit in answer.hits)):
             notify(f"Warning: {line} (--photos)", logging.WARNING)
     if as_json:

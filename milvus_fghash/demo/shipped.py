@@ -153,14 +153,11 @@ def _show(catalog: Catalog, drawings: Dataset, page: Path) -> Path:
         for row in range(0, len(unseen), len(unseen) // QUERIES_SHOWN):
             photo = unseen.file(row)
             queries.append(Query(unseen.paths[row], catalog.search(photo, k=HITS), photo, unseen.labels[row]))
-    collection = catalog.collection
     write_gallery(
         page,
         queries,
         drawings.root,
-        collection=collection.name,
-        method=collection.metadata.method,
-        bits=collection.bits,
+        collection=catalog.collection,
         title="Generated birds: known classes first, then new ones",
     )
     return page

@@ -156,9 +156,7 @@ def _write_page(page: Path, encoder: Encoder, collection: HashCollection, datase
         page,
         queries,
         dataset.root,
-        collection=collection.name,
-        method=collection.metadata.method,
-        bits=collection.bits,
+        collection=collection,
         title="New drawings, and the nearest training drawings",
     )
 

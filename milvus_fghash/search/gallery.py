@@ -12,6 +12,7 @@ from typing import Any, Final
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.html import Picture, preview, render
 from milvus_fghash.datasets.tables.columns import OWN_ID
+from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.search.search import Hit, SearchResult, photo_file
 
 PREVIEW_SIDE: Final = 256
@@ -65,9 +66,7 @@ def write_gallery(
     queries: Sequence[Query],
     photos: Path,
     *,
-    collection: str,
-    method: str,
-    bits: int,
+    collection: HashCollection,
     filter: str = "",
     title: str = "Search results",
 ) -> None:
@@ -77,16 +76,15 @@ def write_gallery(
         path: the HTML file.
         queries: one section each.
         photos: folder that the paths of the hits are relative to. A hit without a photo there gets an empty tile.
-        collection: name of the collection that was searched.
-        method: training method of its codes.
-        bits: length of its codes.
+        collection: the collection that was searched.
         filter: Milvus expression that the hits match.
         title: heading of the page.
 
     Raises:
         DataError: when the file cannot be written.
     """
-    facts = [("Collection", collection), ("Method", method), ("Code length", f"{bits} bits")]
+    bits = collection.bits
+    facts = [("Collection", collection.name), ("Method", collection.metadata.method), ("Code length", f"{bits} bits")]
     if filter:
         facts.append(("Filter", filter))
     page = render(

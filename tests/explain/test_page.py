@@ -17,7 +17,7 @@ from milvus_fghash.explain.pictures import FONT_SIZE
 from tests.helpers.bundle_parts import folder_of
 from tests.helpers.planted_models import (
     PHOTOS,
-    Page,
+    ExplainPage,
     Planted,
     captions,
     explained,
@@ -116,7 +116,7 @@ def test_every_file_of_the_page_is_there_and_nothing_is_loaded_or_run(dataset: D
     _, page = explained(dataset, planted(heated=True), planted(5, "second"))
     written = set(folder_of(tmp_path / "out"))
     assert set(page.files) == written - {"index.html"}
-    assert not page.loads
+    assert not page.others
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     assert all(page.alts)
 
@@ -156,9 +156,9 @@ def test_names_cannot_break_out(tmp_path: Path) -> None:
     model.descriptions = {"attention": evil}
     model.unavailable = [evil]
     explain([model], dataset, tmp_path / "out", dataset_name=evil)
-    page = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    page = ExplainPage.read(tmp_path / "out" / "index.html")
     assert not {"script", "u"} & set(page.tags)
-    assert not page.loads
+    assert not page.others
     assert all(not file.startswith("http") for file in page.files)
     assert set(page.files) == set(folder_of(tmp_path / "out")) - {"index.html"}
     for section in page.sections.values():

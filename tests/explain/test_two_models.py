@@ -18,7 +18,7 @@ from milvus_fghash.explain.model import ModelOutputs
 from milvus_fghash.explain.pictures import montage
 from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.training.checkpoint import load_checkpoint
-from tests.helpers.planted_models import PHOTOS, Page, Planted, captions, explained, planted, query_of, signs_of
+from tests.helpers.planted_models import PHOTOS, ExplainPage, Planted, captions, explained, planted, query_of, signs_of
 
 pytestmark = pytest.mark.full
 
@@ -140,7 +140,7 @@ def test_a_checkpoint_beside_a_bundle_without_attention_uses_occlusion_too(
 ) -> None:
     bundle = open_model(export(model.path, tmp_path / "bundles" / "run", check_count=2).path)
     explain([model, bundle], drawn_birds, tmp_path / "out", ExplainOptions(n_queries=1, k=1, bits=()))
-    page = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    page = ExplainPage.read(tmp_path / "out" / "index.html")
     ours, theirs = page.sections["query-1"].groups[::2]
     assert [figure.text[:5] for figure in ours] == ["Photo", "Atten", "Codew", "Erase", "Occlu"]
     assert [figure.text[:5] for figure in theirs] == ["Photo", "Occlu"]

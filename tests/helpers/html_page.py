@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Self
 
 LOADS = {"script", "link", "iframe", "object", "embed", "base"}
 """Elements that run or load something."""
@@ -19,6 +20,7 @@ class Page(HTMLParser):
         tags: start tags, in order.
         kinds: class of each figure.
         sources: of the images.
+        alts: texts of the images, for those who cannot see them.
         hrefs: of the links.
         others: other attributes that load or run something.
         text: all text but the style sheet, blanks joined.
@@ -29,6 +31,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.kinds: list[str] = []
         self.sources: list[str] = []
+        self.alts: list[str] = []
         self.hrefs: list[str] = []
         self.others: list[str] = []
         self._text = ""
@@ -36,7 +39,7 @@ class Page(HTMLParser):
         self.feed(html)
 
     @classmethod
-    def read(cls, path: Path) -> Page:
+    def read(cls, path: Path) -> Self:
         return cls(path.read_text(encoding="utf-8"))
 
     @property
@@ -55,6 +58,7 @@ class Page(HTMLParser):
             self.kinds.append(given.get("class") or "")
         if tag == "img":
             self.sources.append(given["src"] or "")
+            self.alts.append(given["alt"] or "")
         if tag in BLOCKS:
             self._text += " "
 

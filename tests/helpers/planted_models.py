@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.explain.explain import ExplainOptions, ExplainResult, explain
 from milvus_fghash.explain.model import Heat, Model, ModelOutputs, Pixels, View, Views
+from tests.helpers.html_page import Page
 
 SIDE = 16
 BITS = 8
@@ -76,48 +76,49 @@ def write_photos(folder: Path, photos: Sequence[tuple[int, str, str, str]]) -> D
     return Dataset(folder, ids, tuple(f"{number}.png" for number in numbers), labels, splits)
 
 
-class Page(HTMLParser):
-    """A page taken apart: figures by section, tags, attributes that load or run, and text."""
+class ExplainPage(Page):
+    """A page of `explain`: what a page has, and the figures of each query and bit.
+
+    Attributes:
+        sections: by id, such as "query-1" or "bit-0".
+    """
 
     def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.files: list[str] = []
-        self.alts: list[str] = []
-        self.loads: list[str] = []
         self.sections: dict[str, Section] = {}
-        self.text = ""
         self._in_section: Section | None = None
         self._in_figure = False
-        self.feed(html)
+        super().__init__(html)
+
+    @property
+    def files(self) -> list[str]:
+        """What images and links name, except for places on the page itself."""
+        return self.sources + [href for href in self.hrefs if href[:1] != "#"]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        super().handle_starttag(tag, attrs)
         values = {name: value or "" for name, value in attrs}
-        self.tags.append(tag)
-        self.loads += [value for name, value in values.items() if name in ("srcset", "action") or name[:2] == "on"]
         if tag == "section" and values.get("id", "").startswith(("query-", "bit-")):
             self._in_section = self.sections[values["id"]] = Section()
-        elif tag == "div" and self._in_section is not None and values.get("class") in ("views", "tiles"):
-            self._in_section.groups.append([])
-        elif tag == "figure" and self._in_section is not None:
-            self._in_section.groups[-1].append(Figure(values.get("class", "")))
+        if self._in_section is None:
+            return
+        groups = self._in_section.groups
+        if tag == "div" and values.get("class") in ("views", "tiles"):
+            groups.append([])
+        elif tag == "figure":
+            groups[-1].append(Figure(values.get("class", "")))
             self._in_figure = True
-        if tag == "img":
-            self.files.append(values["src"])
-            self.alts.append(values["alt"])
-            if self._in_section is not None:
-                self._in_section.groups[-1][-1].files.append(values["src"])
-        if tag == "a":
-            self.files += [values["href"]] if values["href"][:1] != "#" else []
+        elif tag == "img":
+            groups[-1][-1].files.append(values["src"])
 
     def handle_endtag(self, tag: str) -> None:
+        super().handle_endtag(tag)
         if tag == "figure":
             self._in_figure = False
         if tag == "section":
             self._in_section = None
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        super().handle_data(data)
         if self._in_section is None:
             return
         self._in_section.text += data
@@ -146,16 +147,16 @@ def planted(column: int = 4, name: str = "planted", **options: Any) -> Planted:
     return Planted({photo[0]: signs_of(str(photo[column])) for photo in PHOTOS}, name, **options)
 
 
-def explained(dataset: Dataset, *models: Model, **options: Any) -> tuple[ExplainResult, Page]:
+def explained(dataset: Dataset, *models: Model, **options: Any) -> tuple[ExplainResult, ExplainPage]:
     out = dataset.root.parent / "out"
     result = explain(models or [planted()], dataset, out, ExplainOptions(**options), overwrite=out.exists())
-    return result, Page((out / "index.html").read_text(encoding="utf-8"))
+    return result, ExplainPage.read(out / "index.html")
 
 
-def captions(page: Page, section: str, group: int) -> list[tuple[str, str]]:
+def captions(page: ExplainPage, section: str, group: int) -> list[tuple[str, str]]:
     return [(figure.kind, figure.text) for figure in page.sections[section].groups[group]]
 
 
-def query_of(page: Page, label: str) -> str:
+def query_of(page: ExplainPage, label: str) -> str:
     """Which of the two queries was drawn first is up to a hash."""
     return next(name for name in ("query-1", "query-2") if f": {label}" in page.sections[name].text)

@@ -128,7 +128,7 @@ def test_the_ids_of_a_list_are_kept_shown_and_searched_by(catalog: Catalog, tmp_
         f"{n:02}.png": "NEW-05" if n == 5 else f"SKU-{n:02}" for n in range(40)
     }
     query = Query("SKU-07", found)
-    write_gallery(tmp_path / "hits.html", [query], catalog.photos, collection="photos", method="itq", bits=12)
+    write_gallery(tmp_path / "hits.html", [query], catalog.photos, collection=collection)
     assert "SKU-<wbr>12" in (tmp_path / "hits.html").read_text()
 
     duplicates = find_duplicates(collection, max_distance=12)

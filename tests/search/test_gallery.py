@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image
+from pymilvus import MilvusClient
 
 from milvus_fghash.errors import DataError
+from milvus_fghash.milvus.collection import HashCollection
+from milvus_fghash.milvus.schema import CollectionMetadata
 from milvus_fghash.search.gallery import Query, missing_photos, write_gallery
 from milvus_fghash.search.search import Hit, SearchResult
 from tests.helpers.html_page import Page
@@ -29,9 +33,16 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+def collection_named(name: str) -> HashCollection:
+    """As if it had been opened; the page reads only what is known of it."""
+    client = cast(MilvusClient, None)
+    model = CollectionMetadata(method="itq", lineage="ab", fingerprint="cd", bits=24)
+    return HashCollection(client, name, model, "BIN_FLAT", None, "Bounded", False, None, False, ())
+
+
 def page_of(photos: Path, *queries: Query, filter: str = "", title: str = "Hits", collection: str = "birds") -> Page:
     path = photos.parent / "page.html"
-    write_gallery(path, queries, photos, collection=collection, method="itq", bits=24, filter=filter, title=title)
+    write_gallery(path, queries, photos, collection=collection_named(collection), filter=filter, title=title)
     page = Page.read(path)
     page.check_self_contained()
     return page
@@ -120,4 +131,4 @@ def test_several_queries_and_no_hits(photos: Path) -> None:
 def test_a_page_that_cannot_be_written(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
-        write_gallery(tmp_path / "file" / "page.html", [], photos, collection="c", method="itq", bits=24)
+        write_gallery(tmp_path / "file" / "page.html", [], photos, collection=collection_named("c"))
