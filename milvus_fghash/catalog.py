@@ -284,9 +284,11 @@ class Catalog:
 
         Args:
             photos: path -> file, URL, bytes of a file, Pillow image, or uint8 RGB array (height, width, 3). The path is
-                shown in hits and, with the namespace, determines the id.
+                shown in hits and, with the namespace, determines the id. A path that is a URL is stored without user,
+                password and query.
             labels: path -> class name.
-            columns: path -> {name: value} for typed columns of the collection; other names go into ``meta``.
+            columns: path -> {name: value} for typed columns of the collection; other names go into ``meta``. None and
+                NaN are missing values.
             namespace: as in `ingest`.
             options: as in `ingest`; ``workers`` and ``prune`` have no effect.
 

@@ -180,6 +180,30 @@ class TestAdd:
         with pytest.raises(fg.DataError, match="no photos to add"):
             catalog.add({})
 
+    def test_a_url_as_a_path_is_stored_without_secrets(self, catalog: fg.Catalog, photos: Path) -> None:
+        url = "https://me:secret@host/a.png?X-Amz-Signature=0f3a"
+        done = catalog.add({url: photos / "00.png"}, labels={url: "robin"}, columns={url: {"price": 3}})
+        assert list(done.ids) == ["https://host/a.png"]
+        (row,) = catalog.get(list(done.ids.values()))
+        assert (row.path, row.label, row.meta) == ("https://host/a.png", "robin", {"price": 3})
+
+    @pytest.mark.parametrize(
+        ("value", "problem"),
+        [
+            (float("inf"), "contains a number that is not finite"),
+            ([1.0, float("nan")], "contains a number that is not finite"),
+            ({1, 2}, "contains a value of type set"),
+            (np.int64(7), "contains a value of type int64"),
+        ],
+    )
+    def test_values_that_json_cannot_hold(self, catalog: fg.Catalog, photos: Path, value: object, problem: str) -> None:
+        with pytest.raises(fg.DataError, match=rf"the column 'price' of 'a\.png' {problem}.*; expected a text"):
+            catalog.add({"a.png": photos / "00.png"}, columns={"a.png": {"price": value}})
+
+    def test_nan_is_a_missing_value(self, catalog: fg.Catalog, photos: Path) -> None:
+        done = catalog.add({"a.png": photos / "00.png"}, columns={"a.png": {"price": float("nan"), "stock": 3}})
+        assert catalog.get([done.ids["a.png"]])[0].meta == {"stock": 3}
+
     def test_own_ids_are_taken_where_rows_are_named(self, catalog: fg.Catalog, photos: Path) -> None:
         (photos / "list.csv").write_text("path,id\n00.png,SKU-1\n01.png,SKU-2\n")
         catalog.ingest(photos / "list.csv", options=HERE)
@@ -293,14 +317,14 @@ class TestSlips:
         self, file: Path, bundle: Path, catalog: fg.Catalog, photos: Path
     ) -> None:
         catalog.add({"a.png": photos / "00.png"})
-        for settings, said in (
+        for settings, message in (
             (fg.CollectionSettings(code_hex=True), "without code_hex"),
             (fg.CollectionSettings(columns=("price:double",)), "without the column price:double"),
             (fg.CollectionSettings(index="BIN_IVF_FLAT"), "with the index BIN_FLAT"),
         ):
             with (
                 fg.Catalog.open(file, catalog.name, bundle=bundle, settings=settings) as other,
-                pytest.raises(fg.ConfigError, match=f"was created {said}"),
+                pytest.raises(fg.ConfigError, match=f"was created {message}"),
             ):
                 other.add({"a.png": photos / "01.png"}, columns={"a.png": {"price": 1.0}})
         assert catalog.count() == 1

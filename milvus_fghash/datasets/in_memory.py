@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from milvus_fghash.core.images import upright_rgb
 from milvus_fghash.core.masking import without_secrets
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import (
+    LIST_PROTOCOLS,
     InMemory,
     InvalidSource,
     PhotoLocation,
@@ -92,17 +94,18 @@ def dataset_in_memory(
         if not isinstance(values_of, Mapping):
             raise DataError(f"the columns of {path!r} must be given as name -> value, got {type(values_of).__name__}")
         for name, value in values_of.items():
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise DataError(f"{path!r}, column {name!r}: {error}; give texts, numbers, or lists of these") from None
+            if problem := _not_storable(value):
+                raise DataError(
+                    f"the column {name!r} of {path!r} {problem}; expected a text, a finite number, true, false or "
+                    "None, or lists and objects of these"
+                )
     for path, label in labels.items():
         if not isinstance(label, str):
             raise DataError(f"the label of {path!r} must be a string, got {type(label).__name__}")
     paths = tuple(photos)
     names = list(dict.fromkeys(name for path in paths for name in columns.get(path, {})))
     values: dict[str, tuple[Any, ...]] = {
-        name: tuple(columns.get(path, {}).get(name) for path in paths) for name in names
+        name: tuple(_cell(columns.get(path, {}).get(name)) for path in paths) for name in names
     }
     return Dataset(
         root=Path(),
@@ -117,8 +120,35 @@ def dataset_in_memory(
 
 
 def _by_text(values: Mapping[Any, T]) -> dict[str, T]:
-    """Paths as strings with slashes."""
-    return {key.as_posix() if isinstance(key, PurePath) else str(key): value for key, value in values.items()}
+    """Paths as strings with slashes; a URL is named without its secrets, as in a list of photos."""
+
+    def text(key: object) -> str:
+        shown = key.as_posix() if isinstance(key, PurePath) else str(key)
+        return name_of(shown) if protocol_of(shown) in LIST_PROTOCOLS else shown
+
+    return {text(key): value for key, value in values.items()}
+
+
+def _cell(value: object) -> object:
+    """None for a missing value, also where NaN stands for it, as in lists of photos."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _not_storable(value: object) -> str:
+    """What is wrong with the value of a column; "" for one that JSON can hold."""
+
+    def reject(part: object) -> object:
+        raise TypeError(f"a value of type {type(part).__name__}")
+
+    try:
+        json.dumps(_cell(value), allow_nan=False, default=reject)
+    except TypeError as error:  # also for keys of objects
+        return f"contains {error}"
+    except ValueError:
+        return "contains a number that is not finite, or itself"
+    except RecursionError:
+        return "is nested too deeply"
+    return ""
 
 
 def _readable_source(path: str, image: ImageLike) -> Source:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
 
 import torch
 
@@ -18,6 +19,10 @@ from milvus_fghash.experiments.cells import GridContext, Task, run_cell
 from milvus_fghash.experiments.records import Record
 
 Finished = Generator[tuple[Task, Record], None, None]
+Begun = SimpleQueue[tuple[int, str]]
+"""Gets the process and the name of each training that begins."""
+_begun: Begun | None = None
+"""In a worker: the queue of its grid."""
 
 
 def run_tasks(tasks: Sequence[Task], context: GridContext, jobs: int, threads: int | None) -> Finished:
@@ -48,17 +53,25 @@ def run_tasks(tasks: Sequence[Task], context: GridContext, jobs: int, threads: i
 
 def _run_in_workers(tasks: Sequence[Task], context: GridContext, jobs: int, threads: int) -> Finished:
     spawn = multiprocessing.get_context("spawn")  # a forked copy of torch's threads hangs
-    pool = ProcessPoolExecutor(jobs, spawn, initializer=_start_worker, initargs=(threads,))
+    begun: Begun = spawn.SimpleQueue()
+    pool = ProcessPoolExecutor(jobs, spawn, initializer=_start_worker, initargs=(threads, begun))
     others = multiprocessing.active_children()
+    current: dict[int, str] = {}
     try:
         with _interrupts_ignored():  # the workers inherit this
-            futures = {pool.submit(run_cell, task, context): task for task in tasks}
+            futures = {pool.submit(_run_begun, task, context): task for task in tasks}
+        workers = [one for one in multiprocessing.active_children() if one not in others]
         for future in as_completed(futures):
+            _read_all(begun, current)  # a full pipe would block the workers
             yield futures[future], future.result()
     except BrokenProcessPool:
+        pool.shutdown()  # waits for the other workers, which the pool has ended
+        _read_all(begun, current)
+        killed = [worker.pid for worker in workers if worker.exitcode not in (0, -signal.SIGTERM)]
+        names = " or ".join(current[pid] for pid in killed if pid in current) or "that was about to begin"
         raise TrainingError(
-            "a training process was killed, perhaps because memory ran out; finished trainings are recorded: run the "
-            "same command again with fewer trainings at once",
+            f"the process of the training {names} was killed, perhaps because memory ran out; finished trainings are "
+            "recorded: run the same command again with fewer trainings at once",
             setting="jobs",
         ) from None
     finally:
@@ -69,9 +82,25 @@ def _run_in_workers(tasks: Sequence[Task], context: GridContext, jobs: int, thre
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(threads: int) -> None:
+def _read_all(begun: Begun, current: dict[int, str]) -> None:
+    """Update which training each process runs, which the pool does not know."""
+    while not begun.empty():
+        pid, name = begun.get()
+        current[pid] = name
+
+
+def _start_worker(threads: int, begun: Begun) -> None:
+    global _begun
+    _begun = begun
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+
+
+def _run_begun(task: Task, context: GridContext) -> Record:
+    """`run_cell`, after the grid was told which training this process runs."""
+    assert _begun is not None
+    _begun.put((os.getpid(), task.name))
+    return run_cell(task, context)
 
 
 @contextmanager

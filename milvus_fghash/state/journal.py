@@ -6,7 +6,8 @@ FOLDER/runs/TIME.json       one record per run, see `run_record`
 
 A photo is recorded after Milvus has acknowledged its row, never before: after a crash in between, the next run writes
 the same row again under the same id, and nothing is lost. One process at a time holds the file. The file may be
-deleted: the next run then encodes all photos again, including those whose rows were deleted on purpose.
+deleted: the next run then encodes all photos again, including those whose rows were deleted on purpose. An empty file
+counts as a new one, for that is what a kill leaves between the creation of the file and that of its tables.
 
 All SQL of the journal is in this file.
 """

@@ -51,6 +51,13 @@ def test_what_was_put_is_known_after_closing(tmp_path: Path) -> None:
         assert journal.reasons() == {"broken": 1}
 
 
+def test_an_empty_file_is_a_new_journal(tmp_path: Path) -> None:
+    """What a kill leaves between the creation of the file and that of its tables."""
+    journal_file(tmp_path, "one").touch()
+    with closing(filled(tmp_path, JournalEntry("a", "1.jpg", "10 20", "sha"))) as journal:
+        assert len(stored(journal)) == 1
+
+
 def test_more_photos_than_one_page(tmp_path: Path) -> None:
     entries = [
         JournalEntry(f"{number:05}", f"{number}.jpg", "", "sha") for number in range(2 * MAX_IDS_PER_STATEMENT + 3)
