@@ -148,11 +148,11 @@ def test_an_index_that_was_dropped_is_named_and_built_again_beside_the_rows(
         with pytest.raises(StoreError, match=f"has no index of {named}: it was dropped.* All rows are there; ingest"):
             HashCollection.open(client, dropped)
         assert describe(client, dropped).problem == "an index was dropped, or not built yet; ingest builds it"
-        told: list[str] = []
+        messages: list[str] = []
         with pytest.raises(StoreError, match="another state of the same training"):
-            open_or_create(client, dropped, another, notify=told.append)
-        again = open_or_create(client, dropped, manifest_of(12), notify=told.append)
-        assert told == [f"the collection {dropped} had no index of {named}; it was built again; all rows are there"]
+            open_or_create(client, dropped, another, notify=messages.append)
+        again = open_or_create(client, dropped, manifest_of(12), notify=messages.append)
+        assert messages == [f"the collection {dropped} had no index of {named}; it was built again; all rows are there"]
         assert (again.count(), again.index, describe(client, dropped).problem) == (30, "BIN_FLAT", None)
         assert search_codes(again, rows.codes[:1], SearchParams(1, consistency="Strong"))[0].hits[0].distance == 0
 

@@ -115,8 +115,8 @@ def test_filters_find_and_delete_what_a_plain_loop_finds(collection: HashCollect
         zip(rows.ids, rows.columns["brand"], strict=True)
     )
     wanted = ids_that_fit(rows, lambda row: row["brand"] == "acme" and row["stock"] > 0)
-    told = delete_where(collection, 'brand == "acme" and stock > 0', yes=True)
-    assert (told.found, told.deleted, told.rows_in_collection) == (len(wanted), len(wanted), N - len(wanted))
+    result = delete_where(collection, 'brand == "acme" and stock > 0', yes=True)
+    assert (result.found, result.deleted, result.rows_in_collection) == (len(wanted), len(wanted), N - len(wanted))
 
 
 def test_a_value_that_changes_moves_its_row_and_no_row_is_there_twice(collection: HashCollection) -> None:

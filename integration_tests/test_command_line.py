@@ -101,7 +101,7 @@ def test_a_checkpoint_can_be_inspected(road: Road) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["train", "demo-lsh", "--data", "birds", "--out", "x", "--set", "method.name='lhs'"], "Did you mean lsh?"),
         (
@@ -113,13 +113,13 @@ def test_a_checkpoint_can_be_inspected(road: Road) -> None:
         (["export", "runs/a", "--out", "bundle"], "bundle"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_nothing(road: Road, words: list[str], said: str) -> None:
+def test_what_cannot_be_is_one_line_and_leaves_nothing(road: Road, words: list[str], message: str) -> None:
     with contextlib.chdir(road.folder):
         done = CliRunner().invoke(main, words)
     assert done.exit_code == 1, done.stderr
     *stages, error = done.stderr.splitlines()
     assert error.startswith("Error: ")
-    assert said in error
+    assert message in error
     assert all(line.startswith(("66 photos in birds", "training: ")) for line in stages)
     assert not (road.folder / "x" / "checkpoints").exists()
     assert not (road.folder / "y").exists()

@@ -134,8 +134,8 @@ def test_wrong_filters_are_rejected_alike(both: Both, filter: str) -> None:
         ):
             with pytest.raises(ConfigError) as caught:
                 way(collection)
-            said = str(caught.value)
-            assert said.endswith(NAMES)
-            assert said.count("The columns") == said.count(" filter ") == 1
-            assert not [mark for mark in ("\n", ".cpp", ".go:") if mark in said]
+            message = str(caught.value)
+            assert message.endswith(NAMES)
+            assert message.count("The columns") == message.count(" filter ") == 1
+            assert not [mark for mark in ("\n", ".cpp", ".go:") if mark in message]
         assert collection.count() == len(ROWS)

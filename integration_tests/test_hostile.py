@@ -88,11 +88,11 @@ class PhotoLocation:
             watched(process.pid) as peaks,
         ):
             process.wait(LONGEST_RUN)
-        said = (self.work / "out").read_bytes(), (self.work / "err").read_bytes()
-        for one in said:
+        output = (self.work / "out").read_bytes(), (self.work / "err").read_bytes()
+        for one in output:
             assert not CONTROL.search(one), one
             assert b"Traceback" not in one, one
-        return Ended(process.returncode, *said, time.monotonic() - started, peaks)
+        return Ended(process.returncode, *output, time.monotonic() - started, peaks)
 
     def ingest(self, data: Path, *words: str) -> Ended:
         report = ("--report", "rejected.jsonl", "--decode-timeout", str(DECODE_TIMEOUT))

@@ -118,8 +118,8 @@ def test_a_second_run_reads_what_has_changed(elsewhere: Elsewhere, run: Callable
     words = ("ingest", str(GOLDEN), elsewhere.data, "--workers", "1", "--consistency", "Strong")
 
     def counts() -> tuple[int, ...]:
-        told = run(*words)
-        return tuple(told[name] for name in ("stored", "unchanged", "rejected", "vanished", "rows_in_collection"))
+        result = run(*words)
+        return tuple(result[name] for name in ("stored", "unchanged", "rejected", "vanished", "rows_in_collection"))
 
     elsewhere.put(BIRDS)
     assert counts() == (N, 0, 0, 0, N)
@@ -144,8 +144,8 @@ def test_rows_are_those_of_the_folder(run: Callable[..., Any], tmp_path: Path) -
         (tmp_path / "birds" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "birds" / path).write_bytes(raw)
     run("ingest", str(GOLDEN), str(tmp_path / "birds.tar"), "--consistency", "Strong")
-    told = run("ingest", str(GOLDEN), str(tmp_path / "birds"), "--consistency", "Strong")
-    assert (told["rows_in_collection"], told["vanished"]) == (N, 0)
+    result = run("ingest", str(GOLDEN), str(tmp_path / "birds"), "--consistency", "Strong")
+    assert (result["rows_in_collection"], result["vanished"]) == (N, 0)
     (answer,) = run("search", "--id", photo_id("", "jay/01.png"), "-k", str(N))
     assert {hit["path"]: hit["label"] for hit in answer["hits"]} == {path: path.partition("/")[0] for path in BIRDS}
 
@@ -156,15 +156,15 @@ def test_a_photo_that_could_not_be_reached_is_tried_again(run: Callable[..., Any
         source.put(BIRDS)
         site.status, site.once = {"/jay/03.png": 404}, {"/jay/01.png": 403}
         words = ("ingest", str(GOLDEN), source.data, "--workers", "1", "--report", str(tmp_path / "report.jsonl"))
-        told = run(*words, exit_code=3)
-        assert told["reasons"] == {"missing": 1, "unreachable": 1}
+        result = run(*words, exit_code=3)
+        assert result["reasons"] == {"missing": 1, "unreachable": 1}
         report = (tmp_path / "report.jsonl").read_text()
         assert "SECRET" not in report
         assert report.count("\n") == 2
         site.status = {}
         source.reads()
-        told = run(*words)
-        assert (told["stored"], told["rejected"], source.reads()) == (2, 0, 2)
+        result = run(*words)
+        assert (result["stored"], result["rejected"], source.reads()) == (2, 0, 2)
 
 
 def test_search_by_a_photo_at_a_url(run: Callable[..., Any]) -> None:
@@ -187,10 +187,10 @@ def test_a_list_of_urls_and_files_has_typed_columns(run: Callable[..., Any], tmp
         (tmp_path / "list.csv").write_text("\n".join(["path,price", *lines]))
         options = ("--column", "price:int64", "--consistency", "Strong", "--max-errors", "1")
         words = ("ingest", str(GOLDEN), str(tmp_path / "list.csv"), *options)
-        told = run(*words)
-        assert (told["stored"], told["reasons"]) == (N + 1, {"outside": 1})
-        told = run(*words)
-        assert (told["stored"], told["unchanged"]) == (0, N + 1)
+        result = run(*words)
+        assert (result["stored"], result["reasons"]) == (N + 1, {"outside": 1})
+        result = run(*words)
+        assert (result["stored"], result["unchanged"]) == (0, N + 1)
         (answer,) = run("search", "--id", photo_id("", "here.png"), "-k", "9", "--filter", "price >= 2 and price < 5")
         assert {hit["columns"]["price"] for hit in answer["hits"]} == {2, 3, 4}
         (tmp_path / "list.csv").write_text("\n".join(["path,price", *lines[:-1], f"{names[-1]},99"]))

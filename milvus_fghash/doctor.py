@@ -111,8 +111,8 @@ def _torch() -> Iterator[Finding]:
     try:
         version, cuda = _torch_build()
     except Exception as error:  # a missing or damaged file of torch
-        said = one_line(f"{type(error).__name__}: {error}")
-        yield Finding("training", "warning", f"the installation of torch is damaged ({said}); install it again")
+        message = one_line(f"{type(error).__name__}: {error}")
+        yield Finding("training", "warning", f"the installation of torch is damaged ({message}); install it again")
         return
     yield Finding("training", "ok", f"torch {version}, {f'built for CUDA {cuda}' if cuda else 'built without CUDA'}")
 

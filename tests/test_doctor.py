@@ -183,8 +183,8 @@ def test_proxies_homes_and_folders_that_are_in_the_way_are_findings(monkeypatch:
     monkeypatch.setenv("http_proxy", "http://user:sesame@127.0.0.1:9")
     monkeypatch.setenv("HOME", "/proc/nohome")
     found = look(NOBODY, asked_for=True)
-    told = "The variable http_proxy sends this connection through the proxy 127.0.0.1:9"
-    assert told in found[f"Milvus at {NOBODY}"].detail
+    message = "The variable http_proxy sends this connection through the proxy 127.0.0.1:9"
+    assert message in found[f"Milvus at {NOBODY}"].detail
     assert "sesame" not in str(found)
     assert found["Milvus Lite"].state == "ok"
     monkeypatch.delenv("HOME")

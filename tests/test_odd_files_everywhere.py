@@ -139,13 +139,13 @@ def test_what_nests_deep_is_one_error(tmp_path: Path, name: str, text: str, read
 def test_settings_of_the_command_are_bounded(run: Run, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text(DEEP_TOML)
     (tmp_path / "zero.toml").symlink_to("/dev/zero")
-    for name, said in (
+    for name, message in (
         ("settings.toml", "it is nested too deeply"),
         ("zero.toml", "it has more than the allowed 1,048,576 bytes"),
     ):
         result = run("inspect", "--config", name)
         assert result.exit_code == 1
-        assert f"Error: cannot read the settings file {name}: {said}" in result.stderr
+        assert f"Error: cannot read the settings file {name}: {message}" in result.stderr
 
 
 def test_inspect_says_of_a_bundle_what_is_the_matter(run: Run, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def test_all_examples_but_the_training_run_in_their_order(place: Path, capsys: p
     for example in EXAMPLES:
         if TRAINS not in example and IMPORTS not in example:
             exec(compile(example, example, "exec"), {})
-    said = capsys.readouterr().out
-    assert "('upload/2.png', 'format')" in said
-    assert said.count("True") >= 2  # verified, and the new model's collection too
+    output = capsys.readouterr().out
+    assert "('upload/2.png', 'format')" in output
+    assert output.count("True") >= 2  # verified, and the new model's collection too
 
 
 def test_the_example_of_training(place: Path) -> None:

@@ -62,7 +62,7 @@ def evaluate(
 
     The gallery is the split --gallery-split of the photos, or, with --collection-name, a collection in Milvus. If the
     bundle has learned codes, they are evaluated as a second gallery. Photos that cannot be read are counted and
-    skipped; the exit code is 3 if there are more of them than --max-errors.
+    skipped; the exit code is 3 if more photos than --max-errors cannot be read.
 
     \b
     Example: milvus-fghash evaluate bundles/birds --data photos --out result.json --plots plots

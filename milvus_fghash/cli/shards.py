@@ -101,10 +101,10 @@ def build(
 ) -> None:
     """Encode the photos in DATA into a folder of shards.
 
-    A shard is a Parquet file of ready rows, which `shards import` sends to Milvus. The same photos and BUNDLE make the
-    same shards, and a second run makes those that are missing or whose photos changed. No Milvus is needed. Photos that
-    cannot be read are counted and reported, all others get in; the exit code is 3 when there are more of them than
-    --max-errors.
+    A shard is a Parquet file of rows that `shards import` sends to Milvus. The same photos and BUNDLE give the same
+    shards, and a second run builds only those that are missing or whose photos changed. No Milvus is needed. Photos
+    that cannot be read are counted and reported; all others are encoded. The exit code is 3 if more photos than
+    --max-errors are rejected.
 
     \b
     Example: milvus-fghash shards build bundles/birds photos --out shards --report rejected.jsonl

@@ -62,9 +62,9 @@ def verify(
 ) -> None:
     """Compare the photos in DATA with the collection in Milvus.
 
-    Reports rows that are missing, extra, duplicated, or of other content than the journal says; and, for a sample of
-    photos, rows whose code differs or that a search does not find. The exit code is 1 if there are any. Photos that
-    are new, changed, rejected or vanished are only counted: `ingest` handles them (vanished ones with --prune).
+    Reports rows that are missing, extra or duplicated, or whose content differs from that in the journal; and, for a
+    sample of photos, rows whose code differs or that a search does not find. The exit code is 1 if there are any. New,
+    changed, rejected and vanished photos are only counted: `ingest` handles them (vanished ones with --prune).
 
     \b
     Example: milvus-fghash verify bundles/birds photos --split train

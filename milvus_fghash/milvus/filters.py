@@ -83,12 +83,12 @@ def filter_errors(filter: str, fields: Sequence[Mapping[str, Any]]) -> Iterator[
     except StoreBusy:
         raise
     except StoreError as error:
-        said = one_line(getattr(error.__cause__, "message", ""))
-        if not filter or not ABOUT_A_FILTER.search(said):
+        message = one_line(getattr(error.__cause__, "message", ""))
+        if not filter or not ABOUT_A_FILTER.search(message):
             raise
-        said = SOURCE_LOCATION.sub("", said.rpartition("error: ")[2])
-        said = re.sub(r"(invalid expression|Invalid expr): .*", r"\1", said)[:MAX_REASON_CHARACTERS]
-        raise ConfigError(f"Milvus rejects the filter {shown(filter)}: {said}. {_columns_of(fields)}") from error
+        message = SOURCE_LOCATION.sub("", message.rpartition("error: ")[2])
+        message = re.sub(r"(invalid expression|Invalid expr): .*", r"\1", message)[:MAX_REASON_CHARACTERS]
+        raise ConfigError(f"Milvus rejects the filter {shown(filter)}: {message}. {_columns_of(fields)}") from error
 
 
 def _columns_of(fields: Sequence[Mapping[str, Any]]) -> str:

@@ -286,12 +286,12 @@ def _override(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str,
     return merge(values, change)
 
 
-def _less(table: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+def _less(table: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """``table`` without the keys of ``said``, table by table, and without tables that become empty."""
     left = {}
     for key, value in table.items():
-        if key not in said:
+        if key not in known:
             left[key] = value
-        elif isinstance(value, Mapping) and isinstance(said[key], Mapping) and (rest := _less(value, said[key])):
+        elif isinstance(value, Mapping) and isinstance(known[key], Mapping) and (rest := _less(value, known[key])):
             left[key] = rest
     return left

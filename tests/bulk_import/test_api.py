@@ -31,16 +31,16 @@ def test_photos_by_their_place_become_shards_and_what_is_rejected_is_reported(
     (shards.photos / "03.png").write_bytes(b"")
     (shards.photos / "04.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     (tmp_path / "report.jsonl").write_text("of before")
-    said: list[str] = []
+    messages: list[str] = []
     counted: list[tuple[int, int]] = []
     result = fg.build_shards(
         str(bundle), str(shards.photos), out=shards.path, options=ALONE, report=tmp_path / "report.jsonl",
-        notify=said.append, progress=lambda *done: counted.append(done),
+        notify=messages.append, progress=lambda *done: counted.append(done),
     )  # fmt: skip
     assert (result.photos, result.rows, result.shards, result.reasons) == (40, 38, 3, {"empty": 1, "pointer": 1})
     reported = [json.loads(line)["path"] for line in (tmp_path / "report.jsonl").read_text().splitlines()]
     assert reported == ["03.png", "04.png"]
-    assert [line.partition(":")[0] for line in said] == ["files that are Git LFS pointers"]
+    assert [line.partition(":")[0] for line in messages] == ["files that are Git LFS pointers"]
     assert counted[0] == (0, 40)
     assert counted[-1] == (40, 40)
     assert fg.build_shards(bundle, shards.photos, out=shards.path, options=ALONE).made == 0
@@ -81,14 +81,14 @@ def test_a_list_is_not_written_over(shards: SmallShards, bundle: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"shard_rows": 0}, "a shard has at least one photo, got 0"),
         ({"columns": "price"}, "columns must be a sequence"),
     ],
 )
-def test_options_that_cannot_be(options: dict[str, object], said: str) -> None:
-    with pytest.raises(fg.ConfigError, match=said):
+def test_options_that_cannot_be(options: dict[str, object], message: str) -> None:
+    with pytest.raises(fg.ConfigError, match=message):
         fg.ShardOptions(**options)  # type: ignore[arg-type]
 
 
@@ -119,14 +119,14 @@ def test_a_new_collection_is_as_asked_for_and_an_old_one_stays(
     shards: SmallShards, lite: MilvusClient, new_name: str
 ) -> None:
     shards.build()
-    manifest, said = shards.folder.manifest(), list[str]()
+    manifest, messages = shards.folder.manifest(), list[str]()
     assert manifest
-    made = collection_for(manifest, lite, new_name, index="BIN_FLAT", nlist=7, notify=said.append)
-    assert (made.index, made.count(), said) == ("BIN_FLAT", 0, [])
+    made = collection_for(manifest, lite, new_name, index="BIN_FLAT", nlist=7, notify=messages.append)
+    assert (made.index, made.count(), messages) == ("BIN_FLAT", 0, [])
     assert collection_for(manifest, lite, new_name).index == "BIN_FLAT"
     with pytest.raises(fg.ConfigError, match="it has the index BIN_FLAT, not BIN_IVF_FLAT; import them"):
         collection_for(manifest, lite, new_name, index="BIN_IVF_FLAT")
     lite.release_collection(new_name)
     lite.drop_index(new_name, "code")
-    assert collection_for(manifest, lite, new_name, notify=said.append).count() == 0
-    assert "it was built again" in said[0]
+    assert collection_for(manifest, lite, new_name, notify=messages.append).count() == 0
+    assert "it was built again" in messages[0]

@@ -124,7 +124,7 @@ def test_a_changed_value_makes_its_own_shard_anew(catalog: Catalog, column: str,
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "said"),
+    ("words", "key", "message"),
     [
         (COLUMNS[:3], None, "has shards whose typed columns is"),
         ((*COLUMNS[:3], "note"), None, "has shards whose typed columns is"),
@@ -133,17 +133,17 @@ def test_a_changed_value_makes_its_own_shard_anew(catalog: Catalog, column: str,
     ],
 )
 def test_shards_of_other_columns_are_not_mixed_in(
-    catalog: Catalog, words: tuple[str, ...], key: str | None, said: str
+    catalog: Catalog, words: tuple[str, ...], key: str | None, message: str
 ) -> None:
     catalog.build()
     before = catalog.shards.files()
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         catalog.build(*words, partition_key=key)
     assert catalog.shards.files() == before
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "said"),
+    ("words", "key", "message"),
     [
         (COLUMNS, "price", "must be a column of type text or int64, not double"),
         (COLUMNS[:3], "brand", "the partition key 'brand' must be one of the typed columns"),
@@ -151,9 +151,9 @@ def test_shards_of_other_columns_are_not_mixed_in(
     ],
 )
 def test_what_no_collection_can_have_is_rejected_before_any_work(
-    catalog: Catalog, words: tuple[str, ...], key: str | None, said: str
+    catalog: Catalog, words: tuple[str, ...], key: str | None, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         catalog.build(*words, partition_key=key)
     assert not catalog.shards.path.exists()
 
@@ -198,7 +198,7 @@ def test_a_value_that_is_not_as_in_the_shard_is_seen(bench: ImportBench, column:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({}, r"it has the columns \(none\), not brand:text, price:double, sold:bool, stock:int64; import them into"),
         ({"columns": COLUMNS[1:]}, "the columns brand:text, sold:bool, stock:int64, not brand:text, price:double"),
@@ -213,12 +213,12 @@ def test_a_value_that_is_not_as_in_the_shard_is_seen(bench: ImportBench, column:
     ],
 )
 def test_a_collection_of_other_columns_is_rejected(
-    catalog: Catalog, lite: MilvusClient, new_name: str, options: dict[str, Any], said: str
+    catalog: Catalog, lite: MilvusClient, new_name: str, options: dict[str, Any], message: str
 ) -> None:
     catalog.build()
     asked = options | {"columns": tuple(map(column_of, options.get("columns", ())))}
     HashCollection.create(lite, new_name, catalog.manifest.model, **asked)
-    with pytest.raises(ConfigError, match=f"the collection {new_name} was not made for these shards: .*{said}"):
+    with pytest.raises(ConfigError, match=f"the collection {new_name} was not made for these shards: .*{message}"):
         collection_for(catalog.manifest, lite, new_name)
 
 

@@ -48,8 +48,8 @@ def test_a_link_that_leads_out_is_rejected_unless_links_are_followed(run: Run, b
     first.symlink_to(tmp_path / "elsewhere.jpg")
     result = run(*BUILD, birds, *SHARDS, "--report", "rejected.jsonl")
     assert result.exit_code == 3
-    (told,) = map(json.loads, (tmp_path / "rejected.jsonl").read_text().splitlines())
-    assert (told["path"], told["reason"]) == (first.relative_to(birds).as_posix(), "outside")
+    (outcome,) = map(json.loads, (tmp_path / "rejected.jsonl").read_text().splitlines())
+    assert (outcome["path"], outcome["reason"]) == (first.relative_to(birds).as_posix(), "outside")
     followed = run(*BUILD, birds, *SHARDS, "--follow-links", "--retry-rejected", "--json")
     assert document(followed)["rows"] == 36
 
@@ -73,7 +73,7 @@ def test_columns_and_the_partition_key_go_into_the_shards(run: Run, birds: Path,
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "Missing option '--out'"),
         ([*SHARDS, "--index", "bin_flat"], "--index"),
@@ -84,10 +84,10 @@ def test_columns_and_the_partition_key_go_into_the_shards(run: Run, birds: Path,
     ],
 )
 def test_options_that_mean_nothing_are_wrong_usage(
-    run: Run, birds: Path, tmp_path: Path, words: list[str], said: str
+    run: Run, birds: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     result = run(*BUILD, birds, *words)
-    assert (result.exit_code, said in result.stderr) == (2, True)
+    assert (result.exit_code, message in result.stderr) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["birds"]
 
 
@@ -126,12 +126,12 @@ def test_without_pyarrow_the_extra_is_named(run: Run, birds: Path, monkeypatch: 
 @pytest.mark.parametrize("uri", ["x.db", "http://127.0.0.1:9"])
 def test_an_import_that_cannot_be_is_one_line(run: Run, birds: Path, tmp_path: Path, uri: str) -> None:
     (tmp_path / "empty").mkdir()
-    said = LITE if uri == "x.db" else "there are no shards in empty"
+    message = LITE if uri == "x.db" else "there are no shards in empty"
     result = run("shards", "import", "empty", "--uri", uri)
-    assert (result.exit_code, said in result.stderr) == (1, True)
+    assert (result.exit_code, message in result.stderr) == (1, True)
     document(run(*BUILD, birds, *SHARDS, "--json"))
     min((tmp_path / "shards").glob("*.parquet")).unlink()
-    said = LITE if uri == "x.db" else "1 of 4 shards in shards are missing"
+    message = LITE if uri == "x.db" else "1 of 4 shards in shards are missing"
     result = run("shards", "import", "shards", "--uri", uri)
-    assert (result.exit_code, said in result.stderr) == (1, True)
+    assert (result.exit_code, message in result.stderr) == (1, True)
     assert not (tmp_path / "x.db").exists()

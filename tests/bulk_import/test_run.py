@@ -137,9 +137,9 @@ def test_a_job_that_the_server_forgot_before_it_was_done_is_asked_for_again(benc
 
 def test_a_failed_shard_costs_itself_and_goes_in_later(bench: ImportBench) -> None:
     bench.server.fails["shard-00001"] = "file is truncated"
-    said = r"1 of 3 shards could not be imported, all others were. shard-00001-\w+: file is truncated"
+    message = r"1 of 3 shards could not be imported, all others were. shard-00001-\w+: file is truncated"
     for _ in range(2):
-        with pytest.raises(StoreError, match=said):
+        with pytest.raises(StoreError, match=message):
             bench.run()
         assert bench.collection.count() == 24
     bench.server.fails.clear()
@@ -216,7 +216,7 @@ def test_rows_that_were_deleted_since_are_told(bench: ImportBench) -> None:
     bench.run()
     bench.collection.delete(read_rows(bench.shards.folder.data(bench.shards.names()[0]), [0], 12).ids)
     assert bench.run().rows_in_collection == 39
-    assert bench.said == [f"40 rows were imported into {bench.collection.name}, which has 39 now"]
+    assert bench.messages == [f"40 rows were imported into {bench.collection.name}, which has 39 now"]
 
 
 def test_the_log_is_of_one_collection(shards: SmallShards) -> None:

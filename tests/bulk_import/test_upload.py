@@ -49,9 +49,11 @@ def test_a_bucket_that_rejects_is_told(tmp_path: Path) -> None:
         Bucket(f"file://{tmp_path}/file").put(tmp_path / "file")
 
 
-@pytest.mark.parametrize(("url", "said"), [("bucket", "must be a URL such as"), ("nowhere://bucket", "cannot use the")])
-def test_what_is_no_bucket_is_rejected(url: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+@pytest.mark.parametrize(
+    ("url", "message"), [("bucket", "must be a URL such as"), ("nowhere://bucket", "cannot use the")]
+)
+def test_what_is_no_bucket_is_rejected(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Bucket(url)
 
 

@@ -180,9 +180,9 @@ def test_no_link_is_followed_to_a_file_of_another(bundle: Path, tmp_path: Path) 
     (tmp_path / "secret").write_text("secret")
     (bundle / "encoder.onnx").unlink()
     (bundle / "encoder.onnx").symlink_to(tmp_path / "secret")
-    with pytest.raises(BundleError) as told:
+    with pytest.raises(BundleError) as caught:
         read_bundle(bundle)
-    assert hashlib.sha256(b"secret").hexdigest() not in str(told.value)
+    assert hashlib.sha256(b"secret").hexdigest() not in str(caught.value)
 
 
 @pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, lambda path: path.write_text("no folder")])

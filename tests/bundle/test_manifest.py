@@ -37,10 +37,10 @@ def of(tensors: Tensors, **changes: Any) -> str:
 
 def test_fingerprint_worked_by_hand() -> None:
     tensors: Tensors = {"count": np.array(2, np.int64), "bias": np.array([1], np.float32)}
-    for scale, told in (("reduced", b'"scale":"reduced",'), ("whole", b"")):
+    for scale, part in (("reduced", b'"scale":"reduced",'), ("whole", b"")):
         lines = (
             b'{"bits":8,"mean":[0.5,0.25,0.125],"preprocessing":{"interpolation":"bilinear","resize":256,'
-            b'"resize_mode":"shorter_side",' + told + b'"size":224},"std":[1.0,2.0,4.0]}\n'
+            b'"resize_mode":"shorter_side",' + part + b'"size":224},"std":[1.0,2.0,4.0]}\n'
             b'["bias","<f4",[1]]\n\x00\x00\x80\x3f'
             b'["count","<i8",[]]\n\x02\x00\x00\x00\x00\x00\x00\x00'
         )

@@ -99,7 +99,7 @@ def test_two_tokens_are_wrong_usage(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[milvus]\nurl = 'x'", "unknown key 'url' in [milvus]. Did you mean uri?"),
         ("[milvs]\nuri = 'x'", "Did you mean milvus?"),
@@ -109,11 +109,11 @@ def test_two_tokens_are_wrong_usage(run: Run, tmp_path: Path) -> None:
         ("[milvus", "cannot read the settings file"),
     ],
 )
-def test_a_settings_file_is_read_strictly(run: Run, tmp_path: Path, text: str, said: str) -> None:
+def test_a_settings_file_is_read_strictly(run: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "settings.toml").write_text(text)
     result = run("doctor", "--config", "settings.toml")
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert "31337" not in result.output
 
 

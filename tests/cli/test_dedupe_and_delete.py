@@ -204,7 +204,7 @@ def test_a_collection_made_before_is_confirmed_by_its_photos(run: Run, birds: Pa
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--html", "g.html"], 2, "--html needs --photos"),
         (["--yes"], 2, "--yes needs --delete exact or --delete near"),
@@ -216,10 +216,10 @@ def test_a_collection_made_before_is_confirmed_by_its_photos(run: Run, birds: Pa
         (["--previous", "milvus-fghash.db"], 1, "is not valid JSON"),
     ],
 )
-def test_what_cannot_be_is_one_line(filled: Run, words: list[str], code: int, said: str) -> None:
+def test_what_cannot_be_is_one_line(filled: Run, words: list[str], code: int, message: str) -> None:
     result = filled("dedupe", *words)
     assert result.exit_code == code
-    assert said in result.stderr
+    assert message in result.stderr
     assert code == 2 or result.stderr.count("\n") == 1
 
 
@@ -259,7 +259,7 @@ def test_delete_by_filter(filled: Run, birds: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ([], 2, "select the rows either by"),
         (["--yes"], 2, "select the rows either by"),
@@ -272,12 +272,12 @@ def test_delete_by_filter(filled: Run, birds: Path) -> None:
     ],
 )
 def test_a_deletion_that_cannot_be_is_one_line(
-    filled: Run, tmp_path: Path, words: list[str], code: int, said: str
+    filled: Run, tmp_path: Path, words: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     result = filled("delete", *words, *(["--yes"] if code == 1 else []))
     assert result.exit_code == code
-    assert said in result.stderr
+    assert message in result.stderr
     assert code == 2 or result.stderr.count("\n") == 1
     assert n_rows(filled) == 39
 

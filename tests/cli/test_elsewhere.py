@@ -27,13 +27,13 @@ def test_a_tar_is_ingested_verified_evaluated_and_read_again_when_it_changes(run
     tar = pack(birds)
     names = ("stored", "unchanged", "rejected", "vanished", "rows_in_collection")
     for wanted in ((36, 0, 0, 0, 36), (0, 36, 0, 0, 36)):
-        told = document(run("ingest", GOLDEN, tar, "--json"))
-        assert tuple(told[name] for name in names) == wanted
+        result = document(run("ingest", GOLDEN, tar, "--json"))
+        assert tuple(result[name] for name in names) == wanted
     one, other = sorted(birds.rglob("*.jpg"))[:2]
     one.write_bytes(other.read_bytes())
     pack(birds)
-    told = document(run("ingest", GOLDEN, tar, "--json"))
-    assert tuple(told[name] for name in names) == (1, 35, 0, 0, 36)  # all are read, one is written
+    result = document(run("ingest", GOLDEN, tar, "--json"))
+    assert tuple(result[name] for name in names) == (1, 35, 0, 0, 36)  # all are read, one is written
     assert document(run("verify", GOLDEN, tar, "--json"))["consistent"]
     assert document(run("verify", GOLDEN, birds, "--json"))["missing"] == 0
     evaluated = document(run("evaluate", GOLDEN, "--data", tar, "--json"))["encoded"]
@@ -98,8 +98,8 @@ def test_another_model_for_a_tar_with_a_name_that_cannot_be_kept(run: Run, birds
     stored = document(run("ingest", GOLDEN, tar, "--max-errors", "1", "--json"))
     second = write_small_bundle(tmp_path / "second", bits=24, seed=3)
     done = document(run("reindex", second, tar, "--max-errors", "1", "--json"))
-    for told in (stored, done["ingest"]):
-        assert (told["rows_in_collection"], told["reasons"]) == (36, {"name": 1})
+    for result in (stored, done["ingest"]):
+        assert (result["rows_in_collection"], result["reasons"]) == (36, {"name": 1})
     assert (done["consistent"], done["missing"]["count"]) == (True, 0)
     assert document(run("verify", GOLDEN, tar, "--json"))["consistent"]
     assert document(run("evaluate", GOLDEN, "--data", tar, "--json"))["encoded"]["map_exact"] > 0

@@ -66,9 +66,9 @@ def test_the_option_for_the_setting_that_helps_is_named() -> None:
         nested,
     ):
         group.add_command(command)
-    said = [CliRunner().invoke(group, words.split()).stderr for words in ("own", "none", "rows", "nested drop")]
+    output = [CliRunner().invoke(group, words.split()).stderr for words in ("own", "none", "rows", "nested drop")]
     options = [" (--retry-timeout)", "", " (--rows-per-write)", " (--retry-timeout)"]
-    assert said == [f"Error: it does not fit; take less{option}\n" for option in options]
+    assert output == [f"Error: it does not fit; take less{option}\n" for option in options]
 
 
 def test_settings_that_errors_name_are_options_of_some_command() -> None:

@@ -12,7 +12,7 @@ import pytest
 from milvus_fghash.cli import main
 from milvus_fghash.explain.explain import ExplainOptions, ExplainResult
 from tests.helpers.commands import GOLDEN, Run
-from tests.helpers.planted_models import Page
+from tests.helpers.planted_models import ExplainPage
 
 pytestmark = pytest.mark.full
 
@@ -22,7 +22,7 @@ def test_a_page_is_written_and_counted(run: Run, birds: Path, tmp_path: Path) ->
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     assert document == {"page": "explained/index.html", "queries": 3, "gallery": 24, "bits": 2, "rejected": []}
-    page = Page((tmp_path / document["page"]).read_text(encoding="utf-8"))
+    page = ExplainPage.read(tmp_path / document["page"])
     assert list(page.sections) == ["query-1", "query-2", "query-3", "bit-7", "bit-2"]
     assert [len(group) for group in page.sections["query-1"].groups] == [3, 4]
     assert "24 photos of 4 classes: split 'train' of folder birds" in page.text
@@ -47,7 +47,7 @@ def test_a_second_model_and_a_photo_by_name(run: Run, birds: Path, tmp_path: Pat
     other = shutil.copytree(GOLDEN, tmp_path / "other" / GOLDEN.name)
     words = ["--data", birds, "--image", photo, "--against", other, "--gallery-split", "test", "--out", "page"]
     assert run("explain", GOLDEN, *words).exit_code == 0
-    page = Page((tmp_path / "page" / "index.html").read_text(encoding="utf-8"))
+    page = ExplainPage.read(tmp_path / "page" / "index.html")
     assert len(page.sections["query-1"].groups) == 4
     assert "bits), golden/bundle-v1 and" in page.text
     assert "bits), other/bundle-v1 learned" in page.text
@@ -68,7 +68,7 @@ def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--bits-shown", "1,x"], 2, "expects numbers such as 0,5,7"),
         (["--bits-shown", "12"], 1, "no bit 12; its bits are 0 to 11"),
@@ -78,11 +78,11 @@ def test_photos_that_cannot_be_read_are_reported(run: Run, birds: Path, tmp_path
     ],
 )
 def test_what_cannot_be_is_one_line_and_writes_nothing(
-    run: Run, birds: Path, tmp_path: Path, words: list[str], code: int, said: str
+    run: Run, birds: Path, tmp_path: Path, words: list[str], code: int, message: str
 ) -> None:
     result = run("explain", GOLDEN, "--data", birds, *words)
     assert result.exit_code == code
-    assert said in result.stderr
+    assert message in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["birds"]
 
 

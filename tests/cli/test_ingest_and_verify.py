@@ -28,17 +28,17 @@ def test_vanished_photos_are_counted_and_pruned_on_request(run: Run, birds: Path
     gone = sorted(birds.rglob("*.jpg"))[:3]
     for file in gone:
         file.unlink()
-    told = document(run("ingest", GOLDEN, birds, "--json"))
-    assert (told["vanished"], told["pruned"], told["rows_in_collection"]) == (3, 0, 36)
-    told = document(run("ingest", GOLDEN, birds, "--prune", "--json"))
-    assert (told["vanished"], told["pruned"], told["rows_in_collection"]) == (3, 3, 33)
+    result = document(run("ingest", GOLDEN, birds, "--json"))
+    assert (result["vanished"], result["pruned"], result["rows_in_collection"]) == (3, 0, 36)
+    result = document(run("ingest", GOLDEN, birds, "--prune", "--json"))
+    assert (result["vanished"], result["pruned"], result["rows_in_collection"]) == (3, 3, 33)
     assert document(run("ingest", GOLDEN, birds, "--json"))["vanished"] == 0
 
 
 def test_a_part_that_is_not_asked_for_has_not_vanished(run: Run, birds: Path) -> None:
     assert run("ingest", GOLDEN, birds).exit_code == 0
-    told = document(run("ingest", GOLDEN, birds, "--split", "test", "--prune", "--json"))
-    assert (told["vanished"], told["stored"], told["rows_in_collection"]) == (0, 0, 36)
+    result = document(run("ingest", GOLDEN, birds, "--split", "test", "--prune", "--json"))
+    assert (result["vanished"], result["stored"], result["rows_in_collection"]) == (0, 0, 36)
 
 
 def test_a_dropped_collection_is_filled_again(filled: Run, birds: Path) -> None:
@@ -72,18 +72,18 @@ def test_verify_finds_and_mends(filled: Run, birds: Path) -> None:
         "Error: the collection photos is inconsistent: 12 missing; --repair rewrites the inconsistent rows"
         in result.stderr
     )
-    told = document(filled("verify", GOLDEN, birds, "--repair", "--json"))
-    assert (told["consistent"], told["repaired"], told["rows"]) == (True, {"missing": 12}, 36)
+    outcome = document(filled("verify", GOLDEN, birds, "--repair", "--json"))
+    assert (outcome["consistent"], outcome["repaired"], outcome["rows"]) == (True, {"missing": 12}, 36)
     assert filled("verify", GOLDEN, birds, "--delete-extra").exit_code == 2
 
 
 def test_what_was_deleted_on_purpose_stays_away(filled: Run, birds: Path) -> None:
     assert document(filled("delete", "--filter", 'path like "test/%"', "--yes", "--json"))["deleted"] == 12
-    told = document(filled("ingest", GOLDEN, birds, "--json"))
-    assert (told["stored"], told["rejected"], told["rows_in_collection"]) == (0, 0, 24)
+    result = document(filled("ingest", GOLDEN, birds, "--json"))
+    assert (result["stored"], result["rejected"], result["rows_in_collection"]) == (0, 0, 24)
     assert document(filled("verify", GOLDEN, birds, "--json"))["consistent"]
-    told = document(filled("ingest", GOLDEN, birds, "--retry-rejected", "--json"))
-    assert (told["stored"], told["rows_in_collection"]) == (12, 36)
+    result = document(filled("ingest", GOLDEN, birds, "--retry-rejected", "--json"))
+    assert (result["stored"], result["rows_in_collection"]) == (12, 36)
 
 
 def test_duplicates_that_were_deleted_stay_away(run: Run, birds: Path) -> None:
@@ -91,8 +91,8 @@ def test_duplicates_that_were_deleted_stay_away(run: Run, birds: Path) -> None:
     (photo.parent / "copy.jpg").write_bytes(photo.read_bytes())
     assert document(run("ingest", GOLDEN, birds, "--json"))["rows_in_collection"] == 37
     assert document(run("dedupe", "--delete", "exact", "--yes", "--json"))["deletion"]["deleted"] == 1
-    told = document(run("ingest", GOLDEN, birds, "--json"))
-    assert (told["stored"], told["rejected"], told["rows_in_collection"]) == (0, 0, 36)
+    result = document(run("ingest", GOLDEN, birds, "--json"))
+    assert (result["stored"], result["rejected"], result["rows_in_collection"]) == (0, 0, 36)
 
 
 @pytest.fixture
@@ -121,8 +121,8 @@ def test_columns_of_a_list_can_be_filtered_by(run: Run, catalog: Path, tmp_path:
     assert all(f"price: {price}<" in (tmp_path / "hits.html").read_text() for price in (0.5, 1.0, 2.0, 2.5))
     header, *_ = run(*words).stdout.splitlines()[1:]
     assert header.split() == ["distance", "label", "path", "id", "price", "in_stock", "meta"]
-    told = document(run("inspect", "--json"))
-    assert (told["columns"], told["partition_key"]) == ({"price": "double", "in_stock": "bool"}, None)
+    result = document(run("inspect", "--json"))
+    assert (result["columns"], result["partition_key"]) == ({"price": "double", "in_stock": "bool"}, None)
     assert document(run("delete", "--filter", "price >= 9", "--yes", "--json"))["deleted"] == 18
     assert document(run("verify", GOLDEN, catalog, "--json"))["consistent"]
     assert document(run("ingest", GOLDEN, catalog, "--retry-rejected", "--json"))["stored"] == 18
@@ -130,7 +130,7 @@ def test_columns_of_a_list_can_be_filtered_by(run: Run, catalog: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--column", "brand:double"], "catalog.csv, line 2, column 'brand': the value is missing"),
         (["--column", "price:int64"], "catalog.csv, line 2, column 'price': '0.0' is not of type int64"),
@@ -141,12 +141,12 @@ def test_columns_of_a_list_can_be_filtered_by(run: Run, catalog: Path, tmp_path:
     ],
 )
 def test_columns_that_cannot_be_are_one_line_and_leave_nothing(
-    run: Run, catalog: Path, words: list[str], said: str
+    run: Run, catalog: Path, words: list[str], message: str
 ) -> None:
     result = run("ingest", GOLDEN, catalog, *words)
     assert result.exit_code == 1
     *found, error = result.stderr.splitlines()
-    assert said in error
+    assert message in error
     assert [line for line in found if not line.startswith("36 photos in ")] == []
     listed = run("collections", "list", "--json")
     assert listed.stdout.strip() == "[]" or "there is no Milvus Lite file" in listed.stderr
@@ -154,7 +154,7 @@ def test_columns_that_cannot_be_are_one_line_and_leave_nothing(
 
 def test_an_open_collection_keeps_its_columns(run: Run, catalog: Path, birds: Path) -> None:
     assert run("ingest", GOLDEN, catalog, *TYPED).exit_code == 0
-    for data, words, said in (
+    for data, words, message in (
         (birds, [], "no column 'price', which the collection requires"),
         (catalog, ["--column", "brand"], "was created without the column brand:text, which cannot be changed"),
         (catalog, ["--column", "price:text"], "was created with the column price:double, which cannot be changed"),
@@ -162,5 +162,5 @@ def test_an_open_collection_keeps_its_columns(run: Run, catalog: Path, birds: Pa
     ):
         result = run("ingest", GOLDEN, data, *words)
         assert result.exit_code == 1
-        assert said in result.stderr
+        assert message in result.stderr
     assert document(run("ingest", GOLDEN, catalog, "--json"))["unchanged"] == 36

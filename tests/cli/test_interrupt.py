@@ -49,13 +49,13 @@ def start(folder: Path, code: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def interrupt_on_black(process: subprocess.Popen[str], said: Sequence[str]) -> None:
+def interrupt_on_black(process: subprocess.Popen[str], answers: Sequence[str]) -> None:
     """Once it hangs in the graph, one Ctrl-C for each line it is to answer with, and another one that is to end it."""
     assert process.stdout is not None
     assert process.stderr is not None
     assert process.stdout.readline() == "black\n"
     time.sleep(0.5)  # from Python into the graph
-    for line in said:
+    for line in answers:
         process.send_signal(signal.SIGINT)
         assert f"{line}\n" in process.stderr  # reads until there; what it found comes before
     process.send_signal(signal.SIGINT)
@@ -84,10 +84,10 @@ def test_ctrl_c_finishes_what_was_begun(tmp_path: Path) -> None:
     assert f"\n{STOPPING}\n" in err
     assert err.splitlines()[-1].startswith("Error: stopped after ")  # on a slow machine, a line of progress is between
     with ingest(tmp_path) as process:
-        told = json.loads(process.communicate(timeout=120)[0])
-    assert told["unchanged"] > 0
-    assert told["stored"] + told["unchanged"] == told["rows_in_collection"] == N
-    assert f"stopped after {told['unchanged']:,} photos were written" in err
+        result = json.loads(process.communicate(timeout=120)[0])
+    assert result["unchanged"] > 0
+    assert result["stored"] + result["unchanged"] == result["rows_in_collection"] == N
+    assert f"stopped after {result['unchanged']:,} photos were written" in err
     outcomes = [json.loads(file.read_text())["outcome"] for file in sorted(folder.glob("runs/*.json"))]
     assert outcomes == ["stopped", "done"]
 

@@ -33,9 +33,9 @@ TOKEN = "root:hunter2-secret"
 EVENTS = {"message", "photos", "progress", "error", "log", "warning", "bug", "stderr"}
 
 
-def lines_of(said: str) -> list[dict[str, Any]]:
+def lines_of(output: str) -> list[dict[str, Any]]:
     """Each line as an object, with the parts that all have checked."""
-    found = [json.loads(line) for line in said.splitlines()]
+    found = [json.loads(line) for line in output.splitlines()]
     for one in found:
         when = datetime.fromisoformat(one["time"])
         assert when.utcoffset() == timedelta(0)
@@ -69,16 +69,16 @@ def test_a_run_is_told_in_objects_and_its_result_stays(run: Run, birds: Path) ->
     Image.new("RGB", (9, 9)).save(birds / "train" / "wren" / "new.png")
     (birds / "train" / "wren" / "bad\x1b[31m.png").write_text("no photo")
     result = run("--log-format", "json", "ingest", GOLDEN, birds, "--json")
-    told = lines_of(result.stderr)
+    outcome = lines_of(result.stderr)
     assert json.loads(result.stdout).keys() == plain.keys()
-    assert [one["event"] for one in told][0 :: len(told) - 1] == ["photos", "error"]
-    assert {name: told[0][name] for name in ("photos", "classes", "splits", "class_from", "left_out")} == {
+    assert [one["event"] for one in outcome][0 :: len(outcome) - 1] == ["photos", "error"]
+    assert {name: outcome[0][name] for name in ("photos", "classes", "splits", "class_from", "left_out")} == {
         "photos": 38, "classes": 5, "splits": {"test": 12, "train": 26}, "class_from": "from the folder of each photo",
         "left_out": {},
     }  # fmt: skip
-    progress = [one for one in told if one["event"] == "progress"]
+    progress = [one for one in outcome if one["event"] == "progress"]
     assert (progress[-1]["what"], progress[-1]["done"]) == ("ingesting", progress[-1]["total"])
-    last = told[-1]
+    last = outcome[-1]
     assert (last["kind"], last["exit_code"], last["level"]) == ("TooManyRejected", result.exit_code, "error")
 
 
@@ -105,7 +105,7 @@ def test_what_went_wrong_is_the_last_object(run: Run, words: list[str], exit_cod
 
 
 def test_whatever_else_writes_to_stderr_is_caught() -> None:
-    code, out, told = python(
+    code, out, result = python(
         """
         import logging, os, subprocess, warnings
         def work():
@@ -124,7 +124,7 @@ def test_whatever_else_writes_to_stderr_is_caught() -> None:
         MILVUS_TOKEN=TOKEN,
     )
     assert (code, out) == (1, "result\n")
-    found = {(one["event"], one["message"].splitlines()[0].split("Warning: ")[-1]) for one in told}
+    found = {(one["event"], one["message"].splitlines()[0].split("Warning: ")[-1]) for one in result}
     wanted = {
         ("stderr", "from a codec\x1b[31m\\xff"),
         ("stderr", "from a child"),
@@ -135,13 +135,13 @@ def test_whatever_else_writes_to_stderr_is_caught() -> None:
         ("bug", "our own mistake"),
     }
     assert found == wanted
-    (bug,) = (one for one in told if one["event"] == "bug")
+    (bug,) = (one for one in result if one["event"] == "bug")
     assert bug["kind"] == "ZeroDivisionError"
     assert "Traceback" in bug["traceback"]
 
 
 def test_a_flood_from_who_holds_the_lock_of_python_stops_nothing() -> None:
-    code, out, told = python(
+    code, out, result = python(
         """
         import ctypes
         from milvus_fghash.cli.terminal.messages import write_messages
@@ -153,11 +153,11 @@ def test_a_flood_from_who_holds_the_lock_of_python_stops_nothing() -> None:
         """
     )
     assert (code, out) == (0, "done\n")
-    assert {one["event"] for one in told} == {"stderr"}
+    assert {one["event"] for one in result} == {"stderr"}
 
 
 def test_what_is_said_in_a_signal_handler_is_an_object_too() -> None:
-    code, _, told = python(
+    code, _, result = python(
         f"""
         import os
         from milvus_fghash.cli.terminal.messages import write_messages
@@ -168,12 +168,12 @@ def test_what_is_said_in_a_signal_handler_is_an_object_too() -> None:
             assert asked.wait(5)
         """
     )
-    assert (code, [one["event"] for one in told]) == (0, ["message"])
-    assert told[0]["message"].startswith("Finishing the work in progress")
+    assert (code, [one["event"] for one in result]) == (0, ["message"])
+    assert result[0]["message"].startswith("Finishing the work in progress")
 
 
 def test_an_error_comes_after_what_libraries_wrote_before_it() -> None:
-    code, _, told = python("""
+    code, _, result = python("""
         import os
         from milvus_fghash.cli.methods import methods
         from milvus_fghash.errors import DataError
@@ -184,7 +184,7 @@ def test_an_error_comes_after_what_libraries_wrote_before_it() -> None:
         main(["--log-format", "json", "methods"])
         """)
     assert code == 1
-    assert [one["event"] for one in told] == ["stderr"] * 2000 + ["error"]
+    assert [one["event"] for one in result] == ["stderr"] * 2000 + ["error"]
 
 
 def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: Path) -> None:
@@ -208,9 +208,9 @@ def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: P
         """
     for level, events in (("", {"error"}), ("0", {"stderr", "error"})):
         environment = {"GLOG_minloglevel": level} if level else {}
-        code, _, told = python(run, **environment)
-        assert (code, {one["event"] for one in told}) == (1, events)
-        assert told[-1]["message"].startswith("Milvus rejects the filter 'nosuch == 3'")
+        code, _, result = python(run, **environment)
+        assert (code, {one["event"] for one in result}) == (1, events)
+        assert result[-1]["message"].startswith("Milvus rejects the filter 'nosuch == 3'")
         (tmp_path / "a.db").unlink()
 
 
@@ -218,22 +218,22 @@ def test_milvus_lite_s_own_lines_are_caught_where_they_are_asked_for(tmp_path: P
 def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0, 0, 1, 2, INTERVAL, INTERVAL + 1, INTERVAL + 2, INTERVAL + 3])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(times)))
-    with messages("json") as said, progress_bar("counting") as update:
+    with messages("json") as message, progress_bar("counting") as update:
         for done in (1, 2, 3, 4, 5, 6, 6):
             update(done, 6, "a note")
-    told = lines_of(said.getvalue())
-    assert [one["done"] for one in told] == [1, 4, 6]
-    assert told[0]["message"] == "counting: 1 of 6; a note"
+    result = lines_of(message.getvalue())
+    assert [one["done"] for one in result] == [1, 4, 6]
+    assert result[0]["message"] == "counting: 1 of 6; a note"
 
 
 @pytest.mark.usefixtures("run")
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_lines_for_people_keep_no_control_characters(style: str) -> None:
-    with messages(style) as said:
+    with messages(style) as message:
         notify("\x1b]0;owned\a and \u202e\x9b")
         logging.getLogger("pymilvus").error("\x1b[2J")
-    assert said.getvalue().count("x1b") + said.getvalue().count("u001b") == 2
-    assert not [letter for letter in said.getvalue() if not (letter.isprintable() or letter == "\n")]
+    assert message.getvalue().count("x1b") + message.getvalue().count("u001b") == 2
+    assert not [letter for letter in message.getvalue() if not (letter.isprintable() or letter == "\n")]
 
 
 @given(st.text(st.characters(codec=None)), st.text(st.characters(codec=None)))

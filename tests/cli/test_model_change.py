@@ -46,8 +46,8 @@ def test_a_catalog_changes_its_model_and_goes_back(filled: Run, birds: Path, sec
     assert result.exit_code == 1
     assert f"the collection {new} was filled by another model" in result.stderr
 
-    told = document(filled("ingest", second, birds, *BIRDS, "--json"))
-    assert (told["collection"], told["stored"], told["unchanged"]) == (new, 0, 36)
+    outcome = document(filled("ingest", second, birds, *BIRDS, "--json"))
+    assert (outcome["collection"], outcome["stored"], outcome["unchanged"]) == (new, 0, 36)
     assert document(filled("verify", second, birds, *BIRDS, "--json"))["consistent"]
     assert document(filled("delete", "--filter", 'path like "test/%"', "--yes", *BIRDS, "--json"))["collection"] == new
     back = document(filled("rollback", "birds", "--json"))
@@ -103,8 +103,8 @@ def test_older_versions_are_dropped_on_request(filled: Run, birds: Path, second:
         result = filled("promote", "birds", name, "--keep", "1")
         assert result.exit_code == 0, result.stderr
     assert "photos would be dropped; confirm with --yes" in result.stderr
-    told = document(filled("promote", "birds", "newest", "--keep", "1", "--yes", "--json"))
-    assert (told["dropped"], told["previous"]) == (["photos"], ["newer"])
+    outcome = document(filled("promote", "birds", "newest", "--keep", "1", "--yes", "--json"))
+    assert (outcome["dropped"], outcome["previous"]) == (["photos"], ["newer"])
     assert [one["name"] for one in document(filled("collections", "list", "--json"))] == ["newer", "newest"]
     result = filled("collections", "drop", "newest", "--yes")
     assert result.exit_code == 1

@@ -58,8 +58,8 @@ def test_a_changed_class_rule_is_told_with_the_rows_it_changes(run: Run, deep: P
     )
     assert (json.loads(again.stdout)["stored"], len(labels())) == (36, 4)
     for level in ("leaf", "2"):  # another rule, the same classes
-        told = run(*ingest, "--class-level", level, "--json")
-        assert (told.stderr.count("\n"), json.loads(told.stdout)["unchanged"]) == (1, 36)
+        result = run(*ingest, "--class-level", level, "--json")
+        assert (result.stderr.count("\n"), json.loads(result.stdout)["unchanged"]) == (1, 36)
     (journal,) = tmp_path.glob("milvus-fghash.db.journals/*/journal-*.sqlite")
     with closing(sqlite3.connect(journal)) as connection:  # as an earlier version left it
         connection.execute("DROP TABLE class_rules")
@@ -113,8 +113,8 @@ def test_links_are_followed_by_all_who_read_the_photos(run: Run, birds: Path, tm
     assert document(run("verify", GOLDEN, birds, *follow))["photos"] == 36
     with closing(connect(ConnectionConfig("milvus-fghash.db"))) as client:
         client.delete("photos", filter='path like "train/%"')
-    told = document(run("verify", GOLDEN, birds, *follow, "--repair"))
-    assert (told["consistent"], told["repaired"], told["rows"]) == (True, {"missing": 24}, 36)
+    result = document(run("verify", GOLDEN, birds, *follow, "--repair"))
+    assert (result["consistent"], result["repaired"], result["rows"]) == (True, {"missing": 24}, 36)
     assert document(run("evaluate", GOLDEN, "--data", birds, *follow))["encoded"]["n_gallery"] == 24
     second = write_small_bundle(tmp_path / "second", bits=24, seed=3)
     assert document(run("reindex", second, birds, *follow))["ingest"]["stored"] == 36
@@ -124,8 +124,8 @@ def test_links_are_followed_by_all_who_read_the_photos(run: Run, birds: Path, tm
 def test_several_splits(run: Run, birds: Path) -> None:
     shutil.copytree(birds / "test", birds / "val")
     assert document(run("ingest", GOLDEN, birds, "--split", "val,test", "--json"))["rows_in_collection"] == 24
-    told = document(run("ingest", GOLDEN, birds, "--split", "test", "--split", "val", "--prune", "--json"))
-    assert (told["unchanged"], told["vanished"]) == (24, 0)
+    result = document(run("ingest", GOLDEN, birds, "--split", "test", "--split", "val", "--prune", "--json"))
+    assert (result["unchanged"], result["vanished"]) == (24, 0)
     evaluated = document(run("evaluate", GOLDEN, "--data", birds, "--gallery-split", "train,val", "--json"))
     assert (evaluated["encoded"]["n_gallery"], evaluated["encoded"]["gallery_split"]) == (36, "train,val")
     both = run("evaluate", GOLDEN, "--data", birds, "--gallery-split", "train,test")
@@ -136,7 +136,7 @@ def test_several_splits(run: Run, birds: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (("--class-level", "0"), 2, "must be auto, top, leaf, or a number from 1"),
         (("--class-level", "leaves"), 2, "must be auto, top, leaf, or a number from 1"),
@@ -147,10 +147,10 @@ def test_several_splits(run: Run, birds: Path) -> None:
     ],
 )
 def test_choices_that_cannot_be_are_one_line(
-    run: Run, birds: Path, words: tuple[str, ...], code: int, said: str
+    run: Run, birds: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
     result = run("ingest", GOLDEN, birds, *words)
-    assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
+    assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
     assert "Traceback" not in result.stderr
 
 

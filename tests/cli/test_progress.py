@@ -96,8 +96,8 @@ def test_silence_is_broken_ever_more_seldom(
 
 @pytest.mark.usefixtures("run")
 def test_json_has_stages_and_seconds_left(clock: Clock, run: Run) -> None:
-    said = io.StringIO()
-    with redirect_stderr(said):
+    output = io.StringIO()
+    with redirect_stderr(output):
         from milvus_fghash.cli.terminal.messages import write_messages
 
         write_messages("json")
@@ -107,12 +107,12 @@ def test_json_has_stages_and_seconds_left(clock: Clock, run: Run) -> None:
             clock.now += INTERVAL
             update(5, 10, "a note")
             update.finished("round 1 of 2: loss 1", 5, 10)
-    told = [
+    result = [
         {k: v for k, v in json.loads(line).items() if k not in ("time", "level")}
-        for line in said.getvalue().splitlines()
+        for line in output.getvalue().splitlines()
     ]
     same = {"what": "training", "stage": "building"}
-    assert told == [
+    assert result == [
         {"message": "training: building", "event": "stage", **same},
         {"message": "training: 0 of 10", "event": "progress", "done": 0, "total": 10, **same},
         {

@@ -32,9 +32,9 @@ def test_settings_and_methods_are_listed_apart(run: Run) -> None:
 
 def test_as_json_the_list_has_every_recipe(run: Run) -> None:
     rows = json.loads(run("recipes", "--json").stdout)
-    told = [row["name"] for row in rows]
-    left_out = [name for name in recipe_names() if name not in told]
-    assert sorted(told + left_out) == sorted(recipe_names())
+    outcome = [row["name"] for row in rows]
+    left_out = [name for name in recipe_names() if name not in outcome]
+    assert sorted(outcome + left_out) == sorted(recipe_names())
     maps = [method for method, card in METHODS.items() if card.needs == "maps"]
     assert sorted(left_out) == sorted(f"frozen-{method}" for method in maps)
     result = run("recipes", left_out[0])
@@ -83,7 +83,7 @@ def test_the_commands_above_a_printed_recipe_name_its_method(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "methods"),
+    ("message", "methods"),
     [
         ("with 10, use a tenth", {"adsh", "baseline", "fcaenet"}),  # in a family's table
         ("weight decay sets how fast it changes", {"orthohash"}),  # before a method's first table
@@ -91,9 +91,9 @@ def test_the_commands_above_a_printed_recipe_name_its_method(run: Run) -> None:
         ("The same budget for every method", {"adsh", "baseline", "fcaenet", "dpsh", "orthohash", "kinhash", "lsh"}),
     ],
 )
-def test_a_printed_recipe_has_no_advice_for_other_methods(run: Run, said: str, methods: set[str]) -> None:
+def test_a_printed_recipe_has_no_advice_for_other_methods(run: Run, message: str, methods: set[str]) -> None:
     tried = ("adsh", "baseline", "fcaenet", "dpsh", "orthohash", "kinhash", "lsh")
-    assert {name for name in tried if said in run("recipes", f"frozen-{name}").stdout} == methods
+    assert {name for name in tried if message in run("recipes", f"frozen-{name}").stdout} == methods
 
 
 def test_the_table_of_methods_says_what_each_needs(run: Run) -> None:

@@ -180,7 +180,7 @@ def test_several_queries_are_one_document(filled: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--code", "ffff"], "last 4 bits"),
         (["--code", "ff"], "4"),
@@ -190,10 +190,10 @@ def test_several_queries_are_one_document(filled: Run) -> None:
         (["--code", "fff0", "--collection-name", "fotos"], "Did you mean photos?"),
     ],
 )
-def test_a_search_that_cannot_be_is_one_line(filled: Run, words: list[str], said: str) -> None:
+def test_a_search_that_cannot_be_is_one_line(filled: Run, words: list[str], message: str) -> None:
     result = filled("search", *words)
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert result.stderr.count("\n") == 1
 
 

@@ -108,7 +108,7 @@ def test_hex_and_back(n_bits: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("90c", "not a hex code; expected 4 digits"),
         ("90cg", "not a hex code"),
@@ -117,8 +117,8 @@ def test_hex_and_back(n_bits: int, seed: int) -> None:
         ("90c1", "last 4 bits"),
     ],
 )
-def test_text_that_is_no_code(text: str, said: str) -> None:
-    with pytest.raises(CodeError, match=said):
+def test_text_that_is_no_code(text: str, message: str) -> None:
+    with pytest.raises(CodeError, match=message):
         from_hex(text, 12)
 
 
@@ -134,7 +134,7 @@ def test_lengths_that_are_supported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "said"),
+    ("codes", "message"),
     [
         (np.zeros((2, 2), np.int64), "must be uint8, got int64"),
         (np.zeros((2, 1), np.uint8), r"must have shape \(n, 2\), got \(2, 1\)"),
@@ -144,10 +144,10 @@ def test_lengths_that_are_supported() -> None:
         (np.array([[0, 0b0000_0001]], np.uint8), "last 4 bits"),
     ],
 )
-def test_codes_that_are_rejected(codes: Codes, said: str) -> None:
-    with pytest.raises(CodeError, match=said):
+def test_codes_that_are_rejected(codes: Codes, message: str) -> None:
+    with pytest.raises(CodeError, match=message):
         check_codes(codes, 12)
-    with pytest.raises(CodeError, match=said):
+    with pytest.raises(CodeError, match=message):
         unpack(codes, 12)
 
 

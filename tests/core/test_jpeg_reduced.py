@@ -211,5 +211,5 @@ def test_a_file_cannot_say_where_its_picture_lies() -> None:
     """Pillow puts texts of a PNG beside what it knows of the image itself."""
     texts = PngInfo()
     texts.add_text("picture", "of a bird")
-    told, plain = (encode(picture(400, 300), "PNG", exif=turned_by(6), **more) for more in ({"pnginfo": texts}, {}))
-    assert np.array_equal(load(told, TINY), load(plain, TINY))
+    tagged, plain = (encode(picture(400, 300), "PNG", exif=turned_by(6), **more) for more in ({"pnginfo": texts}, {}))
+    assert np.array_equal(load(tagged, TINY), load(plain, TINY))

@@ -41,19 +41,19 @@ def test_a_text_is_read_without_the_mark_and_with_one_kind_of_line_break(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "No such file"),
         ("ä".encode("latin-1"), "it is not UTF-8 text; save it as UTF-8"),
         ("a".encode("utf-16"), "it is not UTF-8 text"),
     ],
 )
-def test_a_text_that_cannot_be_read_is_one_line(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_a_text_that_cannot_be_read_is_one_line(content: bytes | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "file.txt"
     if content is not None:
         file.write_bytes(content)
     for kind in (ConfigError, DataError):
-        with pytest.raises(kind, match=said) as caught:
+        with pytest.raises(kind, match=message) as caught:
             read_text(file, "the file", kind)
         assert str(caught.value).startswith(f"cannot read the file {file}: ")
     with pytest.raises(ConfigError, match="null"):
@@ -119,8 +119,8 @@ def test_a_byte_order_mark_in_settings_and_token(run: Run, tmp_path: Path) -> No
     (tmp_path / "settings.toml").write_text('[milvus]\nuri = "a.db"\ntoken_file = "token"\n', encoding="utf-8-sig")
     (tmp_path / "token").write_text("root:Milvus\n", encoding="utf-8-sig")
     result = run("doctor", "--config", "settings.toml", "--json")
-    told = {line["setting"]: line["value"] for line in json.loads(result.stdout)["settings"]}
-    assert (told["uri"], told["token"]) == ("a.db", "set")
+    outcome = {line["setting"]: line["value"] for line in json.loads(result.stdout)["settings"]}
+    assert (outcome["uri"], outcome["token"]) == ("a.db", "set")
     assert "U+FEFF" not in result.stderr
     assert "the token" not in result.stderr
 

@@ -24,7 +24,7 @@ def test_cub(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("images", "1 001.Wren/a.jpg\n2\n", "images.txt, line 2: expected"),
         ("images", "1 001.Wren/a.jpg\n1 002.Jay/a.jpg\n", "images.txt, line 2: 1 occurs a second time"),
@@ -39,8 +39,8 @@ def test_cub(tmp_path: Path) -> None:
         ("classes", "1 Wren\n2 Wren\n", "images.txt, line 3: class 'Wren' has the number 2, but 1 above"),
     ],
 )
-def test_cub_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
-    assert said in fault("cub", plant(tmp_path, CUB, **{file: text}))
+def test_cub_faults_name_file_and_line(file: str, text: str, message: str, tmp_path: Path) -> None:
+    assert message in fault("cub", plant(tmp_path, CUB, **{file: text}))
 
 
 @pytest.mark.parametrize("file", ["images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt"])
@@ -58,7 +58,7 @@ def test_food101(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("train", "pie/1\nsoup\n", "train.txt, line 2: expected CLASS/ID"),
         ("train", "pie/1\n\ncake/1\n", "train.txt, line 3: class 'cake'"),
@@ -67,8 +67,8 @@ def test_food101(tmp_path: Path) -> None:
         ("test", "pie/1\n", "test.txt, line 1: id 'pie/1' occurs twice, first in "),
     ],
 )
-def test_food101_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
-    assert said in fault("food101", plant(tmp_path, FOOD, **{file: text}))
+def test_food101_faults_name_file_and_line(file: str, text: str, message: str, tmp_path: Path) -> None:
+    assert message in fault("food101", plant(tmp_path, FOOD, **{file: text}))
 
 
 def test_lists_that_are_no_text(tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     assert read("folder", tmp_path).paths == ("jay/a.jpg", "jay/b.jpg", "jay/round.jpg")
 
 
-@pytest.mark.parametrize(("name", "told"), [(b"caf\xe9.jpg", "rename"), (b"a\\..\\b.jpg", "must be relative")])
-def test_a_name_that_cannot_be_kept_is_listed_and_can_be_asked_for(tmp_path: Path, name: bytes, told: str) -> None:
+@pytest.mark.parametrize(("name", "message"), [(b"caf\xe9.jpg", "rename"), (b"a\\..\\b.jpg", "must be relative")])
+def test_a_name_that_cannot_be_kept_is_listed_and_can_be_asked_for(tmp_path: Path, name: bytes, message: str) -> None:
     (tmp_path / os.fsdecode(name)).touch()
     dataset = read("folder", tmp_path)
     assert dataset.paths == (os.fsdecode(name),)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         dataset.check_paths()
     assert str(caught.value).isascii()
 

@@ -101,10 +101,10 @@ def test_a_collection_of_class_codes_keeps_its_photos(empty: HashCollection) -> 
 def test_nothing_is_deleted_beyond_the_limit(empty: HashCollection, tmp_path: Path) -> None:
     empty.upsert(alike(40, (5,) * 5 + tuple(int(n) for n in np.random.default_rng(0).integers(2**60, 2**63, 35))))
     found = find_duplicates(empty)
-    said = r"^4 of 40 rows of \w+ would be deleted, more than the allowed fraction 0.09"
+    message = r"^4 of 40 rows of \w+ would be deleted, more than the allowed fraction 0.09"
     with closing(Journal.open(tmp_path, empty.uid)) as journal:
         journal.put([JournalEntry(one.id, one.path, "1 1", one.content_sha) for one in found.groups[0].members])
-        with pytest.raises(TooManyDeleted, match=said):
+        with pytest.raises(TooManyDeleted, match=message):
             delete_copies(empty, found, ["near"], at_most=0.09, journal=journal)
         assert list(journal.entries(DELETED)) == []
         assert empty.count() == 40
@@ -134,12 +134,12 @@ def hashed(found: Duplicates) -> Mapping[str, str]:
 def test_where_the_collection_keeps_none_photos_are_read(old: Catalog, tmp_path: Path) -> None:
     blind = find_duplicates(old.collection, 12)
     assert (blind.near.redundant, blind.near.confirmed, blind.n_without_phash) == (39, 0, 40)
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     seen = find_duplicates(
-        old.collection, 12, photos=[tmp_path, old.photos], progress=lambda done, total: told.append((done, total))
+        old.collection, 12, photos=[tmp_path, old.photos], progress=lambda done, total: calls.append((done, total))
     )
     assert {path for path, phash in hashed(seen).items() if phash} == {"00.png", "01.png", "02.png"}
-    assert told[-1] == (40, 40)
+    assert calls[-1] == (40, 40)
     assert (seen.near.confirmed, seen.n_without_phash) == (1, 37)  # the others are of one colour
     assert delete_copies(old.collection, seen, ["near"]) == 1
     assert old.collection.count() == 39

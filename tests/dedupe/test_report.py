@@ -137,7 +137,7 @@ def test_what_is_written_is_read_again(document: Duplicates, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{}", "is not a result of dedupe"),
         ("[]", "is not a result of dedupe"),
@@ -146,10 +146,10 @@ def test_what_is_written_is_read_again(document: Duplicates, tmp_path: Path) -> 
         (b"\xff\xfe\xfd", "is not valid JSON"),
     ],
 )
-def test_another_document_is_one_sentence(tmp_path: Path, content: str | bytes, said: str) -> None:
+def test_another_document_is_one_sentence(tmp_path: Path, content: str | bytes, message: str) -> None:
     file = tmp_path / "groups.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises((ConfigError, DataError), match=said):
+    with pytest.raises((ConfigError, DataError), match=message):
         Duplicates.read(file)
     with pytest.raises(DataError, match="cannot read"):
         Duplicates.read(tmp_path)
@@ -183,12 +183,12 @@ def test_an_earlier_result_must_be_about_the_same_thing(document: Duplicates) ->
     earlier = document.as_earlier("photos", "f" * 64, 3)
     assert earlier.groups == [list("ab"), list("cde"), list("abf"), list("gh")]
     assert earlier.fingerprints == document.rows
-    for asked, said in (
+    for asked, message in (
         (("birds", "f" * 64, 3), "has the collection photos, this search birds"),
         (("photos", "e" * 64, 3), "has the model ffffffffffff"),
         (("photos", "f" * 64, 4), "has the largest distance 3, this search 4"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             document.as_earlier(*asked)
 
 

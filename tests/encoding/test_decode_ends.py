@@ -98,8 +98,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_workers_end_with_a_killed_parent(pictures: list[Path], tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    told = subprocess.run([sys.executable, tmp_path / "script.py", *pictures], capture_output=True, text=True)
-    assert told.returncode == -signal.SIGKILL, told.stderr
-    *workers, last = told.stdout.split()
-    assert (len(workers), last, told.stderr) == (2, "done", "")
+    result = subprocess.run([sys.executable, tmp_path / "script.py", *pictures], capture_output=True, text=True)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    *workers, last = result.stdout.split()
+    assert (len(workers), last, result.stderr) == (2, "done", "")
     until(lambda: not any(is_running(int(worker)) for worker in workers))

@@ -182,13 +182,13 @@ def test_a_pillow_without_avif(support: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_once_the_extra_is_there_the_next_run_takes_them(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report, told = tmp_path / "rejected.jsonl", list[str]()
+    report, messages = tmp_path / "rejected.jsonl", list[str]()
     (catalog.photos / "IMG_1.HEIC").write_bytes(encode(noise(16, 12), "HEIF"))
     with monkeypatch.context() as lacking:
         lacking.setitem(sys.modules, "pi_heif", None)
-        first = catalog.ingest(report=report, notify=told.append)
+        first = catalog.ingest(report=report, notify=messages.append)
         assert (first.rejected, json.loads(report.read_text())["reason"]) == (1, "extra")
-    assert [line for line in told if "heif" in line] == [
+    assert [line for line in messages if "heif" in line] == [
         "photos rejected as HEIC or AVIF: 1; to take them: pip install 'milvus-fghash[heif]', and run it again"
     ]
     second = catalog.ingest()

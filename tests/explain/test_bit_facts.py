@@ -16,9 +16,9 @@ LABELS = ("robin", "robin", "robin", "wren", "wren", "gull", "gull", "gull")
 
 def coded(column: list[float], rows: list[int] | None = None, bit_scores: list[float] | None = None) -> EncodedPhotos:
     """A gallery in which bit 3 of 8 has these logits, and ``bit_scores`` if it is another; the other bits are off."""
-    logits, told = np.full((2, len(column), 8), -1.0)
-    logits[:, 3], told[:, 3] = column, bit_scores or column
-    return EncodedPhotos(np.array(rows if rows is not None else range(len(column))), pack(logits), told, ())
+    logits, scores = np.full((2, len(column), 8), -1.0)
+    logits[:, 3], scores[:, 3] = column, bit_scores or column
+    return EncodedPhotos(np.array(rows if rows is not None else range(len(column))), pack(logits), scores, ())
 
 
 def titles(facts: BitFacts) -> tuple[str, str]:
@@ -80,11 +80,11 @@ def test_the_title_begins_with_the_classes_of_the_photos_below_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "said"), [([1.0] * 8, ("Always on", "Never off")), ([-1.0] * 8, ("Never on", "Always off"))]
+    ("column", "message"), [([1.0] * 8, ("Always on", "Never off")), ([-1.0] * 8, ("Never on", "Always off"))]
 )
-def test_a_dead_bit(column: list[float], said: tuple[str, str]) -> None:
+def test_a_dead_bit(column: list[float], message: tuple[str, str]) -> None:
     facts = bit_facts(3, coded(column), IDS, LABELS, shown=6)
-    assert titles(facts) == said
+    assert titles(facts) == message
     assert min(len(facts.typical_on), len(facts.typical_off)) == 0
 
 

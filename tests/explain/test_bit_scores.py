@@ -16,7 +16,7 @@ from milvus_fghash.explain.explain import ExplainOptions, explain
 from milvus_fghash.explain.model import Pixels
 from milvus_fghash.explain.pictures import overlay, positive
 from milvus_fghash.methods import baseline, kinhash
-from tests.helpers.planted_models import PHOTOS, Page, Planted, explained, signs_of
+from tests.helpers.planted_models import PHOTOS, ExplainPage, Planted, explained, signs_of
 from tests.helpers.quick_training import BITS, Make
 from tests.helpers.small_method import batch, made
 
@@ -57,9 +57,9 @@ def test_what_makes_the_code_of_a_method_whose_logits_saturate_is_its_bit_scores
     head: Any = sure.network.head
     with torch.no_grad():
         maps = sure.backbone.maps(sure._images(photos[:4]))
-        said = torch.unflatten(head.classes(maps.permute(0, 2, 3, 1).flatten(0, 2)), 0, (4, *maps.shape[2:]))
-    said /= head.temperature
-    class_logits = said.mean(dim=(1, 2))
+        logits_by_place = torch.unflatten(head.classes(maps.permute(0, 2, 3, 1).flatten(0, 2)), 0, (4, *maps.shape[2:]))
+    logits_by_place /= head.temperature
+    class_logits = logits_by_place.mean(dim=(1, 2))
     signs = torch.where(logits > 0, 1.0, -1.0)
     torch.testing.assert_close(signs, head.codes[class_logits.argmax(dim=1)])
     expected = kinhash.unbounded_log_odds(class_logits, head.codes, 1.0)
@@ -71,7 +71,9 @@ def test_what_makes_the_code_of_a_method_whose_logits_saturate_is_its_bit_scores
             others = (head.codes[:, bit] != signs[photo, bit]).nonzero()[:, 0]
             if len(others):
                 second = others[class_logits[photo, others].argmax()]
-                expected[photo] += said[photo, :, :, class_logits[photo].argmax()] - said[photo, :, :, second]
+                expected[photo] += (
+                    logits_by_place[photo, :, :, class_logits[photo].argmax()] - logits_by_place[photo, :, :, second]
+                )
     heat = torch.from_numpy(sure._activations(sure._images(photos[:4]), signs))
     torch.testing.assert_close(heat, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
     for photo, one in zip(photos[:4], expected.numpy(), strict=True):
@@ -90,7 +92,7 @@ def test_the_page_says_by_what_bits_are_explained(
     assert "For kinhash the map explains the log odds of the bits" in sure.descriptions["code"]
     assert "log odds" not in model.descriptions["code"]
     explain([sure], drawn_birds, tmp_path / "out", ExplainOptions(n_queries=1, k=1, bits=(0,)))
-    text = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8")).text
+    text = ExplainPage.read(tmp_path / "out" / "index.html").text
     assert "the largest and the smallest log odds" in text
     assert "class-activation map of this bit alone, by its log odds" in text
 

@@ -136,9 +136,9 @@ def test_attention_is_shown_where_the_bundle_gives_it(small: BundleModel) -> Non
 
 def test_what_a_bundle_cannot_show_is_said(small: BundleModel) -> None:
     for model in (small, open_model(GOLDEN)):
-        said = " ".join(model.unavailable)
+        message = " ".join(model.unavailable)
         assert all(
-            words in said for words in ("class-activation maps", "the erased region", "they need the checkpoint")
+            words in message for words in ("class-activation maps", "the erased region", "they need the checkpoint")
         )
 
 

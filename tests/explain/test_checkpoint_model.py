@@ -24,7 +24,7 @@ from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.methods import fcaenet
 from milvus_fghash.methods.erasing import erasing_mask
 from milvus_fghash.training.checkpoint import load_checkpoint
-from tests.helpers.planted_models import Page
+from tests.helpers.planted_models import ExplainPage
 from tests.helpers.quick_training import BITS, SIZE, Make
 
 pytestmark = pytest.mark.full
@@ -49,11 +49,11 @@ def test_codes_and_outputs_are_those_of_the_network(model: CheckpointModel, phot
 
 
 def test_the_map_of_a_code_is_what_a_linear_head_says_of_each_place(model: CheckpointModel, photos: Pixels) -> None:
-    said = places(model, photos[:4])
+    by_place = places(model, photos[:4])
     logits = torch.from_numpy(model.run(photos[:4])[1])
-    torch.testing.assert_close(said.mean(dim=(2, 3)), logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(by_place.mean(dim=(2, 3)), logits, rtol=1e-3, atol=1e-4)
     signs = torch.where(logits > 0, 1.0, -1.0)
-    expected = (said * signs[:, :, None, None]).sum(dim=1)
+    expected = (by_place * signs[:, :, None, None]).sum(dim=1)
     heat = torch.from_numpy(model._activations(model._images(photos[:4]), signs))
     torch.testing.assert_close(heat, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(heat.mean(dim=(1, 2)), logits.abs().sum(dim=1), rtol=1e-3, atol=1e-3)
@@ -65,11 +65,11 @@ def test_the_map_of_a_code_is_what_a_linear_head_says_of_each_place(model: Check
 
 @pytest.mark.parametrize("bit", [0, 11])
 def test_the_map_of_a_bit_speaks_for_the_side_it_is_on(model: CheckpointModel, photos: Pixels, bit: int) -> None:
-    said = places(model, photos).numpy()[:, bit]
+    by_place = places(model, photos).numpy()[:, bit]
     logits = model.run(photos)[1][:, bit]
     assert (logits > 0).any()
     assert (logits <= 0).any()
-    for heat, one, output in zip(model.bit_heat(photos, bit), said, logits, strict=True):
+    for heat, one, output in zip(model.bit_heat(photos, bit), by_place, logits, strict=True):
         np.testing.assert_allclose(heat, positive(one if output > 0 else -one), rtol=1e-2, atol=1e-3)
 
 
@@ -200,7 +200,7 @@ def test_the_page_of_a_checkpoint_has_all_its_views(
     model: CheckpointModel, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
     explain([model], drawn_birds, tmp_path / "out", ExplainOptions(n_queries=2, k=3, bits=(4,)))
-    page = Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    page = ExplainPage.read(tmp_path / "out" / "index.html")
     for name in ("query-1", "query-2"):
         maps, found = page.sections[name].groups
         assert [figure.text.split()[0] for figure in maps] == [

@@ -64,9 +64,9 @@ def test_photos_that_cannot_be_decoded_are_listed_and_the_rest_is_told_of(tmp_pa
     (tmp_path / "3.png").write_bytes(b"no photo")
     (tmp_path / "5.png").unlink()
     model = Planted({number: [number + 1.0] * BITS for number in range(12)})
-    told: list[tuple[int, int]] = []
-    coded = encode(model, [dataset.file(row) for row in range(12)], lambda done, total: told.append((done, total)))
+    progress: list[tuple[int, int]] = []
+    coded = encode(model, [dataset.file(row) for row in range(12)], lambda done, total: progress.append((done, total)))
     assert coded.rows.tolist() == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]
     assert coded.bit_scores[:, 0].tolist() == [1, 2, 3, 5, 7, 8, 9, 10, 11, 12]
     assert [(one.row, one.reason) for one in coded.rejected] == [(3, "format"), (5, "missing")]
-    assert told[-1] == (12, 12)
+    assert progress[-1] == (12, 12)

@@ -26,7 +26,7 @@ class ImportBench:
     shards: SmallShards
     collection: HashCollection
     server: ImportServer
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self, **options: Any) -> ImportResult:
@@ -42,7 +42,7 @@ class ImportBench:
             in_place,
             asked,
             self.stop,
-            self.said.append,
+            self.messages.append,
             lambda done, total: None,
         )
         return run.result()

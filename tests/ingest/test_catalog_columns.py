@@ -119,15 +119,15 @@ def test_a_changed_value_is_written_again_and_only_that(fixture: str, request: p
 
 
 @pytest.mark.parametrize(
-    ("price", "said"),
+    ("price", "message"),
     [
         ("", "line 22, column 'price': the value is missing"),
         ("cheap", "line 22, column 'price': 'cheap' is not of type double"),
     ],
 )
-def test_a_value_that_does_not_fit_stops_all_before_anything_is_written(priced: Shop, price: str, said: str) -> None:
+def test_a_value_that_does_not_fit_stops_all_before_anything_is_written(priced: Shop, price: str, message: str) -> None:
     priced.lines[20]["price"] = price
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         priced.ingest()
     assert priced.catalog.collection.count() == 0
     assert not list(priced.catalog.folder.glob("runs/*"))
@@ -155,9 +155,9 @@ def test_a_meta_that_is_too_long_stops_only_its_photo(shop: Shop, tmp_path: Path
     report = tmp_path / "rejected.jsonl"
     result = shop.ingest(report=report)
     assert (result.stored, result.reasons) == (N - 1, {"meta": 1})
-    told = json.loads(report.read_text())
-    assert (told["path"], told["reason"]) == ("photos/03.png", "meta")
-    assert "the maximum is 65,536" in told["message"]
+    outcome = json.loads(report.read_text())
+    assert (outcome["path"], outcome["reason"]) == ("photos/03.png", "meta")
+    assert "the maximum is 65,536" in outcome["message"]
 
 
 def test_verify_finds_nothing_new_and_mending_writes_the_columns(priced: Shop) -> None:

@@ -82,7 +82,7 @@ def test_a_wrong_filter_is_one_line_and_deletes_nothing(ten: HashCollection, exp
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         (
             'label == "x") or (label == "y"',
@@ -92,8 +92,8 @@ def test_a_wrong_filter_is_one_line_and_deletes_nothing(ten: HashCollection, exp
         ('label == "(" or label == "x")', "no open bracket matches"),
     ],
 )
-def test_brackets_must_match(ten: HashCollection, expression: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_brackets_must_match(ten: HashCollection, expression: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         delete_where(ten, expression, yes=True)
     assert left(ten) == "0123456789"
 
@@ -165,9 +165,9 @@ def test_ids_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "ids.txt"
     file.write_bytes("\ufeff3\r\n\n 5 \nä\x85b\n".encode())
     assert read_ids(file) == ["3", " 5 ", "ä\x85b"]
-    for content, said in ((b"\n \n", "no id in"), (b"\xff\n", "not UTF-8 text")):
+    for content, message in ((b"\n \n", "no id in"), (b"\xff\n", "not UTF-8 text")):
         file.write_bytes(content)
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             read_ids(file)
     with pytest.raises(ConfigError, match="cannot read the ids"):
         read_ids(tmp_path)

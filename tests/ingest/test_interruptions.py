@@ -135,7 +135,7 @@ def test_what_goes_wrong_with_one_batch_ends_the_others_too(catalog: Catalog, ol
 
 
 def test_two_batches_that_wait_for_the_same_milvus_say_so_once(catalog: Catalog) -> None:
-    away, told = threading.Barrier(2, timeout=30), list[str]()
+    away, messages = threading.Barrier(2, timeout=30), list[str]()
     failed: set[str] = set()
 
     class Away(HashCollection):
@@ -147,8 +147,10 @@ def test_two_batches_that_wait_for_the_same_milvus_say_so_once(catalog: Catalog)
             super().write(values)
 
     catalog.collection = Away(**vars(catalog.collection))
-    assert catalog.ingest(IngestOptions(rows_per_write=8, retry=RetryPolicy(60, 0.5)), notify=told.append).stored == N
-    assert told == ["gone; retrying for 60 s", "Milvus is available again"]
+    assert (
+        catalog.ingest(IngestOptions(rows_per_write=8, retry=RetryPolicy(60, 0.5)), notify=messages.append).stored == N
+    )
+    assert messages == ["gone; retrying for 60 s", "Milvus is available again"]
 
 
 @given(st.integers(1, 5000), st.integers(1, 300), st.integers(1, 128))

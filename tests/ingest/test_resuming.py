@@ -83,18 +83,18 @@ def test_two_folders_with_the_same_names_are_told_of(catalog: Catalog, tmp_path:
     paint(catalog.photos / "05.png", "red")
     others = catalog.photos
     for place, wanted in ((others, 1), (mine, 1), (others, 1), (others, 0)):  # as often as one undoes the other
-        told: list[str] = []
+        messages: list[str] = []
         catalog.photos = place
-        catalog.ingest(notify=told.append)
-        assert [line[:48] for line in told] == ["1 photos replaced the rows of photos with the sa"] * wanted
+        catalog.ingest(notify=messages.append)
+        assert [line[:48] for line in messages] == ["1 photos replaced the rows of photos with the sa"] * wanted
 
 
 def test_rows_that_milvus_lost_are_told_of(catalog: Catalog) -> None:
     catalog.ingest()
     catalog.collection.delete([photo_id("", "03.png")])
-    told: list[str] = []
-    catalog.ingest(notify=told.append)
-    assert told[0].startswith(
+    messages: list[str] = []
+    catalog.ingest(notify=messages.append)
+    assert messages[0].startswith(
         f"Milvus acknowledged 40 rows of {catalog.collection.name} and has 39; verify names the missing"
     )
 

@@ -168,9 +168,9 @@ def test_changed_photos_are_reported(change: Change, alias: str) -> None:
     change.run()
     paint(change.catalog.photos / "05.png", "blue")
     change.catalog.ingest()
-    told: list[str] = []
-    change.promote(alias, notify=told.append)
-    assert "the contents of 1 rows differ" in told[0]
+    messages: list[str] = []
+    change.promote(alias, notify=messages.append)
+    assert "the contents of 1 rows differ" in messages[0]
 
 
 def test_what_was_deleted_on_purpose_stays_out(change: Change) -> None:

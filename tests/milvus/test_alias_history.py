@@ -134,8 +134,8 @@ def test_collections_go_by_their_aliases(lite: MilvusClient, bundle: Path, alias
         HashCollection.create(lite, alias, read_bundle(bundle).manifest)
     with pytest.raises(StoreError, match=f"there is a collection named {old}"):
         aliases.point(lite, old, new)
-    for name, said in ((alias, "is an alias of"), (new, f"the alias {alias} refers to the collection {new}")):
-        with pytest.raises(StoreError, match=said):
+    for name, message in ((alias, "is an alias of"), (new, f"the alias {alias} refers to the collection {new}")):
+        with pytest.raises(StoreError, match=message):
             drop_with_journal(lite, name, tmp_path)
     drop_with_journal(lite, old, tmp_path)
     assert aliases.all_aliases(lite) == {alias: new}

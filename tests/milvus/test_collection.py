@@ -40,7 +40,7 @@ def changed(collection: HashCollection, **changes: Any) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind", "said"),
+    ("changes", "kind", "message"),
     [
         ({"code": b"a"}, CodeError, "has 1 bytes; expected 2"),
         ({"code": b"abc"}, CodeError, "has 3 bytes"),
@@ -62,9 +62,9 @@ def changed(collection: HashCollection, **changes: Any) -> dict[str, list[Any]]:
     ],
 )
 def test_nothing_is_written_of_rows_of_which_one_is_wrong(
-    small: HashCollection, changes: dict[str, Any], kind: type[FghashError], said: str
+    small: HashCollection, changes: dict[str, Any], kind: type[FghashError], message: str
 ) -> None:
-    with pytest.raises(kind, match=said) as caught:
+    with pytest.raises(kind, match=message) as caught:
         small.write(changed(small, **changes))
     assert "\n" not in str(caught.value)
     assert small.count() == 0

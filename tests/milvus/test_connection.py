@@ -231,8 +231,8 @@ def test_the_fix_names_what_the_extra_pins() -> None:
     pins = [line.split(";")[0].strip() for line in wanted if 'extra == "lite"' in line]
     for pin in pins:
         name = "milvus-lite" if pin.startswith("milvus-lite") else "setuptools"
-        (told,) = [part for part in LITE_FIX.split("'") if part.startswith(name)]
-        assert sorted(told.removeprefix(name).split(",")) == sorted(pin.removeprefix(name).split(","))
+        (pinned,) = [part for part in LITE_FIX.split("'") if part.startswith(name)]
+        assert sorted(pinned.removeprefix(name).split(",")) == sorted(pin.removeprefix(name).split(","))
     assert len(pins) == 2
 
 

@@ -174,9 +174,9 @@ REJECTED = {
 }
 
 
-@pytest.mark.parametrize(("filter", "said"), REJECTED.items())
+@pytest.mark.parametrize(("filter", "message"), REJECTED.items())
 def test_the_rest_is_rejected_in_one_sentence_that_names_the_columns(
-    shop: HashCollection, filter: str, said: str
+    shop: HashCollection, filter: str, message: str
 ) -> None:
     ways: list[Callable[[], object]] = [
         lambda: found(shop, filter),
@@ -184,7 +184,7 @@ def test_the_rest_is_rejected_in_one_sentence_that_names_the_columns(
         lambda: list(shop.scan(filter=filter)),
     ]
     for way in ways:
-        with pytest.raises(ConfigError, match=said) as caught:
+        with pytest.raises(ConfigError, match=message) as caught:
             way()
         assert str(caught.value).endswith(f". {NAMES}")
         assert str(caught.value).count("The columns") == 1
@@ -279,7 +279,7 @@ def test_a_server_reads_more_and_says_itself_what_it_does_not_know(shop: HashCol
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("sent", "shown"),
     [
         ("cannot parse expression: x == 1, error: field x not exist", "field x not exist"),
         ("cannot parse expression: (x == 1) and id > '', error: invalid expression: (x == 1) a", "invalid expression"),
@@ -287,33 +287,35 @@ def test_a_server_reads_more_and_says_itself_what_it_does_not_know(shop: HashCol
         (" => unsupported expr proto node:  at /a/core/src/query/PlanProto.cpp:543\n: segcore error", "unsupported ex"),
     ],
 )
-def test_the_message_of_a_server_is_shown_once_with_the_columns(shop: HashCollection, said: str, told: str) -> None:
+def test_the_message_of_a_server_is_shown_once_with_the_columns(shop: HashCollection, sent: str, shown: str) -> None:
     with (
         pytest.raises(ConfigError) as caught,
         filter_errors("x == 1", shop.fields),
         milvus_call("cannot search"),
     ):
-        raise MilvusException(1100, said)
+        raise MilvusException(1100, sent)
     message = str(caught.value)
     assert message.startswith("Milvus rejects the filter 'x == 1': ")
-    assert told in message
+    assert shown in message
     assert message.endswith(NAMES)
     assert ".cpp" not in message
     assert message.count("x == 1") == 1
 
 
 @pytest.mark.parametrize(
-    ("filter", "said", "kind"),
+    ("filter", "message", "kind"),
     [
         ("", "expression", StoreError),
         ("x == 1", "disk full", StoreError),
         ("x == 1", "collection not loaded: expression", StoreBusy),
     ],
 )
-def test_other_trouble_stays_what_it_is(shop: HashCollection, filter: str, said: str, kind: type[StoreError]) -> None:
+def test_other_trouble_stays_what_it_is(
+    shop: HashCollection, filter: str, message: str, kind: type[StoreError]
+) -> None:
     with pytest.raises(kind) as caught, filter_errors(filter, shop.fields), milvus_call("cannot search"):
-        raise MilvusException(1, said)
-    assert str(caught.value) == f"cannot search: {said}"
+        raise MilvusException(1, message)
+    assert str(caught.value) == f"cannot search: {message}"
 
 
 def test_no_filter_leaves_the_brackets_around_it(shop: HashCollection) -> None:

@@ -136,17 +136,17 @@ def test_an_ingest_does_not_wait_for_a_full_disk_nor_for_a_milvus_lite_that_ende
     catalog = Catalog(Encoder.open(bundle), draw_photos(tmp_path / "photos"), own, tmp_path / "journal")
     patient = IngestOptions(rows_per_write=8, workers=0, retry=RetryPolicy(300))
     break_disk(own, tmp_path)
-    told: list[str] = []
+    messages: list[str] = []
     started = time.monotonic()
     with pytest.raises(StoreError, match="is there free space on the disk"):
-        catalog.ingest(patient, notify=told.append)
+        catalog.ingest(patient, notify=messages.append)
     (server,) = (one for path, one in lite_manager()._servers.items() if path.endswith("/own.db"))
     server._p.kill()
     server._p.wait()
     with pytest.raises(StoreError, match="the process of Milvus Lite has ended; the same command starts it again"):
-        catalog.ingest(patient, notify=told.append)
+        catalog.ingest(patient, notify=messages.append)
     assert time.monotonic() - started < 10
-    assert not told
+    assert not messages
 
 
 def test_a_disk_that_is_full_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_the_named_proxy_is_the_one_that_grpc_uses(
     address, came = proxy
     for name, value in variables.items():
         monkeypatch.setenv(name, value.replace("P", f"http://user:sesame@{address}") if "proxy" in name else value)
-    told = grpc_proxy("127.0.0.1")
+    message = grpc_proxy("127.0.0.1")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with grpc.insecure_channel(f"127.0.0.1:{nobody.getsockname()[1]}") as channel:
@@ -82,11 +82,11 @@ def test_the_named_proxy_is_the_one_that_grpc_uses(
             assert came.wait(5 if named else 0.3) == bool(named)
             ready.cancel()
     if not named:
-        assert told == ""
+        assert message == ""
     else:
-        assert told.startswith(f"The variable {named} sends this connection through the proxy {address}: ")
-        assert "add 127.0.0.1 to the variable no_proxy" in told
-        assert "sesame" not in told
+        assert message.startswith(f"The variable {named} sends this connection through the proxy {address}: ")
+        assert "add 127.0.0.1 to the variable no_proxy" in message
+        assert "sesame" not in message
 
 
 def test_a_failed_connection_names_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

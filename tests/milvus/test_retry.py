@@ -28,9 +28,9 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
 
 
 def test_a_busy_milvus_is_retried_with_one_message() -> None:
-    told: list[str] = []
-    assert QUICK.call(failing(3, StoreBusy("gone")), threading.Event(), told.append) == "done"
-    assert told == ["gone; retrying for 5 s", "Milvus is available again"]
+    messages: list[str] = []
+    assert QUICK.call(failing(3, StoreBusy("gone")), threading.Event(), messages.append) == "done"
+    assert messages == ["gone; retrying for 5 s", "Milvus is available again"]
 
 
 def test_an_error_that_waiting_does_not_resolve_is_raised_at_once() -> None:
@@ -59,7 +59,7 @@ def test_stop_ends_a_pause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "busy"),
+    ("text", "busy"),
     [
         ("Fail connecting to server on localhost:19530", True),
         ("Retry timeout: 60.0s", True),
@@ -78,5 +78,5 @@ def test_stop_ends_a_pause() -> None:
         ),  # Lite, full disk
     ],
 )
-def test_which_errors_are_retried(said: str, busy: bool) -> None:
-    assert is_busy(MilvusException(message=said)) == busy
+def test_which_errors_are_retried(text: str, busy: bool) -> None:
+    assert is_busy(MilvusException(message=text)) == busy

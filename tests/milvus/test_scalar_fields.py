@@ -90,7 +90,7 @@ def test_any_value_comes_back_as_it_was(shop: HashCollection, values: list[dict[
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         ({}, "have the columns price:double, stock:int64, sold:bool, brand:text; got none"),
         ({**ROWS.columns, "size": (1, 2, 3)}, "got price, stock, sold, brand, size"),
@@ -101,10 +101,10 @@ def test_any_value_comes_back_as_it_was(shop: HashCollection, values: list[dict[
     ],
 )
 def test_rows_that_do_not_fit_are_rejected_and_nothing_is_written(
-    shop: HashCollection, columns: dict[str, tuple[Any, ...]], said: str
+    shop: HashCollection, columns: dict[str, tuple[Any, ...]], message: str
 ) -> None:
     before = shop.count()
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=message):
         shop.upsert(replace(ROWS, ids=("x", "y", "z"), columns=columns))
     assert shop.count() == before
 
@@ -161,7 +161,7 @@ def test_64_fields_and_no_more(lite: MilvusClient, manifest: BundleManifest, new
 
 
 @pytest.mark.parametrize(
-    ("key", "error", "said"),
+    ("key", "error", "message"),
     [
         ("brand", StoreError, "Milvus Lite does not support partition keys"),
         ("brant", ConfigError, "must be one of the typed columns. Did you mean brand"),
@@ -170,9 +170,9 @@ def test_64_fields_and_no_more(lite: MilvusClient, manifest: BundleManifest, new
     ],
 )
 def test_partition_keys_that_cannot_be(
-    lite: MilvusClient, manifest: BundleManifest, new_name: str, key: str, error: type[Exception], said: str
+    lite: MilvusClient, manifest: BundleManifest, new_name: str, key: str, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         HashCollection.create(lite, new_name, manifest, columns=COLUMNS, partition_key=key)
     assert not lite.has_collection(new_name)
 
@@ -186,14 +186,14 @@ def test_what_is_asked_for_on_the_command_line() -> None:
     cells = ExtraColumns({"price": ("1",), "stock": (1,)}, {"price": "text", "stock": "int64"})
     asked = requested_columns(["price:double", "stock"], cells)
     assert asked == (Column("price", "double"), Column("stock", "int64"))
-    for word, said in {
+    for word, message in {
         "price:": "ends with a colon",
         "label": "the name is reserved",
         "in:text": "a keyword of filters",
         "cost": "no column 'cost'",
         "price:money": "cannot have the type 'money'",
     }.items():
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             requested_columns([word], cells)
 
 

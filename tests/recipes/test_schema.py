@@ -32,7 +32,7 @@ def written(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("training.epochs=3", r"unknown key 'training.epochs'. Did you mean epochs_per_round\?"),
         ("trainig.rounds=3", r"unknown key 'trainig'. Did you mean training\?"),
@@ -46,8 +46,8 @@ def written(folder: Path, text: str) -> str:
         ("by_bits.many.training.rounds=3", r"by_bits"),
     ],
 )
-def test_what_does_not_fit_names_the_place_and_the_nearest_key(change: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_does_not_fit_names_the_place_and_the_nearest_key(change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_recipe("frozen-fcaenet", [change])
 
 
@@ -122,7 +122,7 @@ def test_by_bits_that_is_no_table_is_rejected(tmp_path: Path, table: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"[method", "is not valid TOML"),
         (b"\xff\xfe", "is not UTF-8 text"),
@@ -130,9 +130,9 @@ def test_by_bits_that_is_no_table_is_rejected(tmp_path: Path, table: str) -> Non
         (b"method = 3", "method"),
     ],
 )
-def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "mine.toml").write_bytes(content)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load_recipe(str(tmp_path / "mine.toml"))
 
 
@@ -233,7 +233,7 @@ def test_the_table_of_one_length_holds_only_what_differs_there(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[only.fcanet.training]", "no method named 'fcanet' in .only.. Did you mean fcaenet"),
         ("[family.adhs.training]", "no family named 'adhs'. Did you mean adsh"),
@@ -241,8 +241,8 @@ def test_the_table_of_one_length_holds_only_what_differs_there(name: str) -> Non
         ("[family.adsh.trainig]", "unknown key 'trainig'"),
     ],
 )
-def test_a_setting_is_read_strictly(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_setting_is_read_strictly(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         compose(written(tmp_path, text), "fcaenet")
 
 

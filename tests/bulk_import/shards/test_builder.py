@@ -152,17 +152,17 @@ def test_a_photo_that_is_listed_twice_is_taken_once(shards: SmallShards) -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "change"),
+    ("message", "change"),
     [
         ("whose shard rows is 16, not 8", {"shard_rows": 8}),
         ("whose namespace is '', not 'other'", {"namespace": "other"}),
         ("whose code hex is False, not True", {"code_hex": True}),
     ],
 )
-def test_other_shards_are_not_mixed_in(shards: SmallShards, said: str, change: dict[str, object]) -> None:
+def test_other_shards_are_not_mixed_in(shards: SmallShards, message: str, change: dict[str, object]) -> None:
     shards.build()
     before = shards.files()
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         shards.build(**change)  # type: ignore[arg-type]
     assert shards.files() == before
 

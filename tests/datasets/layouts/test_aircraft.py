@@ -19,7 +19,7 @@ def test_aircraft(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("images_variant_trainval", "1025794\n", "images_variant_trainval.txt, line 1: expected"),
         ("images_variant_test", "\n1514522 Boeing 707\n", "_test.txt, line 2: variant 'Boeing 707' is not in"),
@@ -29,8 +29,8 @@ def test_aircraft(tmp_path: Path) -> None:
         ("images_variant_test", "/1514522 707-320\n", "images_variant_test.txt, line 1: the path '/1514522.jpg'"),
     ],
 )
-def test_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
-    assert said in fault("aircraft", plant(tmp_path, AIRCRAFT, **{file: text}))
+def test_faults_name_file_and_line(file: str, text: str, message: str, tmp_path: Path) -> None:
+    assert message in fault("aircraft", plant(tmp_path, AIRCRAFT, **{file: text}))
 
 
 @pytest.mark.parametrize("file", ["variants.txt", "images_variant_trainval.txt", "images_variant_test.txt"])

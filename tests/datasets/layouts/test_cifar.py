@@ -36,15 +36,15 @@ def test_later_readings_write_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("data_batch_3", batch((1, 30))[:-1], "data_batch_3.bin has 3,072 bytes, expected a multiple of 3,073"),
         ("data_batch_1", batch((2, 10), (3, 11)), "data_batch_1.bin, photo 2: class 3, but batches.meta.txt names 3"),
         ("batches.meta", "bird\nbird\nbird\n", "photo 2: class 'bird' has the number 0, but 2 above"),
     ],
 )
-def test_faults_name_file_and_photo(file: str, content: str | bytes, said: str, tmp_path: Path) -> None:
-    assert said in fault("cifar10", plant(tmp_path, CIFAR, **{file: content}))
+def test_faults_name_file_and_photo(file: str, content: str | bytes, message: str, tmp_path: Path) -> None:
+    assert message in fault("cifar10", plant(tmp_path, CIFAR, **{file: content}))
 
 
 @pytest.mark.parametrize("content", [batch((1, 30))[:-1], batch((3, 30))])
@@ -62,9 +62,9 @@ def test_without_one_of_its_files(file: str, tmp_path: Path) -> None:
 def test_a_photo_that_was_removed(tmp_path: Path) -> None:
     read("cifar10", plant(tmp_path, CIFAR))
     (tmp_path / "png/test_batch/00001.png").unlink()
-    said = fault("cifar10", tmp_path)
-    assert "test_batch.bin, photo 1: there is no file" in said
-    assert said.endswith(f"remove the folder {tmp_path / 'png'}, and it is created again")
+    message = fault("cifar10", tmp_path)
+    assert "test_batch.bin, photo 1: there is no file" in message
+    assert message.endswith(f"remove the folder {tmp_path / 'png'}, and it is created again")
 
 
 def test_pickles_are_not_read(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_dogs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("test_list", "said"),
+    ("test_list", "message"),
     [
         (mat(file_list=["n01-pug/n01_9.jpg"], labels=[1]), "test_list.mat, entry 1: there is no file"),
         (mat(file_list=["n01_3.jpg"], labels=[1]), "test_list.mat, entry 1: expected CLASS/PHOTO, got 'n01_3.jpg'"),
@@ -33,8 +33,8 @@ def test_dogs(tmp_path: Path) -> None:
         (b"", "test_list.mat cannot be read as a MATLAB file: expected a MAT-file of version 5 to 7"),
     ],
 )
-def test_faults_name_file_and_entry(test_list: bytes, said: str, tmp_path: Path) -> None:
-    assert said in fault("dogs", plant(tmp_path, DOGS, test_list=test_list))
+def test_faults_name_file_and_entry(test_list: bytes, message: str, tmp_path: Path) -> None:
+    assert message in fault("dogs", plant(tmp_path, DOGS, test_list=test_list))
 
 
 @pytest.mark.parametrize("file", ["train_list.mat", "test_list.mat"])

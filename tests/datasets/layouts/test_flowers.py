@@ -19,7 +19,7 @@ def test_flowers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("setid", mat(trnid=[3, 5], valid=[1], tstid=[4]), "setid.mat, trnid, entry 2: photo 5 is none of the 4 in"),
         ("setid", mat(trnid=[3], valid=[0], tstid=[4]), "setid.mat, valid, entry 1: photo 0 is none of the 4 in"),
@@ -28,8 +28,8 @@ def test_flowers(tmp_path: Path) -> None:
         ("imagelabels", mat(labels=[77, 0, 2, 102]), "imagelabels.mat: classes are numbered from 1, got 0"),
     ],
 )
-def test_faults_name_file_and_entry(file: str, content: bytes, said: str, tmp_path: Path) -> None:
-    assert said in fault("flowers102", plant(tmp_path, FLOWERS, **{file: content}))
+def test_faults_name_file_and_entry(file: str, content: bytes, message: str, tmp_path: Path) -> None:
+    assert message in fault("flowers102", plant(tmp_path, FLOWERS, **{file: content}))
 
 
 @pytest.mark.parametrize("file", ["imagelabels.mat", "setid.mat", "jpg/image_00004.jpg"])

@@ -29,7 +29,7 @@ def test_a_leaf_and_its_parent_of_one_name_cannot_both_have_photos(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("image_class_labels", f"{FIRST} 817\n{SECOND} 1011\n", "labels.txt, line 2: 1011 has no line in classes.txt"),
         ("train_test_split", f"{FIRST} 0\n", f"images.txt, line 2: {SECOND} has no line in train_test_split.txt"),
@@ -37,5 +37,5 @@ def test_a_leaf_and_its_parent_of_one_name_cannot_both_have_photos(tmp_path: Pat
         ("images", f"{FIRST} 0817/a.jpg\n", "images.txt, line 1: there is no file"),
     ],
 )
-def test_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
-    assert said in fault("nabirds", plant(tmp_path, NABIRDS, **{file: text}))
+def test_faults_name_file_and_line(file: str, text: str, message: str, tmp_path: Path) -> None:
+    assert message in fault("nabirds", plant(tmp_path, NABIRDS, **{file: text}))

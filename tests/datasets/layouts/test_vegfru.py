@@ -24,7 +24,7 @@ def test_vegfru(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("vegfru_test", "veg200_images/mint/v_3.jpg\n", "vegfru_test.txt, line 1: expected FOLDER/CLASS/PHOTO and"),
         ("vegfru_test", "veg200_images/mint/v_3.jpg seven\n", "vegfru_test.txt, line 1: expected FOLDER/CLASS/PHOTO"),
@@ -36,8 +36,8 @@ def test_vegfru(tmp_path: Path) -> None:
         ("vegfru_test", "veg200_images/dill/v.jpg 7\n", "the number 7 is that of 'dill', but of 'mint' above"),
     ],
 )
-def test_faults_name_file_and_line(file: str, text: str, said: str, tmp_path: Path) -> None:
-    assert said in fault("vegfru", plant(tmp_path, VEGFRU, **{file: text}))
+def test_faults_name_file_and_line(file: str, text: str, message: str, tmp_path: Path) -> None:
+    assert message in fault("vegfru", plant(tmp_path, VEGFRU, **{file: text}))
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

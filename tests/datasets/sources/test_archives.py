@@ -264,9 +264,9 @@ def test_classes_of_samples_go_before_those_of_folders_whatever_the_level(tmp_pa
 
 def test_an_archive_that_does_not_come_is_told_why(site: Site) -> None:
     site.files = {"/birds.tar": tar_of({"a.png": b""})}
-    for status, said in ((403, "403, message='Forbidden'"), (404, "/birds.tar does not exist")):
+    for status, expected in ((403, "403, message='Forbidden'"), (404, "/birds.tar does not exist")):
         site.status["/birds.tar"] = status
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=expected):
             read("archive", Url(f"{site.url}/birds.tar"))
     with pytest.raises(DataError, match=r"birds.tar cannot be fetched: Cannot connect to host"):
         read("archive", Url("http://127.0.0.1:9/birds.tar"))

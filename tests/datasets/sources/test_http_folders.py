@@ -104,14 +104,14 @@ def birds(site: Site) -> Site:
 
 @pytest.mark.parametrize("fault", NONE_AT_ALL)
 def test_a_page_that_is_no_listing_is_rejected(site: Site, fault: str) -> None:
-    change, said = NONE_AT_ALL[fault]
+    change, expected = NONE_AT_ALL[fault]
     change(birds(site), "/birds/jay/")
     dataset = read("folder", Url(f"{site.url}/birds"))
     assert dataset.paths == ("jay", "wren/0.png", "wren/1.png", "wren/2.png")
     place = dataset.source(0)
     assert isinstance(place, InvalidSource)
     assert place.reason == ("missing" if fault == "404" else "unreachable")
-    assert said in place.message
+    assert expected in place.message
     assert dataset.unlisted == ("jay",)
     assert [dataset.covers(path) for path in ("jay/0.png", "jay", "jaybird/0.png", "wren/0.png")] == [
         False, False, True, True,
@@ -119,7 +119,7 @@ def test_a_page_that_is_no_listing_is_rejected(site: Site, fault: str) -> None:
     change(birds(site), "/birds/")
     with pytest.raises(DataError, match=r"^cannot list http") as caught:
         read("folder", Url(f"{site.url}/birds"))
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_folder_without_photos_is_read_and_not_known(site: Site) -> None:

@@ -38,8 +38,8 @@ def fill(site: Site) -> None:
 
 
 def counts(result: Result) -> tuple[int, int, int]:
-    told = json.loads(result.stdout)
-    return told["vanished"], told["pruned"], told["rows_in_collection"]
+    outcome = json.loads(result.stdout)
+    return outcome["vanished"], outcome["pruned"], outcome["rows_in_collection"]
 
 
 def test_a_folder_that_is_silent_or_elsewhere_keeps_its_rows(site: Site, run: Run) -> None:

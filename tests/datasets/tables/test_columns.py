@@ -53,7 +53,7 @@ def test_values_worked_by_hand(kind: ColumnType, cell: object, value: object) ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "cell", "said"),
+    ("kind", "cell", "message"),
     [
         ("int64", "abc", "'abc' is not of type int64; expected a whole number"),
         ("int64", "9223372036854775808", "'9223372036854775808' is not of type int64"),
@@ -79,10 +79,10 @@ def test_values_worked_by_hand(kind: ColumnType, cell: object, value: object) ->
         ("text", ["a"], "is not of type text"),
     ],
 )
-def test_what_is_no_value_is_said(kind: ColumnType, cell: object, said: str) -> None:
+def test_what_is_no_value_is_said(kind: ColumnType, cell: object, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared below
         Column("x", kind).value(cell)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value)) < 200
 
 
@@ -147,9 +147,9 @@ def test_a_column_has_the_type_asked_for_or_that_of_its_cells() -> None:
         (("price", "dubble"), "cannot have the type 'dubble'. Did you mean double"),
         (("tags",), "not texts, numbers or booleans"),
     ]
-    for words, said in asked:
+    for words, message in asked:
         with pytest.raises(ConfigError) as caught:
             CELLS.column(*words)
-        assert said in str(caught.value)
+        assert message in str(caught.value)
     with pytest.raises(ConfigError, match="It has only"):
         ExtraColumns().column("price")

@@ -66,7 +66,7 @@ def test_quotes_line_ends_and_byte_order_mark_of_a_spreadsheet(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("file,label\na.jpg,jay\n", "has no column 'path'; found the columns 'file', 'label'"),
         ("", "has no column 'path'; found the columns none"),
@@ -79,8 +79,8 @@ def test_quotes_line_ends_and_byte_order_mark_of_a_spreadsheet(tmp_path: Path) -
         ("path\n", "no photos found"),
     ],
 )
-def test_csv_faults(text: str, said: str, tmp_path: Path) -> None:
-    assert said in fault(csv(tmp_path, text))
+def test_csv_faults(text: str, message: str, tmp_path: Path) -> None:
+    assert message in fault(csv(tmp_path, text))
 
 
 def test_csv_in_another_encoding(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_messages_name_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("column", ["path", "id", "label", "split"])
 def test_what_no_text_can_be_made_of_is_rejected(column: str, cell: object, tmp_path: Path) -> None:
     columns: dict[str, list[object]] = {"path": ["a.jpg"], column: [cell]}
-    assert f"the column {column!r} holds" in (said := fault(parquet(tmp_path, columns)))
-    assert said.endswith("expected texts or numbers")
+    assert f"the column {column!r} holds" in (message := fault(parquet(tmp_path, columns)))
+    assert message.endswith("expected texts or numbers")
 
 
 def test_a_missing_number_inside_a_cell_is_none(tmp_path: Path) -> None:
