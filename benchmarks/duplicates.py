@@ -1,18 +1,19 @@
-"""Which planted copies `dedupe` finds, by kind of change and largest distance.
+"""Which planted copies `dedupe` finds by perceptual hashes, and which by codes of several methods.
 
-    python benchmarks/duplicates.py --data PHOTOS --bundle BUNDLE
+    python benchmarks/duplicates.py --data PHOTOS --bundle BUNDLE [BUNDLE ...]
 
 Draws `--photos` of the photos below PHOTOS. Every other one gets a changed copy; the kinds of change alternate. All are
-ingested into a Milvus Lite file, and `dedupe` runs at each distance. Prints a Markdown table:
+ingested into a Milvus Lite file. Prints a Markdown table with a column for each distance of perceptual hashes, and for
+three distances of the codes of each bundle: `default_distance`, an eighth and a sixth of the bits. The columns of codes
+are those of a collection without perceptual hashes.
 
     a kind      recall: percentage of the copies of this kind that are in one group with their original
     precision   percentage of the pairs within groups that come from the same photo; all pairs of a group count, so
                 wrongly joining two large groups costs much
     groups      near groups with rows of one photo only / all near groups
-    confirmed   recall and precision of what `--delete near` would delete (copies that a perceptual hash confirms), and
-                the number of rows that would be deleted wrongly
-
-`--confirm-within` is the number of bits in which the perceptual hashes of a pair may differ.
+    confirmed   recall and precision of what `--delete near` would delete (copies that a perceptual hash within
+                `MAX_COPY_DISTANCE` confirms), and the number of rows that would be deleted wrongly
+    seconds     that `dedupe` takes
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from milvus_fghash.core.perceptual_hash import MAX_COPY_DISTANCE
+from milvus_fghash.core.perceptual_hash import phash_to_hex
 from milvus_fghash.datasets.read import read
 from milvus_fghash.dedupe.near_search import default_distance, find_duplicates
 from milvus_fghash.dedupe.report import Duplicates, Group, Member, copies
@@ -54,6 +57,15 @@ def cropped(share: float) -> Change:
     return change
 
 
+def lettered(photo: Image.Image) -> Image.Image:
+    """A line of white letters on a black bar, a third of the width and a fourteenth of the height, in the corner."""
+    photo, width, height = photo.copy(), photo.width, photo.height
+    pen = ImageDraw.Draw(photo)
+    pen.rectangle((width - width // 3, height - height // 14, width, height), fill="black")
+    pen.text((width - width // 3 + 2, height - height // 14), "(c) 2026 example.com", fill="white")
+    return photo
+
+
 CHANGES: dict[str, tuple[Change, int]] = {
     "JPEG quality 90": (lambda photo: photo, 90),
     "JPEG quality 60": (lambda photo: photo, 60),
@@ -64,7 +76,9 @@ CHANGES: dict[str, tuple[Change, int]] = {
     "cropped by 10 %": (cropped(0.1), 92),
     "cropped by 20 %": (cropped(0.2), 92),
     "brighter by 20 %": (lambda photo: ImageEnhance.Brightness(photo).enhance(1.2), 92),
+    "brighter by 50 %": (lambda photo: ImageEnhance.Brightness(photo).enhance(1.5), 92),
     "contrast up by 30 %": (lambda photo: ImageEnhance.Contrast(photo).enhance(1.3), 92),
+    "small text": (lettered, 92),
     "grey": (lambda photo: ImageOps.grayscale(photo).convert("RGB"), 92),
     "mirrored": (ImageOps.mirror, 92),
 }
@@ -98,8 +112,8 @@ def share(part: int, whole: int) -> str:
     return f"{PER_CENT * part / whole:.0f}" if whole else "-"
 
 
-def measure(found: Duplicates, planted: dict[str, tuple[str, int]]) -> dict[str, str]:
-    """One column of the table."""
+def measure(found: Duplicates, planted: dict[str, tuple[str, int]], phashes: dict[str, str]) -> dict[str, str]:
+    """One column of the table; ``phashes``: path -> perceptual hash, where the collection has none."""
     pairs = {
         pair for group in found.groups for pair in combinations(sorted(one.path for one in group.members), 2)
     }  # exact groups lie within near ones, so pairs repeat
@@ -108,14 +122,14 @@ def measure(found: Duplicates, planted: dict[str, tuple[str, int]]) -> dict[str,
     pure = sum(len({planted[one.path][1] for one in group.members}) == 1 for group in near)
     column = {}
     for wanted in (COPY, *CHANGES):
-        copies = [path for path, (kind, _number) in planted.items() if kind == wanted]
-        joined = sum((path.replace("_copy", ""), path) in true for path in copies)
-        column[wanted] = share(joined, len(copies))
+        copied = [path for path, (kind, _number) in planted.items() if kind == wanted]
+        joined = sum((path.replace("_copy", ""), path) in true for path in copied)
+        column[wanted] = share(joined, len(copied))
     n_copies = sum(bool(kind) for kind, _number in planted.values())
     column["all copies"] = share(len(true), n_copies)
     column["precision"] = share(len(true), len(pairs))
     column["groups"] = f"{pure} / {len(near)}"
-    taken = {(one, stays.path) for group in found.groups for one, stays in _confirmed(group, found.confirmed_within)}
+    taken = {(one, stays.path) for group in found.groups for one, stays in _confirmed(group, phashes)}
     right = sum(planted[one][1] == planted[stays][1] for one, stays in taken)
     column["confirmed copies"] = share(right, n_copies)
     column["confirmed precision"] = f"{share(right, len(taken))} ({len(taken) - right} wrong)"
@@ -123,10 +137,11 @@ def measure(found: Duplicates, planted: dict[str, tuple[str, int]]) -> dict[str,
     return column
 
 
-def _confirmed(group: Group, within: int) -> Iterator[tuple[str, Member]]:
+def _confirmed(group: Group, phashes: dict[str, str]) -> Iterator[tuple[str, Member]]:
     """Path of each confirmed copy, and the row that is kept."""
-    path_of = {one.id: one.path for one in group.members}
-    yield from ((path_of[key], stays) for key, stays in copies(group.members, within).items())
+    members = [one.model_copy(update={"phash": phashes[one.path]}) for one in group.members]
+    path_of = {one.id: one.path for one in members}
+    yield from ((path_of[key], stays) for key, stays in copies(members).items())
 
 
 def table(columns: dict[str, dict[str, str]]) -> Iterator[str]:
@@ -139,35 +154,42 @@ def table(columns: dict[str, dict[str, str]]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, nargs="+", required=True)
     parser.add_argument("--photos", type=int, default=520)
-    parser.add_argument("--largest", type=int, help="largest distance; default: one bit in eight")
-    parser.add_argument("--step", type=int, default=1, help="between two distances of the table")
-    parser.add_argument("--confirm-within", type=int, default=MAX_COPY_DISTANCE, help="bits of 64")
+    parser.add_argument("--hash-distances", type=int, nargs="+", default=[3, 4, 6, 8], help="bits of 64")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     files = sorted(path for path in arguments.data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     drawn = np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.photos]
+    columns: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "photos"
         folder.mkdir()
         planted = plant([files[number] for number in drawn], folder)
-        encoder = Encoder.open(arguments.bundle)
-        manifest = encoder.bundle.manifest
+        phashes: dict[str, str] = {}
+
+        def add_column(name: str, collection: HashCollection, **distances: int) -> None:
+            started = time.perf_counter()
+            found = find_duplicates(collection, **distances)
+            seconds = time.perf_counter() - started
+            columns[name] = {**measure(found, planted, phashes), "seconds": f"{seconds:.1f}"}
+
         with closing(connect(ConnectionConfig(f"{temporary}/d.db"))) as client:
-            collection = HashCollection.create(client, "photos", manifest)
-            result = ingest(encoder, read("folder", folder), collection)
-            assert result.stored == len(planted)
-            largest = manifest.bits // 8 if arguments.largest is None else arguments.largest
-            distances = range(0, largest + 1, arguments.step)
-            columns = {
-                str(within): measure(
-                    find_duplicates(collection, within, confirm_within=arguments.confirm_within), planted
-                )
-                for within in distances
-            }
-    print(f"\n{manifest.method}, {manifest.bits} bits; {len(drawn)} photos of {arguments.data.name}, ", end="")
-    print(f"{len(planted) - len(drawn)} changed copies; dedupe's own distance is {default_distance(manifest.bits)}\n")
+            for number, path in enumerate(arguments.bundle):
+                encoder = Encoder.open(path)
+                manifest = encoder.bundle.manifest
+                hashed = HashCollection.create(client, f"hashed_{number}", manifest)
+                assert ingest(encoder, read("folder", folder), hashed).stored == len(planted)
+                by_code = HashCollection.create(client, f"codes_{number}", manifest, phash=False)
+                for rows in hashed.scan():
+                    phashes |= dict(zip(rows.paths, map(phash_to_hex, rows.phashes), strict=True))
+                    by_code.upsert(replace(rows, phashes=()))
+                if number == 0:  # the hashes are the same with every bundle
+                    for within in arguments.hash_distances:
+                        add_column(f"hash {within}", hashed, confirm_within=within)
+                for within in sorted({default_distance(manifest.bits), manifest.bits // 8, manifest.bits // 6}):
+                    add_column(f"{manifest.method} {manifest.bits}: {within}", by_code, max_distance=within)
+    print(f"\n{len(drawn)} photos of {arguments.data.name}, {len(planted) - len(drawn)} changed copies\n")
     print("\n".join(table(columns)))
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from milvus_fghash.bundle.bundle import Bundle, is_bundle, read_bundle
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.callbacks import Notify, Progress
-from milvus_fghash.core.perceptual_hash import MAX_COPY_DISTANCE
 from milvus_fghash.datasets.in_memory import ImageLike, dataset_in_memory
 from milvus_fghash.datasets.read import Dataset, Selection, Url, read_dataset
 from milvus_fghash.datasets.selection import DEFAULT_SELECTION
@@ -580,20 +579,25 @@ class Catalog:
         *,
         max_distance: int | None = None,
         previous: Duplicates | None = None,
-        confirm_within: int = MAX_COPY_DISTANCE,
+        confirm_within: int | None = None,
         photos: Sequence[str | Path] = (),
         progress: Progress | None = None,
     ) -> Duplicates:
-        """Find groups of equal files and of photos with near codes. Deletes nothing; see `delete_duplicates`.
+        """Find groups of equal files and of photos with near perceptual hashes, in a collection of any method. Deletes
+        nothing; see `delete_duplicates`.
 
         Args:
-            max_distance: largest Hamming distance of near duplicates. Default: as in ``previous``, else bits / 8 - 5
+            max_distance: also join photos whose codes differ in at most this number of bits. Default: as in
+                ``previous``; without it, codes are compared only if no perceptual hash is known, within bits / 8 - 5
                 (at least 0).
-            previous: an earlier result; only rows that changed since then are searched.
-            confirm_within: largest Hamming distance of the perceptual hashes (64 bits) of confirmed copies.
-            photos: folders with the photos, to compute perceptual hashes that the collection does not store. The
+            previous: an earlier result; codes are searched for rows that changed since then only, and photos whose
+                hashes it contains are not read again.
+            confirm_within: largest Hamming distance of the perceptual hashes (64 bits) of copies. Default: as in
+                ``previous``, else 3.
+            photos: folders with the photos, to compute perceptual hashes if the collection does not store them. The
                 folders that were ingested from are searched too.
-            progress: called with the number of processed codes and the total.
+            progress: called with the number of items done and the total: photos that are read, tables of hashes that
+                are compared, codes.
 
         Returns:
             The groups.

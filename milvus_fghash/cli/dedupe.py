@@ -28,10 +28,11 @@ MAX_PHOTOS_CHECKED = 2000
 
 @click.command()
 @click.option("--max-distance", type=click.IntRange(min=0),
-              help="Largest Hamming distance of near duplicates.  [default: as in --previous, else bits / 8 - 5: "
-              "0 for less than 48 bits, 1 for 48, 3 for 64, 11 for 128]")  # fmt: skip
+              help="Also join photos whose codes differ in at most this number of bits.  [default: as in --previous; "
+              "codes are compared only if no perceptual hash is known: bits / 8 - 5, at least 0]")  # fmt: skip
 @click.option("--previous", type=READABLE_FILE,
-              help="Result (--out) of an earlier run: only rows that changed since then are searched.")  # fmt: skip
+              help="Result (--out) of an earlier run: only what changed since then is searched for near codes, and "
+              "photos are not read again.")  # fmt: skip
 @click.option("--out", type=NEW_PATH, help="Write the result to this JSON file, for use with --previous.")
 @click.option("--csv", "csv_file", type=NEW_PATH,
               help="Write one line per row of a group. Texts that a spreadsheet would evaluate (=1+1) are prefixed "
@@ -42,14 +43,14 @@ MAX_PHOTOS_CHECKED = 2000
 @click.option("--photos", type=READABLE_FOLDER,
               help="Folder from which the photos were ingested, for --html and for perceptual hashes that the "
               "collection does not store.")  # fmt: skip
-@click.option("--confirm-within", type=click.IntRange(0, 64), default=3,
-              help="Largest Hamming distance of the perceptual hashes (64 bits) of copies.")  # fmt: skip
+@click.option("--confirm-within", type=click.IntRange(0, 64),
+              help="Largest Hamming distance of the perceptual hashes (64 bits) of copies.  [default: as in "
+              "--previous, else 3]")  # fmt: skip
 @click.option("--delete", "kinds", type=click.Choice(["exact", "near"]), multiple=True,
               help="Delete confirmed copies in groups of this kind; one row per group is kept. May be repeated. Needs "
               "--yes.")  # fmt: skip
 @click.option("--delete-at-most", type=click.FloatRange(0, 1), default=0.1,
-              help="Delete nothing if more than this fraction of the rows would be deleted, as with codes that do not "
-              "separate the photos.")  # fmt: skip
+              help="Delete nothing if more than this fraction of the rows would be deleted.")  # fmt: skip
 @click.option("--keep", type=click.Choice(["first", "last"]), default="first",
               help="Row of a group that --delete keeps: the first or the last by path.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Confirm --delete.")
@@ -63,7 +64,7 @@ def dedupe(
     csv_file: Path | None,
     html: Path | None,
     photos: Path | None,
-    confirm_within: int,
+    confirm_within: int | None,
     kinds: tuple[Kind, ...],
     delete_at_most: float,
     keep: Keep,
@@ -74,14 +75,17 @@ def dedupe(
 ) -> None:
     """Find groups of duplicate photos in a collection.
 
-    Exact duplicates are files with the same SHA-256. Near duplicates have codes within --max-distance bits;
-    neighbours of neighbours join the same group. A row can be in one group of each kind.
+    Exact duplicates are files with the same SHA-256. Near duplicates have perceptual hashes within --confirm-within
+    bits, whatever model made the codes; neighbours of neighbours join the same group. A row can be in one group of each
+    kind.
 
-    Near groups are candidates. Short codes collide (12 bits have 4,096 values), and a model that learned classes gives
-    all photos of a class similar codes. Copies are therefore confirmed by perceptual hashes, which ingest stores; for
-    a collection without them, they are computed from the photos in --photos or in the folder of the ingest.
-    Perceptual hashes compare the shapes and colours of the whole photo. They can miss small differences (the number on
-    a shirt) and differences in brightness (black or grey). See docs/duplicates.md for measurements.
+    Perceptual hashes compare the shapes and colours of the whole photo. They do not find mirrored and grey copies, nor
+    most that are cropped by 10 % or more, and can take different photos for copies that differ in a small part (the
+    number on a shirt) or in brightness (black or grey). ingest stores them; for a collection without them, they are
+    computed from the photos in --photos or in the folder of the ingest. See docs/duplicates.md for measurements.
+
+    With --max-distance, photos with near codes join the groups too. They are candidates to look at: a model that
+    learned classes gives all photos of a class near codes. Only copies that the perceptual hash confirms are deleted.
 
     Rows are deleted only with --delete and --yes, only confirmed copies, and only up to --delete-at-most; --delete
     without --yes counts them. Review the groups (--html) first. Photo files are never deleted. Deleted photos are not
@@ -125,7 +129,7 @@ def dedupe(
             paths = (one.path for group in found.groups for one in group.members)
             if line := missing_photos(photos, islice(paths, MAX_PHOTOS_CHECKED)):
                 notify(f"Warning: {line} (--photos)", logging.WARNING)
-        spare = redundant_rows(found.groups, kinds, keep, confirm_within)
+        spare = redundant_rows(found.groups, kinds, keep, found.confirmed_within)
         deleted = 0
         if yes:  # after the files, which then document what was deleted
             with progress_bar("deleting"):
@@ -148,7 +152,7 @@ def _rows(found: Duplicates) -> list[dict[str, Any]]:
             {
                 "kind": group.kind,
                 "photos": len(group.members),
-                "bits apart": group.distance,
+                "code bits apart": group.distance,
                 "copies": group.confirmed,
                 "paths": [*paths, *([f"and {more:,} more"] if more else [])],
             }
@@ -158,15 +162,20 @@ def _rows(found: Duplicates) -> list[dict[str, Any]]:
 
 def _summary(found: Duplicates, spare: int | None, deleted: int | None, at_most: float) -> list[str]:
     """The lines below the table."""
+    from milvus_fghash.dedupe.report import what_is_near
+
     lines = [
         f"{found.n_rows:,} rows; exact: {found.exact.groups:,} groups, {found.exact.redundant:,} redundant rows; "
-        f"near (at most {found.max_distance} of {found.bits} bits): {found.near.groups:,} groups, "
+        f"near ({what_is_near(found)}): {found.near.groups:,} groups, "
         f"{found.near.redundant:,} redundant rows, {found.near.confirmed:,} of them confirmed copies"
     ]
+    if found.phashes:
+        lines.append(f"{len(found.phashes):,} perceptual hashes that the collection does not store are from the photos")
     if found.n_without_phash:
         lines.append(
-            f"{found.n_without_phash:,} rows of near groups have no perceptual hash and are not deleted: the "
-            "collection does not store it and the photo was not found (--photos), or the photo has no structure"
+            f"{found.n_without_phash:,} rows have no perceptual hash, so copies of them are not found except equal "
+            "files: the collection does not store it and the photo was not found (--photos), or the photo has no "
+            "structure"
         )
     if found.note:
         lines.append(found.note)

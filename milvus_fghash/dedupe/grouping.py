@@ -1,7 +1,8 @@
 """Groups of duplicate rows, from all rows or continued from an earlier result. Does not call Milvus.
 
-Two rows are connected when their contents are equal (one SHA-256) or their codes differ in at most `max_distance` bits.
-A group is a connected component: if a is near b and b is near c, all three are one group, however far c is from a.
+Two rows are connected when their contents are equal (one SHA-256), when their photos' perceptual hashes differ in few
+bits, or, on request, when their codes do. A group is a connected component: if a is near b and b is near c, all three
+are one group, however far c is from a.
 
 Kinds of groups:
     exact  rows with the same content. A row whose content is unknown is in none.
@@ -21,12 +22,17 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes, hamming
+from milvus_fghash.core.perceptual_hash import NO_HASH
+from milvus_fghash.dedupe.hash_pairs import near_pairs
 from milvus_fghash.dedupe.union_find import RowNumbers, UnionFind, members
 
 Kind = Literal["exact", "near"]
 Near = Callable[[RowNumbers], Iterable[tuple[int, Iterable[int]]]]
-"""Rows -> each of them with all rows at most `max_distance` bits away, possibly including itself."""
+"""Rows -> each of them with all rows whose codes are near, possibly including itself."""
+Pairs = Iterable[tuple[RowNumbers, RowNumbers]]
+"""Pairs of connected rows, in parts."""
 
 DIGEST_BYTES: Final = 16
 """Length of the digest that stands for a content."""
@@ -34,30 +40,39 @@ DIGEST_BYTES: Final = 16
 
 @dataclass(frozen=True)
 class Census:
-    """Id, code and content of every row of a collection, small enough for millions of rows.
+    """Id, code, content and perceptual hash of every row of a collection, small enough for millions of rows.
 
     Attributes:
         ids: (n,) ascending and unique.
         codes: (n, n_bytes) uint8.
         contents: (n, 16) uint8, digests of `content_sha`; all zeros where that is unknown.
+        phashes: (n,) perceptual hashes; `NO_HASH` where there is none.
     """
 
     ids: tuple[str, ...]
     codes: Codes
     contents: NDArray[np.uint8]
+    phashes: NDArray[np.int64]
 
     @classmethod
-    def of(cls, parts: Iterable[tuple[Sequence[str], Codes, Sequence[str]]], n_bytes: int) -> Census:
-        """From parts (ids, codes, content_shas) in any order; of a repeated id the last row counts."""
+    def of(cls, parts: Iterable[tuple[Sequence[str], Codes, Sequence[str], Sequence[int]]], n_bytes: int) -> Census:
+        """From parts (ids, codes, content_shas, phashes) in any order; of a repeated id the last row counts."""
         ids: list[str] = []
         codes, contents = [np.zeros((0, n_bytes), np.uint8)], [np.zeros((0, DIGEST_BYTES), np.uint8)]
-        for some_ids, some_codes, shas in parts:
+        phashes = [np.zeros(0, np.int64)]
+        for some_ids, some_codes, shas, some_phashes in parts:
             ids += some_ids
             codes.append(some_codes)
             contents.append(np.frombuffer(b"".join(map(_digest, shas)), np.uint8).reshape(-1, DIGEST_BYTES))
+            phashes.append(np.array(some_phashes, np.int64))
         last = {key: row for row, key in enumerate(ids)}
         order = [last[key] for key in sorted(last)]
-        return cls(tuple(sorted(last)), np.concatenate(codes)[order], np.concatenate(contents)[order])
+        return cls(
+            tuple(sorted(last)),
+            np.concatenate(codes)[order],
+            np.concatenate(contents)[order],
+            np.concatenate(phashes)[order],
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,13 +94,19 @@ class Census:
         return {key: row for row, key in enumerate(self.ids)}
 
     def fingerprint(self, row: int) -> str:
-        """16 hexadecimal digits that change with the row's content or code."""
-        return hashlib.blake2b(self.contents[row].tobytes() + self.codes[row].tobytes(), digest_size=8).hexdigest()
+        """16 hexadecimal digits that change with the row's content or code.
+
+        Where the content is unknown, its perceptual hash tells that it changed.
+        """
+        content = self.contents[row].tobytes()
+        if not self.contents[row].any() and self.phashes[row] != NO_HASH:
+            content = self.phashes[row].tobytes()
+        return hashlib.blake2b(content + self.codes[row].tobytes(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """Rows and groups of an earlier search with the same `max_distance`.
+    """Rows and groups of an earlier search with the same distances.
 
     Attributes:
         fingerprints: id -> `Census.fingerprint` of every row at that time.
@@ -96,26 +117,44 @@ class Earlier:
     groups: Sequence[Sequence[str]]
 
 
-def find_groups(census: Census, near: Near, earlier: Earlier | None = None) -> Iterator[tuple[Kind, RowNumbers]]:
+def find_groups(
+    census: Census, alike: Pairs, near: Near | None, earlier: Earlier | None = None
+) -> Iterator[tuple[Kind, RowNumbers]]:
     """Groups of duplicates, the exact ones first, then ordered by their first row; rows ascend.
 
     With an earlier result of the same collection, ``near`` is called only for rows that are new or changed since then,
     and for those whose group has lost a row. The groups are the same as those of a full search.
+
+    Args:
+        alike: all pairs of rows with near perceptual hashes.
+        near: finds rows with near codes; None: codes are not compared.
     """
     components = UnionFind(len(census))
-    for firsts in (census.content_firsts, census.code_firsts):
-        for row in np.flatnonzero(firsts != np.arange(len(census))).tolist():
-            components.join(int(firsts[row]), row)
+    for firsts in (census.content_firsts, *([census.code_firsts] if near else [])):
+        components.join_pairs(firsts, np.arange(len(census)))
     searched = _join_earlier(census, earlier, components) if earlier else np.arange(len(census))
-    for row, neighbours in near(np.unique(census.code_firsts[searched])):  # rows with one code have the same neighbours
-        for other in neighbours:
-            components.join(row, other)
+    for ones, others in alike:
+        components.join_pairs(ones, others)
+    if near:  # rows with one code have the same neighbours
+        for row, neighbours in near(np.unique(census.code_firsts[searched])):
+            for other in neighbours:
+                components.join(row, other)
     for rows in members(census.content_firsts):
         yield "exact", rows
     for rows in members(components.firsts()):
         contents = census.content_firsts[rows]
         if (contents != contents[0]).any():
             yield "near", rows
+
+
+def alike_by_phash(census: Census, within: int, progress: Progress = lambda done, total: None) -> Pairs:
+    """All pairs of rows whose perceptual hashes differ in at most ``within`` bits; rows of one hash are chained."""
+    known = np.flatnonzero(census.phashes != NO_HASH)
+    hashes, first, which = np.unique(census.phashes[known].view(np.uint64), return_index=True, return_inverse=True)
+    firsts = known[first]
+    yield firsts[which], known
+    for ones, others in near_pairs(hashes, within, progress):
+        yield firsts[ones], firsts[others]
 
 
 def compare_locally(census: Census, max_distance: int) -> Callable[[int], RowNumbers]:

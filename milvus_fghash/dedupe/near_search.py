@@ -1,9 +1,8 @@
-"""Find and delete duplicates in a collection: Milvus finds near codes, the photos' perceptual hashes confirm copies."""
+"""Find and delete duplicates in a collection: by the photos' perceptual hashes, and on request by near codes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,26 +10,22 @@ from typing import Final
 from milvus_fghash._version import __version__
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import code_bytes, hamming
-from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.core.perceptual_hash import BITS, MAX_COPY_DISTANCE, NO_HASH, phash_to_hex
 from milvus_fghash.datasets.tables.columns import own_id
-from milvus_fghash.dedupe.grouping import Census, Kind, compare_locally, find_groups
+from milvus_fghash.dedupe.grouping import Census, Kind, alike_by_phash, compare_locally, find_groups
 from milvus_fghash.dedupe.report import Duplicates, Group, Keep, Member, copies, copies_of, tally
+from milvus_fghash.dedupe.take_census import take_census, unchanged_phashes, with_phashes_of_photos
 from milvus_fghash.dedupe.union_find import RowNumbers
-from milvus_fghash.encoding.decode_options import DecodeOptions
-from milvus_fghash.encoding.decode_stream import Photo, decode
 from milvus_fghash.errors import ConfigError, Inconsistent, StoreError, TooManyDeleted
 from milvus_fghash.ingest.delete import delete_ids
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL
-from milvus_fghash.milvus.rows import Rows, read_codes
-from milvus_fghash.search.search import ids_within, photo_file, queries_per_call
+from milvus_fghash.milvus.rows import Rows
+from milvus_fghash.search.search import ids_within, queries_per_call
 from milvus_fghash.state.journal import Journal
 
 MAX_NEIGHBOURS: Final = 256
 """Rows that Milvus returns around one code. A code with as many is compared with all codes locally instead."""
-ROWS_PER_CALL: Final = 10_000
-"""Rows read in one call; Milvus returns at most 16,384."""
 LARGE_GROUP_FRACTION: Final = 0.1
 """A warning is given when one near group holds at least this fraction of all rows,"""
 LARGE_GROUP_SIZE: Final = 20
@@ -40,7 +35,7 @@ DELETE_AT_MOST: Final = 0.1
 
 
 def default_distance(bits: int) -> int:
-    """The default for the largest distance of near duplicates: an eighth of the bits, less 5.
+    """The largest distance of near codes where no perceptual hash is known: an eighth of the bits, less 5.
 
     Short codes are near each other by chance. Among 3,000 birds this distance is careful for codes of LSH, but not for
     those of ITQ: docs/duplicates.md has precision and recall by distance.
@@ -57,40 +52,58 @@ def find_duplicates(
     earlier: Duplicates | None = None,
     progress: Progress | None = None,
     *,
-    confirm_within: int = MAX_COPY_DISTANCE,
+    confirm_within: int | None = None,
     photos: Sequence[Path] = (),
 ) -> Duplicates:
-    """Groups of rows with equal contents or near codes; strongly consistent.
+    """Groups of rows with equal contents, near perceptual hashes or, on request, near codes; strongly consistent.
 
-    Near codes make candidates; the perceptual hashes of the photos confirm copies among them. Memory: the id, the code
-    and 24 bytes per row. Rows written during the search may or may not be in the result.
+    Memory: the id, the code and about 100 bytes per row. Rows written during the search may be missing in the result.
 
     Args:
-        max_distance: in bits, inclusive. None: that of the earlier result, else `default_distance`.
-        earlier: result of an earlier search in this collection; only changes since then are searched for.
-        progress: called with codes, and then with photos that are read.
-        confirm_within: largest distance of the perceptual hashes of confirmed copies, in bits of 64.
-        photos: folders that the rows' paths may be relative to. A row without a perceptual hash, as in collections
-            made before there were any, gets that of its photo, if the file is still the one that was ingested.
+        max_distance: also join rows whose codes differ in at most this number of bits. None: as in the earlier result;
+            without one, codes are compared only if no perceptual hash is known, within `default_distance`.
+        earlier: result of an earlier search in this collection; codes are searched for changes since then only.
+        progress: called with photos that are read, tables of hashes, and codes.
+        confirm_within: largest distance of the perceptual hashes of copies, in bits of 64. None: as in the earlier
+            result, else `MAX_COPY_DISTANCE`.
+        photos: folders that the rows' paths may be relative to. In collections that store no perceptual hashes, a row
+            gets that of its photo, if the file is still the one that was ingested.
 
     Raises:
         ConfigError: when a distance is out of range, or the earlier result does not fit this search.
         StoreError: when Milvus rejects a call, or rows of a group were changed during the search.
     """
     bits = collection.bits
-    default = earlier.max_distance if earlier else default_distance(bits)
-    within = default if max_distance is None else max_distance
-    if not 0 <= within <= bits:
-        raise ConfigError(f"the largest distance must be 0 to {bits}, the code length; got {within}")
+    if max_distance is not None and not 0 <= max_distance <= bits:
+        raise ConfigError(f"the largest distance must be 0 to {bits}, the code length; got {max_distance}")
+    if confirm_within is None:
+        confirm_within = earlier.confirmed_within if earlier else MAX_COPY_DISTANCE
     if not 0 <= confirm_within <= BITS:
         raise ConfigError(f"the perceptual hashes of copies may differ in 0 to {BITS} bits, got {confirm_within}")
+    progress = progress or (lambda done, total: None)
     metadata = collection.metadata
-    known = earlier.as_earlier(collection.name, metadata.fingerprint, within) if earlier else None
     census = take_census(collection)
-    near_search = _NearSearch(collection, census, within, progress)
-    found = list(find_groups(census, near_search.near, known))
-    groups = tuple(_with_members(collection, census, found, confirm_within, photos, progress))
-    near = {one.id: one.phash for group in groups if group.kind == "near" for one in group.members}
+    read: dict[str, int] = {}
+    if not collection.has_phash:
+        known = unchanged_phashes(earlier, census) if earlier else {}
+        census, read = with_phashes_of_photos(census, collection, known, photos, progress)
+    n_without_phash = int((census.phashes == NO_HASH).sum())
+    if max_distance is None and earlier:
+        max_distance = earlier.max_distance
+    elif max_distance is None and n_without_phash == len(census):
+        max_distance = default_distance(bits)
+    if earlier:
+        before = earlier.as_earlier(collection.name, metadata.fingerprint, max_distance, confirm_within)
+    near_search = None if max_distance is None else _NearSearch(collection, census, max_distance, progress)
+    found = list(
+        find_groups(
+            census,
+            alike_by_phash(census, confirm_within, progress),
+            near_search.near if near_search else None,
+            before if earlier else None,
+        )
+    )
+    groups = tuple(_with_members(collection, census, found, confirm_within))
     return Duplicates(
         made_by=f"milvus-fghash {__version__}",
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,42 +111,26 @@ def find_duplicates(
         method=metadata.method,
         fingerprint=metadata.fingerprint,
         bits=bits,
-        max_distance=within,
+        max_distance=max_distance,
         n_rows=len(census),
-        n_searched=near_search.n_searched,
-        n_compared_locally=near_search.n_compared_locally,
+        n_searched=near_search.n_searched if near_search else 0,
+        n_compared_locally=near_search.n_compared_locally if near_search else 0,
         exact=tally(groups, "exact"),
         near=tally(groups, "near"),
         confirmed_within=confirm_within,
-        n_without_phash=sum(not phash for phash in near.values()),
-        note=_large_group_warning(groups, len(census)),
+        n_without_phash=n_without_phash,
+        note=_note(groups, len(census), max_distance, n_without_phash),
         groups=groups,
         rows={key: census.fingerprint(row) for row, key in enumerate(census.ids)},
-    )
-
-
-def take_census(collection: HashCollection) -> Census:
-    """Id, code and content of every row."""
-    pages = collection.pages(["id", "code", "content_sha"], ROWS_PER_CALL)
-    return Census.of(
-        (
-            (
-                [one["id"] for one in page],
-                read_codes(page, collection.bits),
-                [one["content_sha"] for one in page],
-            )
-            for page in pages
-        ),
-        code_bytes(collection.bits),
+        phashes={key: phash_to_hex(phash) for key, phash in read.items()},
     )
 
 
 class _NearSearch:
     """Searches Milvus for near rows, many codes per call, and counts."""
 
-    def __init__(self, collection: HashCollection, census: Census, within: int, progress: Progress | None) -> None:
-        self._collection, self._census, self._within = collection, census, within
-        self._progress = progress or (lambda done, total: None)
+    def __init__(self, collection: HashCollection, census: Census, within: int, progress: Progress) -> None:
+        self._collection, self._census, self._within, self._progress = collection, census, within, progress
         self.n_searched = self.n_compared_locally = 0
 
     def near(self, rows: RowNumbers) -> Iterator[tuple[int, list[int]]]:
@@ -210,8 +207,6 @@ def _with_members(
     census: Census,
     found: list[tuple[Kind, RowNumbers]],
     confirm_within: int,
-    photos: Sequence[Path],
-    progress: Progress | None,
 ) -> Iterator[Group]:
     """The groups with their rows, in the order of `Duplicates.groups`."""
     parts = [(kind, [census.ids[row] for row in rows]) for kind, rows in found]
@@ -222,11 +217,6 @@ def _with_members(
         code_bytes(collection.bits),
     )
     _check_unchanged(collection, census, rows, wanted)
-    phashes = list(rows.phashes_or_unknown)
-    near = {position[key] for kind, ids in parts if kind == "near" for key in ids}
-    unknown = sorted(row for row in near if phashes[row] == NO_HASH)
-    for row, phash in _read_phashes(rows, unknown, photos, progress):
-        phashes[row] = phash
     groups = []
     for kind, ids in parts:
         order = sorted((rows.paths[position[key]], key, position[key]) for key in ids)
@@ -240,7 +230,7 @@ def _with_members(
                 content_sha=rows.content_shas[row],
                 distance=distance,
                 own_id=own_id(rows.metas[row]),
-                phash=phash_to_hex(phashes[row]),
+                phash=phash_to_hex(int(census.phashes[census.positions[rows.ids[row]]])),
             )
             for row, distance in zip(at, distances, strict=True)
         )
@@ -250,42 +240,28 @@ def _with_members(
 
 
 def _check_unchanged(collection: HashCollection, census: Census, rows: Rows, wanted: list[str]) -> None:
-    now = Census.of([(rows.ids, rows.codes, rows.content_shas)], code_bytes(collection.bits))
+    phashes = rows.phashes or [int(census.phashes[census.positions[key]]) for key in rows.ids]
+    now = Census.of([(rows.ids, rows.codes, rows.content_shas, phashes)], code_bytes(collection.bits))
     before = [census.fingerprint(census.positions[key]) for key in wanted]
     if [now.fingerprint(row) for row in range(len(now))] != before:  # shorter if a row was deleted
         raise StoreError(f"rows of {collection.name} were changed during the search for duplicates; search again")
 
 
-def _read_phashes(
-    rows: Rows, wanted: Sequence[int], folders: Sequence[Path], progress: Progress | None = None
-) -> Iterator[tuple[int, int]]:
-    """Row number and perceptual hash of the ``wanted`` rows whose photo is in a folder and unchanged since ingestion.
-
-    The first folder that has the photo counts.
-
-    Raises:
-        ConfigError: when the decoder processes do not start.
-    """
-    left = [row for row in wanted if rows.content_shas[row]]
-    for folder in folders:
-        file_of = {row: file for row in left if (file := photo_file(folder, rows.paths[row]))}
-        found = set()
-        with closing(decode(file_of.values(), Preprocessing(), DecodeOptions().for_photos(len(file_of)))) as photos:
-            for done, (row, photo) in enumerate(zip(file_of, photos, strict=True), 1):
-                if isinstance(photo, Photo) and photo.content_sha == rows.content_shas[row]:
-                    found.add(row)
-                    yield row, photo.phash
-                if progress:
-                    progress(done, len(file_of))
-        left = [row for row in left if row not in found]
-
-
-def _large_group_warning(groups: tuple[Group, ...], n_rows: int) -> str:
-    """A warning when one near group holds a large part of the collection; else ""."""
+def _note(groups: Sequence[Group], n_rows: int, max_distance: int | None, n_without_phash: int) -> str:
+    """Warnings for the user, or ""."""
+    notes = []
+    if n_rows and n_without_phash == n_rows:
+        notes.append(
+            "no perceptual hash is known, since the collection stores none and no photo was found that is still the "
+            "one that was ingested; so codes were compared, and only equal files are confirmed"
+        )
     largest = max((len(group.members) for group in groups if group.kind == "near"), default=0)
-    if largest <= LARGE_GROUP_SIZE or largest < LARGE_GROUP_FRACTION * n_rows:
-        return ""
-    return (
-        f"one near group holds {largest:,} of {n_rows:,} rows, so the codes do not distinguish these photos at this "
-        "distance; use a smaller distance, or longer codes of a method that does not learn classes, such as lsh"
-    )
+    if largest > LARGE_GROUP_SIZE and largest >= LARGE_GROUP_FRACTION * n_rows:
+        what, advice = "perceptual hashes", "a smaller distance"
+        if max_distance is not None:
+            what, advice = "codes", "a smaller distance of codes, or do not compare codes"
+        notes.append(
+            f"one near group holds {largest:,} of {n_rows:,} rows, so the {what} do not distinguish these photos at "
+            f"this distance; use {advice}"
+        )
+    return "; ".join(notes)

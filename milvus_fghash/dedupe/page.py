@@ -12,7 +12,7 @@ from urllib.parse import quote
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.html import Picture, preview, render
 from milvus_fghash.core.perceptual_hash import BITS, phash_distance, phash_from_hex
-from milvus_fghash.dedupe.report import Duplicates, Group, Member, copies
+from milvus_fghash.dedupe.report import Duplicates, Group, Member, copies, what_is_near
 from milvus_fghash.errors import DataError
 from milvus_fghash.search.search import photo_file
 
@@ -101,6 +101,7 @@ def write_duplicates_page(path: Path, found: Duplicates, photos: Path) -> list[P
             "dedupe/page.html",
             title=f"Duplicates in {found.collection}",
             found=found,
+            what_is_near=what_is_near(found),
             phash_bits=BITS,
             links=links,
             number=number,

@@ -24,6 +24,8 @@ from milvus_fghash.dedupe.grouping import Earlier, Kind
 from milvus_fghash.errors import ConfigError, DataError, check_not_string, nearest
 
 Count = Annotated[int, Field(ge=0)]
+PhashDigits = Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")]
+"""A perceptual hash as `phash_to_hex` writes it; "" for none."""
 Keep = Literal["first", "last"]
 """Which row of a group is kept: the first or the last one by path, and by id where paths are equal."""
 
@@ -47,16 +49,15 @@ class Member(Frozen):
     content_sha: str
     distance: Count
     own_id: str = ""
-    phash: Annotated[str, Field(pattern=r"^([0-9a-f]{16})?$")] = ""
+    phash: PhashDigits = ""
 
 
 class Group(Frozen):
     """Rows that are duplicates of each other.
 
     Attributes:
-        kind: ``exact`` (equal files) or ``near`` (near codes).
-        distance: largest distance of its members, in bits. It may exceed the `max_distance` of the search, since
-            members are connected through others.
+        kind: ``exact`` (equal files) or ``near`` (near perceptual hashes or codes).
+        distance: largest distance of its members' codes from that of the first one, in bits.
         members: ordered by path and then by id.
         confirmed: members that are confirmed copies of others, when the first ones are kept.
     """
@@ -93,18 +94,21 @@ class Duplicates(Frozen):
         collection: name of the collection.
         method, fingerprint: training method and fingerprint of the model that made the codes.
         bits: code length.
-        max_distance: bits in which the codes of near rows differ at most.
-        confirmed_within: bits of 64 in which the perceptual hashes of confirmed copies differ at most.
+        max_distance: bits in which codes differ at most that join rows; None: codes were not compared.
+        confirmed_within: bits of 64 in which the perceptual hashes of confirmed copies differ at most. Copies are in
+            one near group, except in files written before perceptual hashes were searched for.
         n_rows: rows of the collection.
         n_searched: codes searched for: each distinct code once, or only the new ones after an earlier result.
         n_compared_locally: of these, the codes with so many near rows that they were compared with all codes in this
             process instead of in Milvus. Called ``n_compared_here`` in files written before the name changed.
         exact: counts of the groups of equal files.
-        near: counts of the groups of near codes.
-        n_without_phash: rows of near groups without a known perceptual hash; only an equal file confirms them.
+        near: counts of the groups of near perceptual hashes or codes.
+        n_without_phash: rows without a known perceptual hash; only an equal file confirms them.
         note: a warning for the user, or "".
         groups: exact ones first, then ordered by their first member.
         rows: id -> fingerprint of every row, for the next search.
+        phashes: id -> perceptual hash that was computed from the photo, in hexadecimal digits, where the collection
+            stores none; the next search does not read these photos again.
 
     Examples:
         >>> from pathlib import Path
@@ -122,7 +126,7 @@ class Duplicates(Frozen):
     method: str
     fingerprint: str
     bits: Annotated[int, Field(gt=0)]
-    max_distance: Count
+    max_distance: Count | None = None
     confirmed_within: Annotated[int, Field(ge=0, le=BITS)] = MAX_COPY_DISTANCE
     n_rows: Count
     n_searched: Count
@@ -133,14 +137,15 @@ class Duplicates(Frozen):
     note: str = ""
     groups: tuple[Group, ...]
     rows: dict[str, str]
+    phashes: dict[str, PhashDigits] = Field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """The document as JSON values, without `rows`.
+        """The document as JSON values, without `rows` and `phashes`.
 
         Returns:
             Field name -> value.
         """
-        return self.model_dump(mode="json", exclude={"rows"})
+        return self.model_dump(mode="json", exclude={"rows", "phashes"})
 
     def write(self, path: Path) -> None:
         """Write the document as JSON.
@@ -178,13 +183,14 @@ class Duplicates(Frozen):
             raise ConfigError(f"{path} is not a result of dedupe; expected a file that dedupe wrote")
         return read_model(cls, values, str(path))
 
-    def as_earlier(self, collection: str, fingerprint: str, max_distance: int) -> Earlier:
+    def as_earlier(self, collection: str, fingerprint: str, max_distance: int | None, confirm_within: int) -> Earlier:
         """What a new search continues from.
 
         Args:
             collection: name of the collection of the new search.
             fingerprint: of the model behind it.
-            max_distance: of the new search, in bits.
+            max_distance: of the new search, in bits; None if it does not compare codes.
+            confirm_within: of the new search, in bits.
 
         Returns:
             Rows and groups of this result.
@@ -195,13 +201,19 @@ class Duplicates(Frozen):
         for what, earlier, new in (
             ("collection", self.collection, collection),
             ("model", self.fingerprint[:12], fingerprint[:12]),
-            ("largest distance", self.max_distance, max_distance),
+            ("largest distance of codes", self.max_distance, max_distance),
+            ("largest distance of perceptual hashes", self.confirmed_within, confirm_within),
         ):
             if earlier != new:
                 raise ConfigError(
-                    f"the earlier result has the {what} {earlier}, this search {new}; search without the earlier result"
+                    f"the earlier result has the {what} {_or_none(earlier)}, this search {_or_none(new)}; search "
+                    "without the earlier result"
                 )
         return Earlier(self.rows, [[one.id for one in group.members] for group in self.groups])
+
+
+def _or_none(value: object) -> object:
+    return "(none)" if value is None else value
 
 
 def tally(groups: Iterable[Group], kind: Kind) -> Tally:
@@ -210,6 +222,15 @@ def tally(groups: Iterable[Group], kind: Kind) -> Tally:
     rows = sum(len(group.members) for group in parts)
     confirmed = sum(group.confirmed for group in parts)
     return Tally(groups=len(parts), rows=rows, redundant=rows - len(parts), confirmed=confirmed)
+
+
+def what_is_near(found: Duplicates) -> str:
+    """What joins the rows of near groups, for people."""
+    hashes = f"perceptual hashes at most {found.confirmed_within} of {BITS} bits apart"
+    if found.max_distance is None:
+        return hashes
+    codes = f"codes at most {found.max_distance} of {found.bits} bits apart"
+    return codes if found.n_without_phash == found.n_rows else f"{hashes}, or {codes}"
 
 
 def copies(members: Sequence[Member], within: int = MAX_COPY_DISTANCE, keep: Keep = "first") -> dict[str, Member]:

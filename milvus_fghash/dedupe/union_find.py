@@ -41,9 +41,27 @@ class UnionFind:
             assert one is not None
             self.join(one, other)
 
+    def join_pairs(self, ones: RowNumbers, others: RowNumbers) -> None:
+        """Join the components of many pairs of rows, most of which are joined already; (n,) each."""
+        apart = self._first_of(ones) != self._first_of(others)
+        for one, other in zip(ones[apart].tolist(), others[apart].tolist(), strict=True):
+            self.join(one, other)
+
+    def _first_of(self, rows: RowNumbers) -> RowNumbers:
+        """`first` of many rows."""
+        parents = np.frombuffer(self._parents, np.int64)  # the same memory
+        found = parents[rows]
+        while (parents[found] != found).any():
+            found = parents[found]
+        parents[rows] = found
+        return found
+
     def firsts(self) -> RowNumbers:
         """(n,) the smallest row of each row's component."""
-        return np.fromiter((self.first(row) for row in range(len(self._parents))), np.int64, len(self._parents))
+        parents = np.frombuffer(self._parents, np.int64) if self._parents else np.zeros(0, np.int64)
+        while not np.array_equal(further := parents[parents], parents):  # halves the depth, also of a long chain
+            parents = further
+        return parents.copy()
 
 
 def members(firsts: RowNumbers) -> Iterator[RowNumbers]:

@@ -11,7 +11,10 @@ from milvus_fghash.explain.attention import attention_views
 from milvus_fghash.explain.model import BATCH, Model, ModelOutputs, Pixels, Views
 from milvus_fghash.explain.occlusion import occlusion_view
 
-NO_GRADIENTS = "class-activation maps and the erased region (they need the checkpoint)"
+NO_GRADIENTS = (
+    "class-activation maps, the erased region and, of methods that have them, the classes and clusters that move a bit "
+    "(they need the checkpoint)"
+)
 NO_ATTENTION = "attention (export the bundle with the attention output)"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +15,10 @@ from milvus_fghash.core.codes import pack
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.explain import attention
 from milvus_fghash.explain.attention import attention_views, noted
-from milvus_fghash.explain.model import BATCH, Heat, Model, ModelOutputs, Pixels, View, Views, percent
+from milvus_fghash.explain.model import BATCH, Heat, Model, ModelOutputs, Pixels, Sources, View, Views, percent
 from milvus_fghash.explain.pictures import erased, overlay, positive
 from milvus_fghash.methods import fcaenet
+from milvus_fghash.methods.base import BitSources
 from milvus_fghash.methods.erasing import erasing_mask, side_of_box
 from milvus_fghash.training.backbones import StagedBackbone
 from milvus_fghash.training.checkpoint import find_checkpoint, load_checkpoint
@@ -58,6 +59,7 @@ class CheckpointModel(Model):
         self.network = loaded.method.to(self.device).requires_grad_(False)
         self.backbone = cast(StagedBackbone, self.network.backbone)
         self.mean, self.bit_scores_name = self.backbone.mean, self.network.bit_scores_name
+        self.sources = _named(self.network.bit_sources(), state.classes)
         self.descriptions = dict(DESCRIPTIONS)
         if self.bit_scores_name != Model.bit_scores_name:
             self.descriptions["code"] += BY_BIT_SCORES.format(method=self.method, bit_scores=self.bit_scores_name)
@@ -75,11 +77,12 @@ class CheckpointModel(Model):
                 self.network.features(self._images(pixels[start : start + BATCH]))
                 for start in range(0, len(pixels), BATCH)
             ]
-            logits, bit_scores = (
-                torch.cat([compute(some) for some in features]).float().cpu().numpy()
-                for compute in (self.network.head, self.network.bit_scores)
+            computed = [self.network.head, self.network.bit_scores]
+            computed += [self.network.source_activities] if self.sources else []
+            logits, bit_scores, *activities = (
+                torch.cat([compute(some) for some in features]).float().cpu().numpy() for compute in computed
             )
-        return ModelOutputs(pack(logits), logits, bit_scores)
+        return ModelOutputs(pack(logits), logits, bit_scores, *activities)
 
     def views(self, photo: Pixels, max_maps: int) -> Views:
         images = self._images(photo[None])
@@ -141,6 +144,22 @@ class CheckpointModel(Model):
     def _images(self, pixels: Pixels) -> Tensor:
         batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         return self.backbone.normalise(batch.permute(0, 3, 1, 2))
+
+
+def _named(found: BitSources | None, classes: Sequence[str]) -> Sources | None:
+    if found is None:
+        return None
+    several = len({source.classifier for source in found.sources}) > 1
+    return Sources(
+        names=[
+            classes[source.number]
+            if source.kind == "class"
+            else f"cluster {source.number + 1}" + (f" of classifier {source.classifier + 1}" if several else "")
+            for source in found.sources
+        ],
+        clusters=np.array([source.kind == "cluster" for source in found.sources], bool),
+        pushes=found.pushes.detach().float().cpu().numpy(),
+    )
 
 
 @contextmanager

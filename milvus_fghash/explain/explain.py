@@ -19,6 +19,7 @@ from milvus_fghash.encoding.graph_runs import ENCODE_TIMEOUT
 from milvus_fghash.errors import ConfigError, DataError, optional_extra
 from milvus_fghash.explain.album import PHOTOS, Album
 from milvus_fghash.explain.bit_facts import bit_facts
+from milvus_fghash.explain.bit_sources import bit_pushes
 from milvus_fghash.explain.model import Model, distinct_names
 from milvus_fghash.explain.occlusion import occlusion_view
 from milvus_fghash.explain.page import MARK, BitPart, Contents, ModelPart, QueryPart, ViewFile, page, same_class
@@ -237,6 +238,11 @@ def _bit_part(album: Album, encoded: EncodedModel, bit: int) -> BitPart:
     heats = encoded.model.bit_heat(np.stack([photos[row] for row in rows]), bit) or ()
     overlays = {row: overlay(photos[row], heat) for row, heat in zip(rows, heats, strict=False)}
     name = f"bit-{bit:03d}"
+    pushes = None
+    if encoded.model.sources is not None and encoded.gallery.most_active is not None:
+        pushes = bit_pushes(bit, encoded.model.sources, encoded.gallery.most_active)
+        for push in (*pushes.clusters_on, *pushes.clusters_off):
+            album.photo(push.example)  # writes the thumbnail
     sides = [
         [(pictures[row], None) for row in side if row in pictures]
         for side in (facts.typical_on, facts.typical_off)
@@ -246,6 +252,7 @@ def _bit_part(album: Album, encoded: EncodedModel, bit: int) -> BitPart:
         facts=facts,
         heats={row: album.thumbnail(f"{name}-{row}", picture) for row, picture in overlays.items()},
         montage=album.picture(name, montage([side for side in sides if side])),
+        pushes=pushes,
     )
 
 

@@ -30,11 +30,13 @@ class ModelOutputs(NamedTuple):
         codes: (n, n_bytes).
         logits: (n, n_bits); their signs are the code.
         bit_scores: (n, n_bits), how strongly each bit is on: the logits, or what `Model.bit_scores_name` names.
+        activities: (n, n_sources), how active each of the `Model.sources` is; None if the model has none.
     """
 
     codes: Codes
     logits: Logits
     bit_scores: Logits
+    activities: Logits | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,21 @@ class Views:
     left_out: str = ""
 
 
+@dataclass(frozen=True)
+class Sources:
+    """The classes and clusters that move the bits of a model.
+
+    Attributes:
+        names: of each source. Equal names are one class in several classifiers, which move a bit together.
+        clusters: (n_sources,) whether each is a cluster, not a class.
+        pushes: (n_bits, n_sources), see `methods.base.BitSources`.
+    """
+
+    names: Sequence[str]
+    clusters: NDArray[np.bool_]
+    pushes: NDArray[np.floating[Any]]
+
+
 class Model(ABC):
     """Codes of photos, and the views that this kind of model can compute."""
 
@@ -79,6 +96,8 @@ class Model(ABC):
     """Per channel, of RGB pixels in [0, 1]; covered or erased places have this colour."""
     bit_scores_name: str = "logits"
     """What the bit scores are, in a word for people."""
+    sources: Sources | None = None
+    """What moves the bits, for models that tell."""
     descriptions: Mapping[str, str]
     """Kind of view -> how to read it, in the order of the views."""
     unavailable: Sequence[str]

@@ -11,6 +11,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.decode_stream import RejectedSource
 from milvus_fghash.explain import occlusion
 from milvus_fghash.explain.bit_facts import BitFacts
+from milvus_fghash.explain.bit_sources import BitPushes, Push
 from milvus_fghash.explain.model import Model, percent
 from milvus_fghash.explain.queries import QueryPhoto
 from milvus_fghash.explain.retrieval import Neighbours
@@ -60,6 +61,8 @@ class BitPart:
     """Row of a typical photo -> file of its heat map; empty for models that have none."""
     montage: str
     """Both sides as one picture."""
+    pushes: BitPushes | None = None
+    """What moves the bit, for models that tell."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def page(contents: Contents) -> bytes:
         Picture=Picture,
         side_title=side_title,
         percent=percent,
+        class_pushes=class_pushes,
         same_class=same_class,
     )
 
@@ -132,6 +136,11 @@ def page(contents: Contents) -> bytes:
 def same_class(wanted: str, label: str) -> bool | None:
     """Whether two labels are of one class; None if one of them is unknown."""
     return label == wanted if wanted and label else None
+
+
+def class_pushes(pushes: Sequence[Push]) -> str:
+    """Classes that move a bit and by how much, in a line."""
+    return ", ".join(f"{readable(push.name)} ({push.value:+.2f})" for push in pushes)
 
 
 def side_title(facts: BitFacts, side: str) -> str:

@@ -26,12 +26,15 @@ class EncodedPhotos:
         codes: (n, n_bytes).
         bit_scores: (n, n_bits), how strongly each bit is on.
         rejected: the photos that could not be decoded.
+        most_active: (n_sources,) the position in the list of the photo for which each of the model's sources is most
+            active; None if the model has no sources.
     """
 
     rows: NDArray[np.int64]
     codes: Codes
     bit_scores: Logits
     rejected: tuple[RejectedSource, ...]
+    most_active: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,24 @@ def encode(model: Model, files: Sequence[Path], progress: Progress = lambda done
     rows: list[int] = []
     codes = [np.zeros((0, code_bytes(model.bits)), np.uint8)]
     bit_scores = [np.zeros((0, model.bits), np.float32)]
+    most_active: NDArray[np.int64] | None = None
+    activity: Logits = np.zeros(0)
     with closing(decode(files, model.preprocessing, DecodeOptions().for_photos(len(files)))) as decoded:
         for photos in batches(decoded, BATCH, rejected.append):
             outputs = model.run(np.stack([photo.pixels for photo in photos]))
             codes.append(outputs.codes)
             bit_scores.append(outputs.bit_scores)
             rows.extend(photo.row for photo in photos)
+            if outputs.activities is not None:
+                best = outputs.activities.argmax(axis=0)
+                value, place = outputs.activities.max(axis=0), np.array([photo.row for photo in photos])[best]
+                if most_active is None:
+                    most_active, activity = place, value
+                most_active, activity = np.where(value > activity, place, most_active), np.maximum(value, activity)
             progress(len(rows) + len(rejected), len(files))
-    return EncodedPhotos(np.array(rows, np.int64), np.concatenate(codes), np.concatenate(bit_scores), tuple(rejected))
+    return EncodedPhotos(
+        np.array(rows, np.int64), np.concatenate(codes), np.concatenate(bit_scores), tuple(rejected), most_active
+    )
 
 
 def nearest(query: Codes, gallery: EncodedPhotos, ids: Sequence[str], k: int, own_id: str | None = None) -> Neighbours:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,26 @@ class Round:
     (n_train, n_features). It is a pass over all photos unless the backbone is frozen."""
 
 
+class BitSource(NamedTuple):
+    """An output of a classifier inside a head: the probability of a class, or of a cluster of unlabelled photos."""
+
+    kind: Literal["class", "cluster"]
+    number: int
+    """Of the class in the training set, or of the cluster in its classifier; counted from 0."""
+    classifier: int
+    """Number of the classifier, where a head has several; counted from 0."""
+
+
+@dataclass(frozen=True)
+class BitSources:
+    """What moves the bits of a head that computes them from class probabilities. Used only for explanations."""
+
+    sources: tuple[BitSource, ...]
+    pushes: Tensor
+    """(n_bits, n_sources): how much higher the bit score of a photo is that is certainly of this class or cluster, for
+    this classifier, than that of the average photo."""
+
+
 class HashMethod(nn.Module, ABC):
     """Images -> logits, whose signs are the code. Only `forward` is exported."""
 
@@ -137,6 +158,14 @@ class HashMethod(nn.Module, ABC):
         """
         logits: Tensor = self.head(features)
         return logits
+
+    def bit_sources(self) -> BitSources | None:
+        """The classes and clusters that move the bits; None for a method that has none. See `source_activities`."""
+        return None
+
+    def source_activities(self, features: Tensor) -> Tensor:
+        """`features` (b, n_features) -> how active each of the `bit_sources` is, (b, n_sources), such as probabilities."""
+        raise NotImplementedError(f"{type(self).__name__} has no bit sources")
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
         """What a training step needs of the photos: "anchor" (`features`), and what the method derives from them."""

@@ -140,7 +140,7 @@ class HashCollection:
             consistency: consistency level of reads that do not specify one.
             columns: typed columns beside those of every collection.
             partition_key: the column of ``columns`` by whose values a server partitions the rows.
-            phash: store the perceptual hash of each photo (8 bytes), by which duplicates are confirmed.
+            phash: store the perceptual hash of each photo (8 bytes), by which duplicates are found.
 
         Returns:
             The open collection.

@@ -29,7 +29,7 @@ class CollectionSettings:
         columns: typed columns of the dataset, as ``NAME`` or ``NAME:TYPE`` (text, int64, double, bool). An existing
             collection may have more.
         partition_key: the column of ``columns`` by whose values a server partitions the rows.
-        phash: store the perceptual hash of each photo (8 bytes), by which duplicates are confirmed. None: yes, or as
+        phash: store the perceptual hash of each photo (8 bytes), by which duplicates are found. None: yes, or as
             the existing collection does.
         consistency: consistency level of reads that do not specify one. None: Bounded. An existing collection keeps its
             own.

@@ -48,15 +48,20 @@ def test_copies_are_found(filled: Run) -> None:
     assert "rows" not in found
 
 
-def test_the_default_distance_depends_on_the_length_of_the_code(filled: Run) -> None:
-    assert document(filled("dedupe", "--json"))["max_distance"] == 0
+def test_codes_are_compared_on_request(filled: Run) -> None:
+    found = document(filled("dedupe", "--json"))
+    assert (found["max_distance"], found["confirmed_within"], found["n_searched"]) == (None, 3, 0)
+    assert "near (perceptual hashes at most 3 of 64 bits apart): " in filled("dedupe").stdout
 
 
 def test_a_table_and_its_counts(filled: Run) -> None:
     result = filled("dedupe", "--max-distance", "0")
     assert result.exit_code == 0
     assert "z1.jpg" in result.stdout
-    assert "39 rows; exact: 2 groups, 3 redundant rows; near (at most 0 of 12 bits)" in result.stdout
+    said = (
+        "39 rows; exact: 2 groups, 3 redundant rows; near (perceptual hashes at most 3 of 64 bits apart, or codes at "
+    )
+    assert f"{said}most 0 of 12 bits apart)" in result.stdout
     assert "deleted" not in result.stdout
 
 
@@ -194,7 +199,8 @@ def test_a_collection_made_before_is_confirmed_by_its_photos(run: Run, birds: Pa
     assert document(run(*words))["n_without_phash"] == 0
     moved = birds.rename(tmp_path / "moved")
     found = document(run(*words))
-    assert found["n_without_phash"] == found["near"]["rows"]
+    assert found["n_without_phash"] == found["n_rows"]
+    assert "no perceptual hash is known" in found["note"]
     assert found["near"]["confirmed"] == 3  # equal files need no photo
     assert "no perceptual hash" in run("dedupe", "--max-distance", "1").stdout
     assert document(run(*words, "--photos", moved))["n_without_phash"] == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,20 +47,33 @@ def ids(collection: HashCollection) -> list[str]:
 
 def test_only_confirmed_pairs_go(empty: HashCollection) -> None:
     empty.upsert(alike(4, FOUR))
-    found = find_duplicates(empty)
+    found = find_duplicates(empty, 0)
     (group,) = found.groups
     assert [one.phash for one in group.members] == [f"{phash:016x}" if phash else "" for phash in FOUR]
     assert found.near.model_dump() == {"groups": 1, "rows": 4, "redundant": 3, "confirmed": 1}
     assert (group.confirmed, found.n_without_phash, found.confirmed_within) == (1, 1, MAX_COPY_DISTANCE)
     assert delete_copies(empty, found, ["near"], at_most=1) == 1
     assert ids(empty) == ["0000", "0002", "0003"]
-    assert delete_copies(empty, find_duplicates(empty), ["near"], at_most=1) == 0
+    assert delete_copies(empty, find_duplicates(empty, 0), ["near"], at_most=1) == 0
+
+
+def test_copies_are_found_whatever_the_codes(empty: HashCollection) -> None:
+    """Codes that are far apart, as a method that tears copies apart makes them, and rows of one code."""
+    codes = np.array([[0, 0], [0xFF, 0xF0], [0, 0], [0x0F, 0]], np.uint8)
+    empty.upsert(replace(alike(4, FOUR), codes=codes))
+    found = find_duplicates(empty)
+    assert [[one.id for one in group.members] for group in found.groups] == [["0000", "0001"]]
+    assert (found.max_distance, found.n_searched, found.n_without_phash, found.note) == (None, 0, 1, "")
+    assert (found.near.confirmed, found.groups[0].distance) == (1, 12)
+    wider = find_duplicates(empty, confirm_within=8)
+    assert [[one.id for one in group.members] for group in wider.groups] == [["0000", "0001", "0002"]]
+    assert find_duplicates(empty, earlier=wider).confirmed_within == 8
 
 
 @pytest.mark.parametrize(("within", "left"), [(0, 4), (1, 3), (7, 3), (8, 3), (9, 2), (64, 2)])
 def test_the_distance_of_confirmed_copies_is_a_parameter(empty: HashCollection, within: int, left: int) -> None:
     empty.upsert(alike(4, FOUR))
-    delete_copies(empty, find_duplicates(empty, confirm_within=within), ["near"], "last", at_most=1)
+    delete_copies(empty, find_duplicates(empty, 0, confirm_within=within), ["near"], "last", at_most=1)
     assert len(ids(empty)) == left
     with pytest.raises(ConfigError, match="may differ in 0 to 64 bits, got 65"):
         find_duplicates(empty, confirm_within=65)
@@ -91,9 +105,10 @@ def test_a_collection_of_class_codes_keeps_its_photos(empty: HashCollection) -> 
     """300 different photos of one class have one code. Deleting what is near took 299 of them."""
     rng = np.random.default_rng(0)
     empty.upsert(alike(300, tuple(map(int, rng.integers(-(2**63), 2**63, 300)))))
-    found = find_duplicates(empty)
+    assert find_duplicates(empty).groups == ()
+    found = find_duplicates(empty, 0)
     assert (found.near.redundant, found.near.confirmed) == (299, 0)
-    assert found.note
+    assert "the codes do not distinguish these photos" in found.note
     assert delete_copies(empty, found, ["exact", "near"]) == 0
     assert empty.count() == 300
 
@@ -139,10 +154,22 @@ def test_where_the_collection_keeps_none_photos_are_read(old: Catalog, tmp_path:
         old.collection, 12, photos=[tmp_path, old.photos], progress=lambda done, total: calls.append((done, total))
     )
     assert {path for path, phash in hashed(seen).items() if phash} == {"00.png", "01.png", "02.png"}
-    assert calls[-1] == (40, 40)
+    assert (40, 40) in calls
     assert (seen.near.confirmed, seen.n_without_phash) == (1, 37)  # the others are of one colour
     assert delete_copies(old.collection, seen, ["near"]) == 1
     assert old.collection.count() == 39
+
+
+def test_photos_are_read_once(old: Catalog, tmp_path: Path) -> None:
+    """An earlier result has the hashes of photos that were read, also those of photos without structure."""
+    first = find_duplicates(old.collection, photos=[old.photos])
+    assert (first.max_distance, len(first.phashes), sum(map(bool, first.phashes.values()))) == (None, 40, 3)
+    assert [[one.path for one in group.members] for group in first.groups] == [["00.png", "01.png"]]
+    first.write(tmp_path / "groups.json")
+    shutil.rmtree(old.photos)
+    again = find_duplicates(old.collection, earlier=Duplicates.read(tmp_path / "groups.json"), photos=[old.photos])
+    assert (again.groups, again.phashes) == (first.groups, first.phashes)
+    assert find_duplicates(old.collection, photos=[old.photos]).n_without_phash == 40
 
 
 def test_a_photo_that_has_changed_since_confirms_nothing(old: Catalog, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_full_page_hides_nothing(seven: HashCollection, monkeypatch: pytest.Mo
     whole = find_duplicates(seven, 4)
     monkeypatch.setattr("milvus_fghash.dedupe.near_search.MAX_NEIGHBOURS", hits)
     monkeypatch.setattr("milvus_fghash.search.search.MAX_ROWS_PER_CALL", 2 * hits)  # two codes a call
-    monkeypatch.setattr("milvus_fghash.dedupe.near_search.ROWS_PER_CALL", 2)
+    monkeypatch.setattr("milvus_fghash.dedupe.take_census.ROWS_PER_CALL", 2)
     monkeypatch.setattr("milvus_fghash.dedupe.near_search.MAX_IDS_PER_CALL", 2)
     found = find_duplicates(seven, 4)
     assert found.groups == whole.groups
@@ -158,7 +158,7 @@ def facts(found: Duplicates) -> Any:
 
 
 def test_an_earlier_result_of_another_distance_is_rejected(seven: HashCollection) -> None:
-    with pytest.raises(ConfigError, match="has the largest distance 1, this search 2"):
+    with pytest.raises(ConfigError, match="has the largest distance of codes 1, this search 2"):
         find_duplicates(seven, 2, find_duplicates(seven, 1))
 
 
@@ -191,6 +191,8 @@ def test_a_row_that_is_written_meanwhile_is_no_stumbling_block(seven: HashCollec
 
 def test_codes_that_do_not_distinguish_photos_give_a_warning(empty: HashCollection) -> None:
     empty.upsert(rows_of({f"{chr(97 + number % 26)}{number}": (0x0F00, "") for number in range(21)}))
-    assert find_duplicates(empty).note.startswith("one near group holds 21 of 21 rows")
+    note = find_duplicates(empty).note
+    assert note.startswith("no perceptual hash is known")
+    assert "; one near group holds 21 of 21 rows, so the codes do not" in note
     empty.delete(["a0"])
-    assert find_duplicates(empty).note == ""
+    assert "holds" not in find_duplicates(empty).note

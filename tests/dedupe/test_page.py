@@ -48,7 +48,7 @@ def test_groups_and_counts(photos: Path) -> None:
     assert "not proven" not in page_of(photos, group("exact", "a.png", "b.png")).text  # equal files need no caution
     assert "Exact duplicates: 2 rows First photo 2 equal files: a.png b.png" in page.text
     assert "Near duplicates: 3 rows, 0 confirmed copies" in page.text
-    assert "2 of 48 bits not a confirmed copy: no perceptual hash c.png" in page.text
+    assert "2 of 48 code bits not a confirmed copy: no perceptual hash c.png" in page.text
     assert page.tags.count("section") == 2
     assert page.kinds == [""] * 4
     assert len(page.sources) == 4

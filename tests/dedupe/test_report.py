@@ -18,6 +18,7 @@ from milvus_fghash.dedupe.report import Duplicates, Group, Keep, Member, copies,
 from milvus_fghash.errors import ConfigError, DataError
 from tests.helpers.small_duplicates import duplicates
 
+SEARCH = ("photos", "f" * 64, 3, 3)
 ODD = 'a,"b\n;=1.jpg'
 
 
@@ -164,12 +165,13 @@ def test_a_document_of_before_is_read(document: Duplicates, tmp_path: Path) -> N
     for part in (values["exact"], values["near"]):
         part["spare"] = part.pop("redundant")
     values["n_compared_here"] = values.pop("n_compared_locally")
+    del values["phashes"]
     for group in values["groups"]:
         for member in group["members"]:
             del member["phash"]
     (tmp_path / "groups.json").write_text(json.dumps(values))
     read = Duplicates.read(tmp_path / "groups.json")
-    assert read.as_earlier("photos", "f" * 64, 3).groups == document.as_earlier("photos", "f" * 64, 3).groups
+    assert read.as_earlier(*SEARCH).groups == document.as_earlier(*SEARCH).groups
     assert (read.near.redundant, read.n_compared_locally) == (document.near.redundant, document.n_compared_locally)
 
 
@@ -180,13 +182,15 @@ def test_a_newer_document_is_not_read(document: Duplicates, tmp_path: Path) -> N
 
 
 def test_an_earlier_result_must_be_about_the_same_thing(document: Duplicates) -> None:
-    earlier = document.as_earlier("photos", "f" * 64, 3)
+    earlier = document.as_earlier(*SEARCH)
     assert earlier.groups == [list("ab"), list("cde"), list("abf"), list("gh")]
     assert earlier.fingerprints == document.rows
     for asked, message in (
-        (("birds", "f" * 64, 3), "has the collection photos, this search birds"),
-        (("photos", "e" * 64, 3), "has the model ffffffffffff"),
-        (("photos", "f" * 64, 4), "has the largest distance 3, this search 4"),
+        (("birds", *SEARCH[1:]), "has the collection photos, this search birds"),
+        (("photos", "e" * 64, 3, 3), "has the model ffffffffffff"),
+        (("photos", "f" * 64, 4, 3), "has the largest distance of codes 3, this search 4"),
+        (("photos", "f" * 64, None, 3), r"has the largest distance of codes 3, this search \(none\)"),
+        (("photos", "f" * 64, 3, 5), "has the largest distance of perceptual hashes 3, this search 5"),
     ):
         with pytest.raises(ConfigError, match=message):
             document.as_earlier(*asked)

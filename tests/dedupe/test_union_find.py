@@ -29,6 +29,12 @@ def test_components_are_what_can_be_reached(case: tuple[int, list[tuple[int, int
     for one, other in reversed(joins):
         backwards.join(other, one)
     assert backwards.firsts().tolist() == components.firsts().tolist()
+    at_once = UnionFind(n)
+    half = len(joins) // 2
+    for part in (joins[:half], joins[half:]):
+        ones, others = np.array(part, np.int64).reshape(-1, 2).T
+        at_once.join_pairs(ones, others)
+    assert at_once.firsts().tolist() == components.firsts().tolist()
 
 
 def test_worked_by_hand() -> None:

@@ -13,7 +13,7 @@ from milvus_fghash.core.codes import Logits, pack
 from milvus_fghash.core.images import Preprocessing
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.explain.explain import ExplainOptions, ExplainResult, explain
-from milvus_fghash.explain.model import Heat, Model, ModelOutputs, Pixels, View, Views
+from milvus_fghash.explain.model import Heat, Model, ModelOutputs, Pixels, Sources, View, Views
 from tests.helpers.html_page import Page
 
 SIDE = 16
@@ -48,7 +48,15 @@ class Planted(Model):
 
     def run(self, pixels: Pixels) -> ModelOutputs:
         logits = np.stack([self.table[int(photo[0, 0, 0])] for photo in pixels])
-        return ModelOutputs(pack(logits), logits, self.bit_scores(logits))
+        activities = None
+        if self.sources is not None:
+            activities = np.array([self.activities[int(photo[0, 0, 0])] for photo in pixels], np.float32)
+        return ModelOutputs(pack(logits), logits, self.bit_scores(logits), activities)
+
+    def with_sources(self, sources: Sources, activities: Mapping[int, Sequence[float]]) -> Planted:
+        """The same model, whose bits are moved by these sources; ``activities``: number of a photo -> of each source."""
+        self.sources, self.activities = sources, activities
+        return self
 
     def bit_scores(self, logits: Logits) -> Logits:
         """As of most methods."""

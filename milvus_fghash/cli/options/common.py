@@ -108,7 +108,7 @@ row_options: Callable[[Command], Command] = combined(
                  help="Also store the code as hexadecimal text, which is faster to fetch than the vector."),
     click.option("--embedding", is_flag=True, help="Also store the embedding, if the bundle has one."),
     click.option("--phash/--no-phash", default=None,
-                 help="Store a perceptual hash of each photo (8 bytes), by which dedupe confirms near duplicates.  "
+                 help="Store a perceptual hash of each photo (8 bytes), by which dedupe finds near duplicates.  "
                  "[default: phash]"),
     click.option("--column", "columns", metavar="NAME[:TYPE]", multiple=True,
                  help="Create a typed column for this column of the photo list, for use in filters. TYPE is text, "
