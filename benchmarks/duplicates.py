@@ -168,9 +168,11 @@ def main() -> None:
         planted = plant([files[number] for number in drawn], folder)
         phashes: dict[str, str] = {}
 
-        def add_column(name: str, collection: HashCollection, **distances: int) -> None:
+        def add_column(
+            name: str, collection: HashCollection, *, max_distance: int | None = None, confirm_within: int | None = None
+        ) -> None:
             started = time.perf_counter()
-            found = find_duplicates(collection, **distances)
+            found = find_duplicates(collection, max_distance, confirm_within=confirm_within)
             seconds = time.perf_counter() - started
             columns[name] = {**measure(found, planted, phashes), "seconds": f"{seconds:.1f}"}
 

@@ -82,25 +82,25 @@ def find_duplicates(
         raise ConfigError(f"the perceptual hashes of copies may differ in 0 to {BITS} bits, got {confirm_within}")
     progress = progress or (lambda done, total: None)
     metadata = collection.metadata
+    before = None
+    if earlier:
+        max_distance = earlier.max_distance if max_distance is None else max_distance
+        before = earlier.as_earlier(collection.name, metadata.fingerprint, max_distance, confirm_within)
     census = take_census(collection)
     read: dict[str, int] = {}
     if not collection.has_phash:
         known = unchanged_phashes(earlier, census) if earlier else {}
         census, read = with_phashes_of_photos(census, collection, known, photos, progress)
     n_without_phash = int((census.phashes == NO_HASH).sum())
-    if max_distance is None and earlier:
-        max_distance = earlier.max_distance
-    elif max_distance is None and n_without_phash == len(census):
+    if max_distance is None and not earlier and n_without_phash == len(census):
         max_distance = default_distance(bits)
-    if earlier:
-        before = earlier.as_earlier(collection.name, metadata.fingerprint, max_distance, confirm_within)
     near_search = None if max_distance is None else _NearSearch(collection, census, max_distance, progress)
     found = list(
         find_groups(
             census,
             alike_by_phash(census, confirm_within, progress),
             near_search.near if near_search else None,
-            before if earlier else None,
+            before,
         )
     )
     groups = tuple(_with_members(collection, census, found, confirm_within))
@@ -251,9 +251,10 @@ def _note(groups: Sequence[Group], n_rows: int, max_distance: int | None, n_with
     """Warnings for the user, or ""."""
     notes = []
     if n_rows and n_without_phash == n_rows:
+        done = "equal files only" if max_distance is None else "equal files and near codes"
         notes.append(
             "no perceptual hash is known, since the collection stores none and no photo was found that is still the "
-            "one that was ingested; so codes were compared, and only equal files are confirmed"
+            f"one that was ingested; the groups are of {done}"
         )
     largest = max((len(group.members) for group in groups if group.kind == "near"), default=0)
     if largest > LARGE_GROUP_SIZE and largest >= LARGE_GROUP_FRACTION * n_rows:

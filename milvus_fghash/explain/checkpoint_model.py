@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -77,7 +77,7 @@ class CheckpointModel(Model):
                 self.network.features(self._images(pixels[start : start + BATCH]))
                 for start in range(0, len(pixels), BATCH)
             ]
-            computed = [self.network.head, self.network.bit_scores]
+            computed: list[Callable[[Tensor], Tensor]] = [self.network.head, self.network.bit_scores]
             computed += [self.network.source_activities] if self.sources else []
             logits, bit_scores, *activities = (
                 torch.cat([compute(some) for some in features]).float().cpu().numpy() for compute in computed

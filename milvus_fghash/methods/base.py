@@ -164,7 +164,7 @@ class HashMethod(nn.Module, ABC):
         return None
 
     def source_activities(self, features: Tensor) -> Tensor:
-        """`features` (b, n_features) -> how active each of the `bit_sources` is, (b, n_sources), such as probabilities."""
+        """`features` (b, n_features) -> how active each of the `bit_sources` is, (b, n_sources): its probability."""
         raise NotImplementedError(f"{type(self).__name__} has no bit sources")
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:

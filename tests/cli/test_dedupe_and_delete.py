@@ -98,7 +98,7 @@ def test_files_hold_what_was_found(filled: Run, birds: Path, tmp_path: Path) -> 
     words = ["--max-distance", "1", "--out", "g.json", "--csv", "g.csv", "--html", "g.html", "--photos", str(birds)]
     shown = document(filled("dedupe", *words, "--json"))
     written = json.loads((tmp_path / "g.json").read_text())
-    assert len(written.pop("rows")) == 39
+    assert (len(written.pop("rows")), written.pop("phashes")) == (39, {})
     assert {**written, "deletion": None} == shown
     members = sum(len(group["members"]) for group in shown["groups"])
     with open(tmp_path / "g.csv", newline="") as lines:
@@ -173,6 +173,21 @@ def test_a_copy_saved_again_is_confirmed(run: Run, birds: Path) -> None:
     (key,) = [one["id"] for one in again if one["path"].endswith("saved again.jpg")]
     assert key in found["deletion"]["ids"]
     assert key not in document(run(*words, "--confirm-within", "0", "--keep", "last"))["deletion"]["ids"]
+
+
+def test_copies_of_another_run_and_folder_are_found(filled: Run, birds: Path, tmp_path: Path) -> None:
+    """By their perceptual hashes: no code is compared, in a full search or after an earlier one."""
+    photo = min(birds.glob("train/*/*.jpg"))
+    filled("dedupe", "--out", "g.json")
+    (tmp_path / "second").mkdir()
+    with Image.open(photo) as image:
+        image.resize((image.width // 2, image.height // 2)).save(tmp_path / "second" / "small.jpg", quality=80)
+    assert filled("ingest", GOLDEN, tmp_path / "second", "--namespace", "second").exit_code == 0
+    for words in ([], ["--previous", "g.json"]):
+        found = document(filled("dedupe", *words, "--json"))
+        (group,) = [group for group in found["groups"] if "small.jpg" in names(group)]
+        assert sorted(names(group)) == sorted([photo.name, "small.jpg"])
+        assert (group["kind"], group["confirmed"], found["n_searched"]) == ("near", 1, 0)
 
 
 def test_a_brake_on_what_goes(filled: Run, tmp_path: Path) -> None:

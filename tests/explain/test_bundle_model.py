@@ -40,11 +40,12 @@ def photo(seed: int = 0) -> NDArray[np.uint8]:
 
 def test_outputs_and_codes_are_those_of_the_graph(small: BundleModel) -> None:
     pixels = np.stack([photo(seed) for seed in range(11)])  # more than a batch
-    codes, logits, bit_scores = small.run(pixels)
+    codes, logits, bit_scores, activities = small.run(pixels)
     expected = (pixels.mean(axis=(1, 2)) - 127.5) @ directions(BITS, 0)
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(codes, pack(logits))
     np.testing.assert_array_equal(bit_scores, logits)
+    assert activities is None
     assert (small.method, small.bits, small.lineage, small.name) == ("lsh", 12, "ab12", "lsh (12 bits)")
 
 

@@ -39,7 +39,7 @@ def places(model: CheckpointModel, photos: Pixels) -> Tensor:
 
 
 def test_codes_and_outputs_are_those_of_the_network(model: CheckpointModel, photos: Pixels) -> None:
-    codes, logits, bit_scores = model.run(photos)
+    codes, logits, bit_scores, _activities = model.run(photos)
     with torch.no_grad():
         expected = model.network(model.backbone.normalise(torch.from_numpy(photos).permute(0, 3, 1, 2))).numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)

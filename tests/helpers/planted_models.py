@@ -54,7 +54,7 @@ class Planted(Model):
         return ModelOutputs(pack(logits), logits, self.bit_scores(logits), activities)
 
     def with_sources(self, sources: Sources, activities: Mapping[int, Sequence[float]]) -> Planted:
-        """The same model, whose bits are moved by these sources; ``activities``: number of a photo -> of each source."""
+        """The same model, with sources of its bits; ``activities``: number of a photo -> that of each source."""
         self.sources, self.activities = sources, activities
         return self
 
