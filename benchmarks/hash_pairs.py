@@ -10,9 +10,9 @@ bits are flipped as `--within` allows. Grouping is that of `dedupe`, without Mil
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -62,22 +62,20 @@ def main() -> None:
     contents = [""] * n
     codes = rng.integers(0, 256, (n, 8), np.uint8)
     census = Census.of([(ids, codes, contents, hashes.view(np.int64).tolist())], 8)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
+    tracemalloc.start()  # NumPy's arrays too
+    started = time.process_time()
     groups = list(find_groups(census, alike_by_phash(census, arguments.within), None))
-    seconds = time.perf_counter() - started
-    more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    seconds = time.process_time() - started
+    _now, peak = tracemalloc.get_traced_memory()
     group_of = np.full(n, -1)
     for number, (_kind, rows) in enumerate(groups):
         group_of[rows] = number
     found = (group_of[copied] == group_of[originals]) & (group_of[copied] >= 0)
     largest = max((len(rows) for _kind, rows in groups), default=0)
-    print(
-        f"{n:,} hashes within {arguments.within} bits: {seconds:.1f} s, {max(more, 0) / 1024:.0f} MB more than the rows"
-    )
-    print(
-        f"{len(groups):,} groups, the largest of {largest:,}; {found.sum():,} of {len(copied):,} planted copies found"
-    )
+    of = f"{n:,} hashes within {arguments.within} bits"
+    print(f"{of}: {seconds:.1f} s of one core, {peak / 2**20:.0f} MB beside the rows")
+    print(f"{len(groups):,} groups, the largest of {largest:,}")
+    print(f"{found.sum():,} of {len(copied):,} planted copies found")
 
 
 if __name__ == "__main__":
