@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from milvus_fghash.bundle.bundle import Bundle, Description, LearnedCodes, fingerprint, reject_taken, write_bundle
-from milvus_fghash.core.codes import check_bits, pack
+from milvus_fghash.core.code_length import check_bits
+from milvus_fghash.core.codes import pack
 from milvus_fghash.core.images import RULES, Preprocessing
 from milvus_fghash.errors import check_not_string
 from milvus_fghash.exporters.check import Pixels, check

@@ -43,10 +43,10 @@ class FghashError(Exception):
 
     Examples:
         >>> try:
-        ...     raise ConfigError("a code of 4 bits is not supported; choose 8 to 256 bits", setting="bits")
+        ...     raise ConfigError("a code of 4 bits is not supported; choose 8 to 1024 bits", setting="bits")
         ... except FghashError as error:
         ...     print(error, "|", error.setting)
-        a code of 4 bits is not supported; choose 8 to 256 bits | bits
+        a code of 4 bits is not supported; choose 8 to 1024 bits | bits
     """
 
     exit_code = 1

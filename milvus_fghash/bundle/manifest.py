@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, model_validator
 
-from milvus_fghash.core.codes import MAX_BITS, MIN_BITS
+from milvus_fghash.core.code_length import MAX_BITS, MIN_BITS
 from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.core.images import Preprocessing
 
@@ -47,7 +47,7 @@ class Description(Frozen):
     fingerprint: Sha256
     """`fingerprint` of the weights, the preprocessing, the normalisation and the code length: the model's identity."""
     bits: Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
-    """Length of a code, 8 to 256. A code takes `ceil(bits / 8)` bytes; spare bits of the last byte are 0."""
+    """Length of a code, 8 to 1024. A code takes `ceil(bits / 8)` bytes; spare bits of the last byte are 0."""
     preprocessing: Preprocessing
     """From a decoded RGB photo to the input of the graph."""
     rules: dict[str, str]

@@ -16,6 +16,7 @@ from milvus_fghash.cli.options.training import training_options
 from milvus_fghash.cli.terminal.messages import notify
 from milvus_fghash.cli.terminal.output import show_json
 from milvus_fghash.cli.terminal.progress import progress_bar
+from milvus_fghash.core.code_length import MAX_BITS, MIN_BITS
 from milvus_fghash.errors import ConfigError, optional_extra
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def lengths(ctx: click.Context, parameter: click.Parameter, value: str | None) -
         found = tuple(sorted({int(word) for word in value.split(",")})) if value is not None else ()
     except ValueError:
         raise click.BadParameter(f"expected comma-separated integers, got {value!r}", ctx, parameter) from None
-    wrong = [length for length in found if not 8 <= length <= 256]
+    wrong = [length for length in found if not MIN_BITS <= length <= MAX_BITS]
     if wrong:
-        raise click.BadParameter(f"a code has 8 to 256 bits, got {wrong[0]}", ctx, parameter)
+        raise click.BadParameter(f"a code has {MIN_BITS} to {MAX_BITS} bits, got {wrong[0]}", ctx, parameter)
     return found
 
 

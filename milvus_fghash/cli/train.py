@@ -14,6 +14,7 @@ from milvus_fghash.cli.options.training import training_options
 from milvus_fghash.cli.terminal.messages import notify
 from milvus_fghash.cli.terminal.output import show
 from milvus_fghash.cli.terminal.progress import Update, progress_bar
+from milvus_fghash.core.code_length import MAX_BITS, MIN_BITS
 from milvus_fghash.errors import optional_extra
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe")
-@click.option("--bits", type=click.IntRange(8, 256), default=48, help="Code length in bits.")
+@click.option("--bits", type=click.IntRange(MIN_BITS, MAX_BITS), default=48, help="Code length in bits.")
 @training_options
 @click.option("--out", type=NEW_PATH, required=True, help="Folder for checkpoints and logs.")
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: set by the recipe]")

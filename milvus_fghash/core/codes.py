@@ -20,19 +20,6 @@ from milvus_fghash.errors import CodeError, NotFinite
 Logits = NDArray[np.floating[Any]]
 Codes = NDArray[np.uint8]
 
-MIN_BITS, MAX_BITS = 8, 256
-
-
-def check_bits(n_bits: int) -> int:
-    """Return ``n_bits`` if it is a code length this project supports (8 to 256).
-
-    Raises:
-        CodeError: otherwise.
-    """
-    if not MIN_BITS <= n_bits <= MAX_BITS:
-        raise CodeError(f"a code of {n_bits} bits is not supported; choose {MIN_BITS} to {MAX_BITS} bits")
-    return n_bits
-
 
 def code_bytes(n_bits: int) -> int:
     """Bytes that hold ``n_bits``; Milvus stores full bytes, so 12 bits take 2.

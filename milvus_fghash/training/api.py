@@ -37,7 +37,7 @@ def train(
             `load_recipe`.
         photos: a folder, a list (CSV, Parquet) or a `Dataset`, with labels; the files must be on this machine.
         out: folder for the checkpoints and curves; it must not hold another training.
-        bits: length of a code, 8 to 256.
+        bits: length of a code, 8 to 1024.
         layout: layout of the photos, a key of `DATASETS`. Default: the recipe's, else detected.
         weights: ``imagenet`` or ``imagenet-v2`` (torchvision's, downloaded once), ``none``, or a file of weights.
             Default: the recipe's.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.core.callbacks import Notify, Progress
-from milvus_fghash.core.codes import check_bits
+from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import card, check_backbone
@@ -90,7 +90,7 @@ def run_training(
 
     Args:
         recipe: its ``by_bits`` table for ``bits`` is merged in here.
-        bits: code length, 8 to 256.
+        bits: code length, 8 to 1024.
         dataset: photos with labels; ``recipe.data.train_split`` names the split to train on. Without splits, all are
             used.
         out: folder of the training: `checkpoints/`, `tensorboard/`, and `features/` for a frozen backbone.

@@ -109,7 +109,7 @@ def test_a_newer_version_asks_for_an_upgrade(bundle: Path) -> None:
         ({"format_version": 0}, "format_version"),
         ({"bit": 12}, "unknown key 'bit'. Did you mean bits"),
         ({"bits": 7}, "bits"),
-        ({"bits": 257}, "bits"),
+        ({"bits": 1025}, "bits"),
         ({"bit_order": "little"}, "bit_order"),
         ({"mean": [0.5, 0.5]}, "mean"),
         ({"std": [0.2, 0.0, 0.2]}, "std"),

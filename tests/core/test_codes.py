@@ -8,11 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from milvus_fghash.core.code_length import MAX_BITS, MIN_BITS, check_bits
 from milvus_fghash.core.codes import (
-    MAX_BITS,
-    MIN_BITS,
     Codes,
-    check_bits,
     check_codes,
     code_bytes,
     from_hex,
@@ -23,7 +21,7 @@ from milvus_fghash.core.codes import (
 )
 from milvus_fghash.errors import CodeError, NotFinite
 
-LENGTHS = range(MIN_BITS, MAX_BITS + 1)
+LENGTHS = (*range(MIN_BITS, 66), 96, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1000, 1023, MAX_BITS)
 lengths = st.integers(MIN_BITS, MAX_BITS)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -84,7 +82,9 @@ def test_distance_is_a_metric(n_bits: int, seed: int) -> None:
 
 
 def test_the_largest_distance_does_not_overflow() -> None:
-    assert hamming(np.zeros((1, 32), np.uint8), np.full((1, 32), 255, np.uint8)).tolist() == [[256]]
+    for n_bytes in (32, code_bytes(MAX_BITS)):
+        apart = hamming(np.zeros((1, n_bytes), np.uint8), np.full((1, n_bytes), 255, np.uint8))
+        assert apart.tolist() == [[8 * n_bytes]]
 
 
 def test_nothing_has_no_distance() -> None:
@@ -122,15 +122,16 @@ def test_text_that_is_no_code(text: str, message: str) -> None:
         from_hex(text, 12)
 
 
-@pytest.mark.parametrize("n_bits", [-1, 0, 7, 257])
+@pytest.mark.parametrize("n_bits", [-1, 0, 7, 1025])
 def test_lengths_that_are_not_supported(n_bits: int) -> None:
-    with pytest.raises(CodeError, match="choose 8 to 256"):
+    with pytest.raises(CodeError, match="choose 8 to 1024"):
         check_bits(n_bits)
 
 
 def test_lengths_that_are_supported() -> None:
     assert [check_bits(n_bits) for n_bits in LENGTHS] == list(LENGTHS)
-    assert [code_bytes(n_bits) for n_bits in (8, 9, 12, 16, 17, 256)] == [1, 2, 2, 2, 3, 32]
+    assert (min(LENGTHS), max(LENGTHS)) == (8, 1024)
+    assert [code_bytes(n_bits) for n_bits in (8, 9, 12, 16, 17, 256, 1024)] == [1, 2, 2, 2, 3, 32, 128]
 
 
 @pytest.mark.parametrize(

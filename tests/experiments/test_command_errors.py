@@ -23,7 +23,7 @@ from tests.helpers.grid_commands import compare, words
         (["--device", "cuda:99"], 1, "device 'cuda:99' cannot be used"),
         (["--table-only"], 1, "has no results of this grid"),
         (["--bits", "12,x"], 2, "expected comma-separated integers"),
-        (["--bits", "7,12"], 2, "a code has 8 to 256 bits, got 7"),
+        (["--bits", "7,12"], 2, "a code has 8 to 1024 bits, got 7"),
         (["--methods", ","], 2, "expected comma-separated names"),
         (["--seeds", "0"], 2, "--seeds"),
         (["--jobs", "0"], 2, "--jobs"),

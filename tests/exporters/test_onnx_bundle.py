@@ -37,7 +37,7 @@ def test_the_golden_graph_gives_the_codes_it_always_gave() -> None:
         assert np.allclose(given[name], expected[name], atol=1e-4)
 
 
-@pytest.mark.parametrize("n_bits", [8, 12, 24, 33, 48, 256])
+@pytest.mark.parametrize("n_bits", [8, 12, 24, 33, 48, 256, 257, 1024])
 def test_every_length_is_packed_as_milvus_wants_it(
     n_bits: int, small_method: Make, origin: Origin, pixels: Pixels, tmp_path: Path
 ) -> None:

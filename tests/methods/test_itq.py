@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods.base import Sizes, generator
 from milvus_fghash.methods.itq import Config, Method, nearest_rotation, solve_rotation
 from milvus_fghash.methods.projections import principal_axes
@@ -110,15 +109,26 @@ def test_the_first_rotation_is_random_and_the_published_number_of_iterations_the
     assert Config().iterations == 50
 
 
-@pytest.mark.parametrize(
-    ("n_photos", "bits", "message"),
-    [
-        (30, WIDTH + 1, r"each of 7 bits; 30 training photos with 6 features have 6"),
-        (4, 4, r"each of 4 bits; 4 training photos with 6 features have 3"),
-    ],
-)
-def test_more_bits_than_axes_are_rejected(n_photos: int, bits: int, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Method(Flat(), HeadChoice(), Sizes(bits, 3, n_photos), Config())
+@pytest.mark.parametrize(("n_photos", "bits", "axes"), [(30, WIDTH + 1, WIDTH), (4, 4, 3), (30, 40, WIDTH)])
+def test_for_more_bits_than_axes_the_rows_of_the_rotation_are_orthonormal(n_photos: int, bits: int, axes: int) -> None:
     features = torch.randn(n_photos, WIDTH, generator=torch.Generator().manual_seed(0))
-    assert fitted(features, bits - 1).head(features).isfinite().all()
+    head = fitted(features, bits).head
+    kept = head.weight.T @ head.weight  # the projection on the principal axes
+    torch.testing.assert_close(kept @ kept, kept, rtol=0, atol=1e-5)
+    assert float(kept.trace()) == pytest.approx(axes, abs=1e-4)
+    outputs, centred = head(features), features - features.mean(dim=0)
+    torch.testing.assert_close(outputs @ outputs.T, centred @ centred.T, rtol=1e-4, atol=1e-4)  # no length is lost
+    if n_photos > bits:
+        assert len(torch.unique(outputs > 0, dim=1).T) > axes  # the bits differ
+
+
+@pytest.mark.parametrize("bits", [4, 9])
+def test_no_iteration_raises_the_loss_of_more_bits_than_axes(bits: int) -> None:
+    projected, random = drawn(3)
+    rotation = orthogonal(bits, random)[:4]
+    values = []
+    for _ in range(10):
+        values.append(loss(projected, rotation, signs_of(projected @ rotation)))
+        rotation = solve_rotation(projected, rotation, 1)
+    assert values[-1] < values[0]
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(values))

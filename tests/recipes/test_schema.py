@@ -161,7 +161,7 @@ def test_each_shipped_recipe_can_be_used(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.method.name in METHODS
     assert recipe.description
-    for bits in (8, 12, 48, 256):
+    for bits in (8, 12, 48, 256, 1024):
         read_model(Recipe, recipe.at(bits).model_dump(), name)  # reads back as it was written
 
 
