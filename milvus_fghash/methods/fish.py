@@ -7,8 +7,10 @@ from the labels alone, one per class, before training (`class_codes`); the netwo
     CE(class logits) + CE(class logits of the photo without its hottest pixels) + MSE(bit logits, code of the class) .
 
 Its constants are those of a public re-implementation; all but mu and the number of sweeps are options. Differs from it:
-codes are solved for classes, not photos; they are kept distinct where two classes would share one, and the best of a
-few starts is taken; how much of a photo is erased follows from its pixels (`chance`).
+codes are solved for classes, not photos, and are the signs of R V after the last sweep, where it keeps those with which
+the last sweep began; they are kept distinct where two classes would share one, and the best of a few starts is taken;
+how much of a photo is erased follows from its pixels (`chance`), and the map that says where is resized without aligned
+corners.
 """
 
 from __future__ import annotations
@@ -22,12 +24,16 @@ from torch import Tensor, nn
 
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods.base import Backbone, Batch, Sizes, generator
+from milvus_fghash.methods.class_codes import bernoulli_codes
 from milvus_fghash.methods.classified import ClassifiedConfig, ClassifiedMethod
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.recipes.schema import Fraction, HeadChoice, Seed
 
 PULL = 1e-4
 """mu below: weight of the codes against the labels when the class vectors are solved."""
+MANY_BITS = 256
+"""Longer codes are drawn at random: solving those of 1,024 bits takes minutes, and at 256 bits solved codes of 100
+classes are at least 100 bits apart, random ones 97."""
 MAX_FLIPPED_BITS = 12
 """Bits of a class that may flip to keep its code distinct: 4096 choices, of which other classes take a few."""
 
@@ -61,9 +67,9 @@ def best_label_map(vectors: Tensor) -> Tensor:
 
 
 def best_vectors(label_map: Tensor, rotation: Tensor, signs: Tensor) -> Tensor:
-    """V that minimises ||L - U V||^2 + mu ||B - R V||^2: (U^T U + mu R^T R)^+ (U^T L + mu R^T B), (c, n_classes)."""
+    """V that minimises ||L - U V||^2 + mu ||B - R V||^2: (U^T U + mu R^T R)^-1 (U^T L + mu R^T B), (c, n_classes)."""
     gram = label_map.T @ label_map + PULL * rotation.T @ rotation
-    vectors: Tensor = torch.linalg.pinv(gram, hermitian=True) @ (label_map.T + PULL * rotation.T @ signs)
+    vectors: Tensor = torch.linalg.solve(gram, label_map.T + PULL * rotation.T @ signs)
     return vectors
 
 
@@ -117,6 +123,8 @@ def class_codes(n_classes: int, n_bits: int, seed: int = 0, starts: int = 10, sw
     (if the classes are of one size); with a start each they mostly end there too, but not where classes are fewer than
     bits, since then part of each start is tied to no label.
     """
+    if n_bits > MANY_BITS:
+        return bernoulli_codes(n_classes, n_bits, seed)
     found = []
     for start in range(starts):
         random = generator(seed, start)

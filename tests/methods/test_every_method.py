@@ -11,6 +11,7 @@ import torch
 
 import milvus_fghash.methods as table
 from milvus_fghash.bundle.bundle import Bundle
+from milvus_fghash.core.code_length import MAX_BITS
 from milvus_fghash.core.codes import pack, unpack
 from milvus_fghash.core.images import load
 from milvus_fghash.datasets.dataset import Dataset
@@ -152,3 +153,17 @@ def test_a_card_names_the_heads_that_a_method_can_have(name: str, kind: str) -> 
     recipe = load_recipe(f"demo-{name}", [f"head.kind='{kind}'"])
     with nullcontext() if kind in table.card(name).heads else pytest.raises(ConfigError, match=r"head\.kind = 'mlp'"):
         build_method(recipe.method, recipe.head, build_backbone("tiny", "none"), Sizes(BITS, 4, 24))
+
+
+@pytest.mark.parametrize("name", table.METHODS)
+def test_the_longest_code_has_a_finite_logit_for_each_bit(name: str) -> None:
+    recipe = load_recipe(f"demo-{name}")
+    labels = torch.arange(24) % 4
+    method = build_method(recipe.method, recipe.head, build_backbone("tiny", "none"), Sizes(MAX_BITS, 4, 24))
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        if method.wants_features:
+            method.fit(torch.randn(24, 128, generator=random) + 3 * torch.eye(128)[labels], labels)
+        logits = method.eval()(torch.randn(4, 3, 64, 64, generator=random))
+    assert logits.shape == (4, MAX_BITS)
+    assert bool(logits.isfinite().all())
