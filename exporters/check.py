@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from milvus_fghash.core.codes import Logits, pack
 from milvus_fghash.core.onnx_runtime import load_runtime
+from milvus_fghash.encoding.encoder import opposite_photos
 from milvus_fghash.errors import BundleError
 from milvus_fghash.exporters.graph import ExportedEncoder
 
@@ -45,10 +46,17 @@ def check(encoder: ExportedEncoder, graph: bytes, pixels: Pixels, max_flip_rate:
 
     Raises:
         BundleError: when more bits differ than allowed, or one whose logit is clearly not zero, or when the file
-            packs bits in another way than `milvus_fghash.core.codes.pack`.
+            packs bits in another way than `milvus_fghash.core.codes.pack`; when the network gives one output for all
+            photos.
     """
     expected = _run_network(encoder, pixels)
     session = load_runtime().InferenceSession(graph, providers=["CPUExecutionProvider"])
+    if np.array_equal(*_run_graph(session, opposite_photos(pixels.shape[1]), 2)):
+        raise BundleError(
+            "the network returns the same outputs for any photo, so its codes would be invalid; nothing was written. A "
+            "frozen backbone needs trained weights, not backbone.weights = 'none'; with trained weights, train again "
+            "with a lower training.learning_rate"
+        )
     measured = np.concatenate([_run_graph(session, pixels, 1), _run_graph(session, pixels, BATCH)])
     return compare(np.concatenate([expected, expected]), measured, max_flip_rate)
 

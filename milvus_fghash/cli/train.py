@@ -100,6 +100,7 @@ def _watcher(update: Update, epochs: int) -> Watcher:
         finished,
         features=lambda done, total: update(done, total, "features of the frozen backbone"),
         checked=lambda done, total: update(done, total, "photos checked"),
+        fitting=update,
         stage=update.stage,
         notify=notify,
     )

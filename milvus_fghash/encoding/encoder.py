@@ -89,6 +89,12 @@ class EncodedColumns:
         return tuple(np.concatenate(column) for column in zip(*self._outputs, strict=True))
 
 
+def opposite_photos(side: int) -> NDArray[np.uint8]:
+    """Noise and its negative, (2, side, side, 3): an encoder that gives both one output does so for every photo."""
+    picture = np.random.default_rng(0).integers(0, 200, (side, side, 3), np.uint8)
+    return np.stack([picture, 255 - picture])
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Photos -> codes with ONNX Runtime; also an embedding function for pymilvus. Make one with `open`.
@@ -307,10 +313,8 @@ class Encoder:
         return [codes, *(outputs[name] for name in more)]
 
     def _self_test(self) -> None:
-        """An image and its negative must not have identical outputs."""
-        side = self.bundle.manifest.preprocessing.size
-        picture = np.random.default_rng(0).integers(0, 200, (side, side, 3), np.uint8)
-        _, logits = self.run(np.stack([picture, 255 - picture]), "logits")
+        """The two photos of `opposite_photos` must not have identical outputs."""
+        _, logits = self.run(opposite_photos(self.bundle.manifest.preprocessing.size), "logits")
         if np.array_equal(logits[0], logits[1]):
             raise BundleError(
                 f"{self.bundle.path} returns the same outputs for any photo, so its codes are invalid; export the "

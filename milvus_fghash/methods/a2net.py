@@ -12,7 +12,8 @@ twice, and f from both sides of the difference.
 
 Follows the code of the authors' group, which has two forms: four maps, each part and g scaled to length 1, W uniform in
 (-1, 1) (``normalise``); and one map for each bit (``n_maps = "bits"``), unscaled, with torch's initialisation of a
-linear layer. The default is four maps, unscaled. B is the nominal batch size there, the real one here.
+linear layer. A shipped recipe has one of the two. (The defaults of the options, four maps, unscaled, are neither;
+checkpoints rely on them.) B is the nominal batch size there, the real one here.
 """
 
 from __future__ import annotations

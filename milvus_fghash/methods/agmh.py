@@ -8,12 +8,15 @@ softmax over places of its largest channel there, and a term is added to the two
 
     dispersion = mean over photos and pairs i < j of  sum over places of p_i p_j .
 
-Follows the authors' code, constants too. Other backbones keep its ratios: 512 channels and 128 units to ResNet-50's
-2048. The stage is a copy of the backbone's own, which is unused here.
+Follows the authors' code, in constants and in how convolutions start: from normal numbers of variance 2 / outputs.
+(With torch's own start the attended maps have a variance below the epsilon of the batch norm after them.) Differs from
+it: the head has a bias. Other backbones keep its ratios: 512 channels and 128 units to ResNet-50's 2048. The stage is a
+copy of the backbone's own, which is unused here.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -37,6 +40,14 @@ class Config(baseline.Config):
     """How many queries the attention combines, one after the other."""
 
 
+@torch.no_grad()
+def start_convolutions(module: nn.Module, outputs: int | None = None) -> None:
+    """Normal numbers of variance 2 / ``outputs`` for the weights of each convolution; None: its own outputs."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d):
+            layer.weight.normal_(0, math.sqrt(2 / (outputs or layer.out_channels)))
+
+
 class StepwiseAttention(nn.Module):
     """External attention (Guo et al., TPAMI 2022) whose weights of a place are found in steps; shape kept.
 
@@ -52,6 +63,7 @@ class StepwiseAttention(nn.Module):
         self.mixes = nn.ModuleList(nn.Conv1d(2 * units, units, 1, bias=False) for _ in range(steps - 1))
         self.units = nn.Conv1d(units, width, 1, bias=False)
         self.leave = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
+        start_convolutions(self)
 
     def weights(self, maps: Tensor) -> Tensor:
         """(b, width, h, w) -> (b, k, h w) of which the k at each place sum to 1."""
@@ -87,6 +99,7 @@ class Method(baseline.Method):
             nn.BatchNorm2d(config.descriptors * width),
             nn.ReLU(),
         )
+        start_convolutions(self.descriptors, width)
         self.attention = nn.ModuleList(StepwiseAttention(width, config.steps) for _ in range(config.descriptors))
         self.head = HashHead(head, config.descriptors * width, sizes.n_bits)
         self.features_key = f"descriptors-{config.descriptors}"

@@ -15,6 +15,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from milvus_fghash.core.callbacks import StageProgress
+
 
 class Backbone(nn.Module, ABC):
     """The network below a method: normalised photos -> maps -> pooled features."""
@@ -139,6 +141,8 @@ class HashMethod(nn.Module, ABC):
         super().__init__()
         self.backbone = backbone
         self.sizes = sizes
+        self.report: StageProgress = lambda done, total, what: None
+        """Called by a `fit` that takes long."""
 
     def features(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised -> (b, n_features), input of the head; some methods add to the backbone's."""

@@ -8,7 +8,7 @@ right, `place_by_similarity` gives near codes to classes that look alike.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -16,13 +16,21 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from milvus_fghash.core.callbacks import StageProgress
 from milvus_fghash.errors import DataError
 from milvus_fghash.methods.base import Backbone, HashMethod, Sizes, generator
 from milvus_fghash.methods.heads import HashHead
 from milvus_fghash.recipes.schema import HeadChoice
 
-Doubles = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Codebook = Literal["hadamard", "balanced", "bernoulli", "far-apart"]
+
+MANY_CLASSES: Final = 500
+"""More than these are placed from one start, in single precision, within the two limits below."""
+MOST_SWEEPS: Final = 12
+"""Visits of a class."""
+MOST_WORK: Final = 50_000_000_000
+"""Visits times classes times bits: about five minutes on one core."""
 
 
 def draw_codes(kind: Codebook, n_classes: int, n_bits: int, seed: int) -> Tensor:
@@ -111,43 +119,103 @@ def far_apart_codes(n_classes: int, n_bits: int, seed: int, candidates: int = 40
     return pool[chosen]
 
 
-def place_by_similarity(codes: Tensor, similarity: Tensor, seed: int, starts: int = 4) -> Tensor:
+def place_by_similarity(
+    codes: Tensor,
+    similarity: Tensor,
+    seed: int,
+    starts: int = 4,
+    progress: StageProgress = lambda done, total, what: None,
+) -> Tensor:
     """Assign codes so that similar classes get near codes: raise sum_ij S_ij <b_i, b_j> over all pairs of classes.
 
     From a random order, each class in turn swaps its code with the class that raises the sum most, until no swap raises
-    it; the best of ``starts`` such local optima is kept. (A global optimum is intractable.)
+    it; the best of ``starts`` such local optima is kept. (A global optimum is intractable.) A visit of a class takes
+    time in proportion to classes times bits. So more than `MANY_CLASSES` have one start, at most `MOST_SWEEPS` visits
+    each and `MOST_WORK` in all.
 
     Args:
         codes: (n_classes, n_bits) signs.
         similarity: S, (n_classes, n_classes); its diagonal does not matter.
         seed: seed of the random orders.
-        starts: number of orders. One takes 0.1 s for 200 classes and 3 s for 555.
+        starts: number of orders.
+        progress: called where there are many classes, with visits done and the most there are.
 
     Returns:
         The same codes, (n_classes, n_bits), row k for class k.
     """
     random = np.random.default_rng(seed)
-    signs = codes.cpu().double().numpy()
-    s = similarity.cpu().double().numpy()
+    n, n_bits = codes.shape
+    many = n > MANY_CLASSES
+    kind: type[np.floating[Any]] = np.float32 if many else np.float64
+    signs = codes.cpu().numpy().astype(kind)
+    s = similarity.cpu().numpy().astype(kind)
     s = (s + s.T) / 2
     np.fill_diagonal(s, 0)
-    orders = [_exchange(signs, s, random) for _ in range(starts)]
-    best = max(orders, key=lambda order: float((s * (signs[order] @ signs[order].T)).sum()))
+    most = min(MOST_SWEEPS * n, MOST_WORK // (n * n_bits)) if many else None
+    placements = []
+    for _ in range(1 if many else starts):
+        placements.append(Placement(signs, s, random))
+        placements[-1].exchange(random, most, progress)
+    best = max(placements, key=Placement.objective).order
     return codes[torch.from_numpy(best).to(codes.device)]
 
 
-def exchange_gains(s: Doubles, g: Doubles, i: int) -> Doubles:
-    """Half of the gain of sum_jk S_jk G_jk when class i swaps its code with each other class; (n,), 0 for i itself.
+class Placement:
+    """Codes assigned to classes, with the products from which the gain of every swap is read."""
 
-    Args:
-        s: (n, n) similarities, symmetric with a diagonal of 0.
-        g: (n, n) inner products of the codes as they are assigned now, likewise.
-        i: the class.
-    """
-    # Of j: sum_k (S_ik - S_jk) (G_jk - G_ik). With diagonals of 0, k = i and k = j add -2 S_ij G_ij to it, wrongly.
-    own = np.einsum("jk,jk->j", s, g)
-    gains: Doubles = g @ s[i] + s @ g[i] - own - own[i] + 2 * s[i] * g[i]
-    return gains
+    def __init__(self, signs: Floats, s: Floats, random: np.random.Generator) -> None:
+        """``signs``: (n, c) codes; ``s``: (n, n) similarities, symmetric with a diagonal of 0. The order is random."""
+        self.order = random.permutation(len(signs))
+        self.s = s
+        self.codes = signs[self.order]
+        self.pulls = s @ self.codes
+        """(n, c) sum_k S_jk b_k of each class j."""
+        self.own = (self.codes * self.pulls).sum(axis=1)
+        """(n,) sum_k S_jk <b_j, b_k> of each class j."""
+
+    def objective(self) -> float:
+        """sum_jk S_jk <b_j, b_k>."""
+        return float(self.own.sum(dtype=np.float64))
+
+    def gains(self, i: int) -> Floats:
+        """Half of the objective's gain when class i swaps its code with each other class; (n,), 0 for i itself."""
+        # Of j: sum_k (S_ik - S_jk) (G_jk - G_ik), G the inner products of the codes, whose diagonal is c; the last term
+        # takes k = i and k = j, which a swap leaves alone, out of the sum.
+        near = self.codes @ self.codes[i]
+        gains: Floats = (
+            self.codes @ self.pulls[i]
+            + self.pulls @ self.codes[i]
+            - self.own
+            - self.own[i]
+            - 2 * self.s[i] * (self.codes.shape[1] - near)
+        )
+        return gains
+
+    def swap(self, i: int, j: int) -> None:
+        """Exchange the codes of two classes."""
+        change = self.codes[j] - self.codes[i]
+        self.pulls += np.outer(self.s[i] - self.s[j], change)
+        self.codes[[i, j]] = self.codes[[j, i]]
+        self.order[[i, j]] = self.order[[j, i]]
+        self.own = np.einsum("jc,jc->j", self.codes, self.pulls)
+
+    def exchange(self, random: np.random.Generator, most: int | None, progress: StageProgress) -> None:
+        """Visit all classes in random orders until no swap raises the objective, or ``most`` visits are done."""
+        least = (1e-9 if most is None else 1e-3) * float(np.abs(self.s).max())  # else rounding could loop forever
+        done, raised = 0, True
+        while raised and done != most:
+            raised = False
+            for i in random.permutation(len(self.codes)).tolist()[: most and most - done]:
+                gains = self.gains(i)
+                j = int(gains.argmax())
+                if gains[j] > least:
+                    self.swap(i, j)
+                    raised = True
+                done += 1
+                if most and done % 100 == 0:
+                    progress(done, most, "visits of classes, whose codes are being placed")
+        if most:
+            progress(most, most, "visits of classes, whose codes are being placed")
 
 
 def class_means(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
@@ -206,25 +274,6 @@ def _distinct(n: int, n_bits: int, random: torch.Generator) -> Tensor:
         drawn = torch.randint(0, 2, (n - len(codes), n_bits), generator=random) * 2.0 - 1
         codes = torch.unique(torch.cat([codes, drawn]), dim=0)
     return codes[torch.randperm(n, generator=random)]  # `unique` sorts
-
-
-def _exchange(signs: Doubles, s: Doubles, random: np.random.Generator) -> NDArray[np.int64]:
-    """An order of the codes, from a random start, that no swap of two improves."""
-    order = random.permutation(len(signs))
-    g = signs[order] @ signs[order].T
-    np.fill_diagonal(g, 0)
-    raised = True
-    while raised:
-        raised = False
-        for i in random.permutation(len(signs)).tolist():
-            gains = exchange_gains(s, g, i)
-            j = int(gains.argmax())
-            if gains[j] > 1e-9 * np.abs(s).max():  # else rounding could loop forever
-                g[[i, j]] = g[[j, i]]
-                g[:, [i, j]] = g[:, [j, i]]
-                order[[i, j]] = order[[j, i]]
-                raised = True
-    return order
 
 
 def _distances(codes: Tensor, others: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ How much is erased follows a public re-implementation, and is an option.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import Backbone, Batch, HashMethod, Sizes
 from milvus_fghash.recipes.schema import Fraction
+
+IGNORED: Final = -100
+"""The label of a photo that a loss leaves out."""
 
 
 class ClassifiedConfig(Frozen):
@@ -46,6 +49,12 @@ def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
     return images * (heat < highest - spread * highest.abs())
 
 
+def cross_entropy(class_logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the photos whose label is not `IGNORED`; 0 where there is none."""
+    total = F.cross_entropy(class_logits, labels, ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
 class ClassifiedMethod(HashMethod):
     """A method trained to classify photos, with and without their hottest pixels."""
 
@@ -74,7 +83,7 @@ class ClassifiedMethod(HashMethod):
         names = [name for name in ("anchor", "erased") if name in batch.features]
         # One pass: with batch norm, both must be normalised by the same statistics.
         logits = classes(torch.cat([batch.features[name] for name in names])).float().chunk(len(names))
-        terms = {"classes": F.cross_entropy(logits[0], batch.labels)}
+        terms = {"classes": cross_entropy(logits[0], batch.labels)}
         if self.erasing:
-            terms["erased"] = self.erasing * F.cross_entropy(logits[1], batch.labels)
+            terms["erased"] = self.erasing * cross_entropy(logits[1], batch.labels)
         return logits[0], terms

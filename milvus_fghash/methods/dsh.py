@@ -6,11 +6,15 @@ A contrastive loss on logits without tanh, with D = ||u_i - u_j||^2 and margin m
 
 Differs from the paper, as in public code: a batch is compared with a memory of all photos of the round, not with itself
 alone (`memory_bank.py`), and the second term is a mean too, so that its weight keeps its meaning over code lengths.
+
+The fewer the classes, the more pairs are similar, and the larger is the pull of a photo to its class: a learning rate
+at which 100 classes train makes those of six diverge. With ``scale = "classes"`` every term is multiplied by
+min(1, n_classes / 100), so that one rate serves both.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -20,12 +24,16 @@ from milvus_fghash.methods.base import Backbone, Batch, Sizes
 from milvus_fghash.methods.memory_bank import PairwiseMethod
 from milvus_fghash.recipes.schema import HeadChoice
 
+MANY_CLASSES: Final = 100
+
 
 class Config(Frozen):
     margin: Annotated[float, Field(gt=0)] = 2.0
     """m per bit: dissimilar logits are pushed apart up to a squared distance of ``margin`` times the code length."""
     weight: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the pull of each logit towards +1 or -1; 0 leaves it out."""
+    scale: Literal["classes", "none"] = "none"
+    """Factor of every term."""
 
 
 def contrast(u: Tensor, others: Tensor, similar: Tensor, margin: float) -> Tensor:
@@ -44,7 +52,8 @@ class Method(PairwiseMethod):
         u = self.head(batch.features["anchor"]).float()
         pairs = self.pairs(batch, u)
         values = contrast(u, pairs.outputs, pairs.similar, self.config.margin * self.sizes.n_bits)
-        terms = {"pairs": pairs.mean(values)}
+        scale = min(1.0, self.sizes.n_classes / MANY_CLASSES) if self.config.scale == "classes" else 1.0
+        terms = {"pairs": scale * pairs.mean(values)}
         if self.config.weight:
-            terms["quantisation"] = self.config.weight * (u.abs() - 1).abs().mean()
+            terms["quantisation"] = scale * self.config.weight * (u.abs() - 1).abs().mean()
         return terms

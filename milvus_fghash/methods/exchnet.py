@@ -12,7 +12,9 @@ probability 1/2 before the head. A code is made without exchange.
 
 Follows the re-implementation by the same group, in the constants too: there is no quantisation term (``gamma`` brings
 it back, in loss and code step), and 35 of 40 or 40 of 50 rounds pass before the exchange. Differs from it: parts are
-aligned as they are before the exchange, not after, where those that were replaced are their means and add nothing.
+aligned as they are before the exchange, not after, where those that were replaced are their means and add nothing; with
+``normalise`` the head sees each part, and g, scaled to length 1, as in the first form of A2-Net (`a2net.py`). The other
+terms see them as they are.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ class Config(baseline.Config):
     """Weight of the quantisation term; 0 leaves it out."""
     n_maps: Annotated[int, Field(ge=2)] = 4
     """M: how many parts."""
+    normalise: bool = False
+    """Scale each part, and g, to length 1 before the head."""
     spatial: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the pull of the parts to different places."""
     channel: Annotated[float, Field(ge=0)] = 0.1
@@ -61,6 +65,20 @@ def hellinger(logits: Tensor) -> Tensor:
     return apart.mean(dim=1) / math.sqrt(2)
 
 
+class NormalisingHead(HashHead):
+    """A head that scales each part, and g, to length 1 first: (b, n_parts n_features) -> (b, n_bits)."""
+
+    def __init__(self, choice: HeadChoice, n_parts: int, n_features: int, n_bits: int) -> None:
+        super().__init__(choice, n_parts * n_features, n_bits)
+        self.n_parts = n_parts
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = F.normalize(torch.unflatten(features, 1, (self.n_parts, -1)), dim=2).flatten(1)
+        for layer in self:
+            features = layer(features)
+        return features
+
+
 class Method(baseline.Method):
     config: Config
 
@@ -68,7 +86,11 @@ class Method(baseline.Method):
         reject_standardise(head, "exchnet")
         super().__init__(backbone, head, sizes, config)
         self.parts = PartsNetwork(backbone, config.n_maps)
-        self.head = HashHead(head, (config.n_maps + 1) * backbone.n_features, sizes.n_bits)
+        n_parts = config.n_maps + 1
+        if config.normalise:
+            self.head = NormalisingHead(head, n_parts, backbone.n_features, sizes.n_bits)
+        else:
+            self.head = HashHead(head, n_parts * backbone.n_features, sizes.n_bits)
         self.features_key = f"parts-{config.n_maps}"
         self.embedding_key = "anchor+heat"
 

@@ -5,11 +5,12 @@ towards u_e of the photo with its hottest region erased (SREM, `erasing.py`). Al
 only the anchor meets the learned codes, and gradients flow through all three, as eq. 10 and 14-15 are read. Encoding
 and the code step are the Baseline's (eq. 10-17).
 
-Not in the paper's text, so options here: the weights alpha and beta, which have gamma's scale and are divided by B N
-like the other terms (eq. 9 names a normaliser without showing it), which point of a box lies on its hot pixel, whether
-photos are normalised before or after they are erased, and whether the distance is the plain squared one or that of
-vectors scaled to one length. Plain distances can be lowered by shrinking all outputs; scaled ones not. Boxes scale with
-the input size, their number does not.
+Not in the paper's text, so decided here, most of it by options: the weights alpha and beta, which have gamma's scale
+and are divided by B N like the other terms (eq. 9 names a normaliser without showing it), which point of a box lies on
+its hot pixel, whether photos are normalised before or after they are erased, and whether the distance is the plain
+squared one or that of vectors scaled to one length; whether photos are drawn anew for each round, as here, or for each
+of its epochs, which the text can mean as well. Plain distances can be lowered by shrinking all outputs; scaled ones
+not. Boxes scale with the input size, their number does not.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ problem). The two are solved in turn, from a random rotation. A code is the sign
 For more bits than the k axes that there are, R is (k, c) with orthonormal rows, from random ones; the same step then
 solves it, since ||Y R|| = ||Y|| for every such R. The paper has c <= k.
 
-Whether features are scaled to length 1 first is not stated, and ``normalise`` does it. Labels are not used; B is what
-encoding gives for the training photos, so there is no learned gallery; the recipe's head is not used.
+Whether features are scaled to length 1 first is not stated; ``normalise`` does it, and the recipe asks for it. Labels
+are not used; B is what encoding gives for the training photos, so there is no learned gallery; the recipe's head is not
+used.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Config(Frozen):
 
 
 def nearest_rotation(projected: Tensor, signs: Tensor) -> Tensor:
-    """The R, (k, c) with orthonormal rows, with the smallest ||B - Y R||; Y ``projected`` (n, k), B ``signs`` (n, c)."""
+    """R, (k, c) with orthonormal rows, of the smallest ||B - Y R||; Y ``projected`` (n, k), B ``signs`` (n, c)."""
     left, _, right = torch.linalg.svd(projected.T @ signs, full_matrices=False)
     rotation: Tensor = left @ right
     return rotation

@@ -33,13 +33,16 @@ assigned by similarity: classes whose photos have similar mean features get near
 network mostly confuses a species with one that looks like it; photos of the right class then rank just behind those of
 the wrong one.
 
-T is the softmax temperature: how much class uncertainty the code keeps. The fewer the classes and the longer the codes,
-the less is a mixture of two codes mistaken for the code of a third; so, unless T is given,
+T is the softmax temperature: how much class uncertainty the code keeps. With a low one every photo gets the code of its
+likeliest class; with a high one photos no longer have the codes of their classes. Unless it is given, it is chosen on
+held-out training photos. During the first half of the rounds the loss leaves out a fifth of each class's photos
+(``held_out``). Then their class logits are computed once, and of several T the one is taken whose codes find best:
+held-out photos among those trained on, and among each other. Of values that are about as good the highest is taken,
+which says most about classes that training has not seen. The second half trains on all photos; since class logits grow
+meanwhile, what is kept of T is its ratio to their standard deviation over the classes. Where too few photos can be held
+out,
 
-    T = max( bits / 24 , sqrt(100 / n_classes) ) .
-
-(Found on held-out training photos of a hundred classes of birds, and of groups of ten to fifty of them.) With a much
-higher one training photos no longer have the codes of their classes.
+    T = min( max( bits / 24 , r ), 3 min( 1 , r ) ) ,   r = sqrt(100 / n_classes) .
 
 The similarity of classes is that of the backbone's features at the start of training; with a randomly initialised
 backbone it says little, and the codes are then assigned no better than at random. Only photos with one label each.
@@ -48,14 +51,16 @@ backbone it says little, and the codes are then assigned no better than at rando
 from __future__ import annotations
 
 import math
-from typing import Annotated
+import statistics
+from dataclasses import replace
+from typing import Annotated, Any, Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from pydantic import Field
 from torch import Tensor, nn
 
-from milvus_fghash.methods.base import Backbone, Batch, Sizes, generator
+from milvus_fghash.methods.base import Backbone, Batch, Round, Sizes, generator
 from milvus_fghash.methods.class_codes import (
     Codebook,
     class_means,
@@ -63,12 +68,22 @@ from milvus_fghash.methods.class_codes import (
     draw_codes,
     place_by_similarity,
 )
-from milvus_fghash.methods.classified import ClassifiedConfig, ClassifiedMethod
+from milvus_fghash.methods.classified import IGNORED, ClassifiedConfig, ClassifiedMethod
 from milvus_fghash.methods.heads import HashHead
-from milvus_fghash.recipes.schema import HeadChoice, Seed
+from milvus_fghash.recipes.schema import Fraction, HeadChoice, Seed
 
-FEW_CLASSES, MANY_BITS = 100, 24
-"""With fewer classes or more bits than these, the default temperature is above 1."""
+FEW_CLASSES, MANY_BITS, HIGHEST = 100, 24, 3.0
+"""With fewer classes or more bits than these, the default temperature is above 1, up to the last number."""
+RATIOS: Final = tuple(2 ** (step / 2) for step in range(-8, 5))
+"""The temperatures that are tried, as multiples of the standard deviation of the class logits."""
+CHOSEN_AFTER: Final = 0.5
+"""Share of the rounds after which the temperature is chosen."""
+AS_GOOD: Final = 0.003
+"""Temperatures whose quality is less than this below the best are taken for as good."""
+LEAST_HELD_OUT: Final = 50
+"""With fewer held-out photos the temperature is the default."""
+MOST_PHOTOS: Final = 5_000
+"""Whole classes are left out of the choice of the temperature until no more photos than these remain."""
 NEVER = -1e30
 """Stands for the logarithm of 0: the gradient of minus infinity would not be a number."""
 
@@ -82,14 +97,56 @@ class Config(ClassifiedConfig):
     """Largest number of possible codes times classes for which all codes are compared: the size of the table that the
     network then holds, and its multiply-adds (3 million: a hundredth of MobileNetV2's at 224 px). 0: never."""
     temperature: Annotated[float, Field(gt=0)] | None = None
-    """T; None: `default_temperature`. Towards 0 every photo gets the code of its most likely class."""
+    """T; None: chosen on held-out photos. Towards 0 every photo gets the code of its most likely class."""
+    held_out: Fraction = 0.2
+    """Share of each class's photos on which T is chosen; 0: `default_temperature`."""
     seed: Seed = 0
-    """Seed of the codes and of their assignment."""
+    """Seed of the codes, of their assignment and of the held-out photos."""
 
 
 def default_temperature(n_classes: int, n_bits: int) -> float:
-    """T where none is given."""
+    """T where none is given and too few photos can be held out."""
+    ratio = math.sqrt(FEW_CLASSES / n_classes)
+    return min(max(n_bits / MANY_BITS, ratio), HIGHEST * min(1.0, ratio))
+
+
+def former_temperature(n_classes: int, n_bits: int) -> float:
+    """The default of checkpoints that do not hold their temperature."""
     return max(n_bits / MANY_BITS, math.sqrt(FEW_CLASSES / n_classes))
+
+
+def held_out_photos(labels: Tensor, share: float, seed: int) -> Tensor:
+    """A random share of each class, rounded down, but at least one photo of three or more; (n,) -> (n,) bool."""
+    order = torch.randperm(len(labels), generator=generator(seed)).to(labels.device)
+    order = order[labels[order].argsort(stable=True)]  # by class, and in random order within it
+    sizes = torch.bincount(labels)
+    places = torch.arange(len(labels), device=labels.device) - (sizes.cumsum(0) - sizes)[labels[order]]
+    taken = (share * sizes).long().clamp(min=1).where((sizes > 2) & (share > 0), 0)
+    chosen = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    chosen[order] = places < taken[labels[order]]
+    return chosen
+
+
+def precision_of_ranking(queries: Tensor, labels: Tensor, gallery: Tensor, gallery_labels: Tensor) -> float:
+    """mAP of codes, signs (n, n_bits) and (m, n_bits), with ties broken at random; NaN where nothing can be found.
+
+    A photo at the same place in both, when they are the same tensor, is not compared with itself.
+    """
+    total, counted = 0.0, 0
+    lots = torch.rand(len(gallery), generator=generator(0)).to(gallery)
+    for start in range(0, len(queries), 500):
+        block = slice(start, start + 500)
+        nearness = queries[block] @ gallery.T + lots
+        relevant = labels[block, None] == gallery_labels
+        if queries is gallery:
+            own = torch.arange(len(nearness), device=gallery.device)
+            nearness[own, own + start], relevant[own, own + start] = -torch.inf, False
+        ranked = relevant.gather(1, nearness.argsort(dim=1, descending=True)).float()
+        ranks = torch.arange(1, ranked.shape[1] + 1, device=gallery.device)
+        found = ranked.sum(dim=1)
+        precisions = (ranked * ranked.cumsum(dim=1) / ranks).sum(dim=1) / found.clamp(min=1)
+        total, counted = total + float(precisions.sum()), counted + int((found > 0).sum())
+    return total / counted if counted else math.nan
 
 
 def code_utility(codes: Tensor) -> Tensor:
@@ -114,7 +171,7 @@ def code_utility(codes: Tensor) -> Tensor:
     return gain - gain.mean(dim=0) + lots + theirs
 
 
-def bit_margins(class_logits: Tensor, utility: Tensor, temperature: float) -> Tensor:
+def bit_margins(class_logits: Tensor, utility: Tensor, temperature: float | Tensor) -> Tensor:
     """Expected utility of the best code with a bit on, less that with it off: (b, n_classes) -> (b, n_bits)."""
     expected = F.softmax(class_logits / temperature, dim=1) @ utility
     n_bits = utility.shape[1].bit_length() - 1
@@ -122,7 +179,7 @@ def bit_margins(class_logits: Tensor, utility: Tensor, temperature: float) -> Te
     return torch.stack([of_bit[:, 1] - of_bit[:, 0] for of_bit in best], dim=1)
 
 
-def bit_log_odds(class_logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
+def bit_log_odds(class_logits: Tensor, codes: Tensor, temperature: float | Tensor) -> Tensor:
     """The log odds above; class logits (b, n_classes) and codes (n_classes, n_bits) -> (b, n_bits).
 
     The odds end at 1e30. A bit that all classes share carries no information, and is kept.
@@ -132,7 +189,7 @@ def bit_log_odds(class_logits: Tensor, codes: Tensor, temperature: float) -> Ten
     return torch.log(on + 1e-30) - torch.log(off + 1e-30)
 
 
-def unbounded_log_odds(class_logits: Tensor, codes: Tensor, temperature: float) -> Tensor:
+def unbounded_log_odds(class_logits: Tensor, codes: Tensor, temperature: float | Tensor) -> Tensor:
     """The log odds above without a bound: however certain the class, they still grow and have gradients.
 
     A bit that all classes share gives 0.
@@ -150,6 +207,11 @@ def _shares(members: Tensor) -> Tensor:
     return members / members.sum(dim=0).clamp(min=1)
 
 
+def spread(class_logits: Tensor) -> float:
+    """Standard deviation over the classes, (n, n_classes) -> its mean over photos."""
+    return float(class_logits.std(dim=1, correction=0).mean())
+
+
 class ClassifiedHead(nn.Module):
     """Features -> class logits -> logits of the bits."""
 
@@ -157,14 +219,19 @@ class ClassifiedHead(nn.Module):
     """(n_classes, n_bits) signs."""
     code_utility: Tensor
     """`code_utility` of them; empty where not all codes are weighed."""
+    temperature: Tensor
+    """T, a number."""
+    ratio: Tensor
+    """T over the standard deviation of the class logits, a number; 0 until T is chosen."""
 
     def __init__(self, choice: HeadChoice, n_features: int, codes: Tensor, config: Config) -> None:
         super().__init__()
         n_classes, n_bits = codes.shape
         self.classes = HashHead(choice, n_features, n_classes)
         self.weighing = n_classes * 2**n_bits <= config.most_weighed
-        self.temperature = config.temperature or default_temperature(n_classes, n_bits)
+        self.former_temperature = config.temperature or former_temperature(n_classes, n_bits)
         self.register_buffer("codes", codes)
+        self.set_temperature(config.temperature or default_temperature(n_classes, n_bits), 0.0)
         self.register_buffer("code_utility", torch.empty(0))
         self.assign_codes(codes)
 
@@ -174,8 +241,23 @@ class ClassifiedHead(nn.Module):
         if self.weighing:
             self.code_utility = code_utility(self.codes)
 
+    def set_temperature(self, temperature: float, ratio: float, *, kept: bool = True) -> None:
+        """``kept``: whether checkpoints hold both numbers."""
+        self.register_buffer("temperature", torch.tensor(temperature, device=self.codes.device), persistent=kept)
+        self.register_buffer("ratio", torch.tensor(ratio, device=self.codes.device), persistent=kept)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        if f"{prefix}temperature" in state_dict:
+            self.set_temperature(float(self.temperature), float(self.ratio))
+        else:  # from before it was chosen; the fingerprint must stay as it was
+            self.set_temperature(self.former_temperature, 0.0, kept=False)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def forward(self, features: Tensor) -> Tensor:
-        class_logits = self.classes(features).float()
+        return self.bit_logits(self.classes(features).float())
+
+    def bit_logits(self, class_logits: Tensor) -> Tensor:
+        """(b, n_classes) -> (b, n_bits)."""
         if self.weighing:
             return bit_margins(class_logits, self.code_utility, self.temperature)
         return bit_log_odds(class_logits, self.codes, self.temperature)
@@ -200,13 +282,62 @@ class Method(ClassifiedMethod):
         self.head.classes.fit(features)
         if self.config.placed:
             similarity = class_similarity(class_means(features, labels, self.sizes.n_classes))
-            self.head.assign_codes(place_by_similarity(self.head.codes, similarity, self.config.seed))
+            placed = place_by_similarity(self.head.codes, similarity, self.config.seed, progress=self.report)
+            self.head.assign_codes(placed)
 
     def bit_scores(self, features: Tensor) -> Tensor:
         return self.head.bit_scores(features)
 
+    def before_round(self, at: Round) -> None:
+        chooses = self.config.temperature is None and self.config.held_out > 0
+        self.held_out = held_out_photos(at.labels, self.config.held_out if chooses else 0.0, self.config.seed)
+        first, n_held_out = int(CHOSEN_AFTER * at.rounds), int(self.held_out.sum())
+        if not first or n_held_out < LEAST_HELD_OUT:
+            self.held_out[:] = False
+        elif at.number >= first:
+            if at.number == first:
+                self.choose_temperature(at.centre_crop_features(), at.labels)
+            self.held_out[:] = False
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        return self.classified(self.head.classes, batch)[1]
+        labels = batch.labels.where(~self.held_out[batch.rows], IGNORED)
+        return self.classified(self.head.classes, replace(batch, labels=labels))[1]
+
+    def after_round(self, at: Round) -> None:
+        ratio = float(self.head.ratio)
+        if ratio and at.number == at.rounds - 1:
+            self.head.set_temperature(ratio * spread(self.class_logits(at.centre_crop_features())), ratio)
+
+    def choose_temperature(self, features: Tensor, labels: Tensor) -> None:
+        """Set T by (n_train, n_features) centre-crop features and class numbers, (n_train,); see above."""
+        classes = torch.randperm(self.sizes.n_classes, generator=generator(self.config.seed)).to(labels.device)
+        photos = torch.bincount(labels, minlength=self.sizes.n_classes)[classes].cumsum(0)
+        rows = torch.isin(labels, classes[: max(2, int((photos <= MOST_PHOTOS).sum()))]).nonzero()[:, 0]
+        labels, asks = labels[rows], self.held_out[rows]
+        logits = self.class_logits(features[rows.cpu()])
+        unit = spread(logits[~asks])
+        qualities = []
+        for ratio in RATIOS:
+            self.head.set_temperature(ratio * unit, ratio)
+            codes = torch.cat(
+                [torch.where(self.head.bit_logits(part) > 0, 1.0, -1.0) for part in torch.split(logits, 256)]
+            )
+            queries, trained = codes[asks], codes[~asks]
+            among = (trained, labels[~asks]), (queries, labels[asks])
+            values = [precision_of_ranking(queries, labels[asks], *gallery) for gallery in among]
+            qualities.append(statistics.fmean(value for value in values if not math.isnan(value)))
+        ratio = max(at for at, value in zip(RATIOS, qualities, strict=True) if value > max(qualities) - AS_GOOD)
+        self.head.set_temperature(ratio * unit, ratio)
+
+    @torch.no_grad()
+    def class_logits(self, features: Tensor) -> Tensor:
+        """(n, n_features) -> (n, n_classes), in evaluation mode."""
+        classes = self.head.classes
+        training, device = classes.training, self.head.codes.device
+        classes.eval()
+        logits = torch.cat([classes(part.to(device)).float() for part in torch.split(features, 1024)])
+        classes.train(training)
+        return logits
 
     def learned_codes(self, labels: Tensor) -> Tensor:
         return self.head.codes[labels]

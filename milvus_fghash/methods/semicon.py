@@ -11,7 +11,8 @@ The loss is that of `baseline.py`.
 
 Follows the authors' code, in e = 0.15 too (0.3 in the paper). Differs from it: mean and deviation are each photo's, not
 the batch's, since a code must not depend on a photo's neighbours; queries, keys and values of a group of channels come
-from that group; the channel order is the same on both sides of every sum.
+from that group; the channel order is the same on both sides of every sum; the heads have a bias; the three a_k E of a
+batch pass through their branch together, so that its batch norms take one mean and deviation over all of them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from milvus_fghash.core.callbacks import Notify, Progress
+from milvus_fghash.core.callbacks import Notify, Progress, StageProgress
 from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError
@@ -58,6 +58,8 @@ class Watcher:
         round: called after each round with its record and the total number of rounds.
         features: called while features of a frozen backbone are computed, with views done and their total.
         checked: called while photos are decoded once before training, with photos done and their total.
+        fitting: called while a method is fitted to the features, if that takes long, with items done, their total and
+            what they are.
         stage: called with a few words when a new stage of the work begins.
         notify: called with messages for the user.
 
@@ -71,6 +73,7 @@ class Watcher:
     round: Callable[[RoundRecord, int], object] = lambda record, rounds: None
     features: Progress = lambda done, total: None
     checked: Progress = lambda done, total: None
+    fitting: StageProgress = lambda done, total, what: None
     stage: Notify = lambda what: None
     notify: Notify = lambda message: None
 
@@ -171,6 +174,7 @@ def run_training(
             validation = hold_out(method, photos, numbers, target, workers=plan.workers, cache=cache)
         if not found and method.wants_features:
             watcher.stage(f"fitting {name} to the features")
+            method.report = watcher.fitting
             method.fit(source.centre_crop_features().to(target), labels)
         if not card(name).by_gradient:
             return found or save_checkpoint(out / "checkpoints", state, method, {})

@@ -18,6 +18,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import BundleError, DataError, NotFinite
 from milvus_fghash.exporters.check import Agreement, check, compare
 from milvus_fghash.exporters.graph import ExportedEncoder, to_onnx
+from milvus_fghash.exporters.onnx_bundle import Origin, export_method
 from milvus_fghash.exporters.pixels import check_pixels
 from milvus_fghash.methods.lsh import Method
 
@@ -104,6 +105,17 @@ def test_outputs_that_are_not_finite_are_rejected(small_method: Make, pixels: ND
         check(encoder, graph, pixels, 1.0)
     with pytest.raises(BundleError, match="are not finite"):
         to_onnx(encoder, 32, 18)
+
+
+def test_a_network_that_sees_no_photo_is_rejected_before_anything_is_written(
+    small_method: Make, origin: Origin, pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """As with a frozen backbone of random weights: what little they say is lost to rounding."""
+    method = small_method(12)
+    method.backbone.layers[1].weight.data *= 1e-12  # type: ignore[operator]
+    with pytest.raises(BundleError, match=r"same outputs for any photo.*backbone\.weights = 'none'"):
+        export_method(method, origin, tmp_path / "bundle", pixels=pixels)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_drawings_are_made_and_left_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

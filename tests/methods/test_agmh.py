@@ -98,6 +98,19 @@ def test_attention_is_found_in_steps(steps: int) -> None:
     torch.testing.assert_close(attention(maps), torch.relu(maps + attention.leave(attended)))
 
 
+def test_convolutions_start_as_the_authors_and_the_attention_is_alive() -> None:
+    torch.manual_seed(0)
+    attention: Any = agmh.StepwiseAttention(256, 4)
+    for layer in attention.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d):
+            assert float(layer.weight.std()) == pytest.approx(math.sqrt(2 / layer.out_channels), rel=0.05)
+    maps = torch.relu(random(4, 256, 7, 7))
+    attended = attention.units(attention.weights(maps)).unflatten(2, (7, 7))
+    assert float(attention.leave[0](attended).var()) > 100 * attention.leave[1].eps  # of its batch norm
+    descriptors = made().descriptors[0]
+    assert float(descriptors.weight.std()) == pytest.approx(math.sqrt(2 / WIDTH), rel=0.05)
+
+
 def test_attention_needs_places_as_well_as_units() -> None:
     attention = agmh.StepwiseAttention(8, 2)
     weights = attention.weights(random(1, 8, 3, 3))

@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from milvus_fghash.errors import DataError
-from milvus_fghash.methods.base import Sizes
+from milvus_fghash.methods import class_codes
+from milvus_fghash.methods.base import Sizes, generator
 from milvus_fghash.methods.class_codes import (
     ClassCodes,
     Codebook,
+    Placement,
     balanced_codes,
     bernoulli_codes,
     class_means,
     class_similarity,
     draw_codes,
-    exchange_gains,
     far_apart_codes,
     hadamard_codes,
     place_by_similarity,
@@ -138,16 +139,19 @@ def test_far_apart_codes_go_on_to_the_last_one() -> None:
 @given(st.integers(0, 10_000))
 def test_the_gain_of_an_exchange_is_the_difference_of_the_objective(seed: int) -> None:
     codes, similarity = bernoulli_codes(7, 6, seed).double(), drawn_similarity(7, seed)
-    s, g = similarity.numpy().copy(), (codes @ codes.T).numpy()
+    s = similarity.numpy().copy()
     np.fill_diagonal(s, 0)
-    np.fill_diagonal(g, 0)
-    before = objective(codes, similarity)
-    for i in range(7):
-        gains = exchange_gains(s, g, i)
+    random = np.random.default_rng(seed)
+    placement = Placement(codes.numpy(), s, random)
+    for i in [*range(7), *range(7)]:
+        before = objective(codes[placement.order], similarity)
+        assert placement.objective() == pytest.approx(before)
+        gains = placement.gains(i)
         for j in range(7):
-            order = list(range(7))
-            order[i], order[j] = order[j], order[i]
+            order = placement.order.copy()
+            order[[i, j]] = order[[j, i]]
             assert 2 * gains[j] == pytest.approx(objective(codes[order], similarity) - before)
+        placement.swap(i, int(random.integers(7)))  # also a bad one: the products must follow
 
 
 @settings(max_examples=20, deadline=None)
@@ -194,6 +198,23 @@ def test_placing_reads_both_halves_of_the_similarity_and_not_its_diagonal() -> N
     placed = place_by_similarity(codes, similarity, 0)
     for same in (similarity.triu() * 2, similarity + torch.diag(torch.arange(10.0) * 50)):
         assert torch.equal(place_by_similarity(codes, same, 0), placed)
+
+
+def test_many_classes_are_placed_from_one_start_within_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, similarity = far_apart_codes(60, 24, 0), class_similarity(torch.randn(60, 9, generator=generator(1)))
+    at_length = objective(place_by_similarity(codes, similarity, 0), similarity)
+    monkeypatch.setattr(class_codes, "MANY_CLASSES", 59)
+    told: list[tuple[int, int]] = []
+    placed = place_by_similarity(codes, similarity, 0, progress=lambda done, total, what: told.append((done, total)))
+    assert sorted(placed.tolist()) == sorted(codes.tolist())
+    assert objective(placed, similarity) > 0.97 * at_length
+    assert told[-1] == (720, 720)  # 12 visits of 60 classes
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    monkeypatch.setattr(class_codes, "MOST_WORK", 30 * 60 * 24)  # 30 visits
+    told.clear()
+    hasty = place_by_similarity(codes, similarity, 0, progress=lambda done, total, what: told.append((done, total)))
+    assert told == [(30, 30)]
+    assert objective(codes, similarity) < objective(hasty, similarity) < objective(placed, similarity)
 
 
 def test_placing_ends_where_all_classes_are_alike() -> None:

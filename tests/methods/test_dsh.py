@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from milvus_fghash.methods import dsh
 from milvus_fghash.methods.dsh import contrast
 from tests.helpers.pair_loops import Pair, second_step
-from tests.helpers.small_method import BITS
+from tests.helpers.small_method import BITS, C
 
 
 def value(pair: Pair, margin: float) -> torch.Tensor:
@@ -46,6 +46,12 @@ def test_the_loss_is_the_mean_over_pairs() -> None:
     assert terms["pairs"].item() == pytest.approx(expected, rel=1e-5)
     off = sum(abs(abs(x) - 1) for x in u.flatten().tolist())
     assert terms["quantisation"].item() == pytest.approx(0.01 * off / (2 * BITS), rel=1e-5)
+
+
+def test_fewer_classes_scale_every_term_down_if_asked_for() -> None:
+    plain, scaled = (second_step(dsh, scale=scale)[1] for scale in ("none", "classes"))
+    for term, value in plain.items():
+        assert scaled[term].item() == pytest.approx(C / 100 * value.item())
 
 
 def test_the_gradient_flows_to_the_batch_alone() -> None:

@@ -207,6 +207,21 @@ def test_half_of_the_parts_are_exchanged_each_by_a_coin_of_its_own() -> None:
     assert not torch.equal(seen[0], seen[2])
 
 
+def test_a_normalising_head_sees_parts_of_length_1_and_the_other_terms_do_not() -> None:
+    plain, scaled = made(), made(normalise=True)
+    torch.testing.assert_close(scaled.head.bits.weight, plain.head.bits.weight)
+    for method in (plain, scaled):
+        method.before_round(round_of(0, 40))
+    given = features(2)
+    lengths = given.view(2, M + 1, K).norm(dim=2, keepdim=True)
+    torch.testing.assert_close(scaled.head(given), plain.head((given.view(2, M + 1, K) / lengths).flatten(1)))
+    torch.testing.assert_close(scaled.head(given), scaled.head(7 * given))
+    of_plain, of_scaled = plain.loss(batch()), scaled.loss(batch())
+    for term in ("spatial", "channel"):
+        torch.testing.assert_close(of_scaled[term], of_plain[term])
+    assert float(of_scaled["pairs"]) != float(of_plain["pairs"])
+
+
 def test_outputs_are_made_without_exchange() -> None:
     method, seen = exchanging(features(N))
     photos = torch.randn(2, 3, 64, 64)

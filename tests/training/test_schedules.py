@@ -13,7 +13,7 @@ PHOTOS_A_ROUND = {"cub": 2000, "aircraft": 2000, "food101": 2000, "nabirds": 400
 KEYS = ("rounds", "epochs_per_round", "batch_size", "learning_rate", "drop_at", "momentum", "weight_decay", "nesterov")
 ALL = (12, 24, 32, 48)
 PRINTED: dict[tuple[str, tuple[int, ...]], tuple[Any, ...]] = {
-    ("adsh", ALL): (50, 3, 64, 1e-3, (10, 20, 30, 40), 0.0, 5e-4, False),
+    ("adsh", ALL): (50, 3, 64, 1e-3, (11, 21, 31, 41), 0.0, 5e-4, False),
     ("baseline", (12, 24)): (40, 20, 64, 1e-3, (20, 30), 0.9, 1e-5, False),
     ("baseline", (32, 48)): (60, 20, 64, 1e-3, (30, 45, 55), 0.9, 1e-5, False),
     ("fcaenet", (12, 24)): (40, 20, 64, 1e-3, (20, 30), 0.9, 1e-5, False),
@@ -68,6 +68,22 @@ def test_constants_are_as_printed(setting: str, method: str) -> None:
     recipe = load_recipe(f"{setting}-{method}").at(12)
     options = load(method).Config.model_validate(recipe.method.options).model_dump()
     assert {key: options[key] for key in OPTIONS[method]} == OPTIONS[method]
+
+
+@pytest.mark.parametrize("method", ["a2net", "a2net-pp"])
+@pytest.mark.parametrize("setting", ["cub", "finetune"])
+def test_attribute_maps_are_a_published_form(setting: str, method: str) -> None:
+    """Four maps, each part scaled to length 1, or one map for each bit, unscaled."""
+    options = load_recipe(f"{setting}-{method}").method.options
+    assert options.get("normalise", False) == (options["n_maps"] != "bits")
+
+
+@pytest.mark.parametrize("method", ["exchnet", "a2net", "a2net-pp"])
+def test_parts_of_one_length_train_fast_at_every_code_length(method: str) -> None:
+    recipe = load_recipe(f"finetune-{method}")
+    assert recipe.method.options["normalise"]
+    for bits in ALL:
+        assert (recipe.at(bits).training.learning_rate, recipe.at(bits).training.backbone_factor) == (0.01, 0.1)
 
 
 def test_of_fifty_rounds_forty_pass_before_exchnet_exchanges() -> None:
