@@ -25,6 +25,8 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FEW_CLASSES = ("training.learning_rate=0.0005",)
 CHANGED = {"food-10-frozen": dict.fromkeys(("adsh", "baseline", "fcaenet"), FEW_CLASSES)}
 """Folder -> method -> what the commands in docs/results.md change."""
+FORMER = {"itq", "dsh", "kinhash"}
+"""Methods whose recipes or options changed after the records were made; docs/results.md says so."""
 
 
 def without_chosen(recipe: Recipe) -> dict[str, object]:
@@ -47,6 +49,8 @@ def test_records_are_of_todays_recipes(file: Path) -> None:
     for record in records:
         ran, bits = record.identity.recipe, record.identity.bits
         method = ran.method.name
+        if method in FORMER:
+            continue
         changes = CHANGED.get(file.parent.name, {}).get(method, ())
         head = [f"head.kind='{ran.head.kind}'"] if card(method).by_gradient else []
         recipe = compose("frozen", method, [*changes, *head]).at(bits)
