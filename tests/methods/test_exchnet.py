@@ -219,7 +219,7 @@ def test_a_normalising_head_sees_parts_of_length_1_and_the_other_terms_do_not() 
     of_plain, of_scaled = plain.loss(batch()), scaled.loss(batch())
     for term in ("spatial", "channel"):
         torch.testing.assert_close(of_scaled[term], of_plain[term])
-    assert float(of_scaled["pairs"]) != float(of_plain["pairs"])
+    assert of_scaled["pairs"].item() != of_plain["pairs"].item()
 
 
 def test_outputs_are_made_without_exchange() -> None:

@@ -397,7 +397,7 @@ def test_the_temperature_that_is_chosen_finds_no_less_than_any_other() -> None:
             codes = method.head(features).sign()
         found[ratio] = kinhash.precision_of_ranking(codes, labels, codes, labels)
     assert found[chosen] > max(found.values()) - 0.03
-    assert min(found.values()) < max(found.values()) - 0.1  # so it matters
+    assert min(found.values()) < max(found.values()) - 0.05  # so it matters
 
 
 def test_a_checkpoint_without_a_temperature_keeps_its_former_one_and_its_fingerprint() -> None:
