@@ -294,12 +294,12 @@ class Dataset:
             classes: class names.
 
         Returns:
-            (n,) position of each photo's class in ``classes``.
+            (n,) position of each photo's class in ``classes``; -1 for a photo without a class, unless that is one.
 
         Raises:
             DataError: when a photo has another class.
         """
-        number = {name: position for position, name in enumerate(classes)}
+        number = {"": -1} | {name: position for position, name in enumerate(classes)}
         try:
             return np.array([number[label] for label in self.labels], np.int64)
         except KeyError as error:

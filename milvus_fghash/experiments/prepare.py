@@ -21,7 +21,7 @@ from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.device import reproducible
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Photos, check
-from milvus_fghash.training.run import check_classes
+from milvus_fghash.training.run import check_classes, named_classes
 
 
 def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress) -> None:
@@ -55,7 +55,7 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress
             torch.manual_seed(recipe.training.seed)
             if origin not in backbones:
                 backbones[origin] = build_backbone(recipe.backbone.name, recipe.backbone.weights)
-            sizes = Sizes(task.bits, len(split.gallery.classes), len(split.gallery))
+            sizes = Sizes.of(task.bits, split.gallery.labels, named_classes(split.gallery))
             method = build_method(recipe.method, recipe.head, backbones[origin], sizes)
         workers = max(workers, recipe.training.workers)
         for dataset, centre_crop_only in ((split.gallery, False), (split.queries, True)):

@@ -20,6 +20,8 @@ class Card:
     """What is learned. "+codes": also a code for each training photo, "+class codes": one for each class."""
     labels: bool = True
     """Whether it uses the classes of the training photos."""
+    unlabelled: bool = False
+    """Whether it also learns from photos without a class; photos with one may then be missing altogether."""
     needs: Literal["features", "maps"] = "features"
     """Whether it works on pooled features, which a frozen backbone gives, or on the maps below them."""
     heads: tuple[str, ...] = ("linear", "mlp")
@@ -59,6 +61,9 @@ METHODS: dict[str, Card] = {
     "dpn": Card("Deep polarised network", "Fan et al., IJCAI 2020", "network+class codes"),
     "orthohash": Card("One loss for all", "Hoe et al., NeurIPS 2021", "network+class codes"),
     "fish": Card("Fine-grained hashing with double filtering", "Chen et al., TIP 2022", "network+class codes"),
+    "posterior-itq": Card(
+        "Rotated posteriors of classes and clusters", "this project", "network", unlabelled=True, heads=("linear",)
+    ),
     "kinhash": Card(
         "Code of highest expected utility; similar classes get near codes", "this project", "network+class codes"
     ),

@@ -8,7 +8,7 @@ backbone inside `loss`: `embed` does, and `loss` sees only its results.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -65,6 +65,14 @@ class Sizes:
     n_bits: int
     n_classes: int
     n_train: int
+    n_unlabelled: int = 0
+    """Training photos without a class, among ``n_train``; their label is -1."""
+    label_sets: Tensor | None = None
+
+    @classmethod
+    def of(cls, n_bits: int, labels: Sequence[str], classes: Sequence[str]) -> Sizes:
+        """For the labels of a training set, (n_train,), "" for a photo without a class, and the classes in them."""
+        return cls(n_bits, len(classes), len(labels), labels.count(""))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ class Config(Frozen):
 
 
 def nearest_rotation(projected: Tensor, signs: Tensor) -> Tensor:
-    """R, (k, c) with orthonormal rows, of the smallest ||B - Y R||; Y ``projected`` (n, k), B ``signs`` (n, c)."""
+    """The R of orthonormal columns or rows, (d, c), with the largest trace of B^T Y R; Y ``projected``, (n, d), and B
+    ``signs``, (n, c). For d = c, which is ITQ, it has the smallest ||B - Y R||."""
     left, _, right = torch.linalg.svd(projected.T @ signs, full_matrices=False)
     rotation: Tensor = left @ right
     return rotation
@@ -49,12 +50,12 @@ def solve_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tens
     """Solve the codes and the rotation in turn; a zero logit's sign is -1, as in `milvus_fghash.core.codes.pack`.
 
     Args:
-        projected: (n, k) centred features on their principal axes.
-        rotation: (k, c) with orthonormal rows, k <= c, to start from.
+        projected: (n, d) centred features on their principal axes.
+        rotation: (d, c) of orthonormal columns or rows, to start from.
         iterations: how often.
 
     Returns:
-        (k, c) with orthonormal rows.
+        (d, c), likewise.
     """
     for _ in range(iterations):
         signs = (projected @ rotation > 0).to(projected) * 2 - 1

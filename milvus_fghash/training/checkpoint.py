@@ -160,7 +160,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     backbone = build_backbone(state.recipe.backbone.name, "none")
     backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
     try:
-        sizes = Sizes(state.bits, len(state.classes), len(state.train_ids))
+        sizes = Sizes.of(state.bits, state.train_labels, state.classes)
         method = build_method(state.recipe.method, state.recipe.head, backbone, sizes)
         restore(method, found)
     except ConfigError as error:

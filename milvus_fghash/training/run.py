@@ -115,12 +115,17 @@ def run_training(
     check_backbone(name, frozen=frozen)
     train_set, held_out = _split(dataset, recipe.data, plan.seed)
     check_classes(train_set, name)
+    if card(name).unlabelled and (unlabelled := train_set.labels.count("")):
+        watcher.notify(
+            f"{'none' if unlabelled == len(train_set) else f'{len(train_set) - unlabelled:,}'} of {len(train_set):,} "
+            "training photos have a class; the others are divided into clusters"
+        )
     train_set.keep_apart(out)
     cache_folder = feature_cache or out / "features"
     target = device_named(device)
     if target.type == "cpu":
         keep_freed_memory()
-    labels = torch.from_numpy(train_set.label_numbers(train_set.classes)).to(target)
+    labels = torch.from_numpy(train_set.label_numbers(named_classes(train_set))).to(target)
 
     def photos_of(part: Dataset) -> Photos:
         return Photos(part, recipe.preprocessing, recipe.augmentation)
@@ -141,7 +146,7 @@ def run_training(
         state = read_state(found) if found else None
         watcher.stage(f"building {name} on {recipe.backbone.name}")
         backbone = build_backbone(recipe.backbone.name, "none" if state else recipe.backbone.weights)
-        sizes = Sizes(bits, len(train_set.classes), len(train_set))
+        sizes = Sizes.of(bits, train_set.labels, named_classes(train_set))
         method = build_method(recipe.method, recipe.head, backbone, sizes)
         if state:
             _check_same(state, recipe, bits, train_set, out)
@@ -169,7 +174,7 @@ def run_training(
         if held_out:
             watcher.stage(f"preparing {len(held_out):,} photos held out for validation")
             photos = photos_of(held_out)
-            numbers = torch.from_numpy(held_out.label_numbers(train_set.classes))
+            numbers = torch.from_numpy(held_out.label_numbers(named_classes(train_set)))
             cache = cache_of(photos, centre_crop_only=True)
             validation = hold_out(method, photos, numbers, target, workers=plan.workers, cache=cache)
         if not found and method.wants_features:
@@ -263,15 +268,20 @@ def _split(dataset: Dataset, data: DataChoice, seed: int) -> tuple[Dataset, Data
     return parted.split("train"), parted.split("test")
 
 
+def named_classes(photos: Dataset) -> tuple[str, ...]:
+    """The classes of photos that have one, sorted."""
+    return tuple(name for name in photos.classes if name)
+
+
 def check_classes(photos: Dataset, method: str) -> None:
     """Check that a method can learn from the classes of these photos.
 
     Raises:
         DataError: when it needs labels and photos have none, or all have the same.
     """
-    if not card(method).labels:
-        return
     nameless = photos.labels.count("")
+    if not card(method).labels or (nameless and card(method).unlabelled):
+        return
     source = photos.read_report.classes
     if nameless:
         raise DataError(
@@ -320,7 +330,7 @@ def _fresh_state(recipe: Recipe, bits: int, backbone: StagedBackbone, photos: Da
         mean=backbone.mean,
         std=backbone.std,
         weights_licence=backbone.licence,
-        classes=photos.classes,
+        classes=named_classes(photos),
         train_ids=photos.ids,
         train_labels=photos.labels,
         history=(),
