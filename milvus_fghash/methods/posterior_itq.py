@@ -351,7 +351,7 @@ def chosen_weight(code: PosteriorCode, standard: Tensor, labels: Tensor, config:
     kept, held_out = hold_out(labels.cpu(), config.seed)
     if not len(held_out):
         n_classes = int((torch.bincount(labels) > 0).sum())
-        usual = 0.6 * (100 / n_classes) ** 0.6  # close to what is chosen with 5 to 100 classes of birds
+        usual: float = 0.6 * (100 / n_classes) ** 0.6  # close to what is chosen with 5 to 100 classes of birds
         return min(max(usual, WEIGHTS[0]), WEIGHTS[-1])
     trial = copy.deepcopy(code)
     targets = labels[kept, None].expand(-1, len(trial.heads.weight))

@@ -46,7 +46,7 @@ def test_a_row_whose_method_cannot_have_the_head_is_left_out_and_said() -> None:
     variants, notes = comparison_variants("finetune", [], ["linear", "mlp"], [])
     heads = {method: [variant.head for variant in variants if variant.method == method] for method in METHODS}
     assert (heads["a2net"], heads["baseline"], heads["itq"]) == (["linear"], ["linear", "mlp"], [None])
-    assert notes == ("No mlp head: a2net, a2net-pp.",)
+    assert notes == ("No mlp head: a2net, a2net-pp, posterior-itq.",)
     with pytest.raises(ConfigError, match=r"none of the methods can be trained with demo\. No mlp head: a2net"):
         comparison_variants("demo", ["a2net"], ["mlp"], [])
 
