@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from milvus_fghash.bundle.bundle import Bundle, Description, LearnedCodes, fingerprint, reject_taken, write_bundle
+from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.core.codes import pack
 from milvus_fghash.core.images import RULES, Preprocessing
@@ -98,6 +99,7 @@ def export(
         out,
         pixels=check_pixels(loaded.state.recipe.preprocessing, check_count, check_images),
         learned=_learned(loaded) if learned_codes else None,
+        training_photos=loaded.training_photos(),
         outputs=outputs,
         opset=opset,
         ir_version=ir_version,
@@ -113,6 +115,7 @@ def export_method(
     *,
     pixels: Pixels,
     learned: LearnedCodes | None = None,
+    training_photos: TrainingPhotos | None = None,
     outputs: Sequence[str] = (),
     opset: int = OPSET,
     ir_version: int = IR_VERSION,
@@ -123,6 +126,8 @@ def export_method(
 
     Args:
         pixels: (n, size, size, 3) uint8 to compare network and ONNX file on.
+        learned: codes of training photos that the method optimised.
+        training_photos: which photos the method was trained on; None if unknown.
 
     Raises:
         BundleError: as `export`.
@@ -153,7 +158,7 @@ def export_method(
         largest_difference=agreement.largest_difference,
         bits_compared=agreement.bits_compared,
     )
-    return write_bundle(out, graph, description, learned, overwrite=overwrite)
+    return write_bundle(out, graph, description, learned, training_photos, overwrite=overwrite)
 
 
 def _origin(checkpoint: Checkpoint) -> Origin:

@@ -1,4 +1,4 @@
-"""The bundle, an exported model: a folder of `encoder.onnx`, `bundle.json` and, for some methods, `learned.npz`.
+"""The bundle, an exported model: `encoder.onnx`, `bundle.json` and, for some, `learned.npz` and `training-photos.bin`.
 
 The format is described in docs/bundle-format.md. No file of a bundle refers to another file.
 """
@@ -16,6 +16,7 @@ from milvus_fghash._version import __version__
 from milvus_fghash.bundle.learned_codes import MAX_BYTES, LearnedCodes, pack_learned, unpack_learned
 from milvus_fghash.bundle.manifest import FORMAT_VERSION, BundleManifest, Description, LearnedInfo, fingerprint
 from milvus_fghash.bundle.onnx_check import check_graph
+from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.atomic_io import atomic_path
 from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.file_models import read_model
@@ -36,7 +37,7 @@ __all__ = [
     "write_bundle",
 ]
 
-GRAPH, MANIFEST, LEARNED = "encoder.onnx", "bundle.json", "learned.npz"
+GRAPH, MANIFEST, LEARNED, TRAINING_PHOTOS = "encoder.onnx", "bundle.json", "learned.npz", "training-photos.bin"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,20 @@ class Bundle:
             raise BundleError(f"{self.path / LEARNED} holds {len(learned.ids)} codes, {MANIFEST} says {info.count}")
         return learned
 
+    def training_photos(self) -> TrainingPhotos | None:
+        """Read which photos the model was trained on.
+
+        Returns:
+            Salted digests of their content, and the class names; None in bundles made before these were recorded.
+
+        Raises:
+            BundleError: when the file is missing, was changed, or does not fit the manifest.
+        """
+        info = self.manifest.training_photos
+        if info is None:
+            return None
+        return TrainingPhotos.unpack(_verified(self.path / TRAINING_PHOTOS, info.sha256), info)
+
 
 def is_bundle(path: Path) -> bool:
     """Whether a folder has a `bundle.json`; `read_bundle` verifies it."""
@@ -132,11 +147,18 @@ def read_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{error}. Export the model again") from None
     bundle.graph()
     bundle.learned()
+    bundle.training_photos()
     return bundle
 
 
 def write_bundle(
-    path: Path, graph: bytes, description: Description, learned: LearnedCodes | None = None, *, overwrite: bool = False
+    path: Path,
+    graph: bytes,
+    description: Description,
+    learned: LearnedCodes | None = None,
+    training_photos: TrainingPhotos | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Bundle:
     """Write a bundle atomically, and read it back.
 
@@ -153,8 +175,14 @@ def write_bundle(
         files[LEARNED] = pack_learned(learned, description.bits)
         info = LearnedInfo(sha256=_sha256(files[LEARNED]), count=len(learned.ids), source=learned.source)
     manifest = BundleManifest(
-        **description.model_dump(), made_by=f"milvus-fghash {__version__}", graph_sha256=_sha256(graph), learned=info
+        **description.model_dump(),
+        made_by=f"milvus-fghash {__version__}",
+        graph_sha256=_sha256(graph),
+        learned=info,
+        training_photos=training_photos.info if training_photos else None,
     )
+    if training_photos:
+        files[TRAINING_PHOTOS] = training_photos.pack()
     values = {"format_version": FORMAT_VERSION, **manifest.model_dump(mode="json")}  # the version is read first
     files[MANIFEST] = (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:
@@ -178,7 +206,8 @@ def reject_taken(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise BundleError(f"{path} exists; choose another name, or overwrite it", setting="overwrite")
-    strangers = {file.name for file in path.iterdir()} - {GRAPH, MANIFEST, LEARNED} if path.is_dir() else {path.name}
+    parts = {GRAPH, MANIFEST, LEARNED, TRAINING_PHOTOS}
+    strangers = {file.name for file in path.iterdir()} - parts if path.is_dir() else {path.name}
     if strangers:
         raise BundleError(f"{path} holds more than a bundle ({min(strangers)}), so it is not overwritten")
 

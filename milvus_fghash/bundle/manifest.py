@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, model_validator
 
+from milvus_fghash.bundle.training_photos import TrainingPhotosInfo
 from milvus_fghash.core.code_length import MAX_BITS, MIN_BITS
 from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.core.images import Preprocessing
@@ -95,6 +96,8 @@ class BundleManifest(Description):
     """SHA-256 of `encoder.onnx`."""
     learned: LearnedInfo | None = None
     """What `learned.npz` holds; null when the method learns no codes of its training photos."""
+    training_photos: TrainingPhotosInfo | None = None
+    """What `training-photos.bin` holds; null, or absent, when the training photos are unknown."""
 
     @model_validator(mode="before")
     @classmethod

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from milvus_fghash.datasets.read import Url
     from milvus_fghash.evaluation.record import Evaluation
 
-SHOWN_K = (1, 10, 100)
+SHOWN_K = (1, 10)
 """Values of k of the precision@k in the table; the record has more."""
 
 
@@ -29,7 +29,12 @@ SHOWN_K = (1, 10, 100)
 @click.option("--data", type=PHOTOS, required=True, help="Dataset with the queries and the gallery.")
 @photo_options()
 @click.option("--query-split", default="test", help="Split of the queries.")
-@click.option("--gallery-split", default="train", help="Split of the gallery.")
+@click.option(
+    "--gallery-split",
+    multiple=True,
+    show_default="train, and the queries' own split: each photo asks among all others",
+    help="Split of a gallery, or several separated by commas; repeat it for several galleries.",
+)
 @click.option(
     "--filter",
     default="",
@@ -49,7 +54,7 @@ def evaluate(
     data: Path | Url,
     reading: PhotoOptions,
     query_split: str,
-    gallery_split: str,
+    gallery_split: tuple[str, ...],
     filter: str,
     encoding: dict[str, Any],
     max_errors: int,
@@ -60,9 +65,11 @@ def evaluate(
 ) -> None:
     """Measure how well codes retrieve photos of the same class.
 
-    The gallery is the split --gallery-split of the photos, or, with --collection-name, a collection in Milvus. If the
-    bundle has learned codes, they are evaluated as a second gallery. Photos that cannot be read are counted and
-    skipped; the exit code is 3 if more photos than --max-errors cannot be read.
+    A gallery is a split of the photos, or, with --collection-name, a collection in Milvus. Without splits, each photo
+    asks among all others. The result says how many photos of each gallery the model was trained on: figures of trained
+    photos (A) are not those of new photos (B) or of new classes (C). If the bundle has learned codes, they are
+    evaluated as a further gallery; if it has an embedding, its figures stand beside those of the codes. Photos that
+    cannot be read are counted and skipped; the exit code is 3 if more photos than --max-errors cannot be read.
 
     \b
     Example: milvus-fghash evaluate bundles/birds --data photos --out result.json --plots plots
@@ -88,6 +95,7 @@ def evaluate(
     dataset.check_paths()
     encoder = Encoder.open(bundle, for_many=True, **encoding)
     notify_dataset(dataset)
+    galleries = gallery_split or ("train", query_split)
     name = f"{reading.layout(data)} {(data.resolve() if isinstance(data, Path) else data).name}"
     with progress_bar("evaluating") as update:
         if in_milvus:
@@ -98,14 +106,15 @@ def evaluate(
                 encoder,
                 dataset,
                 dataset_name=name,
-                gallery_split=gallery_split,
+                gallery_split=galleries[0],
                 query_split=query_split,
+                further_galleries=galleries[1:],
                 progress=update,
             )
     if as_json:  # before writing files, which may fail
         show_json(result.model_dump(mode="json"))
     else:
-        show_table(_rows(result), result.learned_absent or "")
+        show_table(_rows(result), "\n".join(_notes(result)))
     if out:
         result.write(out)
     if plots:
@@ -113,7 +122,8 @@ def evaluate(
 
         with progress_bar("drawing the plots"):
             write_plots(result, plots)
-    rejected = result.encoded.rejected_gallery + result.encoded.rejected_queries
+    one = result.encoded
+    rejected = one.rejected_queries + (one.rejected_gallery if one.gallery_split != one.query_split else 0)
     if rejected > max_errors:
         raise TooManyRejected(
             f"{rejected} photos could not be read and were not evaluated, {max_errors} are allowed (--max-errors)"
@@ -127,13 +137,17 @@ def _rows(result: Evaluation) -> list[dict[str, Any]]:
             "method": record.method,
             "bits": record.bits,
             "gallery": record.gallery,
-            "from": record.gallery_source,
+            "photos of": record.gallery_split,
+            "protocol": record.training_overlap.protocol if record.training_overlap else None,
             "queries": record.n_queries,
             "photos": record.n_gallery,
             "mAP": record.map_exact,
             "mAP sorted": record.map_sorted,
             "mAP of chance": record.map_chance,
             **{f"P@{k}": record.precision_at.get(k) for k in SHOWN_K},
+            "reach": record.reach,
+            "mAP of floats": record.floats.map if record.floats else None,
+            "P@1 of floats": record.floats.precision_at_1 if record.floats else None,
         }
         for record in result.records.values()
     ]
@@ -141,3 +155,12 @@ def _rows(result: Evaluation) -> list[dict[str, Any]]:
         known = {"method": result.encoded.method, "bits": result.encoded.bits, "gallery": "learned"}
         rows.append(dict.fromkeys(rows[0]) | known)
     return rows
+
+
+def _notes(result: Evaluation) -> list[str]:
+    """Of each gallery, what it is to the model and where its codes come from; and why there are no learned codes."""
+    notes = [
+        f"{record.gallery} gallery of {record.gallery_split}: {record.protocol}; from {record.gallery_source}"
+        for record in result.records.values()
+    ]
+    return [*notes, *([result.learned_absent] if result.learned_absent else [])]

@@ -149,7 +149,7 @@ def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
     found = done.comparison
     if as_json:
         compared = {"comparison": None, "not_compared": found} if isinstance(found, str) else {
-            "comparison": asdict(found), "not_compared": None}  # fmt: skip
+            "comparison": _facts(found), "not_compared": None}  # fmt: skip
         show_json({**facts, **compared, "next": next_step})
         return
     show_record(facts)
@@ -159,6 +159,11 @@ def _show(done: Reindexed, next_step: str, as_json: bool) -> None:
         click.echo()
         show_table(_rows(done, found), _summary(found))
     click.echo(f"\nNext: {next_step}")
+
+
+def _facts(found: ModelComparison) -> dict[str, Any]:
+    overlap = found.training_overlap
+    return {**asdict(found), "training_overlap": overlap.model_dump() if overlap else None}
 
 
 def _rows(done: Reindexed, found: ModelComparison) -> list[dict[str, Any]]:
@@ -175,9 +180,12 @@ def _rows(done: Reindexed, found: ModelComparison) -> list[dict[str, Any]]:
 
 
 def _summary(found: ModelComparison) -> str:
+    from milvus_fghash.evaluation.training_overlap import UNKNOWN
+
     return (
         f"{found.photos:,} labelled photos of {found.classes:,} classes, each a query against the others. mAP of the "
-        f"new model minus the old one: {found.difference:+.4f} (95 % interval: +-{found.uncertainty:.4f})"
+        f"new model minus the old one: {found.difference:+.4f} (95 % interval: +-{found.uncertainty:.4f}). To the new "
+        f"model, these photos are {found.training_overlap.summary if found.training_overlap else UNKNOWN}"
     )
 
 

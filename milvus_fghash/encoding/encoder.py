@@ -48,6 +48,7 @@ class Encoded:
         content_shas: (n_kept,) SHA-256 of the encoded files, hexadecimal.
         rejected: the other photos, each with its position ``row`` in the list.
         phashes: (n_kept,) perceptual hashes of the encoded photos.
+        embedding: (n_kept, n_features) float32 features before the hash head, if they were asked for.
     """
 
     codes: Codes
@@ -55,6 +56,7 @@ class Encoded:
     content_shas: tuple[str, ...]
     rejected: tuple[RejectedSource, ...]
     phashes: tuple[int, ...] = ()
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -356,6 +358,7 @@ class Encoder:
         paths: Sequence[Source],
         options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
         *,
+        embedding: bool = False,
         progress: Progress = lambda done, total: None,
     ) -> Encoded:
         """Encode a list of photos; those that cannot be decoded are reported, not raised.
@@ -363,6 +366,7 @@ class Encoder:
         Args:
             paths: files and locations.
             options: how the photos are decoded. By default, a few photos are decoded in this process.
+            embedding: also return the embedding, which `embedding_dim` says that the bundle has.
             progress: called with the number of photos done, and the total.
 
         Returns:
@@ -380,17 +384,20 @@ class Encoder:
         """
         options = options.for_photos(len(paths))
         rejected: list[RejectedSource] = []
-        columns = self.empty_columns()
-        with closing(self.encode_sources(paths, reject=rejected.append, options=options)) as encoded:
+        more = ("embedding",) if embedding else ()
+        columns = self.empty_columns(*more)
+        with closing(self.encode_sources(paths, *more, reject=rejected.append, options=options)) as encoded:
             for photos, outputs in encoded:
                 columns.add(photos, outputs)
                 progress(len(columns) + len(rejected), len(paths))
+        codes, *features = columns.outputs
         return Encoded(
-            columns.outputs[0],
+            codes,
             np.array(columns.rows, np.int64),
             tuple(columns.content_shas),
             tuple(rejected),
             tuple(columns.phashes),
+            features[0] if embedding else None,
         )
 
     def encode_image(self, image: ImageLike, limits: Limits = DEFAULT_LIMITS) -> Codes:

@@ -6,28 +6,36 @@ measured by the same NumPy code; for some queries, the distances that Milvus ret
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from milvus_fghash.bundle.bundle import LearnedCodes
+from milvus_fghash.bundle.bundle import Bundle
+from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.core.codes import Codes, code_bytes, hamming
-from milvus_fghash.datasets.dataset import Dataset, split_names
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.decode_options import DEFAULT_DECODE_OPTIONS, DecodeOptions
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError, StoreError
+from milvus_fghash.evaluation.metrics import OwnRows
 from milvus_fghash.evaluation.record import CUTOFFS, Evaluation, EvaluationRecord, GalleryKind, Subject, evaluate_codes
+from milvus_fghash.evaluation.training_overlap import TrainingOverlap, training_overlap
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import probe
 from milvus_fghash.search.search import SearchParams, search_codes
 
 HITS_CHECKED: Final = 100
 """Hits whose distances are compared, for each query that Milvus searches too."""
+ALL_PHOTOS: Final = "all photos"
+"""Name of the one split of a dataset that has none."""
 MAX_REJECTED_LOGGED: Final = 20
 """Rejected photos of a split that are logged by name."""
 
@@ -42,15 +50,26 @@ class _Coded:
     labels: tuple[str, ...]
     shas: tuple[str, ...] = ()
     """SHA-256 of each file; in a collection "" where it is unknown."""
+    ids: tuple[str, ...] = ()
+    """Ids of the photos in their dataset; none in a collection, and for learned codes."""
+    embedding: NDArray[np.float32] | None = None
     rejected: int = 0
 
     def take(self, rows: Sequence[int]) -> _Coded:
+        """Some of the photos, none of them rejected."""
         return _Coded(
             self.codes[rows],
             tuple(self.labels[row] for row in rows),
             tuple(self.shas[row] for row in rows),
-            self.rejected,
+            tuple(self.ids[row] for row in rows) if self.ids else (),
+            None if self.embedding is None else self.embedding[rows],
         )
+
+    def photos(self, wanted: Dataset) -> _Coded:
+        """The photos of a dataset, in its order; those that are not among these were rejected."""
+        row_of = {key: row for row, key in enumerate(self.ids)}
+        found = self.take([row_of[key] for key in wanted.ids if key in row_of])
+        return replace(found, rejected=len(wanted) - len(found.ids))
 
 
 def evaluate_bundle(
@@ -60,41 +79,59 @@ def evaluate_bundle(
     dataset_name: str,
     gallery_split: str = "train",
     query_split: str = "test",
+    further_galleries: Sequence[str] = (),
     options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
     cutoffs: Sequence[int] = CUTOFFS,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Encode both splits and evaluate them; and the learned codes, if the bundle has some of these photos.
 
+    A query that is in the gallery does not find itself. So if both splits are the same, each photo asks among all
+    others (leave-one-out); a dataset without splits is evaluated in this way.
+
     Args:
+        gallery_split: split of the gallery, or several separated by commas. Of a split that was not trained on, the
+            photos are new ones (protocol B).
+        query_split: split of the queries, likewise. Photos without a class do not ask.
+        further_galleries: splits of further galleries, which are evaluated with the same queries.
         cutoffs: the k of precision@k and recall@k.
-        progress: called with the encoded photos of a split.
+        progress: called with the encoded photos and their total.
 
     Raises:
-        DataError: when a split is missing or empty, the splits overlap, a query has no class, or a learned code has
-            another class than its photo.
+        DataError: when a split is missing or empty, no query has a class, or a learned code has another class than its
+            photo.
     """
-    if both := set(split_names(query_split)) & set(split_names(gallery_split)):
-        raise DataError(
-            f"the split {min(both)!r} is used for both queries and gallery, so each photo would find itself; choose "
-            "different splits",
-            setting="query_split gallery_split",
+    if not any(dataset.splits):
+        query_split, gallery_split, further_galleries = ALL_PHOTOS, ALL_PHOTOS, ()
+    names = dict.fromkeys((query_split, gallery_split, *further_galleries))
+    wanted = {name: dataset if name == ALL_PHOTOS else dataset.split(name) for name in names}
+    coded = _encode_once(encoder, dataset, wanted, query_split, options, progress)
+    asking, trained = coded.photos(wanted[query_split]), encoder.bundle.training_photos()
+
+    def record(split: str) -> EvaluationRecord:
+        gallery = coded.photos(wanted[split])
+        row_of = {key: row for row, key in enumerate(gallery.ids)}
+        queries = _with_class(asking, row_of)
+        own_rows = np.array([row_of.get(key, -1) for key in queries.ids], np.int64)
+        inside = int((own_rows >= 0).sum())
+        return _record(
+            queries,
+            gallery,
+            _subject(encoder, dataset_name, split, query_split),
+            "encoded",
+            f"network; {inside:,} queries are in the gallery and do not find themselves" if inside else "network",
+            cutoffs,
+            own_rows=own_rows if inside else None,
+            trained=trained,
         )
-    stored = dataset.split(gallery_split)
-    queries = _encode(encoder, dataset.split(query_split), options, "query", progress)
-    gallery = _encode(encoder, stored, options, "gallery", progress)
+
+    encoded, *further = map(record, dict.fromkeys((gallery_split, *further_galleries)))
+    kept, reason = _learned_gallery(encoder.bundle, wanted[gallery_split], set(asking.ids))
+    if kept is None:
+        return Evaluation(encoded=encoded, further=tuple(further), learned_absent=reason)
     subject = _subject(encoder, dataset_name, gallery_split, query_split)
-    encoded = _record(queries, gallery, subject, "encoded", "network", cutoffs)
-    learned = encoder.bundle.learned()
-    if learned is None:
-        return Evaluation(encoded=encoded, learned_absent=f"{subject.method} does not learn codes of training photos")
-    kept = _learned_gallery(learned, stored)
-    if not kept.labels:
-        reason = f"none of the {len(learned.ids):,} learned codes is of a photo in the split {gallery_split!r}"
-        return Evaluation(encoded=encoded, learned_absent=reason)
-    matched = f"{len(kept.labels):,} of {len(learned.ids):,} learned codes match the {len(stored):,} photos"
-    record = _record(queries, kept, subject, "learned", f"{learned.source} ({matched})", cutoffs)
-    return Evaluation(encoded=encoded, learned=record)
+    learned = _record(asking, kept, subject, "learned", reason, cutoffs, trained=trained)
+    return Evaluation(encoded=encoded, further=tuple(further), learned=learned)
 
 
 def evaluate_collection(
@@ -153,9 +190,9 @@ def evaluate_collection(
         )
     if len(others) < len(gallery.shas):
         source += f"; {len(gallery.shas) - len(others):,} rows with the file of a query are left out"
-    record = _record(
-        queries, gallery.take(others), subject.model_copy(update={"versions": versions}), "encoded", source, cutoffs
-    )
+    trained = encoder.bundle.training_photos()
+    subject = subject.model_copy(update={"versions": versions})
+    record = _record(queries, gallery.take(others), subject, "encoded", source, cutoffs, trained=trained)
     return Evaluation(encoded=record, learned_absent="a collection has encoded codes only")
 
 
@@ -217,8 +254,39 @@ def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Co
     return tuple(ids[row] for row in order), read.take(order)
 
 
+def _encode_once(
+    encoder: Encoder,
+    dataset: Dataset,
+    wanted: Mapping[str, Dataset],
+    query_split: str,
+    options: DecodeOptions,
+    progress: Progress,
+) -> _Coded:
+    """The photos of all wanted splits, each encoded once: the queries, then the others."""
+    asking = set(wanted[query_split].ids)
+    stored = {key for photos in wanted.values() for key in photos.ids} - asking
+    parts = [_encode(encoder, wanted[query_split], options, "query", progress)]
+    if stored:
+        rows = [row for row, key in enumerate(dataset.ids) if key in stored]
+        parts.append(_encode(encoder, dataset.take(rows), options, "gallery", progress))
+    return _Coded(
+        np.concatenate([part.codes for part in parts]),
+        tuple(itertools.chain(*(part.labels for part in parts))),
+        tuple(itertools.chain(*(part.shas for part in parts))),
+        tuple(itertools.chain(*(part.ids for part in parts))),
+        _joined([part.embedding for part in parts]),
+    )
+
+
+def _joined(embeddings: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    there = [one for one in embeddings if one is not None]
+    return np.concatenate(there) if there else None
+
+
 def _encode(encoder: Encoder, photos: Dataset, options: DecodeOptions, role: str, progress: Progress) -> _Coded:
-    encoded = encoder.encode_files([photos.source(row) for row in range(len(photos))], options, progress=progress)
+    sources = [photos.source(row) for row in range(len(photos))]
+    with_embedding = encoder.embedding_dim is not None
+    encoded = encoder.encode_files(sources, options, embedding=with_embedding, progress=progress)
     if not len(encoded.codes):
         first = encoded.rejected[0]
         raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")
@@ -226,25 +294,56 @@ def _encode(encoder: Encoder, photos: Dataset, options: DecodeOptions, role: str
         log.warning("%s photo %s rejected (%s): %s", role, rejected.path, rejected.reason, rejected.message)
     if len(encoded.rejected) > MAX_REJECTED_LOGGED:
         log.warning("and %d more %s photos", len(encoded.rejected) - MAX_REJECTED_LOGGED, role)
-    return _Coded(encoded.codes, photos.take(encoded.rows).labels, encoded.content_shas, len(encoded.rejected))
+    kept = photos.take(encoded.rows)
+    shas, embedding = encoded.content_shas, encoded.embedding
+    return _Coded(encoded.codes, kept.labels, shas, kept.ids, embedding, len(encoded.rejected))
 
 
-def _learned_gallery(learned: LearnedCodes, stored: Dataset) -> _Coded:
-    """The learned codes of the photos of a dataset, in the order of the dataset."""
+def _with_class(queries: _Coded, gallery: Mapping[str, int]) -> _Coded:
+    """Without queries that have no class but are in the gallery: they are found, but do not ask."""
+    rows = [row for row, key in enumerate(queries.ids) if queries.labels[row] or key not in gallery]
+    if not rows:
+        raise DataError("none of the photos has a class; evaluation needs one for each query")
+    return replace(queries.take(rows), rejected=queries.rejected)
+
+
+def _learned_gallery(bundle: Bundle, stored: Dataset, queries: AbstractSet[str]) -> tuple[_Coded | None, str]:
+    """The learned codes of the photos of a dataset, in its order, and their source; or why there are none."""
+    learned = bundle.learned()
+    if learned is None:
+        return None, f"{bundle.manifest.method} does not learn codes of training photos"
+    where = f"the split {stored.selected_splits!r}" if stored.selected_splits else "the dataset"
     position = {key: row for row, key in enumerate(learned.ids)}
     known = [(row, position[key]) for row, key in enumerate(stored.ids) if key in position]
+    if not known:
+        return None, f"none of the {len(learned.ids):,} learned codes is of a photo in {where}"
+    if queries & set(stored.ids):
+        return None, f"the queries are photos of {where} themselves, whose learned codes were made with their labels"
     for row, at in known:
         if stored.labels[row] != learned.labels[at]:
             raise DataError(
                 f"photo {stored.ids[row]} has the class {stored.labels[row]!r} in the dataset and "
                 f"{learned.labels[at]!r} in the bundle; evaluate with the dataset the model was trained on"
             )
-    return _Coded(learned.codes[[at for _, at in known]], tuple(stored.labels[row] for row, _ in known))
+    matched = f"{len(known):,} of {len(learned.ids):,} learned codes match the {len(stored):,} photos"
+    kept = _Coded(learned.codes[[at for _, at in known]], tuple(stored.labels[row] for row, _ in known))
+    return kept, f"{learned.source} ({matched})"
 
 
 def _record(
-    queries: _Coded, gallery: _Coded, subject: Subject, kind: GalleryKind, source: str, cutoffs: Sequence[int]
+    queries: _Coded,
+    gallery: _Coded,
+    subject: Subject,
+    kind: GalleryKind,
+    source: str,
+    cutoffs: Sequence[int],
+    *,
+    own_rows: OwnRows | None = None,
+    trained: TrainingPhotos | None = None,
 ) -> EvaluationRecord:
+    floats = None
+    if queries.embedding is not None and gallery.embedding is not None:
+        floats = queries.embedding, gallery.embedding
     return evaluate_codes(
         queries.codes,
         queries.labels,
@@ -254,7 +353,21 @@ def _record(
         gallery=kind,
         gallery_source=source,
         cutoffs=cutoffs,
+        own_rows=own_rows,
+        training_overlap=_overlap(trained, queries, gallery, kind),
+        floats=floats,
     )
+
+
+def _overlap(
+    trained: TrainingPhotos | None, queries: _Coded, gallery: _Coded, kind: GalleryKind
+) -> TrainingOverlap | None:
+    """Learned codes belong to photos that were trained on with their labels, whatever the record says."""
+    found = training_overlap(trained, gallery.shas or ("",) * len(gallery.labels), gallery.labels, queries.shas)
+    if kind == "encoded":
+        return found
+    asked = found.queries_trained if found else 0
+    return TrainingOverlap(protocol="A", trained=len(gallery.labels), queries_trained=asked)
 
 
 def _subject(encoder: Encoder, dataset_name: str, gallery_split: str, query_split: str) -> Subject:

@@ -1,8 +1,9 @@
 """Results of an evaluation: one record per gallery, in one document.
 
 A gallery is `encoded` (codes that the network computes from photos) or `learned` (codes optimised with the labels of
-the training photos: one per photo, V, or one per class). Papers on asymmetric hashing report `learned`; only `encoded`
-measures how well new photos are found. They are never mixed: each has its own record.
+the training photos: one per photo, V, or one per class). Papers on asymmetric hashing report `learned`. They are never
+mixed: each has its own record. `encoded` says how the codes were made, not that the photos are new: a network gives the
+photos that it was trained on their class's code. What the photos are to the model is `training_overlap`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.errors import DataError
 from milvus_fghash.evaluation import metrics
 from milvus_fghash.evaluation.bit_statistics import CodeHealth, code_health
+from milvus_fghash.evaluation.quality import Features, Quality, float_quality, share
+from milvus_fghash.evaluation.training_overlap import UNKNOWN, TrainingOverlap
 
 GalleryKind = Literal["learned", "encoded"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -93,6 +96,10 @@ class EvaluationRecord(Subject):
         map_sorted: the same as published code computes it, in the stored order of the gallery.
         map_chance: ``map_exact`` of codes that are all equal.
         precision_at: k -> precision@k.
+        reach: share of the gallery among the first 10 hits of some query; None in older records.
+        floats: the same figures of the real-valued embedding that the codes were made of, ranked by cosine; None where
+            the bundle has no embedding output.
+        training_overlap: which part of the gallery the model was trained on; None where the bundle does not say.
         recall_at: k -> recall@k: fraction of a query's relevant photos among the first k.
         pr_curve: precision and recall by Hamming radius.
         eleven_point: interpolated precision at recall 0, 0.1 .. 1 over complete radii, averaged over queries.
@@ -119,12 +126,20 @@ class EvaluationRecord(Subject):
     map_chance: Share
     precision_at: dict[int, Share]
     recall_at: dict[int, Share]
+    reach: Share | None = None
+    floats: Quality | None = None
+    training_overlap: TrainingOverlap | None = None
     pr_curve: RadiusCurve
     eleven_point: tuple[Share, ...]
     same_class_distances: tuple[Count, ...]
     other_class_distances: tuple[Count, ...]
     gallery_health: CodeHealth
     query_health: CodeHealth
+
+    @property
+    def protocol(self) -> str:
+        """What the gallery is to the model: trained photos, new photos, new classes and so on, with numbers."""
+        return self.training_overlap.summary if self.training_overlap else UNKNOWN
 
 
 class Evaluation(Frozen):
@@ -133,6 +148,7 @@ class Evaluation(Frozen):
     Attributes:
         format_version: version of the document.
         encoded: figures with the gallery that the network encoded.
+        further: figures of further galleries of the same model and queries, encoded too.
         learned: figures with the learned codes of the gallery; None where there are none.
         learned_absent: why there is no learned gallery; None if there is one.
 
@@ -145,24 +161,31 @@ class Evaluation(Frozen):
 
     format_version: Literal[1] = 1
     encoded: EvaluationRecord
+    further: tuple[EvaluationRecord, ...] = ()
     learned: EvaluationRecord | None = None
     learned_absent: str | None = None
 
     @model_validator(mode="after")
     def _galleries_must_not_mix(self) -> Self:
-        if self.encoded.gallery != "encoded" or (self.learned and self.learned.gallery != "learned"):
+        if any(one.gallery != "encoded" for one in (self.encoded, *self.further)) or (
+            self.learned and self.learned.gallery != "learned"
+        ):
             raise ValueError("the encoded and the learned gallery are exchanged")
         if (self.learned is None) == (self.learned_absent is None):
             raise ValueError("there must be either a learned gallery or the reason why there is none")
-        if self.learned and self.learned.fingerprint != self.encoded.fingerprint:
-            raise ValueError("the two galleries belong to different models")
+        others = [*self.further, *([self.learned] if self.learned else [])]
+        if any(one.fingerprint != self.encoded.fingerprint for one in others):
+            raise ValueError("the galleries belong to different models")
         return self
 
     @property
     def records(self) -> dict[str, EvaluationRecord]:
         """The records by method, code length and gallery, as plots and tables name them."""
         both = [record for record in (self.encoded, self.learned) if record]
-        return {f"{record.method}, {record.bits} bits, {record.gallery} gallery": record for record in both}
+        named = {f"{record.method}, {record.bits} bits, {record.gallery} gallery": record for record in both}
+        return named | {
+            f"{record.method}, {record.bits} bits, gallery {record.gallery_split}": record for record in self.further
+        }
 
     def write(self, path: Path) -> None:
         """Write one JSON document, atomically.
@@ -205,6 +228,9 @@ def evaluate_codes(
     gallery: GalleryKind,
     gallery_source: str,
     cutoffs: Sequence[int] = CUTOFFS,
+    own_rows: metrics.OwnRows | None = None,
+    training_overlap: TrainingOverlap | None = None,
+    floats: tuple[Features, Features] | None = None,
 ) -> EvaluationRecord:
     """Rank all gallery codes by their distance from each query, and measure the ranking by class.
 
@@ -215,6 +241,9 @@ def evaluate_codes(
         gallery_labels: (n_gallery,) class names; "" is relevant to no query.
         subject: model and photos of the codes.
         cutoffs: the k of precision@k and recall@k.
+        own_rows: (n_queries,) gallery row of each query itself, which it does not find, or -1; None for none.
+        training_overlap: which part of the gallery the model was trained on.
+        floats: embeddings of the queries and of the gallery, each (n, n_features).
 
     Raises:
         DataError: when a query has no class, there are no queries or gallery codes, or the numbers of codes and labels
@@ -226,7 +255,7 @@ def evaluate_codes(
         raise DataError(f"{unlabelled} of {len(query_labels)} queries have no class; evaluation needs one for each")
     classes = sorted({*query_labels, *gallery_labels} - {""})
     pair = (query_codes, _numbers(query_labels, classes), gallery_codes, _numbers(gallery_labels, classes))
-    histogram = metrics.distance_histogram(*pair, subject.bits)
+    histogram = metrics.distance_histogram(*pair, subject.bits, own_rows)
     all_tied = metrics.Histogram(histogram.counts.sum(axis=1, keepdims=True), histogram.hits.sum(axis=1, keepdims=True))
     precision, recall = metrics.radius_curve(histogram)
     cutoffs = [k for k in cutoffs if k <= len(gallery_codes)]
@@ -239,13 +268,16 @@ def evaluate_codes(
         n_gallery=len(gallery_codes),
         n_classes=len(classes),
         queries_without_relevant=histogram.without_relevant,
-        map_exact=_share(metrics.mean_average_precision(histogram)),
-        map_sorted=_share(metrics.sorted_mean_average_precision(*pair, subject.bits)),
-        map_chance=_share(metrics.mean_average_precision(all_tied)),
-        precision_at={k: _share(metrics.precision_at(histogram, k)) for k in cutoffs},
-        recall_at={k: _share(metrics.recall_at(histogram, k)) for k in cutoffs},
+        map_exact=share(metrics.mean_average_precision(histogram)),
+        map_sorted=share(metrics.sorted_mean_average_precision(*pair, subject.bits, own_rows)),
+        map_chance=share(metrics.mean_average_precision(all_tied)),
+        precision_at={k: share(metrics.precision_at(histogram, k)) for k in cutoffs},
+        recall_at={k: share(metrics.recall_at(histogram, k)) for k in cutoffs},
+        reach=metrics.reach(query_codes, gallery_codes, subject.bits, own_rows),
+        floats=float_quality(floats[0], pair[1], floats[1], pair[3], own_rows) if floats else None,
+        training_overlap=training_overlap,
         pr_curve=RadiusCurve(precision=tuple(precision), recall=tuple(recall)),
-        eleven_point=tuple(map(_share, metrics.eleven_point_precision(histogram))),
+        eleven_point=tuple(map(share, metrics.eleven_point_precision(histogram))),
         same_class_distances=tuple(histogram.hits.sum(axis=0).tolist()),
         other_class_distances=tuple((histogram.counts - histogram.hits).sum(axis=0).tolist()),
         gallery_health=code_health(gallery_codes, subject.bits),
@@ -260,8 +292,3 @@ def _numbers(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]
 
 def _versions(more: Mapping[str, str]) -> dict[str, str]:
     return {"milvus-fghash": __version__, "numpy": np.__version__, **more}
-
-
-def _share(value: float) -> float:
-    """Clipped to 0 .. 1, since rounding may exceed the limits by the last digit."""
-    return min(max(value, 0.0), 1.0)

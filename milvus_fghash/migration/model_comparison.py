@@ -7,13 +7,15 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.codes import Codes
 from milvus_fghash.errors import StoreError
-from milvus_fghash.evaluation.metrics import Histogram, average_precisions, distance_histogram, precision_at
+from milvus_fghash.evaluation.metrics import average_precisions, distance_histogram, precision_at
+from milvus_fghash.evaluation.training_overlap import TrainingOverlap, training_overlap
 from milvus_fghash.ingest.verify import MAX_EXAMPLES
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.expressions import MAX_IDS_PER_CALL
@@ -70,6 +72,8 @@ class ModelComparison:
         new: quality of the new version.
         difference: mean average precision of the new version minus that of the old one.
         uncertainty: half the width of the 95 % confidence interval of the difference, over the queries.
+        training_overlap: which of the photos the new model was trained on; None where its bundle does not say. The
+            bundle of the old model is not at hand.
     """
 
     photos: int
@@ -78,6 +82,7 @@ class ModelComparison:
     new: Quality
     difference: float
     uncertainty: float
+    training_overlap: TrainingOverlap | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,13 @@ def compare_rows(
     return RowComparison(missing, tuple(sorted(key for _, key in drawn)))
 
 
-def compare_models(old: HashCollection, new: HashCollection, ids: tuple[str, ...]) -> ModelComparison | str:
+def compare_models(
+    old: HashCollection, new: HashCollection, ids: tuple[str, ...], trained: TrainingPhotos | None = None
+) -> ModelComparison | str:
     """Measure both versions on the rows with these ids, by the labels of the new one; the reason if it is impossible.
+
+    Args:
+        trained: which photos the new model was trained on; None if unknown.
 
     Raises:
         StoreError: when a row was deleted in the meantime, or Milvus rejects a call.
@@ -139,9 +149,11 @@ def compare_models(old: HashCollection, new: HashCollection, ids: tuple[str, ...
         return "no two photos of the sample have the same class"
     labels = np.unique([rows[key].label for key in kept], return_inverse=True)[1]
     of_old = _read(old, tuple(kept))
+    itself = np.arange(len(kept))
+    codes = [np.stack([each[key].code for key in kept]) for each in (of_old, rows)]
     histograms = [
-        _without_itself(np.stack([each[key].code for key in kept]), labels, collection.bits)
-        for collection, each in ((old, of_old), (new, rows))
+        distance_histogram(each, labels, each, labels, collection.bits, itself)
+        for collection, each in zip((old, new), codes, strict=True)
     ]
     precisions = [average_precisions(one) for one in histograms]
     difference = precisions[1] - precisions[0]
@@ -155,7 +167,12 @@ def compare_models(old: HashCollection, new: HashCollection, ids: tuple[str, ...
         )
         for collection, histogram, own in zip((old, new), histograms, precisions, strict=True)
     )
-    return ModelComparison(len(kept), len(set(labels)), first, second, float(difference.mean()), Z_95 * error)
+    kept_rows = [rows[key] for key in kept]
+    overlap = training_overlap(
+        trained, [row.content_sha for row in kept_rows], [row.label for row in kept_rows], query_shas=()
+    )
+    mean = float(difference.mean())
+    return ModelComparison(len(kept), len(set(labels)), first, second, mean, Z_95 * error, overlap)
 
 
 @dataclass(frozen=True)
@@ -205,11 +222,3 @@ def _one_of_each_content(rows: Mapping[str, _Row]) -> dict[str, _Row]:
     """Without further rows of the same file, which any model finds at distance 0."""
     first = {row.content_sha or key: key for key, row in reversed(list(rows.items()))}
     return {key: rows[key] for key in sorted(first.values())}
-
-
-def _without_itself(codes: Codes, labels: Any, bits: int) -> Histogram:
-    """Each code is a query, all others are its gallery."""
-    histogram = distance_histogram(codes, labels, codes, labels, bits)
-    histogram.counts[:, 0] -= 1
-    histogram.hits[:, 0] -= 1
-    return histogram

@@ -156,7 +156,7 @@ def reindex(
         changes = Changes(dataset, context.namespace, journal)
         verification = verify(encoder, new, changes, sample.verified, sample.seed)
         rows = compare_rows(old, new, sample.compared, sample.split, sample.seed)
-        comparison = compare_models(old, new, rows.sample)
+        comparison = compare_models(old, new, rows.sample, encoder.bundle.training_photos())
         record.finished(verification.is_consistent).write(folders[1], new.uid)
     finally:
         journal.close()

@@ -1,4 +1,5 @@
-"""A training on disk: `checkpoints/round-0007/` with model.safetensors, optimizer.safetensors and checkpoint.json.
+"""A training on disk: `checkpoints/round-0007/` with model.safetensors, optimizer.safetensors, checkpoint.json, and
+training-photos.bin as in a bundle.
 
 A checkpoint is self-contained: recipe, code length, classes, ids of the training photos, history. It is written
 atomically, and the previous one is removed only afterwards.
@@ -18,13 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from milvus_fghash.bundle.bundle import is_bundle
+from milvus_fghash.bundle.bundle import TRAINING_PHOTOS, is_bundle
+from milvus_fghash.bundle.training_photos import TrainingPhotos, TrainingPhotosInfo
 from milvus_fghash.core.atomic_io import atomic_path
 from milvus_fghash.core.bounded_file import MAX_LIST_BYTES, check_regular, read_bounded
 from milvus_fghash.core.file_models import Frozen, read_model
 from milvus_fghash.core.lfs_pointer import reject_pointer
 from milvus_fghash.core.text_file import parse_json
-from milvus_fghash.errors import ConfigError, TrainingError
+from milvus_fghash.errors import BundleError, ConfigError, TrainingError
 from milvus_fghash.methods import load
 from milvus_fghash.methods.base import Backbone, HashMethod, Sizes
 from milvus_fghash.recipes.schema import HeadChoice, MethodChoice, Recipe
@@ -66,6 +68,8 @@ class CheckpointRecord(Frozen):
     train_ids: tuple[str, ...]
     train_labels: tuple[str, ...]
     history: tuple[RoundRecord, ...]
+    training_photos: TrainingPhotosInfo | None = None
+    """What training-photos.bin holds; None in checkpoints made before it was written."""
     scaler: dict[str, float] | None = None
     """State of the float16 loss scale."""
     versions: dict[str, str]
@@ -78,6 +82,14 @@ class Checkpoint:
     path: Path
     state: CheckpointRecord
     method: HashMethod
+
+    def training_photos(self) -> TrainingPhotos | None:
+        """Which photos were trained on; None in checkpoints made before this was recorded.
+
+        Raises:
+            TrainingError: when the file is missing or was changed.
+        """
+        return read_training_photos(self.path, self.state)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -106,14 +118,23 @@ def build_method(choice: MethodChoice, head: HeadChoice, backbone: Backbone, siz
     return method
 
 
-def save_checkpoint(folder: Path, state: CheckpointRecord, method: nn.Module, momenta: dict[str, Tensor]) -> Path:
+def save_checkpoint(
+    folder: Path,
+    state: CheckpointRecord,
+    method: nn.Module,
+    momenta: dict[str, Tensor],
+    training_photos: TrainingPhotos | None = None,
+) -> Path:
     """Write the checkpoint of a round below ``folder``; remove older and incomplete ones."""
+    state = state.model_copy(update={"training_photos": training_photos.info if training_photos else None})
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"round-{state.rounds_done:04d}"
     with atomic_path(path) as temporary:
         temporary.mkdir()
         save_file(_plain(method.state_dict()), temporary / "model.safetensors")
         save_file(_plain(momenta), temporary / "optimizer.safetensors")
+        if training_photos:
+            (temporary / TRAINING_PHOTOS).write_bytes(training_photos.pack())
         (temporary / "checkpoint.json").write_text(state.model_dump_json(indent=1), encoding="utf-8")
     for older in (*_rounds(folder), *folder.glob(".round-*")):
         if older != path:
@@ -144,6 +165,25 @@ def read_state(path: Path) -> CheckpointRecord:
     except (OSError, ValueError, AttributeError, ValidationError) as error:
         reason = str(error).partition("\n")[0]
         raise TrainingError(f"{path} holds no readable checkpoint.json: {reason}") from None
+
+
+def read_training_photos(path: Path, state: CheckpointRecord) -> TrainingPhotos | None:
+    """training-photos.bin of a checkpoint; None where it has none.
+
+    Raises:
+        TrainingError: when the file is missing or was changed.
+    """
+    if state.training_photos is None:
+        return None
+    try:
+        photos = TrainingPhotos.unpack(
+            read_bounded(path / TRAINING_PHOTOS, MAX_LIST_BYTES), info := state.training_photos
+        )
+        if photos.info != info:
+            raise BundleError("it was changed")
+    except (OSError, BundleError) as error:
+        raise TrainingError(f"{path / TRAINING_PHOTOS} cannot be used: {error}") from None
+    return photos
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from milvus_fghash.bundle.training_photos import SALT_BYTES, TrainingPhotos
 from milvus_fghash.core.callbacks import Notify, Progress, StageProgress
 from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
@@ -28,6 +30,7 @@ from milvus_fghash.training.checkpoint import (
     build_method,
     find_checkpoint,
     read_state,
+    read_training_photos,
     restore,
     save_checkpoint,
     versions,
@@ -182,12 +185,16 @@ def run_training(
             method.report = watcher.fitting
             method.fit(source.centre_crop_features().to(target), labels)
         if not card(name).by_gradient:
-            return found or save_checkpoint(out / "checkpoints", state, method, {})
+            return found or save_checkpoint(
+                out / "checkpoints", state, method, {}, training_photos(train_set, name, state.lineage)
+            )
         optimisation = Optimisation.of(method, plan, frozen, target)
         optimisation.restore(method, momenta)
         if state.scaler:
             optimisation.scaler.load_state_dict(state.scaler)
-        return _rounds(method, source, validation, labels, optimisation, state, out, watcher, found)
+        record = read_training_photos(found, state) if found else None
+        record = record or training_photos(train_set, name, state.lineage)
+        return _rounds(method, source, validation, labels, optimisation, state, record, out, watcher, found)
 
 
 def _rounds(
@@ -197,6 +204,7 @@ def _rounds(
     labels: Tensor,
     optimisation: Optimisation,
     state: CheckpointRecord,
+    photos: TrainingPhotos,
     out: Path,
     watcher: Watcher,
     newest: Path | None,
@@ -227,7 +235,7 @@ def _rounds(
                     "scaler": dict(optimisation.scaler.state_dict()) or None,
                 }
             )
-            newest = save_checkpoint(out / "checkpoints", state, method, optimisation.momenta(method))
+            newest = save_checkpoint(out / "checkpoints", state, method, optimisation.momenta(method), photos)
             if curves:
                 _add_points(curves, record)
             watcher.round(record, plan.rounds)
@@ -293,6 +301,23 @@ def check_classes(photos: Dataset, method: str) -> None:
             f"the {len(photos)} training photos in {photos.origin} are all of one class "
             f"({photos.classes[0]!r}{source and f', {source}'}); {method} learns from classes and needs at least two"
         )
+
+
+def training_photos(photos: Dataset, method: str, lineage: str) -> TrainingPhotos:
+    """The record of which photos a training sees, salted with the lineage; their labels only if the method uses them.
+
+    Raises:
+        DataError: when a photo cannot be read.
+    """
+    shas = []
+    for row in range(len(photos)):
+        try:
+            with photos.file(row).open("rb") as file:
+                shas.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise DataError(f"cannot read {photos.file(row)}: {error.strerror}") from None
+    labels = photos.labels if card(method).labels else ("",) * len(photos)
+    return TrainingPhotos.of(shas, labels, hashlib.blake2b(lineage.encode(), digest_size=SALT_BYTES).digest())
 
 
 def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Dataset, out: Path) -> None:

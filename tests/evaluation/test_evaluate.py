@@ -12,12 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from milvus_fghash.bundle.bundle import LearnedCodes
+from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.codes import Codes
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, DataError, StoreError
 from milvus_fghash.evaluation import evaluate as evaluation
 from milvus_fghash.evaluation.evaluate import check_distances, evaluate_bundle, evaluate_collection
+from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_precision
 from milvus_fghash.evaluation.record import Evaluation, EvaluationRecord, read_evaluation
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
@@ -157,8 +159,66 @@ def test_no_query_finds_itself(encoder: Encoder, drawn_birds: Dataset, tmp_path:
     assert made.gallery_source.endswith("; 12 rows with the file of a query are left out")
     with pytest.raises(StoreError, match=r"every row of birds is a photo of the split 'test'.* ingest other"):
         evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds", filter='path like "test%"')
-    with pytest.raises(DataError, match=r"the split 'test' is used for both queries and gallery"):
-        evaluate_bundle(encoder, drawn_birds, dataset_name="birds", gallery_split="test")
+
+
+def test_a_query_in_the_gallery_asks_among_the_others(encoder: Encoder, drawn_birds: Dataset) -> None:
+    made = evaluate_bundle(
+        encoder, drawn_birds, dataset_name="birds", gallery_split="test", further_galleries=["train", "test,train"]
+    )
+    assert [one.n_gallery for one in (made.encoded, *made.further)] == [12, 24, 36]
+    assert made.encoded.gallery_source == "network; 12 queries are in the gallery and do not find themselves"
+    test = drawn_birds.split("test")
+    codes, numbers = codes_of(encoder, test), test.label_numbers(test.classes)
+    alone = []
+    for row in range(12):
+        others = np.delete(np.arange(12), row)
+        one = distance_histogram(codes[[row]], numbers[[row]], codes[others], numbers[others], 12)
+        alone.append(mean_average_precision(one))
+    assert made.encoded.map_exact == pytest.approx(np.mean(alone), abs=1e-12)
+    plain = evaluate_bundle(encoder, drawn_birds, dataset_name="birds").encoded
+    assert figures(made.further[0]) == figures(plain)
+
+
+def test_without_splits_each_photo_asks_among_all_others(
+    encoder: Encoder, drawn_birds: Dataset, tmp_path: Path
+) -> None:
+    flat = replace(drawn_birds, splits=("",) * 36, labels=("", *drawn_birds.labels[1:]))
+    made = evaluate_bundle(encoder, flat, dataset_name="birds").encoded
+    assert (made.n_queries, made.n_gallery, made.gallery_split) == (35, 36, "all photos")  # one has no class
+    assert sum(made.same_class_distances) + sum(made.other_class_distances) == 35 * 35
+    assert made.protocol.startswith("unknown")
+    learned = LearnedCodes(flat.ids[1:3], flat.labels[1:3], class_codes(flat.labels[1:3]), "V")
+    with_learned = evaluate_bundle(open_encoder(tmp_path / "learned", learned), flat, dataset_name="birds")
+    assert with_learned.learned is None  # the queries' own labels made the codes
+    assert with_learned.learned_absent is not None
+    assert "made with their labels" in with_learned.learned_absent
+
+
+def test_the_record_says_which_photos_were_trained_on(drawn_birds: Dataset, tmp_path: Path) -> None:
+    train, two = drawn_birds.split("train"), drawn_birds.classes[:2]
+    shas = [hashlib.sha256(train.file(row).read_bytes()).hexdigest() for row in range(len(train))]
+    seen = [row for row, label in enumerate(train.labels) if label in two]
+    trained = TrainingPhotos.of([shas[row] for row in seen], [train.labels[row] for row in seen], bytes(16))
+    folder = write_small_bundle(tmp_path / "b", outputs=("logits", "codes", "embedding"), training_photos=trained)
+    encoder = Encoder.open(folder)
+    rows = [row for row, label in enumerate(drawn_birds.labels) if label in two]
+    made = evaluate_bundle(encoder, drawn_birds.take(rows), dataset_name="birds", further_galleries=["test"])
+    assert made.encoded.protocol == "A, trained photos (12 trained on, of 12 in the gallery)"
+    (new,) = made.further
+    assert new.protocol == "B, new photos of known classes (6 new photos of known classes, of 6 in the gallery)"
+    rest = [row for row in range(36) if row not in rows]
+    made = evaluate_bundle(encoder, drawn_birds.take(rest), dataset_name="birds")
+    assert made.encoded.protocol.startswith("C, new classes")
+    made = evaluate_bundle(encoder, drawn_birds, dataset_name="birds")
+    assert made.encoded.protocol.startswith("mixed (12 trained on, 12 photos of new classes")
+    floats = made.encoded.floats
+    assert floats is not None  # the mean colour
+    assert floats.map > made.encoded.map_chance
+    collection = ingested(tmp_path, encoder, train)
+    stored = evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds").encoded
+    assert stored.training_overlap == made.encoded.training_overlap
+    made.write(tmp_path / "evaluation.json")
+    assert read_evaluation(tmp_path / "evaluation.json") == made
 
 
 def test_the_order_of_reading_does_not_matter(

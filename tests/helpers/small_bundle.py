@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from milvus_fghash.bundle.bundle import Description, LearnedCodes, write_bundle
+from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.codes import Codes, code_bytes, pack
 from milvus_fghash.core.images import RULES, Preprocessing
 
@@ -73,6 +74,7 @@ def write_small_bundle(
     claimed_size: int = SIDE,
     dirty: bool = False,
     learned: LearnedCodes | None = None,
+    training_photos: TrainingPhotos | None = None,
 ) -> Path:
     """A bundle; ``claimed_bits`` and ``claimed_size`` let its manifest say something else than its graph does."""
     description = Description.model_validate(
@@ -96,7 +98,7 @@ def write_small_bundle(
             "bits_compared": bits,
         }
     )
-    write_bundle(path, mean_colour_graph(bits, seed, outputs, dirty), description, learned)
+    write_bundle(path, mean_colour_graph(bits, seed, outputs, dirty), description, learned, training_photos)
     return path
 
 
