@@ -20,6 +20,7 @@ from milvus_fghash.errors import ConfigError, DataError, StoreError
 from milvus_fghash.evaluation import evaluate as evaluation
 from milvus_fghash.evaluation.evaluate import check_distances, evaluate_bundle, evaluate_collection
 from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.evaluation.quality import float_quality
 from milvus_fghash.evaluation.record import Evaluation, EvaluationRecord, read_evaluation
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect
@@ -211,9 +212,14 @@ def test_the_record_says_which_photos_were_trained_on(drawn_birds: Dataset, tmp_
     assert made.encoded.protocol.startswith("C, new classes")
     made = evaluate_bundle(encoder, drawn_birds, dataset_name="birds")
     assert made.encoded.protocol.startswith("mixed (12 trained on, 12 photos of new classes")
-    floats = made.encoded.floats
-    assert floats is not None  # the mean colour
-    assert floats.map > made.encoded.map_chance
+    embedded = [
+        encoder.encode_files([part.file(row) for row in range(len(part))], embedding=True).embedding
+        for part in (drawn_birds.split("test"), train)
+    ]
+    numbers = [part.label_numbers(drawn_birds.classes) for part in (drawn_birds.split("test"), train)]
+    assert embedded[0] is not None
+    assert embedded[1] is not None
+    assert made.encoded.floats == float_quality(embedded[0], numbers[0], embedded[1], numbers[1])
     collection = ingested(tmp_path, encoder, train)
     stored = evaluate_collection(collection, encoder, drawn_birds, dataset_name="birds").encoded
     assert stored.training_overlap == made.encoded.training_overlap
