@@ -12,7 +12,7 @@ from milvus_fghash.errors import TrainingError
 from milvus_fghash.evaluation.evaluate import evaluate_bundle
 from milvus_fghash.exporters.onnx_bundle import export
 from milvus_fghash.training.checkpoint import load_checkpoint
-from milvus_fghash.training.run import train
+from milvus_fghash.training.run import run_training
 from tests.helpers.demo_recipe import recipe
 
 pytestmark = pytest.mark.full
@@ -25,7 +25,7 @@ def test_an_evaluation_knows_what_the_training_saw(
     drawn_birds: Dataset, tmp_path: Path, method: str, galleries: list[str]
 ) -> None:
     plan = recipe(method, "training.rounds=2", "backbone.frozen=true", "backbone.views=0")
-    train(plan, 8, drawn_birds, tmp_path / "run", device="cpu")
+    run_training(plan, 8, drawn_birds, tmp_path / "run", device="cpu")
     bundle = export(tmp_path / "run", tmp_path / "bundle")
     info = bundle.manifest.training_photos
     assert info is not None
@@ -41,9 +41,9 @@ def test_an_evaluation_knows_what_the_training_saw(
 
 def test_the_record_survives_a_resume_and_damage_is_seen(drawn_birds: Dataset, tmp_path: Path) -> None:
     plan = recipe("baseline", "training.rounds=1")
-    first = load_checkpoint(train(plan, 8, drawn_birds, tmp_path / "run", device="cpu"))
+    first = load_checkpoint(run_training(plan, 8, drawn_birds, tmp_path / "run", device="cpu"))
     plan = recipe("baseline", "training.rounds=2")
-    last = load_checkpoint(train(plan, 8, drawn_birds, tmp_path / "run", resume=True, device="cpu"))
+    last = load_checkpoint(run_training(plan, 8, drawn_birds, tmp_path / "run", resume=True, device="cpu"))
     before, after = first.state.training_photos, last.training_photos()
     assert before is not None
     assert after is not None
