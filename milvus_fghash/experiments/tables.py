@@ -25,8 +25,8 @@ from milvus_fghash.experiments.records import Record
 DASH = "–"
 GALLERIES: tuple[GalleryKind, ...] = ("encoded", "learned")
 GALLERY_NOTES = {
-    "encoded": "The gallery holds the network's codes of the training photos. Only these figures show how well "
-    "unlabelled photos are found.",
+    "encoded": "The gallery is the training photos (protocol A), with the codes that the network computes. Training has "
+    "seen their labels: these figures do not tell how well new photos (B) or new classes (C) are found.",
     "learned": "The gallery holds codes optimised with the labels of the gallery photos. V (in SDH: B): one code per "
     f"photo; class codes: one code per class; {DASH}: the method has no learned codes.",
 }
