@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from contextlib import suppress
@@ -20,8 +21,9 @@ from milvus_fghash.datasets.dataset import Dataset, split_by_class, split_names
 from milvus_fghash.errors import DataError, NotFinite
 from milvus_fghash.evaluation import metrics
 from milvus_fghash.evaluation.bit_statistics import code_health
+from milvus_fghash.evaluation.quality import Quality, float_quality
 from milvus_fghash.evaluation.record import GalleryKind, RadiusCurve
-from milvus_fghash.experiments.records import Identity, Record, Score
+from milvus_fghash.experiments.records import Gallery, Identity, Record, Score
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
 from milvus_fghash.training.device import device_named
@@ -33,6 +35,8 @@ PRECISION_AT = (1, 10, 100)
 """The k of precision@k; values above the gallery's size are left out."""
 LOSS_DIGITS = 5
 """Significant digits of a loss in a training curve."""
+
+_measured_floats: dict[str, Quality] = {}
 
 Phase = Literal["test", "trial"]
 """Trials choose the learning rates; test is the training and evaluation of the cells."""
@@ -156,17 +160,32 @@ def run_cell(task: Task, context: GridContext) -> Record:
         )
         seconds = time.perf_counter() - started
         checkpoint = load_checkpoint(folder)
-        queries, galleries = codes_of(checkpoint, task.recipe, split, context)
+        (queries, galleries), features = codes_of(checkpoint, task.recipe, split, context)
     except NotFinite as error:
         return Record(**known, failed=str(error))
     if task.phase == "test":
         _save_codes(context.out / "codes" / f"{task.name}.npz", queries, galleries, split)
     history = checkpoint.state.history
     terms = dict.fromkeys(name for one in history for name in one.terms)
+    query_labels, gallery_labels = split.labels
     sources = {"encoded": "network", "learned": checkpoint.method.learned_source}
+    scores: dict[Gallery, Score] = {
+        kind: score(queries, codes, query_labels, gallery_labels, task.bits, sources[kind])
+        for kind, codes in galleries.items()
+    }
+    if task.phase == "test" and len(queries) > 1:
+        own_rows = np.arange(len(queries))
+        scores["new"] = score(queries, queries, query_labels, query_labels, task.bits, "network", own_rows)
+    if task.phase == "test" and task.recipe.backbone.frozen:
+        asking, stored = features
+        for kind, rows, labels in (("encoded", stored, gallery_labels), ("new", asking, query_labels)):
+            if kind in scores:
+                own = np.arange(len(asking)) if kind == "new" else None
+                floats = _floats(asking, query_labels, rows, labels, own)
+                scores[kind] = scores[kind].model_copy(update={"floats": floats})
     return Record(
         **known,
-        **{kind: score(queries, codes, *split.labels, task.bits, sources[kind]) for kind, codes in galleries.items()},
+        **scores,
         curve={name: tuple(float(f"{one.terms.get(name, 0.0):.{LOSS_DIGITS}g}") for one in history) for name in terms},
         seconds=sum(one.seconds for one in history) if history else seconds,
     )
@@ -186,24 +205,24 @@ def _claim_folder(folder: Path, identity: Identity) -> None:
 @torch.no_grad()
 def codes_of(
     checkpoint: Checkpoint, recipe: Recipe, split: Split, context: GridContext
-) -> tuple[Codes, dict[GalleryKind, Codes]]:
-    """Codes of the queries, and of the gallery by kind."""
+) -> tuple[tuple[Codes, dict[GalleryKind, Codes]], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Codes of the queries, and of the gallery by kind; and the features of both."""
     device = context.torch_device
     method = checkpoint.method.to(device)
 
     # The training took the features of the gallery from the same cache.
-    queries = encode(
-        method, dataset_features(method, split.queries, recipe, context.cache, device, centre_crop_only=True), device
-    )
-    gallery = encode(
-        method, dataset_features(method, split.gallery, recipe, context.cache, device, centre_crop_only=False), device
-    )
+    features = [
+        dataset_features(method, part, recipe, context.cache, device, centre_crop_only=only)
+        for part, only in ((split.queries, True), (split.gallery, False))
+    ]
+    queries, gallery = (encode(method, part, device) for part in features)
     galleries: dict[GalleryKind, Codes] = {"encoded": gallery}
     numbers = torch.from_numpy(split.gallery.label_numbers(checkpoint.state.classes)).to(device)
     learned = method.learned_codes(numbers)
     if learned is not None:
         galleries["learned"] = pack(learned.float().cpu().numpy())
-    return queries, galleries
+    asking, stored = (part.float().cpu().numpy() for part in features)
+    return (queries, galleries), (asking, stored)
 
 
 def score(
@@ -213,21 +232,38 @@ def score(
     gallery_labels: NDArray[np.int64],
     bits: int,
     source: str,
+    own_rows: NDArray[np.int64] | None = None,
 ) -> Score:
-    """The figures of one gallery."""
+    """The figures of one gallery; ``own_rows`` as in `metrics`."""
     pair = (queries, query_labels, gallery, gallery_labels)
-    histogram = metrics.distance_histogram(*pair, bits)
+    histogram = metrics.distance_histogram(*pair, bits, own_rows)
     precision, recall = metrics.radius_curve(histogram)
     health = code_health(gallery, bits)
     return Score(
         source=source,
         map_exact=metrics.mean_average_precision(histogram),
-        map_sorted=metrics.sorted_mean_average_precision(*pair, bits),
+        map_sorted=metrics.sorted_mean_average_precision(*pair, bits, own_rows),
         precision_at={k: metrics.precision_at(histogram, k) for k in PRECISION_AT if k <= len(gallery)},
+        reach=metrics.reach(queries, gallery, bits, own_rows),
         pr_curve=RadiusCurve(precision=tuple(precision), recall=tuple(recall)),
         distinct_codes=health.distinct_codes,
         constant_bits=health.constant_bits,
     )
+
+
+def _floats(
+    asking: NDArray[np.float32],
+    query_labels: NDArray[np.int64],
+    stored: NDArray[np.float32],
+    gallery_labels: NDArray[np.int64],
+    own_rows: NDArray[np.int64] | None,
+) -> Quality:
+    """`float_quality`, once in a process for equal features: all methods of a grid share those of a frozen backbone."""
+    parts = (asking, query_labels, stored, gallery_labels)
+    key = hashlib.sha256(b"".join(part.tobytes() for part in parts) + str(own_rows).encode()).hexdigest()
+    if key not in _measured_floats:
+        _measured_floats[key] = float_quality(*parts, own_rows)
+    return _measured_floats[key]
 
 
 def _save_codes(path: Path, queries: Codes, galleries: dict[GalleryKind, Codes], split: Split) -> None:

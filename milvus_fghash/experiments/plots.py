@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from milvus_fghash.evaluation.plots import Line, bar_chart, line_chart, write_figure
-from milvus_fghash.evaluation.record import GalleryKind
 from milvus_fghash.experiments.grid import Results, Variant
-from milvus_fghash.experiments.tables import GALLERIES
+from milvus_fghash.experiments.records import Gallery
+from milvus_fghash.experiments.tables import GALLERIES, GALLERY_TITLES
 
 KINDS = ("map", "precision-recall", "loss", "seconds")
 """How file names of plots begin."""
@@ -35,7 +35,7 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     longest = max(results.spec.bits)
     for group, head, variants in _panels(results):
         for gallery in GALLERIES:
-            of = f"{gallery} gallery, {_headline(head, group)}"
+            of = f"{GALLERY_TITLES[gallery].lower()}, {_headline(head, group)}"
             if lines := map_by_bits(results, variants, gallery):
                 chart = line_chart(
                     lines, f"mAP by code length\n{of}", "Code length (bits)", "mAP@all (%)", ticks=results.spec.bits
@@ -59,7 +59,7 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     return files
 
 
-def map_by_bits(results: Results, variants: list[Variant], gallery: GalleryKind) -> dict[str, Line]:
+def map_by_bits(results: Results, variants: list[Variant], gallery: Gallery) -> dict[str, Line]:
     """mAP in percent at each code length: mean, and sample standard deviation of several seeds. Without a point where a
     seed failed, as in the table."""
     lines = {}
@@ -76,7 +76,7 @@ def map_by_bits(results: Results, variants: list[Variant], gallery: GalleryKind)
     return lines
 
 
-def precision_recall(results: Results, variants: list[Variant], gallery: GalleryKind, bits: int) -> dict[str, Line]:
+def precision_recall(results: Results, variants: list[Variant], gallery: Gallery, bits: int) -> dict[str, Line]:
     """Precision and recall of seed 0 in percent, one point per Hamming radius."""
     lines = {}
     for style, variant in enumerate(variants):

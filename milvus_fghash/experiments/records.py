@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,13 +17,19 @@ from milvus_fghash.core.bounded_file import check_regular
 from milvus_fghash.core.file_models import Frozen, read_model
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.errors import ConfigError, DataError, FghashError
-from milvus_fghash.evaluation.record import GalleryKind, RadiusCurve
+from milvus_fghash.evaluation.quality import Quality
+from milvus_fghash.evaluation.record import RadiusCurve
 from milvus_fghash.recipes.schema import Recipe, differences
 
 try:
     import fcntl
 except ImportError:  # on Windows; then nothing prevents two grids from writing one folder
     fcntl = None  # type: ignore[assignment]
+
+
+Gallery = Literal["new", "encoded", "learned"]
+"""`new`: the photos of the query split, each asking among all others, which training did not see (protocol B).
+`encoded` and `learned`: the training photos (protocol A), with the network's codes and with those that were learned."""
 
 
 class Identity(Frozen):
@@ -47,6 +53,10 @@ class Score(Frozen):
     map_exact: float
     map_sorted: float
     precision_at: dict[int, float]
+    reach: float | None = None
+    """None in records made before it was measured."""
+    floats: Quality | None = None
+    """The cosine of the features that the codes were made of; of frozen backbones, so that it is the ceiling."""
     pr_curve: RadiusCurve
     distinct_codes: int
     constant_bits: int
@@ -61,6 +71,8 @@ class Record(Frozen):
     failed: str | None = None
     """Why there are no figures: the loss or the outputs were not finite."""
     encoded: Score | None = None
+    new: Score | None = None
+    """None in records made before it was measured, and in trials."""
     learned: Score | None = None
     """None when the method has no learned codes."""
     n_queries: int
@@ -74,8 +86,8 @@ class Record(Frozen):
     threads: int = 0
     """Of torch on the CPU. Like device and versions they influence rounding, hence the last digits of the figures."""
 
-    def score(self, gallery: GalleryKind) -> Score | None:
-        return self.encoded if gallery == "encoded" else self.learned
+    def score(self, gallery: Gallery) -> Score | None:
+        return {"new": self.new, "encoded": self.encoded, "learned": self.learned}[gallery]
 
     @property
     def learning_rate(self) -> float:

@@ -1,6 +1,7 @@
 """The results of a grid as Markdown, as CSV, and as plain values.
 
-Tables show mean and sample standard deviation over the seeds. The encoded and the learned gallery have separate tables.
+Tables show mean and sample standard deviation over the seeds. Each gallery has tables of its own: new photos first, as
+only these tell how a growing catalog is searched, then the training photos, encoded and learned.
 A dash means that a method has no learned gallery. The Markdown holds no date and no duration: the same cells always
 give the same text.
 """
@@ -17,21 +18,24 @@ from typing import Any
 
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.untrusted_text import csv_cell, printable_lines
-from milvus_fghash.evaluation.record import GalleryKind
 from milvus_fghash.experiments.grid import Results, Variant
 from milvus_fghash.experiments.learning_rates import rate_factors
-from milvus_fghash.experiments.records import Record
+from milvus_fghash.experiments.records import Gallery, Record
 
 DASH = "–"
-GALLERIES: tuple[GalleryKind, ...] = ("encoded", "learned")
+GALLERIES: tuple[Gallery, ...] = ("new", "encoded", "learned")
+GALLERY_TITLES = {"new": "New photos (B)", "encoded": "Encoded gallery", "learned": "Learned gallery"}
 GALLERY_NOTES = {
-    "encoded": "The gallery is the training photos (protocol A), with the codes that the network computes. Training has "
-    "seen their labels: these figures do not tell how well new photos (B) or new classes (C) are found.",
+    "new": "The gallery is the photos of the query split, each asking among all others. Training saw none of them, and "
+    "photos of all their classes (protocol B). mAP / precision at 1.",
+    "encoded": "The gallery is the training photos (protocol A), with the codes that the network computes. Training "
+    "has seen their labels: these figures do not tell how well new photos (B) or new classes (C) are found.",
     "learned": "The gallery holds codes optimised with the labels of the gallery photos. V (in SDH: B): one code per "
     f"photo; class codes: one code per class; {DASH}: the method has no learned codes.",
 }
 CSV_COLUMNS = (
     "group", "label", "method", "head", "bits", "seed", "source", "map", "map_sorted", "precision_at_1",
+    "precision_at_10", "reach",
     "learning_rate", "seconds", "failed",
 )  # fmt: skip
 
@@ -40,12 +44,15 @@ def markdown(results: Results, title: str, notes: Sequence[str] = ()) -> str:
     """The document: a table for each gallery and group, notes, failures, and the learning-rate trials."""
     parts = [f"# {title}", _introduction(results)]
     for gallery in GALLERIES:
-        parts.append(f"## {gallery.capitalize()} gallery")
+        if gallery == "new" and results.cells and not any(one.new for one in results.cells.values()):
+            continue  # recorded before it was measured
+        parts.append(f"## {GALLERY_TITLES[gallery]}")
         parts.append(GALLERY_NOTES[gallery])
         for group in dict.fromkeys(variant.group for variant in results.spec.variants):
             if group:
                 parts.append(f"### {group}")
             parts.append(gallery_table(results, gallery, group))
+        parts += _ceiling(results, gallery)
     if complete := [variant.label for variant in results.spec.variants if variant.group and not variant.changes]:
         parts.append(f"The complete method of the recipe: {', '.join(dict.fromkeys(complete))}.")
     parts += notes
@@ -62,7 +69,7 @@ def markdown(results: Results, title: str, notes: Sequence[str] = ()) -> str:
     return printable_lines("\n\n".join(parts) + "\n")
 
 
-def gallery_table(results: Results, gallery: GalleryKind, group: str = "") -> str:
+def gallery_table(results: Results, gallery: Gallery, group: str = "") -> str:
     """Variants by code lengths, for one gallery."""
     spec = results.spec
     variants = [variant for variant in spec.variants if variant.group == group]
@@ -78,6 +85,17 @@ def gallery_table(results: Results, gallery: GalleryKind, group: str = "") -> st
         ]
         lines.append([variant.label, variant.head or DASH, *source, *cells])
     return _table(lines)
+
+
+def _ceiling(results: Results, gallery: Gallery) -> list[str]:
+    """What the cosine of the features reaches that the codes were made of, once for each value that was recorded."""
+    scores = [score for record in results.cells.values() if (score := record.score(gallery))]
+    found = dict.fromkeys(score.floats for score in scores if score.floats)
+    return [
+        f"Floats of the same features, by cosine: mAP {floats.map:.3f}, precision at 1 {floats.precision_at_1:.3f}, at "
+        f"10 {floats.precision_at_10:.3f}, reach {floats.reach:.2f}."
+        for floats in found
+    ]
 
 
 def trial_table(results: Results) -> str:
@@ -99,7 +117,7 @@ def trial_table(results: Results) -> str:
     return f"{text}\n\n{_table(lines)}"
 
 
-def summary(results: Results, gallery: GalleryKind) -> list[dict[str, Any]]:
+def summary(results: Results, gallery: Gallery) -> list[dict[str, Any]]:
     """One entry for each variant and code length: the mAP of each seed; mean and deviation, unless a seed failed."""
     entries = []
     for variant in results.spec.variants:
@@ -120,13 +138,16 @@ def summary(results: Results, gallery: GalleryKind) -> list[dict[str, Any]]:
                     "seeds": values,
                     "failed": failed,
                     "precision_at_1": statistics.mean(score.precision_at[1] for score in scores) if complete else None,
+                    "precision_at_10": _mean([score.precision_at.get(10) for score in scores]) if complete else None,
+                    "reach": _mean([score.reach for score in scores]) if complete else None,
+                    "floats": next((score.floats.model_dump() for score in scores if score.floats), None),
                     "seconds": statistics.mean(seconds) if seconds else None,
                 }
             )
     return entries
 
 
-def long_csv(results: Results, gallery: GalleryKind) -> str:
+def long_csv(results: Results, gallery: Gallery) -> str:
     """One line for each cell that has this gallery, or failed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -135,7 +156,10 @@ def long_csv(results: Results, gallery: GalleryKind) -> str:
         score = record.score(gallery)
         if score is None and not record.failed:
             continue
-        figures = (score.source, score.map_exact, score.map_sorted, score.precision_at[1]) if score else ("",) * 4
+        figures: tuple[object, ...] = ("",) * 6
+        if score:
+            more = (score.precision_at.get(10, ""), "" if score.reach is None else score.reach)
+            figures = (score.source, score.map_exact, score.map_sorted, score.precision_at[1], *more)
         known = (variant.group, variant.label, variant.method, variant.head or "", bits, seed)
         rate = record.learning_rate if record.curve else ""
         writer.writerow(map(csv_cell, (*known, *figures, rate, f"{record.seconds:.2f}", record.failed or "")))
@@ -210,7 +234,7 @@ def _introduction(results: Results) -> str:
     return text
 
 
-def _cell(records: Sequence[Record], n_seeds: int, gallery: GalleryKind) -> str:
+def _cell(records: Sequence[Record], n_seeds: int, gallery: Gallery) -> str:
     """``mean ± deviation``, or a note when seeds are missing or failed."""
     if any(record.failed for record in records):
         return "failed"
@@ -220,8 +244,17 @@ def _cell(records: Sequence[Record], n_seeds: int, gallery: GalleryKind) -> str:
     if not values:
         return DASH
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    if gallery == "new":
+        first = [score.precision_at[1] for record in records if (score := record.score(gallery))]
+        spread += f" / {statistics.mean(first):.3f}"
     share = f" ({len(records)} of {n_seeds})" if len(records) < n_seeds else ""
     return f"{statistics.mean(values):.3f}{spread}{share}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value was not measured."""
+    there = [value for value in values if value is not None]
+    return statistics.mean(there) if there and len(there) == len(values) else None
 
 
 def _source(results: Results, variant: Variant) -> str:

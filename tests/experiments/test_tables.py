@@ -8,9 +8,10 @@ import json
 
 import pytest
 
+from milvus_fghash.evaluation.quality import Quality
 from milvus_fghash.experiments import tables
 from milvus_fghash.experiments.grid import GridSpec, Results, Variant
-from tests.helpers.made_up_records import BASELINE, LSH, OTHER, record, results
+from tests.helpers.made_up_records import BASELINE, LSH, OTHER, record, results, score
 
 ENCODED = """\
 | method | head | 12 bits | 48 bits |
@@ -51,6 +52,26 @@ def test_a_document_has_each_gallery_apart_and_no_date() -> None:
     assert "mean ± sample standard deviation over 2 seeds. 1,200 queries, 2,400 photos in the gallery." in text
     assert "Not applicable: a2net." in text
     assert "1.5" not in text, "seconds differ from run to run, so they have no place in the table"
+
+
+def test_new_photos_come_first_with_precision_and_the_ceiling() -> None:
+    made, floats = (
+        results(),
+        Quality(n_queries=5, n_gallery=5, map=0.5, precision_at_1=0.9, precision_at_10=0.75, reach=0.98),
+    )
+    assert "New photos" not in tables.markdown(made, "Comparison"), "recorded before it was measured"
+    for (variant, bits, seed), one in list(made.cells.items()):
+        if variant == LSH:
+            new = score(0.1 + 0.2 * seed).model_copy(update={"reach": 0.5, "floats": floats})
+            made.cells[variant, bits, seed] = one.model_copy(update={"new": new})
+    text = tables.markdown(made, "Comparison")
+    head, _, rest = text.partition("## New photos (B)")
+    new, _, _ = rest.partition("## Encoded gallery")
+    assert "##" not in head.removeprefix("#")
+    assert "| lsh | – | 0.200 ± 0.141 / 0.100 | 0.200 ± 0.141 / 0.100 |" in new
+    assert "mAP 0.500, precision at 1 0.900, at 10 0.750, reach 0.98." in new
+    (entry,) = [one for one in tables.summary(made, "new") if (one["method"], one["bits"]) == ("lsh", 12)]
+    assert (entry["reach"], entry["precision_at_10"], entry["floats"]["map"]) == (0.5, None, 0.5)
 
 
 def test_a_failed_cell_is_not_left_out_of_a_mean() -> None:
@@ -111,13 +132,14 @@ def test_what_was_changed_in_every_recipe_is_told() -> None:
 
 def test_each_gallery_has_a_csv_with_a_line_for_each_cell() -> None:
     encoded, lines = (
-        list(csv.DictReader(io.StringIO(tables.long_csv(results(), gallery)))) for gallery in tables.GALLERIES
+        list(csv.DictReader(io.StringIO(tables.long_csv(results(), gallery)))) for gallery in ("encoded", "learned")
     )
     assert (len(encoded), len(lines)) == (4 + 4 + 1, 4 + 1)
     (line,) = [one for one in lines if (one["head"], one["bits"]) == ("linear", "48")][1:]
     assert line == {
         "group": "", "label": "baseline", "method": "baseline", "head": "linear", "bits": "48", "seed": "1",
         "source": "V", "map": "0.8", "map_sorted": "0.8", "precision_at_1": "0.4",
+        "precision_at_10": "", "reach": "",
         "learning_rate": "0.001", "seconds": "1.50", "failed": "",
     }  # fmt: skip
     assert {one["learning_rate"] for one in encoded if one["method"] == "lsh"} == {""}
