@@ -66,10 +66,10 @@ def test_new_photos_come_first_with_precision_and_the_ceiling() -> None:
             made.cells[variant, bits, seed] = one.model_copy(update={"new": new})
     text = tables.markdown(made, "Comparison")
     head, _, rest = text.partition("## New photos (B)")
-    new, _, _ = rest.partition("## Encoded gallery")
+    table, _, _ = rest.partition("## Encoded gallery")
     assert "##" not in head.removeprefix("#")
-    assert "| lsh | – | 0.200 ± 0.141 / 0.100 | 0.200 ± 0.141 / 0.100 |" in new
-    assert "mAP 0.500, precision at 1 0.900, at 10 0.750, reach 0.98." in new
+    assert "| lsh | – | 0.200 ± 0.141 / 0.100 | 0.200 ± 0.141 / 0.100 |" in table
+    assert "mAP 0.500, precision at 1 0.900, at 10 0.750, reach 0.98." in table
     (entry,) = [one for one in tables.summary(made, "new") if (one["method"], one["bits"]) == ("lsh", 12)]
     assert (entry["reach"], entry["precision_at_10"], entry["floats"]["map"]) == (0.5, None, 0.5)
 
