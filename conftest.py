@@ -17,7 +17,7 @@ MILVUS_FOR_TESTS = {"MILVUS_TEST_URI", "MILVUS_TEST_TOKEN"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-runs", type=int, default=2, help="Runs of each kind of fault in integration_tests.")
+    parser.addoption("--fault-runs", type=int, default=1, help="Runs of each kind of fault in integration_tests.")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner, Result
 from pymilvus import MilvusClient
 
 import milvus_fghash as fg
@@ -28,25 +27,24 @@ from milvus_fghash.bulk_import.jobs.job import Jobs
 from milvus_fghash.bulk_import.run import ImportOptions, ImportRun
 from milvus_fghash.bulk_import.shards.folder import ShardFolder
 from milvus_fghash.bulk_import.upload import in_place
+from milvus_fghash.cli import main
 from milvus_fghash.datasets.synthetic.drawings import draw_birds
 from milvus_fghash.errors import StoreError
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.milvus.connection import ConnectionConfig, connect, probe
 from milvus_fghash.search.search import SearchParams, search_codes
-
-PROGRAM = Path(sys.executable).parent / "milvus-fghash"
-GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "bundle-v1"
+from tests.helpers.commands import GOLDEN, document
 
 
-def command(folder: Path, *words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PROGRAM, *words], cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, check=False
-    )
+def command(folder: Path, *words: str, env: dict[str, str]) -> Result:
+    with contextlib.chdir(folder):
+        return CliRunner().invoke(main, words, env=env)
 
 
-def document(done: subprocess.CompletedProcess[str]) -> Any:
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+@pytest.fixture(autouse=True)
+def frequent_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milvus is asked more often how far an import is; else each waits some seconds after its end."""
+    monkeypatch.setattr(importing, "MAX_POLL_SECONDS", 0.4)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +112,7 @@ FILTERS: dict[str, Callable[[ExtraColumns], bool]] = {
 }
 
 
-@pytest.mark.parametrize("key", ["brand", "stock"])
+@pytest.mark.parametrize("key", ["brand", pytest.param("stock", marks=pytest.mark.slow)])
 def test_typed_columns_are_found_by_after_the_import(
     road: Path, milvus: dict[str, str], server: MilvusClient, new_name: str, key: str
 ) -> None:
@@ -143,7 +141,7 @@ def test_typed_columns_are_found_by_after_the_import(
             }, filter
         assert document(command(road, "verify", str(GOLDEN), "catalog.csv", *name, env=milvus))["consistent"]
         done = command(road, "shards", "import", "shards", *name, env=milvus)
-        assert (done.returncode, "was not made for these shards" in done.stderr) == (1, True)
+        assert (done.exit_code, "was not made for these shards" in done.stderr) == (1, True)
     finally:
         server.drop_collection(new_name)
 
@@ -159,7 +157,7 @@ def test_rows_go_into_the_database_that_was_named(
     try:
         with closing(connect(replace(server_target, db_name=new_name))) as inside:
             done = command(road, *by.split(), *words, "--collection-name", "photos", "--db-name", new_name, env=milvus)
-            assert done.returncode == 0, done.stderr
+            assert done.exit_code == 0, done.stderr
             assert not server.has_collection("photos")
             assert HashCollection.open(inside, "photos").count() == 36
             inside.drop_collection("photos")
@@ -200,8 +198,8 @@ def test_the_example_of_the_page_runs(
 
 
 def an_import(road: Path, collection: HashCollection, jobs: Jobs, place: Callable[[Path], str] = in_place) -> ImportRun:
-    folder, told = ShardFolder(road / "shards"), (threading.Event(), print, lambda done, total: None)
-    return ImportRun(folder, folder.check_all(), collection, jobs, place, ImportOptions(), *told)
+    folder, callbacks = ShardFolder(road / "shards"), (threading.Event(), print, lambda done, total: None)
+    return ImportRun(folder, folder.check_all(), collection, jobs, place, ImportOptions(), *callbacks)
 
 
 def test_lost_answers_and_failures_leave_each_row_once(
@@ -238,9 +236,9 @@ def test_rows_that_are_there_are_not_imported_again(
     road: Path, milvus: dict[str, str], server: MilvusClient, new_name: str
 ) -> None:
     name = ("--collection-name", new_name)
-    assert command(road, "ingest", str(GOLDEN), "birds", "--split", "test", *name, env=milvus).returncode == 0
+    assert command(road, "ingest", str(GOLDEN), "birds", "--split", "test", *name, env=milvus).exit_code == 0
     done = command(road, "shards", "import", "shards", *name, env=milvus)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "already, and Milvus would import them a second time; nothing was sent" in done.stderr
     assert HashCollection.open(server, new_name).count() == 12
     server.drop_collection(new_name)

@@ -52,12 +52,14 @@ def test_learned_codes_find_birds_better_than_random_planes(
     slice_of_birds: Path, imagenet_weights: Path, tmp_path: Path
 ) -> None:
     quality = {}
-    for method in ("baseline", "fcaenet", "lsh"):
+    first_class = min((slice_of_birds / "images").iterdir())
+    for method in ("fcaenet", "lsh"):
         run("train", f"frozen-{method}", "--bits", "48", "--data", str(slice_of_birds), "--out", str(tmp_path / method),
             "--weights", str(imagenet_weights), "--set", "training.rounds=8", "--set", "training.learning_rate=0.0003",
-            "--set", "training.drop_at=[6]", "--set", "backbone.views=1", "--device", "cpu")  # fmt: skip
+            "--set", "training.drop_at=[6]", "--set", "backbone.views=1", "--device", "cpu",
+            "--feature-cache", str(tmp_path / "features"))  # fmt: skip
         run("export", str(tmp_path / method), "--out", str(tmp_path / f"{method}-bundle"),
-            "--check-images", str(slice_of_birds / "images"))  # fmt: skip
+            "--check-images", str(first_class))  # fmt: skip
         manifest = json.loads((tmp_path / f"{method}-bundle" / "bundle.json").read_text())
         assert manifest["mean"] == [0.5, 0.5, 0.5]  # the weights file says how its network wants photos
         assert manifest["flip_rate"] <= 1e-3
@@ -68,4 +70,4 @@ def test_learned_codes_find_birds_better_than_random_planes(
         quality[method] = record["encoded"]["map_exact"]
     release_databases(tmp_path)
     assert quality["lsh"] > 0.2  # chance is 1/8: pretrained features alone tell some birds apart
-    assert min(quality["baseline"], quality["fcaenet"]) > 1.3 * quality["lsh"]
+    assert quality["fcaenet"] > 1.3 * quality["lsh"]

@@ -4,7 +4,8 @@ Queries are photos that training never saw; the gallery is encoded by the networ
 judged by mAP; those that learn from features alone by how many of the nearest neighbours among the features they keep.
 
 Labels are learned from discs of four colours on mixed backgrounds. Features of a random network follow the
-backgrounds; a few dozen steps teach it the discs. The same tests on drawn birds take minutes and are marked `slow`.
+backgrounds; a few dozen steps teach it the discs. The same tests on drawn birds take minutes and are marked `slow`. So
+are the broken versions, except those of one method of each family: they try the lower bounds, not the methods.
 """
 
 from __future__ import annotations
@@ -85,6 +86,9 @@ LEARNED_FROM_BIRDS = {
     "kinhash": 0.50,
 }
 """mAP of the encoded gallery. By chance it is 0.25; codes of random planes give 0.28."""
+BROKEN_IN_CI = ("adsh", "baseline", "csq", "dpsh")
+"""Methods whose broken versions are tried by `./.ci/test`, one of each family."""
+BROKEN = [pytest.param(name, marks=[] if name in BROKEN_IN_CI else pytest.mark.slow) for name in LEARNED_FROM_DISCS]
 CHANGES = {
     **dict.fromkeys(("fcaenet", "csq", "orthohash"), ("training.rounds=10",)),
     **dict.fromkeys(("fish", "kinhash"), ("training.learning_rate=0.01",)),
@@ -197,7 +201,7 @@ def test_labels_are_learned(name: str, lesson: Lesson, tmp_path: Path) -> None:
     assert quality(taught(name, lesson, tmp_path / "run"), name, lesson) >= lesson.floors[name]
 
 
-@pytest.mark.parametrize("name", LEARNED_FROM_DISCS)
+@pytest.mark.parametrize("name", BROKEN)
 def test_nothing_is_learned_from_shuffled_labels(name: str, lesson: Lesson, tmp_path: Path) -> None:
     photos = lesson.photos.split("train")
     order = np.random.default_rng(0).permutation(len(photos))
@@ -205,7 +209,7 @@ def test_nothing_is_learned_from_shuffled_labels(name: str, lesson: Lesson, tmp_
     assert quality(taught(name, lesson, tmp_path / "run", shuffled), name, lesson) < lesson.floors[name]
 
 
-@pytest.mark.parametrize("name", [name for name in LEARNED_FROM_DISCS if table.card(name).by_gradient])
+@pytest.mark.parametrize("name", [case for case in BROKEN if table.card(str(case.values[0])).by_gradient])
 def test_less_is_learned_when_the_loss_is_turned_round(
     name: str, lesson: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,9 +44,8 @@ def test_a_training_stopped_and_resumed_is_the_same_bit_for_bit(
     assert same(weights(one_go), weights(resumed))
     assert [record.round for record in load_checkpoint(resumed).state.history] == [1, 2, 3]
     # resuming what is finished changes nothing
-    assert same(
-        weights(run_training(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")), weights(one_go)
-    )
+    again = run_training(plan, 12, drawn_birds, tmp_path / "two", resume=True, device="cpu")
+    assert same(weights(again), weights(one_go))
 
 
 def test_a_killed_training_resumes_bit_for_bit(drawn_birds: Dataset, tmp_path: Path) -> None:
@@ -97,13 +96,13 @@ def test_off_a_terminal_each_stage_and_each_round_is_a_line(
     words = ["train", "demo-fcaenet", "--bits", "12", "--data", drawn_birds.root, *settings, "--out", tmp_path / "out"]
     result = run(*words)
     assert result.exit_code == 0, result.stderr
-    said = [line for line in result.stderr.splitlines() if line.startswith("training: ")]
+    output = [line for line in result.stderr.splitlines() if line.startswith("training: ")]
     looks = "features of the frozen backbone for 24 photos" if changes else "checking 24 photos"
-    assert said[:2] == ["training: building fcaenet on tiny", f"training: {looks}"]
-    assert "training: rounds 1 to 3, 2 passes each, 24 photos" in said
-    rounds = [line for line in said if line.startswith("training: round ")]
+    assert output[:2] == ["training: building fcaenet on tiny", f"training: {looks}"]
+    assert "training: rounds 1 to 3, 2 passes each, 24 photos" in output
+    rounds = [line for line in output if line.startswith("training: round ")]
     assert [line.partition(":")[2].partition(":")[0] for line in rounds] == [f" round {n} of 3" for n in (1, 2, 3)]
-    assert said[-1].startswith("training: round 3 of 3: ")
+    assert output[-1].startswith("training: round 3 of 3: ")
 
 
 def test_validation_is_held_out_of_the_training_photos(drawn_birds: Dataset, tmp_path: Path) -> None:
@@ -191,8 +190,8 @@ def test_a_training_goes_on_only_as_it_began(drawn_birds: Dataset, tmp_path: Pat
     with pytest.raises(ConfigError, match="other training photos"):
         run_training(recipe("fcaenet"), 12, fewer.take(kept), out, resume=True)
     merged = replace(drawn_birds, labels=tuple(label.partition("-")[0] for label in drawn_birds.labels))
-    said = r"started with other classes for \d+ of these photos: 4 classes then, 3 now \(from the folder of each"
-    with pytest.raises(ConfigError, match=said):
+    expected = r"started with other classes for \d+ of these photos: 4 classes then, 3 now \(from the folder of each"
+    with pytest.raises(ConfigError, match=expected):
         run_training(recipe("fcaenet"), 12, merged, out, resume=True)
 
 
@@ -245,8 +244,8 @@ def test_the_command_says_how_to_go_on_and_when_there_is_nothing_to_go_on_with(
         result = run(*command)
     assert result.exit_code == 130
     assert "run has no checkpoint to resume from; training starts from the beginning.\n" in result.stderr
-    said = "Run the same command with --resume to continue after the last completed round.\nInterrupted.\n"
-    assert said in result.stderr
+    message = "Run the same command with --resume to continue after the last completed round.\nInterrupted.\n"
+    assert message in result.stderr
     result = run(*command)
     assert result.exit_code == 0
     assert "no checkpoint to resume" not in result.stderr
