@@ -24,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.option.markexpr:
         named = config.args_source == pytest.Config.ArgsSource.ARGS
         config.option.markexpr = "not slow" if named else "not slow and not full"
+    # Threads of torch wait for each other: on a busy machine, two of them are a hundred times as slow as one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")  # journals of servers
     for name in [name for name in os.environ if name.startswith("MILVUS_") and name not in MILVUS_FOR_TESTS]:
         del os.environ[name]

@@ -1,6 +1,6 @@
 """The demo's promise: what it learned comes from the labels, and it is far better than random planes.
 
-A sixth of the demo's training shows the second; the demo as users run it takes minutes and is marked `slow`, and so is
+A third of the demo's training shows the second; the demo as users run it takes minutes and is marked `slow`, and so is
 its training on shuffled labels.
 """
 
@@ -15,7 +15,7 @@ from milvus_fghash.errors import DataError
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.recipes.schema import Recipe
 
-SHORT = ("training.rounds=2", "training.drop_at=[2]")
+SHORT = ("training.rounds=4", "training.drop_at=[3]")
 
 
 def demo(out: Path, *, short: bool) -> DemoResult:

@@ -1,4 +1,4 @@
-"""The rules of conftest.py, tried on pytest itself: which tests run, and that a skip fails where CI is set."""
+"""The rules of conftest.py, tried on pytest itself: which tests run, when a skip fails, and one thread for torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = {
     "test_by_a_mark.py": "import pytest\n@pytest.mark.skip(reason='no photos')\ndef test_it():\n    pass\n",
     "test_of_a_file.py": "import pytest\npytest.skip('no photos', allow_module_level=True)\n",
     "test_expected.py": "import pytest\n@pytest.mark.xfail(reason='known')\ndef test_it():\n    assert False\n",
-    "test_quick.py": "def test_it():\n    pass\n",
+    "test_quick.py": "import os\ndef test_it():\n    assert os.environ['OMP_NUM_THREADS'] == '1'\n",
     "test_full.py": "import pytest\npytestmark = pytest.mark.full\ndef test_it():\n    pass\n",
     "test_slow.py": "import pytest\npytestmark = pytest.mark.slow\ndef test_it():\n    pass\n",
 }
@@ -50,6 +50,7 @@ def outcomes(folder: Path, *words: str, ci: str = "") -> dict[str, str]:
         *words,
     ]
     environment = {**os.environ, "CI": ci}
+    environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return {name: how for how, name in re.findall(r"^([A-Z]+) .*?tests/test_(\w+)\.py", done.stdout, re.MULTILINE)}
 
