@@ -172,6 +172,7 @@ class Placement:
         """(n, c) sum_k S_jk b_k of each class j."""
         self.own = (self.codes * self.pulls).sum(axis=1)
         """(n,) sum_k S_jk <b_j, b_k> of each class j."""
+        self._products = np.empty_like(self.pulls)  # memory that is new for each swap would cost more than the sum
 
     def objective(self) -> float:
         """sum_jk S_jk <b_j, b_k>."""
@@ -193,11 +194,13 @@ class Placement:
 
     def swap(self, i: int, j: int) -> None:
         """Exchange the codes of two classes."""
-        change = self.codes[j] - self.codes[i]
-        self.pulls += np.outer(self.s[i] - self.s[j], change)
+        change, weights = self.codes[j] - self.codes[i], self.s[i] - self.s[j]
+        self.pulls += np.outer(weights, change, out=self._products)
+        self.own += weights * (self.codes @ change)
         self.codes[[i, j]] = self.codes[[j, i]]
         self.order[[i, j]] = self.order[[j, i]]
-        self.own = np.einsum("jc,jc->j", self.codes, self.pulls)
+        for swapped in (i, j):
+            self.own[swapped] = self.codes[swapped] @ self.pulls[swapped]
 
     def exchange(self, random: np.random.Generator, most: int | None, progress: StageProgress) -> None:
         """Visit all classes in random orders until no swap raises the objective, or ``most`` visits are done."""

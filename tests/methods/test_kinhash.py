@@ -400,6 +400,11 @@ def test_the_temperature_that_is_chosen_finds_no_less_than_any_other() -> None:
     assert min(found.values()) < max(found.values()) - 0.05  # so it matters
 
 
+def test_of_temperatures_that_find_as_well_the_highest_is_chosen() -> None:
+    method, *_ = trained_to_choose(60, 48, 0.01)
+    assert float(method.head.ratio) > 1  # all find everything
+
+
 def test_a_checkpoint_without_a_temperature_keeps_its_former_one_and_its_fingerprint() -> None:
     method = made(kinhash)
     former = {
