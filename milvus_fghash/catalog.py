@@ -270,7 +270,7 @@ class Catalog:
         self,
         photos: Mapping[str, ImageLike] | Mapping[Path, ImageLike],
         *,
-        labels: Mapping[str, str] = MappingProxyType({}),
+        labels: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
         columns: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
         namespace: str = "",
         options: IngestOptions | None = None,
@@ -285,7 +285,7 @@ class Catalog:
             photos: path -> file, URL, bytes of a file, Pillow image, or uint8 RGB array (height, width, 3). The path is
                 shown in hits and, with the namespace, determines the id. A path that is a URL is stored without user,
                 password and query.
-            labels: path -> class name.
+            labels: path -> class name, or a list of labels.
             columns: path -> {name: value} for typed columns of the collection; other names go into ``meta``. None and
                 NaN are missing values.
             namespace: as in `ingest`.

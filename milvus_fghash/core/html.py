@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from milvus_fghash.core.images import Preprocessing, open_rgb
+from milvus_fghash.core.labels import split_labels
 from milvus_fghash.core.untrusted_text import printable
 from milvus_fghash.errors import ImageRejected
 
@@ -85,12 +86,12 @@ def breakable(value: object) -> Markup:
 
 
 def readable(label: str) -> str:
-    """A class name for people: data sets number their classes and join words by underscores.
+    """A label for people: data sets number their classes and join words by underscores.
 
-    >>> readable("013.Red_faced_Cormorant"), readable("007.")
-    ('Red faced Cormorant', '007.')
+    >>> readable("013.Red_faced_Cormorant"), readable("007."), readable("|clear_sky|water|")
+    ('Red faced Cormorant', '007.', 'clear sky, water')
     """
-    return re.sub(r"^\d+[._]|_", " ", label).strip() or label
+    return ", ".join(re.sub(r"^\d+[._]|_", " ", name).strip() or name for name in split_labels(label))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.core.labels import class_names, is_label_set, label_matrix, number_labels, split_labels
 from milvus_fghash.datasets.paths import parent_folders, relative_path
 from milvus_fghash.datasets.read_report import ReadReport
 from milvus_fghash.datasets.sources.location import Source, Url
@@ -35,7 +36,8 @@ class Dataset:
         root: the folder that ``paths`` are relative to, or the archive; meaningless where ``url`` is set.
         ids: (n,) unique ids: those of the data set, or the relative paths.
         paths: (n,) POSIX paths relative to ``root``, or URLs without secrets.
-        labels: (n,) class names; "" for a photo without a class.
+        labels: (n,) class names; "" for a photo without a class. Where photos can have several, label sets such as
+            ``"|sky|water|"``: see `label_matrix`.
         splits: (n,) "train", "test", or any other name; "" for a photo in no split.
         scanned: whether the photos were found by scanning ``root``, so that any image file there belongs to them.
         sources: (n,) where each photo is read from; () when all of them are files below ``root``.
@@ -91,8 +93,14 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, sorted."""
-        return tuple(sorted(set(self.labels)))
+        """Class names, sorted; of label sets, the names in them."""
+        names = class_names(self.labels)
+        return ("", *names) if "" in self.labels else tuple(names)
+
+    @property
+    def has_label_sets(self) -> bool:
+        """Whether a photo can have several labels."""
+        return any(map(is_label_set, set(self.labels)))
 
     @property
     def origin(self) -> Path | Url:
@@ -294,18 +302,38 @@ class Dataset:
             classes: class names.
 
         Returns:
-            (n,) position of each photo's class in ``classes``; -1 for a photo without a class, unless that is one.
+            (n,) position of each photo's class in ``classes``; -1 for a photo without a class, unless that is one. Of
+            label sets, the position of each photo's set among the distinct sets of the dataset, sorted.
 
         Raises:
             DataError: when a photo has another class.
         """
-        number = {"": -1} | {name: position for position, name in enumerate(classes)}
         try:
-            return np.array([number[label] for label in self.labels], np.int64)
-        except KeyError as error:
-            raise DataError(
-                f"class {error.args[0]!r} in {self.origin} is not one of the {len(classes)} known"
-            ) from None
+            return number_labels(self.labels, classes)[0]
+        except DataError as error:
+            raise DataError(f"{self.origin}: {error}") from None
+
+    def label_matrix(self, classes: Sequence[str]) -> NDArray[np.bool_]:
+        """Which labels each photo has.
+
+        Args:
+            classes: class names.
+
+        Returns:
+            (n, n_classes), true where the photo has the label.
+
+        Raises:
+            DataError: when a photo has another label.
+
+        Examples:
+            >>> photos = Dataset(Path("."), ("1", "2"), ("a.jpg", "b.jpg"), ("|sky|water|", "|sky|"), ("", ""))
+            >>> photos.label_matrix(photos.classes).tolist()
+            [[True, True], [True, False]]
+        """
+        try:
+            return label_matrix(self.labels, classes)
+        except DataError as error:
+            raise DataError(f"{self.origin}: {error}") from None
 
 
 def split_names(text: str) -> list[str]:
@@ -321,8 +349,8 @@ def split_by_class(dataset: Dataset, test_fraction: float, seed: int) -> Dataset
     """Draw a train/test split, class by class; it replaces the splits of the dataset.
 
     Each class gives ``test_fraction`` of its photos, rounded, but at least one photo to either side (a class of one
-    photo stays in training). A hash of seed and id selects them: the order of the photos does not matter, and an added
-    photo moves at most one other photo of its class.
+    photo stays in training). A photo with several labels counts for the rarest of them. A hash of seed and id selects
+    them: the order of the photos does not matter, and an added photo moves at most one other photo of its class.
 
     Raises:
         DataError: when ``test_fraction`` is not between 0 and 1.
@@ -330,8 +358,9 @@ def split_by_class(dataset: Dataset, test_fraction: float, seed: int) -> Dataset
     if not 0 < test_fraction < 1:
         raise DataError(f"the test fraction must lie between 0 and 1, got {test_fraction}")
     rows_of: dict[str, list[int]] = defaultdict(list)
+    photos_of = Counter(name for label in dataset.labels for name in split_labels(label))
     for row, label in enumerate(dataset.labels):
-        rows_of[label].append(row)
+        rows_of[min(split_labels(label), key=lambda name: (photos_of[name], name), default="")].append(row)
     splits = ["train"] * len(dataset)
     for rows in rows_of.values():
         rows.sort(key=lambda row: hashlib.blake2b(f"{seed} {dataset.ids[row]}".encode(), digest_size=8).digest())
@@ -343,9 +372,12 @@ def split_by_class(dataset: Dataset, test_fraction: float, seed: int) -> Dataset
 
 def summary(dataset: Dataset) -> str:
     """One line: the numbers of photos, classes and splits, and where the classes come from."""
-    labels, splits = Counter(dataset.labels), Counter(dataset.splits)
-    nameless, no_split = labels.pop("", 0), splits.pop("", 0)
+    labels, splits = class_names(dataset.labels), Counter(dataset.splits)
+    nameless, no_split = dataset.labels.count(""), splits.pop("", 0)
     classes = f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}" if labels else "no classes"
+    if dataset.has_label_sets:
+        labelled = len(dataset) - nameless
+        classes += f", {sum(len(split_labels(label)) for label in dataset.labels) / labelled:.1f} labels a photo"
     if origin := dataset.read_report.classes:
         classes += f" ({origin})"
     if labels and nameless:
@@ -361,7 +393,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     """`summary` as values for JSON."""
     return {
         "photos": len(dataset),
-        "classes": len({label for label in dataset.labels if label}),
+        "classes": len(class_names(dataset.labels)),
         "splits": {name: count for name, count in sorted(Counter(dataset.splits).items()) if name},
         "class_from": dataset.read_report.classes,
         "left_out": dict(dataset.read_report.left_out.counts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from milvus_fghash.core.images import upright_rgb
+from milvus_fghash.core.labels import join_labels
 from milvus_fghash.core.masking import without_secrets
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import (
@@ -65,7 +66,7 @@ def to_source(image: ImageLike) -> Path | PhotoLocation | bytes | Image.Image:
 
 def dataset_in_memory(
     photos: Mapping[str, ImageLike] | Mapping[Path, ImageLike],
-    labels: Mapping[str, str],
+    labels: Mapping[str, str | Sequence[str]],
     columns: Mapping[str, Mapping[str, object]],
     url: Url,
 ) -> Dataset:
@@ -73,7 +74,7 @@ def dataset_in_memory(
 
     Args:
         photos: path -> photo.
-        labels: path -> class name, for photos that have one.
+        labels: path -> class name, or a list of labels, for photos that have one.
         columns: path -> name -> value of further columns.
         url: the namespace of these photos in the journal.
 
@@ -99,9 +100,7 @@ def dataset_in_memory(
                     f"the column {name!r} of {path!r} {problem}; expected a text, a finite number, true, false or "
                     "None, or lists and objects of these"
                 )
-    for path, label in labels.items():
-        if not isinstance(label, str):
-            raise DataError(f"the label of {path!r} must be a string, got {type(label).__name__}")
+    texts = {path: _label(path, label) for path, label in labels.items()}
     paths = tuple(photos)
     names = list(dict.fromkeys(name for path in paths for name in columns.get(path, {})))
     values: dict[str, tuple[Any, ...]] = {
@@ -111,7 +110,7 @@ def dataset_in_memory(
         root=Path(),
         ids=paths,
         paths=paths,
-        labels=tuple(labels.get(path, "") for path in paths),
+        labels=tuple(texts.get(path, "") for path in paths),
         splits=("",) * len(paths),
         sources=tuple(_readable_source(path, photo) for path, photo in photos.items()),
         url=url,
@@ -149,6 +148,14 @@ def _not_storable(value: object) -> str:
     except RecursionError:
         return "is nested too deeply"
     return ""
+
+
+def _label(path: str, label: object) -> str:
+    if isinstance(label, str):
+        return label
+    if isinstance(label, list | tuple) and all(isinstance(name, str) for name in label):
+        return join_labels(label)
+    raise DataError(f"the label of {path!r} must be a string or a list of strings, got {type(label).__name__}")
 
 
 def _readable_source(path: str, image: ImageLike) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from milvus_fghash.errors import DataError
@@ -79,6 +79,12 @@ def check_files_exist(root: Path, paths: Iterable[tuple[str, str]], hint: str) -
     Raises:
         DataError: for the first missing one.
     """
+    for path, where in missing_files(root, paths):
+        raise DataError(f"{where}: there is no file {root / path}; {hint}")
+
+
+def missing_files(root: Path, paths: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Those of the (path, position in the list) pairs whose file does not exist, reading each folder once."""
     names: dict[str, set[str]] = {}
     for path, where in paths:
         parent, _, name = path.rpartition("/")
@@ -88,4 +94,4 @@ def check_files_exist(root: Path, paths: Iterable[tuple[str, str]], hint: str) -
             except OSError:
                 names[parent] = set()
         if name not in names[parent]:
-            raise DataError(f"{where}: there is no file {root / path}; {hint}")
+            yield path, where

@@ -10,7 +10,18 @@ from typing import Final, TypeVar
 
 from milvus_fghash.core.masking import KNOWN_SECRETS
 from milvus_fghash.datasets.dataset import Dataset
-from milvus_fghash.datasets.layouts import aircraft, cifar, cub, dogs, flowers, folder, food101, nabirds, vegfru
+from milvus_fghash.datasets.layouts import (
+    aircraft,
+    cifar,
+    cub,
+    dogs,
+    flowers,
+    folder,
+    food101,
+    nabirds,
+    nus_wide,
+    vegfru,
+)
 from milvus_fghash.datasets.selection import DEFAULT_SELECTION, PhotoFilter, Selection
 from milvus_fghash.datasets.sources import archives, remote_folder
 from milvus_fghash.datasets.sources.location import Url, parse_location
@@ -66,7 +77,7 @@ def _list_reader(read: Callable[[Root], Dataset]) -> Callable[[Root, Selection],
         dataset = read(root)
         if not selection.exclude:
             return dataset
-        photo_filter = PhotoFilter(selection, system_names=False)
+        photo_filter = PhotoFilter(selection, system_names=False, left_out=dataset.read_report.left_out)
         dataset = dataset.take(
             [row for row, path in enumerate(dataset.paths) if photo_filter.accepts(path, is_photo=True)]
         )
@@ -134,6 +145,20 @@ DATASETS: Final[dict[str, DatasetCard]] = {
         _list_reader(cifar.read),
         frozenset({"batches.meta.txt", "test_batch.bin"}),
     ),
+    "nus-wide": DatasetCard(
+        "NUS-WIDE, several labels for each photo",
+        "ImageList/Imagelist.txt, also Train- and TestImagelist.txt, Groundtruth/AllLabels/Labels_CONCEPT.txt, "
+        "ConceptsList/Concepts81.txt, Flickr/FOLDER/*.jpg",
+        "Chua et al., NUS-WIDE: A Real-World Web Image Database from National University of Singapore, CIVR 2009",
+        _list_reader(nus_wide.read),
+        frozenset({"ImageList/Imagelist.txt", "Groundtruth/AllLabels"}),
+    ),
+    "nus-wide-21": DatasetCard(
+        "NUS-WIDE with its 21 most frequent concepts, as papers on hashing use it",
+        "as nus-wide; not detected, choose it by name",
+        "as nus-wide",
+        _list_reader(nus_wide.read_frequent),
+    ),
     "folder": DatasetCard(
         "A folder of photos",
         "CLASS/*.jpg, or train/CLASS/*.jpg with test/ or val/, or photos without classes; further folders may lie "
@@ -153,7 +178,7 @@ DATASETS: Final[dict[str, DatasetCard]] = {
     "table": DatasetCard(
         "A CSV or Parquet file that lists photos",
         "columns path (relative to the file's folder, or a URL), optionally id, label, split, and further columns for "
-        "Milvus",
+        "Milvus; labels in place of label for photos with several, as sky|water or lists in Parquet",
         "your own list",
         _list_reader(table.read),
         read_url=_list_reader(table.read_url),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from milvus_fghash.core.labels import join_labels
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import DataError
 
@@ -91,3 +92,23 @@ def test_seeds_draw_different_splits() -> None:
 def test_fraction_must_leave_both_sides_something(fraction: float) -> None:
     with pytest.raises(DataError, match="between 0 and 1"):
         split_by_class(dataset_of({"a": "jay"}), fraction, 0)
+
+
+def test_a_split_by_class_of_photos_with_several_labels_goes_by_their_rarest() -> None:
+    labels = {
+        f"{n}": join_labels(["sky", *(["sand"] if n < 10 else []), f"only {n}" if n == 30 else "sky"])
+        for n in range(40)
+    }
+    parted = split_by_class(dataset_of(labels), 0.2, seed=1)
+    held = [row for row, split in enumerate(parted.splits) if split == "test"]
+    assert sum("sand" in parted.labels[row] for row in held) == 2  # a fifth of ten
+    assert len(held) == 2 + 6  # and of the 29 others; the only one of its class stays in training
+    assert "30" not in {parted.ids[row] for row in held}
+
+
+def test_label_matrix_names_the_origin() -> None:
+    dataset = dataset_of({"a": "|sky|sun|", "b": "|sky|"})
+    assert dataset.label_matrix(("sky", "sun")).tolist() == [[True, True], [True, False]]
+    assert dataset.label_numbers(("sky", "sun")).tolist() == [1, 0]  # the distinct sets, sorted
+    with pytest.raises(DataError, match="the class 'sun' is not one of the 1 known"):
+        dataset.label_matrix(("sky",))

@@ -157,6 +157,22 @@ CIFAR: Files = {
     "test_batch.bin": batch((0, 60)),
     "readme.html": "",
 }
+NUS_WIDE: Files = {
+    "ConceptsList/Concepts81.txt": "airport\nanimal\nsky\nwater\n",
+    "ImageList/Imagelist.txt": "actor\\0001_2124.jpg\nactor\\0002_1749.jpg\nzoo\\0003_99.jpg\nzoo\\0004_5.jpg\n",
+    "ImageList/TrainImagelist.txt": "zoo\\0003_99.jpg\nactor\\0001_2124.jpg\n",
+    "ImageList/TestImagelist.txt": "actor\\0002_1749.jpg\nzoo\\0004_5.jpg\n",
+    "Groundtruth/AllLabels/Labels_airport.txt": "0\n0\n0\n1\n",
+    "Groundtruth/AllLabels/Labels_animal.txt": "1\n0\n1\n0\n",
+    "Groundtruth/AllLabels/Labels_sky.txt": "1\n1\n0\n0\n",
+    "Groundtruth/AllLabels/Labels_water.txt": "1\n0\n0\n0\n",
+    "Groundtruth/TrainTestLabels/Labels_sky_Train.txt": "0\n1\n",
+    "Groundtruth/TrainTestLabels/Labels_sky_Test.txt": "1\n0\n",
+    "Flickr/actor/0001_2124.jpg": "",
+    "Flickr/actor/0002_1749.jpg": "",
+    "Flickr/zoo/0003_99.jpg": "",
+    "Flickr/zoo/0004_5.jpg": "",
+}
 FOLDER: Files = {"train/n01440764/n01440764_18.JPEG": "", "val/n01440764/ILSVRC2012_val_00000293.JPEG": ""}
 
 LAYOUTS = {
@@ -168,6 +184,7 @@ LAYOUTS = {
     "dogs": DOGS,
     "flowers102": FLOWERS,
     "cifar10": CIFAR,
+    "nus-wide": NUS_WIDE,
     "folder": FOLDER,
 }
 """Names of `DATASETS`."""

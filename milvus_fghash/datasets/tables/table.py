@@ -1,4 +1,4 @@
-"""A CSV or Parquet list of photos: path, optionally id, label, split, and further columns; local or behind a URL."""
+"""A CSV or Parquet list of photos: path, optionally id, label or labels, split, and further columns; local or a URL."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from milvus_fghash.core.labels import SEPARATOR, join_labels
 from milvus_fghash.core.text_file import open_text
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.read_report import ReadReport
@@ -19,6 +20,8 @@ from milvus_fghash.errors import DataError, optional_extra
 
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("path", OWN_ID, "label", "split")
+LABELS: Final = "labels"
+"""Further column that gives the labels of photos with several, where the list has no column ``label``."""
 MAX_LIST_BYTES: Final = 4 << 30
 """Largest list behind a URL."""
 LIST_TIMEOUT_SECONDS: Final = 3600.0
@@ -44,7 +47,8 @@ class _Table:
 def read(file: Path, root: Path | Url | None = None) -> Dataset:
     """The rows of ``file`` in file order; paths are relative to its folder, or to ``root``, or are URLs.
 
-    Where there is no ``id``, the path is the id; labels and splits default to "". Other columns, and ``id`` as text,
+    Where there is no ``id``, the path is the id; labels and splits default to "". A column ``labels`` in place of
+    ``label`` gives label sets: texts such as ``sky|water``, or lists in Parquet. Other columns, and ``id`` as text,
     become `Dataset.extra_columns`: texts from CSV, values from Parquet, whose times become texts and decimals doubles.
     Whole numbers of ``id``, ``label`` or ``split`` in Parquet lose their ".0": pandas writes integers with gaps as
     doubles. An empty text, null and NaN are missing cells. Columns without a name, and Parquet columns that JSON cannot
@@ -62,11 +66,13 @@ def read(file: Path, root: Path | Url | None = None) -> Dataset:
     table = _read_csv(file) if suffix == ".csv" else _read_parquet(file)
     root = root or file.parent
     positions = {name: table.header.index(name) for name in table.header if name}
+    class_column = LABELS if LABELS in positions and "label" not in positions else "label"
     extra = {name: at for name, at in positions.items() if name == OWN_ID or name not in COLUMNS}
     ids, paths, lines = [], [], []
     sources: list[Source] = []
     cells: list[list[Any]] = [[] for _ in extra]
-    texts_of: dict[str, list[str]] = {"label": [], "split": []}
+    labels: list[str] = []
+    splits: list[str] = []
     for line, row in table.rows:
         if not (text := _text(row[positions["path"]])):
             raise DataError(f"{file}, {table.unit} {line} has no path")
@@ -75,23 +81,24 @@ def read(file: Path, root: Path | Url | None = None) -> Dataset:
         sources.append(source)
         own_id = _text(row[positions[OWN_ID]]) if OWN_ID in positions else ""
         ids.append(own_id or path)
-        for name, texts in texts_of.items():
-            texts.append(_text(row[positions[name]]) if name in positions else "")
+        label = row[positions[class_column]] if class_column in positions else ""
+        labels.append(_label_set(label, f"{file}, {table.unit} {line}") if class_column == LABELS else _text(label))
+        splits.append(_text(row[positions["split"]]) if "split" in positions else "")
         for column, (name, at) in zip(cells, extra.items(), strict=True):
             cell = own_id if name == OWN_ID else row[at]
             column.append(None if is_missing(cell) else cell)
         lines.append(line)
     class_source = (
-        "from the column 'label'"
-        if "label" in positions
+        f"from the column {class_column!r}"
+        if class_column in positions
         else (f"{file} has no column 'label', only {', '.join(map(repr, positions))}")
     )
     return Dataset(
         file.parent,
         tuple(ids),
         tuple(paths),
-        tuple(texts_of["label"]),
-        tuple(texts_of["split"]),
+        tuple(labels),
+        tuple(splits),
         sources=tuple(sources) if any(not isinstance(source, Path) for source in sources) else (),
         url=root if isinstance(root, Url) else None,
         extra_columns=ExtraColumns(
@@ -134,6 +141,14 @@ def read_url(url: Url) -> Dataset:
 
 def _text(cell: object) -> str:
     return "" if is_missing(cell) else str(cell)
+
+
+def _label_set(cell: object, where: str) -> str:
+    names = cell if isinstance(cell, list) else _text(cell).split(SEPARATOR)
+    try:
+        return join_labels(map(_text, names))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def _check_header(file: Path, header: Sequence[str]) -> None:

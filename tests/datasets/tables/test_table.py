@@ -54,6 +54,30 @@ def test_csv_with_all_columns_and_one_more(tmp_path: Path) -> None:
     assert dataset.splits == ("train", "test")
 
 
+def test_a_column_of_several_labels(tmp_path: Path) -> None:
+    dataset = read("table", csv(tmp_path, "path,labels,split\na.jpg,sky| water,train\nb.jpg,sky,train\nc.jpg,,test\n"))
+    assert dataset.labels == ("|sky|water|", "|sky|", "")
+    assert dataset.classes == ("", "sky", "water")
+    assert dataset.splits == ("train", "train", "test")
+    assert dataset.extra_columns.values == {"labels": ("sky| water", "sky", None)}  # for typed columns of collections
+    assert "2 classes, 1.5 labels a photo (from the column 'labels'), 1 photo without" in summary(dataset)
+
+
+def test_a_column_of_lists_of_labels(tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {"path": ["a.jpg", "b.jpg", "c.jpg"], "labels": [["sky", "water"], [], None]}
+    assert read("table", parquet(tmp_path, columns)).labels == ("|sky|water|", "", "")
+    columns["labels"] = [[7, 12], [7], [12]]
+    assert read("table", parquet(tmp_path, columns)).labels == ("|12|7|", "|7|", "|12|")
+    columns["labels"] = [["a|b"], [], []]
+    assert "row 1: the label 'a|b' contains '|'" in fault(parquet(tmp_path, columns))
+
+
+def test_labels_beside_a_label_are_a_further_column(tmp_path: Path) -> None:
+    dataset = read("table", csv(tmp_path, "path,label,labels\na.jpg,jay,sky|water\n"))
+    assert dataset.labels == ("jay",)
+    assert dataset.extra_columns.values == {"labels": ("sky|water",)}
+
+
 def test_path_alone_is_enough(tmp_path: Path) -> None:
     dataset = read("table", csv(tmp_path, "path\na.jpg\n\nb.jpg\n"))
     assert dataset.ids == dataset.paths == ("a.jpg", "b.jpg")
