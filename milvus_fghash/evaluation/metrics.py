@@ -7,6 +7,7 @@ query. It is sufficient when equal distances have no order, and takes O(gallery)
 Shapes:
     codes   (n, n_bytes) uint8   packed, see `core.codes`
     labels  (n,) integers        class numbers; a gallery code is relevant when its number is the query's
+            (n, n_classes) bool  of photos with several labels; it is relevant when it shares a label with the query
 
 A query with no relevant gallery code counts 0 in every mean over queries; `Histogram.without_relevant` counts them.
 Where a query is itself in the gallery (leave-one-out), ``own_rows`` (n_queries,) has its gallery row, or -1; the query
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from milvus_fghash.core.codes import Codes, check_codes, differing_bits, hamming
 from milvus_fghash.errors import DataError
 
-Labels = NDArray[np.integer[Any]]
+Labels = NDArray[np.integer[Any]] | NDArray[np.bool_]
 OwnRows = NDArray[np.int64]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -89,7 +90,7 @@ def distance_histogram(
         own = own_rows[asking]
         itself = differing_bits(queries[asking], gallery[own])
         counts[asking, itself] -= 1
-        hits[asking, itself] -= query_labels[asking] == gallery_labels[own]
+        hits[asking, itself] -= _same_or_shared(query_labels[asking], gallery_labels[own])
     return Histogram(counts, hits)
 
 
@@ -115,7 +116,9 @@ def average_precisions(histogram: Histogram) -> Floats:
     return _ratio(gain.sum(axis=1), histogram.relevant)
 
 
-def tie_gains(n: Counts, r: Counts, n_before: Counts, r_before: Counts, harmonic: Floats) -> Floats:
+def tie_gains(
+    n: Counts | np.int64, r: Counts, n_before: Counts | np.int64, r_before: Counts | np.int64, harmonic: Floats
+) -> Floats:
     """What each group of ties adds to the average precision times the number of relevant codes; see there."""
     slope = np.where(n > 1, (r - 1) / np.maximum(n - 1, 1), 0.0)
     ranks = harmonic[n_before + n] - harmonic[n_before]
@@ -126,6 +129,40 @@ def tie_gains(n: Counts, r: Counts, n_before: Counts, r_before: Counts, harmonic
 def mean_average_precision(histogram: Histogram) -> float:
     """mAP@all as the exact expectation over ties: the mean of `average_precisions`."""
     return float(average_precisions(histogram).mean())
+
+
+def mean_average_precision_at(histogram: Histogram, k: int) -> float:
+    """mAP@k as the exact expectation over ties, as papers report it for large galleries (NUS-WIDE: k = 5,000).
+
+    The average precision of a query is the mean of the precisions at the ranks of the relevant codes among the first
+    ``k`` (as in the code of HashNet and CSQ), and 0 where there is none. In the group of equal distances at the cutoff,
+    the number of relevant codes among the first ``k`` is hypergeometric; given this number, the sum in
+    `average_precisions` holds for that part of the group.
+
+    >>> one_tie = Histogram(np.array([[0, 2]]), np.array([[0, 1]]))  # the relevant code is on rank 1 or 2
+    >>> round(mean_average_precision_at(one_tie, 1), 9), round(mean_average_precision_at(one_tie, 2), 9)
+    (0.5, 0.75)
+    """
+    _check_cutoff(k)
+    n, r = histogram.counts, histogram.hits
+    n_before, r_before = n.cumsum(axis=1) - n, r.cumsum(axis=1) - r
+    harmonic = harmonic_numbers(int(n.sum(axis=1).max()))
+    whole = n_before + n <= k
+    gains = np.where(whole, tie_gains(n, r, n_before, r_before, harmonic), 0.0).sum(axis=1)
+    found = np.where(whole, r, 0).sum(axis=1)
+    precisions = _ratio(gains, found)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n.max() + 1)))])
+    for row in np.nonzero((n_before < k).sum(axis=1) > whole.sum(axis=1))[0]:  # the cutoff lies inside a group
+        group = int(whole[row].sum())
+        size, relevant = n[row, group], r[row, group]
+        taken = k - n_before[row, group]
+        above = np.arange(max(0, taken - (size - relevant)), min(taken, relevant) + 1)
+        parts = (above, relevant - above, taken - above, size - relevant - taken + above)
+        log_chance = -np.sum([log_factorial[part] for part in parts], axis=0)
+        chance = np.exp(log_chance - log_chance.max())
+        gain = tie_gains(taken, above, n_before[row, group], r_before[row, group], harmonic)
+        precisions[row] = (chance * _ratio(gains[row] + gain, found[row] + above)).sum() / chance.sum()
+    return float(precisions.mean())
 
 
 def sorted_mean_average_precision(
@@ -212,8 +249,7 @@ def reached_rows(
     Raises:
         DataError, CodeError: as `reach`.
     """
-    if k < 1:
-        raise DataError(f"k must be at least 1, got {k}")
+    _check_cutoff(k)
     reached = np.zeros((len(orders), len(gallery)), bool)
     no_labels = np.zeros(len(queries), np.int64), np.zeros(len(gallery), np.int64)
     for block, distances, _ in _blocks(queries, no_labels[0], gallery, no_labels[1], n_bits):
@@ -261,6 +297,16 @@ def eleven_point_precision(histogram: Histogram) -> list[float]:
     return [float(np.take_along_axis(best_from_here, radius, axis=1).mean()) for radius in first]
 
 
+def relevant_pairs(query_labels: Labels, gallery_labels: Labels) -> NDArray[np.bool_]:
+    """(n_queries, n_gallery), which gallery codes are relevant to which queries."""
+    relevant: NDArray[np.bool_]
+    if query_labels.ndim == 1:
+        relevant = query_labels[:, None] == gallery_labels[None, :]
+    else:
+        relevant = query_labels.astype(np.float32) @ gallery_labels.T.astype(np.float32) > 0
+    return relevant
+
+
 def _blocks(
     queries: Codes, query_labels: Labels, gallery: Codes, gallery_labels: Labels, n_bits: int
 ) -> Iterator[tuple[slice, NDArray[np.uint16], NDArray[np.bool_]]]:
@@ -274,7 +320,18 @@ def _blocks(
     step = max(1, PAIRS_PER_BLOCK // len(gallery))
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
-        yield block, hamming(queries[block], gallery), query_labels[block, None] == gallery_labels[None, :]
+        yield block, hamming(queries[block], gallery), relevant_pairs(query_labels[block], gallery_labels)
+
+
+def _same_or_shared(labels: Labels, others: Labels) -> NDArray[np.bool_]:
+    """(n,) whether each of the labels is, or shares a label with, the other one of the same row."""
+    both = np.equal(labels, others)[:, None] if labels.ndim == 1 else np.logical_and(labels, others)
+    return np.asarray(both.any(axis=1), bool)
+
+
+def _check_cutoff(k: int) -> None:
+    if k < 1:
+        raise DataError(f"k must be at least 1, got {k}")
 
 
 def _expected_hits(histogram: Histogram, k: int) -> Floats:
@@ -282,8 +339,7 @@ def _expected_hits(histogram: Histogram, k: int) -> Floats:
 
     The number drawn from that group is hypergeometric, with mean (ranks left) r / n.
     """
-    if k < 1:
-        raise DataError(f"k must be at least 1, got {k}")
+    _check_cutoff(k)
     n = histogram.counts
     taken = np.clip(k - (n.cumsum(axis=1) - n), 0, n)
     expected: Floats = (histogram.hits * taken / np.maximum(n, 1)).sum(axis=1)

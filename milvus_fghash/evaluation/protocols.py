@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.core.labels import class_names, split_labels
 from milvus_fghash.datasets.dataset import split_names
 from milvus_fghash.errors import ConfigError, DataError, nearest
 
@@ -200,11 +201,12 @@ def protocol_splits(
     protocol, names, split = PROTOCOLS[name], np.array(labels, object), np.array(splits, object)
     if len(names) != len(split):
         raise DataError(f"{len(names)} labels have {len(split)} splits; each photo needs one of both")
-    classes = sorted({*labels} - {""})
+    classes = class_names(labels)
     if len(classes) < 2:
         raise DataError(f"protocol {name} needs photos of at least two classes, found {len(classes)}")
     drawn = frozenset(draw_classes(classes, options.new_classes, options.draw) if protocol.draws_classes else ())
-    has_label, is_new = names != "", np.isin(names, list(drawn))
+    has_label = names != ""
+    is_new = np.array([not drawn.isdisjoint(split_labels(label)) for label in labels])  # one new label is enough
     fit, test = (np.isin(split, split_names(of)) for of in (options.fit_split, options.query_split))
     of_classes = {"all": np.ones(len(names), bool), "known": ~is_new, "new": is_new}
     candidates = fit & has_label & ~is_new & protocol.uses_labels

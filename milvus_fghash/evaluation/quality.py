@@ -11,6 +11,7 @@ from pydantic import Field
 
 from milvus_fghash.core.codes import Codes
 from milvus_fghash.core.file_models import Frozen
+from milvus_fghash.core.labels import comparable_labels
 from milvus_fghash.errors import DataError
 from milvus_fghash.evaluation import metrics
 from milvus_fghash.evaluation.protocols import ProtocolSplit
@@ -80,9 +81,9 @@ def float_quality(
 
     Args:
         queries: (n_queries, n_features).
-        query_labels: (n_queries,) class numbers.
+        query_labels: (n_queries,) class numbers, or label sets as in `metrics`.
         gallery: (n_gallery, n_features).
-        gallery_labels: (n_gallery,) class numbers; -1 is relevant to no query.
+        gallery_labels: (n_gallery,) the same; -1 is relevant to no query.
         own_rows: as in `metrics`.
 
     Raises:
@@ -94,17 +95,17 @@ def float_quality(
         if not len(rows):
             raise DataError(f"there are no {name} features to evaluate")
     asking, stored = unit_length(queries), unit_length(gallery).T
-    rows_of = {label: np.flatnonzero(gallery_labels == label) for label in np.unique(query_labels).tolist()}
     harmonic = metrics.harmonic_numbers(len(gallery))
     reached = np.zeros(len(gallery), bool)
     figures = np.zeros((len(queries), 3))
     step = max(1, metrics.PAIRS_PER_BLOCK // len(gallery))
     for start in range(0, len(queries), step):
+        is_relevant = metrics.relevant_pairs(query_labels[start : start + step], gallery_labels)
         for query, similarities in enumerate(asking[start : start + step] @ stored, start):
             if own_rows is not None and own_rows[query] >= 0:
                 similarities[own_rows[query]] = -np.inf
             ascending = np.sort(similarities)
-            relevant = similarities[rows_of[int(query_labels[query])]]
+            relevant = similarities[is_relevant[query - start]]
             figures[query] = _figures(relevant[relevant > -np.inf], ascending, harmonic)
             reached[_first_hits(similarities, ascending, metrics.REACH_HITS)] = True
     mean = figures.mean(axis=0).tolist()
@@ -130,16 +131,17 @@ def float_ceilings(features: Features, labels: Sequence[str], split: ProtocolSpl
         ``raw``, the cosine of the features as they are; and where the protocol fits with labels,
         ``lda, C - 1 axes`` and ``lda, 256 axes``, those of two supervised maps: C is the number of known classes; the
         first is the better one on known classes, the second on new ones. Photos without labels count for the axes only.
+        Photos with several labels have ``raw`` alone.
     """
-    names = sorted({*labels} - {""})
-    number = {name: position for position, name in enumerate(names)}
-    numbers = np.array([number.get(label, -1) for label in labels], np.int64)
+    (numbers,) = comparable_labels(labels)
     queries, gallery = split.queries, split.gallery
 
     def quality(rows: Features, own: Features) -> Quality:
         return float_quality(rows, numbers[queries], own, numbers[gallery], split.own_rows)
 
     ceilings = {"raw": quality(features[queries], features[gallery])}
+    if numbers.ndim > 1:  # an LDA needs one class for each photo
+        return ceilings
     known = np.unique(numbers[split.labelled])
     if len(known) > 1 and len(known) < len(split.labelled):
         fitted = np.concatenate([split.labelled, split.unlabelled])

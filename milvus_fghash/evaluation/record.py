@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import AliasChoices, Field, model_validator
 
 from milvus_fghash._version import __version__
@@ -23,6 +22,7 @@ from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.codes import Codes
 from milvus_fghash.core.file_models import Frozen, read_model
+from milvus_fghash.core.labels import class_names, comparable_labels, is_label_set
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.errors import DataError
 from milvus_fghash.evaluation import metrics
@@ -36,6 +36,10 @@ Count = Annotated[int, Field(ge=0)]
 
 CUTOFFS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
 """The k of precision@k and recall@k, as far as the gallery is that large."""
+MAP_CUTOFFS = (1000, 5000)
+"""The k of mAP@k, as papers report it for ImageNet and NUS-WIDE, where the gallery is larger."""
+RELEVANCE = "a gallery photo is relevant when it has the query's class; photos without a class never are"
+SHARED_RELEVANCE = "a gallery photo is relevant when it shares a label with the query; photos without a label never do"
 
 
 class Subject(Frozen):
@@ -95,6 +99,7 @@ class EvaluationRecord(Subject):
         map_exact: mean average precision over all hits, as the exact expectation over ties.
         map_sorted: the same as published code computes it, in the stored order of the gallery.
         map_chance: ``map_exact`` of codes that are all equal.
+        map_at: k -> mAP@k, the expectation over ties; only for k below the size of the gallery.
         precision_at: k -> precision@k.
         reach: share of the gallery among the first 10 hits of some query; None in older records.
         floats: the same figures of the real-valued embedding that the codes were made of, ranked by cosine; None where
@@ -108,7 +113,7 @@ class EvaluationRecord(Subject):
     """
 
     metric: str = "mAP@all, exact expectation over ties"
-    relevance: str = "a gallery photo is relevant when it has the query's class; photos without a class never are"
+    relevance: str = RELEVANCE
     tie_rule: str = "map_exact, precision_at, recall_at: the mean over all orders of equal distances"
     sorted_rule: str = "map_sorted: one stable sort, equal distances in the gallery's stored order (published form)"
     empty_rule: str = "a query with nothing relevant counts 0"
@@ -124,6 +129,7 @@ class EvaluationRecord(Subject):
     map_exact: Share
     map_sorted: Share
     map_chance: Share
+    map_at: dict[int, Share] = Field(default_factory=dict)
     precision_at: dict[int, Share]
     recall_at: dict[int, Share]
     reach: Share | None = None
@@ -236,9 +242,9 @@ def evaluate_codes(
 
     Args:
         query_codes: (n_queries, n_bytes) uint8.
-        query_labels: (n_queries,) class names, none empty.
+        query_labels: (n_queries,) class names or label sets, none empty.
         gallery_codes: (n_gallery, n_bytes) uint8.
-        gallery_labels: (n_gallery,) class names; "" is relevant to no query.
+        gallery_labels: (n_gallery,) class names or label sets; "" is relevant to no query.
         subject: model and photos of the codes.
         cutoffs: the k of precision@k and recall@k.
         own_rows: (n_queries,) gallery row of each query itself, which it does not find, or -1; None for none.
@@ -253,24 +259,26 @@ def evaluate_codes(
     unlabelled = sum(not label for label in query_labels)
     if unlabelled:
         raise DataError(f"{unlabelled} of {len(query_labels)} queries have no class; evaluation needs one for each")
-    classes = sorted({*query_labels, *gallery_labels} - {""})
-    pair = (query_codes, _numbers(query_labels, classes), gallery_codes, _numbers(gallery_labels, classes))
+    labels = comparable_labels(query_labels, gallery_labels)
+    pair = (query_codes, labels[0], gallery_codes, labels[1])
     histogram = metrics.distance_histogram(*pair, subject.bits, own_rows)
     all_tied = metrics.Histogram(histogram.counts.sum(axis=1, keepdims=True), histogram.hits.sum(axis=1, keepdims=True))
     precision, recall = metrics.radius_curve(histogram)
     cutoffs = [k for k in cutoffs if k <= len(gallery_codes)]
     return EvaluationRecord(
         **{**subject.model_dump(), "versions": _versions(subject.versions)},
+        relevance=relevance_rule(query_labels, gallery_labels),
         gallery=gallery,
         gallery_source=gallery_source,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         n_queries=len(query_codes),
         n_gallery=len(gallery_codes),
-        n_classes=len(classes),
+        n_classes=len(class_names([*query_labels, *gallery_labels])),
         queries_without_relevant=histogram.without_relevant,
         map_exact=share(metrics.mean_average_precision(histogram)),
         map_sorted=share(metrics.sorted_mean_average_precision(*pair, subject.bits, own_rows)),
         map_chance=share(metrics.mean_average_precision(all_tied)),
+        map_at=map_at_cutoffs(histogram, len(gallery_codes)),
         precision_at={k: share(metrics.precision_at(histogram, k)) for k in cutoffs},
         recall_at={k: share(metrics.recall_at(histogram, k)) for k in cutoffs},
         reach=metrics.reach(query_codes, gallery_codes, subject.bits, own_rows),
@@ -285,9 +293,14 @@ def evaluate_codes(
     )
 
 
-def _numbers(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    number = {name: position for position, name in enumerate(classes)}
-    return np.array([number.get(label, -1) for label in labels], np.int64)  # "" is -1, which no query has
+def relevance_rule(*labels: Sequence[str]) -> str:
+    """When a gallery photo is relevant, in words, for photos with these labels."""
+    return SHARED_RELEVANCE if any(is_label_set(label) for part in labels for label in set(part)) else RELEVANCE
+
+
+def map_at_cutoffs(histogram: metrics.Histogram, n_gallery: int) -> dict[int, float]:
+    """k -> mAP@k, for those of `MAP_CUTOFFS` that are below the size of the gallery."""
+    return {k: share(metrics.mean_average_precision_at(histogram, k)) for k in MAP_CUTOFFS if k < n_gallery}
 
 
 def _versions(more: Mapping[str, str]) -> dict[str, str]:

@@ -12,17 +12,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from milvus_fghash.core.atomic_io import atomic_path, write_atomic
 from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.codes import Codes, pack
+from milvus_fghash.core.labels import comparable_labels
 from milvus_fghash.datasets.dataset import Dataset, split_by_class, split_names
 from milvus_fghash.errors import DataError, NotFinite
 from milvus_fghash.evaluation import metrics
 from milvus_fghash.evaluation.bit_statistics import code_health
 from milvus_fghash.evaluation.quality import Quality, float_quality
-from milvus_fghash.evaluation.record import GalleryKind, RadiusCurve
+from milvus_fghash.evaluation.record import GalleryKind, RadiusCurve, map_at_cutoffs, relevance_rule
 from milvus_fghash.experiments.records import Gallery, Identity, Record, Score
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
@@ -51,14 +51,9 @@ class Split:
     queries: Dataset
 
     @property
-    def labels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Class numbers of queries and gallery; -1 for a photo without a class."""
-        classes = sorted({*self.queries.labels, *self.gallery.labels} - {""})
-        number = {name: index for index, name in enumerate(classes)}
-        queries, gallery = (
-            np.array([number.get(label, -1) for label in part.labels], np.int64)
-            for part in (self.queries, self.gallery)
-        )
+    def labels(self) -> tuple[metrics.Labels, metrics.Labels]:
+        """The labels of queries and gallery as the metrics compare them."""
+        queries, gallery = comparable_labels(self.queries.labels, self.gallery.labels)
         return queries, gallery
 
 
@@ -141,6 +136,7 @@ def run_cell(task: Task, context: GridContext) -> Record:
         "identity": task.identity,
         "n_queries": len(split.queries),
         "n_gallery": len(split.gallery),
+        "relevance": relevance_rule(split.queries.labels, split.gallery.labels),
         "versions": {**versions(), "numpy": np.__version__},
         "device": context.torch_device.type,
         "threads": torch.get_num_threads(),
@@ -228,8 +224,8 @@ def codes_of(
 def score(
     queries: Codes,
     gallery: Codes,
-    query_labels: NDArray[np.int64],
-    gallery_labels: NDArray[np.int64],
+    query_labels: metrics.Labels,
+    gallery_labels: metrics.Labels,
     bits: int,
     source: str,
     own_rows: NDArray[np.int64] | None = None,
@@ -243,6 +239,7 @@ def score(
         source=source,
         map_exact=metrics.mean_average_precision(histogram),
         map_sorted=metrics.sorted_mean_average_precision(*pair, bits, own_rows),
+        map_at=map_at_cutoffs(histogram, len(gallery)),
         precision_at={k: metrics.precision_at(histogram, k) for k in PRECISION_AT if k <= len(gallery)},
         reach=metrics.reach(queries, gallery, bits, own_rows),
         pr_curve=RadiusCurve(precision=tuple(precision), recall=tuple(recall)),

@@ -18,7 +18,7 @@ from milvus_fghash.core.file_models import Frozen, read_model
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.errors import ConfigError, DataError, FghashError
 from milvus_fghash.evaluation.quality import Quality
-from milvus_fghash.evaluation.record import RadiusCurve
+from milvus_fghash.evaluation.record import RELEVANCE, RadiusCurve
 from milvus_fghash.recipes.schema import Recipe, differences
 
 try:
@@ -52,6 +52,8 @@ class Score(Frozen):
     """Where the gallery's codes come from: "network", "V", "B", "class codes"."""
     map_exact: float
     map_sorted: float
+    map_at: dict[int, float] = Field(default_factory=dict)
+    """k -> mAP@k, where the gallery is larger than the k of papers."""
     precision_at: dict[int, float]
     reach: float | None = None
     """None in records made before it was measured."""
@@ -77,6 +79,8 @@ class Record(Frozen):
     """None when the method has no learned codes."""
     n_queries: int
     n_gallery: int
+    relevance: str = RELEVANCE
+    """Which gallery photos count as hits, in words."""
     curve: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Loss term -> its mean in each round; 0 in a round without it."""
     seconds: float = 0.0

@@ -18,6 +18,7 @@ from typing import Any
 
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.untrusted_text import csv_cell, printable_lines
+from milvus_fghash.evaluation.record import RELEVANCE
 from milvus_fghash.experiments.grid import Results, Variant
 from milvus_fghash.experiments.learning_rates import rate_factors
 from milvus_fghash.experiments.records import Gallery, Record
@@ -229,6 +230,8 @@ def _introduction(results: Results) -> str:
     text = f"mAP@all from 0 to 1, the exact expectation over tied distances; {seeds}."
     if record := next(iter(results.cells.values()), None):
         text += f" {record.n_queries:,} queries, {record.n_gallery:,} photos in the gallery."
+        if record.relevance != RELEVANCE:
+            text += f" {record.relevance[0].upper()}{record.relevance[1:]}."
     if changes := [change for change in spec.changes if not change.startswith(("backbone.weights=", "trunk.weights="))]:
         text += f" Changed in every recipe: {', '.join(f'`{change}`' for change in changes)}."
     return text

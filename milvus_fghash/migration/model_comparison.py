@@ -13,6 +13,7 @@ import numpy as np
 
 from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.codes import Codes
+from milvus_fghash.core.labels import class_names, comparable_labels, split_labels
 from milvus_fghash.errors import StoreError
 from milvus_fghash.evaluation.metrics import average_precisions, distance_histogram, precision_at
 from milvus_fghash.evaluation.training_overlap import TrainingOverlap, training_overlap
@@ -143,11 +144,11 @@ def compare_models(
     if not ids:
         return "no row of both versions has a label"
     rows = _one_of_each_content(_read(new, ids))
-    in_class = Counter(rows[row].label for row in rows)
-    kept = [key for key, row in rows.items() if in_class[row.label] > 1]
+    in_class = Counter(name for row in rows.values() for name in split_labels(row.label))
+    kept = [key for key, row in rows.items() if any(in_class[name] > 1 for name in split_labels(row.label))]
     if not kept:
         return "no two photos of the sample have the same class"
-    labels = np.unique([rows[key].label for key in kept], return_inverse=True)[1]
+    (labels,) = comparable_labels([rows[key].label for key in kept])
     of_old = _read(old, tuple(kept))
     itself = np.arange(len(kept))
     codes = [np.stack([each[key].code for key in kept]) for each in (of_old, rows)]
@@ -172,7 +173,7 @@ def compare_models(
         trained, [row.content_sha for row in kept_rows], [row.label for row in kept_rows], query_shas=()
     )
     mean = float(difference.mean())
-    return ModelComparison(len(kept), len(set(labels)), first, second, mean, Z_95 * error, overlap)
+    return ModelComparison(len(kept), len(class_names(row.label for row in kept_rows)), first, second, mean, Z_95 * error, overlap)
 
 
 @dataclass(frozen=True)

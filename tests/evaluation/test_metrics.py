@@ -90,6 +90,8 @@ def test_figures_are_the_mean_over_all_orders_of_ties(groups: list[Group]) -> No
         hits = mean([Fraction(sum(ranking[:k])) for ranking in rankings])
         assert metrics.precision_at(histogram, k) == pytest.approx(hits / k, abs=1e-12)
         assert metrics.recall_at(histogram, k) == pytest.approx(hits / n_relevant if n_relevant else 0, abs=1e-12)
+        cut = mean([average_precision(ranking[:k]) for ranking in rankings])
+        assert metrics.mean_average_precision_at(histogram, k) == pytest.approx(cut, abs=1e-12)
 
 
 def test_the_harmonic_form_is_the_plain_sum() -> None:
@@ -294,3 +296,62 @@ def test_leave_one_out_is_a_gallery_without_the_query() -> None:
     partly = metrics.distance_histogram(codes[:2], labels[:2], codes, labels, 8, np.array([-1, 1]))
     assert partly.counts.sum(axis=1).tolist() == [40, 39]
     assert (partly.counts[1] == histogram.counts[1]).all()
+
+
+def slow_histogram(
+    queries: NDArray[np.int64], query_sets: list[set[int]], gallery: NDArray[np.int64], gallery_sets: list[set[int]]
+) -> Histogram:
+    """Of codes as rows of 0 and 1, pair by pair."""
+    n_bits = queries.shape[1]
+    counts, hits = np.zeros((len(queries), n_bits + 1), np.int64), np.zeros((len(queries), n_bits + 1), np.int64)
+    for i, j in itertools.product(range(len(queries)), range(len(gallery))):
+        distance = sum(a != b for a, b in zip(queries[i].tolist(), gallery[j].tolist(), strict=True))
+        counts[i, distance] += 1
+        hits[i, distance] += bool(query_sets[i] & gallery_sets[j])
+    return Histogram(counts, hits)
+
+
+@given(st.integers(0, 1000), st.integers(1, 6), st.integers(1, 20), st.integers(1, 4), st.integers(1, 5))
+@settings(deadline=None, max_examples=60)
+def test_photos_with_several_labels(seed: int, n_queries: int, n_gallery: int, n_bits: int, n_classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    queries, gallery = rng.integers(0, 2, (n_queries, n_bits)), rng.integers(0, 2, (n_gallery, n_bits))
+    labels = [rng.random((n, n_classes)) < 0.4 for n in (n_queries, n_gallery)]
+    sets = [[set(np.flatnonzero(row).tolist()) for row in part] for part in labels]
+    slow = slow_histogram(queries, sets[0], gallery, sets[1])
+    pair = (pack(queries - 0.5), labels[0], pack(gallery - 0.5), labels[1])
+    fast = metrics.distance_histogram(*pair, n_bits)
+    assert (fast.counts == slow.counts).all()
+    assert (fast.hits == slow.hits).all()
+    precisions = []
+    for i, own in enumerate(sets[0]):
+        distances = (queries[i] != gallery).sum(axis=1)
+        order = np.argsort(distances, kind="stable")
+        precisions.append(average_precision(tuple(bool(own & sets[1][j]) for j in order)))
+    assert metrics.sorted_mean_average_precision(*pair, n_bits) == pytest.approx(mean(precisions), abs=1e-12)
+
+
+def test_one_label_each_is_the_same_as_class_numbers() -> None:
+    queries, query_labels, gallery, gallery_labels = random_problem(5, 20, 200, 8, 4)
+    numbers = metrics.distance_histogram(queries, query_labels, gallery, gallery_labels, 8)
+    one_hot = metrics.distance_histogram(
+        queries, np.eye(4, dtype=bool)[query_labels], gallery, np.eye(4, dtype=bool)[gallery_labels], 8
+    )
+    assert (numbers.hits == one_hot.hits).all()
+
+
+def test_mean_average_precision_at_a_cutoff_of_many_ties_agrees_with_random_orders() -> None:
+    rng = np.random.default_rng(7)
+    counts = np.array([[100, 3000, 9000]])
+    hits = np.array([[40, 900, 1500]])
+    sampled = []
+    for _ in range(300):
+        ranking = np.concatenate([rng.permutation(np.arange(n) < r) for n, r in zip(counts[0], hits[0], strict=True)])[
+            :5000
+        ]
+        ranks = np.flatnonzero(ranking)
+        sampled.append((np.arange(1, len(ranks) + 1) / (ranks + 1)).mean())
+    exact = metrics.mean_average_precision_at(Histogram(counts, hits), 5000)
+    assert exact == pytest.approx(np.mean(sampled), abs=4 * np.std(sampled) / 300**0.5)
+    whole = metrics.mean_average_precision(Histogram(counts, hits))
+    assert metrics.mean_average_precision_at(Histogram(counts, hits), 12_100) == pytest.approx(whole, abs=1e-12)

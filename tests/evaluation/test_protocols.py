@@ -156,3 +156,14 @@ def test_several_splits_are_one_set() -> None:
     (split,) = protocol_splits("A", LABELS, SPLIT_OF, ProtocolOptions(fit_split="train,val"))
     assert {SPLIT_OF[row] for row in split.gallery.tolist()} == {"train", "val"}
     assert np.all(np.diff(split.gallery) > 0)
+
+
+def test_a_photo_with_a_new_label_is_new_whatever_its_other_labels() -> None:
+    labels = [f"|{name}|" for name in ("a", "b", "c", "d")] * 3 + ["|a|b|", "|c|d|", "|a|c|"] * 2
+    splits = ["train"] * 4 + ["test"] * 4 + ["train"] * 4 + ["train", "test"] * 3
+    (split,) = protocol_splits("C", labels, splits, ProtocolOptions(parts=1, new_classes=0.5))
+    assert len(split.new_classes) == 2
+    known = {row for row, label in enumerate(labels) if split.new_classes.isdisjoint(label.split("|"))}
+    assert known.issuperset(split.labelled.tolist())
+    assert known.isdisjoint(split.queries.tolist())
+    assert known.isdisjoint(split.gallery.tolist())

@@ -98,3 +98,14 @@ def test_bad_input_is_one_sentence() -> None:
         float_quality(rows, labels, rows, labels[:1])
     with pytest.raises(DataError, match="no query features"):
         float_quality(rows[:0], labels[:0], rows, labels)
+
+
+def test_floats_of_photos_with_several_labels_rank_as_their_codes() -> None:
+    rng = np.random.default_rng(4)
+    bits = np.where(rng.random((40, 16)) < 0.5, 1.0, -1.0).astype(np.float32)  # cosines order them as distances do
+    labels = rng.random((40, 3)) < 0.4
+    own = np.arange(10)
+    floats = float_quality(bits[:10], labels[:10], bits, labels, own)
+    codes = code_quality(pack(bits[:10]), labels[:10], pack(bits), labels, 16, own)
+    assert floats.map == pytest.approx(codes.map, abs=1e-9)
+    assert floats.precision_at_10 == pytest.approx(codes.precision_at_10, abs=1e-9)

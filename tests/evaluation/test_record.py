@@ -162,3 +162,38 @@ def test_chance_is_the_exact_value_of_equal_codes() -> None:
         metrics.mean_average_precision(metrics.Histogram(np.array([[160]]), np.array([[40]])))
     )
     assert made.map_chance < made.map_exact
+
+
+def test_a_record_of_label_sets_says_what_is_relevant() -> None:
+    rng = np.random.default_rng(0)
+    made = evaluate_codes(
+        pack(rng.standard_normal((3, 12))),
+        ["|sky|", "|sky|water|", "|sand|"],
+        pack(rng.standard_normal((4, 12))),
+        ["|water|", "", "|sky|", "|snow|"],
+        SUBJECT,
+        gallery="encoded",
+        gallery_source="network",
+    )
+    assert "shares a label with the query" in made.relevance
+    assert (made.n_classes, made.queries_without_relevant) == (4, 1)
+    assert sum(made.same_class_distances) == 3  # sky; sky and water; none
+    assert made.map_at == {}
+    assert "has the query's class" in record().relevance
+
+
+def test_map_at_the_cutoffs_of_papers_where_the_gallery_is_larger() -> None:
+    rng = np.random.default_rng(0)
+    labels = [f"class {number}" for number in rng.integers(0, 3, 1500)]
+    made = evaluate_codes(
+        pack(rng.standard_normal((5, 12))),
+        labels[:5],
+        pack(rng.standard_normal((1500, 12))),
+        labels,
+        SUBJECT,
+        gallery="encoded",
+        gallery_source="network",
+    )
+    assert made.map_at.keys() == {1000}
+    assert made.map_at[1000] == pytest.approx(1 / 3, abs=0.05)
+    assert made.map_at[1000] != made.map_exact
