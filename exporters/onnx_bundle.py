@@ -14,6 +14,7 @@ from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.core.codes import pack
 from milvus_fghash.core.images import RULES, Preprocessing
+from milvus_fghash.core.labels import number_labels
 from milvus_fghash.errors import check_not_string
 from milvus_fghash.exporters.check import Pixels, check
 from milvus_fghash.exporters.graph import IR_VERSION, OPSET, ExportedEncoder, output_names, to_onnx
@@ -182,9 +183,8 @@ def _quality(checkpoint: Checkpoint) -> dict[str, float]:
 
 
 def _learned(checkpoint: Checkpoint) -> LearnedCodes | None:
-    number = {name: position for position, name in enumerate(checkpoint.state.classes)}
-    labels = torch.tensor([number[label] for label in checkpoint.state.train_labels])
-    signs = checkpoint.method.learned_codes(labels)
+    numbers = number_labels(checkpoint.state.train_labels, checkpoint.state.classes)[0]
+    signs = checkpoint.method.learned_codes(torch.from_numpy(numbers))
     if signs is None:
         return None
     codes = pack(signs.float().numpy())

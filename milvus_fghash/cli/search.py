@@ -126,6 +126,7 @@ def search(
 
 
 def _show(kind: str, query: str, answer: SearchResult) -> None:
+    from milvus_fghash.core.labels import label_text
     from milvus_fghash.datasets.tables.columns import OWN_ID
 
     click.echo(f"{kind} {printable(query)}")
@@ -133,7 +134,7 @@ def _show(kind: str, query: str, answer: SearchResult) -> None:
     rows: list[dict[str, Any]] = [
         {
             "distance": hit.distance,
-            "label": hit.label,
+            "label": label_text(hit.label),
             "path": hit.path,
             **({"own id": hit.own_id} if own_ids else {}),
             "id": hit.id,

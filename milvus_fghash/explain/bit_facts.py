@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from milvus_fghash.core.codes import Logits, unpack
+from milvus_fghash.core.labels import split_labels
 from milvus_fghash.explain.retrieval import EncodedPhotos
 
 
@@ -51,7 +52,8 @@ def bit_facts(bit: int, gallery: EncodedPhotos, ids: Sequence[str], labels: Sequ
     """Measure one bit.
 
     Args:
-        ids, labels: of all photos in the gallery's list, decoded or not; "" is no class.
+        ids, labels: of all photos in the gallery's list, decoded or not; "" is no class. A photo with several labels
+            counts for each of them.
         shown: number of typical photos of each side. The most extreme photo of each class comes before the second of
             any, so that a side with many classes shows many; they are then ordered by bit score, equal ones by id.
     """
@@ -59,8 +61,8 @@ def bit_facts(bit: int, gallery: EncodedPhotos, ids: Sequence[str], labels: Sequ
     on = unpack(gallery.codes, gallery.bit_scores.shape[1])[:, bit]
     of_class: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(gallery.rows.tolist()):
-        if labels[row]:
-            of_class[labels[row]].append(place)
+        for name in split_labels(labels[row]):
+            of_class[name].append(place)
     shares = {label: float(on[places].mean()) for label, places in of_class.items()}
     order = sorted(of_class, key=lambda label: (-shares[label], -bit_scores[of_class[label]].mean(), label))
     agreeing = sum(max(shares[label], 1 - shares[label]) * len(of_class[label]) for label in order)
@@ -74,8 +76,14 @@ def bit_facts(bit: int, gallery: EncodedPhotos, ids: Sequence[str], labels: Sequ
         classes=tuple(ClassFraction(label, shares[label], len(of_class[label])) for label in order),
         typical_on=typical_on,
         typical_off=typical_off,
-        on_for=_first([labels[row] for row in typical_on], [label for label in order if shares[label] > 0.5]),
-        off_for=_first([labels[row] for row in typical_off], [label for label in order[::-1] if shares[label] < 0.5]),
+        on_for=_first(
+            [name for row in typical_on for name in split_labels(labels[row])],
+            [label for label in order if shares[label] > 0.5],
+        ),
+        off_for=_first(
+            [name for row in typical_off for name in split_labels(labels[row])],
+            [label for label in order[::-1] if shares[label] < 0.5],
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from milvus_fghash.core.html import Picture, counted, readable, render
+from milvus_fghash.core.labels import class_names, share_label
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.decode_stream import RejectedSource
 from milvus_fghash.explain import occlusion
@@ -91,7 +92,7 @@ class Contents:
             (term, f"{name}; {model.kind} {model.path}, training {model.lineage}")
             for term, name, model in zip(terms, self.names, self.models, strict=False)
         ]
-        classes = counted(len(set(self.gallery.labels) - {""}), "class", "classes")
+        classes = counted(len(class_names(self.gallery.labels)), "class", "classes")
         facts += [
             ("Gallery", f"{counted(self.n_gallery, 'photo')} of {classes}: {self.gallery_name}"),
             ("Queries", f"{counted(len(self.queries), 'photo')}: {self.queries_name}"),
@@ -112,7 +113,7 @@ class Contents:
         return list(dict.fromkeys(pairs))
 
     def n_same_class(self, query: QueryPhoto, neighbours: Neighbours) -> int:
-        return sum(self.gallery.labels[photo.row] == query.label for photo in neighbours.photos)
+        return sum(share_label(self.gallery.labels[photo.row], query.label) for photo in neighbours.photos)
 
     def photo(self, row: int, alt: str) -> Picture:
         """The thumbnail of a gallery photo."""
@@ -134,8 +135,8 @@ def page(contents: Contents) -> bytes:
 
 
 def same_class(wanted: str, label: str) -> bool | None:
-    """Whether two labels are of one class; None if one of them is unknown."""
-    return label == wanted if wanted and label else None
+    """Whether two photos are of one class, or share a label; None if the label of one of them is unknown."""
+    return share_label(label, wanted) if wanted and label else None
 
 
 def class_pushes(pushes: Sequence[Push]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from milvus_fghash.core.labels import is_label_set, split_labels
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.sources.location import PhotoLocation, protocol_of
 from milvus_fghash.encoding.decode_options import OUTSIDE
@@ -158,8 +159,11 @@ class Changes:
         """The value of the column `meta`."""
         return {**self.dataset.extra_columns.meta(row), **self._own_meta(row)}
 
-    def _own_meta(self, row: int) -> dict[str, str]:
-        known = {"split": self.dataset.splits[row], "namespace": self.namespace}
+    def _own_meta(self, row: int) -> dict[str, Any]:
+        label = self.dataset.labels[row]
+        # A list beside the text: Milvus finds one of several labels by json_contains(meta["labels"], "sky").
+        labels = list(split_labels(label)) if is_label_set(label) else []
+        known = {"split": self.dataset.splits[row], "namespace": self.namespace, "labels": labels}
         return {name: value for name, value in known.items() if value}
 
     def gone(self) -> list[str]:

@@ -9,7 +9,8 @@ with c bits and the *soft* similarity of the authors' code: S_ij = 1 for photos 
 is the number of similar pairs of the round over the number of dissimilar ones, so that S sums to zero. (The papers
 print S = +-1; on data of many classes that has a trivial optimum in which all codes agree.)
 
-S depends only on the classes, so sums over j need only the sums of codes per class: O(c^2) per photo, not O(N c).
+S depends only on the labels, so sums over j need only the sums of codes per class (or per label set, of photos with
+several labels, which are similar when they share one): O(c^2) per photo, not O(N c).
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.errors import DataError
+from milvus_fghash.methods.label_sets import sums_of_similar
 
 
-def dissimilarity(round_labels: Tensor, labels: Tensor, n_classes: int) -> float:
+def dissimilarity(round_labels: Tensor, labels: Tensor, n_labels: int, label_sets: Tensor | None = None) -> float:
     """r: similar pairs over dissimilar pairs between the photos of a round, (m,), and the training set, (N,)."""
-    of_class = torch.bincount(labels, minlength=n_classes)
-    similar = int(of_class[round_labels].sum())
+    similar = int(_numbers_of_similar(labels, n_labels, label_sets)[round_labels].sum())
     dissimilar = len(round_labels) * len(labels) - similar
     if dissimilar == 0:
-        raise DataError("all training photos are of one class; a pairwise method needs at least two")
+        raise DataError("all training photos are similar; a pairwise method needs at least two classes or label sets")
     return similar / dissimilar
 
 
@@ -38,8 +39,8 @@ class PairTarget:
 
     Attributes:
         gram: V^T V, (c, c).
-        pull: M_k = sum_j S_kj v_j for each class k, (n_classes, c).
-        energy: sum_j S_kj^2 for each class k, (n_classes,).
+        pull: M_k = sum_j S_kj v_j for each label k, (n_labels, c).
+        energy: sum_j S_kj^2 for each label k, (n_labels,).
     """
 
     gram: Tensor
@@ -47,13 +48,13 @@ class PairTarget:
     energy: Tensor
 
     @staticmethod
-    def of(signs: Tensor, labels: Tensor, r: float, n_classes: int) -> PairTarget:
-        """From the learned codes, (N, c), of the training set with class numbers ``labels``, (N,)."""
-        per_class = signs.new_zeros(n_classes, signs.shape[1]).index_add_(0, labels, signs)
-        similar = torch.bincount(labels, minlength=n_classes).to(signs.dtype)
+    def of(signs: Tensor, labels: Tensor, r: float, n_labels: int, label_sets: Tensor | None = None) -> PairTarget:
+        """From the learned codes, (N, c), of the training set with ``labels``, (N,)."""
+        of_similar = sums_of_similar(signs, labels, n_labels, label_sets)
+        similar = _numbers_of_similar(labels, n_labels, label_sets).to(signs.dtype)
         return PairTarget(
             gram=signs.T @ signs,
-            pull=(1 + r) * per_class - r * signs.sum(dim=0),
+            pull=(1 + r) * of_similar - r * signs.sum(dim=0),
             energy=similar + (len(labels) - similar) * r**2,
         )
 
@@ -65,27 +66,35 @@ class PairTarget:
 
 
 def solve_codes(
-    signs: Tensor, u: Tensor, rows: Tensor, labels: Tensor, r: float, n_classes: int, gamma: float
+    signs: Tensor,
+    u: Tensor,
+    rows: Tensor,
+    labels: Tensor,
+    r: float,
+    n_labels: int,
+    gamma: float,
+    label_sets: Tensor | None = None,
 ) -> Tensor:
     """One sweep of the code step: each column of V is set to its optimum with the other columns fixed.
 
-    FCAENet eq. 16-17 (ADSH eq. 9-10), with the similarity summed per class: O(N c^2) time and O(N c) memory.
+    FCAENet eq. 16-17 (ADSH eq. 9-10), with the similarity summed per label: O(N c^2) time and O(N c) memory.
 
     Args:
         signs: (N, c) codes before the step.
         u: (m, c) tanh of the logits of the photos of the round.
         rows: (m,) positions of these photos in the training set, all different.
-        labels: (N,) class numbers.
+        labels: (N,) class numbers, or numbers of label sets.
         r: the `dissimilarity` of the round.
-        n_classes: number of classes.
+        n_labels: number of classes or label sets.
         gamma: weight of the quantisation term; 0 leaves it out.
+        label_sets: (n_labels, n_classes) bool, or None, see `label_sets`.
 
     Returns:
         (N, c) new codes; where both values are equally good, +1.
     """
     c = u.shape[1]
-    per_class = u.new_zeros(n_classes, c).index_add_(0, labels[rows], u)
-    pull = c * ((1 + r) * per_class - r * u.sum(dim=0))[labels]
+    of_similar = sums_of_similar(u, labels[rows], n_labels, label_sets)
+    pull = c * ((1 + r) * of_similar - r * u.sum(dim=0))[labels]
     pull.index_add_(0, rows, gamma * u)
     overlap = u.T @ u
     overlap.fill_diagonal_(0)  # leaves the column itself out of the sum over the others
@@ -94,3 +103,9 @@ def solve_codes(
         slope = pull[:, k] - solved @ overlap[:, k]
         solved[:, k] = torch.where(slope >= 0, 1.0, -1.0)
     return solved
+
+
+def _numbers_of_similar(labels: Tensor, n_labels: int, label_sets: Tensor | None) -> Tensor:
+    """How many of the photos with ``labels``, (N,), are similar to one of each label: (n_labels,), exact."""
+    ones = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+    return sums_of_similar(ones, labels, n_labels, label_sets)

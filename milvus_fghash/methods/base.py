@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from milvus_fghash.core.callbacks import StageProgress
+from milvus_fghash.core.labels import number_labels
 
 
 class Backbone(nn.Module, ABC):
@@ -68,11 +69,20 @@ class Sizes:
     n_unlabelled: int = 0
     """Training photos without a class, among ``n_train``; their label is -1."""
     label_sets: Tensor | None = None
+    """(n_label_sets, n_classes) bool, the distinct label sets of training photos that can have several labels; labels
+    are then numbers of these. None: each photo has one class, and labels are class numbers."""
 
     @classmethod
     def of(cls, n_bits: int, labels: Sequence[str], classes: Sequence[str]) -> Sizes:
         """For the labels of a training set, (n_train,), "" for a photo without a class, and the classes in them."""
-        return cls(n_bits, len(classes), len(labels), labels.count(""))
+        sets = number_labels(labels, classes)[1]
+        label_sets = None if sets is None else torch.from_numpy(sets)
+        return cls(n_bits, len(classes), len(labels), labels.count(""), label_sets)
+
+    @property
+    def n_labels(self) -> int:
+        """Number of different labels: of label sets, or else of classes."""
+        return self.n_classes if self.label_sets is None else len(self.label_sets)
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ class Batch:
     rows: Tensor
     """(b,) int64, positions of the photos in the training set."""
     labels: Tensor
-    """(b,) int64."""
+    """(b,) int64, class numbers, or numbers of `Sizes.label_sets` (whose rows ``label_sets[labels]`` are their
+    classes)."""
     features: dict[str, Tensor]
     """Name -> (b, ...), as `embed` returned it; "anchor" and, if the method wants it, "positive": (b, n_features)."""
 
@@ -98,7 +109,7 @@ class Round:
     rows: Tensor
     """(m,) int64, positions of the photos drawn for the round, all different."""
     labels: Tensor
-    """(n_train,) int64, class numbers of the whole training set."""
+    """(n_train,) int64, labels of the whole training set, numbers as in `Batch`."""
     centre_crop_features: Callable[[], Tensor]
     """Returns `features` of the centre crops of the whole training set, in evaluation mode and without gradient,
     (n_train, n_features). It is a pass over all photos unless the backbone is frozen."""
@@ -207,7 +218,7 @@ class HashMethod(nn.Module, ABC):
         """Codes of the training photos that were optimised with their labels, one for each photo or for each class.
 
         Args:
-            labels: (n_train,) class numbers of the training photos.
+            labels: (n_train,) labels of the training photos, numbers as in `Batch`.
 
         Returns:
             (n_train, n_bits) signs; None if the method has none.

@@ -56,11 +56,11 @@ class Method(HashMethod):
         self.head.fit(features)
 
     def before_round(self, at: Round) -> None:
-        n_classes, rows, labels = self.sizes.n_classes, at.rows, at.labels
+        rows, labels, n_labels, label_sets = at.rows, at.labels, self.sizes.n_labels, self.sizes.label_sets
         if at.number == 0 and self.config.start == "classes":
-            self.signs.copy_(draw_codes("bernoulli", n_classes, self.sizes.n_bits, self.config.seed)[labels.cpu()])
-        self.r = dissimilarity(labels[rows], labels, n_classes)
-        self.target = PairTarget.of(self.signs, labels, self.r, n_classes)
+            self.signs.copy_(draw_codes("bernoulli", n_labels, self.sizes.n_bits, self.config.seed)[labels.cpu()])
+        self.r = dissimilarity(labels[rows], labels, n_labels, label_sets)
+        self.target = PairTarget.of(self.signs, labels, self.r, n_labels, label_sets)
         self.place = torch.full((len(labels),), -1, device=rows.device)
         self.place[rows] = torch.arange(len(rows), device=rows.device)
         self.u = self.signs.new_zeros(len(rows), self.sizes.n_bits)
@@ -83,7 +83,10 @@ class Method(HashMethod):
         return by_length / (batch_size * self.sizes.n_train)
 
     def after_round(self, at: Round) -> None:
-        solved = solve_codes(self.signs, self.u, at.rows, at.labels, self.r, self.sizes.n_classes, self.config.gamma)
+        sizes = self.sizes
+        solved = solve_codes(
+            self.signs, self.u, at.rows, at.labels, self.r, sizes.n_labels, self.config.gamma, sizes.label_sets
+        )
         self.signs.copy_(solved)
 
     def learned_codes(self, labels: Tensor) -> Tensor:

@@ -245,7 +245,7 @@ class ClassCodes(HashMethod):
     learned_source = "class codes"
 
     codes: Tensor
-    """(n_classes, n_bits) signs."""
+    """(n_classes, n_bits) signs; with label sets, one for each of these."""
 
     def __init__(
         self, backbone: Backbone, head: HeadChoice, sizes: Sizes, codes: Tensor, *, norm_logits: bool = False

@@ -8,7 +8,8 @@ Each class has a hash centre h of +1/-1; the outputs u = tanh(z) of its photos a
 The centres are rows of a Hadamard matrix where c is a power of two and there are enough of them, else random balanced
 codes that differ in more than a quarter of the bits as far as that can be had (`class_codes.py`; the authors' code
 redraws all of them a few times and may leave two classes with one code). The paper smooths |u| - 1 with log cosh;
-their code squares it, and so does this. Only photos with one label each.
+their code squares it, and so does this. The centre of a photo with several labels has, bit by bit, the sign of most of
+their centres; where the vote is even, a random one, the same for all photos with these labels.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Backbone, Batch, Sizes
+from milvus_fghash.methods.base import Backbone, Batch, Sizes, generator
 from milvus_fghash.methods.class_codes import ClassCodes, Codebook, draw_codes
 from milvus_fghash.recipes.schema import HeadChoice, Seed
 
@@ -41,9 +42,19 @@ def central_similarity(logits: Tensor, centres: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(2 * logits, (centres + 1) / 2)
 
 
+def majority(centres: Tensor, label_sets: Tensor, seed: int) -> Tensor:
+    """The centres of label sets: (n_classes, c) signs and (n_label_sets, n_classes) bool -> (n_label_sets, c) signs."""
+    votes = label_sets.float() @ centres
+    coins = torch.randint(0, 2, votes.shape, generator=generator(seed, 1)) * 2.0 - 1
+    return torch.where(votes == 0, coins, votes.sign())
+
+
 class Method(ClassCodes):
     def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
-        super().__init__(backbone, head, sizes, draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed))
+        codes = draw_codes(config.codebook, sizes.n_classes, sizes.n_bits, config.seed)
+        if sizes.label_sets is not None:
+            codes = majority(codes, sizes.label_sets.cpu(), config.seed)
+        super().__init__(backbone, head, sizes, codes)
         self.config = config
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

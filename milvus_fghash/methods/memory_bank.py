@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from milvus_fghash.methods.base import Backbone, Batch, HashMethod, Round, Sizes
 from milvus_fghash.methods.heads import HashHead
+from milvus_fghash.methods.label_sets import similar
 from milvus_fghash.recipes.schema import HeadChoice
 
 
@@ -26,7 +27,7 @@ class Pairs:
     outputs: Tensor
     """(m, n_bits) remembered outputs; zeros for a photo not seen yet."""
     similar: Tensor
-    """(b, m) bool, whether both are of one class."""
+    """(b, m) bool, whether both are of one class, or share a label."""
     compared: Tensor
     """(b, m) bool, whether the pair counts."""
 
@@ -70,8 +71,8 @@ class PairwiseMethod(HashMethod):
 
     drawn: Tensor
     """(m,) the rows of the round."""
-    classes: Tensor
-    """(m,) and their class numbers."""
+    drawn_labels: Tensor
+    """(m,) and their labels, numbers as in `Batch`."""
 
     def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes) -> None:
         super().__init__(backbone, sizes)
@@ -83,7 +84,7 @@ class PairwiseMethod(HashMethod):
         self.head.fit(features)
 
     def before_round(self, at: Round) -> None:
-        self.drawn, self.classes = at.rows, at.labels[at.rows]
+        self.drawn, self.drawn_labels = at.rows, at.labels[at.rows]
 
     def pairs(self, batch: Batch, outputs: Tensor) -> Pairs:
         """Keep a batch's outputs, (b, n_bits), and pair it with the photos of the round.
@@ -93,6 +94,6 @@ class PairwiseMethod(HashMethod):
         self.bank.keep(batch.rows, outputs)
         return Pairs(
             outputs=self.bank.outputs[self.drawn],
-            similar=batch.labels[:, None] == self.classes,
+            similar=similar(batch.labels, self.drawn_labels, self.sizes.label_sets),
             compared=(batch.rows[:, None] != self.drawn) & self.bank.seen[self.drawn],
         )

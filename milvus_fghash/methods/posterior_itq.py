@@ -186,8 +186,8 @@ class PosteriorCode(nn.Module):
 class Method(HashMethod):
     wants_features = True
     targets: Tensor
-    """(n_train, H) int64: for each head the class of a photo; from n_classes on, its cluster. Photos of several classes
-    have the number of their label set."""
+    """(n_train, H) int64: for each head the class of a photo, or the number of its label set; from `Sizes.n_labels` on,
+    its cluster."""
 
     def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         super().__init__(backbone, sizes)
@@ -231,16 +231,15 @@ class Method(HashMethod):
         """For each head a clustering of points (n, d) of length 1: (n, H) outputs."""
         seeds = [(self.config.seed, 2, number, head) for head in range(self.targets.shape[1])]
         numbers = [spherical_kmeans(points, self.n_clusters, generator(*seed), MAX_FIT_PHOTOS) for seed in seeds]
-        return self.sizes.n_classes + torch.stack(numbers, dim=1)
+        return self.sizes.n_labels + torch.stack(numbers, dim=1)
 
     def wanted(self, targets: Tensor) -> Tensor:
         """Rows of `targets` as the loss takes them: numbers (b, H), or shares (b, H, n_outputs) of label sets."""
         sets = self.sizes.label_sets
         if sets is None:
             return targets
-        shares = F.normalize(sets.to(targets.device).float(), p=1, dim=1)
-        shares = F.pad(shares, (0, self.n_clusters))
-        return shares[targets]
+        shares = torch.block_diag(F.normalize(sets.float(), p=1, dim=1), torch.eye(self.n_clusters))
+        return shares.to(targets.device)[targets]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         code = self.head

@@ -43,7 +43,8 @@ class Row:
         id: primary key.
         code: (n_bytes,) uint8, the packed binary code.
         path: POSIX path relative to the folder of the photos.
-        label: class name; "" without one.
+        label: class name; "" without one. Of several labels, a text such as ``"|sky|water|"``; ``meta["labels"]`` has
+            them as a list.
         content_sha: SHA-256 of the file, hexadecimal; "" if unknown.
         meta: further facts, such as the split and untyped columns of the dataset.
         columns: name -> value of the typed columns.
@@ -77,7 +78,7 @@ class Rows:
         ids: (n,) primary keys. `ingest` derives them from namespace and path.
         codes: (n, n_bytes) uint8, the packed binary codes.
         paths: (n,) POSIX paths relative to the folder of the photos.
-        labels: (n,) class names; "" without one.
+        labels: (n,) class names; "" without one; of several labels, texts as in `Row`.
         content_shas: (n,) SHA-256 of the files, hexadecimal; "" if unknown.
         metas: (n,) further facts as JSON objects.
         columns: name -> (n,) values of the typed columns of the collection.

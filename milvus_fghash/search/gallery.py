@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.html import Picture, preview, render
+from milvus_fghash.core.labels import share_label
 from milvus_fghash.datasets.tables.columns import OWN_ID
 from milvus_fghash.milvus.collection import HashCollection
 from milvus_fghash.search.search import Hit, SearchResult, photo_file
@@ -107,7 +108,7 @@ def missing_photos(folder: Path, paths: Iterable[str]) -> str:
 def _shown(query: Query, photos: Path) -> _ShownQuery:
     hits = []
     for hit in query.result:
-        right = hit.label == query.label if query.label and hit.label else None
+        right = share_label(hit.label, query.label) if query.label and hit.label else None
         picture = preview(photo_file(photos, hit.path), hit.path, PREVIEW_SIDE)
         hits.append(_ShownHit(hit, picture, right, list(_facts(hit))))
     return _ShownQuery(query, preview(query.photo, query.name, PREVIEW_SIDE), hits)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from milvus_fghash.core.codes import Codes, check_codes, from_hex
 from milvus_fghash.core.images import DEFAULT_LIMITS, Limits
+from milvus_fghash.core.labels import split_labels
 from milvus_fghash.datasets.tables.columns import own_id
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, StoreError
@@ -32,7 +33,7 @@ class Hit:
         id: primary key of the row.
         distance: Hamming distance to the query: the number of bits in which the codes differ.
         path: path of the photo, relative to the folder it was ingested from.
-        label: class of the photo; "" if it has none.
+        label: class of the photo; "" if it has none. Of a photo with several labels, all as one text: see `labels`.
         content_sha: SHA-256 of the photo's file, in hexadecimal digits; "" if it is not known.
         meta: values of the row's `meta` field.
         columns: values of the collection's typed columns.
@@ -47,6 +48,11 @@ class Hit:
     meta: Mapping[str, Any]
     columns: Mapping[str, Any] = field(default_factory=dict)
     own_id: str = ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the photo: one for a photo of one class, () without a class."""
+        return split_labels(self.label)
 
 
 @dataclass(frozen=True)

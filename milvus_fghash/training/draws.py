@@ -52,43 +52,52 @@ def round_rows(n: int, plan: TrainingPlan, number: int) -> Tensor:
 
 
 def epoch_steps(
-    rows: Tensor, labels: Tensor, plan: TrainingPlan, number: int, epoch: int, positives: bool
+    rows: Tensor,
+    labels: Tensor,
+    plan: TrainingPlan,
+    number: int,
+    epoch: int,
+    positives: bool,
+    label_sets: Tensor | None = None,
 ) -> list[Step]:
     """One pass over the photos of a round, in random order, as batches.
 
     Args:
         rows: (m,) photos of the round.
-        labels: (n,) class numbers of the training set.
+        labels: (n,) labels of the training set, numbers as in `Batch`.
         plan: batch size and seed.
         number: the round.
         epoch: the epoch within the round.
         positives: whether to draw another photo of its class for each.
+        label_sets: as in `Sizes`.
     """
     random = generator(plan.seed, number, epoch)
     rows = rows[torch.randperm(len(rows), generator=random)]
     seeds = torch.randint(2**62, (len(rows),), generator=random)
-    others = draw_positives(rows, labels, random) if positives else None
+    others = draw_positives(rows, labels, random, label_sets) if positives else None
     batches = list(torch.split(torch.arange(len(rows)), plan.batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:  # batch norm fails for a single photo
         batches[-2:] = [torch.cat(batches[-2:])]
     return [Step(rows[i], None if others is None else others[i], seeds[i]) for i in batches]
 
 
-def draw_positives(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
+def draw_positives(rows: Tensor, labels: Tensor, random: torch.Generator, label_sets: Tensor | None = None) -> Tensor:
     """For each of ``rows`` another of its class among them; if there is none, one of the whole training set.
 
-    The only photo of a class is its own positive.
+    The only photo of a class is its own positive. Of a photo with several labels, one is drawn first.
     """
-    drawn = _another(rows, labels[rows], random)
+    drawn = _another(rows, labels[rows], random, label_sets)
     alone = drawn == rows
     if alone.any():
-        everything = _another(torch.arange(len(labels)), labels, random)
+        everything = _another(torch.arange(len(labels)), labels, random, label_sets)
         drawn[alone] = everything[rows[alone]]
     return drawn
 
 
-def _another(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
+def _another(rows: Tensor, labels: Tensor, random: torch.Generator, label_sets: Tensor | None) -> Tensor:
     """For each row another member of its group, uniformly drawn; itself in a group of one."""
+    if label_sets is not None:
+        return _another_sharing(rows, label_sets[labels], random)
     order = labels.argsort(stable=True)
     size = torch.bincount(labels)
     start = size.cumsum(0) - size
@@ -99,6 +108,19 @@ def _another(rows: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
     drawn = torch.empty_like(rows)
     drawn[order] = rows[order[start + (place + step) % size]]
     return drawn
+
+
+def _another_sharing(rows: Tensor, has: Tensor, random: torch.Generator) -> Tensor:
+    """For each row another one that has one of its classes, (n, n_classes) bool, drawn first; itself if none has."""
+    class_of = torch.multinomial(has.float(), 1, generator=random)[:, 0]
+    classes, members = has.T.nonzero(as_tuple=True)  # by class, and within it by row
+    size = has.sum(dim=0)
+    start = (size.cumsum(0) - size)[class_of]
+    # (class, row) pairs are sorted, so each row's place among the members of its class is found by bisection.
+    place = torch.searchsorted(classes * len(rows) + members, class_of * len(rows) + torch.arange(len(rows))) - start
+    size = size[class_of]
+    step = 1 + (torch.rand(len(rows), generator=random, dtype=torch.float64) * (size - 1)).long()
+    return rows[members[start + (place + step) % size]]
 
 
 def learning_rate(plan: TrainingPlan, number: int, epoch: int) -> float:

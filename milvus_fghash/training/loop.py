@@ -91,7 +91,7 @@ def train_round(
     Args:
         method: trained in place.
         source: features of the photos of each step.
-        labels: (n,) class numbers of the training set, on the method's device.
+        labels: (n,) labels of the training set, numbers as in `Batch`, on the method's device.
         plan: the schedule.
         number: the round, from 0.
         optimisation: optimiser and loss scale, changed in place.
@@ -118,7 +118,7 @@ def train_round(
     for epoch in range(plan.epochs_per_round):
         for group in optimisation.optimiser.param_groups:
             group["lr"] = group["factor"] * learning_rate(plan, number, epoch)
-        steps = epoch_steps(rows, labels.cpu(), plan, number, epoch, method.wants_positives)
+        steps = epoch_steps(rows, labels.cpu(), plan, number, epoch, method.wants_positives, method.sizes.label_sets)
         for place, batch in enumerate(source.batches(steps, labels)):
             terms = method.loss(batch)
             averaged = min(plan.gradient_steps, len(steps) - place // plan.gradient_steps * plan.gradient_steps)

@@ -17,9 +17,10 @@ from torch import Tensor
 from milvus_fghash.bundle.training_photos import SALT_BYTES, TrainingPhotos
 from milvus_fghash.core.callbacks import Notify, Progress, StageProgress
 from milvus_fghash.core.code_length import check_bits
+from milvus_fghash.core.labels import comparable_labels
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError
-from milvus_fghash.methods import card, check_backbone
+from milvus_fghash.methods import METHODS, card, check_backbone
 from milvus_fghash.methods.base import HashMethod, Sizes
 from milvus_fghash.recipes.schema import DataChoice, Recipe, differences
 from milvus_fghash.training.backbones import StagedBackbone, build_backbone
@@ -177,9 +178,9 @@ def run_training(
         if held_out:
             watcher.stage(f"preparing {len(held_out):,} photos held out for validation")
             photos = photos_of(held_out)
-            numbers = torch.from_numpy(held_out.label_numbers(named_classes(train_set)))
+            compared = comparable_labels(held_out.labels, train_set.labels)
             cache = cache_of(photos, centre_crop_only=True)
-            validation = hold_out(method, photos, numbers, target, workers=plan.workers, cache=cache)
+            validation = hold_out(method, photos, compared, target, workers=plan.workers, cache=cache)
         if not found and method.wants_features:
             watcher.stage(f"fitting {name} to the features")
             method.report = watcher.fitting
@@ -285,8 +286,15 @@ def check_classes(photos: Dataset, method: str) -> None:
     """Check that a method can learn from the classes of these photos.
 
     Raises:
-        DataError: when it needs labels and photos have none, or all have the same.
+        DataError: when it needs labels and photos have none, all have the same, or photos can have several and it
+            learns from one class for each.
     """
+    if photos.has_label_sets and card(method).labels and not card(method).several_labels:
+        able = ", ".join(name for name, one in METHODS.items() if one.several_labels)
+        raise DataError(
+            f"the training photos in {photos.origin} have several labels each, and {method} learns from one class for "
+            f"each photo. Choose one of {able}, or a method that learns without labels"
+        )
     nameless = photos.labels.count("")
     if not card(method).labels or (nameless and card(method).unlabelled):
         return

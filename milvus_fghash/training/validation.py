@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.core.codes import pack
-from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.evaluation.metrics import Labels, distance_histogram, mean_average_precision
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Loader, Photos, check
@@ -22,23 +22,28 @@ class Validation:
 
     Attributes:
         features: gives their centre-crop features, (n, n_features), from the network as it is now.
-        labels: (n,) class numbers.
+        labels: (n, ...) their labels, and
+        gallery_labels: (n_train, ...) those of the training photos, as the metrics compare them.
     """
 
     features: Callable[[], Tensor]
-    labels: Tensor
+    labels: Labels
+    gallery_labels: Labels
 
 
 def hold_out(
     method: HashMethod,
     photos: Photos,
-    labels: Tensor,
+    labels: tuple[Labels, ...],
     device: torch.device,
     *,
     workers: int,
     cache: FeatureCache | None,
 ) -> Validation:
-    """Prepare the held-out photos, whose class numbers are ``labels``; those in a ``cache`` are computed once.
+    """Prepare the held-out photos; the features of those in a ``cache`` are computed once.
+
+    Args:
+        labels: of the held-out photos and of the training photos, as the metrics compare them.
 
     Raises:
         DataError: when a photo cannot be read.
@@ -46,10 +51,10 @@ def hold_out(
     """
     if cache:
         features = cache.read_centre_crops()
-        return Validation(lambda: features, labels)
+        return Validation(lambda: features, *labels)
     check([(photos, range(len(photos)))], workers)
     loader = Loader(photos, workers)
-    return Validation(lambda: centre_crop_features(method, loader, device), labels)
+    return Validation(lambda: centre_crop_features(method, loader, device), *labels)
 
 
 @torch.no_grad()
@@ -63,9 +68,9 @@ def measure(method: HashMethod, source: Source, labels: Tensor, validation: Vali
         gallery = pack(learned.cpu().numpy())
     histogram = distance_histogram(
         encode(method, validation.features(), labels.device),
-        validation.labels.numpy(),
+        validation.labels,
         gallery,
-        labels.cpu().numpy(),
+        validation.gallery_labels,
         method.sizes.n_bits,
     )
     return ("encoded" if learned is None else "learned"), mean_average_precision(histogram)

@@ -129,6 +129,7 @@ def test_the_table_and_the_folder_agree() -> None:
     shared = {
         "base",
         "heads",
+        "label_sets",
         "asymmetric",
         "erasing",
         "projections",
