@@ -130,6 +130,8 @@ def test_the_figures_are_those_of_shared_labels(catalog: fg.Catalog, bundle: Pat
     assert figures.encoded.map_exact == pytest.approx(expected, abs=0.01)
     assert "shares a label with the query" in figures.encoded.relevance
     assert (figures.encoded.n_classes, figures.encoded.queries_without_relevant) == (3, 0)
+    assert figures.encoded.training_overlap is not None
+    assert figures.encoded.training_overlap.new_classes == 0
 
 
 def test_learned_codes_belong_to_their_photos(bundle: Path, nus: Path) -> None:

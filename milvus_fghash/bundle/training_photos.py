@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from milvus_fghash.core.file_models import Frozen
+from milvus_fghash.core.labels import class_names
 from milvus_fghash.errors import BundleError
 
 SALT_BYTES: Final = 16
@@ -71,7 +72,7 @@ class TrainingPhotos:
         """
         digests = _digests(content_shas, salt)
         named = np.array([bool(label) for label in labels], bool)
-        return cls(salt, np.sort(digests[named]), np.sort(digests[~named]), tuple(sorted({*labels} - {""})))
+        return cls(salt, np.sort(digests[named]), np.sort(digests[~named]), tuple(class_names(labels)))
 
     def pack(self) -> bytes:
         """The file."""

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from milvus_fghash.bundle.training_photos import TrainingPhotos
 from milvus_fghash.core.file_models import Frozen
+from milvus_fghash.core.labels import split_labels
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -89,7 +90,9 @@ def training_overlap(
     labelled, unlabelled = trained.find(gallery_shas)
     unlabelled &= ~labelled
     other, names = ~labelled & ~unlabelled, np.array(gallery_labels, object)
-    known = np.isin(names, list(trained.classes)) & other
+    # As in the protocols, a photo of several classes is new when one of them is.
+    known = np.array([set(split_labels(label)).issubset(trained.classes) for label in gallery_labels], bool)
+    known &= other & (names != "")
     counts = {
         "trained": labelled,
         "trained_without_labels": unlabelled,

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from milvus_fghash.core.atomic_io import atomic_path, write_atomic
 from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
@@ -250,9 +251,9 @@ def score(
 
 def _floats(
     asking: NDArray[np.float32],
-    query_labels: NDArray[np.int64],
+    query_labels: metrics.Labels,
     stored: NDArray[np.float32],
-    gallery_labels: NDArray[np.int64],
+    gallery_labels: metrics.Labels,
     own_rows: NDArray[np.int64] | None,
 ) -> Quality:
     """`float_quality`, once in a process for equal features: all methods of a grid share those of a frozen backbone."""

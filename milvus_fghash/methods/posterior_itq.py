@@ -238,8 +238,9 @@ class Method(HashMethod):
         sets = self.sizes.label_sets
         if sets is None:
             return targets
-        shares = torch.block_diag(F.normalize(sets.float(), p=1, dim=1), torch.eye(self.n_clusters))
-        return shares.to(targets.device)[targets]
+        of_sets = F.pad(F.normalize(sets.float(), p=1, dim=1), (0, self.n_clusters))
+        of_clusters = F.pad(torch.eye(self.n_clusters), (self.sizes.n_classes, 0))
+        return torch.cat([of_sets, of_clusters]).to(targets.device)[targets]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         code = self.head

@@ -172,8 +172,8 @@ def compare_models(
     overlap = training_overlap(
         trained, [row.content_sha for row in kept_rows], [row.label for row in kept_rows], query_shas=()
     )
-    mean = float(difference.mean())
-    return ModelComparison(len(kept), len(class_names(row.label for row in kept_rows)), first, second, mean, Z_95 * error, overlap)
+    mean, n_classes = float(difference.mean()), len(class_names(row.label for row in kept_rows))
+    return ModelComparison(len(kept), n_classes, first, second, mean, Z_95 * error, overlap)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from milvus_fghash.core.labels import class_names, join_labels, number_labels, share_label
-from milvus_fghash.methods import csq, dpsh
+from milvus_fghash.methods import csq, dpsh, posterior_itq
 from milvus_fghash.methods.asymmetric import PairTarget, dissimilarity, solve_codes
 from milvus_fghash.methods.base import Batch, Round, Sizes, generator
 from milvus_fghash.methods.label_sets import similar, sums_of_similar
@@ -139,3 +139,13 @@ def test_positives_of_several_labels_are_drawn_from_each() -> None:
     drawn = [int(draw_positives(torch.arange(5), numbers, generator(seed), sets)[0]) for seed in range(800)]
     counts = [drawn.count(row) for row in range(5)]
     assert counts == pytest.approx([0, 400, 200, 200, 0], abs=60)  # first one of its two labels, then a photo with it
+
+
+def test_posterior_itq_wants_an_equal_share_of_each_label_and_a_cluster_of_unlabelled_photos() -> None:
+    sizes = Sizes.of(12, [*PHOTOS, "", ""], class_names(PHOTOS))  # label sets a, ab, bc, c, d
+    method = posterior_itq.Method(Flat(), HeadChoice(), sizes, posterior_itq.Config())
+    assert method.n_clusters == 2
+    wanted = method.wanted(torch.tensor([[1, 1], [4, 4], [5, 6]]))
+    assert wanted[0].tolist() == [[0.5, 0.5, 0, 0, 0, 0]] * 2
+    assert wanted[1].tolist() == [[0, 0, 0, 1, 0, 0]] * 2
+    assert wanted[2].tolist() == [[0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1]]
