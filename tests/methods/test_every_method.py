@@ -134,6 +134,8 @@ def test_the_table_and_the_folder_agree() -> None:
         "erasing",
         "projections",
         "class_codes",
+        "clusters",
+        "lda",
         "memory_bank",
         "parts",
         "classified",
