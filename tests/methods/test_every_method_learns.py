@@ -127,7 +127,9 @@ class Lesson:
         """The demo's, shortened."""
         shorter = ("training.rounds=6", *CHANGES.get(name, ())) if self.shorter else ()
         size = (f"preprocessing.size={self.size}", f"preprocessing.resize={self.size}")
-        return load_recipe(f"demo-{name}", [*size, *shorter])
+        # Neighbours are judged by the features as they are.
+        unscaled = ("method.options.normalise=false",) if name == "itq" else ()
+        return load_recipe(f"demo-{name}", [*size, *shorter, *unscaled])
 
 
 def draw_discs(folder: Path, train_per_class: int, test_per_class: int, size: int) -> Dataset:
