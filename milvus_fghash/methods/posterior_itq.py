@@ -17,9 +17,9 @@ trained on these. The heads minimise the cross entropy with label smoothing; a p
 of each as its target.
 
 f(x) are the features in the space in which clusters are sought, of length 1. They tell apart photos of classes that
-no head knows. Their weight w is the largest of `WEIGHTS` that costs at most 2 % of the mAP among held-out
+no head knows. Their weight w is the largest of `WEIGHTS` that costs at most 1.5 % of the mAP among held-out
 training photos of known classes, for heads trained on the others: with few classes the features cost little and help
-much, with many it is the other way round. Where the catalog's own unlabelled photos are fitted on, clusters stand for
+much, with many it is the other way round. With fewer than 40 classes it has a lower bound. Where the catalog's own unlabelled photos are fitted on, clusters stand for
 its new classes, and w is that of few features. Everything is chosen on training photos alone.
 
 A head is a matrix of (classes + clusters) x features. Where the heads would weigh more than half the backbone, there
@@ -51,7 +51,10 @@ WEIGHTS: Final = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 """Candidates for the weight of the features, w."""
 LOW_WEIGHT: Final = 0.5
 """w where clusters stand for the classes that are not known."""
-TOLERANCE: Final = 0.02
+FEW_CLASSES, FEW_CLASSES_WEIGHT = 40, 60
+"""With fewer classes w is at least `FEW_CLASSES_WEIGHT` / number of classes: their posteriors have so few dimensions that
+new classes are found by the features alone, as by ITQ."""
+TOLERANCE: Final = 0.015
 """Share of the held-out mAP that the features may cost."""
 MAX_FIT_PHOTOS: Final = 50_000
 """Photos on which maps, clusters and the rotation are fitted; of more, a random sample."""
@@ -348,11 +351,12 @@ def chosen_weight(code: PosteriorCode, standard: Tensor, labels: Tensor, config:
         labels: (n,) their class numbers.
         config: options.
     """
+    n_classes = int((torch.bincount(labels) > 0).sum())
+    least = min(FEW_CLASSES_WEIGHT / n_classes, WEIGHTS[-1]) if n_classes < FEW_CLASSES else WEIGHTS[0]
     kept, held_out = hold_out(labels.cpu(), config.seed)
     if not len(held_out):
-        n_classes = int((torch.bincount(labels) > 0).sum())
         usual: float = 0.6 * (100 / n_classes) ** 0.6  # close to what is chosen with 5 to 100 classes of birds
-        return min(max(usual, WEIGHTS[0]), WEIGHTS[-1])
+        return min(max(usual, least), WEIGHTS[-1])
     trial = copy.deepcopy(code)
     targets = labels[kept, None].expand(-1, len(trial.heads.weight))
     train_briefly(trial.heads, standard[kept], targets, config.label_smoothing, config.seed)
@@ -362,7 +366,7 @@ def chosen_weight(code: PosteriorCode, standard: Tensor, labels: Tensor, config:
         codes = torch.where(trial.bits(trial.embed(standard[held_out])) > 0, 1.0, -1.0)
         quality[weight] = leave_one_out_map(codes, labels[held_out])
     best = max(quality.values())
-    return float(max(weight for weight, reached in quality.items() if reached >= (1 - TOLERANCE) * best))
+    return max(least, *(weight for weight, reached in quality.items() if reached >= (1 - TOLERANCE) * best))
 
 
 def hold_out(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
