@@ -19,8 +19,9 @@ of each as its target.
 f(x) are the features in the space in which clusters are sought, of length 1. They tell apart photos of classes that
 no head knows. Their weight w is the largest of `WEIGHTS` that costs at most 1.5 % of the mAP among held-out
 training photos of known classes, for heads trained on the others: with few classes the features cost little and help
-much, with many it is the other way round. With fewer than 40 classes it has a lower bound. Where the catalog's own unlabelled photos are fitted on, clusters stand for
-its new classes, and w is that of few features. Everything is chosen on training photos alone.
+much, with many it is the other way round. With fewer than 40 classes it has a lower bound. Where the catalog's own
+unlabelled photos are fitted on, clusters stand for its new classes, and w is that of few features. Everything is chosen
+on training photos alone.
 
 A head is a matrix of (classes + clusters) x features. Where the heads would weigh more than half the backbone, there
 are fewer of them, and then they share a linear map to fewer dimensions.
@@ -52,8 +53,8 @@ WEIGHTS: Final = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 LOW_WEIGHT: Final = 0.5
 """w where clusters stand for the classes that are not known."""
 FEW_CLASSES, FEW_CLASSES_WEIGHT = 40, 60
-"""With fewer classes w is at least `FEW_CLASSES_WEIGHT` / number of classes: their posteriors have so few dimensions that
-new classes are found by the features alone, as by ITQ."""
+"""With fewer classes w is at least `FEW_CLASSES_WEIGHT` / number of classes: their posteriors have so few dimensions
+that new classes are found by the features alone, as by ITQ."""
 TOLERANCE: Final = 0.015
 """Share of the held-out mAP that the features may cost."""
 MAX_FIT_PHOTOS: Final = 50_000
