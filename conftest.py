@@ -73,3 +73,9 @@ def photos() -> Path:
 def imagenet_weights() -> Path:
     """ImageNet weights for MobileNetV2."""
     return _beside_the_checkout("weights/mobilenet_v2_imagenet.safetensors")
+
+
+@pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """The folder of weights: MobileNetV2, and EfficientNet-Lite2 as safetensors and as an ONNX embedding model."""
+    return _beside_the_checkout("weights")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from milvus_fghash.core.codes import Logits, pack
 from milvus_fghash.core.onnx_runtime import load_runtime
 from milvus_fghash.encoding.encoder import opposite_photos
 from milvus_fghash.errors import BundleError
-from milvus_fghash.exporters.graph import ExportedEncoder
+
+if TYPE_CHECKING:
+    from milvus_fghash.exporters.graph import ExportedEncoder
 
 Pixels = NDArray[np.uint8]
 
@@ -49,7 +50,19 @@ def check(encoder: ExportedEncoder, graph: bytes, pixels: Pixels, max_flip_rate:
             packs bits in another way than `milvus_fghash.core.codes.pack`; when the network gives one output for all
             photos.
     """
-    expected = _run_network(encoder, pixels)
+    return check_logits(_run_network(encoder, pixels), graph, pixels, max_flip_rate)
+
+
+def check_logits(expected: Logits, graph: bytes, pixels: Pixels, max_flip_rate: float) -> Agreement:
+    """Compare logits, (n, n_bits), with those of an ONNX file for the same photos.
+
+    Args:
+        pixels: (n, h, w, 3) uint8.
+
+    Raises:
+        BundleError: as `check`.
+    """
+    pack(expected)  # rejects values that are not finite
     session = load_runtime().InferenceSession(graph, providers=["CPUExecutionProvider"])
     if np.array_equal(*_run_graph(session, opposite_photos(pixels.shape[1]), 2)):
         raise BundleError(
@@ -87,10 +100,10 @@ def compare(expected: Logits, measured: Logits, max_flip_rate: float) -> Agreeme
 
 
 def _run_network(encoder: ExportedEncoder, pixels: Pixels) -> Logits:
+    import torch
+
     with torch.inference_mode():
-        logits = np.concatenate([encoder(torch.from_numpy(part))[0].numpy() for part in _parts(pixels, BATCH)])
-    pack(logits)  # rejects values that are not finite
-    return logits
+        return np.concatenate([encoder(torch.from_numpy(part))[0].numpy() for part in _parts(pixels, BATCH)])
 
 
 def _run_graph(session: Any, pixels: Pixels, batch: int) -> Logits:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import onnx
 import torch
@@ -18,11 +14,13 @@ from torch.nn import functional
 
 from milvus_fghash.bundle.onnx_check import check_graph
 from milvus_fghash.core.codes import code_bytes
-from milvus_fghash.errors import BundleError, ConfigError, nearest
+from milvus_fghash.embedding_models.join import FEATURES, LOGITS, joined, opset_of
+from milvus_fghash.errors import ConfigError, nearest
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.methods.erasing import attention
+from milvus_fghash.training.onnx_backbone import OnnxBackbone
+from milvus_fghash.training.onnx_trace import OPSET, trace
 
-OPSET: Final = 18
 IR_VERSION: Final = 10
 OLDEST_IR_VERSION: Final = 8
 """The version that introduced operators of version 18."""
@@ -62,25 +60,28 @@ class ExportedEncoder(nn.Module):
         self.method = copy.deepcopy(method).cpu().float().eval()
         self.bits, self.outputs = method.sizes.n_bits, outputs
         # Cached, so that the maps are computed once in the graph, whatever its outputs.
-        self.method.backbone.maps = functools.lru_cache(maxsize=1)(self.method.backbone.maps)  # type: ignore[method-assign]
+        backbone = self.method.backbone
+        shared = functools.lru_cache(maxsize=1)(getattr(backbone, backbone.computed_once))
+        setattr(backbone, backbone.computed_once, shared)
         self.register_buffer("place_values", 2.0 ** torch.arange(7, -1, -1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         backbone = self.method.backbone
         normalised = backbone.normalise(images.permute(0, 3, 1, 2))
         logits: Tensor = self.method(normalised)
-        maps = backbone.maps(normalised)
+        results = {"logits": logits, "codes": self._pack(logits)}
+        if "embedding" in self.outputs:
+            results["embedding"] = backbone(normalised)
+        if "attention" in self.outputs:
+            results["attention"] = self._heat(normalised)
+        return tuple(results[name] for name in self.outputs)
+
+    def _heat(self, normalised: Tensor) -> Tensor:
         looks = self.method.attentions(normalised)
         # FCAENet eq. 4 for each map by itself: the mean over a single channel is that channel.
         heat = torch.unflatten(attention(looks.flatten(0, 1).unsqueeze(1)), 0, (-1, looks.shape[1]))
         # onnxscript's optimiser treats eq. 4's tiny addend as zero, so that a constant map would give 0 / 0.
-        results = {
-            "logits": logits,
-            "codes": self._pack(logits),
-            "embedding": backbone.pool(maps),
-            "attention": heat.masked_fill(heat.isnan(), 0.0),
-        }
-        return tuple(results[name] for name in self.outputs)
+        return heat.masked_fill(heat.isnan(), 0.0)
 
     def _pack(self, logits: Tensor) -> Tensor:
         """Sums of place values: every runtime has these operators, and float32 is exact up to 255."""
@@ -92,7 +93,10 @@ class ExportedEncoder(nn.Module):
 def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version: int = IR_VERSION) -> bytes:
     """The encoder as an ONNX file for photos of `size` x `size` pixels and any batch size.
 
+    A backbone that is an ONNX file itself is joined with the exported head.
+
     Args:
+        opset: version of the operators; an ONNX file as backbone has its own.
         ir_version: ONNX IR version; docs/bundle-format.md lists which ONNX Runtime reads which.
 
     Raises:
@@ -101,71 +105,16 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version:
     """
     if not OLDEST_IR_VERSION <= ir_version <= IR_VERSION:
         raise ConfigError(f"ONNX IR version {ir_version} cannot be written; choose {OLDEST_IR_VERSION} to {IR_VERSION}")
+    backbone = encoder.method.backbone
+    if isinstance(backbone, OnnxBackbone):
+        own = backbone.model.graph
+        features = torch.zeros(2, backbone.n_features)
+        head = trace(encoder.method.head, features, FEATURES, (LOGITS,), opset_of(own))
+        return joined(own, head, backbone.mean, backbone.std, size, encoder.bits, encoder.outputs, ir_version)
     images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    try:
-        with torch.no_grad(), _quiet():
-            program = torch.onnx.export(
-                encoder,
-                (images,),
-                input_names=["images"],
-                output_names=list(encoder.outputs),
-                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-                opset_version=opset,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-    except torch.onnx.errors.OnnxExporterError as error:
-        if any(isinstance(one, KeyboardInterrupt) for one in _behind(error)):  # the exporter wraps it
-            raise KeyboardInterrupt from None
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise BundleError(f"torch cannot export this method to ONNX operators of version {opset}: {reason}") from error
-    assert program is not None
-    model = program.model_proto
-    _forget_the_machine(model)
-    made = {entry.version for entry in model.opset_import}
-    if made != {opset}:  # torch falls back to another version where it cannot convert
-        raise BundleError(f"torch exports this method to ONNX operators of version {max(made)}, not {opset}")
+    model = trace(encoder, images, "images", encoder.outputs, opset)
     model.ir_version = ir_version  # the check below ensures that it has no newer features
     graph: bytes = model.SerializeToString(deterministic=True)
     onnx.checker.check_model(graph, full_check=True)
     check_graph(graph)
     return graph
-
-
-def _behind(error: BaseException) -> Iterator[BaseException]:
-    """An error and its causes."""
-    waiting: list[BaseException] = [error]
-    met: set[int] = set()
-    while waiting:
-        one = waiting.pop()
-        if id(one) not in met:
-            met.add(id(one))
-            yield one
-            waiting += [source for source in (one.__cause__, one.__context__) if source]
-
-
-def _forget_the_machine(message: Any) -> None:
-    """Remove the call stacks that torch records at every node, because they contain local paths."""
-    for field, value in message.ListFields():
-        if field.name in ("metadata_props", "doc_string"):
-            message.ClearField(field.name)
-        elif field.message_type is not None and field.name != "initializer":
-            for inner in value if isinstance(value, Sequence) or hasattr(value, "add") else [value]:
-                _forget_the_machine(inner)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the progress output and internal warnings of torch and onnxscript."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            yield
-    finally:
-        logging.disable(disabled)

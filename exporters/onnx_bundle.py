@@ -15,12 +15,14 @@ from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.core.codes import pack
 from milvus_fghash.core.images import RULES, Preprocessing
 from milvus_fghash.core.labels import number_labels
+from milvus_fghash.embedding_models.join import opset_of
 from milvus_fghash.errors import check_not_string
 from milvus_fghash.exporters.check import Pixels, check
-from milvus_fghash.exporters.graph import IR_VERSION, OPSET, ExportedEncoder, output_names, to_onnx
+from milvus_fghash.exporters.graph import IR_VERSION, ExportedEncoder, output_names, to_onnx
 from milvus_fghash.exporters.pixels import check_pixels
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.training.checkpoint import Checkpoint, former_name, load_checkpoint
+from milvus_fghash.training.onnx_trace import OPSET
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def export(
         checkpoint: folder of a training, whose newest checkpoint is taken, or of a checkpoint.
         out: folder of the bundle.
         outputs: further outputs of the graph besides logits and codes: "embedding", "attention".
-        opset: version of the ONNX operators.
+        opset: version of the ONNX operators; an ONNX file as backbone keeps its own.
         ir_version: ONNX IR version, 8 to 10; older ONNX Runtimes need an older one.
         check_images: folder, list or archive of photos to compare network and ONNX file on. Default: drawings.
         check_count: number of photos to compare on.
@@ -150,7 +152,7 @@ def export_method(
         mean=backbone.mean,
         std=backbone.std,
         outputs=encoder.outputs,
-        opset=opset,
+        opset=opset_of(graph),
         classes=origin.classes,
         training=origin.training,
         quality=origin.quality,

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from milvus_fghash.search.search import SearchResult as SearchResult
     from milvus_fghash.training.api import train as train
     from milvus_fghash.training.run import Watcher as Watcher
+    from milvus_fghash.wrapping.api import wrap as wrap
 
 _MODULES: Final = {
     "milvus_fghash.bulk_import.api": (
@@ -127,6 +128,7 @@ _MODULES: Final = {
     "milvus_fghash.ingest.verify": ("Finding", "Verification"),
     "milvus_fghash.training.api": ("train",),
     "milvus_fghash.training.run": ("Watcher",),
+    "milvus_fghash.wrapping.api": ("wrap",),
 }
 """Module -> its public names. The imports above are for type checkers; a test compares the two."""
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}

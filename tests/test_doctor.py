@@ -47,6 +47,8 @@ def test_extras_come_from_the_package_itself() -> None:
         "gpu",
         "lite",
         "train",
+        "timm",
+        "onnx",
         "tensorboard",
         "plot",
         "parquet",

@@ -24,10 +24,12 @@ ORDER = (
     ("recipes", "datasets"),
     ("bundle", "methods", "milvus"),
     ("encoding",),
+    ("embedding_models",),
     ("state", "search"),
     ("ingest", "evaluation"),
     ("dedupe", "migration", "bulk_import", "training"),
     ("exporters", "explain", "experiments"),
+    ("wrapping",),
     ("catalog",),
     ("demo", "doctor"),
     ("cli",),
@@ -40,14 +42,16 @@ PACKAGES = {
     "methods": {"torch"},
     "milvus": {"pymilvus", "grpc", "milvus_lite"},
     "encoding": {"PIL", "onnxruntime"},
+    "embedding_models": {"onnx", "onnxruntime"},
     "search": {"PIL"},
     "evaluation": {"matplotlib", "onnxruntime"},
     "dedupe": {"PIL"},
     "bulk_import": {"pyarrow", "grpc", "ray", "fsspec"},
-    "training": {"PIL", "torch", "torchvision", "safetensors", "tensorboard"},
+    "training": {"PIL", "torch", "torchvision", "timm", "safetensors", "tensorboard", "onnx"},
     "exporters": {"torch", "onnx", "onnxruntime"},
     "explain": {"PIL", "torch"},
     "experiments": {"torch"},
+    "wrapping": {"onnx"},
     "demo": {"PIL"},
     "cli": {"click", "rich", "tomli_w"},
 }
@@ -65,6 +69,7 @@ IMPORTED_IN = {
     "jinja2": {"milvus_fghash/core/html.py"},
     "aiohttp": {"milvus_fghash/datasets/sources/fetch.py", "milvus_fghash/datasets/sources/http_session.py"},
     "yarl": {"milvus_fghash/datasets/sources/http_session.py"},
+    "timm": {"milvus_fghash/training/timm_backbone.py"},
 }
 """Packages that a few files of a folder keep from the others; of torch, those of `explain`."""
 WITH_TORCH = {"methods", "training", "exporters", "experiments"}

@@ -34,6 +34,7 @@ from milvus_fghash.cli.shards import shards
 from milvus_fghash.cli.terminal.messages import FORMATS, LEVELS, write_messages
 from milvus_fghash.cli.train import train
 from milvus_fghash.cli.verify import verify
+from milvus_fghash.cli.wrap import wrap
 from milvus_fghash.core.masking import KNOWN_SECRETS
 
 __all__ = ["main"]
@@ -61,7 +62,7 @@ def main(log_level: str) -> None:
     logging.getLogger().setLevel(log_level.upper())
 
 
-for command in (train, export, ingest, shards, verify, search, dedupe, delete, evaluate, explain):
+for command in (train, export, wrap, ingest, shards, verify, search, dedupe, delete, evaluate, explain):
     main.add_command(command)
 for command in (compare, ablate, demo):
     main.add_command(command)

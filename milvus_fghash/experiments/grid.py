@@ -28,6 +28,7 @@ from milvus_fghash.experiments.workers import run_tasks
 from milvus_fghash.methods import card, check_backbone, load
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.recipes.schema import Recipe
+from milvus_fghash.training.backbones import with_own_preprocessing
 from milvus_fghash.training.draws import with_seed
 from milvus_fghash.training.weights import by_content, decisive
 
@@ -243,7 +244,7 @@ class Grid:
         head = [f"head.kind={variant.head}"] if variant.head else []
         recipe = compose(self.spec.setting, variant.method, [*self.spec.changes, *head, *variant.changes])
         check_backbone(variant.method, frozen=recipe.backbone.frozen)
-        return recipe
+        return with_own_preprocessing(recipe)
 
     def _recipe(self, variant: Variant, bits: int, seed: int, factor: float) -> Recipe:
         recipe = with_seed(self._at(variant, bits), seed)

@@ -14,9 +14,9 @@ import torch
 
 from milvus_fghash.core.callbacks import StageProgress
 from milvus_fghash.experiments.cells import GridContext, Task
-from milvus_fghash.methods.base import Sizes
+from milvus_fghash.methods.base import Backbone, Sizes
 from milvus_fghash.recipes.schema import Recipe
-from milvus_fghash.training.backbones import StagedBackbone, build_backbone
+from milvus_fghash.training.backbones import chosen_backbone
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.device import reproducible
 from milvus_fghash.training.feature_cache import FeatureCache
@@ -38,7 +38,7 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress
     def checked(done: int, total: int) -> None:
         progress(done, total, "photos checked")
 
-    backbones: dict[str, StagedBackbone] = {}
+    backbones: dict[str, Backbone] = {}
     seen: set[str] = set()
     caches: list[FeatureCache] = []
     unread: list[tuple[Photos, Sequence[int]]] = []
@@ -54,7 +54,7 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress
         with reproducible(recipe.training.deterministic):
             torch.manual_seed(recipe.training.seed)
             if origin not in backbones:
-                backbones[origin] = build_backbone(recipe.backbone.name, recipe.backbone.weights)
+                backbones[origin] = chosen_backbone(recipe.backbone, recipe.preprocessing.size)
             sizes = Sizes.of(task.bits, split.gallery.labels, named_classes(split.gallery))
             method = build_method(recipe.method, recipe.head, backbones[origin], sizes)
         workers = max(workers, recipe.training.workers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from milvus_fghash.explain.pictures import erased, overlay, positive
 from milvus_fghash.methods import fcaenet
 from milvus_fghash.methods.base import BitSources
 from milvus_fghash.methods.erasing import erasing_mask, side_of_box
-from milvus_fghash.training.backbones import StagedBackbone
 from milvus_fghash.training.checkpoint import find_checkpoint, load_checkpoint
 from milvus_fghash.training.device import device_named
 
@@ -57,7 +56,7 @@ class CheckpointModel(Model):
         self.preprocessing = state.recipe.preprocessing
         self.device = device_named(device)
         self.network = loaded.method.to(self.device).requires_grad_(False)
-        self.backbone = cast(StagedBackbone, self.network.backbone)
+        self.backbone = self.network.backbone
         self.mean, self.bit_scores_name = self.backbone.mean, self.network.bit_scores_name
         self.sources = _named(self.network.bit_sources(), state.classes)
         self.descriptions = dict(DESCRIPTIONS)
@@ -120,7 +119,7 @@ class CheckpointModel(Model):
     def _last_common_stage(self) -> nn.Module:
         """The deepest stage of the backbone on which the whole code depends; methods may branch off before the last."""
         size = self.preprocessing.size
-        for stage in reversed(self.backbone.stages):
+        for stage in reversed(self.backbone.stage_outputs):
             images = torch.zeros(1, 3, size, size, device=self.device, requires_grad=True)
             with torch.enable_grad(), _cut(stage) as cuts:
                 logits = self.network(images)
@@ -128,6 +127,10 @@ class CheckpointModel(Model):
                     inside, around = torch.autograd.grad(logits.sum(), (cuts[0], images), allow_unused=True)
                     if inside is not None and around is None:
                         return stage
+        if not self.backbone.stage_outputs:
+            raise ConfigError(
+                f"the backbone of {self.path} has no stages of maps to show; export the training and explain the bundle"
+            )
         raise ConfigError(f"{self.method} does not run its photos through the backbone's stages exactly once each")
 
     def _erased(self, photo: Pixels, images: Tensor, logits: Tensor) -> View:

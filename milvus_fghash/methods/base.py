@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,19 @@ class Backbone(nn.Module, ABC):
     mean: tuple[float, float, float]
     """Mean per channel of RGB pixels in [0, 1]; ``std`` is their deviation."""
     std: tuple[float, float, float]
+    side: int | None = None
+    """Side of the photos that it takes, in pixels; None: any."""
+    licence: str = "unknown"
+    """Licence of the weights."""
     stage_widths: tuple[int, int, int, int]
     """Channels of the maps of each stage; the last is ``n_features``."""
+    computed_once: ClassVar[str] = "maps"
+    """The method that `maps` and `forward` share, which an exported graph contains once."""
+
+    @property
+    def stage_outputs(self) -> Sequence[nn.Module]:
+        """The modules whose outputs are the maps of each stage, in order; none if the backbone has no stages."""
+        return ()
 
     @abstractmethod
     def maps(self, images: Tensor) -> Tensor:
@@ -51,6 +62,11 @@ class Backbone(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) normalised -> (b, n_features) pooled."""
         return self.pool(self.maps(images))
+
+    def maps_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, 3, h, w) normalised -> `maps` and the pooled features, computed together."""
+        maps = self.maps(images)
+        return maps, self.pool(maps)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 photos (b, 3, h, w) -> normalised float32 on the same device."""

@@ -64,19 +64,15 @@ class ClassifiedMethod(HashMethod):
         if self.erasing:
             self.embedding_key = f"anchor+erased-{self.hottest}"
 
-    def pool(self, maps: Tensor) -> Tensor:
-        """Maps of the last stage -> (b, n_features), input of the head."""
-        return self.backbone.pool(maps)
-
-    def features(self, images: Tensor) -> Tensor:
-        return self.pool(self.backbone.maps(images))
+    def maps_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The backbone's maps, and the input of the head, (b, n_features)."""
+        return self.backbone.maps_and_features(images)
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.backbone.maps(images)
-        features = {"anchor": self.pool(maps)}
-        if self.erasing:
-            features["erased"] = self.features(erase_hottest(images, maps, self.hottest))
-        return features
+        if not self.erasing:
+            return super().embed(images)
+        maps, features = self.maps_and_features(images)
+        return {"anchor": features, "erased": self.features(erase_hottest(images, maps, self.hottest))}
 
     def classified(self, classes: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Class logits, (b, n_classes), and the cross entropies "classes" and "erased" of both views."""

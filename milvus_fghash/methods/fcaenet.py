@@ -75,11 +75,10 @@ class Method(baseline.Method):
             self.embedding_key += "-black" * (config.erased_to == "black")
 
     def embed(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.backbone.maps(images)
-        features = {"anchor": self.backbone.pool(maps)}
-        if self.config.beta:
-            features["erased"] = self.backbone(erased(images, maps, self.backbone, self.config))
-        return features
+        if not self.config.beta:
+            return super().embed(images)
+        maps, anchor = self.backbone.maps_and_features(images)
+        return {"anchor": anchor, "erased": self.backbone(erased(images, maps, self.backbone, self.config))}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         names = [name for name in ("anchor", "positive", "erased") if name in batch.features]

@@ -170,8 +170,12 @@ class Method(ClassifiedMethod):
         self.wants_features = head.standardise
         self.register_buffer("codes", class_codes(sizes.n_classes, sizes.n_bits, config.seed, config.starts))
 
-    def pool(self, maps: Tensor) -> Tensor:
-        return self.backbone.pool(spatial_filter(maps, self.config.background))
+    def maps_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.backbone.maps(images)
+        return maps, self.backbone.pool(spatial_filter(maps, self.config.background))
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.maps_and_features(images)[1]
 
     def attentions(self, images: Tensor) -> Tensor:
         return spatial_filter(self.backbone.maps(images), self.config.background).mean(dim=1, keepdim=True)

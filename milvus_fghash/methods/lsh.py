@@ -7,20 +7,15 @@ Nothing is learned, so there is no learned gallery; the recipe's head is not use
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes, generator
+from milvus_fghash.methods.affine import LshConfig as Config
+from milvus_fghash.methods.affine import fit_lsh
+from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes
 from milvus_fghash.methods.projections import Projection
-from milvus_fghash.recipes.schema import HeadChoice, Seed
+from milvus_fghash.recipes.schema import HeadChoice
 
-
-class Config(Frozen):
-    normalise: bool = False
-    """Scale each photo's features to length 1 first."""
-    seed: Seed = 0
-    """Seed of the hyperplanes."""
+__all__ = ["Config", "Method"]
 
 
 class Method(LearnsNothing):
@@ -30,5 +25,4 @@ class Method(LearnsNothing):
         self.head: Projection = Projection(backbone.n_features, sizes.n_bits, config.normalise)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        self.head.mean.copy_(self.head.scaled(features).mean(dim=0))
-        self.head.weight.copy_(torch.randn(self.head.weight.shape, generator=generator(self.config.seed)))
+        self.head.load(fit_lsh(features.cpu().numpy(), self.sizes.n_bits, self.config))

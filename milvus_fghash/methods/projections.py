@@ -1,4 +1,4 @@
-"""Shared by the methods on fixed features: centring, an affine map in buffers, principal axes."""
+"""Shared by the methods on fixed features: centring, and an affine map in buffers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor, nn
 
-from milvus_fghash.errors import DataError
+from milvus_fghash.methods import affine
+from milvus_fghash.methods.affine import AffineProjection
 
 
 class Centred(nn.Module):
@@ -32,15 +33,9 @@ class Centred(nn.Module):
         Raises:
             DataError: when all are equal.
         """
-        features = self.scaled(features.double())
-        if (features == features[0]).all():
-            raise DataError(
-                f"the backbone gives equal features for all {len(features)} training photos; this method learns from "
-                "their differences. Check that the photos are not all the same"
-            )
-        mean = features.mean(dim=0)
-        self.mean.copy_(mean)
-        return features - mean
+        differences, mean = affine.centred(features.cpu().numpy(), self.normalise)
+        self.mean.copy_(torch.from_numpy(mean))
+        return torch.from_numpy(differences).to(features.device)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.scaled(features) - self.mean
@@ -55,11 +50,15 @@ class Projection(Centred):
         super().__init__(n_features, normalise)
         self.register_buffer("weight", torch.zeros(n_outputs, n_features))
 
+    def load(self, projection: AffineProjection) -> None:
+        """Take the arrays of a projection that was fitted in NumPy."""
+        self.mean.copy_(torch.from_numpy(projection.mean))
+        self.weight.copy_(torch.from_numpy(projection.weight))
+
     def forward(self, features: Tensor) -> Tensor:
         return super().forward(features) @ self.weight.T
 
 
 def principal_axes(centred: Tensor, count: int) -> Tensor:
     """The ``count`` directions of largest variance of (n, n_features) -> (n_features, count), largest first."""
-    ascending: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors
-    return ascending.flip(1)[:, :count]
+    return torch.from_numpy(affine.principal_axes(centred.cpu().numpy(), count).copy()).to(centred)

@@ -87,7 +87,7 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
     """
     check_not_string(changes, "changes")
     if isinstance(recipe, Recipe):
-        return _read(recipe.model_dump(), changes, "the recipe") if changes else recipe
+        return _read(recipe.model_dump(exclude_unset=True), changes, "the recipe") if changes else recipe
     name_or_path = str(recipe)
     if Path(name_or_path).suffix == ".toml":
         values = _parse(*_file_text(Path(name_or_path)))

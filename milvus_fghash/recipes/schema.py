@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from milvus_fghash.core.file_models import Frozen, read_model
 from milvus_fghash.core.images import Preprocessing
@@ -25,6 +25,16 @@ FORMER_KEYS: Final = {
     "training.trunk_factor": "training.backbone_factor",
 }
 """Keys of recipes and checkpoints from before 0.1.0 -> as they are now."""
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Triple = tuple[Finite, Finite, Finite]
+
+
+def _above_zero(std: Triple) -> Triple:
+    if min(std) <= 0:
+        raise ValueError(f"std must be three numbers above 0, got {list(std)}")
+    return std
 
 
 class MethodChoice(Frozen):
@@ -49,11 +59,21 @@ class BackboneChoice(Frozen):
 
     name: str = "resnet50"
     weights: str = "imagenet"
-    """`imagenet` or `imagenet-v2` (official torchvision weights), `none`, or a safetensors or state-dict file."""
+    """`imagenet` or `imagenet-v2` (official torchvision weights), `pretrained` (timm's), `none`, or a file."""
+    mean: Triple | None = None
+    """Subtracted from each channel of RGB pixels in [0, 1]; default: what the weights were trained with."""
+    std: Annotated[Triple, AfterValidator(_above_zero)] | None = None
+    """By which the difference is divided, for each channel."""
     frozen: bool = False
     """Compute the backbone's features of a few views once, and train only the head."""
     views: Annotated[int, Field(ge=0)] = 4
     """Augmented views cached per training photo, besides the centre crop, when frozen."""
+
+    @model_validator(mode="after")
+    def _mean_and_std_come_together(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std describe one normalisation; set both or neither")
+        return self
 
 
 class HeadChoice(Frozen):
@@ -125,7 +145,7 @@ class Recipe(Frozen):
         data: layout, training split and validation fraction of the photos.
         backbone: network below the hash head, its weights, and whether it is frozen.
         head: kind and size of the hash head.
-        preprocessing: from a photo to the input of the network.
+        preprocessing: from a photo to the input of the network; what is not set is that of a timm or ONNX backbone.
         augmentation: random crops and flips in training.
         training: rounds, batch size, learning rate, seed, precision and so on.
         by_bits: code length -> the tables of this recipe that differ at it.
@@ -170,7 +190,7 @@ class Recipe(Frozen):
         Raises:
             ConfigError: when the merged tables do not make a valid recipe.
         """
-        values = self.model_dump(exclude={"by_bits"})
+        values = self.model_dump(exclude={"by_bits"}, exclude_unset=True)  # what is not set, the backbone may decide
         return read_model(Recipe, merge(values, self.by_bits.get(bits, {})), f"by_bits.{bits}")
 
 

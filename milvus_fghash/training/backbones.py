@@ -1,4 +1,4 @@
-"""Backbones: torchvision networks by name, divided into stages, and a tiny network of this project.
+"""Backbones by name: torchvision networks, divided into stages, a tiny network of this project, and those of timm.
 
 A backbone has stages at strides 4, 8, 16 and 32, pooled features of the last, and copies of the last stage for methods
 with attention branches.
@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from torch import Tensor, nn
 
-from milvus_fghash.errors import ConfigError, nearest
+from milvus_fghash.core.file_models import read_model
+from milvus_fghash.core.images import Preprocessing
+from milvus_fghash.errors import ConfigError, nearest, optional_extra
 from milvus_fghash.methods.base import Backbone
-from milvus_fghash.training.weights import IMAGENET, Normalisation, Weights, load_weights
+from milvus_fghash.recipes.schema import BackboneChoice, Recipe
+from milvus_fghash.training.strides import remove_strides
+from milvus_fghash.training.weights import IMAGENET, Normalisation, fill, load_weights
+
+TIMM: Final = "timm/"
+"""Beginning of the names of timm's networks."""
+ONNX: Final = "onnx"
+"""Name of a backbone that is an ONNX file."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,11 @@ class StagedBackbone(Backbone):
         self.mean, self.std = normalisation.mean, normalisation.std
         self.licence = licence
 
+    @property
+    def stage_outputs(self) -> Sequence[nn.Module]:
+        """The stages: their outputs are the maps."""
+        return list(self.stages)
+
     def stage_maps(self, images: Tensor, n_stages: int = 4) -> list[Tensor]:
         """Maps of the first stages of normalised photos (b, 3, h, w), at strides 4, 8, 16 and 32."""
         maps = []
@@ -99,27 +114,95 @@ class StagedBackbone(Backbone):
             raise ValueError(f"the last stage has stride 1 or 2, got {stride}")
         stage = copy.deepcopy(self.stages[3])
         if stride == 1:
-            for parent in list(stage.modules()):
-                for name, child in list(parent.named_children()):
-                    if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
-                        setattr(parent, name, _unstrided(child))
+            remove_strides(stage)
         return stage
 
 
-def build_backbone(name: str, weights: str = "imagenet") -> StagedBackbone:
-    """A backbone by name, with `imagenet` or `imagenet-v2` (official torchvision weights), a file's, or no weights.
+def chosen_backbone(choice: BackboneChoice, side: int) -> Backbone:
+    """The backbone of a recipe.
+
+    Args:
+        side: of the photos, in pixels.
+
+    Raises:
+        ConfigError: as `build_backbone`; also when it takes photos of another size, or cannot be trained.
+        MissingExtra: as `build_backbone`.
+    """
+    normalisation = Normalisation(choice.mean, choice.std) if choice.mean and choice.std else None
+    if choice.name == ONNX and not choice.frozen:
+        raise ConfigError("the backbone onnx cannot be trained; set backbone.frozen=true, or choose one of timm")
+    if choice.name == ONNX:
+        from milvus_fghash.training.onnx_backbone import build_onnx
+
+        backbone: Backbone = build_onnx(choice.weights, normalisation)
+    else:
+        backbone = build_backbone(choice.name, choice.weights)
+    if normalisation:
+        backbone.mean, backbone.std = normalisation.mean, normalisation.std
+    if backbone.side not in (None, side):
+        raise ConfigError(
+            f"{choice.name} takes photos of {backbone.side} x {backbone.side} pixels, not {side}; set "
+            f"preprocessing.size={backbone.side}"
+        )
+    return backbone
+
+
+def with_own_preprocessing(recipe: Recipe) -> Recipe:
+    """A recipe in which the preprocessing is complete: what it does not set is that of its timm or ONNX backbone.
+
+    A size without a resize keeps the share of the crop; `stretch` without a resize takes the whole photo.
+
+    Raises:
+        ConfigError: when the backbone's own cannot be read.
+        MissingExtra: when timm is needed and not installed.
+    """
+    choice = recipe.backbone
+    own: Preprocessing | None = None
+    if choice.name.startswith(TIMM):
+        with optional_extra("timm"):
+            from milvus_fghash.training.timm_backbone import timm_preprocessing
+        own = timm_preprocessing(choice.name, choice.weights)
+    elif choice.name == ONNX:
+        from milvus_fghash.training.onnx_backbone import onnx_input
+
+        own = found.preprocessing if (found := onnx_input(choice.weights)) else None
+    if own is None:
+        return recipe
+    given = recipe.preprocessing.model_dump(exclude_unset=True) if "preprocessing" in recipe.model_fields_set else {}
+    values = own.model_dump() | given
+    if "resize" not in given and given.get("resize_mode") == "stretch":
+        values["resize"] = values["size"]
+    elif "resize" not in given:
+        values["resize"] = round(own.resize * values["size"] / own.size)
+    preprocessing = read_model(Preprocessing, values, "preprocessing")
+    return recipe.model_copy(update={"preprocessing": preprocessing})
+
+
+def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
+    """A backbone by name, with published weights, a file's, or no weights.
+
+    Args:
+        name: one of `BACKBONES`, or ``timm/NAME``.
+        weights: ``imagenet`` or ``imagenet-v2`` (official torchvision weights; for timm ``pretrained`` or
+            ``imagenet``), ``none``, or the path of a file.
 
     Raises:
         ConfigError: when there is no such backbone, or its weights are not available or do not fit.
+        MissingExtra: when timm is needed and not installed.
     """
+    if name.startswith(TIMM):
+        with optional_extra("timm"):
+            from milvus_fghash.training.timm_backbone import build_timm
+        return build_timm(name, weights)
     if name not in BACKBONES:
-        raise ConfigError(f"no backbone named {name!r}. {nearest(name, BACKBONES)}")
+        raise ConfigError(f"no backbone named {name!r}. {nearest(name, [*BACKBONES, f'{TIMM}NAME', ONNX])}")
     network = _Tiny() if name == "tiny" else _torchvision(name)
     if weights == "none":
         return StagedBackbone(name, network, IMAGENET, "none: trained from scratch")
     loaded = load_weights(name, weights)
-    _fill(network, loaded, name)
-    return StagedBackbone(name, network, loaded.normalisation, loaded.licence)
+    ignored = ("classifier.2.",) if name == "convnext_tiny" else ("fc.", "classifier.")
+    fill(network, loaded, name, ignored)
+    return StagedBackbone(name, network, loaded.normalisation or IMAGENET, loaded.licence or "unknown")
 
 
 def _torchvision(name: str) -> nn.Module:
@@ -127,33 +210,6 @@ def _torchvision(name: str) -> nn.Module:
 
     network: nn.Module = get_model(name, weights=None)
     return network
-
-
-def _fill(network: nn.Module, weights: Weights, name: str) -> None:
-    """Load the weights of a network; those of its classifier may be missing or have another shape."""
-    expected = network.state_dict()
-    ignored = tuple(key for key in expected if key.startswith(("fc.", "classifier.")))
-    if name == "convnext_tiny":
-        ignored = tuple(key for key in ignored if not key.startswith("classifier.0."))
-    wanted = {key for key in expected if key not in ignored and not key.endswith("num_batches_tracked")}
-    missing = sorted(wanted - set(weights.tensors))
-    wrong = sorted(key for key in wanted & set(weights.tensors) if weights.tensors[key].shape != expected[key].shape)
-    if missing or wrong:
-        example = (missing or wrong)[0]
-        raise ConfigError(
-            f"{weights.source} does not hold weights of {name}: {len(missing)} of {len(wanted)} tensors are missing "
-            f"and {len(wrong)} have another shape (first: {example}). Check the backbone's name, or give another file"
-        )
-    network.load_state_dict({key: weights.tensors[key] for key in wanted}, strict=False)
-
-
-def _unstrided(conv: nn.Conv2d) -> nn.Module:
-    """The same convolution with stride 1 and an output as large as its input."""
-    side = conv.kernel_size[0]
-    twin = nn.Conv2d(conv.in_channels, conv.out_channels, side, groups=conv.groups, bias=conv.bias is not None)
-    twin.load_state_dict(conv.state_dict())
-    before, after = (side - 1) // 2, side // 2
-    return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), twin)
 
 
 class _Tiny(nn.Module):

@@ -30,7 +30,8 @@ from milvus_fghash.errors import BundleError, ConfigError, TrainingError
 from milvus_fghash.methods import load
 from milvus_fghash.methods.base import Backbone, HashMethod, Sizes
 from milvus_fghash.recipes.schema import HeadChoice, MethodChoice, Recipe
-from milvus_fghash.training.backbones import build_backbone
+from milvus_fghash.training.backbones import ONNX, build_backbone
+from milvus_fghash.training.onnx_backbone import restored_onnx
 
 FORMAT = 1
 
@@ -197,15 +198,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found_instead = "it is already a bundle; " if is_bundle(path) else ""
         raise TrainingError(f"no checkpoint in {path}; {found_instead}expected a folder that train wrote")
     state = read_state(found)
-    backbone = build_backbone(state.recipe.backbone.name, "none")
-    backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
     try:
+        backbone = restored_backbone(state, found)
         sizes = Sizes.of(state.bits, state.train_labels, state.classes)
         method = build_method(state.recipe.method, state.recipe.head, backbone, sizes)
         restore(method, found)
     except ConfigError as error:
         raise TrainingError(f"{found} does not fit this version: {error}") from error
     return Checkpoint(found, state, method.eval())
+
+
+def restored_backbone(state: CheckpointRecord, path: Path) -> Backbone:
+    """The backbone of a checkpoint; its weights, but those of an ONNX file, come with the method's (`restore`)."""
+    name = state.recipe.backbone.name
+    backbone = restored_onnx(path) if name == ONNX else build_backbone(name, "none")
+    backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
+    return backbone
 
 
 def restore(method: nn.Module, path: Path) -> dict[str, Tensor]:

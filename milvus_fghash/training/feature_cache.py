@@ -32,6 +32,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError, TrainingError
 from milvus_fghash.methods.base import HashMethod, derive_seed
 from milvus_fghash.recipes.schema import Recipe
+from milvus_fghash.training.onnx_features import runtime_features
 from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos, View, check
 from milvus_fghash.training.sources import centre_crop_features, computed_features, embed_anchor, in_batches
 
@@ -85,11 +86,16 @@ class FeatureCache:
             return known
         if not checked:
             check([(self.photos, missing)], self.workers, check_progress)
+        embed = embed_anchor(self.method) if self.centre_crop_only else self.method.embed
+        if self._needs_pooled_features_only:
+            digest, side = self._backbone_hash.hexdigest(), self.photos.preprocessing.size
+            views = len(missing) * (1 + self._n_views)
+            embed = runtime_features(self.method.backbone, self.folder, digest, side, views, self.device) or embed
         shards = [missing[start : start + PHOTOS_PER_SHARD] for start in range(0, len(missing), PHOTOS_PER_SHARD)]
         batches = [in_batches(self._views(rows), self.device) for rows in shards]
         computing = computed_features(
             self.method,
-            embed_anchor(self.method) if self.centre_crop_only else self.method.embed,
+            embed,
             Loader(self.photos, self.workers),
             [batch for of_shard in batches for batch in of_shard],
             self.device,
@@ -146,12 +152,23 @@ class FeatureCache:
         """For each row what determines its features: the id, which determines the views, and the file."""
         return [f"{id} {_stamp(self.photos.dataset.file(row))}" for row, id in enumerate(self.photos.dataset.ids)]
 
+    @property
+    def _needs_pooled_features_only(self) -> bool:
+        method = self.method
+        return method.features_key == HashMethod.features_key and (
+            self.centre_crop_only or method.embedding_key == HashMethod.embedding_key
+        )
+
     @cached_property
-    def _shards(self) -> Path:
+    def _backbone_hash(self) -> Any:
         digest = hashlib.sha256()
         for name, value in self.method.backbone.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())
+        return digest
+
+    @cached_property
+    def _shards(self) -> Path:
         described = {
             "representation": self.method.features_key,
             "embedding": "anchor" if self.centre_crop_only else self.method.embedding_key,
@@ -160,6 +177,7 @@ class FeatureCache:
             "preprocessing": self.photos.preprocessing.model_dump(),
             "augmentation": self.photos.augmentation.model_dump() if self._n_views else None,
         }
+        digest = self._backbone_hash.copy()
         digest.update(json.dumps(described, sort_keys=True).encode())
         return self.folder / f"features-{digest.hexdigest()[:32]}"
 

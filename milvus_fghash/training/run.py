@@ -21,9 +21,9 @@ from milvus_fghash.core.labels import comparable_labels
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import METHODS, card, check_backbone
-from milvus_fghash.methods.base import HashMethod, Sizes
+from milvus_fghash.methods.base import Backbone, HashMethod, Sizes
 from milvus_fghash.recipes.schema import DataChoice, Recipe, differences
-from milvus_fghash.training.backbones import StagedBackbone, build_backbone
+from milvus_fghash.training.backbones import chosen_backbone, with_own_preprocessing
 from milvus_fghash.training.checkpoint import (
     FORMAT,
     CheckpointRecord,
@@ -33,6 +33,7 @@ from milvus_fghash.training.checkpoint import (
     read_state,
     read_training_photos,
     restore,
+    restored_backbone,
     save_checkpoint,
     versions,
 )
@@ -114,7 +115,7 @@ def run_training(
         TrainingError: when a checkpoint cannot be used.
     """
     check_bits(bits)
-    recipe = recipe.at(bits)
+    recipe = with_own_preprocessing(recipe.at(bits))
     plan, name, frozen = recipe.training, recipe.method.name, recipe.backbone.frozen
     check_backbone(name, frozen=frozen)
     train_set, held_out = _split(dataset, recipe.data, plan.seed)
@@ -149,12 +150,15 @@ def run_training(
             )
         state = read_state(found) if found else None
         watcher.stage(f"building {name} on {recipe.backbone.name}")
-        backbone = build_backbone(recipe.backbone.name, "none" if state else recipe.backbone.weights)
+        backbone = (
+            restored_backbone(state, found)
+            if state and found
+            else chosen_backbone(recipe.backbone, recipe.preprocessing.size)
+        )
         sizes = Sizes.of(bits, train_set.labels, named_classes(train_set))
         method = build_method(recipe.method, recipe.head, backbone, sizes)
         if state:
             _check_same(state, recipe, bits, train_set, out)
-            backbone.mean, backbone.std, backbone.licence = state.mean, state.std, state.weights_licence
             state = state.model_copy(update={"recipe": by_content(recipe)})  # may have more rounds than before
         else:
             state = _fresh_state(recipe, bits, backbone, train_set)
@@ -353,7 +357,7 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Data
         )
 
 
-def _fresh_state(recipe: Recipe, bits: int, backbone: StagedBackbone, photos: Dataset) -> CheckpointRecord:
+def _fresh_state(recipe: Recipe, bits: int, backbone: Backbone, photos: Dataset) -> CheckpointRecord:
     return CheckpointRecord(
         format=FORMAT,
         lineage=uuid.uuid4().hex,

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from milvus_fghash.core.bounded_file import check_regular, open_regular
 from milvus_fghash.core.lfs_pointer import reject_pointer
@@ -21,6 +21,10 @@ from milvus_fghash.errors import ConfigError
 from milvus_fghash.recipes.schema import Recipe
 
 OFFICIAL = {"imagenet": "IMAGENET1K_V1", "imagenet-v2": "IMAGENET1K_V2"}
+PRETRAINED = ("imagenet", "pretrained")
+"""Names of the weights that timm publishes for a network; not all of them were trained on ImageNet."""
+NAMED = {*OFFICIAL, *PRETRAINED, "none"}
+"""Weights that are not a file."""
 OFFICIAL_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose photos are for non-commercial research"
 
 
@@ -37,32 +41,57 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, their source, the normalisation of the network's input, and their licence."""
+    """Tensors by name, their source, the normalisation of the network's input, and their licence, where they say it."""
 
     tensors: dict[str, Tensor]
     source: str
-    normalisation: Normalisation
-    licence: str
+    normalisation: Normalisation | None = None
+    licence: str | None = None
 
 
 def load_weights(backbone: str, weights: str) -> Weights:
-    """Load `imagenet`, `imagenet-v2`, or the file at a path.
-
-    Normalisation and licence of a file are read from its safetensors metadata (`mean`, `std` as "r,g,b"; `licence` or
-    `source`); without them ImageNet's normalisation is assumed.
+    """Load `imagenet`, `imagenet-v2` (torchvision's, of a backbone), or the file at a path.
 
     Raises:
         ConfigError: when the weights cannot be downloaded or read.
     """
-    if weights in OFFICIAL:
-        return _official(backbone, weights)
-    path = Path(weights)
+    return _official(backbone, weights) if weights in NAMED else load_file(Path(weights))
+
+
+def load_file(path: Path) -> Weights:
+    """Load a safetensors file or a state dict.
+
+    Normalisation and licence are read from the metadata of a safetensors file (`mean`, `std` as "r,g,b"; `licence` or
+    `source`).
+
+    Raises:
+        ConfigError: when it cannot be read.
+    """
     if not path.is_file():
         raise ConfigError(
-            f"no weights file {weights!r}; weights are 'imagenet', 'imagenet-v2', 'none', or the path of a file"
+            f"no weights file {str(path)!r}; weights are 'imagenet', 'imagenet-v2', 'none', or the path of a file"
         )
     reject_pointer(path, ConfigError)
     return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+
+
+def fill(network: nn.Module, weights: Weights, name: str, ignored: tuple[str, ...] = ()) -> None:
+    """Load the weights of a network; those whose names begin as ``ignored`` may be missing or have another shape.
+
+    Raises:
+        ConfigError: when others are missing or have another shape.
+    """
+    expected = network.state_dict()
+    wanted = {key for key in expected if not key.startswith(ignored) and not key.endswith("num_batches_tracked")}
+    missing = sorted(wanted - set(weights.tensors))
+    wrong = sorted(key for key in wanted & set(weights.tensors) if weights.tensors[key].shape != expected[key].shape)
+    if missing or wrong:
+        example = (missing or wrong)[0]
+        raise ConfigError(
+            f"{weights.source} does not hold weights of {name}: {len(missing)} of {len(wanted)} tensors are missing "
+            f"and {len(wrong)} have another shape (first: {example}). Check the backbone's name, or give another file"
+        )
+    network.load_state_dict({key: weights.tensors[key] for key in wanted}, strict=False)
 
 
 def by_content(recipe: Recipe) -> Recipe:
@@ -71,16 +100,22 @@ def by_content(recipe: Recipe) -> Recipe:
     Raises:
         ConfigError: when the file cannot be read.
     """
-    if recipe.backbone.weights in (*OFFICIAL, "none"):
+    if recipe.backbone.weights in NAMED:
         return recipe
     try:
-        check_regular(Path(recipe.backbone.weights))
-        written = os.stat(recipe.backbone.weights)
-        digest = _digest(recipe.backbone.weights, written.st_size, written.st_mtime_ns)
+        file = weights_file(Path(recipe.backbone.weights))
+        check_regular(file)
+        written = os.stat(file)
+        digest = _digest(str(file), written.st_size, written.st_mtime_ns)
     except OSError as error:
         raise ConfigError(f"cannot read the weights {recipe.backbone.weights}: {error.strerror}") from None
     backbone = recipe.backbone.model_copy(update={"weights": f"file {digest}"})
     return recipe.model_copy(update={"backbone": backbone})
+
+
+def weights_file(path: Path) -> Path:
+    """The file of weights at a path: itself, or `model.safetensors` in a folder as Hugging Face's hub has it."""
+    return path / "model.safetensors" if path.is_dir() else path
 
 
 def decisive(recipe: Recipe) -> Recipe:
@@ -101,7 +136,7 @@ def _official(backbone: str, weights: str) -> Weights:
 
     try:
         entry = get_model_weights(backbone)[OFFICIAL[weights]]
-    except (KeyError, ValueError):
+    except (KeyError, ValueError):  # of the weights, and of the backbone
         raise ConfigError(f"torchvision has no {weights!r} weights for {backbone}; use 'none' or a file") from None
     try:
         tensors = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
@@ -123,10 +158,10 @@ def _safetensors(path: Path) -> Weights:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path} is not a readable safetensors file: {error}") from None
-    normalisation = IMAGENET
+    normalisation = None
     if "mean" in metadata and "std" in metadata:
         normalisation = Normalisation(_triple(path, metadata["mean"]), _triple(path, metadata["std"]))
-    licence = metadata.get("licence") or metadata.get("license") or metadata.get("source", "unknown")
+    licence = metadata.get("licence") or metadata.get("license") or metadata.get("source")
     return Weights(tensors, str(path), normalisation, licence)
 
 
@@ -145,7 +180,7 @@ def _state_dict(path: Path) -> Weights:
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise ConfigError(f"{path} does not hold a state dict (names and tensors)")
     tensors = {str(key).removeprefix("module."): value for key, value in loaded.items()}
-    return Weights(tensors, str(path), IMAGENET, "unknown")
+    return Weights(tensors, str(path))
 
 
 def _triple(path: Path, text: str) -> tuple[float, float, float]:

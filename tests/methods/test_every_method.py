@@ -128,6 +128,7 @@ def test_the_table_and_the_folder_agree() -> None:
     folder = Path(table.__file__).parent
     shared = {
         "base",
+        "affine",
         "heads",
         "label_sets",
         "asymmetric",

@@ -1,0 +1,1 @@
+"""An ONNX embedding model and a method of hashing -> a bundle."""
