@@ -102,7 +102,8 @@ def main() -> None:
             flips[f"{method}, one head"] = np.mean((fitted(reference[train]).logits(found) > 0) != expected)
             flips[f"{method}, own head"] = np.mean((fitted(found[train]).logits(found) > 0) != expected)
         print(f"{name}: {len(dataset) / seconds[name]:.1f} photos per processor second")
-        print(
+        difference = np.abs(found - reference).max() / np.abs(reference).max()
+        print(f"  largest difference {difference:.1e} of the largest value")
             f"  largest difference {np.abs(found - reference).max() / np.abs(reference).max():.1e} of the largest value"
         )
         print("  bits that differ:", ", ".join(f"{which} {share:.5%}" for which, share in flips.items()))
