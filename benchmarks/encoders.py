@@ -104,8 +104,6 @@ def main() -> None:
         print(f"{name}: {len(dataset) / seconds[name]:.1f} photos per processor second")
         difference = np.abs(found - reference).max() / np.abs(reference).max()
         print(f"  largest difference {difference:.1e} of the largest value")
-            f"  largest difference {np.abs(found - reference).max() / np.abs(reference).max():.1e} of the largest value"
-        )
         print("  bits that differ:", ", ".join(f"{which} {share:.5%}" for which, share in flips.items()))
         print(f"  cosine: P@1 {quality.precision_at_1:.3f}, mAP {quality.map:.3f}")
 
