@@ -62,7 +62,7 @@ def read_embedding_model(path: Path, output: str | None = None, pooling: Pooling
                 f"{path} uses ONNX operators of version {version}, which cannot be converted to version {OPSET} "
                 f"({one_line(error)}). Export the model with version {OPSET} or later"
             ) from None
-    graph = _in_one_form(model, path, output, pooling).SerializeToString(deterministic=True)
+    graph: bytes = _in_one_form(model, path, output, pooling).SerializeToString(deterministic=True)
     try:
         check_graph(graph)
     except BundleError as error:

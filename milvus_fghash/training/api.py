@@ -39,8 +39,8 @@ def train(
         out: folder for the checkpoints and curves; it must not hold another training.
         bits: length of a code, 8 to 1024.
         layout: layout of the photos, a key of `DATASETS`. Default: the recipe's, else detected.
-        weights: ``imagenet`` or ``imagenet-v2`` (torchvision's, downloaded once), ``none``, or a file of weights.
-            Default: the recipe's.
+        weights: ``imagenet`` or ``imagenet-v2`` (torchvision's, downloaded once), ``pretrained`` (timm's), ``none``, or
+            a file of weights. Default: the recipe's.
         changes: changes of the recipe, KEY=VALUE each, such as ``training.rounds=3``.
         seed: seed of the training and of the method's random choices. Default: the recipe's.
         resume: continue from the last finished round in ``out``; start if there is none.

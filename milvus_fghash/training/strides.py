@@ -1,4 +1,4 @@
-"""Convolutions without their strides, for stages that keep the size of their input."""
+"""Layers without their strides, for stages that keep the size of their input."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from torch import nn
 
 
 def remove_strides(stage: nn.Module) -> None:
-    """Give every convolution of stride 2 in a stage the stride 1, with an output as large as its input."""
+    """Let every layer of stride 2 in a stage give an output as large as its input.
+
+    Convolutions get the stride 1; averages over 2 x 2 pixels, before the shortcuts of some networks, are left out.
+    """
     for parent in list(stage.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
                 setattr(parent, name, _unstrided(child))
+            elif isinstance(child, nn.AvgPool2d) and child.stride in (2, (2, 2)):
+                setattr(parent, name, nn.Identity())
 
 
 def _unstrided(conv: nn.Conv2d) -> nn.Module:

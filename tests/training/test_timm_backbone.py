@@ -158,7 +158,7 @@ def test_published_weights_come_from_the_hubs_folder_on_this_machine(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     repository = tmp_path / "models--timm--test_efficientnet.r160_in1k"
-    weights = hub_files(repository / "snapshots" / "0" * 40)
+    weights = hub_files(repository / "snapshots" / ("0" * 40))
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
     for name in ("timm/test_efficientnet", "timm/test_efficientnet.r160_in1k"):
