@@ -69,8 +69,8 @@ def load_file(path: Path) -> Weights:
     """
     if not path.is_file():
         raise ConfigError(
-            f"no weights file {str(path)!r}; weights are 'imagenet', 'imagenet-v2', 'pretrained', 'none', or the path of "
-            "a file"
+            f"no weights file {str(path)!r}; weights are 'imagenet', 'imagenet-v2', 'pretrained', 'none', or the path "
+            "of a file"
         )
     reject_pointer(path, ConfigError)
     return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)

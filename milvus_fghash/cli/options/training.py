@@ -12,8 +12,8 @@ training_options: Option = combined(
     click.option("--data", type=READABLE, required=True, help="Folder or list of the photos."),
     photo_options("set by the recipe"),
     click.option("--weights",
-                 help="Initial weights: imagenet, imagenet-v2, pretrained (timm), none, or a file.  [default: set by the "
-                 "recipe]"),
+                 help="Initial weights: imagenet, imagenet-v2, pretrained (timm), none, or a file.  [default: set "
+                 "by the recipe]"),
     click.option("--set", "changes", metavar="KEY=VALUE", multiple=True,
                  help="Change a setting of the recipe, such as training.rounds=3. May be repeated."),
     click.option("--device", help="Torch device: cpu, cuda, cuda:1 and so on.  [default: cuda if available]"),
