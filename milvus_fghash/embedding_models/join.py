@@ -24,7 +24,9 @@ def opset_of(graph: bytes) -> int:
     """Version of the standard operators that a graph uses, for a head that fits it."""
     import onnx
 
-    return max(one.version for one in onnx.load_from_string(graph).opset_import if one.domain in ("", "ai.onnx"))
+    opsets = onnx.load_from_string(graph).opset_import
+    newest: int = max(one.version for one in opsets if one.domain in ("", "ai.onnx"))
+    return newest
 
 
 def joined(

@@ -64,7 +64,8 @@ def scaled(features: Floats, normalise: bool) -> Floats:
     """(n, n_features) as they are, or of length 1."""
     if not normalise:
         return features
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), TINY)
+    unit: Floats = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), TINY)
+    return unit
 
 
 def centred(features: Floats, normalise: bool) -> tuple[Floats, Floats]:
