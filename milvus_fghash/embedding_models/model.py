@@ -114,4 +114,4 @@ class EmbeddingModel:
                 "the embedding model gives another embedding for a photo alone than in a batch; export it with a "
                 "batch of any size, in evaluation mode"
             )
-        return together.shape[1]
+        return int(together.shape[1])

@@ -43,7 +43,7 @@ class OnnxBackbone(Backbone):
     def maps(self, images: Tensor) -> Tensor:
         raise ConfigError(
             "an ONNX model gives pooled features and no maps, which this method or output needs. Choose a method that "
-            "works on pooled features, such as itq or kinhash, or a backbone of timm"
+            "works on pooled features, such as itq, or kinhash with method.options.erasing=0, or a backbone of timm"
         )
 
 

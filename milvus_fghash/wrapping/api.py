@@ -42,6 +42,8 @@ from milvus_fghash.wrapping.head import head_of
 
 FITTED: Final = ("lsh", "itq")
 """Methods that need no torch."""
+WITHOUT_MAPS: Final = {"kinhash": "method.options.erasing=0"}
+"""Methods that use maps in training only -> the change by which they do not."""
 IR_VERSION: Final = 10
 MAX_FLIP_RATE: Final = 1e-3
 CHECKED_PHOTOS: Final = 64
@@ -250,6 +252,7 @@ def _trained(
         file = Path(folder) / "model.onnx"
         onnx.save(model, file)
         changes = [f"backbone.{key}={value}" for key, value in (("name", "onnx"), ("frozen", "true"))]
+        changes += [WITHOUT_MAPS[method]] if method in WITHOUT_MAPS else []
         changes += [f"preprocessing.{key}={value}" for key, value in taken.preprocessing.model_dump().items()]
         dataset = replace(dataset, splits=("",) * len(dataset))  # all of these are fitted on
         run = Path(folder) / "run"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from milvus_fghash.embedding_models.join import FEATURES, LOGITS
 from milvus_fghash.methods.affine import TINY, AffineProjection
@@ -18,7 +19,10 @@ def head_of(projection: AffineProjection, opset: int) -> ModelProto:
     from onnx import TensorProto, helper, numpy_helper
 
     bits, width = projection.weight.shape
-    constants = {"mean": projection.mean, "axes": np.ascontiguousarray(projection.weight.T)}
+    constants: dict[str, NDArray[Any] | np.float32] = {
+        "mean": projection.mean,
+        "axes": np.ascontiguousarray(projection.weight.T),
+    }
     nodes, last = [], FEATURES
     if projection.normalise:
         constants |= {"tiny": np.float32(TINY), "columns": np.array([1])}
