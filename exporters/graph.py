@@ -18,7 +18,7 @@ from milvus_fghash.embedding_models.join import FEATURES, LOGITS, joined, opset_
 from milvus_fghash.errors import ConfigError, nearest
 from milvus_fghash.methods.base import HashMethod
 from milvus_fghash.methods.erasing import attention
-from milvus_fghash.training.onnx_backbone import OnnxBackbone
+from milvus_fghash.training.onnx_backbone import NO_MAPS, OnnxBackbone
 from milvus_fghash.training.onnx_trace import OPSET, trace
 
 IR_VERSION: Final = 10
@@ -101,12 +101,14 @@ def to_onnx(encoder: ExportedEncoder, size: int, opset: int = OPSET, ir_version:
 
     Raises:
         BundleError: when torch cannot export it, or the result is not one valid file with standard operators only.
-        ConfigError: for an IR version that cannot be written.
+        ConfigError: for an IR version that cannot be written, or maps of a backbone that gives none.
     """
     if not OLDEST_IR_VERSION <= ir_version <= IR_VERSION:
         raise ConfigError(f"ONNX IR version {ir_version} cannot be written; choose {OLDEST_IR_VERSION} to {IR_VERSION}")
     backbone = encoder.method.backbone
     if isinstance(backbone, OnnxBackbone):
+        if "attention" in encoder.outputs:
+            raise ConfigError(NO_MAPS)
         own = backbone.model.graph
         features = torch.zeros(2, backbone.n_features)
         head = trace(encoder.method.head, features, FEATURES, (LOGITS,), opset_of(own))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,7 +19,11 @@ from milvus_fghash.errors import ConfigError, TrainingError
 from milvus_fghash.methods.base import Backbone
 from milvus_fghash.training.weights import Normalisation
 
-BUFFER = "backbone.graph"
+NO_MAPS: Final = (
+    "an ONNX model gives pooled features and no maps, which this method or output needs. Choose a method that works on "
+    "pooled features, such as itq, or kinhash with method.options.erasing=0, or a backbone of timm"
+)
+BUFFER: Final = "backbone.graph"
 """Name of the ONNX file among the tensors of a checkpoint."""
 
 
@@ -41,10 +46,7 @@ class OnnxBackbone(Backbone):
         return torch.from_numpy(self.model.features(contiguous)).to(images.device)
 
     def maps(self, images: Tensor) -> Tensor:
-        raise ConfigError(
-            "an ONNX model gives pooled features and no maps, which this method or output needs. Choose a method that "
-            "works on pooled features, such as itq, or kinhash with method.options.erasing=0, or a backbone of timm"
-        )
+        raise ConfigError(NO_MAPS)
 
 
 def build_onnx(weights: str, normalisation: Normalisation | None = None) -> OnnxBackbone:

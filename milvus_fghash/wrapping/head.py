@@ -19,10 +19,8 @@ def head_of(projection: AffineProjection, opset: int) -> ModelProto:
     from onnx import TensorProto, helper, numpy_helper
 
     bits, width = projection.weight.shape
-    constants: dict[str, NDArray[Any] | np.float32] = {
-        "mean": projection.mean,
-        "axes": np.ascontiguousarray(projection.weight.T),
-    }
+    axes = np.ascontiguousarray(projection.weight.T)
+    constants: dict[str, NDArray[Any] | np.float32] = {"mean": projection.mean, "axes": axes}
     nodes, last = [], FEATURES
     if projection.normalise:
         constants |= {"tiny": np.float32(TINY), "columns": np.array([1])}

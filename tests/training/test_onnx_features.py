@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 CHANGES = ("preprocessing.size=32", "preprocessing.resize=32", "backbone.frozen=true", "backbone.views=1")
 
 
-def cache(dataset: Dataset, folder: Path, recipe: str = "demo-kinhash", **options: bool) -> FeatureCache:
+def cache(dataset: Dataset, folder: Path, recipe: str = "demo-orthohash", **options: bool) -> FeatureCache:
     plan = load_recipe(recipe, CHANGES).at(12)
     torch.manual_seed(0)
     method = build_method(plan.method, plan.head, build_backbone("tiny", "none"), Sizes(12, 4, 36))
