@@ -26,7 +26,7 @@ from milvus_fghash.datasets.read import parse_location, read_dataset
 from milvus_fghash.embedding_models.model import EmbeddingModel
 from milvus_fghash.embedding_models.read import INPUT, OUTPUT, read_embedding_model
 from milvus_fghash.evaluation.quality import float_quality
-from milvus_fghash.methods.affine import ItqConfig, LshConfig, fit_itq, fit_lsh
+from milvus_fghash.methods.affine import AffineProjection, ItqConfig, LshConfig, fit_itq, fit_lsh
 from milvus_fghash.methods.base import Backbone
 from milvus_fghash.training.backbones import build_backbone
 from milvus_fghash.training.onnx_trace import trace
@@ -36,6 +36,10 @@ Embed = Callable[[Floats], Floats]
 
 BATCH = 16
 BITS = 128
+HEADS: dict[str, Callable[[Floats], AffineProjection]] = {
+    "lsh": lambda features: fit_lsh(features, BITS, LshConfig()),
+    "itq": lambda features: fit_itq(features, BITS, ItqConfig()),
+}
 
 
 def batches(dataset: Dataset, preprocessing: Preprocessing, backbone: Backbone) -> Iterator[Floats]:
@@ -96,8 +100,7 @@ def main() -> None:
     for name, found in features.items():
         quality = float_quality(found[~train], labels[~train], found[train], labels[train])
         flips = {}
-        for method, fitted in (("lsh", lambda x: fit_lsh(x, BITS, LshConfig())),
-                               ("itq", lambda x: fit_itq(x, BITS, ItqConfig()))):  # fmt: skip
+        for method, fitted in HEADS.items():
             expected = fitted(reference[train]).logits(reference) > 0
             flips[f"{method}, one head"] = np.mean((fitted(reference[train]).logits(found) > 0) != expected)
             flips[f"{method}, own head"] = np.mean((fitted(found[train]).logits(found) > 0) != expected)

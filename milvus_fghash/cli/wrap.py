@@ -14,19 +14,17 @@ from milvus_fghash.cli.terminal.output import show
 from milvus_fghash.cli.terminal.progress import progress_bar
 
 
-class Triple(click.ParamType):
+def _triple(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
     """Three numbers `r,g,b`, or one for all channels."""
-
-    name = "r,g,b"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        try:
-            numbers = tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) not in (1, 3):
-            self.fail(f"{value!r} is neither a number nor three numbers r,g,b", param, ctx)
-        return numbers * 3 if len(numbers) == 1 else numbers
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise click.BadParameter(f"{text!r} is neither a number nor three numbers r,g,b", ctx, parameter)
+    return numbers * 3 if len(numbers) == 1 else numbers
 
 
 @click.command()
@@ -42,8 +40,15 @@ class Triple(click.ParamType):
     type=READABLE,
     help="preprocessor_config.json of the model.  [default: beside MODEL or one folder above]",
 )
-@click.option("--mean", type=Triple(), help="Mean of RGB pixels in [0, 1].  [default: set by --preprocessor]")
-@click.option("--std", type=Triple(), help="Deviation of RGB pixels in [0, 1].  [default: set by --preprocessor]")
+@click.option(
+    "--mean", metavar="R,G,B", callback=_triple, help="Mean of RGB pixels in [0, 1].  [default: set by --preprocessor]"
+)
+@click.option(
+    "--std",
+    metavar="R,G,B",
+    callback=_triple,
+    help="Deviation of RGB pixels in [0, 1].  [default: set by --preprocessor]",
+)
 @click.option(
     "--size",
     type=click.IntRange(8, 2048),

@@ -37,7 +37,7 @@ class TimmBackbone(Backbone):
 
     computed_once: ClassVar[str] = "last_layer"
 
-    def __init__(self, name: str, network: nn.Module, normalisation: Normalisation, licence: str) -> None:
+    def __init__(self, name: str, network: Any, normalisation: Normalisation, licence: str) -> None:
         super().__init__()
         self.name = name
         self.network: Any = network
@@ -110,7 +110,7 @@ class TimmBackbone(Backbone):
         side = math.isqrt(patches.shape[2])
         if side**2 != patches.shape[2]:
             raise ConfigError(f"the tokens of {self.name} are no square of patches, so they give no maps")
-        return patches.unflatten(2, (side, side))
+        return torch.unflatten(patches, 2, (side, side))
 
     def _check_stages(self) -> None:
         if not self._stages:
@@ -185,7 +185,8 @@ def timm_preprocessing(name: str, weights: str) -> Preprocessing:
     Raises:
         ConfigError: as `build_timm`, and when photos are not prepared as squares.
     """
-    config: dict[str, Any] = timm.get_pretrained_cfg(_known(name)).to_dict()
+    known = timm.get_pretrained_cfg(_known(name))
+    config: dict[str, Any] = known.to_dict() if known else {}
     if Path(weights).is_dir():
         config |= _hub_config(Path(weights))
     _, height, width = config["input_size"]
@@ -247,7 +248,7 @@ def _hub_config(folder: Path) -> dict[str, Any]:
 
 def _normalisation(config: Mapping[str, Any]) -> Normalisation:
     mean, std = config.get("mean"), config.get("std")
-    return Normalisation(tuple(mean), tuple(std)) if mean and std else IMAGENET  # type: ignore[arg-type]
+    return Normalisation(tuple(mean), tuple(std)) if mean and std else IMAGENET
 
 
 def _licence(config: Mapping[str, Any]) -> str:

@@ -180,7 +180,7 @@ class _Wrapped:
         pixels = check_pixels(preprocessing, compared)
         allowed = MAX_FLIP_RATE if compared == CHECKED_PHOTOS else 1.0  # a share of a few bits says nothing
         agreement = check_logits(projection.logits(self.embed(pixels)), whole, pixels, allowed)
-        tensors = {
+        tensors: dict[str, NDArray[Any]] = {
             "trunk.graph": np.frombuffer(self.graph, np.uint8),
             "head.mean": projection.mean,
             "head.weight": projection.weight,

@@ -178,9 +178,9 @@ def rebuilt(model: CheckpointModel, network: type[Branches], monkeypatch: pytest
 def test_the_map_starts_where_all_of_the_code_still_goes_through(
     model: CheckpointModel, photos: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert model.stage is model.backbone.stages[3]
+    assert model.stage is model.backbone.stage_outputs[3]
     branching = rebuilt(model, Branches, monkeypatch)
-    assert branching.stage is branching.backbone.stages[2]
+    assert branching.stage is branching.backbone.stage_outputs[2]
     heat = branching._activations(branching._images(photos[:2]), torch.ones(2, BITS))
     assert heat.shape == (2, SIZE // 16, SIZE // 16)
     np.testing.assert_allclose(heat.mean(axis=(1, 2)), branching.run(photos[:2])[1].sum(axis=1), rtol=1e-3)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods import a2net
-from milvus_fghash.methods.base import Sizes
+from milvus_fghash.methods.base import Backbone, Sizes
 from milvus_fghash.methods.parts import (
     Attention,
     AttentionStem,
@@ -18,7 +18,7 @@ from milvus_fghash.methods.parts import (
     reject_standardise,
 )
 from milvus_fghash.recipes.schema import HeadChoice
-from milvus_fghash.training.backbones import BACKBONES, StagedBackbone, build_backbone
+from milvus_fghash.training.backbones import BACKBONES, build_backbone
 from tests.helpers.small_method import settle
 
 
@@ -27,7 +27,7 @@ def random_photos(n: int = 3, size: int = 64) -> Tensor:
 
 
 @pytest.fixture
-def backbone() -> StagedBackbone:
+def backbone() -> Backbone:
     torch.manual_seed(0)
     return build_backbone("tiny", "none")
 
@@ -72,7 +72,7 @@ def test_the_local_branch_is_one_pass_for_each_photo_and_part() -> None:
             torch.testing.assert_close(together[i, j], stage(seen[None])[0])
 
 
-def test_parts_are_pooled_each_by_itself(backbone: StagedBackbone) -> None:
+def test_parts_are_pooled_each_by_itself(backbone: Backbone) -> None:
     network, photos = PartsNetwork(backbone, 4), random_photos()
     settle(partial(network, backbone, random_photos()), backbone, network)
     with torch.no_grad():
@@ -92,14 +92,14 @@ def test_parts_are_pooled_each_by_itself(backbone: StagedBackbone) -> None:
             torch.testing.assert_close(parts.features[i, 4], parts.whole[i])
 
 
-def test_the_local_branch_begins_with_weights_of_the_last_stage_that_are_its_own(backbone: StagedBackbone) -> None:
+def test_the_local_branch_begins_with_weights_of_the_last_stage_that_are_its_own(backbone: Backbone) -> None:
     network = PartsNetwork(backbone, 2)
     for own, of_backbone in zip(network.local.parameters(), backbone.stages[3].parameters(), strict=True):
         assert torch.equal(own, of_backbone)
     assert not {id(weight) for weight in network.parameters()} & {id(weight) for weight in backbone.parameters()}
 
 
-def test_gradients_of_the_parts_reach_attention_branch_and_the_first_three_stages(backbone: StagedBackbone) -> None:
+def test_gradients_of_the_parts_reach_attention_branch_and_the_first_three_stages(backbone: Backbone) -> None:
     network = PartsNetwork(backbone, 3)
     network(backbone, random_photos()).local.square().sum().backward()
     for part in (network.attention, network.local, *backbone.stages[:3]):

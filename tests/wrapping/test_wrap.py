@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 from milvus_fghash.cli import main
 from milvus_fghash.core.images import Preprocessing, load
@@ -26,11 +27,12 @@ from tests.helpers.small_embedding import SIDE, tokens_of, write_model
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.5, 0.6)
 
 
-def features_of(dataset: Dataset, preprocessing: Preprocessing) -> np.ndarray:
+def features_of(dataset: Dataset, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """The embeddings of all photos, by NumPy alone."""
     pixels = np.stack([load(dataset.file(row), preprocessing) for row in range(len(dataset))])
     images = ((pixels / 255 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
-    return tokens_of(images.astype(np.float32)).mean(axis=1)
+    features: NDArray[np.float32] = tokens_of(images.astype(np.float32)).mean(axis=1)
+    return features
 
 
 def test_codes_are_those_of_itq_on_the_embeddings(drawn_birds: Dataset, tmp_path: Path) -> None:
@@ -62,8 +64,8 @@ def test_the_head_in_onnx_is_the_projection(normalise: bool) -> None:
     features[3] = 0
     head = head_of(projection, 18)
     onnx.checker.check_model(head, full_check=True)
-    (logits,) = ReferenceEvaluator(head).run(None, {"features": features})
-    np.testing.assert_allclose(logits, projection.logits(features), rtol=1e-4, atol=1e-5)
+    results: Any = ReferenceEvaluator(head).run(None, {"features": features})
+    np.testing.assert_allclose(results[0], projection.logits(features), rtol=1e-4, atol=1e-5)
 
 
 def test_the_command_works_where_torch_is_not_installed(birds: Path, tmp_path: Path) -> None:
