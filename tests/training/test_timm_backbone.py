@@ -103,7 +103,7 @@ def test_a_transformer_has_no_stages_and_maps_of_its_patches() -> None:
 
 def test_a_file_of_weights_fills_the_network_and_its_metadata_take_precedence(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    whole = timm.create_model("test_efficientnet")  # with its classifier
+    whole: Any = timm.create_model("test_efficientnet")  # with its classifier
     file = tmp_path / "weights.safetensors"
     save_file(whole.state_dict(), file, {"mean": "0.5,0.4,0.3", "std": "0.5,0.5,0.6", "licence": "MIT"})
     backbone = build_backbone("timm/test_efficientnet", str(file)).eval()
