@@ -186,7 +186,7 @@ def timm_preprocessing(name: str, weights: str) -> Preprocessing:
         ConfigError: as `build_timm`, and when photos are not prepared as squares.
     """
     known = timm.get_pretrained_cfg(_known(name))
-    config: dict[str, Any] = known.to_dict() if known else {}
+    config: dict[str, Any] = dict(vars(known)) if known else {}
     if Path(weights).is_dir():
         config |= _hub_config(Path(weights))
     _, height, width = config["input_size"]

@@ -94,7 +94,7 @@ def test_parts_are_pooled_each_by_itself(backbone: Backbone) -> None:
 
 def test_the_local_branch_begins_with_weights_of_the_last_stage_that_are_its_own(backbone: Backbone) -> None:
     network = PartsNetwork(backbone, 2)
-    for own, of_backbone in zip(network.local.parameters(), backbone.stages[3].parameters(), strict=True):
+    for own, of_backbone in zip(network.local.parameters(), backbone.stage_outputs[3].parameters(), strict=True):
         assert torch.equal(own, of_backbone)
     assert not {id(weight) for weight in network.parameters()} & {id(weight) for weight in backbone.parameters()}
 
@@ -102,10 +102,10 @@ def test_the_local_branch_begins_with_weights_of_the_last_stage_that_are_its_own
 def test_gradients_of_the_parts_reach_attention_branch_and_the_first_three_stages(backbone: Backbone) -> None:
     network = PartsNetwork(backbone, 3)
     network(backbone, random_photos()).local.square().sum().backward()
-    for part in (network.attention, network.local, *backbone.stages[:3]):
+    for part in (network.attention, network.local, *backbone.stage_outputs[:3]):
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in part.parameters())
         assert any(weight.grad.abs().max() > 0 for weight in part.parameters() if weight.grad is not None)
-    assert all(weight.grad is None for weight in backbone.stages[3].parameters())
+    assert all(weight.grad is None for weight in backbone.stage_outputs[3].parameters())
 
 
 @pytest.mark.parametrize("name", BACKBONES)
