@@ -1,6 +1,7 @@
-"""LSH and ITQ fitted in NumPy: the only copy of their formulas, so that they also run where torch is not installed.
+"""LSH and ITQ fitted in NumPy, so that `wrap` needs no torch; `lsh` and `itq` describe the methods.
 
-`lsh` and `itq` describe the methods; their torch modules hold the arrays that are computed here.
+The torch module of `lsh` holds the arrays that are computed here. That of `itq` still solves its rotation in torch, from
+another random start, as `solve_rotation` there also serves other methods on a GPU.
 """
 
 from __future__ import annotations
