@@ -103,6 +103,7 @@ def wrap(
 
     Raises:
         BundleError: when ``out`` is taken, or the graph does not give the codes that were fitted.
+        CodeError: when the length of a code is not supported.
         ConfigError: when the model, its preprocessing or the method cannot be used.
         DataError: when photos cannot be read, or are too few or too equal to fit the method.
         MissingExtra: when onnx, ONNX Runtime or, for other methods, torch is not installed.

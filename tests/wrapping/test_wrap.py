@@ -18,7 +18,7 @@ from milvus_fghash.cli import main
 from milvus_fghash.core.images import Preprocessing, load
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.encoder import Encoder
-from milvus_fghash.errors import BundleError, ConfigError, DataError
+from milvus_fghash.errors import BundleError, CodeError, ConfigError
 from milvus_fghash.methods.affine import AffineProjection, ItqConfig, fit_itq
 from milvus_fghash.wrapping.api import wrap
 from milvus_fghash.wrapping.head import head_of
@@ -118,14 +118,14 @@ def test_other_methods_are_trained_on_the_frozen_model(method: str, drawn_birds:
         ({"mean": MEAN, "std": STD, "preprocessing": {"interpolation": "cubic"}}, "cannot be used: .*interpolation"),
         ({"mean": MEAN, "std": STD, "method": "semicon"}, "learns from maps"),
         ({"mean": MEAN, "std": STD, "method": "it"}, "no method named 'it'"),
-        ({"mean": MEAN, "std": STD, "bits": 4}, "4"),
+        ({"mean": MEAN, "std": STD, "bits": 4}, "a code of 4 bits is not supported"),
     ],
 )
 def test_wrong_input_is_one_clear_sentence(
     options: dict[str, Any], message: str, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
     model = write_model(tmp_path / "model.onnx")
-    with pytest.raises((ConfigError, DataError), match=message):
+    with pytest.raises((CodeError, ConfigError), match=message):
         wrap(model, drawn_birds, out=tmp_path / "bundle", **options)
     assert not (tmp_path / "bundle").exists()
 
