@@ -1,7 +1,7 @@
-"""LSH and ITQ fitted in NumPy, so that `wrap` needs no torch; `lsh` and `itq` describe the methods.
+"""LSH and ITQ in NumPy, so that `wrap` needs no torch; `lsh` and `itq` describe the methods.
 
-The torch module of `lsh` holds the arrays that are computed here. That of `itq` still solves its rotation in torch,
-from another random start: its `solve_rotation` also serves other methods on a GPU.
+The torch module of `lsh` holds the arrays that are computed here. Principal axes and rotation are in torch once more
+(`projections`, `itq`), where several methods use them, on a GPU too; the random start of ITQ differs.
 """
 
 from __future__ import annotations

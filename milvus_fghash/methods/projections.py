@@ -1,4 +1,4 @@
-"""Shared by the methods on fixed features: centring, and an affine map in buffers."""
+"""Shared by the methods on fixed features: centring, an affine map in buffers, principal axes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor, nn
 
-from milvus_fghash.methods import affine
+from milvus_fghash.errors import DataError
 from milvus_fghash.methods.affine import AffineProjection
 
 
@@ -33,9 +33,15 @@ class Centred(nn.Module):
         Raises:
             DataError: when all are equal.
         """
-        differences, mean = affine.centred(features.cpu().numpy(), self.normalise)
-        self.mean.copy_(torch.from_numpy(mean))
-        return torch.from_numpy(differences).to(features.device)
+        features = self.scaled(features.double())
+        if (features == features[0]).all():
+            raise DataError(
+                f"the backbone gives equal features for all {len(features)} training photos; this method learns from "
+                "their differences. Check that the photos are not all the same"
+            )
+        mean = features.mean(dim=0)
+        self.mean.copy_(mean)
+        return features - mean
 
     def forward(self, features: Tensor) -> Tensor:
         return self.scaled(features) - self.mean
@@ -61,4 +67,5 @@ class Projection(Centred):
 
 def principal_axes(centred: Tensor, count: int) -> Tensor:
     """The ``count`` directions of largest variance of (n, n_features) -> (n_features, count), largest first."""
-    return torch.from_numpy(affine.principal_axes(centred.cpu().numpy(), count).copy()).to(centred)
+    ascending: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors
+    return ascending.flip(1)[:, :count]

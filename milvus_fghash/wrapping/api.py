@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from milvus_fghash._version import __version__
 from milvus_fghash.bundle.bundle import Bundle, Description, fingerprint, reject_taken, write_bundle
 from milvus_fghash.core.callbacks import Progress
-from milvus_fghash.core.codes import check_bits
+from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.core.images import RULES, Preprocessing
 from milvus_fghash.core.onnx_runtime import load_runtime
 from milvus_fghash.datasets.read import Dataset, parse_location, read_dataset
