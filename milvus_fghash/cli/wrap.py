@@ -12,6 +12,7 @@ from milvus_fghash.cli.options.paths import NEW_PATH, READABLE
 from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset, photo_options
 from milvus_fghash.cli.terminal.output import show
 from milvus_fghash.cli.terminal.progress import progress_bar
+from milvus_fghash.core.code_length import MAX_BITS, MIN_BITS
 
 
 def _triple(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -34,7 +35,7 @@ def _triple(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 @split_option
 @click.option("--out", type=NEW_PATH, required=True, help="Folder for the bundle.")
 @click.option("--method", default="itq", help="Hash method; all but itq and lsh need torch.")
-@click.option("--bits", type=click.IntRange(8), default=128, help="Code length in bits.")
+@click.option("--bits", type=click.IntRange(MIN_BITS, MAX_BITS), default=128, help="Code length in bits.")
 @click.option(
     "--preprocessor",
     type=READABLE,
