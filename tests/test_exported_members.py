@@ -77,6 +77,7 @@ PUBLIC = [
     "read_dataset",
     "recipe_names",
     "train",
+    "wrap",
 ]
 """A name that comes or goes is a change of the public interface: it belongs into CHANGELOG.md."""
 
