@@ -39,8 +39,9 @@ def test_the_graph_gives_codes_features_and_attention_of_the_network(name: str, 
     scale = np.abs(expected).max()
     np.testing.assert_allclose(given["logits"], expected, atol=1e-3 * scale)
     np.testing.assert_allclose(given["embedding"], features.numpy(), atol=1e-3 * features.abs().max().item())
-    heat = stretched(maps.numpy().mean(axis=1, keepdims=True))
-    np.testing.assert_allclose(given["attention"], heat, atol=1e-2)
+    if backbone.stage_outputs:  # the last layer norm of a transformer leaves a mean of zero, so its map is rounding
+        heat = stretched(maps.numpy().mean(axis=1, keepdims=True))
+        np.testing.assert_allclose(given["attention"], heat, atol=1e-2)
     # The network is computed once, whatever the outputs: one matrix product or convolution of each.
     graph = onnx.load_from_string(bundle.graph()).graph
     alone = export_method(method, ORIGIN, tmp_path / "alone", pixels=pixels)
