@@ -147,6 +147,7 @@ class Branches(nn.Module):
         super().__init__()
         self.network, self.backbone, self.head = network, network.backbone, network.head
         self.bit_scores_name, self.bit_scores = network.bit_scores_name, network.bit_scores
+        self.bit_sources = network.bit_sources
         self.local = network.backbone.copy_last_stage()
 
     def features(self, images: Tensor) -> Tensor:
