@@ -160,6 +160,8 @@ class HashMethod(nn.Module, ABC):
     """Whether `fit` is called."""
     wants_views: bool = True
     """Whether training uses augmented views; if not, only centre crops are cached for a frozen backbone."""
+    bits_come_last: bool = False
+    """Whether the code length changes only what the last `after_round` fits: one training serves all lengths."""
     features_key: str = "pooled"
     """Identifies `features` and its options in the feature cache."""
     embedding_key: str = "anchor"

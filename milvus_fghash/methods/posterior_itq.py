@@ -189,6 +189,7 @@ class PosteriorCode(nn.Module):
 
 class Method(HashMethod):
     wants_features = True
+    bits_come_last = True
     targets: Tensor
     """(n_train, H) int64: for each head the class of a photo, or the number of its label set; from `Sizes.n_labels` on,
     its cluster."""
