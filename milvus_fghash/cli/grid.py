@@ -60,6 +60,8 @@ class GridOptions:
     device: str | None
     feature_cache: Path | None
     query_split: str
+    new_classes: float
+    draw: int
     out: Path
     jobs: int
     threads: int | None
@@ -76,6 +78,9 @@ _OPTIONS = (
                  help="Comma-separated heads; each is a row of the table."),
     training_options,
     click.option("--query-split", default="test", help="Split of the queries in the tables."),
+    click.option("--new-classes", type=click.FloatRange(0, 1, max_open=True), default=0.0,
+                 help="Share of the classes to keep from training; their photos are a further gallery (protocol C)."),
+    click.option("--draw", type=click.IntRange(min=0), default=0, help="Seed of the draw of --new-classes."),
     click.option("--out", type=NEW_PATH, required=True, help="Folder for tables, plots and results."),
     click.option("--jobs", type=click.IntRange(min=1), default=1, help="Concurrent trainings."),
     click.option("--threads", type=click.IntRange(min=1),
@@ -115,7 +120,9 @@ def run_grid(spec: GridSpec, options: GridOptions, what: str, notes: tuple[str, 
     dataset = options.reading.read_files(options.data, recipe)
     held_out = (shared.validation or HELD_OUT) if spec.trials > 1 else 0.0
     dataset.keep_apart(options.out)
-    splits = split_dataset(dataset, shared.train_split, options.query_split, held_out)
+    splits = split_dataset(
+        dataset, shared.train_split, options.query_split, held_out, options.new_classes, options.draw
+    )
     context = GridContext(splits, options.out, options.feature_cache or options.out / "features", options.device)
     grid = Grid(spec, context)
     if not options.table_only:

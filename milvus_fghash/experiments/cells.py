@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from milvus_fghash.datasets.dataset import Dataset, split_by_class, split_names
 from milvus_fghash.errors import DataError, NotFinite
 from milvus_fghash.evaluation import metrics
 from milvus_fghash.evaluation.bit_statistics import code_health
+from milvus_fghash.evaluation.protocols import ProtocolOptions, protocol_splits
 from milvus_fghash.evaluation.quality import Quality, float_quality
-from milvus_fghash.evaluation.record import GalleryKind, RadiusCurve, map_at_cutoffs, relevance_rule
+from milvus_fghash.evaluation.record import RadiusCurve, map_at_cutoffs, relevance_rule
 from milvus_fghash.experiments.records import Gallery, Identity, Record, Score
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
@@ -50,6 +52,8 @@ class Split:
     gallery: Dataset
     """Trained on, then searched."""
     queries: Dataset
+    new_classes: Split | None = None
+    """Gallery and queries of classes that are kept from training."""
 
     @property
     def labels(self) -> tuple[metrics.Labels, metrics.Labels]:
@@ -89,7 +93,14 @@ class Task:
     identity: Identity
 
 
-def split_dataset(dataset: Dataset, train_split: str, query_split: str, held_out: float) -> dict[Phase, Split]:
+def split_dataset(
+    dataset: Dataset,
+    train_split: str,
+    query_split: str,
+    held_out: float,
+    new_classes: float = 0.0,
+    draw: int = 0,
+) -> dict[Phase, Split]:
     """The photos of a grid.
 
     Args:
@@ -97,6 +108,8 @@ def split_dataset(dataset: Dataset, train_split: str, query_split: str, held_out
         train_split: trained on, then searched.
         query_split: the queries.
         held_out: fraction of the training split that serves as queries of the trials, drawn by class; 0: no trials.
+        new_classes: share of the classes that is kept from training, as in protocol C; 0: none.
+        draw: seed of the draw of these classes.
 
     Raises:
         DataError: when a split is empty, both are the same, or a query has no class.
@@ -106,13 +119,19 @@ def split_dataset(dataset: Dataset, train_split: str, query_split: str, held_out
             f"the split {min(both)!r} is used both for training and for queries; choose another split for the queries",
             setting="query_split",
         )
+    unseen = None
+    if new_classes:
+        options = ProtocolOptions(train_split, query_split, new_classes, draw)
+        (drawn,) = protocol_splits("C", dataset.labels, dataset.splits, options)
+        unseen = Split(*(_without_splits(dataset.take(rows)) for rows in (drawn.gallery, drawn.queries)))
+        dataset = dataset.take([row for row, name in enumerate(dataset.labels) if name not in drawn.new_classes])
     gallery, queries = (_without_splits(dataset.split(name)) for name in (train_split, query_split))
     unlabelled = sum(not label for label in queries.labels)
     if unlabelled:
         raise DataError(
             f"{unlabelled} of {len(queries)} photos of {query_split!r} have no class; every query needs one"
         )
-    splits: dict[Phase, Split] = {"test": Split(gallery, queries)}
+    splits: dict[Phase, Split] = {"test": Split(gallery, queries, unseen)}
     if not held_out:
         return splits
     parted = split_by_class(gallery, held_out, 0)
@@ -157,29 +176,15 @@ def run_cell(task: Task, context: GridContext) -> Record:
         )
         seconds = time.perf_counter() - started
         checkpoint = load_checkpoint(folder)
-        (queries, galleries), features = codes_of(checkpoint, task.recipe, split, context)
+        galleries = _galleries(checkpoint, task, split, context)
     except NotFinite as error:
         return Record(**known, failed=str(error))
     if task.phase == "test":
-        _save_codes(context.out / "codes" / f"{task.name}.npz", queries, galleries, split)
+        _save_codes(context.out / "codes" / f"{task.name}.npz", galleries)
     history = checkpoint.state.history
     terms = dict.fromkeys(name for one in history for name in one.terms)
-    query_labels, gallery_labels = split.labels
-    sources = {"encoded": "network", "learned": checkpoint.method.learned_source}
-    scores: dict[Gallery, Score] = {
-        kind: score(queries, codes, query_labels, gallery_labels, task.bits, sources[kind])
-        for kind, codes in galleries.items()
-    }
-    if task.phase == "test" and len(queries) > 1:
-        own_rows = np.arange(len(queries))
-        scores["new"] = score(queries, queries, query_labels, query_labels, task.bits, "network", own_rows)
-    if task.phase == "test" and task.recipe.backbone.frozen:
-        asking, stored = features
-        for kind, rows, labels in (("encoded", stored, gallery_labels), ("new", asking, query_labels)):
-            if kind in scores:
-                own = np.arange(len(asking)) if kind == "new" else None
-                floats = _floats(asking, query_labels, rows, labels, own)
-                scores[kind] = scores[kind].model_copy(update={"floats": floats})
+    with_floats = task.phase == "test" and task.recipe.backbone.frozen
+    scores = {kind: _score(task.bits, *pair, with_floats=with_floats) for kind, pair in galleries.items()}
     return Record(
         **known,
         **scores,
@@ -199,27 +204,56 @@ def _claim_folder(folder: Path, identity: Identity) -> None:
     write_atomic(file, text.encode())
 
 
+@dataclass(frozen=True)
+class _Coded:
+    """Codes of photos, where they come from, and the features they were made of."""
+
+    codes: Codes
+    labels: NDArray[np.int64]
+    features: NDArray[np.float32] | None
+    source: str = "network"
+
+
 @torch.no_grad()
-def codes_of(
-    checkpoint: Checkpoint, recipe: Recipe, split: Split, context: GridContext
-) -> tuple[tuple[Codes, dict[GalleryKind, Codes]], tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Codes of the queries, and of the gallery by kind; and the features of both."""
+def _galleries(
+    checkpoint: Checkpoint, task: Task, split: Split, context: GridContext
+) -> dict[Gallery, tuple[_Coded, _Coded]]:
+    """Queries and gallery by kind; where both are the same object, no query finds itself."""
     device = context.torch_device
     method = checkpoint.method.to(device)
 
-    # The training took the features of the gallery from the same cache.
-    features = [
-        dataset_features(method, part, recipe, context.cache, device, centre_crop_only=only)
-        for part, only in ((split.queries, True), (split.gallery, False))
-    ]
-    queries, gallery = (encode(method, part, device) for part in features)
-    galleries: dict[GalleryKind, Codes] = {"encoded": gallery}
+    def coded(part: Dataset, labels: NDArray[np.int64], *, trained: bool = False) -> _Coded:
+        # The training took the features of the gallery from the same cache.
+        only = not trained
+        features = dataset_features(method, part, task.recipe, context.cache, device, centre_crop_only=only)
+        return _Coded(encode(method, features, device), labels, features.float().cpu().numpy())
+
+    query_labels, gallery_labels = split.labels
+    queries, gallery = coded(split.queries, query_labels), coded(split.gallery, gallery_labels, trained=True)
+    found: dict[Gallery, tuple[_Coded, _Coded]] = {"encoded": (queries, gallery)}
     numbers = torch.from_numpy(split.gallery.label_numbers(checkpoint.state.classes)).to(device)
     learned = method.learned_codes(numbers)
     if learned is not None:
-        galleries["learned"] = pack(learned.float().cpu().numpy())
-    asking, stored = (part.float().cpu().numpy() for part in features)
-    return (queries, galleries), (asking, stored)
+        codes = pack(learned.float().cpu().numpy())
+        found["learned"] = (queries, _Coded(codes, gallery_labels, None, method.learned_source))
+    if task.phase == "trial":
+        return found
+    if len(split.queries) > 1:
+        found["new"] = (queries, queries)
+    if split.new_classes:
+        query_labels, gallery_labels = split.new_classes.labels
+        unseen = split.new_classes
+        found["new_classes"] = (coded(unseen.queries, query_labels), coded(unseen.gallery, gallery_labels))
+    return found
+
+
+def _score(bits: int, queries: _Coded, gallery: _Coded, *, with_floats: bool) -> Score:
+    own_rows = np.arange(len(queries.codes)) if queries is gallery else None
+    made = score(queries.codes, gallery.codes, queries.labels, gallery.labels, bits, gallery.source, own_rows)
+    if not with_floats or queries.features is None or gallery.features is None:
+        return made
+    floats = _floats(queries.features, queries.labels, gallery.features, gallery.labels, own_rows)
+    return made.model_copy(update={"floats": floats})
 
 
 def score(
@@ -264,13 +298,14 @@ def _floats(
     return _measured_floats[key]
 
 
-def _save_codes(path: Path, queries: Codes, galleries: dict[GalleryKind, Codes], split: Split) -> None:
-    query_labels, gallery_labels = split.labels
-    labels = {"query_labels": query_labels, "gallery_labels": gallery_labels}
-    codes = {str(kind): stored for kind, stored in galleries.items()}
+def _save_codes(path: Path, galleries: Mapping[Gallery, tuple[_Coded, _Coded]]) -> None:
+    """The trained photos' codes, as learned and as encoded, and those of their queries."""
+    queries, gallery = galleries["encoded"]
+    labels = {"query_labels": queries.labels, "gallery_labels": gallery.labels}
+    codes = {kind: galleries[kind][1].codes for kind in ("encoded", "learned") if kind in galleries}
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, queries=queries, **codes, **labels)
+            np.savez_compressed(file, allow_pickle=False, queries=queries.codes, **codes, **labels)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from None
 

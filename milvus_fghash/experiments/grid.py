@@ -267,7 +267,10 @@ class Grid:
 
 
 def _digest(split: Split) -> str:
-    columns = [[part.ids, part.labels] for part in (split.gallery, split.queries)]
+    parts = [split.gallery, split.queries]
+    if split.new_classes:
+        parts += [split.new_classes.gallery, split.new_classes.queries]
+    columns = [[part.ids, part.labels] for part in parts]
     return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
 
 

@@ -58,15 +58,16 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress
             sizes = Sizes.of(task.bits, split.gallery.labels, named_classes(split.gallery))
             method = build_method(recipe.method, recipe.head, backbones[origin], sizes)
         workers = max(workers, recipe.training.workers)
-        for dataset, centre_crop_only in ((split.gallery, False), (split.queries, True)):
+        unseen = [(split.new_classes.gallery, True), (split.new_classes.queries, True)] if split.new_classes else []
+        for part, (dataset, centre_crop_only) in enumerate(((split.gallery, False), (split.queries, True), *unseen)):
             photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
             if not recipe.backbone.frozen:
-                if _new(seen, task.phase, centre_crop_only):
+                if _new(seen, task.phase, part):
                     unread.append((photos, range(len(photos))))
                 continue
             made_by = (method.features_key, *(() if centre_crop_only else (method.embedding_key, method.wants_views)))
             crops = (recipe.preprocessing.model_dump(), recipe.augmentation.model_dump(), recipe.backbone.views)
-            if _new(seen, task.phase, origin, centre_crop_only, *made_by, *crops):
+            if _new(seen, task.phase, origin, part, *made_by, *crops):
                 method.to(context.torch_device)
                 folder, device, views = context.cache, context.torch_device, recipe.backbone.views
                 caches.append(

@@ -27,8 +27,9 @@ except ImportError:  # on Windows; then nothing prevents two grids from writing 
     fcntl = None  # type: ignore[assignment]
 
 
-Gallery = Literal["new", "encoded", "learned"]
+Gallery = Literal["new", "new_classes", "encoded", "learned"]
 """`new`: the photos of the query split, each asking among all others, which training did not see (protocol B).
+`new_classes`: the fit photos of classes that training did not see; test photos of these classes ask (protocol C).
 `encoded` and `learned`: the training photos (protocol A), with the network's codes and with those that were learned."""
 
 
@@ -75,6 +76,8 @@ class Record(Frozen):
     encoded: Score | None = None
     new: Score | None = None
     """None in records made before it was measured, and in trials."""
+    new_classes: Score | None = None
+    """None where no classes were kept from training."""
     learned: Score | None = None
     """None when the method has no learned codes."""
     n_queries: int
@@ -91,7 +94,8 @@ class Record(Frozen):
     """Of torch on the CPU. Like device and versions they influence rounding, hence the last digits of the figures."""
 
     def score(self, gallery: Gallery) -> Score | None:
-        return {"new": self.new, "encoded": self.encoded, "learned": self.learned}[gallery]
+        score: Score | None = getattr(self, gallery)
+        return score
 
     @property
     def learning_rate(self) -> float:

@@ -24,11 +24,20 @@ from milvus_fghash.experiments.learning_rates import rate_factors
 from milvus_fghash.experiments.records import Gallery, Record
 
 DASH = "–"
-GALLERIES: tuple[Gallery, ...] = ("new", "encoded", "learned")
-GALLERY_TITLES = {"new": "New photos (B)", "encoded": "Encoded gallery", "learned": "Learned gallery"}
+GALLERIES: tuple[Gallery, ...] = ("new", "new_classes", "encoded", "learned")
+GALLERY_TITLES = {
+    "new": "New photos (B)",
+    "new_classes": "New classes (C)",
+    "encoded": "Encoded gallery",
+    "learned": "Learned gallery",
+}
+LATER_GALLERIES = ("new", "new_classes")
+"""Left out of the tables where no record has them; a cell has mAP and precision at 1."""
 GALLERY_NOTES = {
     "new": "The gallery is the photos of the query split, each asking among all others. Training saw none of them, and "
     "photos of all their classes (protocol B). mAP / precision at 1.",
+    "new_classes": "The gallery is the photos of classes that training did not see, from the split it took the others "
+    "from; their photos of the query split ask (protocol C). mAP / precision at 1.",
     "encoded": "The gallery is the training photos (protocol A), with the codes that the network computes. Training "
     "has seen their labels: these figures do not tell how well new photos (B) or new classes (C) are found.",
     "learned": "The gallery holds codes optimised with the labels of the gallery photos. V (in SDH: B): one code per "
@@ -45,8 +54,8 @@ def markdown(results: Results, title: str, notes: Sequence[str] = ()) -> str:
     """The document: a table for each gallery and group, notes, failures, and the learning-rate trials."""
     parts = [f"# {title}", _introduction(results)]
     for gallery in GALLERIES:
-        if gallery == "new" and results.cells and not any(one.new for one in results.cells.values()):
-            continue  # recorded before it was measured
+        if gallery in LATER_GALLERIES and not any(one.score(gallery) for one in results.cells.values()):
+            continue
         parts.append(f"## {GALLERY_TITLES[gallery]}")
         parts.append(GALLERY_NOTES[gallery])
         for group in dict.fromkeys(variant.group for variant in results.spec.variants):
@@ -247,7 +256,7 @@ def _cell(records: Sequence[Record], n_seeds: int, gallery: Gallery) -> str:
     if not values:
         return DASH
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    if gallery == "new":
+    if gallery in LATER_GALLERIES:
         first = [score.precision_at[1] for record in records if (score := record.score(gallery))]
         spread += f" / {statistics.mean(first):.3f}"
     share = f" ({len(records)} of {n_seeds})" if len(records) < n_seeds else ""

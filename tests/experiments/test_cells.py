@@ -207,3 +207,41 @@ def test_after_preparation_a_frozen_backbone_is_never_run(
 def test_what_cannot_be_built_is_found_before_the_first_training(context: GridContext) -> None:
     with pytest.raises(ConfigError, match="no backbone named 'tny'"):
         prepare([task(context, LSH, "backbone.name='tny'")], context, lambda done, total, what: None)
+
+
+def test_new_photos_and_new_classes_are_galleries_that_training_did_not_see(
+    drawn_birds: Dataset, tmp_path: Path
+) -> None:
+    splits = split_dataset(drawn_birds, "train", "test", 0.34, new_classes=0.5, draw=1)
+    context = GridContext(splits, tmp_path / "out", tmp_path / "features", "cpu")
+    known, unseen = splits["test"], splits["test"].new_classes
+    assert unseen is not None
+    assert sorted({*known.gallery.classes, *unseen.gallery.classes}) == sorted(drawn_birds.classes)
+    assert [len(part.classes) for part in (known.gallery, known.queries, unseen.gallery, unseen.queries)] == [2] * 4
+    assert [len(part) for part in (known.gallery, known.queries, unseen.gallery, unseen.queries)] == [12, 6, 12, 6]
+    assert set(splits["trial"].gallery.classes) == set(known.gallery.classes)
+    other = split_dataset(drawn_birds, "train", "test", 0.34, new_classes=0.5, draw=2)
+    wanted = task(context, LSH, *FROZEN)
+    assert task(replace(context, splits=other), LSH, *FROZEN).identity != wanted.identity
+    record = run_cell(wanted, context)
+    method = load_checkpoint(context.training(wanted)).method
+
+    def bits_of(part: Dataset) -> NDArray[np.bool_]:
+        photos = Photos(part, wanted.recipe.preprocessing, wanted.recipe.augmentation)
+        pixels = torch.stack([photos[row, CENTRE_CROP] for row in range(len(part))])
+        with torch.no_grad():
+            logits = method.head(method.features(method.backbone.normalise(pixels)))
+        return np.asarray(logits.numpy() > 0)
+
+    queries, labels = bits_of(known.queries), known.labels[0]
+    others = [np.delete(np.arange(6), row) for row in range(6)]
+    alone = [slow_map(queries[[row]], labels[[row]], queries[rest], labels[rest]) for row, rest in enumerate(others)]
+    assert record.new is not None
+    assert record.new.map_exact == pytest.approx(np.mean(alone))
+    asking, stored = unseen.labels
+    assert record.new_classes is not None
+    expected = slow_map(bits_of(unseen.queries), asking, bits_of(unseen.gallery), stored)
+    assert record.new_classes.map_exact == pytest.approx(expected)
+    assert record.encoded is not None
+    floats = [one.floats for one in (record.new, record.new_classes, record.encoded)]
+    assert [(one.n_queries, one.n_gallery) for one in floats if one] == [(6, 6), (6, 12), (6, 12)]
