@@ -123,7 +123,8 @@ def split_dataset(
     if new_classes:
         options = ProtocolOptions(train_split, query_split, new_classes, draw)
         (drawn,) = protocol_splits("C", dataset.labels, dataset.splits, options)
-        unseen = Split(*(_without_splits(dataset.take(rows)) for rows in (drawn.gallery, drawn.queries)))
+        stored, asking = (_without_splits(dataset.take(rows)) for rows in (drawn.gallery, drawn.queries))
+        unseen = Split(stored, asking)
         dataset = dataset.take([row for row, name in enumerate(dataset.labels) if name not in drawn.new_classes])
     gallery, queries = (_without_splits(dataset.split(name)) for name in (train_split, query_split))
     unlabelled = sum(not label for label in queries.labels)
