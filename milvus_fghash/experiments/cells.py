@@ -210,7 +210,7 @@ class _Coded:
     """Codes of photos, where they come from, and the features they were made of."""
 
     codes: Codes
-    labels: NDArray[np.int64]
+    labels: metrics.Labels
     features: NDArray[np.float32] | None
     source: str = "network"
 
@@ -223,7 +223,7 @@ def _galleries(
     device = context.torch_device
     method = checkpoint.method.to(device)
 
-    def coded(part: Dataset, labels: NDArray[np.int64], *, trained: bool = False) -> _Coded:
+    def coded(part: Dataset, labels: metrics.Labels, *, trained: bool = False) -> _Coded:
         # The training took the features of the gallery from the same cache.
         only = not trained
         features = dataset_features(method, part, task.recipe, context.cache, device, centre_crop_only=only)
@@ -264,7 +264,7 @@ def score(
     gallery_labels: metrics.Labels,
     bits: int,
     source: str,
-    own_rows: NDArray[np.int64] | None = None,
+    own_rows: metrics.OwnRows | None = None,
 ) -> Score:
     """The figures of one gallery; ``own_rows`` as in `metrics`."""
     pair = (queries, query_labels, gallery, gallery_labels)
@@ -289,7 +289,7 @@ def _floats(
     query_labels: metrics.Labels,
     stored: NDArray[np.float32],
     gallery_labels: metrics.Labels,
-    own_rows: NDArray[np.int64] | None,
+    own_rows: metrics.OwnRows | None,
 ) -> Quality:
     """`float_quality`, once in a process for equal features: all methods of a grid share those of a frozen backbone."""
     parts = (asking, query_labels, stored, gallery_labels)

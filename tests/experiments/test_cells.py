@@ -45,7 +45,7 @@ def task(context: GridContext, variant: Variant, *changes: str, bits: int = 12, 
 
 
 def slow_map(
-    queries: NDArray[np.bool_], query_labels: NDArray[np.int64], gallery: NDArray[np.bool_], labels: NDArray[np.int64]
+    queries: NDArray[np.bool_], query_labels: NDArray[Any], gallery: NDArray[np.bool_], labels: NDArray[Any]
 ) -> float:
     """The mean over queries of average precision, each group of equal distances averaged over its places: a relevant
     photo at place k of a group finds, on average, its share of the group's other relevant ones before it."""
