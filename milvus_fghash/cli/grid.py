@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from milvus_fghash.cli.options.common import gathered, json_option
-from milvus_fghash.cli.options.paths import NEW_PATH
+from milvus_fghash.cli.options.paths import NEW_PATH, READABLE
 from milvus_fghash.cli.options.photos import PhotoOptions, notify_warnings
 from milvus_fghash.cli.options.training import training_options
 from milvus_fghash.cli.terminal.messages import notify
@@ -76,6 +76,7 @@ _OPTIONS = (
     click.option("--seeds", type=click.IntRange(min=1), default=3, help="Number of seeds, starting at 0."),
     click.option("--heads", callback=names, metavar="A,B,...", default="linear,mlp",
                  help="Comma-separated heads; each is a row of the table."),
+    click.option("--data", type=READABLE, required=True, help="Folder or list of the photos."),
     training_options,
     click.option("--query-split", default="test", help="Split of the queries in the tables."),
     click.option("--new-classes", type=click.FloatRange(0, 1, max_open=True), default=0.0,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from milvus_fghash.cli.options.common import json_option
-from milvus_fghash.cli.options.paths import NEW_PATH
+from milvus_fghash.cli.options.paths import NEW_PATH, READABLE
 from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset
 from milvus_fghash.cli.options.training import training_options
 from milvus_fghash.cli.terminal.messages import notify
@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", default="frozen-posterior-itq")
 @click.option("--bits", type=click.IntRange(MIN_BITS, MAX_BITS), default=48, help="Code length in bits.")
+@click.option("--data", type=READABLE, help="Folder or list of the photos; of photos in splits, the training split.")
+@click.option(
+    "--catalog",
+    type=READABLE,
+    help="Folder or list of the photos that will be searched: all of them are "
+    "trained on, with --data or alone. Their labels are used where there are some.",
+)
 @training_options
 @click.option("--out", type=NEW_PATH, required=True, help="Folder for checkpoints and logs.")
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: set by the recipe]")
@@ -34,7 +41,8 @@ if TYPE_CHECKING:
 def train(
     recipe: str,
     bits: int,
-    data: Path,
+    data: Path | None,
+    catalog: Path | None,
     reading: PhotoOptions,
     out: Path,
     changes: tuple[str, ...],
@@ -47,19 +55,26 @@ def train(
 ) -> None:
     """Train a hash network on photos, as RECIPE says.
 
-    RECIPE is a built-in name (see `milvus-fghash recipes`) or a .toml file.
+    RECIPE is a built-in name (see `milvus-fghash recipes`) or a .toml file. Without RECIPE, frozen-posterior-itq is
+    used: it learns from the labels that there are, or from none.
 
     \b
-    Example: milvus-fghash train frozen-fcaenet --data CUB_200_2011 --out runs/birds
+    Examples: milvus-fghash train --data photos --bits 128 --out runs/mine
+              milvus-fghash train --data birds --catalog unlabelled --out runs/both
+              milvus-fghash train cub-fcaenet --data CUB_200_2011 --out runs/birds
     """
+    if data is None and catalog is None:
+        raise click.UsageError("Missing option '--data' or '--catalog'.")
     from milvus_fghash.recipes.loader import load_recipe, with_weights
 
     loaded = load_recipe(recipe, with_weights(changes, weights))
     with optional_extra("train"):
         from milvus_fghash.training.api import train as run
         from milvus_fghash.training.checkpoint import find_checkpoint
-    dataset = reading.read_files(data, loaded)
-    notify_dataset(dataset)
+    dataset = reading.read_files(data, loaded) if data else None
+    own = reading.read_files(catalog, None if data else loaded) if catalog else None
+    for part in filter(None, (dataset, own)):
+        notify_dataset(part)
     if resume and find_checkpoint(out) is None:
         notify(f"{out} has no checkpoint to resume from; training starts from the beginning.")
     try:
@@ -68,6 +83,7 @@ def train(
                 loaded,
                 dataset,
                 out=out,
+                catalog=own,
                 bits=bits,
                 seed=seed,
                 resume=resume,

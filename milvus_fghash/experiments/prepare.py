@@ -21,7 +21,7 @@ from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.device import reproducible
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import Photos, check
-from milvus_fghash.training.run import check_classes, named_classes
+from milvus_fghash.training.training_set import check_classes, named_classes
 
 
 def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress) -> None:

@@ -41,7 +41,7 @@ def recipe_names() -> list[str]:
 
     Examples:
         >>> import milvus_fghash as fg
-        >>> "frozen-kinhash" in fg.recipe_names()
+        >>> "frozen-posterior-itq" in fg.recipe_names()
         True
     """
     return [f"{setting}-{method}" for setting in setting_names() for method in method_names()]
@@ -101,7 +101,7 @@ def load_recipe(recipe: str | Path | Recipe, changes: Sequence[str] = ()) -> Rec
         return compose(*parts, changes)
     hint = suggestion(name_or_path, recipe_names())
     if name_or_path in setting_names():
-        hint = f"Did you mean {name_or_path}-kinhash? "
+        hint = f"Did you mean {name_or_path}-posterior-itq? "
     elif name_or_path in method_names():
         hint = f"Did you mean frozen-{name_or_path} or finetune-{name_or_path}? "
     raise ConfigError(

@@ -152,7 +152,7 @@ class Recipe(Frozen):
 
     Examples:
         >>> import milvus_fghash as fg
-        >>> recipe = fg.load_recipe("frozen-kinhash")
+        >>> recipe = fg.load_recipe("frozen-posterior-itq")
         >>> recipe.backbone.name, recipe.training.rounds
         ('mobilenet_v2', 25)
     """

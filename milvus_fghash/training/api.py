@@ -17,9 +17,10 @@ SILENT: Final = Watcher()
 
 def train(
     recipe: str | Path | Recipe,
-    photos: str | Path | Dataset,
+    photos: str | Path | Dataset | None = None,
     *,
     out: str | Path,
+    catalog: str | Path | Dataset | None = None,
     bits: int = 48,
     layout: str | None = None,
     weights: str | Path | None = None,
@@ -33,12 +34,17 @@ def train(
     """Train a hashing network.
 
     Args:
-        recipe: a shipped name such as ``frozen-kinhash`` (see `recipe_names`), a ``.toml`` file, or a recipe of
+        recipe: a shipped name such as ``frozen-posterior-itq`` (see `recipe_names`), a ``.toml`` file, or a recipe of
             `load_recipe`.
-        photos: a folder, a list (CSV, Parquet) or a `Dataset`, with labels; the files must be on this machine.
+        photos: a folder, a list (CSV, Parquet) or a `Dataset`; the files must be on this machine. Of photos in splits,
+            the training split is used. Most methods need a label for each photo; ``posterior-itq`` uses those that
+            there are, ``itq`` none.
         out: folder for the checkpoints and curves; it must not hold another training.
+        catalog: the photos that will be searched, in the same forms; all of them, in any split, are trained on with
+            ``photos``, or alone. Their labels are used where there are some.
         bits: length of a code, 8 to 1024.
-        layout: layout of the photos, a key of `DATASETS`. Default: the recipe's, else detected.
+        layout: layout of ``photos`` (or of a ``catalog`` alone), a key of `DATASETS`. Default: the recipe's, else
+            detected.
         weights: ``imagenet`` or ``imagenet-v2`` (torchvision's, downloaded once), ``pretrained`` (timm's), ``none``, or
             a file of weights. Default: the recipe's.
         changes: changes of the recipe, KEY=VALUE each, such as ``training.rounds=3``.
@@ -60,23 +66,32 @@ def train(
 
     Examples:
         >>> import milvus_fghash as fg
-        >>> fg.train("frozen-kinhash", "photos", out="runs/birds", bits=24, weights="imagenet")  # doctest: +SKIP
+        >>> fg.train("frozen-posterior-itq", "photos", out="runs/birds", bits=128, weights="imagenet")  # doctest: +SKIP
+        >>> fg.train("frozen-posterior-itq", "birds", catalog="unlabelled", out="runs/both")  # doctest: +SKIP
     """
     loaded = load_recipe(recipe, with_weights(changes, weights))
     if seed is not None:
         loaded = with_seed(loaded, seed)
-    if not isinstance(photos, Dataset):
-        named = loaded.data.layout if loaded.data.layout != "auto" else None
-        photos = read_dataset(parse_location(photos), layout or named)
-        photos.check_paths()
-    photos.check_local()
+    named = layout or (loaded.data.layout if loaded.data.layout != "auto" else None)
+    dataset = None if photos is None else _local(photos, named)
+    own = None if catalog is None else _local(catalog, named if photos is None else None)
     return run_training(
         loaded,
         bits,
-        photos,
+        dataset,
         Path(out),
+        catalog=own,
         resume=resume,
         device=device,
         feature_cache=None if feature_cache is None else Path(feature_cache),
         watcher=watcher,
     )
+
+
+def _local(photos: str | Path | Dataset, layout: str | None) -> Dataset:
+    """Photos that are files on this machine."""
+    if not isinstance(photos, Dataset):
+        photos = read_dataset(parse_location(photos), layout)
+        photos.check_paths()
+    photos.check_local()
+    return photos

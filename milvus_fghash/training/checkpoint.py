@@ -68,6 +68,9 @@ class CheckpointRecord(Frozen):
     classes: tuple[str, ...]
     train_ids: tuple[str, ...]
     train_labels: tuple[str, ...]
+    """"" for photos that were trained on without a class."""
+    n_catalog: int = 0
+    """Training photos that are of the user's own catalog, the last ones."""
     history: tuple[RoundRecord, ...]
     training_photos: TrainingPhotosInfo | None = None
     """What training-photos.bin holds; None in checkpoints made before it was written."""
@@ -95,13 +98,17 @@ class Checkpoint:
     @property
     def record(self) -> dict[str, Any]:
         """The training as plain values, for a bundle."""
-        last = self.state.history[-1] if self.state.history else None
+        state = self.state
+        last = state.history[-1] if state.history else None
+        own = state.train_labels[len(state.train_labels) - state.n_catalog :]
         return {
-            "recipe": self.state.recipe.model_dump(mode="json", exclude={"by_bits"}),
-            "rounds": self.state.rounds_done,
-            "photos": len(self.state.train_ids),
-            "weights": self.state.recipe.backbone.weights,
-            "versions": self.state.versions,
+            "recipe": state.recipe.model_dump(mode="json", exclude={"by_bits"}),
+            "rounds": state.rounds_done,
+            "photos": len(state.train_ids),
+            "photos_without_class": state.train_labels.count(""),
+            "catalog": {"photos": len(own), "photos_without_class": own.count("")},
+            "weights": state.recipe.backbone.weights,
+            "versions": state.versions,
             "last_round": last.model_dump(mode="json") if last else None,
         }
 

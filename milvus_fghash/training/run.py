@@ -18,11 +18,11 @@ from milvus_fghash.bundle.training_photos import SALT_BYTES, TrainingPhotos
 from milvus_fghash.core.callbacks import Notify, Progress, StageProgress
 from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.core.labels import comparable_labels
-from milvus_fghash.datasets.dataset import Dataset, split_by_class
+from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import ConfigError, DataError
-from milvus_fghash.methods import METHODS, card, check_backbone
+from milvus_fghash.methods import card, check_backbone
 from milvus_fghash.methods.base import Backbone, HashMethod, Sizes
-from milvus_fghash.recipes.schema import DataChoice, Recipe, differences
+from milvus_fghash.recipes.schema import Recipe, differences
 from milvus_fghash.training.backbones import chosen_backbone, with_own_preprocessing
 from milvus_fghash.training.checkpoint import (
     FORMAT,
@@ -42,6 +42,7 @@ from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.loop import Optimisation, TrainingProgress, train_round
 from milvus_fghash.training.photos import Photos, check
 from milvus_fghash.training.sources import FeatureSource, PhotoSource, Source
+from milvus_fghash.training.training_set import TrainingSet, check_classes, named_classes, training_set
 from milvus_fghash.training.validation import Validation, hold_out, measure
 from milvus_fghash.training.weights import by_content, decisive
 
@@ -71,7 +72,7 @@ class Watcher:
     Examples:
         >>> import milvus_fghash as fg
         >>> watcher = fg.Watcher(round=lambda record, rounds: print(record.round, "of", rounds, record.terms))
-        >>> fg.train("frozen-kinhash", "photos", out="runs/birds", watcher=watcher)  # doctest: +SKIP
+        >>> fg.train("frozen-posterior-itq", "photos", out="runs/birds", watcher=watcher)  # doctest: +SKIP
     """
 
     step: Callable[[TrainingProgress], object] = lambda progress: None
@@ -86,9 +87,10 @@ class Watcher:
 def run_training(
     recipe: Recipe,
     bits: int,
-    dataset: Dataset,
+    dataset: Dataset | None,
     out: Path,
     *,
+    catalog: Dataset | None = None,
     resume: bool = False,
     device: str | None = None,
     feature_cache: Path | None = None,
@@ -99,9 +101,10 @@ def run_training(
     Args:
         recipe: its ``by_bits`` table for ``bits`` is merged in here.
         bits: code length, 8 to 1024.
-        dataset: photos with labels; ``recipe.data.train_split`` names the split to train on. Without splits, all are
-            used.
+        dataset: photos; ``recipe.data.train_split`` names the split to train on. Without splits, all are used.
         out: folder of the training: `checkpoints/`, `tensorboard/`, and `features/` for a frozen backbone.
+        catalog: further photos, of the user's own catalog, all of which are trained on; the only ones without a
+            dataset.
         resume: continue from the newest checkpoint in ``out``; start if there is none. On the CPU the result is bit for
             bit that of an uninterrupted training with the same ``rounds`` (the schedule depends on them).
         device: `cpu`, `cuda`, ...; default: `cuda` if there is one.
@@ -118,14 +121,13 @@ def run_training(
     recipe = with_own_preprocessing(recipe.at(bits))
     plan, name, frozen = recipe.training, recipe.method.name, recipe.backbone.frozen
     check_backbone(name, frozen=frozen)
-    train_set, held_out = _split(dataset, recipe.data, plan.seed)
+    selected = training_set(dataset, catalog, recipe.data, plan.seed)
+    train_set, held_out = selected.photos, selected.held_out
     check_classes(train_set, name)
-    if card(name).unlabelled and (unlabelled := train_set.labels.count("")):
-        watcher.notify(
-            f"{'none' if unlabelled == len(train_set) else f'{len(train_set) - unlabelled:,}'} of {len(train_set):,} "
-            "training photos have a class; the others are divided into clusters"
-        )
-    train_set.keep_apart(out)
+    if said := selected.notice(name):
+        watcher.notify(said)
+    for part in filter(None, (dataset, catalog)):
+        part.keep_apart(out)
     cache_folder = feature_cache or out / "features"
     target = device_named(device)
     if target.type == "cpu":
@@ -158,10 +160,10 @@ def run_training(
         sizes = Sizes.of(bits, train_set.labels, named_classes(train_set))
         method = build_method(recipe.method, recipe.head, backbone, sizes)
         if state:
-            _check_same(state, recipe, bits, train_set, out)
+            _check_same(state, recipe, bits, selected, out)
             state = state.model_copy(update={"recipe": by_content(recipe)})  # may have more rounds than before
         else:
-            state = _fresh_state(recipe, bits, backbone, train_set)
+            state = _fresh_state(recipe, bits, backbone, selected)
         momenta = restore(method, found) if found else {}
         method.to(target)
         if plan.channels_last:
@@ -270,51 +272,6 @@ def _add_points(curves: SummaryWriter, record: RoundRecord) -> None:
         curves.add_scalar(name, value, record.round)
 
 
-def _split(dataset: Dataset, data: DataChoice, seed: int) -> tuple[Dataset, Dataset | None]:
-    """Photos to train on, and those held out of them for validation."""
-    photos = dataset.split(data.train_split) if any(dataset.splits) else dataset
-    if not data.validation:
-        return photos, None
-    parted = split_by_class(photos, data.validation, seed)
-    if "test" not in parted.splits:
-        raise DataError("each class has only one training photo: none can be held out. Set data.validation=0")
-    return parted.split("train"), parted.split("test")
-
-
-def named_classes(photos: Dataset) -> tuple[str, ...]:
-    """The classes of photos that have one, sorted."""
-    return tuple(name for name in photos.classes if name)
-
-
-def check_classes(photos: Dataset, method: str) -> None:
-    """Check that a method can learn from the classes of these photos.
-
-    Raises:
-        DataError: when it needs labels and photos have none, all have the same, or photos can have several and it
-            learns from one class for each.
-    """
-    if photos.has_label_sets and card(method).labels and not card(method).several_labels:
-        able = ", ".join(name for name, one in METHODS.items() if one.several_labels)
-        raise DataError(
-            f"the training photos in {photos.origin} have several labels each, and {method} learns from one class for "
-            f"each photo. Choose one of {able}, or a method that learns without labels"
-        )
-    nameless = photos.labels.count("")
-    if not card(method).labels or (nameless and card(method).unlabelled):
-        return
-    source = photos.read_report.classes
-    if nameless:
-        raise DataError(
-            f"{nameless} of {len(photos)} training photos in {photos.origin} have no class, and {method} "
-            f"needs one for each: a folder for each class, or a column 'label' in a list{source and f' ({source})'}"
-        )
-    if len(photos.classes) < 2:
-        raise DataError(
-            f"the {len(photos)} training photos in {photos.origin} are all of one class "
-            f"({photos.classes[0]!r}{source and f', {source}'}); {method} learns from classes and needs at least two"
-        )
-
-
 def training_photos(photos: Dataset, method: str, lineage: str) -> TrainingPhotos:
     """The record of which photos a training sees, salted with the lineage; their labels only if the method uses them.
 
@@ -332,7 +289,7 @@ def training_photos(photos: Dataset, method: str, lineage: str) -> TrainingPhoto
     return TrainingPhotos.of(shas, labels, hashlib.blake2b(lineage.encode(), digest_size=SALT_BYTES).digest())
 
 
-def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Dataset, out: Path) -> None:
+def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, selected: TrainingSet, out: Path) -> None:
     """Reject a resumed training that differs from the started one in more than its length or what changes no result."""
     old, new = (
         {**decisive(one).model_dump(mode="json"), "bits": length}
@@ -345,7 +302,8 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Data
                 "choose another folder",
                 setting="out",
             )
-    if state.train_ids != photos.ids:
+    photos = selected.photos
+    if (state.train_ids, state.n_catalog) != (photos.ids, selected.n_catalog):
         raise ConfigError(f"{out} was started with other training photos; choose another folder", setting="out")
     if state.train_labels != photos.labels:
         changed = sum(then != now for then, now in zip(state.train_labels, photos.labels, strict=True))
@@ -357,7 +315,7 @@ def _check_same(state: CheckpointRecord, recipe: Recipe, bits: int, photos: Data
         )
 
 
-def _fresh_state(recipe: Recipe, bits: int, backbone: Backbone, photos: Dataset) -> CheckpointRecord:
+def _fresh_state(recipe: Recipe, bits: int, backbone: Backbone, selected: TrainingSet) -> CheckpointRecord:
     return CheckpointRecord(
         format=FORMAT,
         lineage=uuid.uuid4().hex,
@@ -367,9 +325,10 @@ def _fresh_state(recipe: Recipe, bits: int, backbone: Backbone, photos: Dataset)
         mean=backbone.mean,
         std=backbone.std,
         weights_licence=backbone.licence,
-        classes=named_classes(photos),
-        train_ids=photos.ids,
-        train_labels=photos.labels,
+        classes=named_classes(selected.photos),
+        train_ids=selected.photos.ids,
+        train_labels=selected.photos.labels,
+        n_catalog=selected.n_catalog,
         history=(),
         versions=versions(),
     )

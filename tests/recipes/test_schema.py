@@ -139,7 +139,7 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, message: str) 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
     for name, guess in (
         ("frozen-fcanet", "frozen-fcaenet or "),
-        ("cub", r"cub-kinhash\? "),
+        ("cub", r"cub-posterior-itq\? "),
         ("itq", r"frozen-itq or finetune-itq\? "),
     ):
         with pytest.raises(ConfigError, match=f"no recipe named '{name}'. Did you mean {guess}"):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from milvus_fghash.cli.options.common import Option, combined
-from milvus_fghash.cli.options.paths import NEW_PATH, READABLE
+from milvus_fghash.cli.options.paths import NEW_PATH
 from milvus_fghash.cli.options.photos import photo_options
 
 training_options: Option = combined(
-    click.option("--data", type=READABLE, required=True, help="Folder or list of the photos."),
     photo_options("set by the recipe"),
     click.option("--weights",
                  help="Initial weights: imagenet, imagenet-v2, pretrained (timm), none, or a file.  [default: set "

@@ -1,0 +1,142 @@
+"""Which photos are trained on, and which are held out: those of a data set, and those of the user's own catalog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from milvus_fghash.datasets.dataset import Dataset, split_by_class
+from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.methods import METHODS, card
+from milvus_fghash.recipes.schema import DataChoice
+
+CATALOG_PREFIX: Final = "catalog:"
+"""Begins the ids of photos of the catalog, which may be called as those of the data set."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Photos to train on.
+
+    Attributes:
+        photos: those of the data set, then those of the catalog; "" is the label of a photo without a class.
+        held_out: labelled photos held out of them for validation; None for none.
+        n_catalog: number of photos of the catalog, the last of ``photos``.
+    """
+
+    photos: Dataset
+    held_out: Dataset | None = None
+    n_catalog: int = 0
+
+    def notice(self, method: str) -> str:
+        """What is said of photos without a class and of the catalog, before training; "" for nothing."""
+        labels = self.photos.labels
+        parts = []
+        if self.n_catalog:
+            own = labels[len(labels) - self.n_catalog :]
+            parts.append(
+                f"{len(labels) - len(own):,} photos of the data set and {len(own):,} of the catalog, "
+                f"{len(own) - own.count(''):,} of these with a class"
+            )
+        if (nameless := labels.count("")) and card(method).unlabelled:
+            named = "none" if nameless == len(labels) else f"{len(labels) - nameless:,}"
+            parts.append(
+                f"{named} of {len(labels):,} training photos {'has' if named == '1' else 'have'} a class; "
+                "the others are divided into clusters"
+            )
+        elif nameless and not card(method).labels:
+            parts.append(f"{method} learns without labels")
+        return "; ".join(parts)
+
+
+def training_set(dataset: Dataset | None, catalog: Dataset | None, data: DataChoice, seed: int) -> TrainingSet:
+    """Select the photos: the training split of a data set, without those held out, and the whole catalog.
+
+    A photo of the catalog that is also one of the data set is taken once, with the data set's label.
+
+    Raises:
+        ConfigError: when there is neither a data set nor a catalog.
+        DataError: when the split does not exist, or no photo can be held out.
+    """
+    if dataset is None:
+        if catalog is None:
+            raise ConfigError("there are no photos to train on; give a data set, a catalog, or both", setting="data")
+        photos, held_out = _hold_out(catalog, data.validation, seed)
+        return TrainingSet(photos, held_out, len(photos))
+    photos = dataset.split(data.train_split) if any(dataset.splits) else dataset
+    photos, held_out = _hold_out(photos, data.validation, seed)
+    if catalog is None:
+        return TrainingSet(photos, held_out)
+    known = {file.resolve() for part in (photos, held_out) if part for file in map(part.file, range(len(part)))}
+    new = [row for row in range(len(catalog)) if catalog.file(row).resolve() not in known]
+    return TrainingSet(_joined(photos, catalog.take(new)) if new else photos, held_out, len(new))
+
+
+def _hold_out(photos: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Photos to train on, and those held out of them, which have a class."""
+    if not fraction:
+        return photos, None
+    parted = split_by_class(photos, fraction, seed)
+    held = [row for row, split in enumerate(parted.splits) if split == "test" and photos.labels[row]]
+    if not held:
+        found = "each class has only one training photo" if any(photos.labels) else "no training photo has a class"
+        raise DataError(f"{found}: none can be held out. Set data.validation=0")
+    kept = sorted(set(range(len(photos))) - set(held))
+    return photos.take(kept), photos.take(held)
+
+
+def _joined(photos: Dataset, catalog: Dataset) -> Dataset:
+    """Both as one data set, below the folder that they have in common."""
+    folders = [part.folder.resolve() for part in (photos, catalog)]
+    root = Path(os.path.commonpath(folders))
+
+    def paths(part: Dataset, folder: Path) -> Sequence[str]:
+        return [(folder.relative_to(root) / path).as_posix() for path in part.paths]
+
+    return Dataset(
+        root=root,
+        ids=(*photos.ids, *(CATALOG_PREFIX + key for key in catalog.ids)),
+        paths=(*paths(photos, folders[0]), *paths(catalog, folders[1])),
+        labels=photos.labels + catalog.labels,
+        splits=("",) * (len(photos) + len(catalog)),
+        read_report=photos.read_report,
+        location=photos.location,
+    )
+
+
+def named_classes(photos: Dataset) -> tuple[str, ...]:
+    """The classes of photos that have one, sorted."""
+    return tuple(name for name in photos.classes if name)
+
+
+def check_classes(photos: Dataset, method: str) -> None:
+    """Check that a method can learn from the classes of these photos.
+
+    Raises:
+        DataError: when it needs labels and photos have none, all have the same, or photos can have several and it
+            learns from one class for each.
+    """
+    if photos.has_label_sets and card(method).labels and not card(method).several_labels:
+        able = ", ".join(name for name, one in METHODS.items() if one.several_labels)
+        raise DataError(
+            f"the training photos in {photos.origin} have several labels each, and {method} learns from one class for "
+            f"each photo. Choose one of {able}, or a method that learns without labels"
+        )
+    nameless = photos.labels.count("")
+    if not card(method).labels or (nameless and card(method).unlabelled):
+        return
+    source = photos.read_report.classes
+    if nameless:
+        raise DataError(
+            f"{nameless} of {len(photos)} training photos in {photos.origin} have no class, and {method} "
+            f"needs one for each: a folder for each class, or a column 'label' in a list{source and f' ({source})'}. "
+            "Without labels, use posterior-itq or itq"
+        )
+    if len(photos.classes) < 2:
+        raise DataError(
+            f"the {len(photos)} training photos in {photos.origin} are all of one class "
+            f"({photos.classes[0]!r}{source and f', {source}'}); {method} learns from classes and needs at least two"
+        )
