@@ -45,7 +45,7 @@ from milvus_fghash.methods.clusters import spherical_kmeans
 from milvus_fghash.methods.heads import Standardise
 from milvus_fghash.methods.itq import solve_rotation
 from milvus_fghash.methods.lda import fit_lda
-from milvus_fghash.methods.projections import Projection, principal_axes
+from milvus_fghash.methods.projections import Projection, principal_axes, reject_equal
 from milvus_fghash.recipes.schema import Fraction, HeadChoice, Seed
 
 WEIGHTS: Final = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
@@ -193,6 +193,8 @@ class Method(HashMethod):
     targets: Tensor
     """(n_train, H) int64: for each head the class of a photo, or the number of its label set; from `Sizes.n_labels` on,
     its cluster."""
+    shares: Tensor
+    """(n_label_sets + clusters, n_outputs), the outputs that each target asks for; only where there are label sets."""
 
     def __init__(self, backbone: Backbone, head: HeadChoice, sizes: Sizes, config: Config) -> None:
         super().__init__(backbone, sizes)
@@ -208,10 +210,14 @@ class Method(HashMethod):
         self.register_buffer("targets", torch.zeros(sizes.n_train, heads, dtype=torch.int64))
         classifiers = PosteriorHeads(backbone.n_features, n_outputs, heads, rank, config)
         norm = FeatureNorm(backbone.n_features, by_batch=not head.standardise)
+        if sizes.label_sets is not None:
+            of_sets = F.normalize(sizes.label_sets.float(), p=1, dim=1)
+            self.register_buffer("shares", torch.block_diag(of_sets, torch.eye(self.n_clusters)), persistent=False)
         self.head: PosteriorCode = PosteriorCode(norm, backbone.n_features, sizes.n_bits, classifiers, config)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         code, config = self.head, self.config
+        reject_equal(features)
         code.standardise.fit(features)
         standard = code.standardise(features)
         fit_space(code, standard, labels, config)
@@ -233,19 +239,14 @@ class Method(HashMethod):
         code.heads.reset()
 
     def _clusters(self, points: Tensor, number: int) -> Tensor:
-        """For each head a clustering of points (n, d) of length 1: (n, H) outputs."""
+        """For each head a clustering of points (n, d) of length 1: (n, H) targets."""
         seeds = [(self.config.seed, 2, number, head) for head in range(self.targets.shape[1])]
         numbers = [spherical_kmeans(points, self.n_clusters, generator(*seed), MAX_FIT_PHOTOS) for seed in seeds]
         return self.sizes.n_labels + torch.stack(numbers, dim=1)
 
     def wanted(self, targets: Tensor) -> Tensor:
         """Rows of `targets` as the loss takes them: numbers (b, H), or shares (b, H, n_outputs) of label sets."""
-        sets = self.sizes.label_sets
-        if sets is None:
-            return targets
-        of_sets = F.pad(F.normalize(sets.float(), p=1, dim=1), (0, self.n_clusters))
-        of_clusters = F.pad(torch.eye(self.n_clusters), (self.sizes.n_classes, 0))
-        return torch.cat([of_sets, of_clusters]).to(targets.device)[targets]
+        return targets if self.sizes.label_sets is None else self.shares[targets]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         code = self.head

@@ -34,11 +34,7 @@ class Centred(nn.Module):
             DataError: when all are equal.
         """
         features = self.scaled(features.double())
-        if (features == features[0]).all():
-            raise DataError(
-                f"the backbone gives equal features for all {len(features)} training photos; this method learns from "
-                "their differences. Check that the photos are not all the same"
-            )
+        reject_equal(features)
         mean = features.mean(dim=0)
         self.mean.copy_(mean)
         return features - mean
@@ -63,6 +59,19 @@ class Projection(Centred):
 
     def forward(self, features: Tensor) -> Tensor:
         return super().forward(features) @ self.weight.T
+
+
+def reject_equal(features: Tensor) -> None:
+    """Check that the features of a training set, (n, n_features), differ by more than rounding.
+
+    Raises:
+        DataError: when they do not.
+    """
+    if (features.amax(dim=0) - features.amin(dim=0) <= 1e-6 * features.abs().amax()).all():
+        raise DataError(
+            f"the backbone gives equal features for all {len(features)} training photos; this method learns from "
+            "their differences. Check that the photos are not all the same"
+        )
 
 
 def principal_axes(centred: Tensor, count: int) -> Tensor:

@@ -132,3 +132,28 @@ def test_no_iteration_raises_the_loss_of_more_bits_than_axes(bits: int) -> None:
         rotation = solve_rotation(projected, rotation, 1)
     assert values[-1] < values[0]
     assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(values))
+
+
+@pytest.mark.parametrize(("axes", "bits"), [(7, 3), (3, 7), (5, 128), (64, 8)])
+def test_no_other_map_of_orthonormal_columns_or_rows_keeps_more_of_the_signs(axes: int, bits: int) -> None:
+    projected, random = drawn(5, c=axes)
+    signs = signs_of(torch.randn(len(projected), bits, generator=random))
+    best = nearest_rotation(projected, signs)
+    short = best @ best.T if axes <= bits else best.T @ best
+    torch.testing.assert_close(short, torch.eye(min(axes, bits), dtype=torch.float64))
+    for _ in range(5):
+        other = orthogonal(max(axes, bits), random)[:axes, :bits]
+        assert (projected @ other * signs).sum() < (projected @ best * signs).sum()
+
+
+@pytest.mark.parametrize(("axes", "bits"), [(9, 4), (4, 9), (6, 1024), (64, 8)])
+def test_each_iteration_of_a_rectangular_rotation_moves_outputs_away_from_zero(axes: int, bits: int) -> None:
+    """sum |Y R|, which both halves of an iteration raise; for more axes than bits the loss itself need not fall."""
+    projected, random = drawn(7, n=30, c=axes)
+    rotation = orthogonal(max(axes, bits), random)[:axes, :bits]
+    values = [float((projected @ rotation).abs().sum())]
+    for _ in range(5):
+        rotation = solve_rotation(projected, rotation, 1)
+        values.append(float((projected @ rotation).abs().sum()))
+    assert values[-1] > values[0]
+    assert all(later >= earlier * (1 - 1e-12) for earlier, later in itertools.pairwise(values))

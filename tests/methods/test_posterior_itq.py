@@ -1,0 +1,351 @@
+"""Posterior-ITQ by hand, against slow references, and by what it is for, on drawn mixtures of features."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from milvus_fghash.core.codes import pack
+from milvus_fghash.errors import DataError
+from milvus_fghash.evaluation.metrics import (
+    distance_histogram,
+    mean_average_precision,
+    sorted_mean_average_precision,
+)
+from milvus_fghash.methods import itq, posterior_itq
+from milvus_fghash.methods.base import Backbone, Sizes
+from milvus_fghash.methods.posterior_itq import (
+    WEIGHTS,
+    Config,
+    Method,
+    PosteriorHeads,
+    chosen_weight,
+    head_shape,
+    hold_out,
+    leave_one_out_map,
+)
+from milvus_fghash.recipes.schema import HeadChoice, TrainingPlan
+from milvus_fghash.training.loop import Optimisation, train_round
+from milvus_fghash.training.sources import FeatureSource
+
+pytestmark = pytest.mark.full
+
+CPU = torch.device("cpu")
+
+
+class Sized(Backbone):
+    """A backbone of a given width and number of weights."""
+
+    mean = std = (0.5, 0.5, 0.5)
+
+    def __init__(self, n_features: int, n_weights: int = 0) -> None:
+        super().__init__()
+        self.n_features = n_features
+        if n_weights:
+            self.weights = nn.Parameter(torch.empty(n_weights, device="meta"))
+
+    def maps(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def mixture(n_classes: int, photos: int, seed: int, *, nuisance: float = 3.0) -> tuple[Tensor, Tensor]:
+    """Features of classes, (n_classes * photos, 48), and class numbers: 40 features tell classes apart, the last 8 vary
+    widely within every class, as light and pose do."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n_classes).repeat_interleave(photos)
+    centres = torch.randn(n_classes, 40, generator=random)
+    own = centres[labels] + 0.9 * torch.randn(len(labels), 40, generator=random)
+    return torch.cat([own, nuisance * torch.randn(len(labels), 8, generator=random)], dim=1), labels
+
+
+def trained(features: Tensor, labels: Tensor, bits: int, **options: Any) -> Method:
+    """As `train` does with the features of a frozen backbone."""
+    sizes = Sizes(bits, int(labels.max()) + 1, len(labels), int((labels < 0).sum()))
+    method = Method(Sized(features.shape[1]), HeadChoice(), sizes, Config(**options))
+    source = FeatureSource({"anchor": features[None]}, CPU)
+    method.fit(features, labels)
+    plan = TrainingPlan(
+        rounds=1, epochs_per_round=20, samples_per_round=0, batch_size=32, learning_rate=0.02, schedule="cosine",
+        momentum=0.9, nesterov=True, weight_decay=0.01,
+    )  # fmt: skip
+    train_round(method, source, labels, plan, 0, Optimisation.of(method, plan, True, CPU), lambda progress: None)
+    method.eval()
+    return method
+
+
+@torch.no_grad()
+def quality(method: Any, queries: tuple[Tensor, Tensor], gallery: tuple[Tensor, Tensor]) -> float:
+    bits = method.sizes.n_bits
+    codes = [pack(method.head(features).numpy()) for features, _ in (queries, gallery)]
+    histogram = distance_histogram(codes[0], queries[1].numpy(), codes[1], gallery[1].numpy(), bits)
+    return mean_average_precision(histogram)
+
+
+def itq_of(features: Tensor, bits: int) -> itq.Method:
+    sizes = Sizes(bits, 2, len(features))
+    method = itq.Method(Sized(features.shape[1]), HeadChoice(), sizes, itq.Config(normalise=True))
+    method.fit(features, torch.zeros(len(features), dtype=torch.int64))
+    return method
+
+
+# The heads
+
+
+def test_the_loss_of_two_heads_worked_by_hand() -> None:
+    heads = PosteriorHeads(3, 2, 2, None, Config())
+    logits = torch.tensor([[[math.log(3), 0.0]], [[0.0, 0.0]]])  # posteriors 3/4, 1/4 and 1/2, 1/2
+    # label smoothing .1 over two outputs: targets .95, .05
+    first = -0.95 * math.log(3 / 4) - 0.05 * math.log(1 / 4)
+    found = heads.loss(logits, torch.tensor([[0, 1]]), 0.1)
+    assert float(found) == pytest.approx(first + math.log(2), rel=1e-5)
+    shares = heads.loss(logits, torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]), 0.1)
+    assert float(shares) == pytest.approx(first + math.log(2), rel=1e-5)
+    halves = heads.loss(logits, torch.tensor([[[0.5, 0.5], [0.5, 0.5]]]), 0.0)
+    assert float(halves) == pytest.approx(-(math.log(3 / 4) + math.log(1 / 4)) / 2 + math.log(2), rel=1e-5)
+
+
+def test_each_head_sees_its_own_share_of_the_features_in_their_full_strength_and_a_single_one_all() -> None:
+    heads = PosteriorHeads(1000, 2, 3, None, Config(feature_share=0.7))
+    kept = (heads.seen > 0).float().mean(dim=2)
+    torch.testing.assert_close(kept, torch.full_like(kept, 0.7), rtol=0, atol=0.06)
+    assert heads.seen.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
+    assert not torch.equal(heads.seen[0], heads.seen[1])
+    assert bool((PosteriorHeads(1000, 2, 1, None, Config()).seen == 1).all())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_roots_of_posteriors_have_length_one_and_bhattacharyya_coefficients_as_products(temperature: float) -> None:
+    sizes = Sizes(16, 5, 20)
+    code = Method(Sized(6), HeadChoice(), sizes, Config(temperature=temperature, heads=3)).head.eval()
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        code.heads.weight.copy_(torch.randn(code.heads.weight.shape, generator=random))
+        features = torch.randn(4, 6, generator=random)
+        roots = code.posteriors(features)
+        logits = code.heads(features) / temperature
+    expected = torch.zeros(4, 4)
+    for first, second, head in itertools.product(range(4), range(4), range(3)):
+        p, q = (torch.exp(logits[head, row]) / torch.exp(logits[head, row]).sum() for row in (first, second))
+        expected[first, second] += (p * q).sqrt().sum() / 3
+    torch.testing.assert_close(roots @ roots.T, expected)
+    torch.testing.assert_close(roots.norm(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("width", "weights", "outputs", "heads", "rank"),
+    [
+        (1280, 3_500_000, 100, 4, None),  # MobileNetV2: half of it is 7 MB, four heads are 2 MB
+        (1280, 3_500_000, 600, 2, None),
+        (1280, 3_500_000, 1_400, 1, 256),
+        (1280, 30_000_000, 1_400, 1, None),  # 10 MB bind, not half of 120
+        (1280, 8_000_000, 10_000, 1, 221),
+        (1280, 0, 100, 4, None),  # a backbone whose weights are not known
+        (768, 100_000, 10_000, 1, 8),
+    ],
+)
+def test_heads_are_at_most_half_the_backbone_and_ten_megabytes(
+    width: int, weights: int, outputs: int, heads: int, rank: int | None
+) -> None:
+    assert head_shape(Sized(width, weights), outputs, Config()) == (heads, rank)
+    if rank != 8:  # the least that is of use
+        size = 4 * (heads * outputs * width if rank is None else rank * (outputs + width))
+        assert size <= min(2 * weights or 10_000_000, 10_000_000)
+
+
+def test_of_many_classes_the_head_starts_from_the_principal_axes() -> None:
+    features, labels = mixture(30, 4, 0)
+    sizes = Sizes(16, 30, len(labels))
+    method = Method(Sized(48, 1_000), HeadChoice(), sizes, Config())
+    method.fit(features, labels)
+    reduce = method.head.heads.reduce
+    assert isinstance(reduce, nn.Linear)
+    standard = method.head.standardise(features).double()
+    kept = standard @ reduce.weight.double().T
+    largest = torch.linalg.eigvalsh(standard.T @ standard)[-8:].sum()
+    torch.testing.assert_close(kept.square().sum(), largest, rtol=1e-4, atol=0)
+
+
+# How the weight of the features is chosen
+
+
+def test_a_third_of_each_class_of_four_photos_is_held_out_and_smaller_classes_take_no_part() -> None:
+    labels = torch.tensor([0] * 1 + [1] * 2 + [2] * 3 + [3] * 4 + [4] * 9)
+    kept, held_out = hold_out(labels, 0)
+    assert torch.bincount(labels[held_out], minlength=5).tolist() == [0, 0, 0, 2, 3]
+    assert torch.bincount(labels[kept], minlength=5).tolist() == [0, 0, 0, 2, 6]
+    assert not set(kept.tolist()) & set(held_out.tolist())
+    assert torch.equal(hold_out(labels, 0)[1], held_out)
+    assert not torch.equal(hold_out(labels, 1)[1].sort().values, held_out.sort().values)
+
+
+@pytest.mark.parametrize("labels", [[0] * 9, [0, 0, 0, 1, 1, 1], [0] * 9 + [1]], ids=["one class", "three", "4 and 1"])
+def test_nothing_is_held_out_of_fewer_than_two_classes_of_four(labels: list[int]) -> None:
+    assert [len(part) for part in hold_out(torch.tensor(labels), 0)] == [0, 0]
+
+
+def test_of_many_classes_and_photos_a_bounded_number_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posterior_itq, "MAX_HELD_OUT_CLASSES", 10)
+    monkeypatch.setattr(posterior_itq, "MAX_TRIAL_PHOTOS", 60)
+    labels = torch.arange(20).repeat(30)
+    kept, held_out = hold_out(labels, 0)
+    assert len(labels[held_out].unique()) == 10
+    assert (len(kept), len(held_out)) == (40, 20)
+
+
+def test_the_held_out_map_is_that_of_the_evaluation() -> None:
+    random = torch.Generator().manual_seed(0)
+    codes = torch.where(torch.rand(700, 16, generator=random) > 0.5, 1.0, -1.0)
+    labels = torch.randint(0, 40, (700,), generator=random)
+    labels[-1] = 99  # finds nothing
+    packed, numbers = pack(codes.numpy()), labels.numpy()
+    expected = sorted_mean_average_precision(packed, numbers, packed, numbers, 16, np.arange(700))
+    assert leave_one_out_map(codes, labels) == pytest.approx(expected, abs=1e-6)
+
+
+def weight_for(n_classes: int, photos: int, seed: int = 0) -> float:
+    features, labels = mixture(n_classes, photos, 0)
+    method = Method(Sized(48), HeadChoice(), Sizes(16, n_classes, len(labels)), Config(seed=seed))
+    method.fit(features, labels)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    standard = method.head.standardise(features)
+    chosen = chosen_weight(method.head, standard, labels, method.config)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert chosen == chosen_weight(method.head, standard, labels, method.config)
+    return chosen
+
+
+def test_features_weigh_more_where_few_classes_are_known() -> None:
+    few, middle, many = weight_for(10, 12), weight_for(39, 8), weight_for(60, 8)
+    assert few == 4.0  # 60 / 10 is more than the largest
+    assert middle >= 60 / 39
+    assert many in WEIGHTS
+    assert many < few
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "weight"), [(100, 0.6), (50, 0.6 * 2**0.6), (25, 60 / 25), (4, 4.0), (400, 0.35)]
+)
+def test_where_no_photo_can_be_held_out_the_weight_follows_the_number_of_classes(n_classes: int, weight: float) -> None:
+    labels = torch.arange(n_classes).repeat(3)
+    method = Method(Sized(48), HeadChoice(), Sizes(16, n_classes, len(labels)), Config())
+    assert chosen_weight(method.head, torch.zeros(len(labels), 48), labels, method.config) == pytest.approx(weight)
+
+
+# Clusters of photos without a class
+
+
+def test_photos_without_a_class_have_clusters_of_their_own_as_targets_and_others_their_class() -> None:
+    features, labels = mixture(6, 12, 0)
+    known = torch.where(labels < 3, labels, -1)
+    method = Method(Sized(48), HeadChoice(), Sizes(16, 3, 72, 36), Config(heads=2, photos_per_cluster=12))
+    method.fit(features, known)
+    assert method.n_clusters == 3
+    assert torch.equal(method.targets[:36], labels[:36, None].expand(-1, 2))
+    assert method.targets[36:].unique().tolist() == [3, 4, 5]
+    for head in range(2):
+        assert all(len(part.unique()) == 1 for part in method.targets[36:, head].split(12))  # the clusters are classes
+
+
+def test_targets_of_label_sets_have_equal_shares_and_clusters_one() -> None:
+    sets = torch.tensor([[True, False, False], [True, True, False], [False, False, True]])
+    labels = torch.tensor([-1] * 24 + [0] * 12 + [1] * 12 + [2] * 12)
+    features, _ = mixture(5, 12, 0)
+    method = Method(Sized(48), HeadChoice(), Sizes(16, 3, 60, 24, sets), Config(heads=2))
+    method.fit(features, labels)
+    shares = method.wanted(method.targets)
+    assert shares.shape == (60, 2, 5)
+    assert shares[24].tolist() == [[1, 0, 0, 0, 0]] * 2
+    assert shares[36].tolist() == [[0.5, 0.5, 0, 0, 0]] * 2
+    assert bool((shares[:24, :, :3] == 0).all())
+    assert bool((shares.sum(dim=2) == 1).all())
+    assert "shares" not in method.state_dict()
+
+
+def test_photos_of_several_classes_are_found_by_any_of_them() -> None:
+    """Each photo is of two of six classes; relevant is what shares one."""
+    random = torch.Generator().manual_seed(0)
+    pairs = torch.combinations(torch.arange(6))
+    sets = torch.zeros(len(pairs), 6, dtype=torch.bool).scatter_(1, pairs, True)
+    centres = 1.5 * torch.randn(6, 48, generator=random)
+    labels = torch.arange(len(pairs)).repeat_interleave(16)
+    noise = torch.randn(len(labels), 48, generator=random)
+    noise[:, 40:] *= 4
+    features = sets[labels].float() @ centres + noise
+    train, test = torch.arange(len(labels)) % 16 < 8, torch.arange(len(labels)) % 16 >= 8
+    method = Method(Sized(48), HeadChoice(), Sizes(32, 6, int(train.sum()), 0, sets), Config())
+    source = FeatureSource({"anchor": features[None, train]}, CPU)
+    method.fit(features[train], labels[train])
+    plan = TrainingPlan(rounds=1, epochs_per_round=10, samples_per_round=0, batch_size=32, learning_rate=0.02)
+    train_round(method, source, labels[train], plan, 0, Optimisation.of(method, plan, True, CPU), lambda progress: None)
+    similar = (sets[labels[test]].float() @ sets[labels[test]].float().T > 0).numpy()
+
+    def found(code: Any) -> float:
+        with torch.no_grad():
+            signs = torch.where(code.eval().head(features[test]) > 0, 1.0, -1.0)
+        order = (signs @ signs.T).argsort(dim=1, descending=True, stable=True).numpy()[:, 1:]
+        relevant = np.take_along_axis(similar, order, axis=1)
+        precision = relevant.cumsum(1) / np.arange(1, relevant.shape[1] + 1)
+        return float(((precision * relevant).sum(1) / relevant.sum(1)).mean())
+
+    assert found(method) > found(itq_of(features[train], 32)) + 0.1
+
+
+# What it is for
+
+
+def halves(labels: Tensor) -> tuple[Tensor, Tensor]:
+    even = torch.arange(len(labels)) % 2 == 0
+    return even, ~even
+
+
+@pytest.mark.parametrize("bits", [8, 64])
+def test_new_photos_of_known_classes_are_found_better_than_by_itq(bits: int) -> None:
+    features, labels = mixture(12, 32, 1)
+    train = torch.arange(len(labels)) % 32 < 16
+    known, new = (features[train], labels[train]), (features[~train], labels[~train])
+    ask, stored = ((new[0][rows], new[1][rows]) for rows in halves(new[1]))
+    assert quality(trained(*known, bits), ask, stored) > quality(itq_of(known[0], bits), ask, stored) + 0.05
+
+
+def test_new_classes_are_found_better_than_by_itq() -> None:
+    features, labels = mixture(40, 16, 2)
+    known = labels < 20
+    new = features[~known], labels[~known]
+    ask, stored = ((new[0][rows], new[1][rows]) for rows in halves(new[1]))
+    code = trained(features[known], labels[known], 64)
+    assert quality(code, ask, stored) > quality(itq_of(features[known], 64), ask, stored) + 0.02
+
+
+def test_without_labels_new_photos_are_found_better_than_by_itq() -> None:
+    features, labels = mixture(12, 32, 3, nuisance=1.0)
+    train = torch.arange(len(labels)) % 32 < 16
+    new = features[~train], labels[~train]
+    ask, stored = ((new[0][rows], new[1][rows]) for rows in halves(new[1]))
+    code = trained(features[train], torch.full((int(train.sum()),), -1), 64)
+    assert quality(code, ask, stored) > quality(itq_of(features[train], 64), ask, stored) + 0.02
+
+
+@pytest.mark.parametrize("bits", [8, 100, 1024])
+def test_codes_of_any_length_have_different_bits(bits: int) -> None:
+    features, labels = mixture(6, 16, 4)
+    code = trained(features, labels, bits, feature_weight=0.5)
+    with torch.no_grad():
+        outputs = code.head(features)
+    assert outputs.shape == (96, bits)
+    assert bool(outputs.isfinite().all())
+    share = (outputs > 0).float().mean(dim=0)
+    assert float(share.min()) > 0
+    assert float(share.max()) < 1
+
+
+def test_equal_photos_are_rejected_in_one_sentence() -> None:
+    method = Method(Sized(48), HeadChoice(), Sizes(16, 2, 10), Config())
+    features = torch.rand(48).expand(10, -1) * (1 + 1e-8 * torch.arange(10)[:, None])
+    with pytest.raises(DataError, match="equal features for all 10 training photos"):
+        method.fit(features, torch.arange(10) % 2)
