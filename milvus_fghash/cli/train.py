@@ -59,9 +59,9 @@ def train(
     used: it learns from the labels that there are, or from none.
 
     \b
-    Examples: milvus-fghash train --data photos --bits 128 --out runs/mine
-              milvus-fghash train --data birds --catalog unlabelled --out runs/both
-              milvus-fghash train cub-fcaenet --data CUB_200_2011 --out runs/birds
+    Example: milvus-fghash train --data photos --bits 128 --out runs/mine
+             milvus-fghash train --data birds --catalog catalog --out runs/both
+             milvus-fghash train cub-fcaenet --data CUB_200_2011 --out runs/birds
     """
     if data is None and catalog is None:
         raise click.UsageError("Missing option '--data' or '--catalog'.")

@@ -67,7 +67,7 @@ def train(
     Examples:
         >>> import milvus_fghash as fg
         >>> fg.train("frozen-posterior-itq", "photos", out="runs/birds", bits=128, weights="imagenet")  # doctest: +SKIP
-        >>> fg.train("frozen-posterior-itq", "birds", catalog="unlabelled", out="runs/both")  # doctest: +SKIP
+        >>> fg.train("frozen-posterior-itq", "birds", catalog="catalog", out="runs/both")  # doctest: +SKIP
     """
     loaded = load_recipe(recipe, with_weights(changes, weights))
     if seed is not None:

@@ -35,7 +35,7 @@ class TrainingSet:
         """What is said of photos without a class and of the catalog, before training; "" for nothing."""
         labels = self.photos.labels
         parts = []
-        if self.n_catalog:
+        if 0 < self.n_catalog < len(labels):
             own = labels[len(labels) - self.n_catalog :]
             parts.append(
                 f"{len(labels) - len(own):,} photos of the data set and {len(own):,} of the catalog, "
