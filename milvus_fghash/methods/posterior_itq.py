@@ -212,7 +212,8 @@ class Method(HashMethod):
         norm = FeatureNorm(backbone.n_features, by_batch=not head.standardise)
         if sizes.label_sets is not None:
             of_sets = F.normalize(sizes.label_sets.float(), p=1, dim=1)
-            self.register_buffer("shares", torch.block_diag(of_sets, torch.eye(self.n_clusters)), persistent=False)
+            shares = torch.block_diag(of_sets, torch.eye(self.n_clusters))  # type: ignore[no-untyped-call]
+            self.register_buffer("shares", shares, persistent=False)
         self.head: PosteriorCode = PosteriorCode(norm, backbone.n_features, sizes.n_bits, classifiers, config)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
