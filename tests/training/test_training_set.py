@@ -19,7 +19,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.recipes.schema import DataChoice
-from milvus_fghash.training.checkpoint import load_checkpoint
+from milvus_fghash.training.checkpoint import RoundRecord, load_checkpoint
 from milvus_fghash.training.run import Watcher
 from milvus_fghash.training.training_set import training_set
 from tests.helpers.commands import Run, release_databases
@@ -29,6 +29,14 @@ pytestmark = pytest.mark.full
 
 FLAGSHIP = recipe("posterior-itq", "method.options.photos_per_cluster=4")
 LABELS_NEEDED = r"have no class, and fcaenet needs one for each: .* Without labels, use posterior-itq or itq"
+
+
+class KilledError(Exception):
+    """Stands for a kill after the first round."""
+
+
+def kill(record: RoundRecord, rounds: int) -> None:
+    raise KilledError
 
 
 def train(photos: Dataset | Path | None, out: Path, **options: object) -> tuple[Path, list[str]]:
@@ -107,8 +115,8 @@ def test_one_class_among_photos_without_is_enough_and_training_resumes(
     plan = recipe("posterior-itq", *changes)
     options = {"bits": 16, "device": "cpu"}
     whole = fg.train(plan, photos, out=tmp_path / "whole", **options)  # type: ignore[arg-type]
-    short = recipe("posterior-itq", *changes, "training.rounds=1")
-    fg.train(short, photos, out=tmp_path / "two", **options)  # type: ignore[arg-type]
+    with pytest.raises(KilledError):
+        fg.train(plan, photos, out=tmp_path / "two", watcher=Watcher(round=kill), **options)  # type: ignore[arg-type]
     resumed = fg.train(plan, photos, out=tmp_path / "two", resume=True, **options)  # type: ignore[arg-type]
     first, second = weights(whole), weights(resumed)
     assert load_checkpoint(whole).state.classes == drawn_birds.classes[:1]
@@ -184,7 +192,7 @@ def test_a_catalog_is_trained_on_with_the_data_and_its_labels_are_used(
     assert trained is not None
     assert (len(trained.labelled), len(trained.unlabelled)) == (12, 24)
     with pytest.raises(ConfigError, match="other training photos"):
-        train(data, tmp_path / "run", resume=True)
+        train(drawn_birds, tmp_path / "run", resume=True)
 
 
 def test_each_photo_comes_from_its_own_folder(drawn_birds: Dataset, flat: Path) -> None:
