@@ -309,6 +309,15 @@ def test_new_classes_are_found_better_than_by_itq() -> None:
     assert quality(code, ask, stored) > quality(itq_of(features[known], 64), ask, stored) + 0.02
 
 
+def test_of_few_classes_the_features_find_the_new_ones() -> None:
+    features, labels = mixture(24, 16, 5)
+    known = labels < 4
+    new = features[~known], labels[~known]
+    ask, stored = ((new[0][rows], new[1][rows]) for rows in halves(new[1]))
+    with_features, without = (trained(features[known], labels[known], 64, feature_weight=w) for w in (None, 0.0))
+    assert quality(with_features, ask, stored) > quality(without, ask, stored) + 0.02
+
+
 def test_without_labels_new_photos_are_found_better_than_by_itq() -> None:
     features, labels = mixture(12, 32, 3, nuisance=1.0)
     train = torch.arange(len(labels)) % 32 < 16
