@@ -120,12 +120,18 @@ def _separate(groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group.kind == "near" or group.members[0].content_sha not in in_near]
 
 
-def _priority(group: Group, within: int) -> tuple[bool, int, bool, int]:
+def _priority(group: Group, within: int) -> tuple[bool, int, bool, int, int]:
     """The larger, the sooner a person should check the group: several classes, copies with unlike perceptual hashes
-    (-1: no copies), near codes, many rows."""
+    (-1: no copies), not equal files, unlike codes, many rows."""
     member = {one.id: one for one in group.members}
     worst = max((_apart(member[key], stays) for key, stays in copies(group.members, within).items()), default=-1)
-    return len({one.label for one in group.members if one.label}) > 1, worst, group.kind == "near", len(group.members)
+    return (
+        len({one.label for one in group.members if one.label}) > 1,
+        worst,
+        group.kind == "near",
+        group.distance,
+        len(group.members),
+    )
 
 
 def _photos(group: Group, within: int) -> list[_Photo]:

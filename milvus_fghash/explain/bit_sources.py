@@ -46,19 +46,13 @@ def bit_pushes(bit: int, sources: Sources, most_active: NDArray[np.int64]) -> Bi
     Args:
         most_active: see `retrieval.EncodedPhotos`.
     """
-    return BitPushes(
-        *(_strongest(sources, bit, of_clusters, sign, most_active) for of_clusters in (False, True) for sign in (1, -1))
-    )
+    firsts, which = sources.distinct
+    values = np.bincount(which, sources.pushes[bit], len(firsts))
+    of_clusters = sources.clusters[firsts]
 
+    def strongest(cluster: bool, sign: int) -> tuple[Push, ...]:
+        wanted = np.flatnonzero((of_clusters == cluster) & (sign * values > 0))
+        ordered = wanted[np.argsort(-sign * values[wanted], kind="stable")][:SHOWN]  # equal ones by name
+        return tuple(Push(sources.names[firsts[at]], float(values[at]), int(most_active[firsts[at]])) for at in ordered)
 
-def _strongest(
-    sources: Sources, bit: int, of_clusters: bool, sign: int, most_active: NDArray[np.int64]
-) -> tuple[Push, ...]:
-    pushes: dict[str, float] = {}
-    examples: dict[str, int] = {}
-    for at in np.flatnonzero(sources.clusters == of_clusters).tolist():
-        name = sources.names[at]
-        pushes[name] = pushes.get(name, 0.0) + float(sources.pushes[bit, at])
-        examples.setdefault(name, int(most_active[at]))
-    strongest = sorted((-sign * value, name) for name, value in pushes.items() if sign * value > 0)[:SHOWN]
-    return tuple(Push(name, pushes[name], examples[name]) for _, name in strongest)
+    return BitPushes(strongest(False, 1), strongest(False, -1), strongest(True, 1), strongest(True, -1))

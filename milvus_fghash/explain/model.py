@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +81,13 @@ class Sources:
     names: Sequence[str]
     clusters: NDArray[np.bool_]
     pushes: NDArray[np.floating[Any]]
+
+    @cached_property
+    def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The first source of each class and cluster, by name; for each source, the number of its class or cluster."""
+        keys = [f"{cluster:d}{name}" for cluster, name in zip(self.clusters, self.names, strict=True)]
+        _, firsts, which = np.unique(np.array(keys, object), return_index=True, return_inverse=True)
+        return firsts, which.reshape(-1)
 
 
 class Model(ABC):
