@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.methods.base import Backbone, Batch, HashMethod, Round, Sizes, generator
+from milvus_fghash.methods.base import Backbone, Batch, BitSource, BitSources, HashMethod, Round, Sizes, generator
 from milvus_fghash.methods.clusters import spherical_kmeans
 from milvus_fghash.methods.heads import Standardise
 from milvus_fghash.methods.itq import solve_rotation
@@ -238,6 +238,23 @@ class Method(HashMethod):
                 roots = code.posteriors(standard)
             self.targets[unlabelled] = self._clusters(F.normalize(roots - roots.mean(dim=0)), number)
         code.heads.reset()
+
+    def bit_sources(self) -> BitSources:
+        """The outputs of all heads; a photo for which one of them is certain has a root of 1 / sqrt(H) there."""
+        n_heads, n_outputs, _ = self.head.heads.weight.shape
+        n_classes = self.sizes.n_classes
+        sources = tuple(
+            BitSource("class", number, head) if number < n_classes else BitSource("cluster", number - n_classes, head)
+            for head in range(n_heads)
+            for number in range(n_outputs)
+        )
+        weights = self.head.bits.weight[:, : len(sources)]
+        of_heads = torch.unflatten(weights * self.head.bits.mean[: len(sources)], 1, (n_heads, n_outputs))
+        average = of_heads.sum(dim=2)
+        return BitSources(sources, weights / math.sqrt(n_heads) - average.repeat_interleave(n_outputs, dim=1))
+
+    def source_activities(self, features: Tensor) -> Tensor:
+        return self.head.posteriors(self.head.standardise(features))
 
     def _clusters(self, points: Tensor, number: int) -> Tensor:
         """For each head a clustering of points (n, d) of length 1: (n, H) targets."""

@@ -13,6 +13,7 @@ from milvus_fghash.explain.checkpoint_model import CheckpointModel
 from milvus_fghash.explain.explain import open_model
 from milvus_fghash.explain.model import Pixels, Sources
 from milvus_fghash.methods.base import BitSource, BitSources
+from milvus_fghash.methods.posterior_itq import PosteriorCode
 from tests.helpers.planted_models import PHOTOS, Planted, captions, explained, planted
 from tests.helpers.quick_training import Make
 
@@ -59,6 +60,26 @@ def test_the_page_shows_them_on_their_side(dataset: Dataset) -> None:
     _, plain = explained(dataset)
     assert "move it" not in plain.text
     assert "Classes and clusters of a bit" not in plain.text
+
+
+def test_those_of_posterior_itq_are_what_a_certain_photo_adds(make: Make, photos: Pixels, drawn_birds: Dataset) -> None:
+    """One output of one head is certain, the others and the features are those of the average photo."""
+    model = make("posterior-itq")
+    assert model.sources is not None
+    code = model.network.head
+    assert isinstance(code, PosteriorCode)
+    n_heads, n_outputs, _ = code.heads.weight.shape
+    assert list(model.sources.names) == list(drawn_birds.classes) * n_heads
+    for at in (0, n_outputs, n_heads * n_outputs - 1):
+        embedded = code.bits.mean.clone()
+        embedded[at // n_outputs * n_outputs :][:n_outputs] = 0
+        embedded[at] = n_heads**-0.5
+        with torch.no_grad():
+            logits = code.bits(embedded[None])[0].numpy()
+        np.testing.assert_allclose(logits, model.sources.pushes[:, at], atol=1e-5)
+    activities = model.run(photos).activities
+    assert activities is not None
+    np.testing.assert_allclose((activities**2).sum(axis=1), 1, rtol=1e-4)
 
 
 def test_a_checkpoint_has_those_of_its_method(
