@@ -29,6 +29,11 @@ class Push:
     value: float
     example: int
 
+    @property
+    def shown_value(self) -> str:
+        """With its sign; a minus, unlike a hyphen, stays with its number."""
+        return f"{self.value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
 
 @dataclass(frozen=True)
 class BitPushes:

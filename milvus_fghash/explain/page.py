@@ -141,7 +141,7 @@ def same_class(wanted: str, label: str) -> bool | None:
 
 def class_pushes(pushes: Sequence[Push]) -> str:
     """Classes that move a bit and by how much, in a line."""
-    return ", ".join(f"{readable(push.name)} ({push.value:+.2f})" for push in pushes)
+    return ", ".join(f"{readable(push.name)} ({push.shown_value})" for push in pushes)
 
 
 def side_title(facts: BitFacts, side: str) -> str:

@@ -52,9 +52,9 @@ def test_the_page_shows_them_on_their_side(dataset: Dataset) -> None:
     _, page = explained(dataset, model)
     text = page.sections["bit-0"].text
     assert "Classes that move it on: robin (+0.75)" in text
-    assert "Classes that move it off: wren (-0.25)" in text
+    assert "Classes that move it off: wren (\N{MINUS SIGN}0.25)" in text
     assert captions(page, "bit-0", 1) == [("", "+0.75cluster 1 of classifier 1")]  # photo 14 has no class
-    assert captions(page, "bit-0", 3) == [("", "-1.00cluster 2 of classifier 1robin")]  # photo 10
+    assert captions(page, "bit-0", 3) == [("", "\N{MINUS SIGN}1.00cluster 2 of classifier 1robin")]  # photo 10
     assert "move it" not in page.sections["bit-1"].text
     assert "Classes and clusters of a bit" in page.text
     _, plain = explained(dataset)
