@@ -53,7 +53,7 @@ def test_what_makes_the_code_of_a_method_whose_logits_saturate_is_its_bit_scores
 
     What a linear head says of that lead at each place is the map, but for the numbers of classes of each side.
     """
-    logits, bit_scores = (torch.from_numpy(some) for some in sure.run(photos[:4])[1:])
+    logits, bit_scores = (torch.from_numpy(some) for some in sure.run(photos[:4])[1:3])
     head: Any = sure.network.head
     with torch.no_grad():
         maps = sure.backbone.maps(sure._images(photos[:4]))
