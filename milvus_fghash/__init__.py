@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from milvus_fghash._version import __version__
 
 if TYPE_CHECKING:
+    from milvus_fghash.advice.api import advise as advise
+    from milvus_fghash.advice.result import Advice as Advice
     from milvus_fghash.bulk_import.api import ImportOptions as ImportOptions
     from milvus_fghash.bulk_import.api import ImportResult as ImportResult
     from milvus_fghash.bulk_import.api import RayOptions as RayOptions
@@ -77,6 +79,8 @@ if TYPE_CHECKING:
     from milvus_fghash.wrapping.api import wrap as wrap
 
 _MODULES: Final = {
+    "milvus_fghash.advice.api": ("advise",),
+    "milvus_fghash.advice.result": ("Advice",),
     "milvus_fghash.bulk_import.api": (
         "ImportOptions",
         "ImportResult",
@@ -140,7 +144,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _MODULE_OF[name]
-    if module.startswith(("milvus_fghash.training", "milvus_fghash.exporters")):
+    if module.startswith(("milvus_fghash.training", "milvus_fghash.exporters", "milvus_fghash.advice.api")):
         from milvus_fghash.errors import optional_extra
 
         with optional_extra("train"):

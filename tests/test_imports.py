@@ -28,7 +28,7 @@ ORDER = (
     ("state", "search"),
     ("ingest", "evaluation"),
     ("dedupe", "migration", "bulk_import", "training"),
-    ("exporters", "explain", "experiments"),
+    ("exporters", "explain", "experiments", "advice"),
     ("wrapping",),
     ("catalog",),
     ("demo", "doctor"),
@@ -51,6 +51,7 @@ PACKAGES = {
     "exporters": {"torch", "onnx", "onnxruntime"},
     "explain": {"PIL", "torch"},
     "experiments": {"torch"},
+    "advice": {"torch"},
     "wrapping": {"onnx"},
     "demo": {"PIL"},
     "cli": {"click", "rich", "tomli_w"},
@@ -72,7 +73,7 @@ IMPORTED_IN = {
     "timm": {"milvus_fghash/training/timm_backbone.py"},
 }
 """Packages that a few files of a folder keep from the others; of torch, those of `explain`."""
-WITH_TORCH = {"methods", "training", "exporters", "experiments"}
+WITH_TORCH = {"methods", "training", "exporters", "experiments", "advice"}
 HEAVY = {*IMPORTED_IN, "torch", "onnx", "onnxruntime", "pymilvus", "numpy", "pydantic", "PIL", "pyarrow", "ray", "rich"}
 """What `--help` must not load."""
 

@@ -12,6 +12,7 @@ import click
 
 from milvus_fghash._version import __version__
 from milvus_fghash.cli.ablate import ablate
+from milvus_fghash.cli.advise import advise
 from milvus_fghash.cli.collections import collections
 from milvus_fghash.cli.compare import compare
 from milvus_fghash.cli.dedupe import dedupe
@@ -62,7 +63,7 @@ def main(log_level: str) -> None:
     logging.getLogger().setLevel(log_level.upper())
 
 
-for command in (train, export, wrap, ingest, shards, verify, search, dedupe, delete, evaluate, explain):
+for command in (advise, train, export, wrap, ingest, shards, verify, search, dedupe, delete, evaluate, explain):
     main.add_command(command)
 for command in (compare, ablate, demo):
     main.add_command(command)

@@ -1,0 +1,1 @@
+"""Measure methods and code lengths on a user's own photos, and say which fit."""

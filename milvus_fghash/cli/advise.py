@@ -1,0 +1,70 @@
+"""`milvus-fghash advise`: which method and how many bits fit these photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from milvus_fghash.cli.options.common import json_option
+from milvus_fghash.cli.options.paths import NEW_PATH, READABLE
+from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset, photo_options
+from milvus_fghash.cli.terminal.output import show_json, show_table
+from milvus_fghash.cli.terminal.progress import progress_bar
+from milvus_fghash.errors import optional_extra
+
+if TYPE_CHECKING:
+    from milvus_fghash.advice.result import Advice
+
+
+@click.command()
+@click.argument("data", type=READABLE)
+@photo_options()
+@click.option("--encoder", help="Name of the backbone, or an ONNX file.  [default: mobilenet_v2]")
+@click.option("--weights", help="Weights of the encoder: imagenet, imagenet-v2, or a file.  [default: imagenet]")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0,
+              help="Time that the measurements may take.")  # fmt: skip
+@click.option("--most-photos", type=click.IntRange(min=60), default=3000, help="Size of the sample.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Random seed.")
+@click.option("--device", help="Torch device: cpu, cuda, cuda:1 and so on.  [default: cuda if available]")
+@click.option("--feature-cache", type=NEW_PATH,
+              help="Folder in which features are cached, for `train` too.  [default: a temporary one]")  # fmt: skip
+@click.option("--html", type=NEW_PATH, help="Write an HTML page with a plot and examples to this file.")
+@json_option
+def advise(data: Path, reading: PhotoOptions, html: Path | None, as_json: bool, **options: Any) -> None:
+    """Say which method and how many bits fit the photos in DATA.
+
+    A sample of the photos is measured with several methods and code lengths: on new photos (B), on new classes (C), and
+    fitted without labels (D). Photos need no labels; without any, codes are compared with the encoder's features.
+
+    \b
+    Example: milvus-fghash advise photos --minutes 10 --html advice.html
+    """
+    with optional_extra("train"):
+        from milvus_fghash.advice.api import advise as run
+    if html is not None:
+        from milvus_fghash.evaluation.plots import check_matplotlib
+
+        check_matplotlib()
+    dataset = reading.read_files(data)
+    if html is not None:
+        dataset.keep_apart(html)
+    notify_dataset(dataset)
+    with progress_bar("measuring") as update:
+        advice = run(dataset, progress=update, **options)
+    if html is not None:
+        from milvus_fghash.advice.page import write_advice_page
+
+        write_advice_page(html, advice, dataset.root)
+    if as_json:
+        show_json(advice.model_dump())
+    else:
+        show_table(*_table(advice))
+
+
+def _table(advice: Advice) -> tuple[list[dict[str, object]], str]:
+    """The rows, and what is below them."""
+    from milvus_fghash.advice.tables import rows, summary
+
+    return rows(advice), f"{summary(advice)}\n\n{advice.recommendation.sentence}\n{advice.recommendation.command}"
