@@ -14,7 +14,7 @@ from milvus_fghash.core.callbacks import Progress
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.methods.base import Backbone, HashMethod, Sizes
 from milvus_fghash.recipes.schema import Recipe
-from milvus_fghash.training.backbones import build_backbone
+from milvus_fghash.training.backbones import chosen_backbone, with_own_preprocessing
 from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.photos import CENTRE_CROP, Loader, Photos
@@ -56,7 +56,8 @@ def sample_features(
         ConfigError: when the backbone or its weights do not exist.
     """
     torch.manual_seed(recipe.training.seed)
-    backbone = build_backbone(recipe.backbone.name, recipe.backbone.weights)
+    recipe = with_own_preprocessing(recipe)
+    backbone = chosen_backbone(recipe.backbone, recipe.preprocessing.size)
     method = build_method(recipe.method, recipe.head, backbone, Sizes(64, 2, len(sample))).to(device)
     photos = Photos(sample, recipe.preprocessing, recipe.augmentation)
 
