@@ -15,6 +15,7 @@ import milvus_fghash
 SOURCE = Path(milvus_fghash.__file__).read_text(encoding="utf-8")
 PUBLIC = [
     "AddResult",
+    "Advice",
     "AliasChange",
     "AliasClient",
     "Bundle",
@@ -68,6 +69,7 @@ PUBLIC = [
     "Verification",
     "Watcher",
     "__version__",
+    "advise",
     "all_of",
     "build_shards",
     "export",
