@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 import time
 from collections import defaultdict
@@ -101,7 +100,7 @@ def advise(
         progress: called with items done, their total, and what they are.
 
     Returns:
-        What there is, what was measured, and the recommendation with its `train` command.
+        What there is, what was measured, and the recommendation, whose recipe and changes `train` takes.
 
     Raises:
         ConfigError: when the encoder or its weights do not exist.
@@ -142,7 +141,8 @@ def advise(
     chosen = recommended(run.cells)
     figure, value, low, high, trainings = run.interval(chosen)
     views = len(computed.features) - 1
-    command = train_command(chosen, photos, encoder, weights, views != recipe.backbone.views, views, feature_cache)
+    if views != recipe.backbone.views:
+        changes = (*changes, f"backbone.views={views}")
     return Advice(
         survey=survey,
         encoder=encoder or recipe.backbone.name,
@@ -162,7 +162,8 @@ def advise(
             high=high,
             trainings=trainings,
             sentence=in_words(chosen, run, value, low, high),
-            command=command,
+            recipe=f"{SETTING}-{chosen.method}",
+            changes=changes,
         ),
         differences=largest_differences(
             catalog, run.measured[chosen.method, chosen.bits, chosen.protocol], SHOWN_QUERIES, SHOWN_HITS
@@ -281,30 +282,6 @@ def encoder_changes(encoder: str | None, weights: str | Path | None) -> tuple[st
     return with_weights((f"backbone.name={encoder}",), weights)
 
 
-def train_command(
-    cell: Cell,
-    photos: Dataset,
-    encoder: str | None,
-    weights: str | Path | None,
-    fewer_views: bool,
-    views: int,
-    feature_cache: str | Path | None,
-) -> str:
-    """The command that trains the recommended cell as it was measured, but on all photos."""
-    words = ["milvus-fghash", "train", f"{SETTING}-{cell.method}", "--bits", str(cell.bits)]
-    words += ["--data", str(photos.origin), "--out", f"runs/{cell.method}-{cell.bits}"]
-    for change in encoder_changes(encoder, None)[:1]:
-        words += ["--set", change]
-    onnx = encoder if encoder and Path(encoder).suffix.lower() == ".onnx" else None
-    if given := weights or onnx:
-        words += ["--weights", str(given)]
-    if fewer_views:
-        words += ["--set", f"backbone.views={views}"]
-    if feature_cache:
-        words += ["--feature-cache", str(feature_cache)]
-    return shlex.join(words)
-
-
 def in_words(chosen: Cell, run: Run, value: float, low: float, high: float) -> str:
     """The recommendation in one sentence."""
     what = f"{chosen.method} at {chosen.bits} bits ({(chosen.bits + 7) // 8} bytes a photo)"
@@ -313,7 +290,8 @@ def in_words(chosen: Cell, run: Run, value: float, low: float, high: float) -> s
     if not run.catalog.has_classes:
         return f"{what} finds this share of the 10 photos that are nearest by floats: {spread}{wide}."
     parts = [f"mAP on new photos is {spread}, where the encoder's floats have {run.floats['B'].map:.3f}"]
-    if known := run.measured.get((chosen.method, chosen.bits, "C")):
+    known = run.measured.get((chosen.method, chosen.bits, "C"))
+    if known and known.cell.quality:
         parts.append(f"and on new classes {known.cell.quality.map:.3f}, where they have {run.floats['C'].map:.3f}")
     return f"{what} fits: {' '.join(parts)}{wide}."
 

@@ -17,13 +17,14 @@ PREVIEW_SIDE: Final = 112
 """Longest side of a preview in pixels."""
 
 
-def write_advice_page(path: Path, advice: Advice, photos: Path) -> None:
+def write_advice_page(path: Path, advice: Advice, photos: Path, command: str = "") -> None:
     """Write the page.
 
     Args:
         path: the file.
         advice: what to show.
         photos: folder that the paths of the photos are relative to.
+        command: the command that trains what is recommended; "": none is shown.
 
     Raises:
         DataError: when the file cannot be written.
@@ -49,6 +50,7 @@ def write_advice_page(path: Path, advice: Advice, photos: Path) -> None:
         "advice/page.html",
         title="Codes for these photos",
         advice=advice,
+        command=command,
         summary=summary(advice),
         plots=_plots(advice),
         rows=rows(advice),

@@ -67,7 +67,7 @@ class Recommendation(Frozen):
         value, low, high: the figure, and the 90 % interval of a later one of as many photos of the same kind.
         trainings: how many of them ``value`` is the mean of.
         sentence: the recommendation in words.
-        command: the command that trains it.
+        recipe, changes: what `train` takes to train it as it was measured, on all photos.
     """
 
     method: str
@@ -79,7 +79,8 @@ class Recommendation(Frozen):
     high: float
     trainings: int
     sentence: str
-    command: str
+    recipe: str
+    changes: tuple[str, ...]
 
 
 class Hits(Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,18 +54,28 @@ def advise(data: Path, reading: PhotoOptions, html: Path | None, as_json: bool, 
     notify_dataset(dataset)
     with progress_bar("measuring") as update:
         advice = run(dataset, progress=update, **options)
+    command = train_command(advice, data, reading.given_layout, options["feature_cache"])
     if html is not None:
         from milvus_fghash.advice.page import write_advice_page
 
-        write_advice_page(html, advice, dataset.root)
+        write_advice_page(html, advice, dataset.root, command)
     if as_json:
-        show_json(advice.model_dump())
+        show_json({**advice.model_dump(), "command": command})
     else:
-        show_table(*_table(advice))
+        from milvus_fghash.advice.tables import rows, summary
+
+        show_table(rows(advice), f"{summary(advice)}\n\n{advice.recommendation.sentence}\n{command}")
 
 
-def _table(advice: Advice) -> tuple[list[dict[str, object]], str]:
-    """The rows, and what is below them."""
-    from milvus_fghash.advice.tables import rows, summary
-
-    return rows(advice), f"{summary(advice)}\n\n{advice.recommendation.sentence}\n{advice.recommendation.command}"
+def train_command(advice: Advice, data: Path, layout: str | None, feature_cache: Path | None) -> str:
+    """The command that trains what is recommended, as it was measured, on all photos."""
+    chosen = advice.recommendation
+    words = ["milvus-fghash", "train", chosen.recipe, "--bits", str(chosen.bits), "--data", str(data)]
+    words += ["--out", f"runs/{chosen.method}-{chosen.bits}"]
+    for change in chosen.changes:
+        words += ["--set", change]
+    if layout:
+        words += ["--layout", layout]
+    if feature_cache:
+        words += ["--feature-cache", str(feature_cache)]
+    return shlex.join(words)

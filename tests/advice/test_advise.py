@@ -18,6 +18,7 @@ from milvus_fghash.datasets.synthetic.drawings import draw_birds
 from milvus_fghash.errors import DataError
 from milvus_fghash.evaluation.protocols import ProtocolOptions
 from milvus_fghash.evaluation.quality import Quality
+from milvus_fghash.recipes.loader import compose
 from milvus_fghash.training.on_features import NoBackbone
 
 pytestmark = pytest.mark.full
@@ -95,7 +96,7 @@ def test_without_time_the_first_two_steps_are_measured(catalog: Catalog, monkeyp
 
 def test_without_labels_codes_are_compared_with_the_floats(catalog: Catalog) -> None:
     nameless = replace(catalog, labels=("",) * len(catalog.labels))
-    recipe = api.compose("frozen", "itq")
+    recipe = compose("frozen", "itq")
     found = measure(nameless, recipe, (32,), NO_CLASSES, NoBackbone(N_FEATURES))[0]
     assert found.cell.quality is None
     assert 0.3 < found.cell.neighbours < 1
@@ -110,8 +111,8 @@ def test_drawn_photos_to_a_command(tmp_path: Path) -> None:
     assert (advice.survey.photos, advice.survey.classes, advice.views) == (80, 4, 0)
     chosen = advice.recommendation
     assert chosen.low <= chosen.value <= chosen.high
-    assert f"--bits {chosen.bits}" in chosen.command
-    assert "backbone.views=0" in chosen.command
+    assert chosen.recipe == f"frozen-{chosen.method}"
+    assert "backbone.views=0" in chosen.changes
     assert advice.differences
 
 
