@@ -77,7 +77,7 @@ def _show_recipe(name: str, as_json: bool) -> None:
 
     recipe = load_recipe(name)
     check_backbone(recipe.method.name, frozen=recipe.backbone.frozen)
-    values = recipe.model_dump(mode="json")
+    values = recipe.model_dump(mode="json", exclude_none=True)  # TOML has no null
     if as_json:
         show_json(values)
     else:
