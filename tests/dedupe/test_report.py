@@ -124,9 +124,9 @@ def test_against_every_pair(facts: list[tuple[str, int]], within: int) -> None:
 def test_a_group_of_many_different_photos_takes_no_time() -> None:
     rng = np.random.default_rng(0)
     members = rows(*(f"{number} {int(phash):016x}" for number, phash in enumerate(rng.integers(0, 2**63, 5000))))
-    started = time.perf_counter()
+    started = time.process_time()  # not that of other processes
     assert copies(members, 6) == {}
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_what_is_written_is_read_again(document: Duplicates, tmp_path: Path) -> None:
