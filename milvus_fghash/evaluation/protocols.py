@@ -125,14 +125,13 @@ class ProtocolOptions:
         if not 0 < self.labelled <= 1:
             raise ConfigError(
                 f"the share of labelled photos must be more than 0 and at most 1, got {self.labelled}",
-                setting="labelled",
             )
         if self.parts < 1:
-            raise ConfigError(f"the number of parts must be at least 1, got {self.parts}", setting="parts")
+            raise ConfigError(f"the number of parts must be at least 1, got {self.parts}")
         if both := set(split_names(self.fit_split)) & set(split_names(self.query_split)):
             raise ConfigError(
                 f"the split {min(both)!r} is used for both fit and test photos; choose different splits",
-                setting="fit_split query_split",
+                setting="query_split",
             )
 
 
@@ -176,7 +175,7 @@ def check_protocols(names: Sequence[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in PROTOCOLS:
-            raise ConfigError(f"there is no protocol {name!r}. {nearest(name, PROTOCOLS)}", setting="protocol")
+            raise ConfigError(f"there is no protocol {name!r}. {nearest(name, PROTOCOLS)}")
     return tuple(names)
 
 
@@ -275,7 +274,6 @@ def _parts(
             raise DataError(
                 f"{int(stored.sum())} photos do not divide into {options.parts} parts that each hold a query; choose "
                 "fewer parts",
-                setting="parts",
             )
         yield gallery, queries
 
