@@ -21,6 +21,8 @@ EXTRAS = {
     "gpu": {"onnxruntime-gpu"},
     "lite": {"milvus-lite", "setuptools"},
     "train": {"torch", "torchvision", "safetensors", "onnx", "onnxscript"},
+    "timm": {"milvus-fghash[train]", "timm"},
+    "onnx": {"onnx"},
     "tensorboard": {"tensorboard"},
     "plot": {"matplotlib"},
     "parquet": {"pyarrow"},
@@ -29,7 +31,7 @@ EXTRAS = {
     "s3": {"s3fs", "aiobotocore", "boto3"},
     "gcs": {"gcsfs"},
     "ray": {"ray[data]", "pyarrow"},
-    "all": {"milvus-fghash[cpu,lite,train,tensorboard,plot,parquet,heif,http,s3]"},
+    "all": {"milvus-fghash[cpu,lite,train,timm,onnx,tensorboard,plot,parquet,heif,http,s3]"},
 }
 INSIDE = {".py", ".toml", ".typed", ".html", ".css"}
 BASE = {"numpy", "Pillow", "pydantic", "pymilvus", "click", "rich", "tomli-w", "Jinja2"}
@@ -63,7 +65,8 @@ def test_few_files_pass_four_hundred_lines() -> None:
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > 200
     long = {file.name for file in files if len(file.read_text(encoding="utf-8").splitlines()) > 400}
-    assert long <= {"catalog.py", "collection.py", "rows.py", "encoder.py", "journal.py"}
+    code = {"catalog.py", "collection.py", "rows.py", "encoder.py", "journal.py", "posterior_itq.py"}
+    assert long <= code | {"test_catalog.py", "test_kinhash.py"}
 
 
 def test_each_source_file_is_in_the_wheel_once(wheel: zipfile.ZipFile) -> None:

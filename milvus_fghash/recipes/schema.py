@@ -154,7 +154,7 @@ class Recipe(Frozen):
         >>> import milvus_fghash as fg
         >>> recipe = fg.load_recipe("frozen-posterior-itq")
         >>> recipe.backbone.name, recipe.training.rounds
-        ('mobilenet_v2', 25)
+        ('mobilenet_v2', 1)
     """
 
     description: str = ""
