@@ -1,15 +1,18 @@
-"""Rules for every test: plain `pytest` is quick, no user's Milvus is touched, nothing is skipped where CI is set."""
+"""Rules for every test: plain `pytest` is quick, no user's Milvus is touched, nothing is skipped where CI is set,
+and no test masks words of another one."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+
+from milvus_fghash.core.masking import KNOWN_SECRETS
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -51,6 +54,13 @@ def _reject_skip(report: Report) -> Report:
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid} was skipped, and where CI is set nothing may be: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> Iterator[None]:
+    """Secrets are known to the whole process: the password of one test would be masked in the messages of the next."""
+    yield
+    KNOWN_SECRETS.clear()
 
 
 SHARED = Path(__file__).resolve().parent.parent / "shared"

@@ -1,4 +1,5 @@
-"""The rules of conftest.py, tried on pytest itself: which tests run, when a skip fails, and one thread for torch."""
+"""The rules of conftest.py, tried on pytest itself: which tests run, when a skip fails, one thread for torch, and that
+no secret of one test is masked in the next."""
 
 from __future__ import annotations
 
@@ -67,3 +68,11 @@ def test_a_path_runs_all_but_what_is_slow_and_where_ci_is_set_a_skip_fails(folde
 
 def test_a_mark_is_taken_as_it_is(folder: Path) -> None:
     assert outcomes(folder, "-m", "slow").get("slow") == "PASSED"
+
+
+def test_a_secret_of_one_test_is_an_ordinary_word_in_the_next(folder: Path) -> None:
+    imported = "from milvus_fghash.core.masking import KNOWN_SECRETS, masked\n"
+    adds = "def test_adds():\n    KNOWN_SECRETS.add('word')\n"
+    reads = "def test_reads():\n    assert masked('a word') == 'a word'\n"
+    (folder / "tests" / "test_secrets.py").write_text(imported + adds + reads)
+    assert outcomes(folder, "tests/test_secrets.py") == {"secrets": "PASSED"}
