@@ -20,7 +20,6 @@ from pymilvus import MilvusClient
 
 from milvus_fghash.bundle.bundle import MANIFEST, read_bundle
 from milvus_fghash.core.images import Limits
-from milvus_fghash.core.masking import KNOWN_SECRETS
 from milvus_fghash.core.text_file import parse_json
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.datasets.read import read
@@ -65,13 +64,6 @@ def toml(value: Any) -> str:
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_secret() -> Iterator[None]:
-    """Else the tokens that are made up here would be masked in the messages of later tests."""
-    yield
-    KNOWN_SECRETS.clear()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,6 @@ from milvus_fghash.errors import FghashError, ImageRejected, RowsTooLarge, one_l
 from milvus_fghash.milvus.connection import ConnectionConfig
 
 letters = st.text("abXY01-._~!*+,;=$&", min_size=8, max_size=16)
-
-
-@pytest.fixture(autouse=True)
-def nothing_known() -> Iterator[None]:
-    KNOWN_SECRETS.clear()
-    yield
-    KNOWN_SECRETS.clear()
 
 
 @pytest.mark.parametrize(
