@@ -13,7 +13,7 @@ from milvus_fghash.explain.checkpoint_model import CheckpointModel
 from milvus_fghash.explain.explain import open_model
 from milvus_fghash.explain.model import Pixels, Sources
 from milvus_fghash.methods.base import BitSource, BitSources
-from milvus_fghash.methods.posterior_itq import PosteriorCode
+from milvus_fghash.methods.posterior_code import PosteriorCode
 from tests.helpers.planted_models import PHOTOS, Planted, captions, explained, planted
 from tests.helpers.quick_training import Make
 

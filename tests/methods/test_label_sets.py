@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from milvus_fghash.core.labels import class_names, join_labels, number_labels, share_label
-from milvus_fghash.methods import csq, dpsh, posterior_itq
+from milvus_fghash.methods import csq, dpsh, posterior_code, posterior_itq
 from milvus_fghash.methods.asymmetric import PairTarget, dissimilarity, solve_codes
 from milvus_fghash.methods.base import Batch, Round, Sizes, generator
 from milvus_fghash.methods.label_sets import similar, sums_of_similar
@@ -143,7 +143,7 @@ def test_positives_of_several_labels_are_drawn_from_each() -> None:
 
 def test_posterior_itq_wants_an_equal_share_of_each_label_and_a_cluster_of_unlabelled_photos() -> None:
     sizes = Sizes.of(12, [*PHOTOS, "", ""], class_names(PHOTOS))  # label sets a, ab, bc, c, d
-    method = posterior_itq.Method(Flat(), HeadChoice(), sizes, posterior_itq.Config())
+    method = posterior_itq.Method(Flat(), HeadChoice(), sizes, posterior_code.Config())
     assert method.n_clusters == 2
     wanted = method.wanted(torch.tensor([[1, 1], [4, 4], [5, 6]]))
     assert wanted[0].tolist() == [[0.5, 0.5, 0, 0, 0, 0]] * 2

@@ -18,18 +18,11 @@ from milvus_fghash.evaluation.metrics import (
     mean_average_precision,
     sorted_mean_average_precision,
 )
-from milvus_fghash.methods import itq, posterior_itq
+from milvus_fghash.methods import itq, posterior_weight
 from milvus_fghash.methods.base import Backbone, Sizes
-from milvus_fghash.methods.posterior_itq import (
-    WEIGHTS,
-    Config,
-    Method,
-    PosteriorHeads,
-    chosen_weight,
-    head_shape,
-    hold_out,
-    leave_one_out_map,
-)
+from milvus_fghash.methods.posterior_code import Config, PosteriorHeads, head_shape
+from milvus_fghash.methods.posterior_itq import Method
+from milvus_fghash.methods.posterior_weight import WEIGHTS, chosen_weight, hold_out, leave_one_out_map
 from milvus_fghash.recipes.schema import HeadChoice, TrainingPlan
 from milvus_fghash.training.loop import Optimisation, train_round
 from milvus_fghash.training.sources import FeatureSource
@@ -190,8 +183,8 @@ def test_nothing_is_held_out_of_fewer_than_two_classes_of_four(labels: list[int]
 
 
 def test_of_many_classes_and_photos_a_bounded_number_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posterior_itq, "MAX_HELD_OUT_CLASSES", 10)
-    monkeypatch.setattr(posterior_itq, "MAX_TRIAL_PHOTOS", 60)
+    monkeypatch.setattr(posterior_weight, "MAX_HELD_OUT_CLASSES", 10)
+    monkeypatch.setattr(posterior_weight, "MAX_TRIAL_PHOTOS", 60)
     labels = torch.arange(20).repeat(30)
     kept, held_out = hold_out(labels, 0)
     assert len(set(labels[held_out].tolist())) == 10

@@ -1,0 +1,232 @@
+"""Heads and code of Posterior-ITQ: the modules, and how the code's parts are fitted. `posterior_itq` is the method."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from pydantic import Field
+from torch import Tensor, nn
+
+from milvus_fghash.core.file_models import Frozen
+from milvus_fghash.methods.base import Backbone, generator
+from milvus_fghash.methods.heads import Standardise
+from milvus_fghash.methods.itq import solve_rotation
+from milvus_fghash.methods.lda import fit_lda
+from milvus_fghash.methods.projections import Projection, principal_axes
+from milvus_fghash.recipes.schema import Fraction, Seed
+
+MAX_FIT_PHOTOS: Final = 50_000
+"""Photos on which maps, clusters and the rotation are fitted; of more, a random sample."""
+MIN_AXES: Final = 256
+"""Principal axes that are kept at least, also for fewer bits."""
+EXACT_WIDTH: Final = 2_048
+"""Width of e(x) up to which the principal axes are exact; beyond, randomised (Halko et al., 2011)."""
+MAX_HEAD_BYTES: Final = 10_000_000
+PASSES, BATCH, RATE, DECAY = 20, 128, 0.02, 0.01
+"""Training of the heads with which w is chosen and clusters are found: as the recipe's, but shorter."""
+
+
+class Config(Frozen):
+    heads: Annotated[int, Field(gt=0, le=16)] = 4
+    """Number of heads, H; fewer where they would weigh more than half the backbone."""
+    feature_share: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Share of the features that each head sees, drawn at random."""
+    dropout: Fraction = 0.3
+    """Share of the features that are zero in a training step."""
+    label_smoothing: Fraction = 0.1
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Temperature of the softmax."""
+    feature_weight: Annotated[float, Field(ge=0)] | None = None
+    """w; None: chosen, see `posterior_weight`."""
+    axes: Annotated[int, Field(gt=0)] = 256
+    """Dimensions of f(x)."""
+    shrinkage: Annotated[float, Field(gt=0)] | None = None
+    """Shrinkage of the discriminant analysis, see `lda.fit_lda`; None: sqrt(500 / number of classes), for the fewer
+    classes are known, the more has to be kept of what tells no known classes apart."""
+    photos_per_cluster: Annotated[float, Field(ge=2)] = 12.0
+    """Mean size of the clusters of unlabelled photos."""
+    clusterings: Annotated[int, Field(gt=0)] = 2
+    """How often clusters are sought where no photo has a label."""
+    iterations: Annotated[int, Field(gt=0)] = 20
+    """How often codes and rotation are solved in turn."""
+    seed: Seed = 0
+    """Seed of the features of each head, the clusters, the held-out photos and the initial rotation."""
+
+
+class FeatureNorm(Standardise):
+    """`Standardise`, in training by the batch's own mean and deviation where ``by_batch``: features of a backbone that
+    is trained from scratch soon have others than at the start."""
+
+    def __init__(self, n_features: int, *, by_batch: bool) -> None:
+        super().__init__(n_features)
+        self.by_batch = by_batch
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.by_batch and self.training:
+            return F.batch_norm(features, None, None, training=True)
+        return super().forward(features)
+
+
+class PosteriorHeads(nn.Module):
+    """Standardised features -> logits of H heads: (b, n_features) -> (H, b, n_outputs)."""
+
+    seen: Tensor
+    """(H, 1, n_inputs), 0 for a feature that the head does not see, else the inverse of the share that it sees."""
+
+    def __init__(self, n_features: int, n_outputs: int, heads: int, rank: int | None, config: Config) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(n_features, rank, bias=False) if rank else nn.Identity()
+        width = rank or n_features
+        self.weight = nn.Parameter(torch.zeros(heads, n_outputs, width))
+        self.bias = nn.Parameter(torch.zeros(heads, 1, n_outputs))
+        self.dropout = config.dropout
+        share = config.feature_share if heads > 1 else 1.0
+        drawn = torch.rand(heads, 1, width, generator=generator(config.seed, 1)) < share
+        self.register_buffer("seen", drawn.float() / share)
+
+    def forward(self, features: Tensor) -> Tensor:
+        inputs: Tensor = self.reduce(features).expand(len(self.weight), -1, -1)
+        inputs = F.dropout(inputs, self.dropout, self.training)
+        return torch.baddbmm(self.bias, inputs, (self.weight * self.seen).transpose(1, 2))
+
+    def reset(self) -> None:
+        """As before training."""
+        with torch.no_grad():
+            self.weight.zero_()
+            self.bias.zero_()
+
+    def loss(self, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        """Sum over the heads of the mean cross entropy.
+
+        Args:
+            logits: (H, b, n_outputs).
+            targets: (b, H) numbers of outputs, or (b, H, n_outputs) shares.
+            smoothing: of the labels.
+        """
+        wanted = targets.transpose(0, 1).flatten(0, 1)
+        return len(logits) * F.cross_entropy(logits.flatten(0, 1), wanted, label_smoothing=smoothing)
+
+
+class PosteriorCode(nn.Module):
+    """Features -> logits of the bits."""
+
+    feature_scale: Tensor
+    """w over the deviation of f(x)."""
+
+    def __init__(self, norm: FeatureNorm, n_features: int, n_bits: int, heads: PosteriorHeads, config: Config) -> None:
+        super().__init__()
+        self.standardise = norm
+        self.heads = heads
+        self.space = Projection(n_features, min(config.axes, n_features))
+        self.temperature = config.temperature
+        self.register_buffer("feature_scale", torch.zeros(()))
+        n_heads, n_outputs, _ = heads.weight.shape
+        self.bits = Projection(n_heads * n_outputs + len(self.space.weight), n_bits)
+
+    def posteriors(self, standard: Tensor) -> Tensor:
+        """Standardised features (b, n_features) -> roots of the posteriors, (b, H n_outputs), of length 1."""
+        logits = self.heads(standard).float()
+        roots = F.softmax(logits / self.temperature, dim=2).sqrt() / math.sqrt(len(logits))
+        return roots.transpose(0, 1).flatten(1)
+
+    def located(self, standard: Tensor) -> Tensor:
+        """f(x): standardised features (b, n_features) -> (b, axes) of length 1."""
+        return F.normalize(self.space(standard))
+
+    def embed(self, standard: Tensor) -> Tensor:
+        """e(x), (b, H n_outputs + axes)."""
+        return torch.cat([self.posteriors(standard), self.feature_scale * self.located(standard)], dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.bits(self.embed(self.standardise(features)))
+        return logits
+
+
+def head_shape(backbone: Backbone, n_outputs: int, config: Config) -> tuple[int, int | None]:
+    """Number of heads, and the dimensions to which they reduce the features first (None: not at all)."""
+    weights = sum(weight.numel() for weight in backbone.parameters()) * 4 / 2
+    allowed = int(min(weights or MAX_HEAD_BYTES, MAX_HEAD_BYTES)) // 4
+    heads = min(config.heads, allowed // (n_outputs * backbone.n_features))
+    if heads:
+        return heads, None
+    return 1, max(min(allowed // (n_outputs + backbone.n_features), MIN_AXES), 8)
+
+
+@torch.no_grad()
+def fit_space(code: PosteriorCode, standard: Tensor, labels: Tensor, config: Config) -> None:
+    """Fill the map of f(x): discriminant analysis where a class has two photos, else principal axes."""
+    rows = sample_rows(len(standard), config.seed)
+    known = labels[rows]
+    n_axes = len(code.space.weight)
+    if (torch.bincount(known[known >= 0]) > 1).any():
+        shrinkage = config.shrinkage or math.sqrt(500 / int((torch.bincount(known[known >= 0]) > 0).sum()))
+        mapped = fit_lda(standard[rows].cpu().numpy(), known.cpu().numpy(), n_axes, shrinkage)
+        code.space.mean.copy_(torch.from_numpy(mapped.mean))
+        code.space.weight[: mapped.weight.shape[1]] = torch.from_numpy(mapped.weight.T).to(code.space.weight)
+    else:
+        centred = code.space.fit(standard[rows])
+        axes = principal_axes(centred, n_axes)
+        code.space.weight[: axes.shape[1]] = axes.T.to(code.space.weight)
+
+
+@torch.no_grad()
+def fit_code(code: PosteriorCode, standard: Tensor, weight: float, config: Config) -> None:
+    """Set the weight of the features, the principal axes and the rotation, from standardised features (n, d)."""
+    located = code.located(standard)
+    spread = (located - located.mean(dim=0)).square().sum(dim=1).mean().sqrt()
+    code.feature_scale.copy_(weight / spread.clamp(min=1e-6))
+    centred = code.bits.fit(code.embed(standard))
+    n_bits = len(code.bits.weight)
+    axes = leading_axes(centred, max(n_bits, MIN_AXES), config.seed)
+    width = max(n_bits, axes.shape[1])
+    random = torch.randn(width, width, generator=generator(config.seed, 4), dtype=torch.float64)
+    start = torch.linalg.qr(random).Q[: axes.shape[1], :n_bits].to(centred)
+    rotation = solve_rotation(centred @ axes, start, config.iterations)
+    code.bits.weight.copy_((axes @ rotation).T)
+
+
+def leading_axes(centred: Tensor, count: int, seed: int) -> Tensor:
+    """At most ``count`` principal axes of (n, d), without those of no variance: (d, count)."""
+    if centred.shape[1] <= EXACT_WIDTH:
+        axes = principal_axes(centred, count)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            axes = torch.svd_lowrank(centred, q=min(count, *centred.shape), niter=4)[2]
+    variances = (centred @ axes).square().mean(dim=0)
+    return axes[:, variances > variances.max() * 1e-8]
+
+
+def train_briefly(heads: PosteriorHeads, standard: Tensor, targets: Tensor, smoothing: float, seed: int) -> None:
+    """Train heads from zero on standardised features (n, d); targets as in `PosteriorHeads.loss`."""
+    random = generator(seed, 5)
+    heads.reset()
+    heads.train()
+    optimiser = torch.optim.SGD(heads.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=DECAY)
+    n_steps = PASSES * math.ceil(len(standard) / BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_steps)
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # dropout draws from torch's own generator
+        torch.manual_seed(seed)
+        for _ in range(PASSES):
+            order = torch.randperm(len(standard), generator=random).to(standard.device)
+            for rows in torch.split(order, BATCH):
+                optimiser.zero_grad(set_to_none=True)
+                heads.loss(heads(standard[rows]), targets[rows], smoothing).backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                schedule.step()
+    heads.eval()
+
+
+def sample_rows(n: int, seed: int) -> Tensor:
+    """All rows, or `MAX_FIT_PHOTOS` of them at random."""
+    if n <= MAX_FIT_PHOTOS:
+        return torch.arange(n)
+    return torch.randperm(n, generator=generator(seed, 3))[:MAX_FIT_PHOTOS].sort().values
+
+
+def sample(rows: Tensor, seed: int) -> Tensor:
+    """The rows of `sample_rows`."""
+    return rows[sample_rows(len(rows), seed).to(rows.device)]
