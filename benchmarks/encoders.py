@@ -1,10 +1,13 @@
 """One encoder by two ways, a network of timm and an ONNX file: speed, equality of codes, quality of the floats.
 
     python benchmarks/encoders.py --data CUB_100 --network timm/tf_efficientnet_lite2 \
-        --weights efficientnet_lite2_imagenet.safetensors --onnx efficientnet_lite2_imagenet.onnx --photos 500
+        --weights efficientnet_lite2_imagenet.safetensors --onnx efficientnet_lite2_imagenet.onnx \
+        --photos 500 --repeats 5
 
-Photos are resized to the whole input. For each way it prints the photos per second of processor time, without decoding
-and without preparing the model: torch, ONNX Runtime on the network that torch exported, and ONNX Runtime on the file.
+Photos are resized to the whole input. The ways are torch, ONNX Runtime on the network that torch exported, and ONNX
+Runtime on the file. Each batch is embedded by all of them in turn, so that a busy machine slows all of them, and so
+many times as ``--repeats`` says. For each way the benchmark prints the photos per second of processor time, without
+decoding and without preparing the model: the median of the repeats, and the median and range of its ratio to torch's.
 Then the share of bits that differ from torch's, with a head of torch's features and with a head of each way's own, and
 P@1 and mAP by cosine (gallery: train, queries: test).
 """
@@ -38,7 +41,7 @@ BATCH = 16
 BITS = 128
 HEADS: dict[str, Callable[[Floats], AffineProjection]] = {
     "lsh": lambda features: fit_lsh(features, BITS, LshConfig()),
-    "itq": lambda features: fit_itq(features, BITS, ItqConfig()),
+    "itq": lambda features: fit_itq(features, BITS, ItqConfig(normalise=True)),
 }
 
 
@@ -77,6 +80,7 @@ def main() -> None:
     parser.add_argument("--onnx", type=Path, required=True)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--photos", type=int, help="a random sample of so many; default: all")
+    parser.add_argument("--repeats", type=int, default=1, help="how often each batch is embedded, to measure time")
     arguments = parser.parse_args()
     dataset = read_dataset(parse_location(arguments.data))
     if arguments.photos:
@@ -86,17 +90,20 @@ def main() -> None:
     preprocessing = Preprocessing(size=size, resize=size, resize_mode="stretch", interpolation="bicubic")
     embeds = ways(arguments, backbone)
     parts: dict[str, list[Floats]] = {name: [] for name in embeds}
-    seconds = dict.fromkeys(embeds, 0.0)
+    seconds = {name: np.zeros(arguments.repeats) for name in embeds}
     for images in batches(dataset, preprocessing, backbone):
-        for name, embed in embeds.items():
-            started = time.process_time()
-            parts[name].append(embed(images))
-            seconds[name] += time.process_time() - started
+        for repeat in range(arguments.repeats):
+            for name, embed in embeds.items():
+                started = time.process_time()
+                found = embed(images)
+                seconds[name][repeat] += time.process_time() - started
+                if repeat == 0:
+                    parts[name].append(found)
     features = {name: np.concatenate(part) for name, part in parts.items()}
     labels = dataset.label_numbers(dataset.classes)
     train = np.array([split == "train" for split in dataset.splits])
     reference = features["torch"]
-    print(f"{len(dataset)} photos, {torch.get_num_threads()} threads")
+    print(f"{len(dataset)} photos, threads: {torch.get_num_threads()}, repeats: {arguments.repeats}")
     for name, found in features.items():
         quality = float_quality(found[~train], labels[~train], found[train], labels[train])
         flips = {}
@@ -104,7 +111,11 @@ def main() -> None:
             expected = fitted(reference[train]).logits(reference) > 0
             flips[f"{method}, one head"] = np.mean((fitted(reference[train]).logits(found) > 0) != expected)
             flips[f"{method}, own head"] = np.mean((fitted(found[train]).logits(found) > 0) != expected)
-        print(f"{name}: {len(dataset) / seconds[name]:.1f} photos per processor second")
+        ratios = seconds["torch"] / seconds[name]
+        print(
+            f"{name}: {len(dataset) / np.median(seconds[name]):.1f} photos per processor second, "
+            f"{np.median(ratios):.2f} times torch's ({ratios.min():.2f} to {ratios.max():.2f})"
+        )
         difference = np.abs(found - reference).max() / np.abs(reference).max()
         print(f"  largest difference {difference:.1e} of the largest value")
         print("  bits that differ:", ", ".join(f"{which} {share:.5%}" for which, share in flips.items()))

@@ -1,7 +1,8 @@
 """LSH and ITQ in NumPy, so that `wrap` needs no torch; `lsh` and `itq` describe the methods.
 
-The torch module of `lsh` holds the arrays that are computed here. Principal axes and rotation are in torch once more
-(`projections`, `itq`), where several methods use them, on a GPU too; the random start of ITQ differs.
+The torch modules of both hold the arrays that are computed here, so `train` and `wrap` fit the same head to the same
+features. Principal axes and rotation are in torch once more (`projections`): `sh` and `posterior-itq` compute them on a
+GPU.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ Floats = NDArray[Any]
 
 TINY = 1e-12
 """Least length by which features are divided, as in torch's `normalize`."""
+
+
+ROUNDING = 1e-6
+"""By which equal features may differ, as a share of the largest magnitude."""
 
 
 class LshConfig(Frozen):
@@ -69,6 +74,24 @@ def scaled(features: Floats, normalise: bool) -> Floats:
     return unit
 
 
+def reject_equal(least: Floats, largest: Floats, count: int) -> None:
+    """Check that the features of a training set differ by more than rounding.
+
+    Args:
+        least: (n_features,) the least value of each feature.
+        largest: (n_features,) the largest.
+        count: number of photos.
+
+    Raises:
+        DataError: when they do not.
+    """
+    if (largest - least <= ROUNDING * max(np.abs(least).max(), np.abs(largest).max())).all():
+        raise DataError(
+            f"the backbone gives equal features for all {count} training photos; this method learns from their "
+            "differences. Check that the photos are not all the same"
+        )
+
+
 def centred(features: Floats, normalise: bool) -> tuple[Floats, Floats]:
     """(n, n_features) scaled and less their mean, in float64, and the mean.
 
@@ -76,11 +99,7 @@ def centred(features: Floats, normalise: bool) -> tuple[Floats, Floats]:
         DataError: when all rows are equal.
     """
     features = scaled(np.asarray(features, np.float64), normalise)
-    if (features == features[0]).all():
-        raise DataError(
-            f"the backbone gives equal features for all {len(features)} training photos; this method learns from "
-            "their differences. Check that the photos are not all the same"
-        )
+    reject_equal(features.min(axis=0), features.max(axis=0), len(features))
     mean = features.mean(axis=0)
     return features - mean, mean
 

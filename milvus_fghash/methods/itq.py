@@ -17,50 +17,15 @@ used.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import torch
-from pydantic import Field
 from torch import Tensor
 
-from milvus_fghash.core.file_models import Frozen
-from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes, generator
-from milvus_fghash.methods.projections import Projection, principal_axes
-from milvus_fghash.recipes.schema import HeadChoice, Seed
+from milvus_fghash.methods.affine import ItqConfig as Config
+from milvus_fghash.methods.affine import fit_itq
+from milvus_fghash.methods.base import Backbone, LearnsNothing, Sizes
+from milvus_fghash.methods.projections import Projection
+from milvus_fghash.recipes.schema import HeadChoice
 
-
-class Config(Frozen):
-    iterations: Annotated[int, Field(gt=0)] = 50
-    """How often codes and rotation are solved in turn."""
-    normalise: bool = False
-    """Scale each photo's features to length 1 first."""
-    seed: Seed = 0
-    """Seed of the initial rotation."""
-
-
-def nearest_rotation(projected: Tensor, signs: Tensor) -> Tensor:
-    """The R of orthonormal columns or rows, (d, c), with the largest trace of B^T Y R; Y ``projected``, (n, d), and B
-    ``signs``, (n, c). For d = c, which is ITQ, it has the smallest ||B - Y R||."""
-    left, _, right = torch.linalg.svd(projected.T @ signs, full_matrices=False)
-    rotation: Tensor = left @ right
-    return rotation
-
-
-def solve_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tensor:
-    """Solve the codes and the rotation in turn; a zero logit's sign is -1, as in `milvus_fghash.core.codes.pack`.
-
-    Args:
-        projected: (n, d) centred features on their principal axes.
-        rotation: (d, c) of orthonormal columns or rows, to start from.
-        iterations: how often.
-
-    Returns:
-        (d, c), likewise.
-    """
-    for _ in range(iterations):
-        signs = (projected @ rotation > 0).to(projected) * 2 - 1
-        rotation = nearest_rotation(projected, signs)
-    return rotation
+__all__ = ["Config", "Method"]
 
 
 class Method(LearnsNothing):
@@ -70,9 +35,4 @@ class Method(LearnsNothing):
         self.head: Projection = Projection(backbone.n_features, sizes.n_bits, config.normalise)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        centred, bits = self.head.fit(features), self.sizes.n_bits
-        axes = principal_axes(centred, min(bits, features.shape[1], max(1, len(features) - 1)))
-        random = torch.randn(bits, bits, generator=generator(self.config.seed), dtype=torch.float64)
-        start = torch.linalg.qr(random).Q[: axes.shape[1]].to(centred)
-        rotation = solve_rotation(centred @ axes, start, self.config.iterations)
-        self.head.weight.copy_((axes @ rotation).T)
+        self.head.load(fit_itq(features.cpu().numpy(), self.sizes.n_bits, self.config))

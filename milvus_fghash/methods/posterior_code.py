@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import Backbone, generator
 from milvus_fghash.methods.heads import Standardise
-from milvus_fghash.methods.itq import solve_rotation
 from milvus_fghash.methods.lda import fit_lda
-from milvus_fghash.methods.projections import Projection, principal_axes
+from milvus_fghash.methods.projections import Projection, principal_axes, solve_rotation
 from milvus_fghash.recipes.schema import Fraction, Seed
 
 MAX_FIT_PHOTOS: Final = 50_000

@@ -1,4 +1,7 @@
-"""Shared by the methods on fixed features: centring, an affine map in buffers, principal axes."""
+"""Shared by the methods on fixed features: centring, an affine map in buffers, principal axes, rotation.
+
+Axes and rotation are in `affine` once more, in NumPy: here they are for methods that compute on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor, nn
 
-from milvus_fghash.errors import DataError
+from milvus_fghash.methods import affine
 from milvus_fghash.methods.affine import AffineProjection
 
 
@@ -67,14 +70,36 @@ def reject_equal(features: Tensor) -> None:
     Raises:
         DataError: when they do not.
     """
-    if (features.amax(dim=0) - features.amin(dim=0) <= 1e-6 * features.abs().amax()).all():
-        raise DataError(
-            f"the backbone gives equal features for all {len(features)} training photos; this method learns from "
-            "their differences. Check that the photos are not all the same"
-        )
+    least, largest = torch.aminmax(features, dim=0)
+    affine.reject_equal(least.cpu().numpy(), largest.cpu().numpy(), len(features))
 
 
 def principal_axes(centred: Tensor, count: int) -> Tensor:
     """The ``count`` directions of largest variance of (n, n_features) -> (n_features, count), largest first."""
     ascending: Tensor = torch.linalg.eigh(centred.T @ centred).eigenvectors
     return ascending.flip(1)[:, :count]
+
+
+def nearest_rotation(projected: Tensor, signs: Tensor) -> Tensor:
+    """The R of orthonormal columns or rows, (d, c), with the largest trace of B^T Y R; Y ``projected``, (n, d), and B
+    ``signs``, (n, c). For d = c, which is ITQ, it has the smallest ||B - Y R||."""
+    left, _, right = torch.linalg.svd(projected.T @ signs, full_matrices=False)
+    rotation: Tensor = left @ right
+    return rotation
+
+
+def solve_rotation(projected: Tensor, rotation: Tensor, iterations: int) -> Tensor:
+    """Solve the codes and the rotation in turn; a zero logit's sign is -1, as in `milvus_fghash.core.codes.pack`.
+
+    Args:
+        projected: (n, d) centred features on their principal axes.
+        rotation: (d, c) of orthonormal columns or rows, to start from.
+        iterations: how often.
+
+    Returns:
+        (d, c), likewise.
+    """
+    for _ in range(iterations):
+        signs = (projected @ rotation > 0).to(projected) * 2 - 1
+        rotation = nearest_rotation(projected, signs)
+    return rotation

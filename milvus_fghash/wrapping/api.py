@@ -38,6 +38,7 @@ from milvus_fghash.exporters.check import check_logits
 from milvus_fghash.exporters.pixels import check_pixels
 from milvus_fghash.methods import check_backbone
 from milvus_fghash.methods.affine import AffineProjection, ItqConfig, LshConfig, fit_itq, fit_lsh
+from milvus_fghash.recipes.loader import compose
 from milvus_fghash.wrapping.head import head_of
 
 FITTED: Final = ("lsh", "itq")
@@ -131,12 +132,13 @@ def wrap(
     features, rejected = _features(encoder, dataset.take(np.sort(rows)), options, progress)
     if len(features) < 2:
         raise DataError(f"{len(features)} of {len(rows)} photos in {dataset.origin} can be read; expected at least two")
+    method_options = {**compose("frozen", method).method.options, "seed": seed}
     config: LshConfig | ItqConfig
     if method == "lsh":
-        config = LshConfig(seed=seed)
+        config = LshConfig.model_validate(method_options)
         projection = fit_lsh(features, bits, config)
     else:
-        config = ItqConfig(seed=seed)
+        config = ItqConfig.model_validate(method_options)
         projection = fit_itq(features, bits, config)
     record = {
         "method": {"name": method, "options": config.model_dump(mode="json")},

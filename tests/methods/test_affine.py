@@ -89,3 +89,6 @@ def test_lsh_goes_through_the_mean_and_seeds_decide() -> None:
 def test_equal_features_are_rejected() -> None:
     with pytest.raises(DataError, match="equal features for all 3"):
         fit_itq(np.ones((3, 4)), 2, ItqConfig())
+    rounding = 1 + 1e-7 * np.random.default_rng(0).random((3, 4))
+    with pytest.raises(DataError, match="equal features for all 3"):
+        fit_itq(rounding, 2, ItqConfig(normalise=True))

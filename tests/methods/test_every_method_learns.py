@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from milvus_fghash.datasets.read import read
 from milvus_fghash.datasets.synthetic.drawings import draw_birds
 from milvus_fghash.errors import NotFinite
 from milvus_fghash.evaluation.metrics import distance_histogram, mean_average_precision
+from milvus_fghash.methods import affine, sh
 from milvus_fghash.methods.base import Batch, HashMethod
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.recipes.schema import Recipe
@@ -96,12 +99,15 @@ CHANGES = {
     **dict.fromkeys(("fish", "kinhash"), ("training.learning_rate=0.01",)),
 }
 """Trainings on discs that differ from the others."""
-RECALL = {"lsh": 0.28, "sh": 0.37, "itq": 0.37}
+RECALL = {"lsh": 0.28, "sh": 0.37, "itq": 0.4}
 """Share of the ten nearest training photos by feature that are among the ten nearest by code; 0.1 by chance.
 
-Random planes keep 0.345 of them, so those that learn axes have to keep more. That ITQ's rotation is solved is held in
-`tests/methods/test_itq.py`; here it is worth a hundredth.
+Random planes of seed 0 keep 0.345 of them, so those that learn axes have to keep more. That ITQ's rotation is solved is
+tested in `tests/methods/test_rotation.py`.
 """
+RECALL_BITS = {"itq": 32}
+"""Code lengths other than `BITS`: with 16 bits the start of ITQ's rotation decides between 0.27 and 0.43; with 32 it
+keeps 0.44 with a deviation of 0.03, and random planes 0.37."""
 
 
 class FirstBitAlone(nn.Module):
@@ -170,10 +176,10 @@ def lesson(request: pytest.FixtureRequest) -> Lesson:
     return found
 
 
-def taught(name: str, lesson: Lesson, folder: Path, photos: Dataset | None = None) -> HashMethod:
+def taught(name: str, lesson: Lesson, folder: Path, photos: Dataset | None = None, bits: int = BITS) -> HashMethod:
     """Trained on the lesson's training photos, or on others."""
     photos = lesson.photos.split("train") if photos is None else photos
-    return load_checkpoint(run_training(lesson.recipe(name), BITS, photos, folder, device="cpu")).method
+    return load_checkpoint(run_training(lesson.recipe(name), bits, photos, folder, device="cpu")).method
 
 
 @torch.no_grad()
@@ -233,7 +239,8 @@ def test_less_is_learned_when_the_loss_is_turned_round(
 
 @pytest.mark.parametrize("name", RECALL)
 def test_neighbours_are_kept(name: str, birds: Lesson, tmp_path: Path) -> None:
-    assert recall(taught(name, birds, tmp_path / "run"), name, birds) >= RECALL[name]
+    method = taught(name, birds, tmp_path / "run", bits=RECALL_BITS.get(name, BITS))
+    assert recall(method, name, birds) >= RECALL[name]
 
 
 def test_neighbours_are_lost_when_all_planes_are_one(birds: Lesson, tmp_path: Path) -> None:
@@ -242,17 +249,18 @@ def test_neighbours_are_lost_when_all_planes_are_one(birds: Lesson, tmp_path: Pa
     assert recall(method, "lsh", birds) < RECALL["lsh"]
 
 
-@pytest.mark.parametrize("name", ["sh", "itq"])
-def test_neighbours_are_lost_on_random_axes(
-    name: str, birds: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "module"), [("sh", sh), ("itq", affine)])
+def test_neighbours_are_lost_on_axes_of_least_variance(
+    name: str, module: ModuleType, birds: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def random_axes(centred: Tensor, count: int) -> Tensor:
-        square = torch.randn(centred.shape[1], centred.shape[1], generator=torch.Generator().manual_seed(0))
-        axes: Tensor = torch.linalg.qr(square).Q[:, :count].to(centred)
-        return axes
+    principal_axes = module.principal_axes
 
-    monkeypatch.setattr(table.load(name), "principal_axes", random_axes)
-    assert recall(taught(name, birds, tmp_path / "run"), name, birds) < RECALL[name]
+    def last_axes(centred: Any, count: int) -> Any:
+        return principal_axes(centred, centred.shape[1])[:, -count:]
+
+    monkeypatch.setattr(module, "principal_axes", last_axes)
+    method = taught(name, birds, tmp_path / "run", bits=RECALL_BITS.get(name, BITS))
+    assert recall(method, name, birds) < RECALL[name]
 
 
 @pytest.mark.parametrize("floors", [LEARNED_FROM_DISCS, LEARNED_FROM_BIRDS], ids=["discs", "birds"])
