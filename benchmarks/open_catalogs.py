@@ -38,6 +38,7 @@ from milvus_fghash.core.codes import Codes
 from milvus_fghash.datasets.read import parse_location, read_dataset
 from milvus_fghash.evaluation.protocols import PROTOCOLS, ProtocolOptions, ProtocolSplit, Rows, protocol_splits
 from milvus_fghash.evaluation.quality import Quality, code_quality, float_ceilings, mean_quality
+from milvus_fghash.methods import ON_FEATURES_ALONE
 from milvus_fghash.methods.base import Backbone, Sizes
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.training.backbones import chosen_backbone, with_own_preprocessing
@@ -252,8 +253,7 @@ def measure(arguments: argparse.Namespace, features: Features, results: Results)
                 if not lengths:
                     continue
                 views, given = features.views[:, fit.rows], torch.from_numpy(fit.given)
-                changes = ["method.options.erasing=0.0"] if name == KINHASH else []  # it needs photos
-                recipe = with_seed(compose("frozen", name, changes), seed)
+                recipe = with_seed(compose("frozen", name, ON_FEATURES_ALONE.get(name, ())), seed)
                 started = time.process_time()
                 fitted = fit_on_features(recipe, lengths, views, given, features.backbone)
                 seconds = time.process_time() - started

@@ -32,6 +32,7 @@ from milvus_fghash.datasets.read import parse_location, read_dataset
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.evaluation.protocols import ProtocolOptions
 from milvus_fghash.evaluation.quality import Quality
+from milvus_fghash.methods import ON_FEATURES_ALONE
 from milvus_fghash.methods.base import Backbone
 from milvus_fghash.recipes.loader import compose, with_weights
 from milvus_fghash.recipes.schema import Recipe
@@ -53,8 +54,6 @@ PLAN: Final = (
 )
 """Method, protocol and lengths, the most informative for their time first. ITQ uses no labels: D has its B."""
 PLAN_WITHOUT_CLASSES: Final = (("itq", NO_CLASSES, LENGTHS), (FLAGSHIP, NO_CLASSES, LENGTHS))
-CHANGES: Final = {"kinhash": ("method.options.erasing=0",)}
-"""Erasing needs photos; here are features only."""
 TIME_OF: Final = {"itq": 0.0, FLAGSHIP: 1.0, "kinhash": 2.0}
 """Time of a fit relative to the flagship's, to decide whether there is enough."""
 FEATURE_SHARE: Final = 0.4
@@ -141,6 +140,7 @@ def advise(
     chosen = recommended(run.cells)
     figure, value, low, high, trainings = run.interval(chosen)
     views = len(computed.features) - 1
+    changes = (*changes, *ON_FEATURES_ALONE.get(chosen.method, ()))
     if views != recipe.backbone.views:
         changes = (*changes, f"backbone.views={views}")
     return Advice(
@@ -201,7 +201,7 @@ class Run:
     """Time of one step of the flagship, all lengths."""
 
     def recipe(self, method: str, seed: int) -> Recipe:
-        return with_seed(compose(SETTING, method, (*self.changes, *CHANGES.get(method, ()))), seed)
+        return with_seed(compose(SETTING, method, (*self.changes, *ON_FEATURES_ALONE.get(method, ()))), seed)
 
     def fill(self) -> None:
         """Measure the plan, as far as time and classes allow; the first two steps always."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
+from typing import Final, Literal
 
 from milvus_fghash.errors import ConfigError, nearest, optional_extra
 
@@ -92,6 +92,9 @@ METHODS: dict[str, Card] = {
         "Code of highest expected utility; similar classes get near codes", "this project", "network+class codes"
     ),
 }
+
+ON_FEATURES_ALONE: Final[dict[str, tuple[str, ...]]] = {"kinhash": ("method.options.erasing=0",)}
+"""Methods that need the photos in training only -> the changes of a recipe by which pooled features are enough."""
 
 
 def card(name: str) -> Card:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from milvus_fghash.core.code_length import check_bits
 from milvus_fghash.core.codes import Codes
-from milvus_fghash.errors import DataError
+from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import card, check_backbone
 from milvus_fghash.methods.base import Backbone, HashMethod, Round, Sizes
 from milvus_fghash.recipes.schema import Recipe
@@ -17,6 +18,11 @@ from milvus_fghash.training.checkpoint import build_method
 from milvus_fghash.training.device import reproducible
 from milvus_fghash.training.loop import Optimisation, train_round
 from milvus_fghash.training.sources import FeatureSource, encode
+
+NEEDS_PHOTOS: Final = (
+    "learns from the photos themselves, which these features do not have. Choose one that works on pooled features, "
+    "such as itq or posterior-itq"
+)
 
 
 class NoBackbone(Backbone):
@@ -37,7 +43,7 @@ def fit_on_features(
     """Train a recipe's method on features of a frozen backbone, as `run_training` does on photos.
 
     Args:
-        recipe: its backbone and preprocessing are not used; erasing of pixels must be off, since it needs photos.
+        recipe: its backbone and preprocessing are not used; `ON_FEATURES_ALONE` has what some methods need.
         lengths: code lengths; the recipe's ``by_bits`` tables are merged in. A method whose bits are fitted after its
             training is trained once for all of them.
         features: (views, n, n_features); view 0 is the centre crop.
@@ -48,33 +54,48 @@ def fit_on_features(
         Length -> the method in evaluation mode; `encode_features` makes codes.
 
     Raises:
-        ConfigError: when options do not fit the method, or it works on maps.
+        ConfigError: when options do not fit the method, or it learns from maps or photos.
         DataError: when it needs a class for each photo and some have none.
         NotFinite: when a loss is not finite.
     """
-    name = recipe.method.name
-    check_backbone(name, frozen=True)
-    n_unlabelled = int((labels < 0).sum())
-    if card(name).labels and n_unlabelled and not card(name).unlabelled:
-        raise DataError(f"{n_unlabelled} of {len(labels)} photos have no class, and {name} needs one for each")
-    n_classes = int(labels.max()) + 1 if n_unlabelled < len(labels) else 0
-    source = FeatureSource({"anchor": features}, features.device)
-    fitted: dict[int, HashMethod] = {}
-    for bits in lengths:
+    trainer = FeatureTrainer(recipe, features, labels, backbone)
+    return {bits: trainer.fitted(bits) for bits in lengths}
+
+
+class FeatureTrainer:
+    """As `fit_on_features`, one length at a time, so that the time of each is known before the next one begins."""
+
+    def __init__(self, recipe: Recipe, features: Tensor, labels: Tensor, backbone: Backbone | None = None) -> None:
+        """Parameters and errors: as `fit_on_features`."""
+        name = recipe.method.name
+        check_backbone(name, frozen=True)
+        n_unlabelled = int((labels < 0).sum())
+        if card(name).labels and n_unlabelled and not card(name).unlabelled:
+            raise DataError(f"{n_unlabelled} of {len(labels)} photos have no class, and {name} needs one for each")
+        self.recipe, self.labels = recipe, labels
+        self.backbone = backbone or NoBackbone(features.shape[2])
+        self.source = FeatureSource({"anchor": features}, features.device)
+        self.n_unlabelled = n_unlabelled
+        self.n_classes = int(labels.max()) + 1 if n_unlabelled < len(labels) else 0
+        self._trained: tuple[Recipe, HashMethod] | None = None
+
+    def fitted(self, bits: int) -> HashMethod:
+        """The method at one length, in evaluation mode; the first training serves all lengths where it can."""
         check_bits(bits)
-        at = recipe.at(bits)
+        at, labels = self.recipe.at(bits), self.labels
         with reproducible(at.training.deterministic):
             torch.manual_seed(at.training.seed)
-            sizes = Sizes(bits, n_classes, len(labels), n_unlabelled)
-            method = build_method(at.method, at.head, backbone or NoBackbone(features.shape[2]), sizes)
-            method.to(features.device).backbone.requires_grad_(False)
-            trained = next(iter(fitted.values()), None)
-            if trained is not None and method.bits_come_last and recipe.at(next(iter(fitted))) == at:
-                _refit(method, trained, at.training.rounds, source, labels)
+            sizes = Sizes(bits, self.n_classes, len(labels), self.n_unlabelled)
+            method = build_method(at.method, at.head, self.backbone, sizes)
+            if (method.features_key, method.embedding_key) != (HashMethod.features_key, HashMethod.embedding_key):
+                raise ConfigError(f"{at.method.name} {NEEDS_PHOTOS}")
+            method.to(self.source.device).backbone.requires_grad_(False)
+            if self._trained and method.bits_come_last and self._trained[0] == at:
+                _refit(method, self._trained[1], at.training.rounds, self.source, labels)
             else:
-                _train(method, at, source, labels)
-        fitted[bits] = method.eval()
-    return fitted
+                _train(method, at, self.source, labels)
+        self._trained = self._trained or (at, method)
+        return method.eval()
 
 
 def _train(method: HashMethod, recipe: Recipe, source: FeatureSource, labels: Tensor) -> None:

@@ -36,15 +36,13 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, DataError, one_line, optional_extra
 from milvus_fghash.exporters.check import check_logits
 from milvus_fghash.exporters.pixels import check_pixels
-from milvus_fghash.methods import check_backbone
+from milvus_fghash.methods import ON_FEATURES_ALONE, check_backbone
 from milvus_fghash.methods.affine import AffineProjection, ItqConfig, LshConfig, fit_itq, fit_lsh
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.wrapping.head import head_of
 
 FITTED: Final = ("lsh", "itq")
 """Methods that need no torch."""
-WITHOUT_MAPS: Final = {"kinhash": "method.options.erasing=0"}
-"""Methods that use maps in training only -> the change by which they do not."""
 IR_VERSION: Final = 10
 MAX_FLIP_RATE: Final = 1e-3
 CHECKED_PHOTOS: Final = 64
@@ -255,7 +253,7 @@ def _trained(
         file = Path(folder) / "model.onnx"
         onnx.save(model, file)
         changes = [f"backbone.{key}={value}" for key, value in (("name", "onnx"), ("frozen", "true"))]
-        changes += [WITHOUT_MAPS[method]] if method in WITHOUT_MAPS else []
+        changes += ON_FEATURES_ALONE.get(method, ())
         changes += [f"preprocessing.{key}={value}" for key, value in taken.preprocessing.model_dump().items()]
         dataset = replace(dataset, splits=("",) * len(dataset))  # all of these are fitted on
         run = Path(folder) / "run"

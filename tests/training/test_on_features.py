@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.methods import ON_FEATURES_ALONE
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.training.on_features import encode_features, fit_on_features
 
@@ -39,6 +40,15 @@ def test_a_method_without_labels_takes_none(photos: tuple[torch.Tensor, torch.Te
 def test_a_method_that_needs_labels_or_maps_says_so(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
     none = torch.full_like(photos[1], -1)
     with pytest.raises(DataError, match="48 of 48 photos have no class, and kinhash needs one for each"):
-        fit_on_features(compose("frozen", "kinhash", ["method.options.erasing=0"]), (16,), photos[0], none)
+        fit_on_features(compose("frozen", "kinhash", ON_FEATURES_ALONE["kinhash"]), (16,), photos[0], none)
     with pytest.raises(ConfigError, match="learns from maps"):
         fit_on_features(compose("finetune", "semicon"), (16,), *photos)
+    for method in ("kinhash", "fish", "fcaenet"):
+        with pytest.raises(ConfigError, match=f"{method} learns from the photos themselves"):
+            fit_on_features(compose("frozen", method), (16,), *photos)
+
+
+def test_kinhash_takes_features_alone(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
+    short = ("training.rounds=2", "training.epochs_per_round=1")
+    fitted = fit_on_features(compose("frozen", "kinhash", (*ON_FEATURES_ALONE["kinhash"], *short)), (16,), *photos)
+    assert encode_features(fitted[16], photos[0][0]).shape == (48, 2)

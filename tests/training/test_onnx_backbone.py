@@ -15,6 +15,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, TrainingError
 from milvus_fghash.exporters.onnx_bundle import export
+from milvus_fghash.methods import ON_FEATURES_ALONE
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.training.api import train
 from milvus_fghash.training.backbones import with_own_preprocessing
@@ -41,7 +42,7 @@ def model(tmp_path: Path) -> Path:
 def test_it_trains_and_its_bundle_gives_the_codes_of_the_checkpoint(
     method: str, model: Path, drawn_birds: Dataset, tmp_path: Path
 ) -> None:
-    changes = (*CHANGES, "method.options.erasing=0") if method == "kinhash" else CHANGES
+    changes = (*CHANGES, *ON_FEATURES_ALONE.get(method, ()))
     train(f"frozen-{method}", drawn_birds, out=tmp_path / "run", bits=12, weights=model, changes=changes)
     model.unlink()  # the checkpoint contains it
     checkpoint = load_checkpoint(tmp_path / "run")
