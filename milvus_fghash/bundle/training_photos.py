@@ -1,7 +1,8 @@
 """`training-photos.bin`: which photos a model was trained on, as salted digests of their content.
 
-Evaluation asks it whether a photo was trained on. It holds no names, and 8 bytes a photo: among ten million photos, one
-in two million others is mistaken for one of them. Digests are sorted, so neither order nor classes can be read from it.
+Evaluation looks up whether a photo was trained on. The file holds no names, and 8 bytes a photo: of ten million photos
+trained on, one is taken for another photo once in 10^12 look-ups. Digests are sorted, so neither order nor classes can
+be read from it.
 
     16 bytes of salt, then 8 bytes a photo, big-endian, ascending: first the photos with labels, then those without
 """

@@ -32,7 +32,7 @@ SHOWN_K = (1, 10)
 @click.option(
     "--gallery-split",
     multiple=True,
-    show_default="train, and the queries' own split: each photo asks among all others",
+    show_default="train, and the queries' own split, each photo against all others",
     help="Split of a gallery, or several separated by commas; repeat it for several galleries.",
 )
 @click.option(
@@ -66,9 +66,9 @@ def evaluate(
     """Measure how well codes retrieve photos of the same class.
 
     A gallery is a split of the photos, or, with --collection-name, a collection in Milvus. Without splits, each photo
-    asks among all others. The result says how many photos of each gallery the model was trained on: figures of trained
-    photos (A) are not those of new photos (B) or of new classes (C). If the bundle has learned codes, they are
-    evaluated as a further gallery; if it has an embedding, its figures stand beside those of the codes. Photos that
+    is a query against all others. The result says how many photos of each gallery the model was trained on: figures of
+    trained photos (A) say little about new photos (B) or new classes (C). If the bundle has learned codes, they are
+    evaluated as a further gallery; if it has an embedding, its figures are shown beside those of the codes. Photos that
     cannot be read are counted and skipped; the exit code is 3 if more photos than --max-errors cannot be read.
 
     \b

@@ -57,7 +57,7 @@ def explain(
 
     MODEL is a bundle or a checkpoint. For some query photos the page shows the image regions that determine the code
     and the nearest photos; for each bit, the photos that set and clear it. A checkpoint adds class activation maps,
-    erased regions and, of methods that compute bits from class probabilities, the classes and clusters that move each
+    erased regions and, for methods that compute bits from class probabilities, the classes and clusters that move each
     bit. A bundle shows attention maps if it was exported with --extra-output attention.
 
     \b

@@ -70,7 +70,7 @@ def _triple(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
     type=click.Choice(["bilinear", "bicubic"]),
     help="Filter of resizing.  [default: set by --preprocessor, else bilinear]",
 )
-@click.option("--output", help="Output of the model that is the embedding.  [default: the only one]")
+@click.option("--output", help="Output that is the embedding.  [default: the only one, or one with a usual name]")
 @click.option("--pooling", type=click.Choice(["class-token", "mean"]), help="How an output of tokens is pooled.")
 @click.option("--licence", default="unknown", help="Licence of the model's weights, for the bundle.")
 @click.option("--sample", type=click.IntRange(2), default=20_000, help="Most photos that itq and lsh are fitted on.")

@@ -86,13 +86,13 @@ def evaluate_bundle(
 ) -> Evaluation:
     """Encode both splits and evaluate them; and the learned codes, if the bundle has some of these photos.
 
-    A query that is in the gallery does not find itself. So if both splits are the same, each photo asks among all
-    others (leave-one-out); a dataset without splits is evaluated in this way.
+    A query that is in the gallery does not find itself. So if both splits are the same, each photo is a query against
+    all others (leave-one-out); a dataset without splits is evaluated in this way.
 
     Args:
         gallery_split: split of the gallery, or several separated by commas. Of a split that was not trained on, the
             photos are new ones (protocol B).
-        query_split: split of the queries, likewise. Photos without a class do not ask.
+        query_split: split of the queries, likewise. Photos without a class are not queries.
         further_galleries: splits of further galleries, which are evaluated with the same queries.
         cutoffs: the k of precision@k and recall@k.
         progress: called with the encoded photos and their total.
@@ -300,7 +300,7 @@ def _encode(encoder: Encoder, photos: Dataset, options: DecodeOptions, role: str
 
 
 def _with_class(queries: _Coded, gallery: Mapping[str, int]) -> _Coded:
-    """Without queries that have no class but are in the gallery: they are found, but do not ask."""
+    """Without queries that have no class but are in the gallery: they are in the gallery only."""
     rows = [row for row, key in enumerate(queries.ids) if queries.labels[row] or key not in gallery]
     if not rows:
         raise DataError("none of the photos has a class; evaluation needs one for each query")

@@ -78,15 +78,15 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         query_classes="new",
     ),
     "Mk": Protocol(
-        "mixed catalog, known classes ask",
-        "the gallery is the labelled photos of known and the unlabelled ones of new classes; known classes ask",
+        "mixed catalog, queries of known classes",
+        "the gallery is the labelled photos of known and the unlabelled ones of new classes; queries of known classes",
         draws_classes=True,
         fits_new_classes=True,
         query_classes="known",
     ),
     "Mn": Protocol(
-        "mixed catalog, new classes ask",
-        "the gallery of Mk; new classes ask",
+        "mixed catalog, queries of new classes",
+        "the gallery of Mk; queries of new classes",
         draws_classes=True,
         fits_new_classes=True,
         query_classes="new",
@@ -104,8 +104,8 @@ class ProtocolOptions:
         new_classes: share of the classes that are new (C, E, E2, M), more than 0 and less than 1.
         draw: seed of the draw of new classes; a smaller share draws a part of the classes of a larger one.
         labelled: share of each known class's fit photos that keep their label; the others are fitted on without it.
-        parts: number of parts of the test photos where these are the gallery too (B, D, E2); each part asks once while
-            the others are the gallery. 1 is leave-one-out: each photo asks among all others.
+        parts: number of parts of the test photos where these are the gallery too (B, D, E2); each part is the
+            queries once, and the others the gallery. 1 is leave-one-out: each photo is a query against all others.
         seed: seed of the parts and of the labels that are kept.
     """
 
@@ -143,7 +143,7 @@ class ProtocolSplit:
 
     Attributes:
         protocol: key of `PROTOCOLS`.
-        part: number of the part that asks, from 0.
+        part: number of the part whose photos are the queries, from 0.
         labelled: (n,) int64, photos that are fitted on with their labels; empty in D.
         unlabelled: (n,) int64, photos that are fitted on without labels.
         gallery: (n,) int64.
@@ -184,7 +184,7 @@ def protocol_splits(
 ) -> tuple[ProtocolSplit, ...]:
     """The index sets of a protocol: one split, or one for each part of the test photos where these are the gallery.
 
-    Photos without a class are fitted on without labels and may be in the gallery; they never ask.
+    Photos without a class are fitted on without labels and may be in the gallery; they are never queries.
 
     Args:
         name: key of `PROTOCOLS`.
@@ -199,7 +199,7 @@ def protocol_splits(
     (name,), options = check_protocols([name]), options or ProtocolOptions()
     protocol, names, split = PROTOCOLS[name], np.array(labels, object), np.array(splits, object)
     if len(names) != len(split):
-        raise DataError(f"{len(names)} labels have {len(split)} splits; each photo needs one of both")
+        raise DataError(f"{len(names)} labels have {len(split)} splits; each photo needs one of each")
     classes = class_names(labels)
     if len(classes) < 2:
         raise DataError(f"protocol {name} needs photos of at least two classes, found {len(classes)}")
@@ -249,7 +249,7 @@ def draw_classes(classes: Sequence[str], share: float, draw: int) -> list[str]:
 def fold_splits(labels: Sequence[str], folds: int, fold: int, seed: int = 0) -> tuple[str, ...]:
     """Splits of a dataset that has none: "test" for one fold of the photos, "train" for the others, class by class.
 
-    Each photo is a test photo in one of the folds. A class of fewer photos than folds is in some folds not asked for.
+    Each photo is a test photo in one of the folds. A class of fewer photos than folds has no test photo in some folds.
 
     Raises:
         ConfigError: when there are fewer than two folds, or no such fold.

@@ -28,8 +28,8 @@ except ImportError:  # on Windows; then nothing prevents two grids from writing 
 
 
 Gallery = Literal["new", "new_classes", "encoded", "learned"]
-"""`new`: the photos of the query split, each asking among all others, which training did not see (protocol B).
-`new_classes`: the fit photos of classes that training did not see; test photos of these classes ask (protocol C).
+"""`new`: the photos of the query split, each a query against all others; training did not see them (protocol B).
+`new_classes`: the fit photos of classes that training did not see; the queries are their test photos (protocol C).
 `encoded` and `learned`: the training photos (protocol A), with the network's codes and with those that were learned."""
 
 

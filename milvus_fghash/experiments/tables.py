@@ -34,10 +34,10 @@ GALLERY_TITLES = {
 LATER_GALLERIES = ("new", "new_classes")
 """Left out of the tables where no record has them; a cell has mAP and precision at 1."""
 GALLERY_NOTES = {
-    "new": "The gallery is the photos of the query split, each asking among all others. Training saw none of them, and "
-    "photos of all their classes (protocol B). mAP / precision at 1.",
-    "new_classes": "The gallery is the photos of classes that training did not see, from the split it took the others "
-    "from; their photos of the query split ask (protocol C). mAP / precision at 1.",
+    "new": "Each photo of the query split is a query against all others of this split. Training saw none of them, but "
+    "other photos of their classes (protocol B). mAP / precision at 1.",
+    "new_classes": "The gallery is the photos of the training split whose classes were kept out of training; the "
+    "queries are the photos of these classes in the query split (protocol C). mAP / precision at 1.",
     "encoded": "The gallery is the training photos (protocol A), with the codes that the network computes. Training "
     "has seen their labels: these figures do not tell how well new photos (B) or new classes (C) are found.",
     "learned": "The gallery holds codes optimised with the labels of the gallery photos. V (in SDH: B): one code per "

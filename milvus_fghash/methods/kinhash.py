@@ -35,12 +35,11 @@ the wrong one.
 
 T is the softmax temperature: how much class uncertainty the code keeps. With a low one every photo gets the code of its
 likeliest class; with a high one photos no longer have the codes of their classes. Unless it is given, it is chosen on
-held-out training photos. During the first half of the rounds the loss leaves out a fifth of each class's photos
-(``held_out``). Then their class logits are computed once, and of several T the one is taken whose codes find best:
-held-out photos among those trained on, and among each other. Of values that are about as good the highest is taken,
-which says most about classes that training has not seen. The second half trains on all photos; since class logits grow
-meanwhile, what is kept of T is its ratio to their standard deviation over the classes. Where too few photos can be held
-out,
+training photos: during the first half of the rounds the loss leaves out a fifth of each class's photos (``held_out``).
+Then several T are compared by two mAPs of the held-out photos as queries: against the photos trained on, and against
+each other. Of values that are about as good the highest is taken, as its codes say most about classes that training has
+not seen. The second half trains on all photos. Class logits grow meanwhile, so the ratio of T to their standard
+deviation over the classes is kept. Where too few photos can be held out,
 
     T = min( max( bits / 24 , r ), 3 min( 1 , r ) ) ,   r = sqrt(100 / n_classes) .
 
@@ -79,7 +78,7 @@ RATIOS: Final = tuple(2 ** (step / 2) for step in range(-8, 5))
 CHOSEN_AFTER: Final = 0.5
 """Share of the rounds after which the temperature is chosen."""
 AS_GOOD: Final = 0.003
-"""Temperatures whose quality is less than this below the best are taken for as good."""
+"""Temperatures whose quality is less than this below the best count as equally good."""
 LEAST_HELD_OUT: Final = 50
 """With fewer held-out photos the temperature is the default."""
 MOST_PHOTOS: Final = 5_000
@@ -313,18 +312,18 @@ class Method(ClassifiedMethod):
         classes = torch.randperm(self.sizes.n_classes, generator=generator(self.config.seed)).to(labels.device)
         photos = torch.bincount(labels, minlength=self.sizes.n_classes)[classes].cumsum(0)
         rows = torch.isin(labels, classes[: max(2, int((photos <= MOST_PHOTOS).sum()))]).nonzero()[:, 0]
-        labels, asks = labels[rows], self.held_out[rows]
+        labels, held_out = labels[rows], self.held_out[rows]
         logits = self.class_logits(features[rows.cpu()])
-        unit = spread(logits[~asks])
+        unit = spread(logits[~held_out])
         qualities = []
         for ratio in RATIOS:
             self.head.set_temperature(ratio * unit, ratio)
             codes = torch.cat(
                 [torch.where(self.head.bit_logits(part) > 0, 1.0, -1.0) for part in torch.split(logits, 256)]
             )
-            queries, trained = codes[asks], codes[~asks]
-            among = (trained, labels[~asks]), (queries, labels[asks])
-            values = [precision_of_ranking(queries, labels[asks], *gallery) for gallery in among]
+            queries, trained = codes[held_out], codes[~held_out]
+            galleries = (trained, labels[~held_out]), (queries, labels[held_out])
+            values = [precision_of_ranking(queries, labels[held_out], *gallery) for gallery in galleries]
             qualities.append(statistics.fmean(value for value in values if not math.isnan(value)))
         ratio = max(at for at, value in zip(RATIOS, qualities, strict=True) if value > max(qualities) - AS_GOOD)
         self.head.set_temperature(ratio * unit, ratio)

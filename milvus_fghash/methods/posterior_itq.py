@@ -17,10 +17,9 @@ trained on these. The heads minimise the cross entropy with label smoothing; a p
 of each as its target.
 
 f(x) are the features in the space in which clusters are sought, of length 1. They tell apart photos of classes that
-no head knows. Their weight w is the largest of `WEIGHTS` that costs at most 1.5 % of the mAP among held-out
-training photos of known classes, for heads trained on the others: with few classes the features cost little and help
-much, with many it is the other way round. With fewer than 40 classes it has a lower bound. Where the catalog's own
-unlabelled photos are fitted on, clusters stand for its new classes, and w is that of few features. Everything is chosen
+no head knows. Their weight w is chosen on held-out training photos (`posterior_weight`): the features cost
+little and help much where there are few classes, and the other way round where there are many. Where photos without
+labels are fitted on, clusters stand for new classes, and w is low. Everything is chosen
 on training photos alone.
 
 A head is a matrix of (classes + clusters) x features. Where the heads would weigh more than half the backbone, there

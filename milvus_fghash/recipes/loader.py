@@ -287,7 +287,7 @@ def _override(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str,
 
 
 def _less(table: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """``table`` without the keys of ``said``, table by table, and without tables that become empty."""
+    """``table`` without the keys of ``known``, table by table, and without tables that become empty."""
     left = {}
     for key, value in table.items():
         if key not in known:

@@ -124,8 +124,8 @@ def run_training(
     selected = training_set(dataset, catalog, recipe.data, plan.seed)
     train_set, held_out = selected.photos, selected.held_out
     check_classes(train_set, name)
-    if said := selected.notice(name):
-        watcher.notify(said)
+    if notice := selected.notice(name):
+        watcher.notify(notice)
     for part in filter(None, (dataset, catalog)):
         part.keep_apart(out)
     cache_folder = feature_cache or out / "features"

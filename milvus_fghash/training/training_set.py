@@ -32,7 +32,7 @@ class TrainingSet:
     n_catalog: int = 0
 
     def notice(self, method: str) -> str:
-        """What is said of photos without a class and of the catalog, before training; "" for nothing."""
+        """What the user is told before training of photos without a class and of the catalog; "" for nothing."""
         labels = self.photos.labels
         parts = []
         if 0 < self.n_catalog < len(labels):
