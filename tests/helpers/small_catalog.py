@@ -21,6 +21,8 @@ from milvus_fghash.state.journal import Journal
 
 N = 40
 EIGHT = IngestOptions(rows_per_write=8, workers=0)
+HERE = IngestOptions(workers=0)
+"""Photos are decoded in this process."""
 
 
 def draw_photos(root: Path) -> Path:
