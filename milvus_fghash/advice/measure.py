@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -21,12 +22,13 @@ from milvus_fghash.evaluation.quality import Quality, code_quality, float_qualit
 from milvus_fghash.methods.base import Backbone
 from milvus_fghash.methods.lda import unit_length
 from milvus_fghash.recipes.schema import Recipe
-from milvus_fghash.training.on_features import encode_features, fit_on_features
+from milvus_fghash.training.on_features import FeatureTrainer, encode_features
 
 NEIGHBOURS: Final = 10
 FOLDS: Final = 3
 """Folds of photos without splits: each is measured on in turn while the others are fitted on."""
 TIMED_CODES: Final = 100_000
+TIMINGS: Final = 5
 
 Mask = NDArray[np.bool_]
 
@@ -65,12 +67,8 @@ class Catalog:
         if protocol != NO_CLASSES:
             return protocol_splits(protocol, self.labels, splits, self.options)
         is_fit = np.array([name == self.options.fit_split for name in splits])
-        fit, test = np.flatnonzero(is_fit), np.flatnonzero(~is_fit)
-        halves = [np.sort(half) for half in np.array_split(np.random.default_rng(fold).permutation(test), 2)]
-        none = np.zeros(0, np.int64)
-        return tuple(
-            ProtocolSplit(protocol, part, none, fit, halves[1 - part], halves[part], frozenset()) for part in range(2)
-        )
+        fit, test, none = np.flatnonzero(is_fit), np.flatnonzero(~is_fit), np.zeros(0, np.int64)
+        return (ProtocolSplit(protocol, 0, none, fit, test, test, frozenset()),)
 
 
 @dataclass(frozen=True)
@@ -88,35 +86,39 @@ class Measured:
     codes: Codes
 
 
-def measure(
-    catalog: Catalog, recipe: Recipe, lengths: Sequence[int], protocol: str, backbone: Backbone, fold: int = 0
-) -> list[Measured]:
-    """Fit a method once for each length, or once for all where it can, and measure its codes.
+class Trial:
+    """A method under a protocol, measured at one length after another; one training serves all where it can."""
 
-    Raises:
-        DataError: when the protocol finds no photos, or the method needs classes that are not there.
-    """
-    parts = catalog.parts(protocol, fold)
-    fit = np.concatenate([parts[0].labelled, parts[0].unlabelled])
-    known = {name: number for number, name in enumerate(sorted({catalog.labels[row] for row in parts[0].labelled}))}
-    classes = [known[catalog.labels[row]] for row in parts[0].labelled] + [-1] * len(parts[0].unlabelled)
-    measured = []
-    started = time.perf_counter()
-    fitted = fit_on_features(recipe, lengths, catalog.features[:, fit], torch.tensor(classes), backbone)
-    seconds = (time.perf_counter() - started) / len(lengths)
-    for bits, method in fitted.items():
+    def __init__(self, catalog: Catalog, recipe: Recipe, protocol: str, backbone: Backbone, fold: int = 0) -> None:
+        """Nothing is trained yet.
+
+        Raises:
+            DataError: when the protocol finds no photos, or the method needs classes that are not there.
+        """
+        self.catalog, self.name, self.protocol = catalog, recipe.method.name, protocol
+        self.parts = catalog.parts(protocol, fold)
+        labelled, unlabelled = {*self.parts[0].labelled.tolist()}, self.parts[0].unlabelled.tolist()
+        fit = sorted([*labelled, *unlabelled])
+        classes = _numbers([catalog.labels[row] if row in labelled else "" for row in fit])
+        self._trainer = FeatureTrainer(recipe, catalog.features[:, fit], torch.from_numpy(classes), backbone)
+
+    def at(self, bits: int) -> Measured:
+        """Fit the method at one length, and measure its codes."""
+        catalog, parts = self.catalog, self.parts
+        started = time.perf_counter()
+        method = self._trainer.fitted(bits)
+        seconds = time.perf_counter() - started
         codes = encode_features(method, catalog.features[0])
         cell = Cell(
-            method=recipe.method.name,
+            method=self.name,
             bits=bits,
-            protocol=protocol,
+            protocol=self.protocol,
             quality=quality_of(catalog, parts, codes, bits) if catalog.has_classes else None,
             neighbours=shared_neighbours(catalog, parts, codes, bits),
             fit_seconds=seconds,
             search_milliseconds=search_milliseconds(bits),
         )
-        measured.append(Measured(cell, parts, codes))
-    return measured
+        return Measured(cell, parts, codes)
 
 
 def quality_of(catalog: Catalog, parts: Sequence[ProtocolSplit], codes: Codes | None, bits: int = 0) -> Quality:
@@ -135,17 +137,15 @@ def shared_neighbours(
     catalog: Catalog, parts: Sequence[ProtocolSplit], codes: Codes, bits: int, kept: Mask | None = None
 ) -> float:
     """Expected share of the floats' 10 nearest gallery photos among the 10 nearest by codes, over equal distances."""
-    floats, shares = unit_length(catalog.centre_crops), []
-    kept = np.ones(len(floats), bool) if kept is None else kept
-    for one in parts:
-        queries, gallery = one.queries[kept[one.queries]], one.gallery[kept[one.gallery]]
-        k = min(NEIGHBOURS, len(gallery))
-        nearest = np.argpartition(-(floats[queries] @ floats[gallery].T), k - 1, axis=1)[:, :k]
-        relevant = np.zeros((len(queries), len(gallery)), bool)
-        np.put_along_axis(relevant, nearest, True, axis=1)
-        found = metrics.precision_at(_histogram(hamming(codes[queries], codes[gallery]), relevant, bits), k)
-        shares += [found] * len(queries)
-    return float(np.mean(shares))
+    floats, shares, counts = unit_length(catalog.centre_crops), [], []
+    for one in parts if kept is None else _kept(parts, kept):
+        similar, apart = _compared(floats, codes, one)
+        k = min(NEIGHBOURS, similar.shape[1] - 1)
+        relevant = np.zeros(similar.shape, bool)
+        np.put_along_axis(relevant, np.argpartition(-similar, k - 1, axis=1)[:, :k], True, axis=1)
+        shares.append(metrics.precision_at(_histogram(apart, relevant), k))
+        counts.append(len(similar))
+    return float(np.average(shares, weights=counts))
 
 
 def figure_variance(catalog: Catalog, measured: Measured) -> float:
@@ -158,10 +158,10 @@ def figure_variance(catalog: Catalog, measured: Measured) -> float:
 
     def mean_ap(kept: Mask) -> float:
         found = []
-        for one in parts:
-            queries, gallery = one.queries[kept[one.queries]], one.gallery[kept[one.gallery]]
+        for one in _kept(parts, kept):
+            of, own = (one.queries, one.gallery), one.own_rows
             histogram = metrics.distance_histogram(
-                codes[queries], numbers[queries], codes[gallery], numbers[gallery], cell.bits
+                codes[of[0]], numbers[of[0]], codes[of[1]], numbers[of[1]], cell.bits, own
             )
             found.append(metrics.average_precisions(histogram))
         return float(np.concatenate(found).mean())
@@ -171,10 +171,9 @@ def figure_variance(catalog: Catalog, measured: Measured) -> float:
 
 def largest_differences(catalog: Catalog, measured: Measured, n_queries: int, n_hits: int) -> tuple[Hits, ...]:
     """Queries for which floats and codes agree least in their first hits, the least first."""
-    one, floats = measured.parts[0], unit_length(catalog.centre_crops)
-    similar = floats[one.queries] @ floats[one.gallery].T
+    one = measured.parts[0]
+    similar, apart = _compared(unit_length(catalog.centre_crops), measured.codes, one)
     by_floats = np.argsort(-similar, axis=1, kind="stable")[:, :NEIGHBOURS]
-    apart = hamming(measured.codes[one.queries], measured.codes[one.gallery])
     by_codes = np.argsort(apart, axis=1, kind="stable")[:, :NEIGHBOURS]
     common = [len(np.intersect1d(*pair)) for pair in zip(by_floats, by_codes, strict=True)]
 
@@ -193,12 +192,37 @@ def largest_differences(catalog: Catalog, measured: Measured, n_queries: int, n_
     )
 
 
+@cache
 def search_milliseconds(bits: int) -> float:
-    """Time of comparing a code with a million others in this process, measured on `TIMED_CODES`."""
+    """Time of comparing a code with a million others in this process, measured on `TIMED_CODES`: the shortest of
+    `TIMINGS`, since other programs only make it longer."""
     codes = np.random.default_rng(0).integers(0, 256, (TIMED_CODES, (bits + 7) // 8), np.uint8)
-    started = time.perf_counter()
-    hamming(codes[:1], codes)
-    return (time.perf_counter() - started) * 1e3 * 1_000_000 / TIMED_CODES
+    took = []
+    for _ in range(TIMINGS):
+        started = time.perf_counter()
+        hamming(codes[:1], codes)
+        took.append(time.perf_counter() - started)
+    return min(took) * 1e3 * 1_000_000 / TIMED_CODES
+
+
+def _kept(parts: Sequence[ProtocolSplit], kept: Mask) -> list[ProtocolSplit]:
+    """Parts without the photos that are not kept."""
+    return [
+        replace(one, queries=one.queries[kept[one.queries]], gallery=one.gallery[kept[one.gallery]]) for one in parts
+    ]
+
+
+def _compared(
+    floats: NDArray[np.float32], codes: Codes, part: ProtocolSplit
+) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+    """Cosines and distances of queries and gallery, (n_queries, n_gallery); a query is farthest from itself."""
+    similar = floats[part.queries] @ floats[part.gallery].T
+    apart = hamming(codes[part.queries], codes[part.gallery])
+    if (own := part.own_rows) is not None:
+        asking = np.flatnonzero(own >= 0)
+        similar[asking, own[asking]] = -np.inf
+        apart[asking, own[asking]] = 8 * codes.shape[1] + 1
+    return similar, apart
 
 
 def _numbers(labels: Sequence[str]) -> NDArray[np.int64]:
@@ -206,8 +230,8 @@ def _numbers(labels: Sequence[str]) -> NDArray[np.int64]:
     return np.array([number.get(label, -1) for label in labels], np.int64)
 
 
-def _histogram(distances: NDArray[np.uint16], relevant: Mask, bits: int) -> metrics.Histogram:
-    shape = (len(distances), bits + 1)
+def _histogram(distances: NDArray[np.uint16], relevant: Mask) -> metrics.Histogram:
+    shape = (len(distances), int(distances.max()) + 1)
     cells = distances + np.arange(shape[0])[:, None] * shape[1]
     n_cells = shape[0] * shape[1]
     counts, hits = (np.bincount(which, minlength=n_cells).reshape(shape) for which in (cells.ravel(), cells[relevant]))

@@ -18,8 +18,8 @@ class Survey(Frozen):
         photos, classes, without_class: of the whole dataset.
         class_sizes: smallest, median and largest number of photos of a class; (0, 0, 0) without classes.
         sampled, sampled_classes: photos that are measured on, and their classes.
-        unreadable: photos of the sample that cannot be decoded; they are left out.
-        copies: photos of the sample that are copies of another one, by perceptual hash; they are left out.
+        unreadable: photos that were looked at and cannot be decoded; they are left out.
+        copies: photos that were looked at and are copies of another one, by perceptual hash; they are left out.
     """
 
     photos: int
@@ -40,7 +40,7 @@ class Cell(Frozen):
         protocol: key of `PROTOCOLS`; "floats" where no photo has a class.
         quality: mAP, precision and reach; None where no photo has a class.
         neighbours: expected share of the floats' 10 nearest photos among the 10 nearest by codes.
-        fit_seconds: time of the fit, without features; lengths that share a training have it once.
+        fit_seconds: time of the fit, without features; of lengths that share a training, the first one has its time.
         search_milliseconds: time of comparing one code with a million others.
     """
 
@@ -108,7 +108,7 @@ class Advice(Frozen):
         floats: protocol -> quality of the encoder's own features.
         float_bytes: bytes of one photo's features.
         cells: what was measured.
-        left_out: what was not measured for lack of time, "METHOD PROTOCOL" each.
+        left_out: what was not measured, "METHOD PROTOCOL at LENGTHS bits: REASON" each.
         recommendation: the cell that fits.
         differences: queries whose nearest photos differ most between floats and the recommended codes.
         seconds: time of everything.

@@ -22,7 +22,7 @@ from milvus_fghash.dedupe.union_find import UnionFind
 from milvus_fghash.errors import DataError, ImageRejected
 
 FEWEST_OF_A_CLASS: Final = 8
-"""Photos that classes of the sample should have; where there are too many classes, some are left out altogether."""
+"""Photos that classes of the sample should have."""
 FEWEST_PHOTOS: Final = 60
 
 
@@ -36,7 +36,7 @@ def take_sample(dataset: Dataset, most: int, seed: int, progress: StageProgress)
         raise DataError(
             f"photos in {dataset.origin} have several classes, which is not measured; compare methods yourself"
         )
-    rows = np.sort(sampled_rows(dataset.labels, most, seed))
+    rows = np.sort(sample_order(dataset.labels, seed)[:most])
     hashes = _hashes(dataset, rows, progress)
     readable = np.array([value is not None for value in hashes])
     rows, values = rows[readable], np.array([value for value in hashes if value is not None], np.int64)
@@ -54,27 +54,37 @@ def take_sample(dataset: Dataset, most: int, seed: int, progress: StageProgress)
         classes=len(counts),
         without_class=dataset.labels.count(""),
         class_sizes=(sizes[0], round(statistics.median(sizes)), sizes[-1]),
-        sampled=len(sample),
-        sampled_classes=len({*sample.labels} - {""}),
+        **measured_photos(sample),
         unreadable=int((~readable).sum()),
         copies=len(rows) - len(kept),
     )
 
 
-def sampled_rows(labels: Sequence[str], most: int, seed: int) -> NDArray[np.int64]:
-    """At most ``most`` photos at random; of many classes only so many that each keeps some photos."""
-    random, n = np.random.default_rng(seed), len(labels)
-    if n <= most:
-        return np.arange(n)
-    counts = Counter(label for label in labels if label)
-    allowed = np.arange(n)
-    if counts and most / n * statistics.median(counts.values()) < FEWEST_OF_A_CLASS:
-        classes = [str(name) for name in random.permutation(sorted(counts))]
-        wanted = most * sum(counts.values()) // n
-        up_to = int(np.searchsorted(np.cumsum([counts[name] for name in classes]), wanted, side="right"))
-        chosen = {*classes[: max(2, up_to)], ""}
-        allowed = np.array([row for row, label in enumerate(labels) if label in chosen])
-    return random.permutation(allowed)[:most].astype(np.int64)
+def measured_photos(sample: Dataset) -> dict[str, int]:
+    """What a survey says of the photos that are measured on."""
+    return {"sampled": len(sample), "sampled_classes": len({*sample.labels} - {""})}
+
+
+def sample_order(labels: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """An order of all photos, the first of which are a sample, however many are taken.
+
+    Each class is divided at random into blocks of about `FEWEST_OF_A_CLASS` photos, the same number in every class. The
+    first blocks of all classes come first, then the second ones, and so on; classes are in random order. A sample
+    therefore keeps the proportions of the classes, and where it is small, whole classes are left out.
+    """
+    random, names = np.random.default_rng(seed), np.array(labels, str)
+    shuffled = random.permutation(len(names))
+    classes, numbers, counts = np.unique(names[shuffled], return_inverse=True, return_counts=True)
+    by_class = np.argsort(numbers, kind="stable")
+    ranks = np.empty(len(names), np.int64)
+    ranks[by_class] = np.arange(len(names)) - np.repeat(counts.cumsum() - counts, counts)
+    of_classes = counts[classes != ""]
+    blocks = max(int(np.median(of_classes)) // FEWEST_OF_A_CLASS, 1) if len(of_classes) else 1
+    places = random.random(len(classes))[numbers]
+    nameless = classes[numbers] == ""
+    places[nameless] = random.random(int(nameless.sum()))
+    order = np.lexsort((places, ranks * blocks // counts[numbers]))
+    return shuffled[order].astype(np.int64)
 
 
 def _hashes(dataset: Dataset, rows: NDArray[np.int64], progress: StageProgress) -> list[int | None]:

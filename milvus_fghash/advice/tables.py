@@ -27,7 +27,6 @@ def rows(advice: Advice) -> list[dict[str, object]]:
                     "P@1": f"{floats.precision_at_1:.3f}",
                     "reach": f"{floats.reach:.2f}",
                     "neighbours": "1.00",
-                    "fit s": "",
                     "search ms": "",
                 }
             )
@@ -47,7 +46,6 @@ def _row(cell: Cell, title: str) -> dict[str, object]:
         "P@1": f"{quality.precision_at_1:.3f}" if quality else "",
         "reach": f"{quality.reach:.2f}" if quality else "",
         "neighbours": f"{cell.neighbours:.2f}",
-        "fit s": f"{cell.fit_seconds:.1f}",
         "search ms": f"{cell.search_milliseconds:.0f}",
     }
 
@@ -71,5 +69,5 @@ def summary(advice: Advice) -> str:
     if advice.encode_milliseconds is not None:
         texts.append(f"{advice.encode_milliseconds:.0f} ms a photo for the features of {advice.encoder}")
     if advice.left_out:
-        texts.append(f"no time for: {', '.join(advice.left_out)}")
+        texts.append(f"not measured: {', '.join(advice.left_out)}")
     return "; ".join(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 @click.option("--weights", help="Weights of the encoder: imagenet, imagenet-v2, or a file.  [default: imagenet]")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0,
               help="Time that the measurements may take.")  # fmt: skip
-@click.option("--most-photos", type=click.IntRange(min=60), default=3000, help="Size of the sample.")
+@click.option("--most-photos", type=click.IntRange(min=60), default=6000,
+              help="Size of the sample; smaller where the time is too short.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Random seed.")
 @click.option("--device", help="Torch device: cpu, cuda, cuda:1 and so on.  [default: cuda if available]")
 @click.option("--feature-cache", type=NEW_PATH,
@@ -54,7 +56,7 @@ def advise(data: Path, reading: PhotoOptions, html: Path | None, as_json: bool, 
     notify_dataset(dataset)
     with progress_bar("measuring") as update:
         advice = run(dataset, progress=update, **options)
-    command = train_command(advice, data, reading.given_layout, options["feature_cache"])
+    command = train_command(advice, data, reading, options)
     if html is not None:
         from milvus_fghash.advice.page import write_advice_page
 
@@ -67,15 +69,16 @@ def advise(data: Path, reading: PhotoOptions, html: Path | None, as_json: bool, 
         show_table(rows(advice), f"{summary(advice)}\n\n{advice.recommendation.sentence}\n{command}")
 
 
-def train_command(advice: Advice, data: Path, layout: str | None, feature_cache: Path | None) -> str:
+def train_command(advice: Advice, data: Path, reading: PhotoOptions, options: Mapping[str, Any]) -> str:
     """The command that trains what is recommended, as it was measured, on all photos."""
     chosen = advice.recommendation
-    words = ["milvus-fghash", "train", chosen.recipe, "--bits", str(chosen.bits), "--data", str(data)]
+    words = ["milvus-fghash", "train", chosen.recipe, "--bits", str(chosen.bits), "--data", str(data), *reading.words()]
     words += ["--out", f"runs/{chosen.method}-{chosen.bits}"]
     for change in chosen.changes:
         words += ["--set", change]
-    if layout:
-        words += ["--layout", layout]
-    if feature_cache:
-        words += ["--feature-cache", str(feature_cache)]
+    for name in ("device", "feature_cache"):
+        if options[name] is not None:
+            words += [f"--{name.replace('_', '-')}", str(options[name])]
+    if options["seed"]:
+        words += ["--seed", str(options["seed"])]
     return shlex.join(words)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,6 +68,7 @@ class FeatureCache:
         check_progress: Progress = lambda done, total: None,
         *,
         checked: bool = False,
+        until: Callable[[], bool] = lambda: False,
     ) -> Places:
         """Compute the features that are missing; returns the place of each photo's features.
 
@@ -75,6 +76,7 @@ class FeatureCache:
             progress: called with the number of views computed and their total.
             check_progress: called with the number of photos decoded to check them, and their total.
             checked: the `missing` photos are known to be readable.
+            until: called after each batch; from when it is true, no further photo is computed.
 
         Raises:
             DataError: when a photo cannot be read, or the features cannot be written.
@@ -103,12 +105,21 @@ class FeatureCache:
         done, total = 0, len(missing) * (1 + self._n_views)
         for rows, of_shard in zip(shards, batches, strict=True):
             parts = []
+            ended = False
             for part in islice(computing, len(of_shard)):
                 parts.append(part)
                 done += len(part["anchor"])
                 progress(done, total)
-            shard = self._write(rows, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-            known |= {self._stamps[row]: (shard, place) for place, row in enumerate(rows)}
+                if ended := until():
+                    break
+            computed = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            whole = rows[: len(computed["anchor"]) // (1 + self._n_views)]
+            if whole:
+                views = len(whole) * (1 + self._n_views)
+                shard = self._write(whole, {name: value[:views] for name, value in computed.items()})
+                known |= {self._stamps[row]: (shard, place) for place, row in enumerate(whole)}
+            if ended:
+                break
         return known
 
     def missing(self) -> list[int]:

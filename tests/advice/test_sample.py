@@ -9,28 +9,36 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from milvus_fghash.advice.sample import FEWEST_OF_A_CLASS, is_copy, sampled_rows, take_sample
+from milvus_fghash.advice.sample import FEWEST_OF_A_CLASS, is_copy, sample_order, take_sample
 from milvus_fghash.datasets.read import read_dataset
 from milvus_fghash.errors import DataError
 from tests.helpers.drawn_scenes import scene
 
 
 def test_few_photos_are_all_taken() -> None:
-    assert sampled_rows(["a", "b"], 2, 0).tolist() == [0, 1]
+    assert sorted(sample_order(["a", "b"], 0).tolist()) == [0, 1]
 
 
 def test_of_many_classes_some_are_left_out() -> None:
     labels = [f"c{number}" for number in range(100) for _ in range(10)]
-    counts = Counter(labels[row] for row in sampled_rows(labels, 100, 0))
+    counts = Counter(labels[row] for row in sample_order(labels, 0)[:100])
     assert sum(counts.values()) <= 100
     assert min(counts.values()) >= FEWEST_OF_A_CLASS
 
 
 def test_of_few_classes_photos_are_left_out() -> None:
     labels = [f"c{number}" for number in range(4) for _ in range(100)]
-    rows = sampled_rows(labels, 200, 0)
+    rows = sample_order(labels, 0)[:200]
     assert len(rows) == len(set(rows.tolist())) == 200
     assert {labels[row] for row in rows} == {"c0", "c1", "c2", "c3"}
+
+
+def test_a_sample_keeps_the_proportions_of_classes() -> None:
+    labels = ["rare"] * 40 + ["usual"] * 120 + [""] * 240
+    counts = Counter(labels[row] for row in sample_order(labels, 0)[:200])
+    assert 18 <= counts["rare"] <= 30
+    assert 45 <= counts["usual"] <= 75
+    assert 90 <= counts[""] <= 150
 
 
 def test_copies_follow_their_original() -> None:

@@ -26,6 +26,14 @@ class PhotoOptions:
     """Layout given by ``--layout``."""
     selection: Selection
 
+    def words(self) -> list[str]:
+        """These options as a command line has them."""
+        selection = self.selection
+        words = ["--layout", self.given_layout] if self.given_layout else []
+        words += ["--class-level", str(selection.class_level)] if selection.class_level != "auto" else []
+        words += [word for glob in selection.exclude for word in ("--exclude", glob)]
+        return words + ["--follow-links"] * selection.follow_links
+
     def layout(self, data: Path | Url, recipe: Recipe | None = None) -> str:
         """The layout given by ``--layout`` or by the recipe; otherwise it is detected from ``data``."""
         from milvus_fghash.datasets.read import detect

@@ -1,0 +1,192 @@
+"""The measurements within the time: cell after cell of a plan, then the recommended one again for its interval."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from milvus_fghash.advice.interval import later_interval
+from milvus_fghash.advice.measure import FOLDS, Catalog, Measured, Trial, figure_variance, quality_of
+from milvus_fghash.advice.result import NO_CLASSES, Cell
+from milvus_fghash.advice.tables import title_of
+from milvus_fghash.core.callbacks import StageProgress
+from milvus_fghash.errors import DataError
+from milvus_fghash.evaluation.quality import Quality
+from milvus_fghash.methods import ON_FEATURES_ALONE
+from milvus_fghash.methods.base import Backbone
+from milvus_fghash.recipes.loader import compose
+from milvus_fghash.recipes.schema import Recipe
+from milvus_fghash.training.draws import with_seed
+
+SETTING: Final = "frozen"
+ITQ: Final = "itq"
+FLAGSHIP: Final = "posterior-itq"
+KINHASH: Final = "kinhash"
+LENGTHS: Final = (128, 64, 256, 48, 32)
+"""Code lengths, the most informative first."""
+PLAN: Final = (
+    *((method, protocol, bits) for bits in LENGTHS for protocol in "BC" for method in (ITQ, FLAGSHIP)),
+    *((FLAGSHIP, "D", bits) for bits in LENGTHS),
+    *((KINHASH, protocol, bits) for bits in (48, 32) for protocol in "BC"),
+)
+"""Method, protocol and length, the most informative first. ITQ uses no labels: it has the codes of B in D."""
+PLAN_WITHOUT_CLASSES: Final = tuple((method, NO_CLASSES, bits) for bits in LENGTHS for method in (ITQ, FLAGSHIP))
+ALWAYS: Final = 2
+"""Cells at the head of a plan that are measured even where the time is too short."""
+FIRST: Final = {ITQ: 0.1, FLAGSHIP: 1.0, KINHASH: 1.5}
+"""Time of a first fit relative to the flagship's, until the method itself is measured."""
+FURTHER_SHARE: Final = 0.5
+"""Share of the first fit that a further length takes where it shares the training, until that is measured."""
+RESERVED: Final = 0.15
+"""Share of the time that is kept for the interval, at most one training of the flagship."""
+CLOSE_TO_BEST: Final = 0.02
+"""A shorter code is recommended where its score is at most this much below the best one."""
+REPEATS: Final = 2
+"""Further trainings of the recommended cell, as time allows, for its interval."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How much of the time is left.
+
+    Attributes:
+        started: in seconds of `time.perf_counter`.
+        seconds: the whole time.
+    """
+
+    started: float
+    seconds: float
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def allows(self, seconds: float) -> bool:
+        return self.elapsed + seconds <= self.seconds
+
+
+@dataclass
+class Run:
+    """The measurements of a catalog.
+
+    Attributes:
+        catalog, backbone: photos and their encoder.
+        changes: of the recipes: those of the encoder.
+        seed: of the trainings.
+        clock: of everything.
+        progress: called with the seconds that have passed, their total, and what is being measured.
+        cells, measured, floats: what was measured; the floats by protocol.
+    """
+
+    catalog: Catalog
+    backbone: Backbone
+    changes: tuple[str, ...]
+    seed: int
+    clock: Clock
+    progress: StageProgress
+    cells: list[Cell] = field(default_factory=list)
+    measured: dict[tuple[str, int, str], Measured] = field(default_factory=dict)
+    floats: dict[str, Quality] = field(default_factory=dict)
+    _left_out: dict[tuple[str, str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
+    _trials: dict[tuple[str, str], Trial] = field(default_factory=dict)
+    _took: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Method and protocol -> seconds of each length, in their order."""
+
+    def recipe(self, method: str, seed: int) -> Recipe:
+        return with_seed(compose(SETTING, method, (*self.changes, *ON_FEATURES_ALONE.get(method, ()))), seed)
+
+    def fill(self) -> None:
+        """Measure the plan, as far as time and classes allow; its first cells always."""
+        plan = PLAN if self.catalog.has_classes else PLAN_WITHOUT_CLASSES
+        for number, (method, protocol, bits) in enumerate(plan):
+            reserve = min(RESERVED * self.clock.seconds, self._seconds_of(FLAGSHIP, "B"))
+            if number >= ALWAYS and not self.clock.allows(self._seconds_of(method, protocol) + reserve):
+                self._left_out[method, protocol, "no time"].append(bits)
+                continue
+            self._report(f"{method} at {bits} bits, {title_of(protocol)}")
+            try:
+                self._measure(method, protocol, bits)
+            except DataError as error:
+                if number < ALWAYS:
+                    raise
+                self._left_out[method, protocol, str(error)].append(bits)
+        if self.catalog.has_classes:
+            self.floats.setdefault("D", self.floats["B"])
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What was not measured, and why."""
+        return tuple(
+            f"{method} {protocol} at {', '.join(map(str, bits))} bits: {why}"
+            for (method, protocol, why), bits in self._left_out.items()
+        )
+
+    def _measure(self, method: str, protocol: str, bits: int) -> None:
+        started = time.perf_counter()
+        if protocol not in self.floats and self.catalog.has_classes:
+            self.floats[protocol] = quality_of(self.catalog, self.catalog.parts(protocol, 0), None)
+        key = method, protocol
+        if key not in self._trials:
+            self._trials[key] = Trial(self.catalog, self.recipe(method, self.seed), protocol, self.backbone)
+        one = self._trials[key].at(bits)
+        self._add(one)
+        if key == (ITQ, "B"):
+            self._add(Measured(one.cell.model_copy(update={"protocol": "D"}), one.parts, one.codes))
+        self._took[key].append(time.perf_counter() - started)
+
+    def _add(self, one: Measured) -> None:
+        self.cells.append(one.cell)
+        self.measured[one.cell.method, one.cell.bits, one.cell.protocol] = one
+
+    def _seconds_of(self, method: str, protocol: str) -> float:
+        """What the next length of a method will about take."""
+        took = self._took
+        if len(took[method, protocol]) > 1 or (method == KINHASH and took[method, protocol]):
+            return took[method, protocol][-1]
+        if took[method, protocol]:
+            return FURTHER_SHARE * took[method, protocol][0]
+        firsts = [seconds[0] for (name, _), seconds in took.items() if name == method and seconds]
+        if firsts:
+            return max(firsts)
+        flagship = took[FLAGSHIP, "B"] or took[FLAGSHIP, NO_CLASSES] or [0.0]
+        return FIRST[method] * flagship[0]
+
+    def _report(self, what: str) -> None:
+        total = round(self.clock.seconds)
+        self.progress(min(round(self.clock.elapsed), total), total, f"seconds: {what}")
+
+    def interval(self, chosen: Cell) -> tuple[float, float, float, int]:
+        """The figure's mean over trainings, the ends of its interval, and the number of trainings."""
+        found = [self.measured[chosen.method, chosen.bits, chosen.protocol]]
+        for number in range(1, 1 + REPEATS):
+            if not self.clock.allows(self._took[chosen.method, chosen.protocol][0]):
+                break
+            self._report(f"{chosen.method} at {chosen.bits} bits again, for the interval")
+            recipe = self.recipe(chosen.method, self.seed + number)
+            fold = 0 if self.catalog.has_splits else number % FOLDS
+            found.append(Trial(self.catalog, recipe, chosen.protocol, self.backbone, fold).at(chosen.bits))
+        figures = [one.cell.quality.map if one.cell.quality else one.cell.neighbours for one in found]
+        variances = [figure_variance(self.catalog, one) for one in found]
+        return *later_interval(figures, variances, separate=not self.catalog.has_splits), len(found)
+
+
+def recommended(cells: Sequence[Cell]) -> Cell:
+    """The shortest code close to the best, by the mean of scores on new photos and new classes; its cell of new photos.
+
+    Only cells that were measured under as many of the two protocols as the best-measured one are compared.
+    """
+    scores: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for cell in cells:
+        if cell.protocol in ("B", "C", NO_CLASSES):
+            scores[cell.method, cell.bits].append(cell.score)
+    most = max(len(of) for of in scores.values())
+    mean = {key: sum(of) / len(of) for key, of in scores.items() if len(of) == most}
+    best = max(mean.values())
+    close = [key for key, score in mean.items() if score >= best - CLOSE_TO_BEST]
+    method, bits = min(close, key=lambda key: (key[1], -mean[key]))
+    return next(
+        cell for cell in cells if (cell.method, cell.bits) == (method, bits) and cell.protocol in ("B", NO_CLASSES)
+    )
