@@ -50,7 +50,7 @@ def erase_hottest(images: Tensor, maps: Tensor, hottest: float) -> Tensor:
 
 
 def cross_entropy(class_logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the photos whose label is not `IGNORED`; 0 where there is none."""
+    """Mean over the photos whose label is not `IGNORED`; 0 where there are none."""
     total = F.cross_entropy(class_logits, labels, ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
 

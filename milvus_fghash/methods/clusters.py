@@ -1,4 +1,4 @@
-"""Spherical k-means (Dhillon & Modha, Machine Learning 2001), in mini-batches for many photos (Sculley, WWW 2010).
+"""Spherical k-means (Dhillon & Modha, Machine Learning 2001); centres are found with a sample where there are many.
 
 Own code: scikit-learn's k-means minimises Euclidean distances and is one more large dependency.
 """

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from milvus_fghash.core.bounded_file import check_regular
 from milvus_fghash.embedding_models.model import EmbeddingModel
-from milvus_fghash.embedding_models.preprocessor import ModelInput, find_preprocessor, read_preprocessor, triple
+from milvus_fghash.embedding_models.preprocessor import ModelInput, find_preprocessor, read_preprocessor
 from milvus_fghash.embedding_models.read import metadata_of, read_embedding_model
 from milvus_fghash.errors import ConfigError, TrainingError
 from milvus_fghash.methods.base import Backbone
-from milvus_fghash.training.weights import Normalisation
+from milvus_fghash.training.weights import Normalisation, normalisation_in
 
 NO_MAPS: Final = (
     "an ONNX model gives pooled features and no maps, which this method or output needs. Choose a method that works on "
@@ -91,13 +91,9 @@ def onnx_input(weights: str) -> ModelInput | None:
 def _normalisation(path: Path, metadata: Mapping[str, str]) -> Normalisation:
     if found := onnx_input(str(path)):
         return Normalisation(found.mean, found.std)
-    if not {"mean", "std"} <= metadata.keys():
-        raise ConfigError(
-            f"nothing says how photos are normalised for {path}: put the preprocessor_config.json of the model beside "
-            "it, or set backbone.mean and backbone.std"
-        )
-    try:
-        mean, std = (triple(metadata[key].split(",")) for key in ("mean", "std"))
-    except ValueError as error:
-        raise ConfigError(f"the metadata of {path}: {error}") from None
-    return Normalisation(mean, std)
+    if normalisation := normalisation_in(metadata, path):
+        return normalisation
+    raise ConfigError(
+        f"nothing says how photos are normalised for {path}: put the preprocessor_config.json of the model beside "
+        "it, or set backbone.mean and backbone.std"
+    )

@@ -22,7 +22,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import card, check_backbone
 from milvus_fghash.methods.base import Backbone, HashMethod, Sizes
-from milvus_fghash.recipes.schema import Recipe, differences
+from milvus_fghash.recipes.schema import Recipe, TrainingPlan, differences
 from milvus_fghash.training.backbones import chosen_backbone, with_own_preprocessing
 from milvus_fghash.training.checkpoint import (
     FORMAT,
@@ -150,36 +150,15 @@ def run_training(
             raise ConfigError(
                 f"{out} already holds a training; resume it, or choose another folder", setting="resume out"
             )
-        state = read_state(found) if found else None
         watcher.stage(f"building {name} on {recipe.backbone.name}")
-        backbone = (
-            restored_backbone(state, found)
-            if state and found
-            else chosen_backbone(recipe.backbone, recipe.preprocessing.size)
-        )
-        sizes = Sizes.of(bits, train_set.labels, named_classes(train_set))
-        method = build_method(recipe.method, recipe.head, backbone, sizes)
-        if state:
-            _check_same(state, recipe, bits, selected, out)
-            state = state.model_copy(update={"recipe": by_content(recipe)})  # may have more rounds than before
-        else:
-            state = _fresh_state(recipe, bits, backbone, selected)
-        momenta = restore(method, found) if found else {}
+        method, state, momenta = _built(recipe, bits, selected, out, found)
         method.to(target)
         if plan.channels_last:
             method.backbone.to(memory_format=torch.channels_last)
 
         photos = photos_of(train_set)
-        source: Source
-        if cache := cache_of(photos, centre_crop_only=False):
-            method.backbone.requires_grad_(False)
-            watcher.stage(f"features of the frozen backbone for {len(photos):,} photos")
-            source = FeatureSource(cache.read(watcher.features, watcher.checked), target)
-        else:
-            if not found:
-                watcher.stage(f"checking {len(photos):,} photos")
-                check([(photos, range(len(photos)))], plan.workers, watcher.checked)
-            source = PhotoSource(method, photos, plan, target)
+        cache = cache_of(photos, centre_crop_only=False)
+        source = _source(method, photos, cache, plan, target, watcher, checked=found is not None)
         validation = None
         if held_out:
             watcher.stage(f"preparing {len(held_out):,} photos held out for validation")
@@ -202,6 +181,51 @@ def run_training(
         record = read_training_photos(found, state) if found else None
         record = record or training_photos(train_set, name, state.lineage)
         return _rounds(method, source, validation, labels, optimisation, state, record, out, watcher, found)
+
+
+def _built(
+    recipe: Recipe, bits: int, selected: TrainingSet, out: Path, found: Path | None
+) -> tuple[HashMethod, CheckpointRecord, dict[str, Tensor]]:
+    """The method, the state of its training and its momenta: as a checkpoint has them, or at the start.
+
+    Raises:
+        ConfigError: when the checkpoint is of another training.
+        TrainingError: when the checkpoint cannot be used.
+    """
+    state = read_state(found) if found else None
+    if state and found:
+        backbone = restored_backbone(state, found)
+    else:
+        backbone = chosen_backbone(recipe.backbone, recipe.preprocessing.size)
+    sizes = Sizes.of(bits, selected.photos.labels, named_classes(selected.photos))
+    method = build_method(recipe.method, recipe.head, backbone, sizes)
+    if state:
+        _check_same(state, recipe, bits, selected, out)
+        state = state.model_copy(update={"recipe": by_content(recipe)})  # may have more rounds than before
+    else:
+        state = _fresh_state(recipe, bits, backbone, selected)
+    return method, state, restore(method, found) if found else {}
+
+
+def _source(
+    method: HashMethod,
+    photos: Photos,
+    cache: FeatureCache | None,
+    plan: TrainingPlan,
+    target: torch.device,
+    watcher: Watcher,
+    *,
+    checked: bool,
+) -> Source:
+    """Where the loop gets its batches: the cached features of a frozen backbone, or the photos, all ``checked``."""
+    if cache:
+        method.backbone.requires_grad_(False)
+        watcher.stage(f"features of the frozen backbone for {len(photos):,} photos")
+        return FeatureSource(cache.read(watcher.features, watcher.checked), target)
+    if not checked:
+        watcher.stage(f"checking {len(photos):,} photos")
+        check([(photos, range(len(photos)))], plan.workers, watcher.checked)
+    return PhotoSource(method, photos, plan, target)
 
 
 def _rounds(

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from milvus_fghash.core.bounded_file import check_regular, open_regular
 from milvus_fghash.core.lfs_pointer import reject_pointer
+from milvus_fghash.embedding_models.preprocessor import triple
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.recipes.schema import Recipe
 
@@ -74,6 +76,26 @@ def load_file(path: Path) -> Weights:
         )
     reject_pointer(path, ConfigError)
     return _safetensors(path) if path.suffix == ".safetensors" else _state_dict(path)
+
+
+def normalisation_in(metadata: Mapping[str, str], path: Path) -> Normalisation | None:
+    """`mean` and `std`, each "r,g,b", in the metadata of a file of weights; None where one is missing.
+
+    Raises:
+        ConfigError: when they are not three finite numbers each, those of `std` above 0.
+    """
+    if not {"mean", "std"} <= metadata.keys():
+        return None
+    try:
+        mean, std = (triple(metadata[key].split(",")) for key in ("mean", "std"))
+        if min(std) <= 0:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"{path}: mean and std in its metadata must be three numbers 'r,g,b', std above 0; got "
+            f"{metadata['mean']!r} and {metadata['std']!r}. Correct the metadata"
+        ) from None
+    return Normalisation(mean, std)
 
 
 def fill(network: nn.Module, weights: Weights, name: str, ignored: tuple[str, ...] = ()) -> None:
@@ -159,11 +181,8 @@ def _safetensors(path: Path) -> Weights:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path} is not a readable safetensors file: {error}") from None
-    normalisation = None
-    if "mean" in metadata and "std" in metadata:
-        normalisation = Normalisation(_triple(path, metadata["mean"]), _triple(path, metadata["std"]))
     licence = metadata.get("licence") or metadata.get("license") or metadata.get("source")
-    return Weights(tensors, str(path), normalisation, licence)
+    return Weights(tensors, str(path), normalisation_in(metadata, path), licence)
 
 
 def _state_dict(path: Path) -> Weights:
@@ -182,11 +201,3 @@ def _state_dict(path: Path) -> Weights:
         raise ConfigError(f"{path} does not hold a state dict (names and tensors)")
     tensors = {str(key).removeprefix("module."): value for key, value in loaded.items()}
     return Weights(tensors, str(path))
-
-
-def _triple(path: Path, text: str) -> tuple[float, float, float]:
-    try:
-        red, green, blue = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"{path}: mean and std in its metadata must be three numbers 'r,g,b', got {text!r}") from None
-    return red, green, blue

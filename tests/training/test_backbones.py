@@ -98,7 +98,11 @@ def test_wrong_weights_are_one_clear_sentence(tmp_path: Path, mobilenet_file: Pa
         (tmp_path / name).write_bytes(b"not weights")
         with pytest.raises(ConfigError):
             build_backbone("resnet18", str(tmp_path / name))
-    save_file({"x": torch.zeros(1)}, tmp_path / "odd.safetensors", {"mean": "1,2", "std": "1,1,1"})
+
+
+@pytest.mark.parametrize(("mean", "std"), [("1,2", "1,1,1"), ("nan,0,0", "1,1,1"), ("0,0,0", "1,0,1"), ("0,0,0", "x")])
+def test_a_normalisation_that_cannot_be_is_rejected(tmp_path: Path, mean: str, std: str) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "odd.safetensors", {"mean": mean, "std": std})
     with pytest.raises(ConfigError, match="three numbers"):
         build_backbone("resnet18", str(tmp_path / "odd.safetensors"))
 
