@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from typing import Final
 
@@ -65,10 +66,14 @@ class _Coded:
             None if self.embedding is None else self.embedding[rows],
         )
 
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Id -> row."""
+        return {key: row for row, key in enumerate(self.ids)}
+
     def photos(self, wanted: Dataset) -> _Coded:
         """The photos of a dataset, in its order; those that are not among these were rejected."""
-        row_of = {key: row for row, key in enumerate(self.ids)}
-        found = self.take([row_of[key] for key in wanted.ids if key in row_of])
+        found = self.take([self.row_of[key] for key in wanted.ids if key in self.row_of])
         return replace(found, rejected=len(wanted) - len(found.ids))
 
 
@@ -110,9 +115,8 @@ def evaluate_bundle(
 
     def record(split: str) -> EvaluationRecord:
         gallery = coded.photos(wanted[split])
-        row_of = {key: row for row, key in enumerate(gallery.ids)}
-        queries = _with_class(asking, row_of)
-        own_rows = np.array([row_of.get(key, -1) for key in queries.ids], np.int64)
+        queries = _with_class(asking, gallery.row_of)
+        own_rows = np.array([gallery.row_of.get(key, -1) for key in queries.ids], np.int64)
         inside = int((own_rows >= 0).sum())
         return _record(
             queries,

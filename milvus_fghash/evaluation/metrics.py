@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from milvus_fghash.core.codes import Codes, check_codes, differing_bits, hamming
+from milvus_fghash.core.codes import Codes, check_codes, hamming
 from milvus_fghash.errors import DataError
 
 Labels = NDArray[np.integer[Any]] | NDArray[np.bool_]
@@ -77,21 +77,15 @@ def distance_histogram(
         DataError: when there are no queries or no gallery codes, or the numbers of codes and labels differ.
         CodeError: when codes do not have ``n_bits``.
     """
-    shape = (len(queries), n_bits + 1)
-    counts, hits = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for block, distances, relevant in _blocks(queries, query_labels, gallery, gallery_labels, n_bits):
+    n_columns = n_bits + 2  # the last one holds queries themselves
+    counts, hits = (np.zeros((len(queries), n_columns), np.int64) for _ in range(2))
+    for block, distances, relevant in _blocks(queries, query_labels, gallery, gallery_labels, n_bits, own_rows):
         n_rows = len(distances)
-        cells = distances + np.arange(n_rows)[:, None] * shape[1]
-        n_cells = n_rows * shape[1]
+        cells = distances + np.arange(n_rows)[:, None] * n_columns
+        n_cells = n_rows * n_columns
         counts[block] = np.bincount(cells.ravel(), minlength=n_cells).reshape(n_rows, -1)
         hits[block] = np.bincount(cells[relevant], minlength=n_cells).reshape(n_rows, -1)
-    if own_rows is not None:
-        asking = np.flatnonzero(own_rows >= 0)
-        own = own_rows[asking]
-        itself = differing_bits(queries[asking], gallery[own])
-        counts[asking, itself] -= 1
-        hits[asking, itself] -= _same_or_shared(query_labels[asking], gallery_labels[own])
-    return Histogram(counts, hits)
+    return Histogram(counts[:, :-1], hits[:, :-1])
 
 
 def average_precisions(histogram: Histogram) -> Floats:
@@ -182,11 +176,7 @@ def sorted_mean_average_precision(
         DataError, CodeError: as `distance_histogram`.
     """
     total = 0.0
-    for block, distances, relevant in _blocks(queries, query_labels, gallery, gallery_labels, n_bits):
-        if own_rows is not None:
-            asking = np.flatnonzero(own_rows[block] >= 0)
-            own = own_rows[block][asking]
-            distances[asking, own], relevant[asking, own] = n_bits + 1, False  # behind all others
+    for _, distances, relevant in _blocks(queries, query_labels, gallery, gallery_labels, n_bits, own_rows):
         ranked = np.take_along_axis(relevant, np.argsort(distances, axis=1, kind="stable"), axis=1)
         rows, ranks = np.nonzero(ranked)
         found = ranked.sum(axis=1)
@@ -251,11 +241,7 @@ def reached_rows(
     """
     _check_cutoff(k)
     reached = np.zeros((len(orders), len(gallery)), bool)
-    no_labels = np.zeros(len(queries), np.int64), np.zeros(len(gallery), np.int64)
-    for block, distances, _ in _blocks(queries, no_labels[0], gallery, no_labels[1], n_bits):
-        if own_rows is not None:
-            asking = np.flatnonzero(own_rows[block] >= 0)
-            distances[asking, own_rows[block][asking]] = n_bits + 1
+    for _, distances in _distance_blocks(queries, gallery, n_bits, own_rows):
         cutoff = np.partition(distances, min(k, len(gallery)) - 1, axis=1)[:, min(k, len(gallery)) - 1]
         nearer = distances < cutoff[:, None]
         reached |= nearer.any(axis=0)
@@ -308,25 +294,46 @@ def relevant_pairs(query_labels: Labels, gallery_labels: Labels) -> NDArray[np.b
 
 
 def _blocks(
-    queries: Codes, query_labels: Labels, gallery: Codes, gallery_labels: Labels, n_bits: int
+    queries: Codes,
+    query_labels: Labels,
+    gallery: Codes,
+    gallery_labels: Labels,
+    n_bits: int,
+    own_rows: OwnRows | None,
 ) -> Iterator[tuple[slice, NDArray[np.uint16], NDArray[np.bool_]]]:
-    """Query rows, their distances to the gallery, and which pairs are relevant, a bounded number of pairs at a time."""
+    """`_distance_blocks`, and which pairs are relevant; a query is not relevant to itself."""
     for name, codes, labels in (("query", queries, query_labels), ("gallery", gallery, gallery_labels)):
         if len(codes) != len(labels):
             raise DataError(f"{len(codes)} {name} codes have {len(labels)} labels; each code needs one")
+    for block, distances in _distance_blocks(queries, gallery, n_bits, own_rows):
+        relevant = relevant_pairs(query_labels[block], gallery_labels)
+        if own_rows is not None:
+            relevant[_itself(own_rows[block])] = False
+        yield block, distances, relevant
+
+
+def _distance_blocks(
+    queries: Codes, gallery: Codes, n_bits: int, own_rows: OwnRows | None
+) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
+    """Query rows and their distances to the gallery, a bounded number of pairs at a time; a query is at n_bits + 1 from
+    itself, behind all others."""
+    for name, codes in (("query", queries), ("gallery", gallery)):
         if not len(codes):
             raise DataError(f"there are no {name} codes to evaluate")
     queries, gallery = check_codes(queries, n_bits), check_codes(gallery, n_bits)
     step = max(1, PAIRS_PER_BLOCK // len(gallery))
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
-        yield block, hamming(queries[block], gallery), relevant_pairs(query_labels[block], gallery_labels)
+        distances = hamming(queries[block], gallery)
+        if own_rows is not None:
+            distances[_itself(own_rows[block])] = n_bits + 1
+        yield block, distances
 
 
-def _same_or_shared(labels: Labels, others: Labels) -> NDArray[np.bool_]:
-    """(n,) whether each of the labels is, or shares a label with, the other one of the same row."""
-    both = np.equal(labels, others)[:, None] if labels.ndim == 1 else np.logical_and(labels, others)
-    return np.asarray(both.any(axis=1), bool)
+def _itself(own_rows: OwnRows) -> tuple[NDArray[np.intp], OwnRows]:
+    """Rows of the queries that are in the gallery, and their rows there."""
+    inside = np.flatnonzero(own_rows >= 0)
+    return inside, own_rows[inside]
 
 
 def _check_cutoff(k: int) -> None:
