@@ -162,12 +162,14 @@ def _rows(found: Duplicates) -> list[dict[str, Any]]:
 
 def _summary(found: Duplicates, spare: int | None, deleted: int | None, at_most: float) -> list[str]:
     """The lines below the table."""
+    from milvus_fghash.core.html import counted
     from milvus_fghash.dedupe.report import what_is_near
 
     lines = [
-        f"{found.n_rows:,} rows; exact: {found.exact.groups:,} groups, {found.exact.redundant:,} redundant rows; "
-        f"near ({what_is_near(found)}): {found.near.groups:,} groups, "
-        f"{found.near.redundant:,} redundant rows, {found.near.confirmed:,} of them confirmed copies"
+        f"{counted(found.n_rows, 'row')}; exact: {counted(found.exact.groups, 'group')}, "
+        f"{counted(found.exact.redundant, 'redundant row')}; near ({what_is_near(found)}): "
+        f"{counted(found.near.groups, 'group')}, {counted(found.near.redundant, 'redundant row')}, "
+        f"{found.near.confirmed:,} of them confirmed copies"
     ]
     if found.phashes:
         lines.append(f"{len(found.phashes):,} perceptual hashes that the collection does not store are from the photos")

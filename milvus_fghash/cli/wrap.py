@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from milvus_fghash.cli.options.common import decoding_options, json_option, split_option
+from milvus_fghash.cli.options.common import decoding_options, json_option, split_option_of
 from milvus_fghash.cli.options.paths import NEW_PATH, READABLE
 from milvus_fghash.cli.options.photos import PhotoOptions, notify_dataset, photo_options
 from milvus_fghash.cli.terminal.output import show
@@ -32,7 +32,7 @@ def _triple(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 @click.argument("model", type=READABLE)
 @click.option("--data", type=READABLE, required=True, help="Folder or list of the photos to fit on.")
 @photo_options()
-@split_option
+@split_option_of("train if there is one, else all")
 @click.option("--out", type=NEW_PATH, required=True, help="Folder for the bundle.")
 @click.option("--method", default="itq", help="Hash method; all but itq and lsh need torch.")
 @click.option("--bits", type=click.IntRange(MIN_BITS, MAX_BITS), default=128, help="Code length in bits.")
@@ -58,7 +58,7 @@ def _triple(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 @click.option(
     "--resize",
     type=click.IntRange(8, 4096),
-    help="Side to which photos are resized before the centre crop.  [default: set by --preprocessor]",
+    help="Side to which photos are resized before the centre crop.  [default: set by --preprocessor, else --size]",
 )
 @click.option(
     "--resize-mode",
@@ -118,6 +118,9 @@ def wrap(
         "bits": manifest.bits,
         "photos": manifest.training["photos"],
         "rejected": manifest.training.get("rejected", 0),
+        "preprocessing": manifest.preprocessing.model_dump(),
+        "mean": manifest.mean,
+        "std": manifest.std,
         "fingerprint": manifest.fingerprint,
     }
     show(result, as_json)

@@ -50,7 +50,7 @@ def read_embedding_model(path: Path, output: str | None = None, pooling: Pooling
     reject_pointer(path, ConfigError)
     check_regular(path)
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")  # whatever its name ends in
     except Exception as error:  # of protobuf and of onnx: they have no common class
         raise ConfigError(f"{path} is not a readable ONNX file: {one_line(error)}. Export the model again") from None
     version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)

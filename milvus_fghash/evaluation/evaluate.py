@@ -110,6 +110,7 @@ def evaluate_bundle(
         query_split, gallery_split, further_galleries = ALL_PHOTOS, ALL_PHOTOS, ()
     names = dict.fromkeys((query_split, gallery_split, *further_galleries))
     wanted = {name: dataset if name == ALL_PHOTOS else dataset.split(name) for name in names}
+    _check_classes(wanted[query_split].labels)
     coded = _encode_once(encoder, dataset, wanted, query_split, options, progress)
     asking, trained = coded.photos(wanted[query_split]), encoder.bundle.training_photos()
 
@@ -169,7 +170,9 @@ def evaluate_collection(
     """
     collection.check_model(encoder.bundle.manifest)
     collection.check_filter(filter)  # before all photos are encoded
-    queries = _encode(encoder, dataset.split(query_split), options, "query", progress)
+    asking = dataset.split(query_split)
+    _check_classes(asking.labels)
+    queries = _encode(encoder, asking, options, "query", progress)
     ids, gallery = _read(collection, filter)
     rows = np.unique(np.linspace(0, len(queries.codes) - 1, min(checked_queries, len(queries.codes))).astype(int))
     compared = check_distances(collection, queries.codes[rows], ids, gallery.codes, filter)
@@ -306,9 +309,21 @@ def _encode(encoder: Encoder, photos: Dataset, options: DecodeOptions, role: str
 def _with_class(queries: _Coded, gallery: Mapping[str, int]) -> _Coded:
     """Without queries that have no class but are in the gallery: they are in the gallery only."""
     rows = [row for row, key in enumerate(queries.ids) if queries.labels[row] or key not in gallery]
-    if not rows:
-        raise DataError("none of the photos has a class; evaluation needs one for each query")
+    _check_classes([queries.labels[row] for row in rows])
     return replace(queries.take(rows), rejected=queries.rejected)
+
+
+def _check_classes(labels: Sequence[str]) -> None:
+    """Reject queries of which none has a class; before they are encoded, which may take hours.
+
+    Raises:
+        DataError: when no query has one.
+    """
+    if not any(labels):
+        raise DataError(
+            "none of the query photos has a class, and evaluation counts hits of the same class. Put the photos into "
+            "folders named by class, or give a list with the column 'label'"
+        )
 
 
 def _learned_gallery(bundle: Bundle, stored: Dataset, queries: AbstractSet[str]) -> tuple[_Coded | None, str]:

@@ -155,6 +155,11 @@ class FeatureCache:
         return found
 
     @property
+    def views_per_photo(self) -> int:
+        """Number of features of each photo: the centre crop and random views."""
+        return 1 + self._n_views
+
+    @property
     def _n_views(self) -> int:
         return 0 if self.centre_crop_only or not self.method.wants_views else self.views
 

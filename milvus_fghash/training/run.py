@@ -220,7 +220,8 @@ def _source(
     """Where the loop gets its batches: the cached features of a frozen backbone, or the photos, all ``checked``."""
     if cache:
         method.backbone.requires_grad_(False)
-        watcher.stage(f"features of the frozen backbone for {len(photos):,} photos")
+        views = f", {cache.views_per_photo} views each" if cache.views_per_photo > 1 else ""
+        watcher.stage(f"features of the frozen backbone for {len(photos):,} photos{views}")
         return FeatureSource(cache.read(watcher.features, watcher.checked), target)
     if not checked:
         watcher.stage(f"checking {len(photos):,} photos")

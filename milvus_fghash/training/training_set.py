@@ -42,10 +42,12 @@ class TrainingSet:
                 f"{len(own) - own.count(''):,} of these with a class"
             )
         if (nameless := labels.count("")) and card(method).unlabelled:
-            named = "none" if nameless == len(labels) else f"{len(labels) - nameless:,}"
+            n_named = len(labels) - nameless
             parts.append(
-                f"{named} of {len(labels):,} training photos {'has' if named == '1' else 'have'} a class; "
+                f"{n_named:,} of {len(labels):,} training photos {'has' if n_named == 1 else 'have'} a class; "
                 "the others are divided into clusters"
+                if n_named
+                else f"none of the {len(labels):,} training photos has a class; they are divided into clusters"
             )
         elif nameless and not card(method).labels:
             parts.append(f"{method} learns without labels")

@@ -36,7 +36,7 @@ from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import ConfigError, DataError, one_line, optional_extra
 from milvus_fghash.exporters.check import check_logits
 from milvus_fghash.exporters.pixels import check_pixels
-from milvus_fghash.methods import ON_FEATURES_ALONE, check_backbone
+from milvus_fghash.methods import ON_FEATURES_ALONE, card
 from milvus_fghash.methods.affine import AffineProjection, ItqConfig, LshConfig, fit_itq, fit_lsh
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.wrapping.head import head_of
@@ -103,7 +103,7 @@ def wrap(
     Raises:
         BundleError: when ``out`` is taken, or the graph does not give the codes that were fitted.
         CodeError: when the length of a code is not supported.
-        ConfigError: when the model, its preprocessing or the method cannot be used.
+        ConfigError: when the model, its preprocessing or the method cannot be used, or ``out`` lies among the photos.
         DataError: when photos cannot be read, or are too few or too equal to fit the method.
         MissingExtra: when onnx, ONNX Runtime or, for other methods, torch is not installed.
 
@@ -115,7 +115,12 @@ def wrap(
     out, path = Path(out), Path(model)
     reject_taken(out, overwrite)
     check_bits(bits)
-    check_backbone(method, frozen=True)
+    if card(method).needs == "maps":
+        raise ConfigError(
+            f"{method} learns from maps, and an ONNX embedding model gives none; choose a method that works on pooled "
+            "features, such as itq or posterior-itq",
+            setting="method",
+        )
     load_runtime()
     graph = read_embedding_model(path, output, pooling)
     embedding = EmbeddingModel.open(graph)
@@ -123,6 +128,7 @@ def wrap(
     dataset = photos if isinstance(photos, Dataset) else read_dataset(parse_location(photos), layout)
     named = split or ("train" if "train" in dataset.splits else None)
     dataset = dataset.split(named) if named else dataset
+    dataset.keep_apart(out)
     encoder = _Wrapped(graph, embedding, taken, licence)
     if method not in FITTED:
         return _trained(encoder, method, bits, dataset, out, seed, overwrite)

@@ -68,6 +68,9 @@ def test_no_model_at_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no ONNX file"):
         read_embedding_model(tmp_path / "absent.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
+    (tmp_path / "model.json").write_text('{"size": 3}')  # onnx reads files of this name as JSON, and names its fields
+    with pytest.raises(ConfigError, match=r"model\.json is not a readable ONNX file: Error parsing message"):
+        read_embedding_model(tmp_path / "model.json")
     with pytest.raises(ConfigError, match="not a readable ONNX file"):
         read_embedding_model(tmp_path / "broken.onnx")
 

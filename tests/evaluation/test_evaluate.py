@@ -195,6 +195,18 @@ def test_without_splits_each_photo_asks_among_all_others(
     assert "made with their labels" in with_learned.learned_absent
 
 
+def test_photos_without_classes_are_rejected_before_they_are_encoded(
+    encoder: Encoder, drawn_birds: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nameless = replace(drawn_birds, labels=("",) * len(drawn_birds))
+    collection = ingested(tmp_path, encoder, drawn_birds.split("train"))
+    monkeypatch.setattr(Encoder, "encode_files", lambda *args, **options: pytest.fail("photos are encoded"))
+    with pytest.raises(DataError, match=r"none of the query photos has a class.*folders named by class"):
+        evaluate_bundle(encoder, nameless, dataset_name="birds")
+    with pytest.raises(DataError, match="none of the query photos has a class"):
+        evaluate_collection(collection, encoder, nameless, dataset_name="birds")
+
+
 def test_the_record_says_which_photos_were_trained_on(drawn_birds: Dataset, tmp_path: Path) -> None:
     train, two = drawn_birds.split("train"), drawn_birds.classes[:2]
     shas = [hashlib.sha256(train.file(row).read_bytes()).hexdigest() for row in range(len(train))]

@@ -58,8 +58,9 @@ def test_features_are_those_of_timm(name: str) -> None:
     check_features(name, SIDE)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize(
+    "name", [tower if "clip" in tower else pytest.param(tower, marks=pytest.mark.slow) for tower in TOWERS]
+)
 def test_features_of_image_towers_are_those_of_timm(name: str) -> None:
     side = built(name).side
     assert side

@@ -63,7 +63,7 @@ def relabelled(photos: Dataset, known: set[str]) -> Dataset:
 
 def test_a_folder_without_classes_is_trained_on_exported_and_searched(flat: Path, tmp_path: Path) -> None:
     checkpoint, said = train(flat, tmp_path / "run")
-    assert "none of 24 training photos have a class; the others are divided into clusters" in said
+    assert "none of the 24 training photos has a class; they are divided into clusters" in said
     loaded = load_checkpoint(checkpoint)
     assert loaded.state.classes == ()
     assert loaded.record["photos_without_class"] == 24
@@ -233,7 +233,7 @@ def test_the_command_trains_on_a_catalog_by_the_default_recipe(
     result = run("train", "--bits", "16", "--device", "cpu", "--catalog", flat, *words, "--out", "run", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["method"] == "posterior-itq"
-    assert "none of 24 training photos have a class; the others are" in result.stderr
+    assert "none of the 24 training photos has a class; they are" in result.stderr
     missing = run("train", "--out", "other")
     assert missing.exit_code == 2
     assert "Missing option '--data' or '--catalog'." in missing.stderr

@@ -117,7 +117,7 @@ def test_other_methods_are_trained_on_the_frozen_model(method: str, drawn_birds:
         ({"mean": MEAN, "std": (1, 1)}, "three numbers"),
         ({"mean": MEAN, "std": STD, "preprocessing": {"size": 64}}, "takes photos of 32 x 32 pixels, not 64"),
         ({"mean": MEAN, "std": STD, "preprocessing": {"interpolation": "cubic"}}, "cannot be used: .*interpolation"),
-        ({"mean": MEAN, "std": STD, "method": "semicon"}, "learns from maps"),
+        ({"mean": MEAN, "std": STD, "method": "semicon"}, "an ONNX embedding model gives none"),
         ({"mean": MEAN, "std": STD, "method": "it"}, "no method named 'it'"),
         ({"mean": MEAN, "std": STD, "bits": 4}, "a code of 4 bits is not supported"),
     ],
@@ -129,6 +129,13 @@ def test_wrong_input_is_one_clear_sentence(
     with pytest.raises((CodeError, ConfigError), match=message):
         wrap(model, drawn_birds, out=tmp_path / "bundle", **options)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_among_the_photos_is_rejected(birds: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    with pytest.raises(ConfigError, match="lies among the photos"):
+        wrap(model, birds, out=birds / "bundle", mean=MEAN, std=STD)
+    assert not (birds / "bundle").exists()
 
 
 def test_a_taken_folder_is_told_at_once_and_options_are_named(birds: Path, tmp_path: Path) -> None:

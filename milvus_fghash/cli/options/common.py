@@ -68,13 +68,20 @@ namespace_option = click.option(
     help="Prefix of every id: folders with the same file names can share a collection.",
 )
 own_namespace_option = click.option("--namespace", help="Namespace in which --id looks up own ids.  [default: all]")
-split_option = click.option(
-    "--split",
-    multiple=True,
-    callback=_joined,
-    help="Only use photos of this split, such as train. May be repeated or a comma-separated list.  [default: all]",
-)
-"""The command receives one text, in the form of `Dataset.split`, or None."""
+
+
+def split_option_of(default: str) -> Option:
+    """`--split`; the command receives one text, in the form of `Dataset.split`, or None."""
+    return click.option(
+        "--split",
+        multiple=True,
+        callback=_joined,
+        help="Only use photos of this split, such as train. May be repeated or a comma-separated list.  "
+        f"[default: {default}]",
+    )
+
+
+split_option = split_option_of("all")
 max_errors_option = click.option(
     "--max-errors",
     type=click.IntRange(min=0),
