@@ -97,7 +97,7 @@ def test_off_a_terminal_each_stage_and_each_round_is_a_line(
     result = run(*words)
     assert result.exit_code == 0, result.stderr
     output = [line for line in result.stderr.splitlines() if line.startswith("training: ")]
-    looks = "features of the frozen backbone for 24 photos" if changes else "checking 24 photos"
+    looks = "features of the frozen backbone for 24 photos, 3 views each" if changes else "checking 24 photos"
     assert output[:2] == ["training: building fcaenet on tiny", f"training: {looks}"]
     assert "training: rounds 1 to 3, 2 passes each, 24 photos" in output
     rounds = [line for line in output if line.startswith("training: round ")]
