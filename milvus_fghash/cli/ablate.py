@@ -20,7 +20,7 @@ def ablate(setting: str, method: str, options: GridOptions) -> None:
     the learning rate of the recipe. Results are recorded in --out; the same command resumes an interrupted run.
 
     \b
-    Example: milvus-fghash ablate frozen --data photos --bits 24 --heads linear --out runs/ablation
+    Example: milvus-fghash ablate frozen --data photos --bits 24 --out runs/ablation
     """
     with optional_extra("train"):
         from milvus_fghash.experiments.grid import GridSpec

@@ -98,14 +98,18 @@ def gallery_table(results: Results, gallery: Gallery, group: str = "") -> str:
 
 
 def _ceiling(results: Results, gallery: Gallery) -> list[str]:
-    """What the cosine of the features reaches that the codes were made of, once for each value that was recorded."""
+    """What the cosine of the features reaches that the codes were made of, each line once.
+
+    There may be several: some methods pool the maps in their own way, and two runtimes differ in rounding.
+    """
     scores = [score for record in results.cells.values() if (score := record.score(gallery))]
-    found = dict.fromkeys(score.floats for score in scores if score.floats)
-    return [
+    lines = (
         f"Floats of the same features, by cosine: mAP {floats.map:.3f}, precision at 1 {floats.precision_at_1:.3f}, at "
         f"10 {floats.precision_at_10:.3f}, reach {floats.reach:.2f}."
-        for floats in found
-    ]
+        for score in scores
+        if (floats := score.floats)
+    )
+    return list(dict.fromkeys(lines))
 
 
 def trial_table(results: Results) -> str:

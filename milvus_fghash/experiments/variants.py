@@ -77,8 +77,8 @@ def comparison_variants(
 ) -> tuple[tuple[Variant, ...], tuple[str, ...]]:
     """Variants of a comparison, and notes on what is not applicable in the setting.
 
-    Without any name: all methods. Methods that are not trained by gradient descent have no head, so each of them is one
-    variant.
+    Without any name: all methods; without any head: that of each method's recipe. Methods that are not trained by
+    gradient descent have no head, so each of them is one variant.
 
     Raises:
         ConfigError: for an unknown method or head, or when no variant is left.
@@ -94,7 +94,10 @@ def comparison_variants(
         if card(method).needs == "maps" and compose(setting, method, changes).backbone.frozen
     ]
     left = [method for method in methods if method not in on_maps]
-    variants = tuple(_variants_of(left, tuple(dict.fromkeys(heads))))
+    if heads:
+        variants = tuple(_variants_of(left, tuple(dict.fromkeys(heads))))
+    else:
+        variants = tuple(Variant(method, method, _own_head(setting, method, changes)) for method in left)
     headless = {
         head: [method for method in left if card(method).by_gradient and head not in card(method).heads]
         for head in heads
@@ -139,7 +142,7 @@ def ablation_variants(
     return tuple(
         Variant(label, method, head, () if options(own) == complete else own, name)
         for name, group in groups.items()
-        for head in dict.fromkeys(heads)
+        for head in dict.fromkeys(heads or [_own_head(setting, method, changes)])
         for label, own in group
     )
 
@@ -161,6 +164,17 @@ def _check_changes(changes: Sequence[str]) -> None:
 
 def _key(change: str) -> str:
     return change.partition("=")[0]
+
+
+def _own_head(setting: str, method: str, changes: Sequence[str]) -> str | None:
+    """The head of the method's recipe; of one that it cannot have, its own instead; None if it has no choice of heads.
+
+    A user's setting may name one head for methods of which some have no such head.
+    """
+    if not card(method).by_gradient:
+        return None
+    kind, possible = compose(setting, method, changes).head.kind, card(method).heads
+    return kind if kind in possible else possible[0]
 
 
 def _variants_of(methods: Sequence[str], heads: Sequence[str]) -> Iterator[Variant]:

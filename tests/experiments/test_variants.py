@@ -51,6 +51,27 @@ def test_a_row_whose_method_cannot_have_the_head_is_left_out_and_said() -> None:
         comparison_variants("demo", ["a2net"], ["mlp"], [])
 
 
+def test_without_a_head_each_method_has_that_of_its_recipe(tmp_path: Path) -> None:
+    """So a table shows what `train` makes, and a head that a method cannot have drops none."""
+    variants, notes = comparison_variants("frozen", [], [], [])
+    heads = {variant.method: variant.head for variant in variants}
+    assert len(heads) == len(variants)
+    assert heads == {
+        method: compose("frozen", method).head.kind if card.by_gradient else None
+        for method, card in METHODS.items()
+        if card.needs == "features"
+    }
+    assert (heads["kinhash"], heads["posterior-itq"], heads["itq"]) == ("mlp", "linear", None)
+    assert notes == ("Not applicable to a frozen backbone, because they need its feature maps: "
+                     "fph, dash, exchnet, a2net, a2net-pp, semicon, agmh.",)  # fmt: skip
+    assert {variant.head for variant in ablation_variants("frozen", "kinhash", [], [12], [])} == {"mlp"}
+    assert {variant.head for variant in ablation_variants("demo", "kinhash", [], [12], [])} == {"linear"}
+
+    (tmp_path / "mine.toml").write_text('[head]\nkind = "mlp"\n')
+    variants, _ = comparison_variants(str(tmp_path / "mine.toml"), ["a2net", "baseline"], [], [])
+    assert [variant.head for variant in variants] == ["linear", "mlp"]
+
+
 @pytest.mark.parametrize(
     ("names", "heads", "message"),
     [

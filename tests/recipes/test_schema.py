@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from milvus_fghash.core.file_models import read_model
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.methods import METHODS
+from milvus_fghash.methods import METHODS, card
 from milvus_fghash.recipes.loader import (
     FOLDER,
     compose,
@@ -154,6 +154,16 @@ def test_a_recipe_cannot_be_changed() -> None:
     recipe = load_recipe("frozen-lsh")
     with pytest.raises(ValidationError, match="frozen"):
         recipe.training.rounds = 3  # type: ignore[misc]
+
+
+def test_each_recipe_has_a_head_that_its_method_can_have() -> None:
+    recipes = [load_recipe(name) for name in recipe_names()]
+    wrong = [
+        (recipe.description, recipe.head.kind)
+        for recipe in recipes
+        if card(recipe.method.name).by_gradient and recipe.head.kind not in card(recipe.method.name).heads
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("name", recipe_names())
