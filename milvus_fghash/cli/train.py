@@ -89,7 +89,7 @@ def train(
                 resume=resume,
                 device=device,
                 feature_cache=feature_cache,
-                watcher=_watcher(update, loaded.at(bits).training.epochs_per_round),
+                watcher=_watcher(update),
             )
     except KeyboardInterrupt:
         if find_checkpoint(out) is not None:
@@ -99,10 +99,14 @@ def train(
     show(result, as_json)
 
 
-def _watcher(update: Update, epochs: int) -> Watcher:
+def _watcher(update: Update) -> Watcher:
     from milvus_fghash.training.run import Watcher
 
+    epochs = 1
+
     def step(at: TrainingProgress) -> None:
+        nonlocal epochs
+        epochs = at.epochs
         terms = "  ".join(f"{name} {value:.4g}" for name, value in at.terms.items())
         update(at.round * at.epochs + at.epoch, at.rounds * at.epochs, f"{terms}  {at.images_per_second:.0f} images/s")
 

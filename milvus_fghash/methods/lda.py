@@ -25,7 +25,7 @@ class LinearMap:
 
     Attributes:
         mean: (n_features,) float64.
-        weight: (n_features, n_axes) float64, with the standard deviations inside.
+        weight: (n_features, n_axes) float64, with the standard deviations inside where features are standardised.
     """
 
     mean: NDArray[np.float64]
@@ -36,11 +36,13 @@ class LinearMap:
         return unit_length((features - self.mean) @ self.weight)
 
 
-def fit_lda(features: Features, classes: NDArray[np.integer[Any]], n_axes: int, shrinkage: float) -> LinearMap:
+def fit_lda(
+    features: Features, classes: NDArray[np.integer[Any]], n_axes: int, shrinkage: float, *, standardise: bool = True
+) -> LinearMap:
     """Fit the map on photos with and without classes.
 
-    The within-class scatter S of the standardised features is shrunk to S + s m I, with m its mean eigenvalue, and
-    whitened; then the first principal axes of all whitened photos are kept.
+    The within-class scatter S of the features, standardised first or only centred, is shrunk to S + s m I, with m its
+    mean eigenvalue, and whitened; then the first principal axes of all whitened photos are kept.
 
     Args:
         features: (n, n_features).
@@ -48,12 +50,15 @@ def fit_lda(features: Features, classes: NDArray[np.integer[Any]], n_axes: int, 
         n_axes: axes that are kept, as far as there are that many. Good values: number of classes - 1 for known
             classes, 256 for new ones.
         shrinkage: s; 0.3 for number of classes - 1 axes, 1 for 256.
+        standardise: divide each feature by its standard deviation.
 
     Raises:
         DataError: when no class has two photos.
     """
-    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    scale = 1 / np.where(deviation > 0, deviation, 1)
+    mean, scale = features.mean(axis=0, dtype=np.float64), np.ones(features.shape[1])
+    if standardise:
+        deviation = features.std(axis=0, dtype=np.float64)
+        scale = 1 / np.where(deviation > 0, deviation, 1)
     standard = (features - mean) * scale
     total = standard.T @ standard
     labelled = classes >= 0

@@ -19,12 +19,15 @@ from milvus_fghash.recipes.schema import Fraction, Seed
 
 MAX_FIT_PHOTOS: Final = 50_000
 """Photos on which maps, clusters and the rotation are fitted; of more, a random sample."""
-MIN_AXES: Final = 256
-"""Principal axes that are kept at least, also for fewer bits."""
+MIN_AXES, AXES_PER_OUTPUT = 256, 4
+"""Principal axes that are kept at least, also for fewer bits; fewer where there are fewer than a quarter as many
+classes and clusters, since the further axes would take bits from the first."""
+SPREAD, STANDARD_SPREAD = 1000, 500
+"""Shrinkage of the discriminant analysis, squared, of one class: of features of length 1 and of standardised ones."""
 EXACT_WIDTH: Final = 2_048
 """Width of e(x) up to which the principal axes are exact; beyond, randomised (Halko et al., 2011)."""
 MAX_HEAD_BYTES: Final = 10_000_000
-PASSES, BATCH, RATE, DECAY = 20, 128, 0.02, 0.01
+PASSES, LEAST_STEPS, BATCH, RATE, DECAY = 20, 430, 128, 0.02, 0.01
 """Training of the heads with which w is chosen and clusters are found: as the recipe's, but shorter."""
 
 
@@ -43,8 +46,8 @@ class Config(Frozen):
     axes: Annotated[int, Field(gt=0)] = 256
     """Dimensions of f(x)."""
     shrinkage: Annotated[float, Field(gt=0)] | None = None
-    """Shrinkage of the discriminant analysis, see `lda.fit_lda`; None: sqrt(500 / number of classes), for the fewer
-    classes are known, the more has to be kept of what tells no known classes apart."""
+    """Shrinkage of the discriminant analysis, see `lda.fit_lda`; None: sqrt(`SPREAD` / number of classes), for the
+    fewer classes are known, the more has to be kept of what tells no known classes apart."""
     photos_per_cluster: Annotated[float, Field(ge=2)] = 12.0
     """Mean size of the clusters of unlabelled photos."""
     clusterings: Annotated[int, Field(gt=0)] = 2
@@ -114,33 +117,39 @@ class PosteriorCode(nn.Module):
 
     feature_scale: Tensor
     """w over the deviation of f(x)."""
+    all_known: bool
+    """Whether each training photo has a class, and only one: then f(x) is found in features of length 1, else in
+    standardised ones."""
 
-    def __init__(self, norm: FeatureNorm, n_features: int, n_bits: int, heads: PosteriorHeads, config: Config) -> None:
+    def __init__(
+        self, norm: FeatureNorm, n_features: int, n_bits: int, heads: PosteriorHeads, config: Config, *, all_known: bool
+    ) -> None:
         super().__init__()
         self.standardise = norm
+        self.all_known = all_known
         self.heads = heads
-        self.space = Projection(n_features, min(config.axes, n_features))
+        self.space = Projection(n_features, min(config.axes, n_features), normalise=all_known)
         self.temperature = config.temperature
         self.register_buffer("feature_scale", torch.zeros(()))
         n_heads, n_outputs, _ = heads.weight.shape
         self.bits = Projection(n_heads * n_outputs + len(self.space.weight), n_bits)
 
-    def posteriors(self, standard: Tensor) -> Tensor:
-        """Standardised features (b, n_features) -> roots of the posteriors, (b, H n_outputs), of length 1."""
-        logits = self.heads(standard).float()
+    def posteriors(self, features: Tensor) -> Tensor:
+        """Features (b, n_features) -> roots of the posteriors, (b, H n_outputs), of length 1."""
+        logits = self.heads(self.standardise(features)).float()
         roots = F.softmax(logits / self.temperature, dim=2).sqrt() / math.sqrt(len(logits))
         return roots.transpose(0, 1).flatten(1)
 
-    def located(self, standard: Tensor) -> Tensor:
-        """f(x): standardised features (b, n_features) -> (b, axes) of length 1."""
-        return F.normalize(self.space(standard))
+    def located(self, features: Tensor) -> Tensor:
+        """f(x): features (b, n_features) -> (b, axes) of length 1."""
+        return F.normalize(self.space(features if self.all_known else self.standardise(features)))
 
-    def embed(self, standard: Tensor) -> Tensor:
-        """e(x), (b, H n_outputs + axes)."""
-        return torch.cat([self.posteriors(standard), self.feature_scale * self.located(standard)], dim=1)
+    def embed(self, features: Tensor) -> Tensor:
+        """e(x) and w f(x): features (b, n_features) -> (b, H n_outputs + axes)."""
+        return torch.cat([self.posteriors(features), self.feature_scale * self.located(features)], dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.bits(self.embed(self.standardise(features)))
+        logits: Tensor = self.bits(self.embed(features))
         return logits
 
 
@@ -155,31 +164,32 @@ def head_shape(backbone: Backbone, n_outputs: int, config: Config) -> tuple[int,
 
 
 @torch.no_grad()
-def fit_space(code: PosteriorCode, standard: Tensor, labels: Tensor, config: Config) -> None:
+def fit_space(code: PosteriorCode, features: Tensor, labels: Tensor, config: Config) -> None:
     """Fill the map of f(x): discriminant analysis where a class has two photos, else principal axes."""
-    rows = sample_rows(len(standard), config.seed)
+    numerator = SPREAD if code.all_known else STANDARD_SPREAD
+    rows = sample_rows(len(features), config.seed)
     known = labels[rows]
+    centred = code.space.fit(features[rows] if code.all_known else code.standardise(features[rows]))
     n_axes = len(code.space.weight)
     if (torch.bincount(known[known >= 0]) > 1).any():
-        shrinkage = config.shrinkage or math.sqrt(500 / int((torch.bincount(known[known >= 0]) > 0).sum()))
-        mapped = fit_lda(standard[rows].cpu().numpy(), known.cpu().numpy(), n_axes, shrinkage)
-        code.space.mean.copy_(torch.from_numpy(mapped.mean))
-        code.space.weight[: mapped.weight.shape[1]] = torch.from_numpy(mapped.weight.T).to(code.space.weight)
+        shrinkage = config.shrinkage or math.sqrt(numerator / int((torch.bincount(known[known >= 0]) > 0).sum()))
+        mapped = fit_lda(centred.cpu().numpy(), known.cpu().numpy(), n_axes, shrinkage, standardise=False)
+        axes = torch.from_numpy(mapped.weight)
     else:
-        centred = code.space.fit(standard[rows])
         axes = principal_axes(centred, n_axes)
-        code.space.weight[: axes.shape[1]] = axes.T.to(code.space.weight)
+    code.space.weight[: axes.shape[1]] = axes.T.to(code.space.weight)
 
 
 @torch.no_grad()
-def fit_code(code: PosteriorCode, standard: Tensor, weight: float, config: Config) -> None:
-    """Set the weight of the features, the principal axes and the rotation, from standardised features (n, d)."""
-    located = code.located(standard)
+def fit_code(code: PosteriorCode, features: Tensor, weight: float, config: Config) -> None:
+    """Set the weight of the features, the principal axes and the rotation, from features (n, n_features)."""
+    located = code.located(features)
     spread = (located - located.mean(dim=0)).square().sum(dim=1).mean().sqrt()
     code.feature_scale.copy_(weight / spread.clamp(min=1e-6))
-    centred = code.bits.fit(code.embed(standard))
+    centred = code.bits.fit(code.embed(features))
     n_bits = len(code.bits.weight)
-    axes = leading_axes(centred, max(n_bits, MIN_AXES), config.seed)
+    kept = min(MIN_AXES, AXES_PER_OUTPUT * code.heads.weight.shape[1])
+    axes = leading_axes(centred, max(n_bits, kept), config.seed)
     width = max(n_bits, axes.shape[1])
     random = torch.randn(width, width, generator=generator(config.seed, 4), dtype=torch.float64)
     start = torch.linalg.qr(random).Q[: axes.shape[1], :n_bits].to(centred)
@@ -205,11 +215,12 @@ def train_briefly(heads: PosteriorHeads, standard: Tensor, targets: Tensor, smoo
     heads.reset()
     heads.train()
     optimiser = torch.optim.SGD(heads.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=DECAY)
-    n_steps = PASSES * math.ceil(len(standard) / BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_steps)
+    steps = math.ceil(len(standard) / BATCH)
+    passes = max(PASSES, math.ceil(LEAST_STEPS / steps))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, passes * steps)
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # dropout draws from torch's own generator
         torch.manual_seed(seed)
-        for _ in range(PASSES):
+        for _ in range(passes):
             order = torch.randperm(len(standard), generator=random).to(standard.device)
             for rows in torch.split(order, BATCH):
                 optimiser.zero_grad(set_to_none=True)

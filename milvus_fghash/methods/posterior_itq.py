@@ -86,14 +86,17 @@ class Method(HashMethod):
             of_sets = F.normalize(sizes.label_sets.float(), p=1, dim=1)
             shares = torch.block_diag(of_sets, torch.eye(self.n_clusters))  # type: ignore[no-untyped-call]
             self.register_buffer("shares", shares, persistent=False)
-        self.head: PosteriorCode = PosteriorCode(norm, backbone.n_features, sizes.n_bits, classifiers, config)
+        all_known = not sizes.n_unlabelled and sizes.label_sets is None
+        self.head: PosteriorCode = PosteriorCode(
+            norm, backbone.n_features, sizes.n_bits, classifiers, config, all_known=all_known
+        )
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         code, config = self.head, self.config
         reject_equal(features)
         code.standardise.fit(features)
         standard = code.standardise(features)
-        fit_space(code, standard, labels, config)
+        fit_space(code, features, labels, config)
         if isinstance(code.heads.reduce, nn.Linear):
             axes = principal_axes(sample(standard, config.seed).double(), code.heads.reduce.out_features)
             with torch.no_grad():
@@ -102,12 +105,12 @@ class Method(HashMethod):
         unlabelled = (labels < 0).nonzero()[:, 0]
         if not len(unlabelled):
             return
-        found = code.located(standard[unlabelled])
+        found = code.located(features[unlabelled])
         self.targets[unlabelled] = self._clusters(found, 0)
         for number in range(1, config.clusterings if len(unlabelled) == len(labels) else 1):
             train_briefly(code.heads, standard, self.targets, config.label_smoothing, config.seed + number)
             with torch.no_grad():
-                roots = code.posteriors(standard)
+                roots = code.posteriors(features)
             self.targets[unlabelled] = self._clusters(F.normalize(roots - roots.mean(dim=0)), number)
         code.heads.reset()
 
@@ -126,7 +129,7 @@ class Method(HashMethod):
         return BitSources(sources, weights / math.sqrt(n_heads) - average.repeat_interleave(n_outputs, dim=1))
 
     def source_activities(self, features: Tensor) -> Tensor:
-        return self.head.posteriors(self.head.standardise(features))
+        return self.head.posteriors(features)
 
     def _clusters(self, points: Tensor, number: int) -> Tensor:
         """For each head a clustering of points (n, d) of length 1: (n, H) targets."""
@@ -148,13 +151,12 @@ class Method(HashMethod):
         features = at.centre_crop_features()
         if self.head.standardise.by_batch:
             self.head.standardise.fit(features)
-        standard = self.head.standardise(features)
         if any(weight.requires_grad for weight in self.backbone.parameters()):  # they are not as `fit` saw them
-            fit_space(self.head, standard, at.labels, self.config)
+            fit_space(self.head, features, at.labels, self.config)
         if self.config.feature_weight is not None:
             weight = self.config.feature_weight
-        elif self.sizes.n_unlabelled or self.sizes.label_sets is not None:
-            weight = LOW_WEIGHT
+        elif self.head.all_known:
+            weight = chosen_weight(self.head, features, at.labels, self.config)
         else:
-            weight = chosen_weight(self.head, standard, at.labels, self.config)
-        fit_code(self.head, sample(standard, self.config.seed), weight, self.config)
+            weight = LOW_WEIGHT
+        fit_code(self.head, sample(features, self.config.seed), weight, self.config)

@@ -9,44 +9,47 @@ import torch
 from torch import Tensor
 
 from milvus_fghash.methods.base import generator
-from milvus_fghash.methods.posterior_code import Config, PosteriorCode, fit_code, train_briefly
+from milvus_fghash.methods.posterior_code import Config, PosteriorCode, fit_code, fit_space, train_briefly
 
 WEIGHTS: Final = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 """Candidates for the weight of the features, w."""
-FEW_CLASSES, FEW_CLASSES_WEIGHT = 40, 60
-"""With fewer classes w is at least `FEW_CLASSES_WEIGHT` / number of classes: their posteriors have so few dimensions
-that new classes are found by the features alone, as by ITQ."""
-TOLERANCE: Final = 0.015
-"""Share of the held-out mAP that the features may cost."""
+MIN_TOLERANCE, MAX_TOLERANCE, TOLERANCE_OF_CLASSES = 0.015, 0.1, 3
+"""Share of the held-out mAP that the features may cost: `TOLERANCE_OF_CLASSES` / number of classes, within the other
+two. Posteriors of few classes have so few dimensions that new classes are found by the features alone, as by ITQ."""
 MAX_TRIAL_PHOTOS, MAX_HELD_OUT_CLASSES = 10_000, 200
 """Photos, and classes, with which w is chosen."""
 
 
-def chosen_weight(code: PosteriorCode, standard: Tensor, labels: Tensor, config: Config) -> float:
-    """The largest of `WEIGHTS` whose mAP among held-out photos is within `TOLERANCE` of the best.
+def chosen_weight(code: PosteriorCode, features: Tensor, labels: Tensor, config: Config) -> float:
+    """The largest of `WEIGHTS` whose mAP among held-out photos is within `tolerance` of the best.
 
     Args:
-        code: with standardised features and f(x) fitted; not changed.
-        standard: (n, d) standardised features of the training photos.
+        code: with standardised features fitted; not changed.
+        features: (n, n_features) of the training photos.
         labels: (n,) their class numbers.
         config: options.
     """
     n_classes = int((torch.bincount(labels) > 0).sum())
-    least = min(FEW_CLASSES_WEIGHT / n_classes, WEIGHTS[-1]) if n_classes < FEW_CLASSES else WEIGHTS[0]
     kept, held_out = hold_out(labels.cpu(), config.seed)
     if not len(held_out):
         usual: float = 0.6 * (100 / n_classes) ** 0.6  # close to what is chosen with 5 to 100 classes of birds
-        return min(max(usual, least), WEIGHTS[-1])
+        return min(max(usual, WEIGHTS[0]), WEIGHTS[-1])
     trial = copy.deepcopy(code)
+    fit_space(trial, features[kept], labels[kept], config)  # not of the held-out photos, which it would know
     targets = labels[kept, None].expand(-1, len(trial.heads.weight))
-    train_briefly(trial.heads, standard[kept], targets, config.label_smoothing, config.seed)
+    train_briefly(trial.heads, trial.standardise(features[kept]), targets, config.label_smoothing, config.seed)
     quality: dict[float, float] = {}
     for weight in WEIGHTS:
-        fit_code(trial, standard[kept], weight, config)
-        codes = torch.where(trial.bits(trial.embed(standard[held_out])) > 0, 1.0, -1.0)
+        fit_code(trial, features[kept], weight, config)
+        codes = torch.where(trial.bits(trial.embed(features[held_out])) > 0, 1.0, -1.0)
         quality[weight] = leave_one_out_map(codes, labels[held_out])
-    best = max(quality.values())
-    return max(least, *(weight for weight, reached in quality.items() if reached >= (1 - TOLERANCE) * best))
+    least = (1 - tolerance(n_classes)) * max(quality.values())
+    return max(weight for weight, reached in quality.items() if reached >= least)
+
+
+def tolerance(n_classes: int) -> float:
+    """Share of the held-out mAP that the features may cost, with this number of known classes."""
+    return min(max(TOLERANCE_OF_CLASSES / n_classes, MIN_TOLERANCE), MAX_TOLERANCE)
 
 
 def hold_out(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -112,6 +112,9 @@ class TrainingPlan(Frozen):
     batch_size: Annotated[int, Field(gt=1)] = 64
     gradient_steps: Annotated[int, Field(gt=0)] = 1
     """Batches whose gradients are averaged for one optimiser step."""
+    least_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimiser steps that the training takes at least: where the photos are so few that it would take fewer, a round
+    has more epochs than ``epochs_per_round``."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Literal["steps", "cosine"] = "steps"
     """How the learning rate decreases: at ``drop_at``, or from epoch to epoch along a cosine towards 0."""

@@ -51,6 +51,14 @@ def round_rows(n: int, plan: TrainingPlan, number: int) -> Tensor:
     return order[: plan.samples_per_round or n]
 
 
+def with_least_steps(plan: TrainingPlan, n: int) -> TrainingPlan:
+    """The plan with as many epochs a round as `TrainingPlan.least_steps` needs with n training photos."""
+    batches = math.ceil(min(plan.samples_per_round or n, n) / plan.batch_size)
+    steps = plan.rounds * math.ceil(batches / plan.gradient_steps)
+    epochs = max(plan.epochs_per_round, math.ceil(plan.least_steps / steps))
+    return plan.model_copy(update={"epochs_per_round": epochs})
+
+
 def epoch_steps(
     rows: Tensor,
     labels: Tensor,

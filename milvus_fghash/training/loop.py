@@ -13,7 +13,7 @@ from torch import Tensor
 from milvus_fghash.errors import NotFinite
 from milvus_fghash.methods.base import HashMethod, Round, derive_seed
 from milvus_fghash.recipes.schema import TrainingPlan
-from milvus_fghash.training.draws import epoch_steps, learning_rate, round_rows
+from milvus_fghash.training.draws import epoch_steps, learning_rate, round_rows, with_least_steps
 from milvus_fghash.training.sources import Source
 
 TERMS_EVERY = 50
@@ -102,6 +102,7 @@ def train_round(
     """
     # All randomness (dropout too) follows from the seed and the round, so a resumed training is the same bit for bit.
     torch.manual_seed(derive_seed(plan.seed, number))
+    plan = with_least_steps(plan, len(labels))
     rows = round_rows(len(labels), plan, number)
     method.train()
     if optimisation.frozen:

@@ -38,6 +38,7 @@ from milvus_fghash.training.checkpoint import (
     versions,
 )
 from milvus_fghash.training.device import device_named, keep_freed_memory, reproducible
+from milvus_fghash.training.draws import with_least_steps
 from milvus_fghash.training.feature_cache import FeatureCache
 from milvus_fghash.training.loop import Optimisation, TrainingProgress, train_round
 from milvus_fghash.training.photos import Photos, check
@@ -241,7 +242,7 @@ def _rounds(
     watcher: Watcher,
     newest: Path | None,
 ) -> Path:
-    plan = state.recipe.training
+    plan = with_least_steps(state.recipe.training, len(labels))
     watcher.stage(
         f"rounds {state.rounds_done + 1:,} to {plan.rounds:,}, {plan.epochs_per_round:,} passes each, "
         f"{len(labels):,} photos"

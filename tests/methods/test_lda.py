@@ -53,6 +53,18 @@ def test_it_suppresses_the_directions_that_vary_within_classes() -> None:
     assert len(set(np.sign(projected[classes == 0]).tolist()) | {np.sign(projected[1])}) == 2
 
 
+def test_without_standardising_the_map_is_that_of_the_features_as_they_are() -> None:
+    rng = np.random.default_rng(4)
+    classes = np.arange(60) % 3
+    features = rng.standard_normal((3, 6))[classes] + rng.standard_normal((60, 6))
+    features *= 1 / features.std(0)  # so that both are one
+    found = [fit_lda(features, classes, 4, 0.3, standardise=on)(features).astype(float) for on in (True, False)]
+    assert found[0] @ found[0].T == pytest.approx(found[1] @ found[1].T, abs=1e-5)
+    scaled = features * [10, 1, 1, 1, 1, 1]
+    other = fit_lda(scaled, classes, 4, 0.3, standardise=False)(scaled).astype(float)
+    assert abs(other @ other.T - found[0] @ found[0].T).max() > 0.05
+
+
 def test_a_feature_that_never_varies_does_no_harm() -> None:
     rng = np.random.default_rng(3)
     features = np.c_[rng.standard_normal((20, 2)), np.full(20, 7.0)]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from milvus_fghash.methods.base import generator
 from milvus_fghash.recipes.schema import TrainingPlan
-from milvus_fghash.training.draws import draw_positives, epoch_steps, learning_rate, round_rows
+from milvus_fghash.training.draws import draw_positives, epoch_steps, learning_rate, round_rows, with_least_steps
 
 
 @settings(max_examples=60, deadline=None)
@@ -65,3 +65,21 @@ def test_the_rate_falls_on_a_cosine_from_pass_to_pass() -> None:
     # 12 passes: the full rate, (1 + cos 30 deg) / 2 of it, a half after six, (1 + cos 165 deg) / 2 in the last
     rates = [learning_rate(plan, *place) for place in ((0, 0), (0, 2), (1, 2), (2, 3))]
     assert rates == pytest.approx([0.8, 0.8 * 0.9330127, 0.4, 0.8 * 0.0170371])
+
+
+@pytest.mark.parametrize(
+    ("n", "changes", "epochs"),
+    [
+        (3000, {}, 28),  # 24 batches a pass are 672 steps
+        (300, {}, 200),  # 3 batches a pass
+        (300, {"gradient_steps": 3}, 600),
+        (300, {"rounds": 2}, 100),
+        (3000, {"samples_per_round": 128}, 600),
+        (300, {"least_steps": 0}, 28),
+    ],
+)
+def test_few_photos_get_as_many_epochs_as_the_least_number_of_steps_needs(
+    n: int, changes: dict[str, int], epochs: int
+) -> None:
+    fixed = {"rounds": 1, "epochs_per_round": 28, "samples_per_round": 0, "batch_size": 128, "least_steps": 600}
+    assert with_least_steps(TrainingPlan.model_validate(fixed | changes), n).epochs_per_round == epochs
