@@ -16,11 +16,12 @@ discriminant analysis of the labelled photos; without labels, first among the fe
 trained on these. The heads minimise the cross entropy with label smoothing; a photo of several classes has equal shares
 of each as its target.
 
-f(x) are the features in the space in which clusters are sought, of length 1. They tell apart photos of classes that
-no head knows. Their weight w is chosen on held-out training photos (`posterior_weight`): the features cost
-little and help much where there are few classes, and the other way round where there are many. Where photos without
-labels are fitted on, clusters stand for new classes, and w is low. Everything is chosen
-on training photos alone.
+f(x) are the features in the space in which clusters are sought, of length 1. Where every photo has one class, that
+space is sought in features that have length 1 and are not standardised: standardised ones find new classes worse where
+few are known. f(x) tells apart photos of classes that no head knows. Its weight w is chosen on held-out training photos
+(`posterior_weight`): the features cost little and help much where there are few classes, and the other way round where
+there are many. Where photos without labels are fitted on, clusters stand for new classes, and w is low. Everything is
+chosen on training photos alone.
 
 A head is a matrix of (classes + clusters) x features. Where the heads would weigh more than half the backbone, there
 are fewer of them, and then they share a linear map to fewer dimensions.
