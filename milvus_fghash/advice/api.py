@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -12,8 +13,8 @@ from typing import Final
 import torch
 
 from milvus_fghash.advice.encoder import sample_features
-from milvus_fghash.advice.measure import Catalog, largest_differences
-from milvus_fghash.advice.result import Advice, Cell, Recommendation
+from milvus_fghash.advice.measure import FOLDS, Catalog, largest_differences
+from milvus_fghash.advice.result import Advice, Cell, Recommendation, Survey
 from milvus_fghash.advice.run import FLAGSHIP, SETTING, Clock, Run, recommended
 from milvus_fghash.advice.sample import measured_photos, take_sample
 from milvus_fghash.core.callbacks import StageProgress
@@ -26,6 +27,8 @@ from milvus_fghash.recipes.loader import compose, with_weights
 from milvus_fghash.training.device import device_named
 from milvus_fghash.training.draws import with_seed
 
+FEWEST_QUERIES: Final = 10
+"""Queries of each measurement at least."""
 FEATURE_SHARE: Final = 0.4
 """Share of the time for the features."""
 WANTED_WIDTH: Final = 0.06
@@ -62,7 +65,7 @@ def advise(
         seed: of the sample, the splits and the trainings.
         device: ``cpu``, ``cuda`` and so on. Default: ``cuda`` if available.
         feature_cache: folder for the features, to be used again by `train`. Default: a temporary one.
-        progress: called with items done, their total, and what they are.
+        progress: called with items done, their total, and what they are; where nothing is counted, both numbers are 0.
 
     Returns:
         What there is, what was measured, and the recommendation, whose recipe and changes `train` takes.
@@ -83,11 +86,6 @@ def advise(
         photos = read_dataset(parse_location(photos), layout)
         photos.check_paths()
     photos.check_local()
-    if len({*photos.labels} - {""}) == 1:
-        raise DataError(
-            f"all labels in {photos.origin} are one class, {next(filter(None, photos.labels))!r}; expected at least "
-            "two classes, or a list of photos without labels"
-        )
     changes = encoder_changes(encoder, weights)
     sample, survey = take_sample(photos, most_photos, seed, progress)
     recipe = with_seed(compose(SETTING, FLAGSHIP, changes), seed)
@@ -116,6 +114,7 @@ def advise(
         encoder=encoder or recipe.backbone.name,
         views=views,
         encode_milliseconds=None if computed.seconds_per_photo is None else 1e3 * computed.seconds_per_photo,
+        query_split=catalog.options.query_split if catalog.has_splits else "",
         floats=run.floats,
         float_bytes=4 * computed.features.shape[2],
         cells=tuple(run.cells),
@@ -129,7 +128,7 @@ def advise(
             low=low,
             high=high,
             trainings=trainings,
-            sentence=in_words(chosen, run, value, low, high),
+            sentence=in_words(chosen, run, survey, value, low, high),
             recipe=f"{SETTING}-{chosen.method}",
             changes=changes,
         ),
@@ -141,13 +140,31 @@ def advise(
 
 
 def catalog_of(sample: Dataset, features: torch.Tensor, seed: int) -> Catalog:
-    """The sample with its splits, if a part is named train, or with folds."""
+    """The sample with its splits, if one is named train and enough photos are in others, else with folds.
+
+    Raises:
+        DataError: when too few photos have another one of their class.
+    """
     named = {*sample.splits} - {""}
-    has_splits = "train" in named and len(named) > 1
+    tested = [label for label, split in zip(sample.labels, sample.splits, strict=True) if split not in ("", "train")]
+    has_splits = "train" in named and _can_measure(tested, has_classes=any(sample.labels))
     queried = ",".join(sorted(named - {"train"})) if has_splits else "test"
-    # As `evaluate` measures new photos: each asks among all others.
+    # As `evaluate` measures new photos: each photo is a query among all others.
     options = ProtocolOptions(query_split=queried, parts=1, seed=seed, draw=seed)
+    if not has_splits and any(sample.labels) and not _can_measure(sample.labels, FOLDS, has_classes=True):
+        raise DataError(
+            f"in {sample.origin} fewer than {FOLDS * FEWEST_QUERIES} photos have another one of their class, too few "
+            "to measure on. Add photos of the classes, or take a list of the photos without labels"
+        )
     return Catalog(features, sample.paths, sample.labels, sample.splits, options, has_splits)
+
+
+def _can_measure(labels: Sequence[str], folds: int = 1, *, has_classes: bool) -> bool:
+    """Whether each fold has enough queries: photos that have another one of their class there."""
+    if not has_classes:
+        return len(labels) >= folds * FEWEST_QUERIES
+    shares = [count // folds for label, count in Counter(labels).items() if label]
+    return sum(count for count in shares if count > 1) >= FEWEST_QUERIES
 
 
 def encoder_changes(encoder: str | None, weights: str | Path | None) -> tuple[str, ...]:
@@ -161,18 +178,20 @@ def encoder_changes(encoder: str | None, weights: str | Path | None) -> tuple[st
     return with_weights((f"backbone.name={encoder}",), weights)
 
 
-def in_words(chosen: Cell, run: Run, value: float, low: float, high: float) -> str:
-    """The recommendation in one sentence."""
+def in_words(chosen: Cell, run: Run, survey: Survey, value: float, low: float, high: float) -> str:
+    """The recommendation in one sentence, and a second one where the sample was not all photos."""
     what = f"{chosen.method} at {chosen.bits} bits ({(chosen.bits + 7) // 8} bytes a photo)"
     spread = f"{value:.3f} (90 % interval {low:.3f} to {high:.3f})"
     wide = "" if high - low <= WANTED_WIDTH else "; with more photos the interval would be narrower"
+    left = survey.photos - survey.copies - survey.unreadable - survey.sampled
+    of_all = " Trained on all photos, it usually finds more than it did on this sample." if left else ""
     if not run.catalog.has_classes:
-        return f"{what} finds this share of the 10 photos that are nearest by floats: {spread}{wide}."
+        return f"{what} finds this share of the 10 photos that are nearest by floats: {spread}{wide}.{of_all}"
     parts = [f"mAP on new photos is {spread}, where the encoder's floats have {run.floats['B'].map:.3f}"]
     known = run.measured.get((chosen.method, chosen.bits, "C"))
     if known and known.cell.quality:
         parts.append(f"and on new classes {known.cell.quality.map:.3f}, where they have {run.floats['C'].map:.3f}")
-    return f"{what} fits: {' '.join(parts)}{wide}."
+    return f"{what} fits: {' '.join(parts)}{wide}.{of_all}"
 
 
 @contextmanager

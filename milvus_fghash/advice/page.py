@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from milvus_fghash.advice.result import Advice, Cell
+from milvus_fghash.advice.result import LENGTHS, Advice, Cell
 from milvus_fghash.advice.tables import rows, summary, title_of
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.html import Picture, preview, render
@@ -53,7 +53,7 @@ def write_advice_page(path: Path, advice: Advice, photos: Path, command: str = "
         command=command,
         summary=summary(advice),
         plots=_plots(advice),
-        rows=rows(advice),
+        tables=_by_gallery(advice),
         queries=queries,
     )
     write_atomic(path, page)
@@ -61,23 +61,31 @@ def write_advice_page(path: Path, advice: Advice, photos: Path, command: str = "
 
 def _plots(advice: Advice) -> list[Picture]:
     """Quality against bytes, one plot for each protocol."""
-    found = []
+    found, styles = [], {name: style for style, name in enumerate(sorted({cell.method for cell in advice.cells}))}
     for protocol in dict.fromkeys(cell.protocol for cell in advice.cells):
         cells = sorted((cell for cell in advice.cells if cell.protocol == protocol), key=lambda cell: cell.bits)
         lines = {}
         for method in sorted({cell.method for cell in cells}):
             of = [cell for cell in cells if cell.method == method]
-            lines[method] = Line([cell.bits / 8 for cell in of], [_percent(cell) for cell in of])
-        ticks = sorted({cell.bits / 8 for cell in cells})
+            lines[method] = Line([cell.bits / 8 for cell in of], [_percent(cell) for cell in of], style=styles[method])
+        ticks = sorted(bits / 8 for bits in LENGTHS)
         if floats := advice.floats.get(protocol):
             name = f"floats ({advice.float_bytes:,} bytes)"
-            lines[name] = Line([ticks[0], ticks[-1]], [100 * floats.map] * 2)
+            lines[name] = Line([ticks[0], ticks[-1]], [100 * floats.map] * 2, style=len(styles))
         label = "mAP (%)" if advice.floats else "Share of the floats' 10 nearest (%)"
         chart = line_chart(lines, title_of(protocol), "Bytes a photo", label, ticks=ticks)
         with tempfile.TemporaryDirectory() as folder:
             raw = write_figure(chart, Path(folder) / "plot.png").read_bytes()
         source = f"data:image/png;base64,{base64.b64encode(raw).decode()}"
         found.append(Picture(source, f"Quality against bytes, {title_of(protocol)}"))
+    return found
+
+
+def _by_gallery(advice: Advice) -> dict[str, list[dict[str, object]]]:
+    """The rows of each gallery, without its title."""
+    found: dict[str, list[dict[str, object]]] = {}
+    for row in rows(advice):
+        found.setdefault(str(row.pop("gallery")), []).append(row)
     return found
 
 

@@ -7,6 +7,8 @@ from typing import Final
 from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.evaluation.quality import Quality
 
+LENGTHS: Final = (128, 64, 256, 48, 32)
+"""Code lengths, the most informative first."""
 NO_CLASSES: Final = "floats"
 """Stands for a protocol where no photo has a class: codes are compared with the floats."""
 
@@ -105,10 +107,11 @@ class Advice(Frozen):
         encoder: name of the backbone.
         views: augmented views a photo, besides the centre crop, with which methods were trained.
         encode_milliseconds: time of one photo's features, decoding included; None if all were in the cache.
+        query_split: the splits whose photos are measured on; "": a third of all photos, in turn.
         floats: protocol -> quality of the encoder's own features.
         float_bytes: bytes of one photo's features.
         cells: what was measured.
-        left_out: what was not measured, "METHOD PROTOCOL at LENGTHS bits: REASON" each.
+        left_out: what was not measured, "REASON: METHOD PROTOCOL at LENGTHS bits, ..." each; without lengths, all.
         recommendation: the cell that fits.
         differences: queries whose nearest photos differ most between floats and the recommended codes.
         seconds: time of everything.
@@ -118,6 +121,7 @@ class Advice(Frozen):
     encoder: str
     views: int
     encode_milliseconds: float | None
+    query_split: str
     floats: dict[str, Quality]
     float_bytes: int
     cells: tuple[Cell, ...]

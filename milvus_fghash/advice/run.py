@@ -10,7 +10,7 @@ from typing import Final
 
 from milvus_fghash.advice.interval import later_interval
 from milvus_fghash.advice.measure import FOLDS, Catalog, Measured, Trial, figure_variance, quality_of
-from milvus_fghash.advice.result import NO_CLASSES, Cell
+from milvus_fghash.advice.result import LENGTHS, NO_CLASSES, Cell
 from milvus_fghash.advice.tables import title_of
 from milvus_fghash.core.callbacks import StageProgress
 from milvus_fghash.errors import DataError
@@ -25,8 +25,6 @@ SETTING: Final = "frozen"
 ITQ: Final = "itq"
 FLAGSHIP: Final = "posterior-itq"
 KINHASH: Final = "kinhash"
-LENGTHS: Final = (128, 64, 256, 48, 32)
-"""Code lengths, the most informative first."""
 PLAN: Final = (
     *((method, protocol, bits) for bits in LENGTHS for protocol in "BC" for method in (ITQ, FLAGSHIP)),
     *((FLAGSHIP, "D", bits) for bits in LENGTHS),
@@ -42,6 +40,7 @@ FURTHER_SHARE: Final = 0.5
 """Share of the first fit that a further length takes where it shares the training, until that is measured."""
 RESERVED: Final = 0.15
 """Share of the time that is kept for the interval, at most one training of the flagship."""
+NO_TIME: Final = "no time for"
 CLOSE_TO_BEST: Final = 0.02
 """A shorter code is recommended where its score is at most this much below the best one."""
 REPEATS: Final = 2
@@ -77,7 +76,7 @@ class Run:
         changes: of the recipes: those of the encoder.
         seed: of the trainings.
         clock: of everything.
-        progress: called with the seconds that have passed, their total, and what is being measured.
+        progress: called with zeros, since nothing is counted, and what is being measured.
         cells, measured, floats: what was measured; the floats by protocol.
     """
 
@@ -92,7 +91,7 @@ class Run:
     floats: dict[str, Quality] = field(default_factory=dict)
     _left_out: dict[tuple[str, str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
     _trials: dict[tuple[str, str], Trial] = field(default_factory=dict)
-    _took: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    _took: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """Method and protocol -> seconds of each length, in their order."""
 
     def recipe(self, method: str, seed: int) -> Recipe:
@@ -104,9 +103,9 @@ class Run:
         for number, (method, protocol, bits) in enumerate(plan):
             reserve = min(RESERVED * self.clock.seconds, self._seconds_of(FLAGSHIP, "B"))
             if number >= ALWAYS and not self.clock.allows(self._seconds_of(method, protocol) + reserve):
-                self._left_out[method, protocol, "no time"].append(bits)
+                self._left_out[method, protocol, NO_TIME].append(bits)
                 continue
-            self._report(f"{method} at {bits} bits, {title_of(protocol)}")
+            self.progress(0, 0, f"{method} at {bits} bits, {title_of(protocol)}")
             try:
                 self._measure(method, protocol, bits)
             except DataError as error:
@@ -118,11 +117,12 @@ class Run:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What was not measured, and why."""
-        return tuple(
-            f"{method} {protocol} at {', '.join(map(str, bits))} bits: {why}"
-            for (method, protocol, why), bits in self._left_out.items()
-        )
+        """See `Advice.left_out`."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for (method, protocol, why), bits in self._left_out.items():
+            some = f" at {', '.join(map(str, bits))} bits" if (method, protocol) in self._took else ""
+            found[why].append(f"{method} {protocol}{some}")
+        return tuple(f"{why}: {', '.join(names)}" for why, names in found.items())
 
     def _measure(self, method: str, protocol: str, bits: int) -> None:
         started = time.perf_counter()
@@ -135,7 +135,7 @@ class Run:
         self._add(one)
         if key == (ITQ, "B"):
             self._add(Measured(one.cell.model_copy(update={"protocol": "D"}), one.parts, one.codes))
-        self._took[key].append(time.perf_counter() - started)
+        self._took.setdefault(key, []).append(time.perf_counter() - started)
 
     def _add(self, one: Measured) -> None:
         self.cells.append(one.cell)
@@ -143,20 +143,16 @@ class Run:
 
     def _seconds_of(self, method: str, protocol: str) -> float:
         """What the next length of a method will about take."""
-        took = self._took
-        if len(took[method, protocol]) > 1 or (method == KINHASH and took[method, protocol]):
-            return took[method, protocol][-1]
-        if took[method, protocol]:
-            return FURTHER_SHARE * took[method, protocol][0]
-        firsts = [seconds[0] for (name, _), seconds in took.items() if name == method and seconds]
+        own = self._took.get((method, protocol), [])
+        if len(own) > 1 or (own and method == KINHASH):
+            return own[-1]
+        if own:
+            return FURTHER_SHARE * own[0]
+        firsts = [seconds[0] for (name, _), seconds in self._took.items() if name == method]
         if firsts:
             return max(firsts)
-        flagship = took[FLAGSHIP, "B"] or took[FLAGSHIP, NO_CLASSES] or [0.0]
-        return FIRST[method] * flagship[0]
-
-    def _report(self, what: str) -> None:
-        total = round(self.clock.seconds)
-        self.progress(min(round(self.clock.elapsed), total), total, f"seconds: {what}")
+        of_flagship = [seconds[0] for (name, _), seconds in self._took.items() if name == FLAGSHIP]
+        return FIRST[method] * max(of_flagship, default=0.0)
 
     def interval(self, chosen: Cell) -> tuple[float, float, float, int]:
         """The figure's mean over trainings, the ends of its interval, and the number of trainings."""
@@ -164,7 +160,7 @@ class Run:
         for number in range(1, 1 + REPEATS):
             if not self.clock.allows(self._took[chosen.method, chosen.protocol][0]):
                 break
-            self._report(f"{chosen.method} at {chosen.bits} bits again, for the interval")
+            self.progress(0, 0, f"{chosen.method} at {chosen.bits} bits again, for the interval")
             recipe = self.recipe(chosen.method, self.seed + number)
             fold = 0 if self.catalog.has_splits else number % FOLDS
             found.append(Trial(self.catalog, recipe, chosen.protocol, self.backbone, fold).at(chosen.bits))

@@ -30,11 +30,14 @@ def take_sample(dataset: Dataset, most: int, seed: int, progress: StageProgress)
     """A sample, and what is known of all photos.
 
     Raises:
-        DataError: when there are too few photos, or photos can have several classes.
+        DataError: when there are too few photos, all labels are one class, or photos can have several classes.
     """
     if dataset.has_label_sets:
+        raise DataError(f"photos in {dataset.origin} can have several classes each, which is not measured here")
+    if len({*dataset.labels} - {""}) == 1:
         raise DataError(
-            f"photos in {dataset.origin} have several classes, which is not measured; compare methods yourself"
+            f"all labels in {dataset.origin} are one class, {next(filter(None, dataset.labels))!r}; expected at least "
+            "two classes, or a list of photos without labels"
         )
     rows = np.sort(sample_order(dataset.labels, seed)[:most])
     hashes = _hashes(dataset, rows, progress)

@@ -56,18 +56,19 @@ def summary(advice: Advice) -> str:
     of_classes = "no photo has a class"
     if survey.classes:
         fewest, _, most = survey.class_sizes
-        of_classes = f"{counted(survey.classes, 'class', 'classes')} of {fewest:,} to {most:,} photos"
+        sizes = f"{fewest:,} to {most:,}" if fewest < most else f"{most:,}"
+        of_classes = f"{counted(survey.classes, 'class', 'classes')} of {sizes} photos"
         if survey.without_class:
             of_classes += f", {counted(survey.without_class, 'photo')} without a class"
     texts = [
         f"{counted(survey.photos, 'photo')}, {of_classes}",
         f"measured on {counted(survey.sampled, 'photo')}"
         + (f" of {counted(survey.sampled_classes, 'class', 'classes')}" if survey.classes else ""),
+        f"queries: those of {advice.query_split}" if advice.query_split else "queries: a third of them in turn",
     ]
     if survey.copies or survey.unreadable:
         texts.append(f"left out: {counted(survey.copies, 'copy', 'copies')}, {survey.unreadable:,} unreadable")
     if advice.encode_milliseconds is not None:
         texts.append(f"{advice.encode_milliseconds:.0f} ms a photo for the features of {advice.encoder}")
-    if advice.left_out:
-        texts.append(f"not measured: {', '.join(advice.left_out)}")
+    texts += advice.left_out
     return "; ".join(texts)

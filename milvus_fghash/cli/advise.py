@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +56,7 @@ def advise(data: Path, reading: PhotoOptions, html: Path | None, as_json: bool, 
         dataset.keep_apart(html)
     notify_dataset(dataset)
     with progress_bar("measuring") as update:
-        advice = run(dataset, progress=update, **options)
+        advice = run(dataset, progress=lambda *of: update(*of) if of[1] else update.stage(of[2]), **options)
     command = train_command(advice, data, reading, options)
     if html is not None:
         from milvus_fghash.advice.page import write_advice_page
@@ -75,7 +76,8 @@ def train_command(advice: Advice, data: Path, reading: PhotoOptions, options: Ma
     words = ["milvus-fghash", "train", chosen.recipe, "--bits", str(chosen.bits), "--data", str(data), *reading.words()]
     words += ["--out", f"runs/{chosen.method}-{chosen.bits}"]
     for change in chosen.changes:
-        words += ["--set", change]
+        key, _, value = change.partition("=")
+        words += ["--weights", json.loads(value)] if key == "backbone.weights" else ["--set", change]
     for name in ("device", "feature_cache"):
         if options[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(options[name])]

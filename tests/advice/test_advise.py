@@ -11,9 +11,16 @@ import pytest
 import torch
 
 import milvus_fghash as fg
-from milvus_fghash.advice import run as running
+from milvus_fghash.advice.api import catalog_of
 from milvus_fghash.advice.encoder import FEWEST_IN_TIME, sample_features
-from milvus_fghash.advice.measure import Catalog, Trial, figure_variance, largest_differences, shared_neighbours
+from milvus_fghash.advice.measure import (
+    Catalog,
+    Measured,
+    Trial,
+    figure_variance,
+    largest_differences,
+    shared_neighbours,
+)
 from milvus_fghash.advice.result import NO_CLASSES, Cell
 from milvus_fghash.advice.run import Clock, Run, recommended
 from milvus_fghash.datasets.dataset import Dataset
@@ -95,22 +102,38 @@ def test_without_time_the_first_two_cells_are_measured(catalog: Catalog) -> None
         ("itq", 128, "D"),
         ("posterior-itq", 128, "B"),
     ]
-    assert reports[0] == "seconds: itq at 128 bits, B: new photos"
-    assert "itq C at 128, 64, 256, 48, 32 bits: no time" in run.left_out
-    assert sum(one.split(" at ")[1].count(",") + 1 for one in run.left_out) == len(running.PLAN) - 2
+    assert reports[0] == "itq at 128 bits, B: new photos"
+    assert run.left_out == (
+        "no time for: itq C, posterior-itq C, itq B at 64, 256, 48, 32 bits, posterior-itq B at 64, 256, 48, 32 bits, "
+        "posterior-itq D, kinhash B, kinhash C",
+    )
     value, low, high, trainings = run.interval(recommended(run.cells))
     assert trainings == 1
     assert low < value < high
 
 
-def test_the_time_is_kept(catalog: Catalog) -> None:
-    """What is begun ends soon: no cell of this catalog takes a fifth of this time."""
-    seconds = 5.0
-    run = Run(catalog, NoBackbone(N_FEATURES), (), 0, Clock(time.perf_counter(), seconds), lambda *of: None)
+@pytest.mark.parametrize("seconds", [40.0, 65.0, 200.0])
+def test_the_time_is_kept(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """A first fit takes 20 s (ITQ: 1), a further length half as long; what does not fit is not begun."""
+    now = [0.0]
+
+    def measure(run: Run, method: str, protocol: str, bits: int) -> None:
+        first = 1.0 if method == "itq" else 20.0
+        took = run._took.setdefault((method, protocol), [])
+        took.append(first / 2 if took else first)
+        now[0] += took[-1]
+        run._add(Measured(cell(method, bits, protocol, 0.5), (), np.zeros((0, 1), np.uint8)))
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(Run, "_measure", measure)
+    run = Run(catalog, NoBackbone(N_FEATURES), (), 0, Clock(0.0, seconds), lambda *of: None)
+    quality = cell("floats", 0, "B", 0.5).quality
+    assert quality is not None
+    run.floats["B"] = quality
     run.fill()
-    run.interval(recommended(run.cells))
-    assert run.clock.elapsed < 1.2 * seconds
+    assert now[0] <= seconds
     assert len(run.cells) > 3
+    assert [one.bits for one in run.cells[:2]] == [128, 128]
 
 
 def test_without_labels_codes_are_compared_with_the_floats(catalog: Catalog) -> None:
@@ -147,3 +170,29 @@ def test_one_class_is_not_enough(tmp_path: Path) -> None:
     photos = draw_birds(tmp_path / "birds", classes=2, train_per_class=1, test_per_class=1, size=32)
     with pytest.raises(DataError, match="are one class"):
         fg.advise(photos.take([row for row, label in enumerate(photos.labels) if label == photos.classes[0]]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "splits"),
+    [
+        ([f"class {number}" for number in range(60)], [""] * 60),
+        ([f"class {number // 2}" for number in range(60)], [""] * 60),
+    ],
+    ids=["one of each", "two of each"],
+)
+def test_classes_without_enough_photos_are_not_measured(labels: list[str], splits: list[str]) -> None:
+    with pytest.raises(DataError, match="fewer than 30 photos have another one of their class"):
+        catalog_of(listed(labels, splits), torch.zeros(1, 60, 2), 0)
+
+
+def test_splits_with_few_queries_are_not_used() -> None:
+    labels = [f"class {number % 3}" for number in range(60)]
+    few, enough = (["test"] * count + ["train"] * (60 - count) for count in (3, 12))
+    assert catalog_of(listed(labels, enough), torch.zeros(1, 60, 2), 0).has_splits
+    assert not catalog_of(listed(labels, few), torch.zeros(1, 60, 2), 0).has_splits
+    assert not catalog_of(listed(labels, ["train"] * 60), torch.zeros(1, 60, 2), 0).has_splits
+
+
+def listed(labels: list[str], splits: list[str]) -> Dataset:
+    names = tuple(f"{number}.jpg" for number in range(len(labels)))
+    return Dataset(Path("photos"), names, names, tuple(labels), tuple(splits))
