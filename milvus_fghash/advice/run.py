@@ -172,17 +172,18 @@ class Run:
 def recommended(cells: Sequence[Cell]) -> Cell:
     """The shortest code close to the best, by the mean of scores on new photos and new classes; its cell of new photos.
 
-    Only cells that were measured under as many of the two protocols as the best-measured one are compared.
+    New classes count if the method that is best on new photos was measured on them at some length; then only lengths
+    that were measured on both are compared. A method is not preferred because another one had no time.
     """
-    scores: dict[tuple[str, int], list[float]] = defaultdict(list)
+    scores: dict[tuple[str, int], dict[str, float]] = defaultdict(dict)
     for cell in cells:
         if cell.protocol in ("B", "C", NO_CLASSES):
-            scores[cell.method, cell.bits].append(cell.score)
-    most = max(len(of) for of in scores.values())
-    mean = {key: sum(of) / len(of) for key, of in scores.items() if len(of) == most}
+            scores[cell.method, cell.bits][cell.protocol] = cell.score
+    new_photos = NO_CLASSES if any(NO_CLASSES in of for of in scores.values()) else "B"
+    leader = max((of[new_photos], method) for (method, _), of in scores.items() if new_photos in of)[1]
+    counted = {protocol for (method, _), of in scores.items() if method == leader for protocol in of}
+    mean = {key: sum(of[one] for one in counted) / len(counted) for key, of in scores.items() if counted <= of.keys()}
     best = max(mean.values())
     close = [key for key, score in mean.items() if score >= best - CLOSE_TO_BEST]
-    method, bits = min(close, key=lambda key: (key[1], -mean[key]))
-    return next(
-        cell for cell in cells if (cell.method, cell.bits) == (method, bits) and cell.protocol in ("B", NO_CLASSES)
-    )
+    chosen = min(close, key=lambda key: (key[1], -mean[key]))
+    return next(cell for cell in cells if (cell.method, cell.bits, cell.protocol) == (*chosen, new_photos))

@@ -66,8 +66,15 @@ def test_the_shortest_code_close_to_the_best_is_recommended() -> None:
     cells = [cell("x", bits, of, value) for of in "BC" for bits, value in ((32, 0.7), (64, 0.79), (128, 0.8))]
     found = recommended(cells)
     assert (found.bits, found.protocol) == (64, "B")
-    only_new_photos = [*cells, cell("y", 16, "B", 0.99)]  # nothing is known of it on new classes
-    assert recommended(only_new_photos).method == "x"
+    of_another = [cell("y", 16, "B", 0.99), cell("y", 128, "B", 0.9), cell("y", 128, "C", 0.1)]
+    assert recommended([*cells, *of_another]).method == "x", "nothing is known of y at 16 bits on new classes"
+
+
+def test_a_method_does_not_win_because_another_one_had_no_time() -> None:
+    cells = [cell("cheap", 64, "B", 0.3), cell("cheap", 64, "C", 0.5), cell("good", 64, "B", 0.8)]
+    assert recommended(cells).method == "good"
+    assert recommended([*cells, cell("good", 64, "C", 0.1)]).method == "good"
+    assert recommended([*cells, cell("good", 64, "C", 0.1), cell("good", 32, "B", 0.7)]).bits == 64
 
 
 def test_codes_that_keep_every_neighbour_have_all_of_them(catalog: Catalog) -> None:
