@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import METHODS, card
@@ -25,16 +28,20 @@ class TrainingSet:
         photos: those of the data set, then those of the catalog; "" is the label of a photo without a class.
         held_out: labelled photos held out of them for validation; None for none.
         n_catalog: number of photos of the catalog, the last of ``photos``.
+        n_found: number of photos from which ``photos`` were sampled; None: they are all.
     """
 
     photos: Dataset
     held_out: Dataset | None = None
     n_catalog: int = 0
+    n_found: int | None = None
 
     def notice(self, method: str) -> str:
         """What the user is told before training of photos without a class and of the catalog; "" for nothing."""
         labels = self.photos.labels
         parts = []
+        if self.n_found is not None:
+            parts.append(f"a random sample of {len(labels):,} of {self.n_found:,} photos is trained on")
         if 0 < self.n_catalog < len(labels):
             own = labels[len(labels) - self.n_catalog :]
             parts.append(
@@ -67,14 +74,50 @@ def training_set(dataset: Dataset | None, catalog: Dataset | None, data: DataCho
         if catalog is None:
             raise ConfigError("there are no photos to train on; give a data set, a catalog, or both", setting="data")
         photos, held_out = _hold_out(catalog, data.validation, seed)
-        return TrainingSet(photos, held_out, len(photos))
+        return _sampled(photos, held_out, len(photos), data.max_photos, seed)
     photos = dataset.split(data.train_split) if any(dataset.splits) else dataset
     photos, held_out = _hold_out(photos, data.validation, seed)
-    if catalog is None:
-        return TrainingSet(photos, held_out)
-    known = {file.resolve() for part in (photos, held_out) if part for file in map(part.file, range(len(part)))}
-    new = [row for row in range(len(catalog)) if catalog.file(row).resolve() not in known]
-    return TrainingSet(_joined(photos, catalog.take(new)) if new else photos, held_out, len(new))
+    n_catalog = 0
+    if catalog is not None:
+        known = {file.resolve() for part in (photos, held_out) if part for file in map(part.file, range(len(part)))}
+        new = [row for row in range(len(catalog)) if catalog.file(row).resolve() not in known]
+        photos, n_catalog = (_joined(photos, catalog.take(new)) if new else photos), len(new)
+    return _sampled(photos, held_out, n_catalog, data.max_photos, seed)
+
+
+def _sampled(photos: Dataset, held_out: Dataset | None, n_catalog: int, most: int, seed: int) -> TrainingSet:
+    """At most ``most`` of the photos, of which the last ``n_catalog`` are of the catalog."""
+    if not most or len(photos) <= most:
+        return TrainingSet(photos, held_out, n_catalog)
+    kept = sample_photos(photos.labels, most, seed)
+    of_catalog = int((kept >= len(photos) - n_catalog).sum())
+    return TrainingSet(photos.take(kept.tolist()), held_out, of_catalog, len(photos))
+
+
+def sample_photos(labels: Sequence[str], most: int, seed: int) -> NDArray[np.int64]:
+    """Draw the photos to train on, where there are more than can be.
+
+    Half of them are photos with a label and half without; where there are fewer of one kind, more of the other. Of each
+    label the same number is drawn, or all where it has fewer, so that no rare class is lost.
+
+    Args:
+        labels: (n,) of the photos, "" for one without.
+        most: how many photos are drawn, if there are as many.
+        seed: seed of the draw.
+
+    Returns:
+        (min(n, most),) their rows, ascending.
+    """
+    names = np.array([str(label) for label in labels])
+    _, numbers, counts = np.unique(names, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(numbers[order], kind="stable")]  # by label, in random order within each
+    nth = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = order[np.argsort(nth, kind="stable")]  # the first of each label, then the second of each
+    has_label = names[order] != ""
+    labelled, others = order[has_label], order[~has_label]
+    n_labelled = min(len(labelled), max(most - most // 2, most - len(others)))
+    return np.sort(np.concatenate([labelled[:n_labelled], others[: most - n_labelled]]))
 
 
 def _hold_out(photos: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset | None]:

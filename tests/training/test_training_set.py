@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.recipes.schema import DataChoice
 from milvus_fghash.training.checkpoint import RoundRecord, load_checkpoint
 from milvus_fghash.training.run import Watcher
-from milvus_fghash.training.training_set import training_set
+from milvus_fghash.training.training_set import sample_photos, training_set
 from tests.helpers.commands import Run, release_databases
 from tests.helpers.demo_recipe import FROZEN, QUICK, recipe, weights
 
@@ -223,6 +224,40 @@ def test_a_photo_of_both_is_taken_once_with_the_label_of_the_data_and_held_out_p
     files = {selected.photos.file(row) for row in range(28)}
     assert len(files) == 28
     assert not files & {selected.held_out.file(row) for row in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "drawn"),
+    [
+        ({"a": 90, "b": 5, "c": 2}, 20, {"a": 13, "b": 5, "c": 2}),  # no rare class is lost
+        ({"": 900, "a": 30, "b": 2}, 20, {"": 10, "a": 8, "b": 2}),
+        ({"": 900, "a": 3}, 20, {"": 17, "a": 3}),
+        ({"": 4, "a": 30, "b": 30}, 20, {"": 4, "a": 8, "b": 8}),
+        ({"": 50}, 20, {"": 20}),
+        ({"a": 3, "": 4}, 20, {"a": 3, "": 4}),
+    ],
+)
+def test_labelled_photos_are_half_of_a_sample_and_each_label_has_as_many(
+    sizes: dict[str, int], most: int, drawn: dict[str, int]
+) -> None:
+    labels = [label for label, count in sizes.items() for _ in range(count)]
+    rows = sample_photos(labels, most, 0)
+    assert Counter(labels[row] for row in rows) == drawn
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    assert np.array_equal(rows, sample_photos(labels, most, 0))
+    if most < len(labels):
+        assert not np.array_equal(rows, sample_photos(labels, most, 1))
+
+
+def test_of_more_photos_than_are_wanted_a_sample_is_trained_on(drawn_birds: Dataset, flat: Path) -> None:
+    own = fg.read_dataset(flat)
+    selected = training_set(drawn_birds, own, DataChoice(max_photos=20), 0)
+    assert (len(selected.photos), selected.n_catalog, selected.photos.labels.count("")) == (20, 10, 10)
+    notice = selected.notice("posterior-itq")
+    assert notice.startswith("a random sample of 20 of 48 photos is trained on; 10 photos of the data set and 10 of")
+    whole = training_set(drawn_birds, own, DataChoice(max_photos=48), 0)
+    assert len(whole.photos) == 48
+    assert "sample" not in whole.notice("posterior-itq")
 
 
 def test_the_command_trains_on_a_catalog_by_the_default_recipe(
