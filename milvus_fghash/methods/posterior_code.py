@@ -14,6 +14,7 @@ from milvus_fghash.core.file_models import Frozen
 from milvus_fghash.methods.base import Backbone, generator
 from milvus_fghash.methods.heads import Standardise
 from milvus_fghash.methods.lda import fit_lda
+from milvus_fghash.methods.leading_axes import leading_axes
 from milvus_fghash.methods.projections import Projection, principal_axes, solve_rotation
 from milvus_fghash.recipes.schema import Fraction, Seed
 
@@ -24,8 +25,6 @@ MIN_AXES, AXES_PER_OUTPUT = 256, 4
 classes and clusters, since the further axes would take bits from the first."""
 SPREAD, STANDARD_SPREAD = 1000, 500
 """Shrinkage of the discriminant analysis, squared, of one class: of features of length 1 and of standardised ones."""
-EXACT_WIDTH: Final = 2_048
-"""Width of e(x) up to which the principal axes are exact; beyond, randomised (Halko et al., 2011)."""
 MAX_HEAD_BYTES: Final = 10_000_000
 PASSES, LEAST_STEPS, BATCH, RATE, DECAY = 20, 430, 128, 0.02, 0.01
 """Training of the heads with which w is chosen and clusters are found: as the recipe's, but shorter."""
@@ -186,27 +185,15 @@ def fit_code(code: PosteriorCode, features: Tensor, weight: float, config: Confi
     located = code.located(features)
     spread = (located - located.mean(dim=0)).square().sum(dim=1).mean().sqrt()
     code.feature_scale.copy_(weight / spread.clamp(min=1e-6))
-    centred = code.bits.fit(code.embed(features))
     n_bits = len(code.bits.weight)
     kept = min(MIN_AXES, AXES_PER_OUTPUT * code.heads.weight.shape[1])
-    axes = leading_axes(centred, max(n_bits, kept), config.seed)
-    width = max(n_bits, axes.shape[1])
+    found = leading_axes(code.embed, features, max(n_bits, kept), config.seed)
+    width = max(n_bits, found.axes.shape[1])
     random = torch.randn(width, width, generator=generator(config.seed, 4), dtype=torch.float64)
-    start = torch.linalg.qr(random).Q[: axes.shape[1], :n_bits].to(centred)
-    rotation = solve_rotation(centred @ axes, start, config.iterations)
-    code.bits.weight.copy_((axes @ rotation).T)
-
-
-def leading_axes(centred: Tensor, count: int, seed: int) -> Tensor:
-    """At most ``count`` principal axes of (n, d), without those of no variance: (d, count)."""
-    if centred.shape[1] <= EXACT_WIDTH:
-        axes = principal_axes(centred, count)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            axes = torch.svd_lowrank(centred, q=min(count, *centred.shape), niter=4)[2]
-    variances = (centred @ axes).square().mean(dim=0)
-    return axes[:, variances > variances.max() * 1e-8]
+    start = torch.linalg.qr(random).Q[: found.axes.shape[1], :n_bits].to(found.axes)
+    rotation = solve_rotation(found.projected, start, config.iterations)
+    code.bits.mean.copy_(found.mean)
+    code.bits.weight.copy_((found.axes @ rotation).T)
 
 
 def train_briefly(heads: PosteriorHeads, standard: Tensor, targets: Tensor, smoothing: float, seed: int) -> None:

@@ -39,8 +39,10 @@ from torch import Tensor, nn
 from milvus_fghash.errors import ConfigError
 from milvus_fghash.methods.base import Backbone, Batch, BitSource, BitSources, HashMethod, Round, Sizes, generator
 from milvus_fghash.methods.clusters import spherical_kmeans
+from milvus_fghash.methods.leading_axes import leading_axes
 from milvus_fghash.methods.posterior_code import (
     MAX_FIT_PHOTOS,
+    MIN_AXES,
     Config,
     FeatureNorm,
     PosteriorCode,
@@ -111,8 +113,8 @@ class Method(HashMethod):
         for number in range(1, config.clusterings if len(unlabelled) == len(labels) else 1):
             train_briefly(code.heads, standard, self.targets, config.label_smoothing, config.seed + number)
             with torch.no_grad():
-                roots = code.posteriors(features)
-            self.targets[unlabelled] = self._clusters(F.normalize(roots - roots.mean(dim=0)), number)
+                found = leading_axes(code.posteriors, features, MIN_AXES, config.seed).projected.float()
+            self.targets[unlabelled] = self._clusters(F.normalize(found), number)
         code.heads.reset()
 
     def bit_sources(self) -> BitSources:
