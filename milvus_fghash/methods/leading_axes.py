@@ -59,12 +59,10 @@ def leading_axes(rows_of: Callable[[Tensor], Tensor], features: Tensor, count: i
 
     def scatter_times(directions: Tensor | None) -> Tensor:
         """The scatter matrix of the rows, (d, d), times directions (d, k); None: as it is."""
-        total = 0.0
+        total = mean.new_zeros(len(mean), len(mean) if directions is None else directions.shape[1])
         for part in rows():
             centred = part - mean if directions is None else part - mean.to(part)
-            right = centred if directions is None else centred @ directions.to(centred)
-            total = total + (centred.T @ right).double()
-        assert isinstance(total, Tensor)
+            total += centred.T @ (centred if directions is None else centred @ directions.to(centred))
         return total
 
     count = min(count, len(mean), len(features))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import torch
@@ -26,6 +27,9 @@ classes and clusters, since the further axes would take bits from the first."""
 SPREAD, STANDARD_SPREAD = 1000, 500
 """Shrinkage of the discriminant analysis, squared, of one class: of features of length 1 and of standardised ones."""
 MAX_HEAD_BYTES: Final = 10_000_000
+LEAST_RANK, MOST_RANK, CLUSTERED_RANK = 192, 256, 64
+"""Dimensions to which heads reduce the features where they do: several heads, any, and where only fewer clusters fit
+otherwise."""
 PASSES, LEAST_STEPS, BATCH, RATE, DECAY = 20, 430, 128, 0.02, 0.01
 """Training of the heads with which w is chosen and clusters are found: as the recipe's, but shorter."""
 
@@ -152,14 +156,61 @@ class PosteriorCode(nn.Module):
         return logits
 
 
-def head_shape(backbone: Backbone, n_outputs: int, config: Config) -> tuple[int, int | None]:
-    """Number of heads, and the dimensions to which they reduce the features first (None: not at all)."""
-    weights = sum(weight.numel() for weight in backbone.parameters()) * 4 / 2
-    allowed = int(min(weights or MAX_HEAD_BYTES, MAX_HEAD_BYTES)) // 4
-    heads = min(config.heads, allowed // (n_outputs * backbone.n_features))
-    if heads:
-        return heads, None
-    return 1, max(min(allowed // (n_outputs + backbone.n_features), MIN_AXES), 8)
+@dataclass(frozen=True)
+class HeadSize:
+    """How large a `PosteriorCode` is, in numbers that it holds.
+
+    Attributes:
+        n_features: width of the features.
+        n_axes: dimensions of f(x).
+        n_bits: code length.
+    """
+
+    n_features: int
+    n_axes: int
+    n_bits: int
+
+    @property
+    def fixed(self) -> int:
+        """What does not depend on the heads: standardisation, map of f(x), its part of the bits, its scale."""
+        return 3 * self.n_features + self.n_axes * (self.n_features + self.n_bits + 1) + 1
+
+    def without_weights(self, heads: int, n_outputs: int) -> int:
+        """The whole but for what grows with the dimensions that the heads see."""
+        return self.fixed + heads * n_outputs * (self.n_bits + 2)
+
+    def of(self, heads: int, n_outputs: int, rank: int | None) -> int:
+        """The whole with this number of heads, their outputs, and the dimensions to which they reduce the features."""
+        weights = heads * (n_outputs + 1) * (rank or self.n_features)
+        return self.without_weights(heads, n_outputs) + weights + self.n_features * (rank or 0)
+
+
+def allowed_size(backbone: Backbone) -> int:
+    """Numbers that a head may hold: half as many as the backbone, and no more than `MAX_HEAD_BYTES`."""
+    weights = sum(weight.numel() for weight in backbone.parameters())
+    return min(weights // 2 or MAX_HEAD_BYTES // 4, MAX_HEAD_BYTES // 4)
+
+
+def head_shape(size: HeadSize, allowed: int, n_outputs: int, most_heads: int) -> tuple[int, int | None]:
+    """Number of heads, and the dimensions to which they reduce the features first (None: not at all).
+
+    All heads on all features, if they fit; else as many as fit with `LEAST_RANK` dimensions; else a single one.
+    """
+    if size.of(most_heads, n_outputs, None) <= allowed:
+        return most_heads, None
+    least, most = (min(rank, size.n_features * 3 // 4) for rank in (LEAST_RANK, MOST_RANK))
+    for heads in range(most_heads, 0, -1):
+        room = allowed - size.without_weights(heads, n_outputs)
+        rank = min(most, room // (size.n_features + heads * (n_outputs + 1)))
+        if rank >= least:
+            return heads, rank
+    return 1, max(rank, 8)
+
+
+def most_outputs(size: HeadSize, allowed: int) -> int:
+    """Outputs of a single head of `CLUSTERED_RANK` dimensions that fit."""
+    room = allowed - size.fixed - CLUSTERED_RANK * (size.n_features + 1)
+    return max(0, room // (CLUSTERED_RANK + size.n_bits + 2))
 
 
 @torch.no_grad()

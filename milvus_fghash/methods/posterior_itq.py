@@ -23,8 +23,9 @@ few are known. f(x) tells apart photos of classes that no head knows. Its weight
 there are many. Where photos without labels are fitted on, clusters stand for new classes, and w is low. Everything is
 chosen on training photos alone.
 
-A head is a matrix of (classes + clusters) x features. Where the heads would weigh more than half the backbone, there
-are fewer of them, and then they share a linear map to fewer dimensions.
+A head is a matrix of (classes + clusters) x features. All that is exported beside the backbone, the map of f(x) and the
+bits included, should be at most half as large as the backbone, and 10 MB. Where it would be larger, the heads share a
+linear map to fewer dimensions; where that is not enough, there are fewer heads, and fewer clusters.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ from milvus_fghash.methods.posterior_code import (
     MIN_AXES,
     Config,
     FeatureNorm,
+    HeadSize,
     PosteriorCode,
     PosteriorHeads,
+    allowed_size,
     fit_code,
     fit_space,
     head_shape,
+    most_outputs,
     sample,
     train_briefly,
 )
@@ -59,7 +63,8 @@ from milvus_fghash.recipes.schema import HeadChoice
 
 LOW_WEIGHT: Final = 0.5
 """w where clusters stand for the classes that are not known."""
-MAX_CLUSTERS: Final = 4_096
+MIN_CLUSTERS, MAX_CLUSTERS = 64, 4_096
+"""Clusters of more photos; the first also where the head is larger with them than it should be."""
 
 
 class Method(HashMethod):
@@ -78,10 +83,13 @@ class Method(HashMethod):
                 f"head.kind = {head.kind!r} does not work with Posterior-ITQ, whose heads are linear; use 'linear'"
             )
         self.config = config
+        size = HeadSize(backbone.n_features, min(config.axes, backbone.n_features), sizes.n_bits)
+        allowed = allowed_size(backbone)
+        fit = max(MIN_CLUSTERS, most_outputs(size, allowed) - sizes.n_classes)
         few = max(2, round(sizes.n_unlabelled / config.photos_per_cluster))
-        self.n_clusters = min(few, sizes.n_unlabelled, MAX_CLUSTERS)
+        self.n_clusters = min(few, sizes.n_unlabelled, MAX_CLUSTERS, fit)
         n_outputs = sizes.n_classes + self.n_clusters
-        heads, rank = head_shape(backbone, n_outputs, config)
+        heads, rank = head_shape(size, allowed, n_outputs, config.heads)
         self.register_buffer("targets", torch.zeros(sizes.n_train, heads, dtype=torch.int64))
         classifiers = PosteriorHeads(backbone.n_features, n_outputs, heads, rank, config)
         norm = FeatureNorm(backbone.n_features, by_batch=not head.standardise)

@@ -90,7 +90,7 @@ class FeatureTrainer:
             if (method.features_key, method.embedding_key) != (HashMethod.features_key, HashMethod.embedding_key):
                 raise ConfigError(f"{at.method.name} {NEEDS_PHOTOS}")
             method.to(self.source.device).backbone.requires_grad_(False)
-            if self._trained and method.bits_come_last and self._trained[0] == at:
+            if self._trained and self._trained[0] == at and _same_but_for_bits(method, self._trained[1]):
                 _refit(method, self._trained[1], at.training.rounds, self.source, labels)
             else:
                 _train(method, at, self.source, labels)
@@ -105,6 +105,12 @@ def _train(method: HashMethod, recipe: Recipe, source: FeatureSource, labels: Te
         optimisation = Optimisation.of(method, recipe.training, True, source.device)
         for number in range(recipe.training.rounds):
             train_round(method, source, labels, recipe.training, number, optimisation, lambda progress: None)
+
+
+def _same_but_for_bits(method: HashMethod, trained: HashMethod) -> bool:
+    """Whether what is trained has the same sizes, although the code lengths differ."""
+    sizes, others = ({name: value.shape for name, value in one.named_parameters()} for one in (method, trained))
+    return method.bits_come_last and sizes == others
 
 
 def _refit(method: HashMethod, trained: HashMethod, rounds: int, source: FeatureSource, labels: Tensor) -> None:

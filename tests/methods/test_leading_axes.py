@@ -19,7 +19,7 @@ def doubled(part: Tensor) -> Tensor:
 def features() -> Tensor:
     """Rows of 60 columns whose variances fall quickly; they are not centred."""
     random = torch.Generator().manual_seed(0)
-    scale = 0.8 ** torch.arange(60.0)
+    scale = torch.tensor(0.8) ** torch.arange(60)
     turn = torch.linalg.qr(torch.randn(60, 60, generator=random)).Q
     return (torch.randn(500, 60, generator=random) * scale) @ turn + 1
 

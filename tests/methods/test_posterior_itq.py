@@ -20,7 +20,7 @@ from milvus_fghash.evaluation.metrics import (
 )
 from milvus_fghash.methods import itq, posterior_weight
 from milvus_fghash.methods.base import Backbone, Sizes
-from milvus_fghash.methods.posterior_code import Config, PosteriorHeads, head_shape
+from milvus_fghash.methods.posterior_code import Config, HeadSize, PosteriorHeads, head_shape
 from milvus_fghash.methods.posterior_itq import Method
 from milvus_fghash.methods.posterior_weight import WEIGHTS, chosen_weight, hold_out, leave_one_out_map, tolerance
 from milvus_fghash.recipes.schema import HeadChoice, TrainingPlan
@@ -131,24 +131,38 @@ def test_roots_of_posteriors_have_length_one_and_bhattacharyya_coefficients_as_p
 
 
 @pytest.mark.parametrize(
-    ("width", "weights", "outputs", "heads", "rank"),
+    ("width", "weights", "classes", "unlabelled", "bits", "heads", "rank"),
     [
-        (1280, 3_500_000, 100, 4, None),  # MobileNetV2: half of it is 7 MB, four heads are 2 MB
-        (1280, 3_500_000, 600, 2, None),
-        (1280, 3_500_000, 1_400, 1, 256),
-        (1280, 30_000_000, 1_400, 1, None),  # 10 MB bind, not half of 120
-        (1280, 8_000_000, 10_000, 1, 221),
-        (1280, 0, 100, 4, None),  # a backbone whose weights are not known
-        (768, 100_000, 10_000, 1, 8),
+        (1280, 2_220_000, 100, 0, 64, 4, None),  # MobileNetV2, of which half is 4.4 MB
+        (1280, 2_220_000, 0, 3_000, 64, 4, 220),
+        (1280, 2_220_000, 0, 50_000, 64, 1, 91),
+        (1280, 2_220_000, 0, 50_000, 256, 1, 64),  # fewer clusters
+        (1280, 4_870_000, 0, 3_000, 256, 4, None),  # EfficientNet-Lite2
+        (1280, 8_000_000, 0, 50_000, 64, 1, 256),  # 10 MB bind, not half of 32
+        (1280, 8_000_000, 10_000, 0, 64, 1, 133),
+        (1280, 0, 100, 0, 64, 4, None),  # a backbone whose weights are not known
+        (1280, 8_000_000, 100, 1_200, 1_024, 4, 256),
+        (768, 3_000_000, 600, 0, 64, 4, 256),
     ],
 )
-def test_heads_are_at_most_half_the_backbone_and_ten_megabytes(
-    width: int, weights: int, outputs: int, heads: int, rank: int | None
+def test_the_whole_head_is_at_most_half_the_backbone_and_ten_megabytes(
+    width: int, weights: int, classes: int, unlabelled: int, bits: int, heads: int, rank: int | None
 ) -> None:
-    assert head_shape(Sized(width, weights), outputs, Config()) == (heads, rank)
-    if rank != 8:  # the least that is of use
-        size = 4 * (heads * outputs * width if rank is None else rank * (outputs + width))
-        assert size <= min(2 * weights or 10_000_000, 10_000_000)
+    sizes = Sizes(bits, classes, 20 * classes + unlabelled, unlabelled)
+    method = Method(Sized(width, weights), HeadChoice(standardise=True), sizes, Config())
+    found = method.head.heads
+    reduced = found.reduce.out_features if isinstance(found.reduce, nn.Linear) else None
+    assert (len(found.weight), reduced) == (heads, rank)
+    held = sum(value.numel() for value in method.head.state_dict().values())
+    size = HeadSize(width, min(256, width), bits)
+    assert held == size.of(heads, classes + method.n_clusters, rank)
+    assert 4 * held <= min(2 * weights or 10_000_000, 10_000_000)
+
+
+def test_a_head_that_cannot_be_small_enough_is_as_small_as_is_of_use() -> None:
+    assert head_shape(HeadSize(768, 256, 64), 50_000, 10_000, 4) == (1, 8)
+    method = Method(Sized(768, 100_000), HeadChoice(), Sizes(64, 0, 5_000, 5_000), Config())
+    assert method.n_clusters == 64
 
 
 def test_of_many_classes_the_head_starts_from_the_principal_axes() -> None:

@@ -9,7 +9,7 @@ import torch
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import ON_FEATURES_ALONE
 from milvus_fghash.recipes.loader import compose
-from milvus_fghash.training.on_features import encode_features, fit_on_features
+from milvus_fghash.training.on_features import NoBackbone, encode_features, fit_on_features
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,17 @@ def test_one_training_gives_the_codes_of_a_training_at_each_length(photos: tuple
         np.testing.assert_array_equal(
             encode_features(together[bits], photos[0][0]), encode_features(alone, photos[0][0])
         )
+
+
+def test_a_length_whose_head_has_another_size_is_trained_anew(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
+    recipe = compose("frozen", "posterior-itq", ["training.epochs_per_round=2"])
+    backbone = NoBackbone(16)
+    backbone.weights = torch.nn.Parameter(torch.zeros(2_000))
+    together = fit_on_features(recipe, (8, 64), *photos, backbone)
+    alone = fit_on_features(recipe, (64,), *photos, backbone)[64]
+    shapes = [dict(method.named_parameters())["head.heads.weight"].shape for method in together.values()]
+    assert shapes[0] != shapes[1]
+    np.testing.assert_array_equal(encode_features(together[64], photos[0][0]), encode_features(alone, photos[0][0]))
 
 
 def test_a_method_without_labels_takes_none(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
