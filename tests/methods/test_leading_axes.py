@@ -21,7 +21,8 @@ def features() -> Tensor:
     random = torch.Generator().manual_seed(0)
     scale = torch.tensor(0.8) ** torch.arange(60)
     turn = torch.linalg.qr(torch.randn(60, 60, generator=random)).Q
-    return (torch.randn(500, 60, generator=random) * scale) @ turn + 1
+    rows: Tensor = (torch.randn(500, 60, generator=random) * scale) @ turn + 1
+    return rows
 
 
 @pytest.mark.parametrize("exact_width", [2_048, 30], ids=["exact", "subspace iteration"])
