@@ -139,10 +139,11 @@ def ablation_variants(
         return [load(method).Config(**recipe.at(length).method.options) for length in bits]
 
     complete = options(())
+    kinds: Sequence[str | None] = heads or (_own_head(setting, method, changes),)
     return tuple(
         Variant(label, method, head, () if options(own) == complete else own, name)
         for name, group in groups.items()
-        for head in dict.fromkeys(heads or [_own_head(setting, method, changes)])
+        for head in dict.fromkeys(kinds)
         for label, own in group
     )
 

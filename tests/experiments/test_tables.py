@@ -62,14 +62,15 @@ def test_new_photos_come_first_with_precision_and_the_ceiling() -> None:
     assert "New photos" not in tables.markdown(made, "Comparison"), "recorded before it was measured"
     for (variant, bits, seed), one in list(made.cells.items()):
         if variant == LSH:
-            new = score(0.1 + 0.2 * seed).model_copy(update={"reach": 0.5, "floats": floats})
+            rounded_otherwise = floats.model_copy(update={"map": floats.map + 1e-6 * seed})
+            new = score(0.1 + 0.2 * seed).model_copy(update={"reach": 0.5, "floats": rounded_otherwise})
             made.cells[variant, bits, seed] = one.model_copy(update={"new": new})
     text = tables.markdown(made, "Comparison")
     head, _, rest = text.partition("## New photos (B)")
     table, _, _ = rest.partition("## Encoded gallery")
     assert "##" not in head.removeprefix("#")
     assert "| lsh | – | 0.200 ± 0.141 / 0.100 | 0.200 ± 0.141 / 0.100 |" in table
-    assert "mAP 0.500, precision at 1 0.900, at 10 0.750, reach 0.98." in table
+    assert table.count("mAP 0.500, precision at 1 0.900, at 10 0.750, reach 0.98.") == 1
     (entry,) = [one for one in tables.summary(made, "new") if (one["method"], one["bits"]) == ("lsh", 12)]
     assert (entry["reach"], entry["precision_at_10"], entry["floats"]["map"]) == (0.5, None, 0.5)
 
