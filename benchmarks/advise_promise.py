@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--test-share", type=float, default=0.5)
-    parser.add_argument("--views", type=int, help="augmented views a photo  [default: the recipe's]")
+    parser.add_argument("--set", action="append", default=[], help="change of all recipes, such as backbone.views=0")
     given = parser.parse_args()
     if (given.data is None) == (given.drawn is None):
         parser.error("give DATA or --drawn")
@@ -57,8 +57,7 @@ def main() -> None:
     else:
         photos = fg.read_dataset(given.data)
     changes = encoder_changes(given.encoder, given.weights)
-    if given.views is not None:
-        changes = (*changes, f"backbone.views={given.views}")
+    changes = (*changes, *given.set)
     computed = sample_features(
         compose(SETTING, FLAGSHIP, changes), photos, given.feature_cache, device_named(None), float("inf"),
         lambda done, total: None,
@@ -69,6 +68,7 @@ def main() -> None:
             split_by_class(photos, given.test_share, trial),
             encoder=given.encoder,
             weights=given.weights,
+            changes=given.set,
             minutes=given.minutes,
             most_photos=len(photos),
             seed=trial,

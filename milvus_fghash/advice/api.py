@@ -20,7 +20,7 @@ from milvus_fghash.advice.sample import measured_photos, take_sample
 from milvus_fghash.core.callbacks import StageProgress
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.datasets.read import parse_location, read_dataset
-from milvus_fghash.errors import ConfigError, DataError
+from milvus_fghash.errors import ConfigError, DataError, check_not_string
 from milvus_fghash.evaluation.protocols import ProtocolOptions
 from milvus_fghash.methods import ON_FEATURES_ALONE
 from milvus_fghash.recipes.loader import compose, with_weights
@@ -41,6 +41,7 @@ def advise(
     layout: str | None = None,
     encoder: str | None = None,
     weights: str | Path | None = None,
+    changes: Sequence[str] = (),
     minutes: float = 10.0,
     most_photos: int = 6000,
     seed: int = 0,
@@ -60,6 +61,8 @@ def advise(
         layout: layout of the photos, a key of `DATASETS`. Default: detected.
         encoder: name of the backbone, or an ONNX file. Default: that of the recipe.
         weights: ``imagenet``, a file, and so on, as in `train`. Default: the recipe's.
+        changes: changes of the encoder or the preprocessing in all recipes, KEY=VALUE each, such as
+            ``preprocessing.resize_mode='stretch'``.
         minutes: time that this may take. What is begun is finished.
         most_photos: size of the sample; it is smaller where the time is too short for the features.
         seed: of the sample, the splits and the trainings.
@@ -86,7 +89,7 @@ def advise(
         photos = read_dataset(parse_location(photos), layout)
         photos.check_paths()
     photos.check_local()
-    changes = encoder_changes(encoder, weights)
+    changes = (*encoder_changes(encoder, weights), *check_not_string(changes, "changes"))
     sample, survey = take_sample(photos, most_photos, seed, progress)
     recipe = with_seed(compose(SETTING, FLAGSHIP, changes), seed)
     with _cache_folder(feature_cache) as folder:

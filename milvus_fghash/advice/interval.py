@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 GROUPS: Final = 20
 STUDENT: Final = 1.729
 """95 % quantile of Student's t with `GROUPS` - 1 degrees of freedom: both ends of a 90 % interval."""
-TRAINING_DEVIATION: Final = 0.004
-"""Least deviation of a figure between trainings. Two or three trainings alone would often show less."""
+TRAINING_DEVIATION: Final = 0.008
+"""Least deviation of a figure between trainings with other photos and seeds, each of which chooses the weight of the
+features anew. One training shows none, and two or three would often show less."""
 
 
 def jackknife_variance(figure: Callable[[NDArray[np.bool_]], float], groups: NDArray[np.integer[Any]]) -> float:

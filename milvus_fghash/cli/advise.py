@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @photo_options()
 @click.option("--encoder", help="Name of the backbone, or an ONNX file.  [default: mobilenet_v2]")
 @click.option("--weights", help="Weights of the encoder: imagenet, imagenet-v2, or a file.  [default: imagenet]")
+@click.option("--set", "changes", metavar="KEY=VALUE", multiple=True,
+              help="Change a setting of the encoder or the preprocessing in all recipes, such as "
+              "backbone.mean=[0.5,0.5,0.5]. May be repeated.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0,
               help="Time that the measurements may take.")  # fmt: skip
 @click.option("--most-photos", type=click.IntRange(min=60), default=6000,

@@ -43,7 +43,19 @@ def test_what_is_recommended_gives_the_figure_when_it_is_trained(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     page, cache = tmp_path / "advice.html", tmp_path / "features"
-    given = ("--seed", "3", "--exclude", "*.none", "--feature-cache", str(cache), "--html", str(page), "--json")
+    given = (
+        "--seed",
+        "3",
+        "--exclude",
+        "*.none",
+        "--set",
+        "preprocessing.resize_mode='stretch'",
+        "--feature-cache",
+        str(cache),
+        "--html",
+        str(page),
+        "--json",
+    )
     done = run("advise", str(photos), *ENCODER, "--minutes", "0.03", *given)
     assert done.exit_code == 0, done.output
     advice = json.loads(done.stdout)
