@@ -51,8 +51,9 @@ class Config(Frozen):
     shrinkage: Annotated[float, Field(gt=0)] | None = None
     """Shrinkage of the discriminant analysis, see `lda.fit_lda`; None: sqrt(`SPREAD` / number of classes), for the
     fewer classes are known, the more has to be kept of what tells no known classes apart."""
-    photos_per_cluster: Annotated[float, Field(ge=2)] = 12.0
-    """Mean size of the clusters of unlabelled photos."""
+    photos_per_cluster: Annotated[float, Field(ge=2)] | None = None
+    """Mean size of the clusters of unlabelled photos; None: 12, and less for fewer than 3,000 training photos, see
+    `posterior_itq.usual_cluster`."""
     clusterings: Annotated[int, Field(gt=0)] = 2
     """How often clusters are sought where no photo has a label."""
     iterations: Annotated[int, Field(gt=0)] = 20

@@ -26,6 +26,9 @@ chosen on training photos alone.
 A head is a matrix of (classes + clusters) x features. All that is exported beside the backbone, the map of f(x) and the
 bits included, should be at most half as large as the backbone, and 10 MB. Where it would be larger, the heads share a
 linear map to fewer dimensions; where that is not enough, there are fewer heads, and fewer clusters.
+
+Fewer photos without labels are likely to be fewer of each class, and a cluster of several classes tells less than the
+features: below 3,000 photos clusters are smaller, and w is higher.
 """
 
 from __future__ import annotations
@@ -61,7 +64,11 @@ from milvus_fghash.methods.posterior_weight import chosen_weight
 from milvus_fghash.methods.projections import principal_axes, reject_equal
 from milvus_fghash.recipes.schema import HeadChoice
 
-LOW_WEIGHT: Final = 0.5
+MANY_PHOTOS: Final = 3_000
+"""From this number of photos on, clusters of unlabelled ones are of the usual size, and w beside them is low."""
+USUAL_CLUSTER, LEAST_CLUSTER = 12.0, 4.0
+"""Mean numbers of photos of a cluster."""
+LOW_WEIGHT, HIGH_WEIGHT = 0.5, 1.4
 """w where clusters stand for the classes that are not known."""
 MIN_CLUSTERS, MAX_CLUSTERS = 64, 4_096
 """Clusters of more photos; the first also where the head is larger with them than it should be."""
@@ -86,7 +93,7 @@ class Method(HashMethod):
         size = HeadSize(backbone.n_features, min(config.axes, backbone.n_features), sizes.n_bits)
         allowed = allowed_size(backbone)
         fit = max(MIN_CLUSTERS, most_outputs(size, allowed) - sizes.n_classes)
-        few = max(2, round(sizes.n_unlabelled / config.photos_per_cluster))
+        few = max(2, round(sizes.n_unlabelled / (config.photos_per_cluster or usual_cluster(sizes.n_train))))
         self.n_clusters = min(few, sizes.n_unlabelled, MAX_CLUSTERS, fit)
         n_outputs = sizes.n_classes + self.n_clusters
         heads, rank = head_shape(size, allowed, n_outputs, config.heads)
@@ -168,6 +175,18 @@ class Method(HashMethod):
             weight = self.config.feature_weight
         elif self.head.all_known:
             weight = chosen_weight(self.head, features, at.labels, self.config)
+        elif self.sizes.n_unlabelled:
+            weight = weight_beside_clusters(self.sizes.n_train)
         else:
             weight = LOW_WEIGHT
         fit_code(self.head, sample(features, self.config.seed), weight, self.config)
+
+
+def usual_cluster(n_train: int) -> float:
+    """Mean number of photos of a cluster, for this number of training photos."""
+    return USUAL_CLUSTER * min(1.0, max(LEAST_CLUSTER / USUAL_CLUSTER, math.sqrt(n_train / MANY_PHOTOS)))
+
+
+def weight_beside_clusters(n_train: int) -> float:
+    """w where photos without labels are fitted on, for this number of training photos."""
+    return min(HIGH_WEIGHT, LOW_WEIGHT * max(1.0, math.sqrt(MANY_PHOTOS / n_train)))

@@ -21,7 +21,7 @@ from milvus_fghash.evaluation.metrics import (
 from milvus_fghash.methods import itq, posterior_weight
 from milvus_fghash.methods.base import Backbone, Sizes
 from milvus_fghash.methods.posterior_code import Config, HeadSize, PosteriorHeads, head_shape
-from milvus_fghash.methods.posterior_itq import Method
+from milvus_fghash.methods.posterior_itq import Method, usual_cluster, weight_beside_clusters
 from milvus_fghash.methods.posterior_weight import WEIGHTS, chosen_weight, hold_out, leave_one_out_map, tolerance
 from milvus_fghash.recipes.schema import HeadChoice, TrainingPlan
 from milvus_fghash.training.loop import Optimisation, train_round
@@ -363,6 +363,26 @@ def test_without_labels_new_photos_are_found_better_than_by_itq() -> None:
     ask, stored = ((new[0][rows], new[1][rows]) for rows in halves(new[1]))
     code = trained(features[train], torch.full((int(train.sum()),), -1), 64)
     assert quality(code, ask, stored) > quality(itq_of(features[train], 64), ask, stored) + 0.02
+
+
+def test_without_labels_a_few_photos_of_each_of_many_classes_have_small_clusters() -> None:
+    """Clusters of 12 photos mix 4 classes."""
+    features, labels = mixture(60, 6, 7, nuisance=1.0)
+    train = torch.arange(len(labels)) % 6 < 3
+    none = torch.full((int(train.sum()),), -1)
+    new, fitted = ((features[rows], labels[rows]) for rows in (~train, train))
+    of_many = trained(features[train], none, 64, photos_per_cluster=12, feature_weight=0.5)
+    assert quality(trained(features[train], none, 64), new, fitted) > quality(of_many, new, fitted) + 0.015
+
+
+@pytest.mark.parametrize(
+    ("n_train", "cluster", "weight"), [(200, 4, 1.4), (750, 6, 1.0), (3_000, 12, 0.5), (9**9, 12, 0.5)]
+)
+def test_fewer_photos_have_smaller_clusters_and_features_of_more_weight(
+    n_train: int, cluster: float, weight: float
+) -> None:
+    assert usual_cluster(n_train) == pytest.approx(cluster)
+    assert weight_beside_clusters(n_train) == pytest.approx(weight)
 
 
 @pytest.mark.parametrize("bits", [8, 100, 1024])
