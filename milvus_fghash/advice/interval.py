@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 GROUPS: Final = 20
 STUDENT: Final = 1.729
 """95 % quantile of Student's t with `GROUPS` - 1 degrees of freedom: both ends of a 90 % interval."""
-TRAINING_DEVIATION: Final = 0.008
+TRAINING_DEVIATION: Final = 0.006
 """Least deviation of a figure between trainings with other photos and seeds, each of which chooses the weight of the
 features anew. One training shows none, and two or three would often show less."""
 
