@@ -17,7 +17,8 @@ def ablate(setting: str, method: str, options: GridOptions) -> None:
 
     For FCAENet: its components, and the number and size of the erased boxes, as in Tables 2 to 4 of the paper. For
     KinHash: the training of its classifier, the source of its class codes, and the softmax temperature. All rows use
-    the learning rate of the recipe. Results are recorded in --out; the same command resumes an interrupted run.
+    the learning rate of the recipe. Results are recorded in --out; the same command resumes an interrupted run. The
+    protocols are those of `compare`.
 
     \b
     Example: milvus-fghash ablate frozen --data photos --bits 24 --out runs/ablation

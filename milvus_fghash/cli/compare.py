@@ -28,8 +28,15 @@ def compare(
     gradient descent, the same number of learning rates is tried on held-out training photos; then each table cell is
     trained on the full training split. Results are recorded in --out; the same command resumes an interrupted run.
 
+    What the figures say depends on the protocol: B new photos of known classes, A the training photos themselves, C
+    classes that training did not see, D training without labels, E and E2 new classes whose photos are trained on
+    without labels, Mk and Mn a gallery of known and new classes. Each has its table, with the floats of the same
+    features. Protocols that train on other photos add trainings: one set for C, D and E to Mn each, for every draw.
+
     \b
     Example: milvus-fghash compare frozen --data photos --methods lsh,baseline --out runs/compare
+             milvus-fghash compare frozen --data photos --methods itq,posterior-itq --protocols B,C,D,E2,Mn --draws 3
+                 --out runs/protocols
     """
     with optional_extra("train"):
         from milvus_fghash.experiments.grid import GridSpec

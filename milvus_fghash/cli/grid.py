@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,16 @@ def lengths(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     return found
 
 
+def protocol_names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """As `names`, without names that no protocol has."""
+    from milvus_fghash.evaluation.protocols import check_protocols
+
+    try:
+        return check_protocols(names(ctx, parameter, value))
+    except ConfigError as error:
+        raise click.BadParameter(str(error), ctx, parameter) from None
+
+
 @dataclass(frozen=True)
 class GridOptions:
     """Values of `grid_options`."""
@@ -60,8 +70,9 @@ class GridOptions:
     device: str | None
     feature_cache: Path | None
     query_split: str
+    protocols: tuple[str, ...]
     new_classes: float
-    draw: int
+    draws: int
     out: Path
     jobs: int
     threads: int | None
@@ -79,9 +90,12 @@ _OPTIONS = (
     click.option("--data", type=READABLE, required=True, help="Folder or list of the photos."),
     training_options,
     click.option("--query-split", default="test", help="Split of the queries in the tables."),
-    click.option("--new-classes", type=click.FloatRange(0, 1, max_open=True), default=0.0,
-                 help="Share of the classes to keep from training; their photos are a further gallery (protocol C)."),
-    click.option("--draw", type=click.IntRange(min=0), default=0, help="Seed of the draw of --new-classes."),
+    click.option("--protocols", callback=protocol_names, metavar="P,P,...", default="B,A",
+                 help="Comma-separated protocols to measure, of A, B, C, D, D-fitted, E, E2, Mk, Mn."),
+    click.option("--new-classes", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.5,
+                 help="Share of the classes that are new in C, E, E2, Mk and Mn."),
+    click.option("--draws", type=click.IntRange(min=1), default=1,
+                 help="Number of draws of the new classes, starting at 0."),
     click.option("--out", type=NEW_PATH, required=True, help="Folder for tables, plots and results."),
     click.option("--jobs", type=click.IntRange(min=1), default=1, help="Concurrent trainings."),
     click.option("--threads", type=click.IntRange(min=1),
@@ -104,6 +118,11 @@ def _grid_options(changes: tuple[str, ...], weights: str | None, **values: Any) 
     return GridOptions(changes=with_weights(changes, weights), **values)
 
 
+def _notify_of(fit: str) -> Callable[[str], None]:
+    """Messages begin with the photos that are fitted on, where these are not all labelled ones."""
+    return lambda line: notify(f"{fit}: {line}" if fit else line)
+
+
 def run_grid(spec: GridSpec, options: GridOptions, what: str, notes: tuple[str, ...] = ()) -> None:
     """Run a grid, print its tables and write its files."""
     from milvus_fghash.evaluation.plots import check_matplotlib
@@ -112,8 +131,9 @@ def run_grid(spec: GridSpec, options: GridOptions, what: str, notes: tuple[str, 
     if not options.table_only:
         check_matplotlib()
     with optional_extra("train"):
-        from milvus_fghash.experiments.cells import GridContext, split_dataset
-        from milvus_fghash.experiments.grid import Grid
+        from milvus_fghash.experiments.cells import GridContext
+        from milvus_fghash.experiments.fits import check_methods, fits, split_dataset
+        from milvus_fghash.experiments.grid import Grid, Results
     from milvus_fghash.experiments import plots, tables
 
     recipe = compose(spec.setting, spec.variants[0].method, spec.changes)
@@ -121,31 +141,35 @@ def run_grid(spec: GridSpec, options: GridOptions, what: str, notes: tuple[str, 
     dataset = options.reading.read_files(options.data, recipe)
     held_out = (shared.validation or HELD_OUT) if spec.trials > 1 else 0.0
     dataset.keep_apart(options.out)
-    splits = split_dataset(
-        dataset, shared.train_split, options.query_split, held_out, options.new_classes, options.draw
-    )
-    context = GridContext(splits, options.out, options.feature_cache or options.out / "features", options.device)
-    grid = Grid(spec, context)
+    spec = replace(spec, protocols=options.protocols)
+    grids = []
+    for fit in fits(options.protocols, options.new_classes, options.draws):
+        check_methods(fit, [variant.method for variant in spec.variants])
+        splits = split_dataset(dataset, shared.train_split, options.query_split, held_out, fit)
+        folder = options.out / "fits" / fit.name if fit.name else options.out
+        features = options.feature_cache or options.out / "features"
+        grids.append(Grid(spec.fitted_on(fit), GridContext(splits, folder, features, options.device)))
     if not options.table_only:
         notify_warnings(dataset)
     try:
         with progress_bar(what) as update:
-            results = (
-                grid.read_results()
-                if options.table_only
-                else grid.run(
+            found = [grid.read_results() for grid in grids] if options.table_only else [
+                grid.run(
                     jobs=options.jobs,
                     threads=options.threads,
                     keep_trainings=options.keep_checkpoints,
-                    notify=notify,
+                    notify=_notify_of(grid.spec.fit.name),
                     progress=update,
                 )
-            )
+                for grid in grids
+            ]  # fmt: skip
     except KeyboardInterrupt:
         notify("Completed trainings are recorded; run the same command again to continue.")
         raise
-    if not results.cells and not results.trials:  # only with --table-only: a run records at least a failed trial
+    # A run records at least a failed trial, so there are some results unless only tables are asked for.
+    if not any(one.cells or one.trials for one in found):
         raise ConfigError(f"{options.out} has no results of this grid; run the command without --table-only")
+    results = Results(spec, by_fit=tuple(found))
     title = f"{what}: {layout} {options.data.resolve().name}, {Path(spec.setting).stem}"
     if not options.as_json:  # before writing files, which may fail
         click.echo(tables.markdown(results, title, notes), nl=False)

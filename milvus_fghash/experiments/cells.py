@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,14 +17,14 @@ from milvus_fghash.core.atomic_io import atomic_path, write_atomic
 from milvus_fghash.core.bounded_file import MAX_RECORD_BYTES, read_bounded
 from milvus_fghash.core.codes import Codes, pack
 from milvus_fghash.core.labels import comparable_labels
-from milvus_fghash.datasets.dataset import Dataset, split_by_class, split_names
 from milvus_fghash.errors import DataError, NotFinite
 from milvus_fghash.evaluation import metrics
 from milvus_fghash.evaluation.bit_statistics import code_health
-from milvus_fghash.evaluation.protocols import ProtocolOptions, protocol_splits
-from milvus_fghash.evaluation.quality import Quality, float_quality
+from milvus_fghash.evaluation.protocols import ProtocolSplit
+from milvus_fghash.evaluation.quality import Quality, float_ceilings
 from milvus_fghash.evaluation.record import RadiusCurve, map_at_cutoffs, relevance_rule
-from milvus_fghash.experiments.records import Gallery, Identity, Record, Score
+from milvus_fghash.experiments.fits import Phase, Split
+from milvus_fghash.experiments.records import Identity, Record, Score
 from milvus_fghash.recipes.schema import Recipe
 from milvus_fghash.training.checkpoint import Checkpoint, load_checkpoint, versions
 from milvus_fghash.training.device import device_named
@@ -39,27 +37,7 @@ PRECISION_AT = (1, 10, 100)
 LOSS_DIGITS = 5
 """Significant digits of a loss in a training curve."""
 
-_measured_floats: dict[str, Quality] = {}
-
-Phase = Literal["test", "trial"]
-"""Trials choose the learning rates; test is the training and evaluation of the cells."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """The photos of one phase."""
-
-    gallery: Dataset
-    """Trained on, then searched."""
-    queries: Dataset
-    new_classes: Split | None = None
-    """Gallery and queries of classes that are kept from training."""
-
-    @property
-    def labels(self) -> tuple[metrics.Labels, metrics.Labels]:
-        """The labels of queries and gallery as the metrics compare them."""
-        queries, gallery = comparable_labels(self.queries.labels, self.gallery.labels)
-        return queries, gallery
+_measured_floats: dict[str, dict[str, Quality]] = {}
 
 
 @dataclass(frozen=True)
@@ -67,7 +45,7 @@ class GridContext:
     """What all cells of a grid share."""
 
     splits: dict[Phase, Split]
-    """`test`: the training split and the test photos. `trial`: two parts of the training split."""
+    """`test`: the photos to fit on, and those that are searched and queried. `trial`: two parts of the former."""
     out: Path
     cache: Path
     """Folder for the features of a frozen backbone."""
@@ -93,71 +71,20 @@ class Task:
     identity: Identity
 
 
-def split_dataset(
-    dataset: Dataset,
-    train_split: str,
-    query_split: str,
-    held_out: float,
-    new_classes: float = 0.0,
-    draw: int = 0,
-) -> dict[Phase, Split]:
-    """The photos of a grid.
-
-    Args:
-        dataset: all photos.
-        train_split: trained on, then searched.
-        query_split: the queries.
-        held_out: fraction of the training split that serves as queries of the trials, drawn by class; 0: no trials.
-        new_classes: share of the classes that is kept from training, as in protocol C; 0: none.
-        draw: seed of the draw of these classes.
-
-    Raises:
-        DataError: when a split is empty, both are the same, or a query has no class.
-    """
-    if both := set(split_names(query_split)) & set(split_names(train_split)):
-        raise DataError(
-            f"the split {min(both)!r} is used both for training and for queries; choose another split for the queries",
-            setting="query_split",
-        )
-    unseen = None
-    if new_classes:
-        options = ProtocolOptions(train_split, query_split, new_classes, draw)
-        (drawn,) = protocol_splits("C", dataset.labels, dataset.splits, options)
-        stored, asking = (_without_splits(dataset.take(rows)) for rows in (drawn.gallery, drawn.queries))
-        unseen = Split(stored, asking)
-        dataset = dataset.take([row for row, name in enumerate(dataset.labels) if name not in drawn.new_classes])
-    gallery, queries = (_without_splits(dataset.split(name)) for name in (train_split, query_split))
-    unlabelled = sum(not label for label in queries.labels)
-    if unlabelled:
-        raise DataError(
-            f"{unlabelled} of {len(queries)} photos of {query_split!r} have no class; every query needs one"
-        )
-    splits: dict[Phase, Split] = {"test": Split(gallery, queries, unseen)}
-    if not held_out:
-        return splits
-    parted = split_by_class(gallery, held_out, 0)
-    if "test" not in parted.splits:
-        raise DataError(
-            "each class has a single training photo, so none can be held out to choose a learning rate; expected at "
-            "least two photos in one class"
-        )
-    splits["trial"] = Split(_without_splits(parted.split("train")), _without_splits(parted.split("test")))
-    return splits
-
-
 def run_cell(task: Task, context: GridContext) -> Record:
-    """Train one cell (or resume its training), encode gallery and queries, score them.
+    """Train one cell (or resume its training), encode the photos of its protocols, score them.
 
     Raises:
         FghashError: whatever training raises, except for losses and outputs that are not finite: these are recorded.
     """
     split = context.splits[task.phase]
+    first = next(iter(split.searches.values()))
     known = {
         "name": task.name,
         "identity": task.identity,
-        "n_queries": len(split.queries),
-        "n_gallery": len(split.gallery),
-        "relevance": relevance_rule(split.queries.labels, split.gallery.labels),
+        "n_queries": len(first.queries),
+        "n_gallery": len(first.gallery),
+        "relevance": relevance_rule(split.labels),
         "versions": {**versions(), "numpy": np.__version__},
         "device": context.torch_device.type,
         "threads": torch.get_num_threads(),
@@ -169,7 +96,7 @@ def run_cell(task: Task, context: GridContext) -> Record:
         run_training(
             task.recipe,
             task.bits,
-            split.gallery,
+            split.fitted,
             folder,
             resume=True,
             device=context.device,
@@ -177,18 +104,24 @@ def run_cell(task: Task, context: GridContext) -> Record:
         )
         seconds = time.perf_counter() - started
         checkpoint = load_checkpoint(folder)
-        galleries = _galleries(checkpoint, task, split, context)
+        coded = _coded(checkpoint, task, split, context)
     except NotFinite as error:
         return Record(**known, failed=str(error))
-    if task.phase == "test":
-        _save_codes(context.out / "codes" / f"{task.name}.npz", galleries)
+    if task.phase == "test" and "A" in split.searches:
+        _save_codes(context.out / "codes" / f"{task.name}.npz", coded, split.searches["A"])
     history = checkpoint.state.history
     terms = dict.fromkeys(name for one in history for name in one.terms)
     with_floats = task.phase == "test" and task.recipe.backbone.frozen
-    scores = {kind: _score(task.bits, *pair, with_floats=with_floats) for kind, pair in galleries.items()}
+    scores = {
+        name: _score(task.bits, coded, search, with_floats=with_floats)
+        for name, search in split.searches.items()
+        if search.own_rows is None or len(search.gallery) > 1
+    }
     return Record(
         **known,
-        **scores,
+        encoded=scores.pop("A", None),
+        learned=_score_learned(task.bits, coded, split.searches["A"]) if "A" in split.searches else None,
+        protocols=scores,
         curve={name: tuple(float(f"{one.terms.get(name, 0.0):.{LOSS_DIGITS}g}") for one in history) for name in terms},
         seconds=sum(one.seconds for one in history) if history else seconds,
     )
@@ -207,54 +140,55 @@ def _claim_folder(folder: Path, identity: Identity) -> None:
 
 @dataclass(frozen=True)
 class _Coded:
-    """Codes of photos, where they come from, and the features they were made of."""
+    """Codes of all photos of a split, and the features that they were made of."""
 
     codes: Codes
     labels: metrics.Labels
-    features: NDArray[np.float32] | None
-    source: str = "network"
+    names: tuple[str, ...]
+    features: NDArray[np.float32]
+    learned: Codes | None
+    """Those of the fitted photos, which come first."""
+    learned_source: str
 
 
 @torch.no_grad()
-def _galleries(
-    checkpoint: Checkpoint, task: Task, split: Split, context: GridContext
-) -> dict[Gallery, tuple[_Coded, _Coded]]:
-    """Queries and gallery by kind; where both are the same object, no query finds itself."""
+def _coded(checkpoint: Checkpoint, task: Task, split: Split, context: GridContext) -> _Coded:
     device = context.torch_device
     method = checkpoint.method.to(device)
-
-    def coded(part: Dataset, labels: metrics.Labels, *, trained: bool = False) -> _Coded:
-        # The training took the features of the gallery from the same cache.
-        only = not trained
-        features = dataset_features(method, part, task.recipe, context.cache, device, centre_crop_only=only)
-        return _Coded(encode(method, features, device), labels, features.float().cpu().numpy())
-
-    query_labels, gallery_labels = split.labels
-    queries, gallery = coded(split.queries, query_labels), coded(split.gallery, gallery_labels, trained=True)
-    found: dict[Gallery, tuple[_Coded, _Coded]] = {"encoded": (queries, gallery)}
-    numbers = torch.from_numpy(split.gallery.label_numbers(checkpoint.state.classes)).to(device)
+    # The training took the features of the fitted photos from the same cache.
+    features = [
+        dataset_features(method, part, task.recipe, context.cache, device, centre_crop_only=part is split.others)
+        for part in (split.fitted, split.others)
+    ]
+    numbers = torch.from_numpy(split.fitted.label_numbers(checkpoint.state.classes)).to(device)
     learned = method.learned_codes(numbers)
-    if learned is not None:
-        codes = pack(learned.float().cpu().numpy())
-        found["learned"] = (queries, _Coded(codes, gallery_labels, None, method.learned_source))
-    if task.phase == "trial":
-        return found
-    if len(split.queries) > 1:
-        found["new"] = (queries, queries)
-    if split.new_classes:
-        query_labels, gallery_labels = split.new_classes.labels
-        unseen = split.new_classes
-        found["new_classes"] = (coded(unseen.queries, query_labels), coded(unseen.gallery, gallery_labels))
-    return found
+    return _Coded(
+        codes=np.concatenate([encode(method, part, device) for part in features]),
+        labels=comparable_labels(split.labels)[0],
+        names=split.labels,
+        features=np.concatenate([part.float().cpu().numpy() for part in features]),
+        learned=None if learned is None else pack(learned.float().cpu().numpy()),
+        learned_source=method.learned_source,
+    )
 
 
-def _score(bits: int, queries: _Coded, gallery: _Coded, *, with_floats: bool) -> Score:
-    own_rows = np.arange(len(queries.codes)) if queries is gallery else None
-    made = score(queries.codes, gallery.codes, queries.labels, gallery.labels, bits, gallery.source, own_rows)
-    if not with_floats or queries.features is None or gallery.features is None:
+def _score(bits: int, coded: _Coded, search: ProtocolSplit, *, with_floats: bool) -> Score:
+    codes, labels = coded.codes, coded.labels
+    queries, gallery = search.queries, search.gallery
+    pair = codes[queries], codes[gallery], labels[queries], labels[gallery]
+    made = score(*pair, bits, "network", search.own_rows)
+    if not with_floats:
         return made
-    floats = _floats(queries.features, queries.labels, gallery.features, gallery.labels, own_rows)
-    return made.model_copy(update={"floats": floats})
+    floats = dict(_ceilings(coded, search))
+    return made.model_copy(update={"floats": floats.pop("raw"), "lda": floats})
+
+
+def _score_learned(bits: int, coded: _Coded, search: ProtocolSplit) -> Score | None:
+    """Protocol A with the learned codes of the gallery."""
+    if coded.learned is None:
+        return None
+    labels = coded.labels[search.queries], coded.labels[search.gallery]
+    return score(coded.codes[search.queries], coded.learned[search.gallery], *labels, bits, coded.learned_source)
 
 
 def score(
@@ -284,33 +218,27 @@ def score(
     )
 
 
-def _floats(
-    asking: NDArray[np.float32],
-    query_labels: metrics.Labels,
-    stored: NDArray[np.float32],
-    gallery_labels: metrics.Labels,
-    own_rows: metrics.OwnRows | None,
-) -> Quality:
-    """`float_quality`, once in a process for equal features: all methods of a grid share those of a frozen backbone."""
-    parts = (asking, query_labels, stored, gallery_labels)
-    key = hashlib.sha256(b"".join(part.tobytes() for part in parts) + str(own_rows).encode()).hexdigest()
+def _ceilings(coded: _Coded, search: ProtocolSplit) -> dict[str, Quality]:
+    """`float_ceilings`, once in a process for equal features, which methods of a frozen backbone share."""
+    parts = (search.labelled, search.unlabelled, search.queries, search.gallery, coded.features, coded.labels)
+    digest = hashlib.sha256(str([part.shape for part in parts]).encode())  # the same rows are labelled in A, not in D
+    for part in parts:
+        digest.update(part.tobytes())
+    key = digest.hexdigest()
     if key not in _measured_floats:
-        _measured_floats[key] = float_quality(*parts, own_rows)
+        _measured_floats[key] = float_ceilings(coded.features, coded.names, search)
     return _measured_floats[key]
 
 
-def _save_codes(path: Path, galleries: Mapping[Gallery, tuple[_Coded, _Coded]]) -> None:
+def _save_codes(path: Path, coded: _Coded, search: ProtocolSplit) -> None:
     """The trained photos' codes, as learned and as encoded, and those of their queries."""
-    queries, gallery = galleries["encoded"]
-    labels = {"query_labels": queries.labels, "gallery_labels": gallery.labels}
-    codes = {kind: galleries[kind][1].codes for kind in ("encoded", "learned") if kind in galleries}
+    queries, gallery = search.queries, search.gallery
+    labels = {"query_labels": coded.labels[queries], "gallery_labels": coded.labels[gallery]}
+    codes = {"encoded": coded.codes[gallery]}
+    if coded.learned is not None:
+        codes["learned"] = coded.learned[gallery]
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, queries=queries.codes, **codes, **labels)
+            np.savez_compressed(file, allow_pickle=False, queries=coded.codes[queries], **codes, **labels)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _without_splits(dataset: Dataset) -> Dataset:
-    """A training then takes all photos, whatever its recipe calls the training split."""
-    return replace(dataset, splits=("",) * len(dataset))

@@ -4,6 +4,7 @@ OUT/trials.jsonl, OUT/cells.jsonl   one record per line, see `records`
 OUT/codes/CELL.npz                  codes and class numbers of the queries and galleries
 OUT/trainings/CELL/                 an unfinished training and its identity; removed when its cell is recorded
 OUT/features/                       features of a frozen backbone, unless another folder is given
+OUT/fits/FIT/                       the same of a grid that is fitted on other photos, see `fits`; no features
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.callbacks import Notify, StageProgress
 from milvus_fghash.core.file_models import read_model
-from milvus_fghash.experiments.cells import GridContext, Phase, Split, Task
+from milvus_fghash.experiments.cells import GridContext, Task
+from milvus_fghash.experiments.fits import ALL_LABELLED, DEFAULT_PROTOCOLS, Fit, Phase, Split
 from milvus_fghash.experiments.learning_rates import best_factor, rate_factors, trial_rate
 from milvus_fghash.experiments.prepare import prepare
-from milvus_fghash.experiments.records import Identity, Record, Store
+from milvus_fghash.experiments.records import ENCODED, LEARNED, Identity, Record, Store
 from milvus_fghash.experiments.workers import run_tasks
 from milvus_fghash.methods import card, check_backbone, load
 from milvus_fghash.recipes.loader import compose
@@ -76,6 +78,21 @@ class GridSpec:
     """Code lengths of the trials; none: each length has its own trials."""
     changes: tuple[str, ...] = ()
     """Changes of the recipe of every variant."""
+    fit: Fit = ALL_LABELLED
+    """Which photos are trained on, and the protocols that follow."""
+    protocols: tuple[str, ...] = DEFAULT_PROTOCOLS
+    """Those to show, in all grids of one comparison."""
+
+    @property
+    def galleries(self) -> tuple[str, ...]:
+        """What the tables show of this grid; protocol A has two galleries."""
+        shown = [name for name in self.fit.protocols if name in self.protocols]
+        return tuple(one for name in shown for one in ((ENCODED, LEARNED) if name == "A" else (name,)))
+
+    def fitted_on(self, fit: Fit) -> GridSpec:
+        """The same grid on other photos: the methods that can be fitted on them, and trials where they have labels."""
+        variants = tuple(variant for variant in self.variants if fit.can_train(variant.method))
+        return replace(self, fit=fit, variants=variants, trials=self.trials if fit.uses_labels else 1)
 
     def trial_bits_for(self, bits: int) -> int:
         """The length whose trials decide at ``bits``: the nearest in ratio, of two the longer."""
@@ -97,6 +114,20 @@ class Results:
     cells: dict[Cell, Record] = field(default_factory=dict)
     trials: dict[tuple[Variant, int], dict[float, Record]] = field(default_factory=dict)
     """(variant, bits of the trials) -> factor of the recipe's learning rate -> its trial; variants with trials only."""
+    by_fit: tuple[Results, ...] = ()
+    """Where the variants are fitted on several sets of photos, the results of each; ``cells`` is then empty."""
+
+    @property
+    def all_fits(self) -> tuple[Results, ...]:
+        return self.by_fit or (self,)
+
+    def of(self, gallery: str) -> list[Results]:
+        """Those that have a gallery; several where classes are drawn several times."""
+        return [one for one in self.all_fits if gallery in one.spec.galleries]
+
+    def records(self, gallery: str, variant: Variant, bits: int) -> list[Record]:
+        """The recorded cells of a variant at one length, over draws and seeds."""
+        return [record for one in self.of(gallery) for record in one.seeds(variant, bits)]
 
     def seeds(self, variant: Variant, bits: int) -> list[Record]:
         """The recorded cells of a variant at one length, in the order of their seeds."""
@@ -267,10 +298,11 @@ class Grid:
 
 
 def _digest(split: Split) -> str:
-    parts = [split.gallery, split.queries]
-    if split.new_classes:
-        parts += [split.new_classes.gallery, split.new_classes.queries]
-    columns = [[part.ids, part.labels] for part in parts]
+    known = split.labels[: len(split.fitted)]
+    columns: list[tuple[str, ...] | list[tuple[str, ...]]] = [[split.fitted.ids, known]]
+    columns.append([split.others.ids, split.others.labels])
+    if split.fitted.labels != known:  # which of the labels are used
+        columns.append(split.fitted.labels)
     return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
 
 
@@ -282,6 +314,5 @@ def _distinct(tasks: Iterable[Task]) -> list[Task]:
 def _line(record: Record) -> str:
     if record.failed:
         return f"{record.name}: failed, {record.failed}"
-    scores = {"encoded": record.encoded, "learned": record.learned}
-    figures = ", ".join(f"{kind} {score.map_exact:.3f}" for kind, score in scores.items() if score)
+    figures = ", ".join(f"{kind} {score.map_exact:.3f}" for kind, score in record.scores.items())
     return f"{record.name}: mAP {figures}, {record.seconds:.0f} s"

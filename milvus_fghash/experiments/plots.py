@@ -9,8 +9,7 @@ from pathlib import Path
 
 from milvus_fghash.evaluation.plots import Line, bar_chart, line_chart, write_figure
 from milvus_fghash.experiments.grid import Results, Variant
-from milvus_fghash.experiments.records import Gallery
-from milvus_fghash.experiments.tables import GALLERIES, GALLERY_TITLES
+from milvus_fghash.experiments.tables import TITLES, galleries
 
 KINDS = ("map", "precision-recall", "loss", "seconds")
 """How file names of plots begin."""
@@ -34,8 +33,8 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     files = []
     longest = max(results.spec.bits)
     for group, head, variants in _panels(results):
-        for gallery in GALLERIES:
-            of = f"{GALLERY_TITLES[gallery].lower()}, {_headline(head, group)}"
+        for gallery in galleries(results):
+            of = f"{TITLES[gallery].lower()}, {_headline(head, group)}"
             if lines := map_by_bits(results, variants, gallery):
                 chart = line_chart(
                     lines, f"mAP by code length\n{of}", "Code length (bits)", "mAP@all (%)", ticks=results.spec.bits
@@ -59,14 +58,14 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     return files
 
 
-def map_by_bits(results: Results, variants: list[Variant], gallery: Gallery) -> dict[str, Line]:
+def map_by_bits(results: Results, variants: list[Variant], gallery: str) -> dict[str, Line]:
     """mAP in percent at each code length: mean, and sample standard deviation of several seeds. Without a point where a
     seed failed, as in the table."""
     lines = {}
     for style, variant in enumerate(variants):
         points = []
         for bits in results.spec.bits:
-            records = results.seeds(variant, bits)
+            records = results.records(gallery, variant, bits)
             values = [100 * score.map_exact for record in records if (score := record.score(gallery))]
             if values and not any(record.failed for record in records):
                 points.append((bits, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0))
@@ -76,11 +75,11 @@ def map_by_bits(results: Results, variants: list[Variant], gallery: Gallery) -> 
     return lines
 
 
-def precision_recall(results: Results, variants: list[Variant], gallery: Gallery, bits: int) -> dict[str, Line]:
+def precision_recall(results: Results, variants: list[Variant], gallery: str, bits: int) -> dict[str, Line]:
     """Precision and recall of seed 0 in percent, one point per Hamming radius."""
     lines = {}
     for style, variant in enumerate(variants):
-        record = results.cells.get((variant, bits, 0))
+        record = next((one.cells.get((variant, bits, 0)) for one in results.of(gallery)), None)
         score = record.score(gallery) if record else None
         if score:
             curve = score.pr_curve
@@ -95,7 +94,7 @@ def losses(results: Results, variants: list[Variant], bits: int) -> dict[str, Li
     methods have different scales."""
     lines = {}
     for style, variant in enumerate(variants):
-        record = results.cells.get((variant, bits, 0))
+        record = results.all_fits[0].cells.get((variant, bits, 0))
         if record and record.curve:
             sums = [sum(terms) for terms in zip(*record.curve.values(), strict=True)]
             if sums[0] and len(sums) > 1:  # a single round makes no line
@@ -108,7 +107,7 @@ def seconds(results: Results, group: str, bits: int) -> dict[str, float]:
     """Mean training time of each variant; of its rounds, where the method has rounds."""
     bars = {}
     for variant in results.spec.variants:
-        times = [record.seconds for record in results.seeds(variant, bits) if not record.failed]
+        times = [record.seconds for record in results.all_fits[0].seeds(variant, bits) if not record.failed]
         if variant.group == group and times:
             bars[f"{variant.label}, {variant.head}" if variant.head else variant.label] = statistics.mean(times)
     return bars

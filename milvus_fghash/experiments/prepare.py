@@ -46,7 +46,7 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress
     workers = 0
     for task in tasks:
         recipe, split = task.recipe, context.splits[task.phase]
-        check_classes(split.gallery, recipe.method.name)
+        check_classes(split.fitted, recipe.method.name)
         # A backbone without weights starts at random, so each seed has a backbone, and features, of its own.
         origin = _key(recipe.backbone.name, recipe.backbone.weights, _seed_of_backbone(recipe))
         if not _new(seen, task.phase, task.bits, origin, _without_seeds(recipe)):
@@ -55,11 +55,10 @@ def prepare(tasks: Sequence[Task], context: GridContext, progress: StageProgress
             torch.manual_seed(recipe.training.seed)
             if origin not in backbones:
                 backbones[origin] = chosen_backbone(recipe.backbone, recipe.preprocessing.size)
-            sizes = Sizes.of(task.bits, split.gallery.labels, named_classes(split.gallery))
+            sizes = Sizes.of(task.bits, split.fitted.labels, named_classes(split.fitted))
             method = build_method(recipe.method, recipe.head, backbones[origin], sizes)
         workers = max(workers, recipe.training.workers)
-        unseen = [(split.new_classes.gallery, True), (split.new_classes.queries, True)] if split.new_classes else []
-        for part, (dataset, centre_crop_only) in enumerate(((split.gallery, False), (split.queries, True), *unseen)):
+        for part, (dataset, centre_crop_only) in enumerate(((split.fitted, False), (split.others, True))):
             photos = Photos(dataset, recipe.preprocessing, recipe.augmentation)
             if not recipe.backbone.frozen:
                 if _new(seen, task.phase, part):

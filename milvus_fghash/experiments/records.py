@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from milvus_fghash.core.bounded_file import check_regular
 from milvus_fghash.core.file_models import Frozen, read_model
@@ -27,10 +27,9 @@ except ImportError:  # on Windows; then nothing prevents two grids from writing 
     fcntl = None  # type: ignore[assignment]
 
 
-Gallery = Literal["new", "new_classes", "encoded", "learned"]
-"""`new`: the photos of the query split, each a query against all others; training did not see them (protocol B).
-`new_classes`: the fit photos of classes that training did not see; the queries are their test photos (protocol C).
-`encoded` and `learned`: the training photos (protocol A), with the network's codes and with those that were learned."""
+ENCODED, LEARNED = "encoded", "learned"
+"""The galleries of protocol A, with the codes that the network computes and with those that were learned. The gallery
+of another protocol has the protocol's name."""
 
 
 class Identity(Frozen):
@@ -43,7 +42,7 @@ class Identity(Frozen):
     """All options of the method, with their defaults."""
     bits: int
     photos: str
-    """Digest of the ids and classes of gallery and queries."""
+    """Digest of the ids and classes of the photos that are fitted on, and of those that are searched and queried."""
 
 
 class Score(Frozen):
@@ -60,6 +59,8 @@ class Score(Frozen):
     """None in records made before it was measured."""
     floats: Quality | None = None
     """The cosine of the features that the codes were made of; of frozen backbones, so that it is the ceiling."""
+    lda: dict[str, Quality] = Field(default_factory=dict)
+    """The same after a linear discriminant analysis with the labels that the method had; see `float_ceilings`."""
     pr_curve: RadiusCurve
     distinct_codes: int
     constant_bits: int
@@ -74,12 +75,11 @@ class Record(Frozen):
     failed: str | None = None
     """Why there are no figures: the loss or the outputs were not finite."""
     encoded: Score | None = None
-    new: Score | None = None
-    """None in records made before it was measured, and in trials."""
-    new_classes: Score | None = None
-    """None where no classes were kept from training."""
+    """Protocol A; None where the protocols have another fit."""
     learned: Score | None = None
     """None when the method has no learned codes."""
+    protocols: dict[str, Score] = Field(default_factory=dict)
+    """Name of each further protocol of the fit -> its figures; none in trials."""
     n_queries: int
     n_gallery: int
     relevance: str = RELEVANCE
@@ -93,9 +93,22 @@ class Record(Frozen):
     threads: int = 0
     """Of torch on the CPU. Like device and versions they influence rounding, hence the last digits of the figures."""
 
-    def score(self, gallery: Gallery) -> Score | None:
-        score: Score | None = getattr(self, gallery)
-        return score
+    @model_validator(mode="before")
+    @classmethod
+    def _b_had_a_field_of_its_own(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """So it was before the protocols had names; such a folder of results can still be continued."""
+        if new := (values := dict(values)).pop("new", None):
+            values["protocols"] = {"B": new}
+        return values
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """The figures by gallery."""
+        of_a = {ENCODED: self.encoded, LEARNED: self.learned}
+        return {name: score for name, score in of_a.items() if score} | self.protocols
+
+    def score(self, gallery: str) -> Score | None:
+        return self.scores.get(gallery)
 
     @property
     def learning_rate(self) -> float:

@@ -1,9 +1,9 @@
 """The results of a grid as Markdown, as CSV, and as plain values.
 
-Tables show mean and sample standard deviation over the seeds. Each gallery has tables of its own: new photos first, as
-only these tell how a growing catalog is searched, then the training photos, encoded and learned.
-A dash means that a method has no learned gallery. The Markdown holds no date and no duration: the same cells always
-give the same text.
+Tables show mean and sample standard deviation over the seeds and the draws of classes. Each protocol has tables of its
+own: new photos (B) first, as only these tell how a growing catalog is searched, and last the training photos (A),
+encoded and learned. A dash means that a method has no such figure. The Markdown holds no date and no duration: the
+same cells always give the same text.
 """
 
 from __future__ import annotations
@@ -18,33 +18,28 @@ from typing import Any
 
 from milvus_fghash.core.atomic_io import write_atomic
 from milvus_fghash.core.untrusted_text import csv_cell, printable_lines
+from milvus_fghash.evaluation.protocols import PROTOCOLS
+from milvus_fghash.evaluation.quality import Quality, mean_quality
 from milvus_fghash.evaluation.record import RELEVANCE
 from milvus_fghash.experiments.grid import Results, Variant
 from milvus_fghash.experiments.learning_rates import rate_factors
-from milvus_fghash.experiments.records import Gallery, Record
+from milvus_fghash.experiments.records import ENCODED, LEARNED, Record
 
 DASH = "–"
-GALLERIES: tuple[Gallery, ...] = ("new", "new_classes", "encoded", "learned")
-GALLERY_TITLES = {
-    "new": "New photos (B)",
-    "new_classes": "New classes (C)",
-    "encoded": "Encoded gallery",
-    "learned": "Learned gallery",
+TITLES = {name: f"{one.title[0].upper()}{one.title[1:]} ({name})" for name, one in PROTOCOLS.items() if name != "A"} | {
+    ENCODED: "Encoded gallery",
+    LEARNED: "Learned gallery",
 }
-LATER_GALLERIES = ("new", "new_classes")
-"""Left out of the tables where no record has them; a cell has mAP and precision at 1."""
-GALLERY_NOTES = {
-    "new": "Each photo of the query split is a query against all others of this split. Training saw none of them, but "
-    "other photos of their classes (protocol B). mAP / precision at 1.",
-    "new_classes": "The gallery is the photos of the training split whose classes were kept out of training; the "
-    "queries are the photos of these classes in the query split (protocol C). mAP / precision at 1.",
-    "encoded": "The gallery is the training photos (protocol A), with the codes that the network computes. Training "
+"""Gallery -> heading of its table, in the order of the document."""
+NOTES = {
+    ENCODED: "The gallery is the training photos (protocol A), with the codes that the network computes. Training "
     "has seen their labels: these figures do not tell how well new photos (B) or new classes (C) are found.",
-    "learned": "The gallery holds codes optimised with the labels of the gallery photos. V (in SDH: B): one code per "
+    LEARNED: "The gallery holds codes optimised with the labels of the gallery photos. V (in SDH: B): one code per "
     f"photo; class codes: one code per class; {DASH}: the method has no learned codes.",
 }
+FIGURES = "mAP / precision at 1 / at 10 / reach."
 CSV_COLUMNS = (
-    "group", "label", "method", "head", "bits", "seed", "source", "map", "map_sorted", "precision_at_1",
+    "group", "label", "method", "head", "bits", "draw", "seed", "source", "map", "map_sorted", "precision_at_1",
     "precision_at_10", "reach",
     "learning_rate", "seconds", "failed",
 )  # fmt: skip
@@ -53,61 +48,94 @@ CSV_COLUMNS = (
 def markdown(results: Results, title: str, notes: Sequence[str] = ()) -> str:
     """The document: a table for each gallery and group, notes, failures, and the learning-rate trials."""
     parts = [f"# {title}", _introduction(results)]
-    for gallery in GALLERIES:
-        if gallery in LATER_GALLERIES and not any(one.score(gallery) for one in results.cells.values()):
-            continue
-        parts.append(f"## {GALLERY_TITLES[gallery]}")
-        parts.append(GALLERY_NOTES[gallery])
+    for gallery in galleries(results):
+        parts.append(f"## {TITLES[gallery]}")
+        parts.append(_note(results, gallery))
         for group in dict.fromkeys(variant.group for variant in results.spec.variants):
             if group:
                 parts.append(f"### {group}")
             parts.append(gallery_table(results, gallery, group))
-        parts += _ceiling(results, gallery)
+        parts += _ceilings(results, gallery)
     if complete := [variant.label for variant in results.spec.variants if variant.group and not variant.changes]:
         parts.append(f"The complete method of the recipe: {', '.join(dict.fromkeys(complete))}.")
     parts += notes
-    failed = [f"- {record.name}: {record.failed}" for record in _distinct(results) if record.failed]
-    failed += [
-        f"- {variant.name} at {bits} bits: all learning rates failed"
-        for variant, bits in results.trials
-        if results.all_trials_failed(variant, bits)
-    ]
+    failed = []
+    for one in results.all_fits:
+        of = f" ({one.spec.fit.name})" if one.spec.fit.name else ""
+        failed += [f"- {record.name}{of}: {record.failed}" for record in _distinct(one) if record.failed]
+        failed += [
+            f"- {variant.name} at {bits} bits{of}: all learning rates failed"
+            for variant, bits in one.trials
+            if one.all_trials_failed(variant, bits)
+        ]
     if failed:
         parts.append("## Failed\n\n" + "\n".join(failed))
-    if results.trials:
-        parts.append("## Learning-rate trials\n\n" + trial_table(results))
+    for one in results.all_fits:
+        if one.trials:
+            of = f", {', '.join(one.spec.galleries)}" if results.by_fit else ""
+            parts.append(f"## Learning-rate trials{of}\n\n" + trial_table(one))
     return printable_lines("\n\n".join(parts) + "\n")
 
 
-def gallery_table(results: Results, gallery: Gallery, group: str = "") -> str:
+def galleries(results: Results) -> list[str]:
+    """The galleries to show, in the order of the document."""
+    return [name for name in TITLES if results.of(name)]
+
+
+def gallery_table(results: Results, gallery: str, group: str = "") -> str:
     """Variants by code lengths, for one gallery."""
     spec = results.spec
     variants = [variant for variant in spec.variants if variant.group == group]
-    learned = ["codes from"] if gallery == "learned" else []
+    learned = ["codes from"] if gallery == LEARNED else []
     lines = [["variant" if group else "method", "head", *learned, *(f"{bits} bits" for bits in spec.bits)]]
     for variant in variants:
         source = [_source(results, variant)] if learned else []
-        cells = [
-            "failed"
-            if results.all_trials_failed(variant, bits)
-            else _cell(results.seeds(variant, bits), spec.n_seeds, gallery)
-            for bits in spec.bits
-        ]
-        lines.append([variant.label, variant.head or DASH, *source, *cells])
+        lines.append(
+            [
+                variant.label,
+                variant.head or DASH,
+                *source,
+                *(_cell(results, gallery, variant, bits) for bits in spec.bits),
+            ]
+        )
     return _table(lines)
 
 
-def _ceiling(results: Results, gallery: Gallery) -> list[str]:
+def _note(results: Results, gallery: str) -> str:
+    """What the figures of a gallery say."""
+    if gallery in NOTES:
+        return f"{NOTES[gallery]} {FIGURES}"
+    one, fit = PROTOCOLS[gallery], results.of(gallery)[0].spec.fit
+    text = f"{one.meaning[0].upper()}{one.meaning[1:]}."
+    if one.gallery == "test":
+        text += " The gallery is the query split, and each photo is a query against all others."
+    if one.draws_classes:
+        n_draws = len(results.of(gallery))
+        text += (
+            f" {fit.options.new_classes:.0%} of the classes are new; {n_draws} {'draw' if n_draws == 1 else 'draws'}."
+        )
+    if any(not fit.can_train(variant.method) for variant in results.spec.variants):
+        text += f" {DASH}: the method needs a label for each photo."
+    return f"{text} {FIGURES}"
+
+
+def _ceilings(results: Results, gallery: str) -> list[str]:
     """What the cosine of the features reaches that the codes were made of, each line once.
 
     There may be several: some methods pool the maps in their own way, and two runtimes differ in rounding.
     """
-    scores = [score for record in results.cells.values() if (score := record.score(gallery))]
+    found: list[tuple[str, Quality]] = []
+    for variant in results.spec.variants:
+        records = (results.records(gallery, variant, bits) for bits in results.spec.bits)
+        scores = [score for of_length in records for record in of_length if (score := record.score(gallery))]
+        if raw := [score.floats for score in scores if score.floats]:
+            found.append(("by cosine", mean_quality(raw)))
+        for kind in scores[0].lda if scores else ():
+            found.append((kind, mean_quality([score.lda[kind] for score in scores if kind in score.lda])))
     lines = (
-        f"Floats of the same features, by cosine: mAP {floats.map:.3f}, precision at 1 {floats.precision_at_1:.3f}, at "
-        f"10 {floats.precision_at_10:.3f}, reach {floats.reach:.2f}."
-        for score in scores
-        if (floats := score.floats)
+        f"Floats of the same features, {kind}: mAP {one.map:.3f}, precision at 1 {one.precision_at_1:.3f}, at "
+        f"10 {one.precision_at_10:.3f}, reach {one.reach:.2f}."
+        for kind, one in found
     )
     return list(dict.fromkeys(lines))
 
@@ -131,12 +159,12 @@ def trial_table(results: Results) -> str:
     return f"{text}\n\n{_table(lines)}"
 
 
-def summary(results: Results, gallery: Gallery) -> list[dict[str, Any]]:
+def summary(results: Results, gallery: str) -> list[dict[str, Any]]:
     """One entry for each variant and code length: the mAP of each seed; mean and deviation, unless a seed failed."""
     entries = []
     for variant in results.spec.variants:
         for bits in results.spec.bits:
-            records = results.seeds(variant, bits)
+            records = results.records(gallery, variant, bits)
             scores = [score for record in records if (score := record.score(gallery))]
             values = [score.map_exact for score in scores]
             failed = sum(record.failed is not None for record in records)
@@ -154,19 +182,24 @@ def summary(results: Results, gallery: Gallery) -> list[dict[str, Any]]:
                     "precision_at_1": statistics.mean(score.precision_at[1] for score in scores) if complete else None,
                     "precision_at_10": _mean([score.precision_at.get(10) for score in scores]) if complete else None,
                     "reach": _mean([score.reach for score in scores]) if complete else None,
-                    "floats": next((score.floats.model_dump() for score in scores if score.floats), None),
+                    "floats": _floats([score.floats for score in scores if score.floats]),
+                    "lda": {
+                        kind: _floats([score.lda[kind] for score in scores if kind in score.lda])
+                        for kind in (scores[0].lda if scores else ())
+                    },
                     "seconds": statistics.mean(seconds) if seconds else None,
                 }
             )
     return entries
 
 
-def long_csv(results: Results, gallery: Gallery) -> str:
+def long_csv(results: Results, gallery: str) -> str:
     """One line for each cell that has this gallery, or failed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for (variant, bits, seed), record in results.cells.items():
+    cells = [(one.spec.fit.draw, *cell) for one in results.of(gallery) for cell in one.cells.items()]
+    for draw, (variant, bits, seed), record in cells:
         score = record.score(gallery)
         if score is None and not record.failed:
             continue
@@ -174,7 +207,8 @@ def long_csv(results: Results, gallery: Gallery) -> str:
         if score:
             more = (score.precision_at.get(10, ""), "" if score.reach is None else score.reach)
             figures = (score.source, score.map_exact, score.map_sorted, score.precision_at[1], *more)
-        known = (variant.group, variant.label, variant.method, variant.head or "", bits, seed)
+        of_draw = "" if draw is None else draw
+        known = (variant.group, variant.label, variant.method, variant.head or "", bits, of_draw, seed)
         rate = record.learning_rate if record.curve else ""
         writer.writerow(map(csv_cell, (*known, *figures, rate, f"{record.seconds:.2f}", record.failed or "")))
     return text.getvalue()
@@ -183,8 +217,9 @@ def long_csv(results: Results, gallery: Gallery) -> str:
 def document(results: Results, title: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Everything except curves and recipes, which are in cells.jsonl, as one JSON document."""
     spec = results.spec
-    absent = [cell for cell in spec.cells() if cell not in results.cells]
-    all_trials_failed = sum(results.all_trials_failed(variant, bits) for variant, bits, _ in absent)
+    absent = [(one, cell) for one in results.all_fits for cell in one.spec.cells() if cell not in one.cells]
+    all_trials_failed = sum(one.all_trials_failed(variant, bits) for one, (variant, bits, _) in absent)
+    records = [record for one in results.all_fits for record in one.cells.values()]
     return {
         "title": title,
         "setting": spec.setting,
@@ -192,25 +227,28 @@ def document(results: Results, title: str, notes: Sequence[str] = ()) -> dict[st
         "bits": spec.bits,
         "seeds": spec.n_seeds,
         "missing": len(absent) - all_trials_failed,
-        "failed": all_trials_failed + sum(record.failed is not None for record in results.cells.values()),
+        "failed": all_trials_failed + sum(record.failed is not None for record in records),
         "notes": list(notes),
-        "tables": {gallery: summary(results, gallery) for gallery in GALLERIES},
+        "tables": {gallery: summary(results, gallery) for gallery in galleries(results)},
         "trials": [
             {
                 **_keys(variant),
                 "bits": bits,
+                "fit": one.spec.fit.name,
                 "factor": factor,
                 "learning_rate": record.learning_rate,
                 "map": record.encoded.map_exact if record.encoded else None,
                 "failed": record.failed,
-                "chosen": factor == results.rate_factor(variant, bits),
+                "chosen": factor == one.rate_factor(variant, bits),
             }
-            for (variant, bits), trials in results.trials.items()
+            for one in results.all_fits
+            for (variant, bits), trials in one.trials.items()
             for factor, record in sorted(trials.items())
         ],
         "cells": [
-            record.model_dump(mode="json", exclude={"curve": True, "identity": {"recipe"}})
-            for record in _distinct(results)
+            {"fit": one.spec.fit.name} | record.model_dump(mode="json", exclude={"curve": True, "identity": {"recipe"}})
+            for one in results.all_fits
+            for record in _distinct(one)
         ],
     }
 
@@ -227,7 +265,10 @@ def write_tables(results: Results, out: Path, title: str, notes: Sequence[str] =
     values = json.dumps(document(results, title, notes), indent=1, ensure_ascii=False, allow_nan=False)
     return [
         write_atomic(out / "table.md", markdown(results, title, notes).encode()),
-        *(write_atomic(out / f"table-{gallery}.csv", long_csv(results, gallery).encode()) for gallery in GALLERIES),
+        *(
+            write_atomic(out / f"table-{gallery}.csv", long_csv(results, gallery).encode())
+            for gallery in galleries(results)
+        ),
         write_atomic(out / "results.json", (values + "\n").encode()),
     ]
 
@@ -241,7 +282,7 @@ def _introduction(results: Results) -> str:
     spec = results.spec
     seeds = f"mean ± sample standard deviation over {spec.n_seeds} seeds" if spec.n_seeds > 1 else "one seed"
     text = f"mAP@all from 0 to 1, the exact expectation over tied distances; {seeds}."
-    if record := next(iter(results.cells.values()), None):
+    if record := next((record for one in results.all_fits for record in one.cells.values()), None):
         text += f" {record.n_queries:,} queries, {record.n_gallery:,} photos in the gallery."
         if record.relevance != RELEVANCE:
             text += f" {record.relevance[0].upper()}{record.relevance[1:]}."
@@ -250,21 +291,31 @@ def _introduction(results: Results) -> str:
     return text
 
 
-def _cell(records: Sequence[Record], n_seeds: int, gallery: Gallery) -> str:
-    """``mean ± deviation``, or a note when seeds are missing or failed."""
-    if any(record.failed for record in records):
+def _cell(results: Results, gallery: str, variant: Variant, bits: int) -> str:
+    """``mean ± deviation`` of the mAP and the means of the other figures, or a note when seeds are missing or fail."""
+    able = [one for one in results.of(gallery) if variant in one.spec.variants]
+    records = results.records(gallery, variant, bits)
+    if any(record.failed for record in records) or any(one.all_trials_failed(variant, bits) for one in able):
         return "failed"
+    if not able:
+        return DASH
     if not records:
         return "not run"
-    values = [score.map_exact for record in records if (score := record.score(gallery))]
-    if not values:
+    scores = [score for record in records if (score := record.score(gallery))]
+    if not scores:
         return DASH
+    values = [score.map_exact for score in scores]
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    if gallery in LATER_GALLERIES:
-        first = [score.precision_at[1] for record in records if (score := record.score(gallery))]
-        spread += f" / {statistics.mean(first):.3f}"
-    share = f" ({len(records)} of {n_seeds})" if len(records) < n_seeds else ""
-    return f"{statistics.mean(values):.3f}{spread}{share}"
+    more = [_mean([score.precision_at.get(k) for score in scores]) for k in (1, 10)]
+    text = [f"{value:.3f}" for value in more if value is not None]
+    text += [f"{reach:.2f}" for reach in [_mean([score.reach for score in scores])] if reach is not None]
+    wanted = sum(one.spec.n_seeds for one in able)
+    share = f" ({len(records)} of {wanted})" if len(records) < wanted else ""
+    return " / ".join([f"{statistics.mean(values):.3f}{spread}", *text]) + share
+
+
+def _floats(qualities: Sequence[Quality]) -> dict[str, Any] | None:
+    return mean_quality(qualities).model_dump() if qualities else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -274,7 +325,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _source(results: Results, variant: Variant) -> str:
-    records = (record for (of, _, _), record in results.cells.items() if of == variant)
+    cells = (cell for one in results.of(LEARNED) for cell in one.cells.items())
+    records = (record for (of, _, _), record in cells if of == variant)
     return next((record.learned.source for record in records if record.learned), DASH)
 
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from milvus_fghash.core.codes import pack, unpack
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import ConfigError, TrainingError
-from milvus_fghash.experiments.cells import GridContext, Task, run_cell, split_dataset
+from milvus_fghash.experiments.cells import GridContext, Task, run_cell
+from milvus_fghash.experiments.fits import fits, split_dataset
 from milvus_fghash.experiments.grid import Grid, GridSpec, Variant
 from milvus_fghash.experiments.prepare import prepare
 from milvus_fghash.training import loop, run
@@ -104,15 +105,15 @@ def test_the_two_galleries_are_the_networks_codes_and_the_learned_ones(context: 
 
     with np.load(context.out / "codes" / f"{wanted.name}.npz") as stored:
         # another batch size may turn an output that is all but zero
-        assert np.mean(codes(context.splits["test"].gallery) == stored["encoded"]) > 0.95
-        assert np.mean(codes(context.splits["test"].queries) == stored["queries"]) > 0.95
+        assert np.mean(codes(context.splits["test"].fitted) == stored["encoded"]) > 0.95
+        assert np.mean(codes(context.splits["test"].others) == stored["queries"]) > 0.95
         assert len(np.unique(stored["encoded"], axis=0)) > 3
         learned = method.learned_codes(torch.zeros(24, dtype=torch.int64))
         assert learned is not None
         assert np.array_equal(stored["learned"], pack(learned.numpy()))
         assert not np.array_equal(stored["learned"], stored["encoded"])
-        labels = dict(zip(context.splits["test"].gallery.labels, stored["gallery_labels"], strict=True))
-        assert [labels[name] for name in context.splits["test"].queries.labels] == stored["query_labels"].tolist()
+        labels = dict(zip(context.splits["test"].fitted.labels, stored["gallery_labels"], strict=True))
+        assert [labels[name] for name in context.splits["test"].others.labels] == stored["query_labels"].tolist()
     assert set(record.curve) == {"pairs", "quantisation"}
     assert all(len(values) == 2 for values in record.curve.values())
     assert record.seconds > 0
@@ -209,39 +210,48 @@ def test_what_cannot_be_built_is_found_before_the_first_training(context: GridCo
         prepare([task(context, LSH, "backbone.name='tny'")], context, lambda done, total, what: None)
 
 
-def test_new_photos_and_new_classes_are_galleries_that_training_did_not_see(
-    drawn_birds: Dataset, tmp_path: Path
-) -> None:
-    splits = split_dataset(drawn_birds, "train", "test", 0.34, new_classes=0.5, draw=1)
-    context = GridContext(splits, tmp_path / "out", tmp_path / "features", "cpu")
-    known, unseen = splits["test"], splits["test"].new_classes
-    assert unseen is not None
-    assert sorted({*known.gallery.classes, *unseen.gallery.classes}) == sorted(drawn_birds.classes)
-    assert [len(part.classes) for part in (known.gallery, known.queries, unseen.gallery, unseen.queries)] == [2] * 4
-    assert [len(part) for part in (known.gallery, known.queries, unseen.gallery, unseen.queries)] == [12, 6, 12, 6]
-    assert set(splits["trial"].gallery.classes) == set(known.gallery.classes)
-    other = split_dataset(drawn_birds, "train", "test", 0.34, new_classes=0.5, draw=2)
-    wanted = task(context, LSH, *FROZEN)
-    assert task(replace(context, splits=other), LSH, *FROZEN).identity != wanted.identity
-    record = run_cell(wanted, context)
-    method = load_checkpoint(context.training(wanted)).method
-
-    def bits_of(part: Dataset) -> NDArray[np.bool_]:
-        photos = Photos(part, wanted.recipe.preprocessing, wanted.recipe.augmentation)
-        pixels = torch.stack([photos[row, CENTRE_CROP] for row in range(len(part))])
+def test_each_protocol_is_measured_on_its_own_photos(drawn_birds: Dataset, tmp_path: Path) -> None:
+    """The figures of C, E2 and Mn, computed again from the network that was trained for them."""
+    asked = {fit.protocols: fit for fit in fits(("C", "Mn"))}
+    for names, fit in asked.items():
+        splits = split_dataset(drawn_birds, "train", "test", 0.34, fit)
+        split = splits["test"]
+        context = GridContext(splits, tmp_path / fit.name, tmp_path / "features", "cpu")
+        strict = names == ("C",)
+        assert len(split.fitted) == (12 if strict else 24)
+        assert len({name for name in split.fitted.labels if name}) == 2
+        assert ("" in split.fitted.labels) is not strict
+        assert "" not in splits["trial"].others.labels, "photos without a label are no queries of a trial"
+        wanted = task(context, LSH, *FROZEN)
+        record = run_cell(wanted, context)
+        assert set(record.protocols) == {*names}
+        assert record.encoded is record.learned is None
+        method = load_checkpoint(context.training(wanted)).method
+        pixels = []
+        for part in (split.fitted, split.others):
+            photos = Photos(part, wanted.recipe.preprocessing, wanted.recipe.augmentation)
+            pixels += [photos[row, CENTRE_CROP] for row in range(len(part))]
         with torch.no_grad():
-            logits = method.head(method.features(method.backbone.normalise(pixels)))
-        return np.asarray(logits.numpy() > 0)
+            bits = method.head(method.features(method.backbone.normalise(torch.stack(pixels)))).numpy() > 0
+        labels = np.array(split.labels)
+        known = {name for name in split.fitted.labels if name}
+        of_new = np.array([name not in known for name in labels])
+        is_test = np.array([key in drawn_birds.split("test").ids for key in split.fitted.ids + split.others.ids])
+        asking = is_test & of_new
+        for name in names if strict else ("E2", "Mn"):
+            stored = {"C": of_new & ~is_test, "E2": asking, "Mn": ~is_test}[name]
+            each = []
+            for query in np.flatnonzero(asking):
+                rest = np.flatnonzero(stored & (np.arange(len(labels)) != query))
+                each.append(slow_map(bits[[query]], labels[[query]], bits[rest], labels[rest]))
+            found = record.protocols[name]
+            assert found.map_exact == pytest.approx(np.mean(each))
+            assert found.floats is not None
+            assert (found.floats.n_queries, found.floats.n_gallery) == (6, int(stored.sum()))
+            assert set(found.lda) == {"lda, C - 1 axes", "lda, 256 axes"}
 
-    queries, labels = bits_of(known.queries), known.labels[0]
-    others = [np.delete(np.arange(6), row) for row in range(6)]
-    alone = [slow_map(queries[[row]], labels[[row]], queries[rest], labels[rest]) for row, rest in enumerate(others)]
-    assert record.new is not None
-    assert record.new.map_exact == pytest.approx(np.mean(alone))
-    asking, stored = unseen.labels
-    assert record.new_classes is not None
-    expected = slow_map(bits_of(unseen.queries), asking, bits_of(unseen.gallery), stored)
-    assert record.new_classes.map_exact == pytest.approx(expected)
-    assert record.encoded is not None
-    floats = [one.floats for one in (record.new, record.new_classes, record.encoded)]
-    assert [(one.n_queries, one.n_gallery) for one in floats if one] == [(6, 6), (6, 12), (6, 12)]
+
+def test_new_photos_are_queries_against_all_others(context: GridContext) -> None:
+    record = run_cell(task(context, LSH, *FROZEN), context)
+    floats = [one.floats for one in (record.protocols["B"], record.encoded) if one]
+    assert [(one.n_queries, one.n_gallery) for one in floats if one] == [(12, 12), (12, 24)]

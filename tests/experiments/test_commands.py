@@ -17,6 +17,7 @@ import pytest
 
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import DataError
+from milvus_fghash.evaluation.protocols import PROTOCOLS
 from tests.helpers.commands import Run
 from tests.helpers.grid_commands import compare, words
 
@@ -136,6 +137,37 @@ def test_a_comparison_shows_and_leaves_its_tables(run: Run, drawn_birds: Dataset
     only = run(*compare(drawn_birds.root, "out", "--table-only", "--methods", "lsh", "--bits", "8"))
     assert "| method | head | 8 bits |" in only.stdout
     assert "baseline" not in only.stdout
+
+
+def test_protocols_are_measured_by_name_and_added_later(run: Run, drawn_birds: Dataset, tmp_path: Path) -> None:
+    grid = ("--methods", "itq,kinhash", "--bits", "8", "--seeds", "1", "--heads", "linear", "--trials", "1",
+            "--set", "backbone.frozen=true", "--set", "head.standardise=true")  # fmt: skip
+    command = ["compare", *words(drawn_birds.root, "out", *grid)]
+    first = run(*command, "--protocols", "B,C")
+    assert first.exit_code == 0, first.stderr
+    headings = [line for line in first.stdout.splitlines() if line.startswith("## ")]
+    assert headings == ["## New photos (B)", "## New classes (C)"]
+    assert "new-classes-0.5-draw0: [2/2] kinhash-linear-8bits-seed0: mAP C 0." in first.stderr
+    more = run(*command, "--protocols", "C,D,E2,Mn,A", "--draws", "2")
+    assert more.exit_code == 0, more.stderr
+    assert more.stderr.count("itq-8bits-seed0") == 4  # of the second draw of C, of D, of two draws of E2 and Mn
+    assert more.stderr.count("kinhash-linear-8bits-seed0") == 1, "it needs labels"
+    headings = [line for line in more.stdout.splitlines() if line.startswith("## ")]
+    assert [line[-3:] for line in headings] == ["(C)", "(D)", "E2)", "Mn)", "ery", "ery"]
+    assert more.stdout.count("| kinhash | linear | – |") == 3
+    with_lda = ["Floats of the same features, lda, 256 axes: mAP 0." in part for part in more.stdout.split("\n## ")[1:]]
+    assert with_lda == [True, False, True, True, True, False], "not without labels, and not for learned codes"
+    values = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (values["missing"], len(values["cells"])) == (0, 2 + 4 + 1 + 2)
+    assert {entry["lda"]["lda, 256 axes"]["n_queries"] for entry in values["tables"]["C"]} == {6}
+
+
+def test_the_help_names_every_protocol(run: Run, drawn_birds: Dataset) -> None:
+    for command in ("compare", "ablate"):
+        assert f"of {', '.join(PROTOCOLS)}." in " ".join(run(command, "--help").stdout.split())
+    wrong = run("compare", "demo", "--data", drawn_birds.root, "--out", "out", "--protocols", "B,Q")
+    assert wrong.exit_code == 2
+    assert "there is no protocol 'Q'" in wrong.stderr
 
 
 def hide_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ import pytest
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import ConfigError, DataError, TrainingError
 from milvus_fghash.experiments import workers
-from milvus_fghash.experiments.cells import GridContext, Task, split_dataset
+from milvus_fghash.experiments.cells import GridContext, Task
+from milvus_fghash.experiments.fits import split_dataset
 from milvus_fghash.experiments.grid import Grid, GridSpec, Variant
 from milvus_fghash.experiments.records import Record
 from tests.helpers.made_up_records import BASELINE, LSH, OTHER, score
@@ -36,8 +37,8 @@ class Runner:
             identity=task.identity,
             failed="not finite" if value is None else None,
             encoded=None if value is None else score(value),
-            n_queries=len(context.splits[task.phase].queries),
-            n_gallery=len(context.splits[task.phase].gallery),
+            n_queries=len(context.splits[task.phase].others),
+            n_gallery=len(context.splits[task.phase].fitted),
         )
 
     def of(self, part: str) -> list[Task]:
@@ -75,11 +76,11 @@ def test_every_row_that_learns_gets_the_same_number_of_trials(context: GridConte
 
 def test_trials_never_see_a_test_photo(context: GridContext, drawn_birds: Dataset) -> None:
     trial, test = context.splits["trial"], context.splits["test"]
-    asked = {*trial.queries.ids}
-    assert set(test.gallery.ids) == set(drawn_birds.split("train").ids)
-    assert set(test.queries.ids) == set(drawn_birds.split("test").ids)
-    assert asked | set(trial.gallery.ids) == set(test.gallery.ids)
-    assert not asked & set(trial.gallery.ids)
+    asked = {*trial.others.ids}
+    assert set(test.fitted.ids) == set(drawn_birds.split("train").ids)
+    assert set(test.others.ids) == set(drawn_birds.split("test").ids)
+    assert asked | set(trial.fitted.ids) == set(test.fitted.ids)
+    assert not asked & set(trial.fitted.ids)
     assert len(asked) == 4 * 2  # of 4 classes x 6 photos, 2 a class
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.errors import ConfigError
-from milvus_fghash.experiments.cells import GridContext, split_dataset
+from milvus_fghash.experiments.cells import GridContext
+from milvus_fghash.experiments.fits import split_dataset
 from milvus_fghash.experiments.grid import Grid, GridSpec
 from milvus_fghash.experiments.workers import run_tasks
 from tests.helpers.made_up_records import BASELINE
