@@ -6,17 +6,14 @@ measured by the same NumPy code; for some queries, the distances that Milvus ret
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from importlib import metadata
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from milvus_fghash.bundle.bundle import Bundle
 from milvus_fghash.bundle.training_photos import TrainingPhotos
@@ -26,6 +23,7 @@ from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.encoding.decode_options import DEFAULT_DECODE_OPTIONS, DecodeOptions
 from milvus_fghash.encoding.encoder import Encoder
 from milvus_fghash.errors import DataError, StoreError
+from milvus_fghash.evaluation.coded_photos import CodedPhotos, encode_dataset, encode_once
 from milvus_fghash.evaluation.metrics import OwnRows
 from milvus_fghash.evaluation.record import CUTOFFS, Evaluation, EvaluationRecord, GalleryKind, Subject, evaluate_codes
 from milvus_fghash.evaluation.training_overlap import TrainingOverlap, training_overlap
@@ -37,44 +35,7 @@ HITS_CHECKED: Final = 100
 """Hits whose distances are compared, for each query that Milvus searches too."""
 ALL_PHOTOS: Final = "all photos"
 """Name of the one split of a dataset that has none."""
-MAX_REJECTED_LOGGED: Final = 20
-"""Rejected photos of a split that are logged by name."""
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Coded:
-    """Codes and classes of photos, and the number of rejected photos."""
-
-    codes: Codes
-    labels: tuple[str, ...]
-    shas: tuple[str, ...] = ()
-    """SHA-256 of each file; in a collection "" where it is unknown."""
-    ids: tuple[str, ...] = ()
-    """Ids of the photos in their dataset; none in a collection, and for learned codes."""
-    embedding: NDArray[np.float32] | None = None
-    rejected: int = 0
-
-    def take(self, rows: Sequence[int]) -> _Coded:
-        """Some of the photos, none of them rejected."""
-        return _Coded(
-            self.codes[rows],
-            tuple(self.labels[row] for row in rows),
-            tuple(self.shas[row] for row in rows),
-            tuple(self.ids[row] for row in rows) if self.ids else (),
-            None if self.embedding is None else self.embedding[rows],
-        )
-
-    @cached_property
-    def row_of(self) -> dict[str, int]:
-        """Id -> row."""
-        return {key: row for row, key in enumerate(self.ids)}
-
-    def photos(self, wanted: Dataset) -> _Coded:
-        """The photos of a dataset, in its order; those that are not among these were rejected."""
-        found = self.take([self.row_of[key] for key in wanted.ids if key in self.row_of])
-        return replace(found, rejected=len(wanted) - len(found.ids))
 
 
 def evaluate_bundle(
@@ -111,7 +72,7 @@ def evaluate_bundle(
     names = dict.fromkeys((query_split, gallery_split, *further_galleries))
     wanted = {name: dataset if name == ALL_PHOTOS else dataset.split(name) for name in names}
     _check_classes(wanted[query_split].labels)
-    coded = _encode_once(encoder, dataset, wanted, query_split, options, progress)
+    coded = encode_once(encoder, dataset, wanted, query_split, options, progress)
     asking, trained = coded.photos(wanted[query_split]), encoder.bundle.training_photos()
 
     def record(split: str) -> EvaluationRecord:
@@ -172,7 +133,7 @@ def evaluate_collection(
     collection.check_filter(filter)  # before all photos are encoded
     asking = dataset.split(query_split)
     _check_classes(asking.labels)
-    queries = _encode(encoder, asking, options, "query", progress)
+    queries = encode_dataset(encoder, asking, options, "query", progress)
     ids, gallery = _read(collection, filter)
     rows = np.unique(np.linspace(0, len(queries.codes) - 1, min(checked_queries, len(queries.codes))).astype(int))
     compared = check_distances(collection, queries.codes[rows], ids, gallery.codes, filter)
@@ -239,7 +200,7 @@ def check_distances(
     return compared
 
 
-def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Coded]:
+def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], CodedPhotos]:
     """Ids, codes and classes of the matching rows, ordered by id so that the gallery is reproducible."""
     ids: list[str] = []
     labels: list[str] = []
@@ -257,56 +218,11 @@ def _read(collection: HashCollection, filter: str) -> tuple[tuple[str, ...], _Co
     if len(set(ids)) != len(ids) or (not filter and collection.count() != len(ids)):
         raise StoreError(f"{collection.name} was changed while it was read; try again when nothing is written to it")
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    read = _Coded(np.concatenate(parts), tuple(labels), tuple(shas))
+    read = CodedPhotos(np.concatenate(parts), tuple(labels), tuple(shas))
     return tuple(ids[row] for row in order), read.take(order)
 
 
-def _encode_once(
-    encoder: Encoder,
-    dataset: Dataset,
-    wanted: Mapping[str, Dataset],
-    query_split: str,
-    options: DecodeOptions,
-    progress: Progress,
-) -> _Coded:
-    """The photos of all wanted splits, each encoded once: the queries, then the others."""
-    asking = set(wanted[query_split].ids)
-    stored = {key for photos in wanted.values() for key in photos.ids} - asking
-    parts = [_encode(encoder, wanted[query_split], options, "query", progress)]
-    if stored:
-        rows = [row for row, key in enumerate(dataset.ids) if key in stored]
-        parts.append(_encode(encoder, dataset.take(rows), options, "gallery", progress))
-    return _Coded(
-        np.concatenate([part.codes for part in parts]),
-        tuple(itertools.chain(*(part.labels for part in parts))),
-        tuple(itertools.chain(*(part.shas for part in parts))),
-        tuple(itertools.chain(*(part.ids for part in parts))),
-        _joined([part.embedding for part in parts]),
-    )
-
-
-def _joined(embeddings: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
-    there = [one for one in embeddings if one is not None]
-    return np.concatenate(there) if there else None
-
-
-def _encode(encoder: Encoder, photos: Dataset, options: DecodeOptions, role: str, progress: Progress) -> _Coded:
-    sources = [photos.source(row) for row in range(len(photos))]
-    with_embedding = encoder.embedding_dim is not None
-    encoded = encoder.encode_files(sources, options, embedding=with_embedding, progress=progress)
-    if not len(encoded.codes):
-        first = encoded.rejected[0]
-        raise DataError(f"none of the {len(photos)} {role} photos can be read; the first: {first.message}")
-    for rejected in encoded.rejected[:MAX_REJECTED_LOGGED]:
-        log.warning("%s photo %s rejected (%s): %s", role, rejected.path, rejected.reason, rejected.message)
-    if len(encoded.rejected) > MAX_REJECTED_LOGGED:
-        log.warning("and %d more %s photos", len(encoded.rejected) - MAX_REJECTED_LOGGED, role)
-    kept = photos.take(encoded.rows)
-    shas, embedding = encoded.content_shas, encoded.embedding
-    return _Coded(encoded.codes, kept.labels, shas, kept.ids, embedding, len(encoded.rejected))
-
-
-def _with_class(queries: _Coded, gallery: Mapping[str, int]) -> _Coded:
+def _with_class(queries: CodedPhotos, gallery: Mapping[str, int]) -> CodedPhotos:
     """Without queries that have no class but are in the gallery: they are in the gallery only."""
     rows = [row for row, key in enumerate(queries.ids) if queries.labels[row] or key not in gallery]
     _check_classes([queries.labels[row] for row in rows])
@@ -326,7 +242,7 @@ def _check_classes(labels: Sequence[str]) -> None:
         )
 
 
-def _learned_gallery(bundle: Bundle, stored: Dataset, queries: AbstractSet[str]) -> tuple[_Coded | None, str]:
+def _learned_gallery(bundle: Bundle, stored: Dataset, queries: AbstractSet[str]) -> tuple[CodedPhotos | None, str]:
     """The learned codes of the photos of a dataset, in its order, and their source; or why there are none."""
     learned = bundle.learned()
     if learned is None:
@@ -345,13 +261,13 @@ def _learned_gallery(bundle: Bundle, stored: Dataset, queries: AbstractSet[str])
                 f"{learned.labels[at]!r} in the bundle; evaluate with the dataset the model was trained on"
             )
     matched = f"{len(known):,} of {len(learned.ids):,} learned codes match the {len(stored):,} photos"
-    kept = _Coded(learned.codes[[at for _, at in known]], tuple(stored.labels[row] for row, _ in known))
+    kept = CodedPhotos(learned.codes[[at for _, at in known]], tuple(stored.labels[row] for row, _ in known))
     return kept, f"{learned.source} ({matched})"
 
 
 def _record(
-    queries: _Coded,
-    gallery: _Coded,
+    queries: CodedPhotos,
+    gallery: CodedPhotos,
     subject: Subject,
     kind: GalleryKind,
     source: str,
@@ -379,7 +295,7 @@ def _record(
 
 
 def _overlap(
-    trained: TrainingPhotos | None, queries: _Coded, gallery: _Coded, kind: GalleryKind
+    trained: TrainingPhotos | None, queries: CodedPhotos, gallery: CodedPhotos, kind: GalleryKind
 ) -> TrainingOverlap | None:
     """Learned codes belong to photos that were trained on with their labels, whatever the record says."""
     found = training_overlap(trained, gallery.shas or ("",) * len(gallery.labels), gallery.labels, queries.shas)
