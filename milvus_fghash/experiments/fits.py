@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from milvus_fghash.core.labels import class_names
 from milvus_fghash.datasets.dataset import Dataset, split_by_class, split_names
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.evaluation.protocols import (
@@ -129,15 +130,20 @@ def split_dataset(
         fit: the protocols.
 
     Raises:
-        DataError: when a split is empty, both are the same, or a query has no class.
+        DataError: when a split is empty, both are the same, a query has no class, or there are fewer than two classes.
     """
     if both := set(split_names(query_split)) & set(split_names(train_split)):
         raise DataError(
             f"the split {min(both)!r} is used both for training and for queries; choose another split for the queries",
             setting="query_split",
         )
-    queries = dataset.split(query_split)
-    dataset.split(train_split)
+    queries, known = dataset.split(query_split), dataset.split(train_split)
+    if len(found := class_names(known.labels)) < 2:
+        source = dataset.read_report.classes
+        what = f"are all of one class ({found[0]!r}{source and f', {source}'})" if found else "have no class"
+        raise DataError(
+            f"the {len(known)} photos of {train_split!r} in {dataset.origin} {what}; expected at least two classes"
+        )
     unlabelled = sum(not label for label in queries.labels)
     if unlabelled:
         raise DataError(
@@ -148,18 +154,18 @@ def split_dataset(
     splits: dict[Phase, Split] = {"test": _split(dataset, searches)}
     if not held_out or not fit.uses_labels:
         return splits
-    known = splits["test"].fitted
-    held = [row for row, split in enumerate(split_by_class(known, held_out, 0).splits) if split == "test"]
-    asking = np.array([row for row in held if known.labels[row]], np.int64)
+    fitted = splits["test"].fitted
+    held = [row for row, split in enumerate(split_by_class(fitted, held_out, 0).splits) if split == "test"]
+    asking = np.array([row for row in held if fitted.labels[row]], np.int64)
     if not len(asking):
         raise DataError(
             "each class has a single training photo, so none can be held out to choose a learning rate; expected at "
             "least two photos in one class"
         )
-    rest = np.setdiff1d(np.arange(len(known)), asking)
-    has_label = np.array([bool(known.labels[row]) for row in rest.tolist()])
+    rest = np.setdiff1d(np.arange(len(fitted)), asking)
+    has_label = np.array([bool(fitted.labels[row]) for row in rest.tolist()])
     trial = ProtocolSplit("A", 0, rest[has_label], rest[~has_label], rest, asking, frozenset())
-    splits["trial"] = _split(known, {"A": trial})
+    splits["trial"] = _split(fitted, {"A": trial})
     return splits
 
 
