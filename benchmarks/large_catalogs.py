@@ -5,8 +5,8 @@
 
 The features are a mixture of components of uneven size (the k-th has a share in proportion to 1 / (k + 10)); with
 ``--labelled`` all components have the same number of photos, and these have the component as class. They are drawn into
-one file, which is never in memory as a whole: as in `train`, the sample of photos is chosen first (`data.max_photos` of
-the recipe), and only its features are read. Components differ in 128 dimensions, in which their centres lie near
+one file, which is never in memory as a whole: as in `train`, the sample of photos is chosen first (`data.max_photos`),
+and only its features are read. Components differ in 128 dimensions, in which their centres lie near
 those of fewer groups, as species of a genus do.
 
 Each fit is a process of its own, whose peak memory is reported. mAP is that of held-out draws of the mixture: a
@@ -33,7 +33,7 @@ from torch import nn
 from milvus_fghash.evaluation.quality import code_quality
 from milvus_fghash.recipes.loader import compose
 from milvus_fghash.training.on_features import NoBackbone, encode_features, fit_on_features
-from milvus_fghash.training.training_set import sample_photos
+from milvus_fghash.training.training_set import MAX_PHOTOS, sample_photos
 
 ROWS_AT_A_TIME: Final = 20_000
 N_QUERIES, N_GALLERY = 1_000, 20_000
@@ -127,7 +127,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--labelled", action="store_true", help="components are classes of the same size")
     parser.add_argument("--bits", type=int, default=64)
     parser.add_argument("--parameters", type=int, default=10_000_000, help="weights of the encoder")
-    parser.add_argument("--max-photos", type=int, default=compose("frozen", "posterior-itq").data.max_photos)
+    parser.add_argument("--max-photos", type=int, default=MAX_PHOTOS)
     parser.add_argument("--times", type=int, default=4, help="second sample, as a multiple; 1: none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--method", help=argparse.SUPPRESS)  # a fit, in a process of its own

@@ -52,8 +52,9 @@ class DataChoice(Frozen):
     train_split: str = "train"
     validation: Fraction = 0.0
     """Fraction of the training set, drawn class by class, that is held out to measure mAP after each round."""
-    max_photos: Annotated[int, Field(ge=0)] = 0
-    """Photos that are trained on at most; of more, a random sample, see `training_set.sample_photos`. 0: all."""
+    max_photos: Annotated[int, Field(ge=0)] | None = None
+    """Photos that are trained on at most; of more, a random sample, see `training_set.sample_photos`. 0: all. None: all
+    where the backbone is trained; `training_set.MAX_PHOTOS` where it is frozen, since features are in memory."""
 
 
 class BackboneChoice(Frozen):

@@ -122,7 +122,7 @@ def run_training(
     recipe = with_own_preprocessing(recipe.at(bits))
     plan, name, frozen = recipe.training, recipe.method.name, recipe.backbone.frozen
     check_backbone(name, frozen=frozen)
-    selected = training_set(dataset, catalog, recipe.data, plan.seed)
+    selected = training_set(dataset, catalog, recipe.data, plan.seed, frozen=recipe.backbone.frozen)
     train_set, held_out = selected.photos, selected.held_out
     check_classes(train_set, name)
     if notice := selected.notice(name):

@@ -16,6 +16,8 @@ from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import METHODS, card
 from milvus_fghash.recipes.schema import DataChoice
 
+MAX_PHOTOS: Final = 50_000
+"""Photos that a head on a frozen backbone is trained on at most: their features, of five views, take 1.3 GB."""
 CATALOG_PREFIX: Final = "catalog:"
 """Begins the ids of photos of the catalog, which may be called as those of the data set."""
 
@@ -61,20 +63,26 @@ class TrainingSet:
         return "; ".join(parts)
 
 
-def training_set(dataset: Dataset | None, catalog: Dataset | None, data: DataChoice, seed: int) -> TrainingSet:
+def training_set(
+    dataset: Dataset | None, catalog: Dataset | None, data: DataChoice, seed: int, *, frozen: bool = False
+) -> TrainingSet:
     """Select the photos: the training split of a data set, without those held out, and the whole catalog.
 
     A photo of the catalog that is also one of the data set is taken once, with the data set's label.
+
+    Args:
+        frozen: whether the backbone is, see `DataChoice.max_photos`.
 
     Raises:
         ConfigError: when there is neither a data set nor a catalog.
         DataError: when the split does not exist, or no photo can be held out.
     """
+    most = data.max_photos if data.max_photos is not None else MAX_PHOTOS if frozen else 0
     if dataset is None:
         if catalog is None:
             raise ConfigError("there are no photos to train on; give a data set, a catalog, or both", setting="data")
         photos, held_out = _hold_out(catalog, data.validation, seed)
-        return _sampled(photos, held_out, len(photos), data.max_photos, seed)
+        return _sampled(photos, held_out, len(photos), most, seed)
     photos = dataset.split(data.train_split) if any(dataset.splits) else dataset
     photos, held_out = _hold_out(photos, data.validation, seed)
     n_catalog = 0
@@ -82,7 +90,7 @@ def training_set(dataset: Dataset | None, catalog: Dataset | None, data: DataCho
         known = {file.resolve() for part in (photos, held_out) if part for file in map(part.file, range(len(part)))}
         new = [row for row in range(len(catalog)) if catalog.file(row).resolve() not in known]
         photos, n_catalog = (_joined(photos, catalog.take(new)) if new else photos), len(new)
-    return _sampled(photos, held_out, n_catalog, data.max_photos, seed)
+    return _sampled(photos, held_out, n_catalog, most, seed)
 
 
 def _sampled(photos: Dataset, held_out: Dataset | None, n_catalog: int, most: int, seed: int) -> TrainingSet:

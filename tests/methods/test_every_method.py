@@ -140,6 +140,9 @@ def test_the_table_and_the_folder_agree() -> None:
         "memory_bank",
         "parts",
         "classified",
+        "leading_axes",
+        "posterior_code",
+        "posterior_weight",
     }
     assert {path.stem for path in folder.glob("[!_]*.py")} - shared == {
         name.replace("-", "_") for name in table.METHODS

@@ -275,3 +275,19 @@ def test_the_command_trains_on_a_catalog_by_the_default_recipe(
     result = run("train", "demo-fcaenet", "--bits", "16", "--catalog", flat, "--out", "other")
     assert result.exit_code == 1
     assert "Without labels, use posterior-itq or itq" in result.stderr
+
+
+def test_on_a_frozen_backbone_a_sample_is_trained_on_unless_the_recipe_wants_all(
+    drawn_birds: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("milvus_fghash.training.training_set.MAX_PHOTOS", 20)
+    counts = {
+        (frozen, most): len(training_set(drawn_birds, None, DataChoice(max_photos=most), 0, frozen=frozen).photos)
+        for frozen in (True, False)
+        for most in (None, 0, 10)
+    }
+    every = counts[True, 0]
+    assert every > 20
+    assert counts == {
+        (True, None): 20, (True, 0): every, (True, 10): 10, (False, None): every, (False, 0): every, (False, 10): 10,
+    }  # fmt: skip
