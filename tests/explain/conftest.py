@@ -28,7 +28,7 @@ def make(drawn_birds: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Make
     """A checkpoint of a method, trained a little, with a linear head."""
 
     def make(name: str, *changes: str, setting: str = "frozen") -> CheckpointModel:
-        recipe = load_recipe(f"{setting}-{name}", [*QUICK, *changes])
+        recipe = load_recipe(f"{setting}-{name}", [*QUICK, "head.kind='linear'", *changes])
         out = tmp_path_factory.mktemp(name) / "run"
         run_training(recipe, BITS, drawn_birds, out, device="cpu")
         model = open_model(out, device="cpu")
