@@ -182,18 +182,18 @@ def test_the_example_of_the_page_runs(
     again = fg.import_shards(
         "shards",
         fg.ConnectionConfig(server_uri, token),
-        new_name,
+        collection=new_name,
         index="BIN_FLAT",
         progress=lambda *done: counted.append(done),
     )
     assert (again.imported, again.rows_in_collection) == (0, 36)
     assert (0, 4) in counted
     with pytest.raises(fg.ConfigError, match="it has the index BIN_FLAT, not BIN_IVF_FLAT"):
-        fg.import_shards("shards", fg.ConnectionConfig(server_uri, token), new_name, index="BIN_IVF_FLAT")
+        fg.import_shards("shards", fg.ConnectionConfig(server_uri, token), collection=new_name, index="BIN_IVF_FLAT")
     stop = threading.Event()
     stop.set()
     with pytest.raises(fg.Stopped, match="nothing was sent"):
-        fg.import_shards("shards", fg.ConnectionConfig(server_uri, token), new_name, stop=stop)
+        fg.import_shards("shards", fg.ConnectionConfig(server_uri, token), collection=new_name, stop=stop)
     server.drop_collection(new_name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,12 @@ def test_each_is_there_and_says_what_it_is(name: str) -> None:
     assert name in dir(milvus_fghash)
     if callable(value):
         assert value.__doc__, name
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isfunction(getattr(milvus_fghash, name))])
+def test_from_the_third_on_parameters_of_functions_are_named(name: str) -> None:
+    parameters = inspect.signature(getattr(milvus_fghash, name)).parameters.values()
+    assert [one.name for one in parameters if one.kind is not inspect.Parameter.KEYWORD_ONLY][2:] == []
 
 
 def test_type_checkers_see_the_same_names() -> None:

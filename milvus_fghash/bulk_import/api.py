@@ -143,8 +143,8 @@ def build_shards(
 def import_shards(
     shards: str | Path,
     uri: str | ConnectionConfig,
-    collection: str = "photos",
     *,
+    collection: str = "photos",
     token: str | None = None,
     bucket: str | None = None,
     index: IndexType | None = None,
@@ -189,7 +189,7 @@ def import_shards(
 
     Examples:
         >>> import milvus_fghash as fg
-        >>> fg.import_shards("shards", "http://localhost:19530", "photos").rows  # doctest: +SKIP
+        >>> fg.import_shards("shards", "http://localhost:19530", collection="photos").rows  # doctest: +SKIP
     """
     if isinstance(uri, ConnectionConfig) and token is not None:
         raise ConfigError("the token is given twice; leave it to the connection settings")

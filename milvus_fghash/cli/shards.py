@@ -186,7 +186,7 @@ def import_(
         result = import_shards(
             folder,
             connection.config(),
-            connection.collection_name,
+            collection=connection.collection_name,
             bucket=bucket,
             index=index,
             nlist=nlist,
