@@ -36,7 +36,7 @@ from milvus_fghash.milvus.schema import read_metadata
 from milvus_fghash.recipes.loader import load_recipe
 from milvus_fghash.search.search import SearchParams, search_codes, search_hex, search_id
 from milvus_fghash.state.journal import Journal, journal_file
-from tests.helpers.commands import GOLDEN
+from tests.helpers.commands import GOLDEN, release_databases
 
 pytestmark = pytest.mark.full
 
@@ -248,9 +248,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> It
     with closing(connect(ConnectionConfig(str(path)))) as client:
         columns = [Column("price", "double"), Column("brand", "text")]
         yield HashCollection.create(client, "photos", encoder.bundle.manifest, columns=columns)
-    from milvus_lite.server_manager import server_manager_instance  # warns when it is imported before `connect`
-
-    server_manager_instance.release_server(str(path))
+    release_databases(path.parent)
 
 
 @QUICK

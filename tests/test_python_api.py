@@ -12,6 +12,7 @@ import pytest
 
 import milvus_fghash as fg
 from milvus_fghash.datasets.dataset import Dataset
+from tests.helpers.commands import release_databases
 from tests.helpers.small_bundle import write_small_bundle
 
 pytestmark = pytest.mark.full
@@ -30,9 +31,7 @@ def place(tmp_path: Path, drawn_birds: Dataset, monkeypatch: pytest.MonkeyPatch)
     write_small_bundle(tmp_path / "bundles" / "birds-2", bits=48, seed=2)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(str(tmp_path / "birds.db"))
+    release_databases(tmp_path)
 
 
 def test_all_examples_but_the_training_run_in_their_order(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
