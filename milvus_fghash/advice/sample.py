@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from milvus_fghash.advice.result import Survey
 from milvus_fghash.core.callbacks import StageProgress
 from milvus_fghash.core.images import Preprocessing, open_rgb
+from milvus_fghash.core.labels import ranks_in_class
 from milvus_fghash.core.perceptual_hash import MAX_COPY_DISTANCE, NO_HASH, perceptual_hash
 from milvus_fghash.datasets.dataset import Dataset
 from milvus_fghash.dedupe.hash_pairs import near_pairs
@@ -78,15 +79,12 @@ def sample_order(labels: Sequence[str], seed: int) -> NDArray[np.int64]:
     random, names = np.random.default_rng(seed), np.array(labels, str)
     shuffled = random.permutation(len(names))
     classes, numbers, counts = np.unique(names[shuffled], return_inverse=True, return_counts=True)
-    by_class = np.argsort(numbers, kind="stable")
-    ranks = np.empty(len(names), np.int64)
-    ranks[by_class] = np.arange(len(names)) - np.repeat(counts.cumsum() - counts, counts)
     of_classes = counts[classes != ""]
     blocks = max(int(np.median(of_classes)) // FEWEST_OF_A_CLASS, 1) if len(of_classes) else 1
     places = random.random(len(classes))[numbers]
     nameless = classes[numbers] == ""
     places[nameless] = random.random(int(nameless.sum()))
-    order = np.lexsort((places, ranks * blocks // counts[numbers]))
+    order = np.lexsort((places, ranks_in_class(numbers) * blocks // counts[numbers]))
     return shuffled[order].astype(np.int64)
 
 

@@ -68,6 +68,14 @@ def class_names(labels: Iterable[str]) -> list[str]:
     return sorted({name for label in set(labels) for name in split_labels(label)})
 
 
+def ranks_in_class(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) class numbers from 0 -> (n,) how many earlier photos have the same class."""
+    counts = np.bincount(numbers)
+    ranks = np.empty(len(numbers), np.int64)
+    ranks[np.argsort(numbers, kind="stable")] = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ranks
+
+
 def label_matrix(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.bool_]:
     """(n, n_classes), whether each photo has each label.
 

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from milvus_fghash.core.labels import ranks_in_class
 from milvus_fghash.datasets.dataset import Dataset, split_by_class
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.methods import METHODS, card
@@ -117,11 +118,10 @@ def sample_photos(labels: Sequence[str], most: int, seed: int) -> NDArray[np.int
         (min(n, most),) their rows, ascending.
     """
     names = np.array([str(label) for label in labels])
-    _, numbers, counts = np.unique(names, return_inverse=True, return_counts=True)
+    numbers = np.unique(names, return_inverse=True)[1]
     order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(numbers[order], kind="stable")]  # by label, in random order within each
-    nth = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    order = order[np.argsort(nth, kind="stable")]  # the first of each label, then the second of each
+    numbers = numbers[order]
+    order = order[np.lexsort((numbers, ranks_in_class(numbers)))]  # the first of each label, then the second of each
     has_label = names[order] != ""
     labelled, others = order[has_label], order[~has_label]
     n_labelled = min(len(labelled), max(most - most // 2, most - len(others)))
