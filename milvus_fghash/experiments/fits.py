@@ -17,6 +17,7 @@ from milvus_fghash.datasets.dataset import Dataset, split_by_class, split_names
 from milvus_fghash.errors import ConfigError, DataError
 from milvus_fghash.evaluation.protocols import (
     PROTOCOLS,
+    Protocol,
     ProtocolOptions,
     ProtocolSplit,
     Rows,
@@ -53,29 +54,33 @@ class Fit:
     options: ProtocolOptions = field(default_factory=lambda: ProtocolOptions(parts=1))
 
     @property
+    def _first(self) -> Protocol:
+        """Any of the protocols: they fit on the same photos."""
+        return PROTOCOLS[self.protocols[0]]
+
+    @property
     def uses_labels(self) -> bool:
-        return PROTOCOLS[self.protocols[0]].uses_labels
+        return self._first.uses_labels
 
     @property
     def draw(self) -> int | None:
         """Number of the draw of new classes."""
-        return self.options.draw if PROTOCOLS[self.protocols[0]].draws_classes else None
+        return self.options.draw if self._first.draws_classes else None
 
     @property
     def name(self) -> str:
         """For file names; "" for the fit of all photos with their labels, as papers report it."""
-        first = PROTOCOLS[self.protocols[0]]
-        if not first.uses_labels:
+        if not self._first.uses_labels:
             return "no-labels"
-        if not first.draws_classes:
+        if not self._first.draws_classes:
             return ""
-        kind = "unlabelled-new-classes" if first.fits_new_classes else "new-classes"
+        kind = "unlabelled-new-classes" if self._first.fits_new_classes else "new-classes"
         return f"{kind}-{self.options.new_classes:g}-draw{self.options.draw}"
 
     def can_train(self, method: str) -> bool:
         """Whether a method can be fitted on photos without labels, where the protocols have some."""
-        first = PROTOCOLS[self.protocols[0]]
-        return (first.uses_labels and not first.fits_new_classes) or not card(method).labels or card(method).unlabelled
+        all_labelled = self._first.uses_labels and not self._first.fits_new_classes
+        return all_labelled or not card(method).labels or card(method).unlabelled
 
 
 ALL_LABELLED = Fit()

@@ -220,10 +220,11 @@ def fit_space(code: PosteriorCode, features: Tensor, labels: Tensor, config: Con
     numerator = SPREAD if code.all_known else STANDARD_SPREAD
     rows = sample_rows(len(features), config.seed)
     known = labels[rows]
+    counts = torch.bincount(known[known >= 0])
     centred = code.space.fit(features[rows] if code.all_known else code.standardise(features[rows]))
     n_axes = len(code.space.weight)
-    if (torch.bincount(known[known >= 0]) > 1).any():
-        shrinkage = config.shrinkage or math.sqrt(numerator / int((torch.bincount(known[known >= 0]) > 0).sum()))
+    if (counts > 1).any():
+        shrinkage = config.shrinkage or math.sqrt(numerator / int((counts > 0).sum()))
         mapped = fit_lda(centred.cpu().numpy(), known.cpu().numpy(), n_axes, shrinkage, standardise=False)
         axes = torch.from_numpy(mapped.weight)
     else:
